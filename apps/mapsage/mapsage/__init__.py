@@ -1,0 +1,1 @@
+"""MapSage: semantic segmentation of aerial images with SegFormer, trained through interruptions."""

@@ -1,0 +1,37 @@
+"""The config room: what a MapSage config may say, what it means, and what changing it does.
+
+schema          `MapSageConfig`, the whole config, in the words of MMEngine and MMSegmentation
+model           the network, its losses, and how a picture larger than the network's window is predicted
+data            loaders, datasets and the steps of their pipelines, each step a section of its own
+schedule        optimizer, learning rate phases, number of iterations
+runtime         saving, logging, seeds: what leaves the weights alone
+
+The effect of each key follows from what the key decides. The network's form: shape. What its numbers stand
+for (classes, normalisation, dropout, loss): meaning. Which samples are seen: data. The pace: schedule. Where
+things lie and how often they are said: free. Leftovers that no one reads (`dataset_type`): ignored.
+
+Loads no torch, so that a launch can be explained at once.
+"""
+
+from __future__ import annotations
+
+from mapsage.config.data import ConcatDataset, DataLoader, EvalDataLoader, SegDataset, Transform
+from mapsage.config.model import CrossEntropyLoss, DiceLoss, LovaszLoss, Segmentor
+from mapsage.config.schedule import LinearLR, OptimWrapper, PolyLR
+from mapsage.config.schema import MapSageConfig
+
+__all__ = [
+    "ConcatDataset",
+    "CrossEntropyLoss",
+    "DataLoader",
+    "DiceLoss",
+    "EvalDataLoader",
+    "LinearLR",
+    "LovaszLoss",
+    "MapSageConfig",
+    "OptimWrapper",
+    "PolyLR",
+    "SegDataset",
+    "Segmentor",
+    "Transform",
+]

@@ -1,0 +1,227 @@
+"""What the network learns from: loaders, datasets, and pipelines whose steps are sections of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from mapsage.config.values import Count, Fraction, FromZero, NotNegative, Positive, Size
+from mapsage.dataset.palette import EARTHVQA_CLASSES, EARTHVQA_PALETTE, LOVEDA_CLASSES, LOVEDA_PALETTE
+from unbroken.config import Effect, Misfit, Section
+
+MEANING, DATA, FREE, IGNORED = Effect.MEANING, Effect.DATA, Effect.FREE, Effect.IGNORED
+
+Bounds = tuple[FromZero, FromZero]
+Colour = tuple[NotNegative, NotNegative, NotNegative]
+
+
+class LoadImageFromFile(Section):
+    """Read the picture."""
+
+    type: Annotated[Literal["LoadImageFromFile"], DATA] = "LoadImageFromFile"
+    to_float32: Annotated[Literal[False], IGNORED] = False
+    color_type: Annotated[Literal["color"], IGNORED] = "color"
+    imdecode_backend: Annotated[str, IGNORED] = "cv2"
+    backend_args: Annotated[None, IGNORED] = None
+
+
+class LoadAnnotations(Section):
+    """Read the mask; in a pipeline for validation after any resize, so that it keeps its own size."""
+
+    type: Annotated[Literal["LoadAnnotations"], DATA] = "LoadAnnotations"
+    imdecode_backend: Annotated[str, IGNORED] = "pillow"
+    backend_args: Annotated[None, IGNORED] = None
+
+
+class Resize(Section):
+    """Resize to `scale` (width, height in px), or to fit into it."""
+
+    type: Annotated[Literal["Resize"], DATA] = "Resize"
+    scale: Annotated[Size, DATA]
+    keep_ratio: Annotated[bool, DATA] = False
+
+
+class RandomResize(Section):
+    """Resize to `scale` (width, height in px) times a random ratio."""
+
+    type: Annotated[Literal["RandomResize"], DATA] = "RandomResize"
+    scale: Annotated[Size, DATA]
+    ratio_range: Annotated[tuple[Positive, Positive], DATA] = (0.5, 2.0)
+    keep_ratio: Annotated[bool, DATA] = False
+    resize_type: Annotated[Literal["Resize"], IGNORED] = "Resize"
+
+
+class RandomCrop(Section):
+    """Cut out `crop_size` (height, width in px), if possible with no class above `cat_max_ratio` of it."""
+
+    type: Annotated[Literal["RandomCrop"], DATA] = "RandomCrop"
+    crop_size: Annotated[Size, DATA]
+    cat_max_ratio: Annotated[Fraction, DATA] = 1.0
+
+
+class RandomFlip(Section):
+    """Mirror left and right."""
+
+    type: Annotated[Literal["RandomFlip"], DATA] = "RandomFlip"
+    prob: Annotated[Fraction, DATA] = 0.5
+    direction: Annotated[Literal["horizontal"], IGNORED] = "horizontal"
+
+
+class PhotoMetricDistortion(Section):
+    """Change brightness, contrast, saturation and hue at random."""
+
+    type: Annotated[Literal["PhotoMetricDistortion"], DATA] = "PhotoMetricDistortion"
+    brightness_delta: Annotated[NotNegative, DATA] = 32  # grey levels
+    contrast_range: Annotated[Bounds, DATA] = (0.5, 1.5)
+    saturation_range: Annotated[Bounds, DATA] = (0.5, 1.5)
+    hue_delta: Annotated[Count, DATA] = 18  # of OpenCV's 180
+
+
+class PackSegInputs(Section):
+    """Make a sample of picture and mask."""
+
+    type: Annotated[Literal["PackSegInputs"], DATA] = "PackSegInputs"
+    meta_keys: Annotated[tuple[str, ...], IGNORED] = ()
+
+
+Transform = Annotated[
+    LoadImageFromFile
+    | LoadAnnotations
+    | Resize
+    | RandomResize
+    | RandomCrop
+    | RandomFlip
+    | PhotoMetricDistortion
+    | PackSegInputs,
+    Field(discriminator="type"),
+]
+
+
+class DataPrefix(Section):
+    """Where pictures and masks lie below `data_root`; a test set has no masks."""
+
+    img_path: Annotated[str, FREE]
+    seg_map_path: Annotated[str | None, FREE] = None
+
+
+class MetaInfo(Section):
+    """The names of the labels after `reduce_zero_label`, in their order, and their colours in pictures."""
+
+    classes: Annotated[tuple[str, ...], MEANING]
+    palette: Annotated[tuple[Colour, ...] | None, FREE] = None
+
+
+class SegDataset(Section):
+    """Pictures with masks in two folders; EarthVQA and LoveDA know their classes."""
+
+    type: Annotated[Literal["BaseSegDataset", "EarthVQADataset", "LoveDADataset"], MEANING]
+    data_root: Annotated[str, FREE] = ""
+    data_prefix: DataPrefix
+    img_suffix: Annotated[str, DATA] = ".png"
+    seg_map_suffix: Annotated[str, DATA] = ".png"
+    # None: True where masks are coded as in EarthVQA and LoveDA (0 is no data, classes start at 1).
+    reduce_zero_label: Annotated[bool | None, MEANING] = None
+    metainfo: MetaInfo | None = None
+    pipeline: tuple[Transform, ...]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the labels; empty when nobody says."""
+        if self.metainfo is not None:
+            return self.metainfo.classes
+        return {"EarthVQADataset": EARTHVQA_CLASSES, "LoveDADataset": LOVEDA_CLASSES}.get(self.type, ())
+
+    @property
+    def palette(self) -> tuple[tuple[int, int, int], ...] | None:
+        """The colour of each label in pictures; None when nobody says."""
+        if self.metainfo is not None and self.metainfo.palette is not None:
+            return self.metainfo.palette
+        known = {EARTHVQA_CLASSES: EARTHVQA_PALETTE, LOVEDA_CLASSES: LOVEDA_PALETTE}
+        return known.get(self.class_names)
+
+    @property
+    def zero_is_no_data(self) -> bool:
+        """`reduce_zero_label`, worked out: both datasets, and their folder layout, have 0 for no data."""
+        if self.reduce_zero_label is not None:
+            return self.reduce_zero_label
+        masks = (self.data_prefix.seg_map_path or "").rstrip("/")
+        return self.type != "BaseSegDataset" or masks.rpartition("/")[2] == "masks_png"
+
+    def misfits(self) -> Iterator[Misfit]:
+        """The labels have names, and the pipeline leads from a file to a sample."""
+        if not self.class_names:
+            yield Misfit("metainfo", "is missing", do="Name the classes: metainfo=dict(classes=('background', ...)).")
+        kinds = [step.type for step in self.pipeline]
+        if kinds[:1] != ["LoadImageFromFile"] or kinds[-1:] != ["PackSegInputs"]:
+            ends = "LoadImageFromFile first and PackSegInputs last"
+            yield Misfit("pipeline", "does not lead from a file to a sample", ends, ", ".join(kinds) or "no steps")
+        colours = self.metainfo.palette if self.metainfo else None
+        if colours is not None and len(colours) != len(self.class_names):
+            yield Misfit("metainfo.palette", "needs one colour per class", len(self.class_names), len(colours))
+
+
+class ConcatDataset(Section):
+    """Several datasets as one, in this order."""
+
+    type: Annotated[Literal["ConcatDataset"], DATA] = "ConcatDataset"
+    datasets: Annotated[tuple[SegDataset, ...], Field(min_length=1)]
+
+
+Dataset = Annotated[SegDataset | ConcatDataset, Field(discriminator="type")]
+
+
+class Sampler(Section):
+    """The order of the samples."""
+
+    type: Annotated[Literal["InfiniteSampler", "DefaultSampler"], DATA] = "InfiniteSampler"
+    shuffle: Annotated[bool, DATA] = True
+
+
+class InOrder(Section):
+    """The order of the samples in validation: theirs."""
+
+    type: Annotated[Literal["InfiniteSampler", "DefaultSampler"], FREE] = "DefaultSampler"
+    shuffle: Annotated[Literal[False], FREE] = False
+
+
+class DataLoader(Section):
+    """What training reads; `batch_size` is per process."""
+
+    batch_size: Annotated[Count, DATA] = 4
+    num_workers: Annotated[NotNegative, FREE] = 2
+    persistent_workers: Annotated[bool, FREE] = True
+    pin_memory: Annotated[bool, FREE] = False
+    prefetch_factor: Annotated[Count | None, FREE] = None
+    sampler: Sampler = Sampler()
+    dataset: Dataset
+    collate_fn: Annotated[Any, IGNORED] = None
+
+    @property
+    def datasets(self) -> tuple[SegDataset, ...]:
+        """The datasets, one or several."""
+        return datasets_of(self.dataset)
+
+
+class EvalDataLoader(Section):
+    """What validation or testing reads; how many at once changes no result."""
+
+    batch_size: Annotated[Count, FREE] = 1
+    num_workers: Annotated[NotNegative, FREE] = 2
+    persistent_workers: Annotated[bool, FREE] = True
+    pin_memory: Annotated[bool, FREE] = False
+    prefetch_factor: Annotated[Count | None, FREE] = None
+    sampler: InOrder = InOrder()
+    dataset: Dataset
+    collate_fn: Annotated[Any, IGNORED] = None
+
+    @property
+    def datasets(self) -> tuple[SegDataset, ...]:
+        """The datasets, one or several."""
+        return datasets_of(self.dataset)
+
+
+def datasets_of(dataset: SegDataset | ConcatDataset) -> tuple[SegDataset, ...]:
+    """Take a concatenation apart."""
+    return dataset.datasets if isinstance(dataset, ConcatDataset) else (dataset,)

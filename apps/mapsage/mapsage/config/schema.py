@@ -1,0 +1,168 @@
+"""The whole MapSage config, and what must fit together in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from mapsage.config.data import DataLoader, EvalDataLoader, RandomCrop, SegDataset
+from mapsage.config.model import Segmentor
+from mapsage.config.runtime import DefaultHooks, EvalLoop, IoUMetric, LogProcessor, Randomness
+from mapsage.config.schedule import OptimWrapper, Phase, TrainLoop
+from mapsage.config.values import OrOne
+from unbroken.config import Effect, Misfit, Section
+
+FREE, IGNORED = Effect.FREE, Effect.IGNORED
+Leftover = Annotated[Any, IGNORED]
+VALUES_OF = {"EarthVQADataset": 9, "LoveDADataset": 8}  # that masks can have, 0 (no data) included
+
+
+class MapSageConfig(Section):
+    """A MapSage config: what a file in `configs/` says, with its bases."""
+
+    model: Segmentor
+    train_dataloader: DataLoader
+    val_dataloader: Annotated[EvalDataLoader | None, FREE] = None
+    test_dataloader: Annotated[EvalDataLoader | None, FREE] = None
+    optim_wrapper: OptimWrapper
+    param_scheduler: Annotated[tuple[Phase, ...], OrOne()] = ()
+    train_cfg: TrainLoop
+    val_cfg: Annotated[EvalLoop | None, FREE] = None
+    test_cfg: Annotated[EvalLoop | None, FREE] = None  # the loop; how a picture is predicted says model.test_cfg
+    val_evaluator: Annotated[IoUMetric | None, FREE] = None
+    test_evaluator: Annotated[IoUMetric | None, FREE] = None
+    default_hooks: DefaultHooks = DefaultHooks()
+    gradient_checkpointing: Annotated[bool, FREE] = False
+    randomness: Randomness = Randomness()
+    load_from: Annotated[str | None, FREE] = None
+    resume: Annotated[bool, FREE] = False
+    work_dir: Annotated[str | None, FREE] = None  # None: work_dirs/<stem of the config file>
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], FREE] = "INFO"
+    log_processor: LogProcessor = LogProcessor()
+
+    # What only MMEngine reads, and names that configs use to write other keys.
+    default_scope: Leftover = None
+    env_cfg: Leftover = None
+    visualizer: Leftover = None
+    vis_backends: Leftover = None
+    custom_imports: Leftover = None
+    launcher: Leftover = None
+    data: Leftover = None
+    dataset_type: Leftover = None
+    data_root: Leftover = None
+    data_preprocessor: Leftover = None
+    crop_size: Leftover = None
+    img_scale: Leftover = None
+    img_ratios: Leftover = None
+    num_classes: Leftover = None
+    classes: Leftover = None
+    palette: Leftover = None
+    metainfo: Leftover = None
+    norm_cfg: Leftover = None
+    optimizer: Leftover = None
+    checkpoint: Leftover = None
+    train_pipeline: Leftover = None
+    val_pipeline: Leftover = None
+    test_pipeline: Leftover = None
+    tta_pipeline: Leftover = None
+    tta_model: Leftover = None
+    train_dataset: Leftover = None
+    val_dataset: Leftover = None
+    test_dataset: Leftover = None
+    rural_train_dataset: Leftover = None
+    urban_train_dataset: Leftover = None
+    rural_val_dataset: Leftover = None
+    urban_val_dataset: Leftover = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the network's outputs."""
+        return self.train_dataloader.datasets[0].class_names
+
+    @property
+    def train_size_px(self) -> tuple[int, int]:
+        """Height and width that training batches are padded to."""
+        return self.model.data_preprocessor.size or self._crop_size() or (0, 0)
+
+    @property
+    def uses_gradient_checkpointing(self) -> bool:
+        """Whether any of the three switches for gradient checkpointing is on."""
+        return self.gradient_checkpointing or self.model.gradient_checkpointing or self.model.backbone.with_cp
+
+    def misfits(self) -> Iterator[Misfit]:
+        """Classes, sizes and the parts of each loop fit together."""
+        yield from self._class_misfits()
+        yield from self._size_misfits()
+        for name in ("val", "test"):
+            yield from self._loop_misfits(name)
+        for key, dataset in self._datasets("train"):
+            if dataset.data_prefix.seg_map_path is None:
+                yield Misfit(f"{key}.data_prefix", "has no `seg_map_path`", do="Training needs masks.")
+
+    def _class_misfits(self) -> Iterator[Misfit]:
+        outputs = self.model.decode_head.num_classes
+        for key, dataset in (*self._datasets("train"), *self._datasets("val"), *self._datasets("test")):
+            names = dataset.class_names
+            if names and len(names) != outputs:
+                yield _outputs_and_names(key, dataset, outputs)
+            elif names and names != self.class_names:
+                yield Misfit(f"{key}.metainfo", "names other classes than training", self.class_names, names)
+            values = VALUES_OF.get(dataset.type, 0)
+            if values and len(names) != values - dataset.zero_is_no_data:
+                yield _values_and_names(key, dataset, values)
+
+    def _size_misfits(self) -> Iterator[Misfit]:
+        crop, size = self._crop_size(), self.model.data_preprocessor.size
+        if crop is None and size is None:
+            yield Misfit(
+                "model.data_preprocessor.size", "is not given, and no RandomCrop says it either",
+                do="Give the size in px that training pictures are padded to.",
+            )  # fmt: skip
+        elif crop is not None and size is not None and any(cut > side for cut, side in zip(crop, size)):
+            yield Misfit("model.data_preprocessor.size", "is smaller than the crop", f"at least {crop}", size)
+
+    def _loop_misfits(self, name: str) -> Iterator[Misfit]:
+        parts = [f"{name}_{part}" for part in ("dataloader", "cfg", "evaluator")]
+        missing = [part for part in parts if getattr(self, part) is None]
+        if 0 < len(missing) < len(parts):
+            together = f"{', '.join(parts)} go together: all or none"
+            yield from (Misfit(part, "is missing", do=f"{together}.") for part in missing)
+
+    def _crop_size(self) -> tuple[int, int] | None:
+        """The crop of the training pipelines, the largest if there are several."""
+        steps = [step for dataset in self.train_dataloader.datasets for step in dataset.pipeline]
+        return max((step.crop_size for step in steps if isinstance(step, RandomCrop)), default=None)
+
+    def _datasets(self, name: str) -> Iterator[tuple[str, SegDataset]]:
+        loader = getattr(self, f"{name}_dataloader")
+        if loader is None:
+            return
+        key = f"{name}_dataloader.dataset"
+        several = loader.dataset.type == "ConcatDataset"
+        for place, dataset in enumerate(loader.datasets):
+            yield (f"{key}.datasets.{place}" if several else key), dataset
+
+
+def _outputs_and_names(key: str, dataset: SegDataset, outputs: int) -> Misfit:
+    names = dataset.class_names
+    hint = ""
+    if {len(names), outputs} <= {7, 8, 9} and dataset.zero_is_no_data:
+        hint = (
+            "EarthVQA's masks have the values 0 to 8, and 0 is no data: that makes 8 classes with "
+            "reduce_zero_label=True (LoveDA: 0 to 7, so 7 classes)."
+        )
+    return Misfit(
+        "model.decode_head.num_classes", f"differs from the number of classes in {key}",
+        expected=f"{len(names)} ({', '.join(names)})", found=outputs, do=hint,
+    )  # fmt: skip
+
+
+def _values_and_names(key: str, dataset: SegDataset, values: int) -> Misfit:
+    reduced = dataset.zero_is_no_data
+    return Misfit(
+        f"{key}.metainfo" if dataset.metainfo else f"{key}.reduce_zero_label",
+        f"does not name what the masks of {dataset.type} hold",
+        expected=f"{values - reduced} names for the values {int(reduced)} to {values - 1}",
+        found=f"{len(dataset.class_names)} with reduce_zero_label={reduced}",
+        do="" if reduced else "Set reduce_zero_label=True: 0 is no data and no class.",
+    )

@@ -1,0 +1,175 @@
+"""Folders of aerial pictures with masks, in the layouts of EarthVQA and LoveDA."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from mapsage.dataset.pipeline import Pipeline, Sample
+from mapsage.dataset.reading import read_label
+from unbroken.errors import ConfigError, UsageError
+
+SHOWN = 5  # of a long list, in an error
+
+
+class Folder(Protocol):
+    """Samples in a fixed order: one folder, or several joined."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the labels 0..K-1."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the samples, in order."""
+
+    def __len__(self) -> int:
+        """Count the samples."""
+
+    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+        """Load one sample; every random draw comes from `rng`."""
+
+    def fingerprint(self) -> str:
+        """Identify the data by names and sizes of the files."""
+
+
+class AerialFolder:
+    """Pictures below `data_root/img_path`, with masks of the same relative names below `seg_map_path`.
+
+    They are listed recursively by suffix and sorted by full path. `seg_map_path=None` means that there are
+    no masks, as in a test set. The classes name the labels after `reduce_zero_label`.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_root: Path | str,
+        img_path: str,
+        seg_map_path: str | None,
+        classes: Sequence[str],
+        pipeline: Pipeline,
+        img_suffix: str = ".png",
+        seg_map_suffix: str = ".png",
+        reduce_zero_label: bool = True,
+    ) -> None:
+        self.classes = tuple(classes)
+        self.pipeline = pipeline
+        self.images = _existing(Path(data_root), img_path)
+        self.masks = None if seg_map_path is None else _existing(Path(data_root), seg_map_path)
+        self.names = _list_names(self.images, img_suffix)
+        self._suffixes = img_suffix, seg_map_suffix
+        self._read_label = partial(read_label, classes=self.classes, reduce_zero_label=reduce_zero_label)
+        self._require_masks()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+        """Load the picture at `index` with its mask and run the pipeline on both."""
+        image, mask = self._paths(self.names[index])
+        return self.pipeline.run(image, mask, rng, name=self.names[index], read_mask=self._read_label)
+
+    def fingerprint(self) -> str:
+        """Hash the relative names and byte sizes of pictures and masks (sha256, hex).
+
+        Times and absolute paths stay out of it: both change when the same data is attached elsewhere.
+        """
+        digest = hashlib.sha256()
+        for name in self.names:
+            image, mask = self._paths(name)
+            sizes = image.stat().st_size, 0 if mask is None else mask.stat().st_size
+            digest.update(f"{name}\0{sizes[0]}\0{sizes[1]}\n".encode())
+        return digest.hexdigest()
+
+    def _paths(self, name: str) -> tuple[Path, Path | None]:
+        image_suffix, mask_suffix = self._suffixes
+        mask = None if self.masks is None else self.masks / f"{name}{mask_suffix}"
+        return self.images / f"{name}{image_suffix}", mask
+
+    def _require_masks(self) -> None:
+        paths = (self._paths(name)[1] for name in self.names)
+        lonely = [name for name, mask in zip(self.names, paths) if mask is not None and not mask.is_file()]
+        if lonely:
+            raise UsageError(
+                self.images,
+                f"{len(lonely)} of {len(self.names)} pictures have no mask",
+                expected=f"masks named *{self._suffixes[1]} in {self.masks}",
+                found=f"none for {_first_few(lonely)}",
+            )
+
+
+class Concatenation:
+    """Several folders one after the other, as one; LoveDA's Rural and Urban for example."""
+
+    def __init__(self, folders: Sequence[Folder]) -> None:
+        self.folders = tuple(folders)
+        if not self.folders:
+            raise ConfigError("data", "there is no folder to join", expected="at least one")
+        self.classes = self.folders[0].classes
+        for folder in self.folders:
+            if folder.classes != self.classes:
+                raise ConfigError(
+                    "data", "joined folders name other classes", expected=self.classes, found=folder.classes
+                )
+        self.names = tuple(name for folder in self.folders for name in folder.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+        """Load one sample of the folder that `index` falls into."""
+        position = range(len(self))[index]  # as a list would read it: negative from the end, IndexError outside
+        for folder in self.folders:
+            if position < len(folder):
+                break
+            position -= len(folder)
+        return folder.sample(position, rng)
+
+    def fingerprint(self) -> str:
+        """Hash the fingerprints of the folders, in order."""
+        return hashlib.sha256("\n".join(folder.fingerprint() for folder in self.folders).encode()).hexdigest()
+
+
+def _existing(root: Path, below: str) -> Path:
+    folder = root / below
+    if folder.is_dir():
+        return folder
+    nearest = next((parent for parent in folder.parents if parent.is_dir()), Path())
+    nearby = sorted(entry.name for entry in nearest.iterdir() if entry.is_dir())
+    raise UsageError(
+        folder,
+        "this folder does not exist",
+        found=f"in {nearest}: {_first_few(nearby) if nearby else 'no folders'}",
+        do="Correct data_root or data_prefix in the config.",
+    )
+
+
+def _list_names(folder: Path, suffix: str) -> tuple[str, ...]:
+    paths = sorted(
+        f"{where}/{file}"
+        for where, _, files in os.walk(folder, followlinks=True)
+        for file in files
+        if file.endswith(suffix) and not file.startswith(".")
+    )
+    if not paths:
+        endings = sorted({path.suffix for path in folder.rglob("*") if path.is_file()})
+        raise UsageError(
+            folder,
+            "there are no pictures here",
+            expected=f"files named *{suffix}",
+            found=f"files ending in {_first_few(endings)}" if endings else "no files",
+            do="Correct img_path or img_suffix in the config.",
+        )
+    start = len(str(folder)) + 1
+    return tuple(path[start : -len(suffix)].replace(os.sep, "/") for path in paths)
+
+
+def _first_few(items: Sequence[str]) -> str:
+    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return ", ".join(items[:SHOWN]) + more

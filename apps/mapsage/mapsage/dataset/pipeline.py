@@ -1,0 +1,136 @@
+"""The pipeline: the ordered steps that turn a picture and its mask on disk into a sample."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mapsage.dataset.colour import photo_metric_distortion
+from mapsage.dataset.reading import read_image, read_mask
+from mapsage.dataset.transforms import Pixels, Tile, random_crop, random_flip, random_resize, resize
+from unbroken.errors import ConfigError, DamagedFile
+
+Transform = Callable[..., Tile]
+MaskReader = Callable[[Path], Pixels]
+
+TRANSFORMS: dict[str, Transform] = {
+    "Resize": resize,
+    "RandomResize": random_resize,
+    "RandomCrop": random_crop,
+    "RandomFlip": random_flip,
+    "PhotoMetricDistortion": photo_metric_distortion,
+}
+LOAD_IMAGE, LOAD_MASK, PACK = "LoadImageFromFile", "LoadAnnotations", "PackSegInputs"
+ENDS = (LOAD_IMAGE, PACK)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One picture as a loader hands it on: image uint8 CHW in BGR, label int64 HW or None without a mask.
+
+    The label has the size of the image, or that of the file (`ori_shape`) if the mask was loaded after a
+    resize.
+    """
+
+    image: torch.Tensor
+    label: torch.Tensor | None
+    name: str
+    ori_shape: tuple[int, int]  # height and width of the file, in px
+    flipped: bool = False
+
+
+class Pipeline:
+    """The steps, checked once and run for every sample with a generator of its own.
+
+    A step is a mapping with `type` and the parameters of that transform. The first step is
+    `LoadImageFromFile` and the last is `PackSegInputs`.
+    """
+
+    def __init__(self, steps: Sequence[Mapping[str, Any]]) -> None:
+        self.steps = tuple(dict(step) for step in steps)
+        for position, step in enumerate(self.steps):
+            _check_step(position, step)
+        kinds = [step["type"] for step in self.steps]
+        if not kinds or (kinds[0], kinds[-1]) != ENDS or any(kinds.count(end) > 1 for end in ENDS):
+            raise ConfigError(
+                "pipeline",
+                "it does not lead from a file to a sample",
+                expected=f"{LOAD_IMAGE} first and {PACK} last, once each",
+                found=", ".join(kinds) or "no steps",
+            )
+
+    def run(
+        self,
+        image_path: Path,
+        mask_path: Path | None,
+        rng: np.random.Generator,
+        *,
+        name: str | None = None,
+        read_mask: MaskReader = read_mask,
+    ) -> Sample:
+        """Make one sample; every random draw comes from `rng`.
+
+        Without a mask path `LoadAnnotations` does nothing, and the sample has no label. `read_mask` gives
+        labels uint8 HW; a folder passes one that knows its classes.
+        """
+        tile = _load_image(image_path)
+        for step in self.steps:
+            match step:
+                case {"type": "LoadImageFromFile" | "PackSegInputs"}:
+                    continue
+                case {"type": "LoadAnnotations"}:
+                    tile = tile if mask_path is None else _load_mask(tile, mask_path, read_mask)
+                case {"type": kind, **parameters}:
+                    tile = TRANSFORMS[kind](tile, rng, **parameters)
+        return _pack(tile, image_path.stem if name is None else name)
+
+
+def _check_step(position: int, step: Mapping[str, Any]) -> None:
+    where = f"pipeline[{position}]"
+    kind, parameters = step.get("type"), {key: value for key, value in step.items() if key != "type"}
+    known = {LOAD_IMAGE: _no_parameters, LOAD_MASK: _no_parameters, PACK: _no_parameters, **TRANSFORMS}
+    if kind not in known:
+        raise ConfigError(where, "this transform is not known", expected=f"one of {', '.join(known)}", found=repr(kind))
+    try:
+        inspect.signature(known[kind]).bind(None, None, **parameters)
+    except TypeError as fault:
+        raise ConfigError(f"{where} ({kind})", "its parameters do not fit", found=fault) from fault
+
+
+def _no_parameters(tile: Tile, _rng: np.random.Generator) -> Tile:
+    return tile
+
+
+def _load_image(path: Path) -> Tile:
+    image = read_image(path)
+    return Tile(image=image, ori_shape=(image.shape[0], image.shape[1]))
+
+
+def _load_mask(tile: Tile, path: Path, read: MaskReader) -> Tile:
+    mask = read(path)
+    if mask.shape != tile.ori_shape:
+        raise DamagedFile(
+            path,
+            "the mask and its picture differ in size",
+            expected="{}x{} px (height x width)".format(*tile.ori_shape),
+            found="{}x{}".format(*mask.shape),
+        )
+    return replace(tile, mask=mask)
+
+
+def _pack(tile: Tile, name: str) -> Sample:
+    image_CHW = tile.image.transpose(2, 0, 1).copy()
+    label = None if tile.mask is None else torch.from_numpy(tile.mask.astype(np.int64))
+    return Sample(
+        image=torch.from_numpy(image_CHW),
+        label=label,
+        name=name,
+        ori_shape=tile.ori_shape,
+        flipped=tile.flipped,
+    )

@@ -1,0 +1,110 @@
+"""The preprocessor: a list of samples becomes one normalised batch, on the device of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mapsage.dataset.palette import IGNORED
+from mapsage.dataset.pipeline import Sample
+from unbroken.errors import ConfigError
+
+Size = tuple[int, int]
+IMAGENET_MEAN = (123.675, 116.28, 103.53)  # RGB, in grey levels of 0..255
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+class Preprocessor(nn.Module):
+    """BGR to RGB, (x - mean) / std, then padding at the right and the bottom.
+
+    `mean` and `std` are RGB in grey levels; `size` is (height, width) in px of a training batch. The padding
+    is 0 after normalisation, which is the mean colour, and 255 in the labels, which nothing counts.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(
+        self,
+        *,
+        size: Size,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        self.size: Size = (size[0], size[1])
+        # Not persistent: they belong to the config, and checkpoints of mmseg have no such entries.
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, samples: Sequence[Sample], training: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Give images float32 NCHW and labels int64 NHW, or None where a sample has no label.
+
+        Only training pads; otherwise the pictures of a batch must have one size.
+        """
+        images = [self._normalise(sample.image) for sample in samples]
+        labels = [sample.label.to(self.mean.device) for sample in samples if sample.label is not None]
+        if training:
+            _require_trainable(samples, self.size)
+            images = [_pad(image, self.size, 0.0) for image in images]
+            labels = [_pad(label, self.size, IGNORED) for label in labels]
+        else:
+            _require_one_size(samples)
+        return torch.stack(images), torch.stack(labels) if len(labels) == len(samples) else None
+
+    def _normalise(self, image_CHW: torch.Tensor) -> torch.Tensor:
+        rgb_CHW = image_CHW.to(self.mean.device).flip(0).float()
+        return (rgb_CHW - self.mean) / self.std
+
+
+def collate(samples: list[Sample]) -> list[Sample]:
+    """Keep the samples of a batch as a list: they may differ in size until they are padded."""
+    return samples
+
+
+def _pad(pixels: torch.Tensor, size: Size, value: float) -> torch.Tensor:
+    height, width = pixels.shape[-2:]
+    return F.pad(pixels, (0, size[1] - width, 0, size[0] - height), value=value)
+
+
+def _require_trainable(samples: Sequence[Sample], size: Size) -> None:
+    for sample in samples:
+        height, width = sample.image.shape[-2:]
+        if height > size[0] or width > size[1]:
+            raise ConfigError(
+                sample.name,
+                "the picture is larger than a training batch",
+                expected=f"at most {size[0]}x{size[1]} px (height x width)",
+                found=f"{height}x{width}",
+                do="Crop or resize in the training pipeline, or raise the size of the preprocessor.",
+            )
+        if sample.label is None:
+            raise ConfigError(
+                sample.name,
+                "there is no label to train on",
+                do="Add LoadAnnotations to the training pipeline.",
+            )
+        if sample.label.shape != sample.image.shape[-2:]:
+            raise ConfigError(
+                sample.name,
+                "image and label differ in size",
+                expected="{}x{} px (height x width)".format(*sample.image.shape[-2:]),
+                found="{}x{}".format(*sample.label.shape),
+                do="In a training pipeline LoadAnnotations comes before any resize.",
+            )
+
+
+def _require_one_size(samples: Sequence[Sample]) -> None:
+    for which in ("image", "label"):
+        tensors = [getattr(sample, which) for sample in samples]
+        sizes = {tuple(tensor.shape[-2:]) for tensor in tensors if tensor is not None}
+        if len(sizes) > 1:
+            raise ConfigError(
+                samples[0].name,
+                f"the {which}s of this batch differ in size",
+                found=sorted(sizes),
+                do="Evaluate with a batch size of 1.",
+            )

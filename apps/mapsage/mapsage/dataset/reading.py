@@ -1,0 +1,95 @@
+"""Reading pictures and masks from disk, with errors that name the file."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from mapsage.dataset.palette import IGNORED
+from mapsage.dataset.transforms import Pixels
+from unbroken.errors import DamagedFile, UsageError
+
+PNG_START = b"\x89PNG\r\n\x1a\n"
+PNG_END = b"IEND\xaeB`\x82"
+CODING = "EarthVQA masks hold 0 = no data and 1..8 = the eight classes; LoveDA 0 and 1..7."
+COPY_AGAIN = "Copy the file again from its source."
+
+
+def read_image(path: Path) -> Pixels:
+    """Decode a picture to uint8 BGR HWC, as OpenCV does."""
+    data = np.frombuffer(_read_whole(path), dtype=np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    if image is None:
+        raise DamagedFile(path, "the picture cannot be decoded", do=COPY_AGAIN)
+    return np.asarray(image, dtype=np.uint8)
+
+
+def read_mask(path: Path) -> Pixels:
+    """Decode a mask to uint8 HW with its raw values; a palette PNG gives its indices."""
+    data = _read_whole(path)
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            if picture.mode not in ("L", "P"):
+                raise DamagedFile(
+                    path,
+                    "the mask is not a class map",
+                    expected="one 8-bit channel (mode L or P)",
+                    found=f"mode {picture.mode}",
+                    do="Save class numbers, not colours.",
+                )
+            return np.array(picture, dtype=np.uint8)
+    except (UnidentifiedImageError, OSError, SyntaxError) as fault:
+        raise DamagedFile(path, "the mask cannot be decoded", found=fault, do=COPY_AGAIN) from fault
+
+
+def read_label(path: Path, *, classes: Sequence[str], reduce_zero_label: bool) -> Pixels:
+    """Read a mask as labels 0..K-1 with 255 for no data.
+
+    With `reduce_zero_label` the value 0 becomes 255, k becomes k - 1 and 255 stays.
+    """
+    mask = read_mask(path)
+    label = reduce_zero(mask) if reduce_zero_label else mask
+    counts = np.bincount(label.ravel(), minlength=256)
+    counts[IGNORED] = 0
+    if counts[len(classes) :].any():
+        raise _unknown_label(path, counts, len(classes), reduce_zero_label)
+    return label
+
+
+def reduce_zero(mask: Pixels) -> Pixels:
+    """Turn masks whose 0 means no data into labels: 0 to 255, k to k - 1, 255 to 255."""
+    return np.where(mask == IGNORED, mask, mask - np.uint8(1))  # uint8 wraps 0 to 255
+
+
+def _unknown_label(path: Path, counts: NDArray[np.int64], classes: int, reduced: bool) -> UsageError:
+    label = classes + int(np.flatnonzero(counts[classes:])[0])
+    was = f" (value {label + 1} in the file)" if reduced else ""
+    advice = (
+        "Check `classes` against the coding of your masks."
+        if reduced
+        else "Set reduce_zero_label = true if your masks are coded like that, or name every class."
+    )
+    return UsageError(
+        path,
+        "the mask has a label that no class is named for",
+        expected=f"0..{classes - 1} or {IGNORED} with {classes} classes",
+        found=f"label {label}{was} on {counts[label]} pixels",
+        do=f"{CODING} {advice}",
+    )
+
+
+def _read_whole(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as fault:
+        raise DamagedFile(path, "the file cannot be read", found=fault.strerror or fault) from fault
+    # Decoders differ in whether they forgive a missing end, and half a picture would train silently.
+    if not data or (data.startswith(PNG_START) and PNG_END not in data[-4096:]):
+        raise DamagedFile(path, "the file is truncated", found=f"{len(data)} bytes", do=COPY_AGAIN)
+    return data

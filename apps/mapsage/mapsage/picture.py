@@ -1,0 +1,101 @@
+"""Maps of classes as pictures: painted in the classes' colours, and beside the image and the truth."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+Colour = tuple[int, int, int]
+Bytes_HW3 = NDArray[np.uint8]
+
+# Background to playground, in the order of the labels after no-data was taken out (EarthVQA, LoveDA).
+EARTHVQA_PALETTE: tuple[Colour, ...] = (
+    (255, 255, 255),
+    (255, 0, 0),
+    (255, 255, 0),
+    (0, 0, 255),
+    (159, 129, 183),
+    (0, 255, 0),
+    (255, 195, 128),
+    (165, 0, 165),
+)
+NO_DATA_COLOUR: Colour = (0, 0, 0)
+
+_GAP_PX = 8
+_TITLE_PX = 18
+_SWATCH_PX = 12
+_LEGEND_ROW_PX = 18
+_PAPER: Colour = (245, 245, 245)
+_INK: Colour = (30, 30, 30)
+
+
+def paint(labels_HW: NDArray[Any], palette: Sequence[Colour]) -> Bytes_HW3:
+    """RGB uint8 HW3 from integer labels HW; a label without a colour, such as 255 for ignored, is black."""
+    colours_L3 = np.full((256, 3), NO_DATA_COLOUR, dtype=np.uint8)
+    colours_L3[: len(palette)] = np.asarray(palette, dtype=np.uint8)
+    known = (labels_HW >= 0) & (labels_HW < len(palette))
+    return colours_L3[np.where(known, labels_HW, 255)]
+
+
+def side_by_side(
+    image_HW3: Bytes_HW3,
+    truth_HW: NDArray[Any],
+    prediction_HW: NDArray[Any],
+    *,
+    class_names: Sequence[str],
+    palette: Sequence[Colour] = EARTHVQA_PALETTE,
+) -> Image.Image:
+    """RGB image, truth and prediction in a row, each with a title, above a legend of the classes."""
+    panels = {
+        "image": image_HW3,
+        "truth": paint(truth_HW, palette),
+        "prediction": paint(prediction_HW, palette),
+    }
+    height, width = image_HW3.shape[:2]
+    sheet_width = _GAP_PX + (width + _GAP_PX) * len(panels)
+    legend = _legend(class_names, palette, width=sheet_width)
+    sheet = Image.new("RGB", (sheet_width, _TITLE_PX + height + _GAP_PX + legend.height), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for i, (title, panel_HW3) in enumerate(panels.items()):
+        left = _GAP_PX + i * (width + _GAP_PX)
+        draw.text((left, 4), title, fill=_INK)
+        sheet.paste(Image.fromarray(np.ascontiguousarray(panel_HW3)), (left, _TITLE_PX))
+    sheet.paste(legend, (0, _TITLE_PX + height + _GAP_PX))
+    return sheet
+
+
+def png_bytes(picture: Image.Image) -> bytes:
+    """The picture as the content of a PNG file; whoever owns the disk writes it."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _legend(class_names: Sequence[str], palette: Sequence[Colour], *, width: int) -> Image.Image:
+    """Swatches with names, filled line by line into the given width."""
+    entries = [*zip(class_names, palette), ("no data", NO_DATA_COLOUR)]
+    places: list[tuple[int, int]] = []
+    x = y = 0
+    for name, _ in entries:
+        entry_px = _SWATCH_PX + 4 + _text_width(name) + 2 * _GAP_PX
+        if x and x + entry_px > width - _GAP_PX:
+            x, y = 0, y + _LEGEND_ROW_PX
+        places.append((_GAP_PX + x, y))
+        x += entry_px
+    legend = Image.new("RGB", (width, y + _LEGEND_ROW_PX + _GAP_PX), _PAPER)
+    draw = ImageDraw.Draw(legend)
+    for (left, top), (name, colour) in zip(places, entries):
+        box = (left, top + 1, left + _SWATCH_PX, top + 1 + _SWATCH_PX)
+        draw.rectangle(box, fill=colour, outline=_INK)
+        draw.text((left + _SWATCH_PX + 4, top), name, fill=_INK)
+    return legend
+
+
+def _text_width(text: str) -> int:
+    """Width in pixels in the font that PIL brings along."""
+    return int(ImageDraw.Draw(Image.new("RGB", (1, 1))).textlength(text)) + 1

@@ -1,0 +1,278 @@
+"""Learning rates, step by step, to the last bit those of MMEngine.
+
+No torch here, so that a launch can show numbers at once. Words: a *phase* changes the rate during steps
+[begin, end). The phases are *chained*: each multiplies the rate that it finds, in float64, so a value depends
+on all roundings before it and is reached by replay, not by a closed formula. Step t = 0, 1, ... is the number
+of optimizer steps already taken; the rate at t serves the step numbered t + 1 in logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from unbroken.errors import ConfigError, Incompatible
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearLR:
+    """Warm-up: from `start_factor` times the rate at `begin` to `end_factor` times it at step `end - 1`."""
+
+    begin: int = 0
+    end: int
+    start_factor: float
+    end_factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_span(self.begin, self.end)
+        if not 0.0 < self.start_factor <= 1.0 or not 0.0 <= self.end_factor <= 1.0:
+            raise ConfigError(
+                "param_scheduler (LinearLR)",
+                "a factor is out of range",
+                expected="0 < start_factor <= 1 and 0 <= end_factor <= 1",
+                found=f"{self.start_factor} and {self.end_factor}",
+            )
+
+    def next_rate(self, rate: float, last_step: int) -> float:
+        """The rate at the phase's own step `last_step`, from the rate before."""
+        if last_step == 0:
+            return rate * self.start_factor
+        rise = self.end_factor - self.start_factor
+        length = self.end - self.begin - 1
+        return rate * (1.0 + rise / (length * self.start_factor + (last_step - 1) * rise))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolyLR:
+    """Decay: `eta_min + (rate - eta_min) * (1 - k / T) ** power`, T = end - begin - 1, k = step - begin.
+
+    The last step of the phase runs at `eta_min`; at 0 it changes nothing.
+    """
+
+    begin: int = 0
+    end: int
+    power: float = 1.0
+    eta_min: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_span(self.begin, self.end)
+
+    def next_rate(self, rate: float, last_step: int) -> float:
+        """The rate at the phase's own step `last_step`, from the rate before."""
+        if last_step == 0:
+            return rate
+        length = self.end - self.begin - 1
+        # The quotient of two neighbouring values of that formula, in the form that rounds as MMEngine does.
+        decay: float = (1 - 1 / (length - last_step + 1)) ** self.power
+        return (rate - self.eta_min) * decay + self.eta_min
+
+
+Phase = LinearLR | PolyLR
+
+
+def _check_span(begin: int, end: int) -> None:
+    if not 0 <= begin < end:
+        raise ConfigError("param_scheduler", "a phase is empty", expected="0 <= begin < end", found=(begin, end))
+
+
+def rates_at(rates: Sequence[float], phases: Sequence[Phase], step: int) -> list[float]:
+    """One link of the chain: the rates (one per parameter group) at `step`, from those of the step before."""
+    chained = list(rates)
+    for phase in phases:
+        if phase.begin <= step < phase.end:
+            chained = [phase.next_rate(rate, step - phase.begin) for rate in chained]
+    return chained
+
+
+def learning_rates(base_lr: float, phases: Sequence[Phase], steps: int) -> list[float]:
+    """The rates of the first `steps` optimizer steps: entry t is used after t steps were taken."""
+    rates: list[float] = []
+    rate = [base_lr]
+    for step in range(steps):
+        rate = rates_at(rate, phases, step)
+        rates += rate
+    return rates
+
+
+class ParameterGroups(Protocol):
+    """All that a schedule needs of an optimizer."""
+
+    param_groups: list[dict[str, Any]]
+
+
+class IterationSchedule:
+    """The open schedule of one optimizer: sets `lr` of its groups at construction and after each `step()`.
+
+    Build it with the optimizer of the present config, before any state is loaded: each group's `initial_lr`
+    at that moment, or else its `lr`, is its base rate. `load_state_dict` goes on exactly as the saved run
+    would have, phases included, whatever the present config says; `rebuild_at` takes the present config's
+    word instead. Ask `follows_config` which one is in force.
+    """
+
+    def __init__(self, optimizer: ParameterGroups, phases: Sequence[Phase]) -> None:
+        self._optimizer = optimizer
+        self._configured_phases = tuple(phases)
+        self._configured_bases = [
+            float(group.setdefault("initial_lr", group["lr"])) for group in optimizer.param_groups
+        ]
+        self.rebuild_at(0)
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases in force."""
+        return self._phases
+
+    @property
+    def follows_config(self) -> bool:
+        """Whether phases and base rates in force are those given at construction."""
+        return self._phases == self._configured_phases and self._bases == self._configured_bases
+
+    @property
+    def taken(self) -> int:
+        """How many optimizer steps the schedule has counted."""
+        return self._taken
+
+    def step(self) -> None:
+        """Count one optimizer step and set the rates of the next one."""
+        self._taken += 1
+        groups = self._optimizer.param_groups
+        current = [float(group["lr"]) for group in groups]
+        # MMEngine's state also holds the rates right after each phase had its turn.
+        for i, phase in enumerate(self._phases):
+            current = rates_at(current, (phase,), self._taken)
+            self._last_values[i] = current
+        self._set(current)
+
+    def rebuild_at(self, step: int) -> None:
+        """Set the rates that a run of the present config would have after `step` steps, replayed from 0."""
+        self._phases = self._configured_phases
+        self._bases = list(self._configured_bases)
+        self._last_values = [list(self._bases) for _ in self._phases]
+        self._taken = -1
+        for group, base in zip(self._optimizer.param_groups, self._bases, strict=True):
+            group["initial_lr"] = group["lr"] = base
+        while self._taken < step:
+            self.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values under MMEngine's names, one dict per phase."""
+        return {"schedulers": [self._phase_state(i) for i in range(len(self._phases))]}
+
+    def load_state_dict(self, state: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
+        """Go on from `state_dict()`, or from the bare list that MMEngine keeps under `param_schedulers`.
+
+        Raises `Incompatible`, before anything changes, for entries that describe no phase known here, for
+        another number of parameter groups, and for counts that contradict each other.
+        """
+        saved = _entries_of(state)
+        phases = tuple(_phase_of(entry, where=f"param_schedulers[{i}]") for i, entry in enumerate(saved))
+        taken, bases = self._agreed(saved, phases)
+        self._phases, self._taken, self._bases = phases, taken, bases
+        self._last_values = [[float(value) for value in entry["_last_value"]] for entry in saved]
+        for group, base in zip(self._optimizer.param_groups, bases, strict=True):
+            group["initial_lr"] = base
+        if self._last_values:
+            self._set(self._last_values[-1])
+
+    def _agreed(self, saved: Sequence[Mapping[str, Any]], phases: Sequence[Phase]) -> tuple[int, list[float]]:
+        """The step count and base rates that all entries share."""
+        if not saved:
+            return self._taken, list(self._bases)
+        taken, bases = int(saved[0]["_global_step"]), [float(value) for value in saved[0]["base_values"]]
+        groups = len(self._optimizer.param_groups)
+        for i, (entry, phase) in enumerate(zip(saved, phases)):
+            same = entry["_global_step"] == taken and list(entry["base_values"]) == bases
+            counted = entry["last_step"] == _own_steps(phase, taken)
+            if not (same and counted and len(bases) == len(entry["_last_value"]) == groups):
+                raise Incompatible(
+                    f"param_schedulers[{i}]",
+                    "the saved schedule contradicts itself or belongs to another optimizer",
+                    expected=f"step {taken} and {groups} parameter groups throughout",
+                    found=dict(entry),
+                    do="Rebuild the schedule at the step of the checkpoint instead.",
+                )
+        return taken, bases
+
+    def _phase_state(self, i: int) -> dict[str, Any]:
+        phase = self._phases[i]
+        match phase:
+            case LinearLR():
+                own = {"start_factor": phase.start_factor, "end_factor": phase.end_factor}
+            case PolyLR():
+                own = {"eta_min": phase.eta_min, "power": phase.power}
+        return {
+            **own,
+            "total_iters": phase.end - phase.begin - 1,
+            "param_name": "lr",
+            "begin": phase.begin,
+            "end": phase.end,
+            "by_epoch": False,
+            "base_values": list(self._bases),
+            "last_step": _own_steps(phase, self._taken),
+            "_global_step": self._taken,
+            "verbose": False,
+            "_last_value": list(self._last_values[i]),
+        }
+
+    def _set(self, rates: Sequence[float]) -> None:
+        for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+
+
+def _entries_of(state: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """The list of saved schedulers in either spelling."""
+    if not isinstance(state, Mapping):
+        return state
+    if set(state) != {"schedulers"}:
+        raise Incompatible(
+            "param_schedulers",
+            "the saved state is not of an iteration schedule",
+            expected="the one entry `schedulers`",
+            found=sorted(state),
+            do="Rebuild the schedule at the step of the checkpoint instead.",
+        )
+    entries: Sequence[Mapping[str, Any]] = state["schedulers"]
+    return entries
+
+
+def _own_steps(phase: Phase, taken: int) -> int:
+    """The phase's own counter after `taken` steps: -1 before it begins, then from 0 up to its end."""
+    return min(taken, phase.end - 1) - phase.begin if taken >= phase.begin else -1
+
+
+_ALWAYS = frozenset(
+    {
+        "total_iters",
+        "param_name",
+        "begin",
+        "end",
+        "by_epoch",
+        "base_values",
+        "last_step",
+        "_global_step",
+        "verbose",
+        "_last_value",
+    }
+)
+
+
+def _phase_of(entry: Mapping[str, Any], *, where: str) -> Phase:
+    """The phase that a saved scheduler describes; every key must be known."""
+    span = {"begin": int(entry["begin"]), "end": int(entry["end"])} if entry.keys() >= _ALWAYS else {}
+    known: Phase | None = None
+    match set(entry) - _ALWAYS:
+        case own if own == {"start_factor", "end_factor"} and span:
+            known = LinearLR(**span, start_factor=entry["start_factor"], end_factor=entry["end_factor"])
+        case own if own == {"eta_min", "power"} and span:
+            known = PolyLR(**span, eta_min=entry["eta_min"], power=entry["power"])
+    consistent = known is not None and entry["total_iters"] == known.end - known.begin - 1
+    if known is None or not consistent or entry["param_name"] != "lr" or entry["by_epoch"]:
+        raise Incompatible(
+            where,
+            "not a per-iteration learning-rate schedule that is known here",
+            expected="the entries of LinearLR or PolyLR, param_name lr, by_epoch False",
+            found=dict(entry),
+            do="Rebuild the schedule at the step of the checkpoint instead.",
+        )
+    return known

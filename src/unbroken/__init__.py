@@ -1,0 +1,35 @@
+"""Long trainings out of short, interruptible sessions, as if they had never been interrupted.
+
+Importing this package costs nothing and loads no torch. The doors are `unbroken.train` (your own loop, or `fit`),
+`unbroken.config` (configs as typed values), the command line `unbroken`, and the names below, with which an
+application describes its jobs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from unbroken.launch.job import Job, Start
+    from unbroken.launch.recipes import Recipe
+    from unbroken.run.layout import ITERATIONS, Layout
+else:
+    _LOADED_ON_FIRST_USE = {
+        "Job": "unbroken.launch.job",
+        "Start": "unbroken.launch.job",
+        "Recipe": "unbroken.launch.recipes",
+        "ITERATIONS": "unbroken.run.layout",
+        "Layout": "unbroken.run.layout",
+    }
+
+    def __getattr__(name: str) -> object:
+        """Load a name when it is first asked for."""
+        if name not in _LOADED_ON_FIRST_USE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_LOADED_ON_FIRST_USE[name]), name)
+
+
+__all__ = ["ITERATIONS", "Job", "Layout", "Recipe", "Start", "__version__"]

@@ -1,0 +1,12 @@
+"""Checkpoint files: what is inside, whether it is whole, how one is written, which may go.
+
+A *checkpoint* is a file from which training continues exactly; a *weights file* (`best_*`) holds weights and facts
+about them only. The *structure* of a file is everything but the tensors' numbers, read without torch and without
+executing its pickle. A *manifest* is a small file beside the run's other records that says what was written: size,
+SHA-256, step and the *save id* that is also inside the file, so that a manifest is never taken for that of a later
+file of the same name. *Verified* means: the bytes on disk are the bytes that were written.
+"""
+
+FORMAT = 1  # the number inside every file of ours; a file with a larger one is refused, not guessed at
+
+__all__ = ["FORMAT"]

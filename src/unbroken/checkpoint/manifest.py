@@ -1,0 +1,49 @@
+"""What was written under a checkpoint's name: the facts that make it verifiable and quick to list."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from unbroken.storage import Disk, write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The facts of one saved file; `size_bytes` and `sha256` are of the whole file."""
+
+    format: int
+    file: str
+    kind: str  # "checkpoint" or "weights"
+    run: str
+    save: str
+    session: str
+    step: int
+    epoch: int
+    time: str
+    size_bytes: int
+    sha256: str
+    metric: str | None = None
+    value: float | None = None
+
+
+def manifest_path(folder: Path, file_name: str) -> Path:
+    """Where the manifest of a checkpoint lies."""
+    return folder / f"{file_name}.json"
+
+
+def write_manifest(disk: Disk, folder: Path, manifest: Manifest) -> None:
+    """Write the manifest durably."""
+    write_json(disk, manifest_path(folder, manifest.file), asdict(manifest))
+
+
+def read_manifest(folder: Path, file_name: str) -> Manifest | None:
+    """The manifest of a file; None when there is none that can be read (the file is then judged by itself)."""
+    try:
+        data: dict[str, Any] = json.loads(manifest_path(folder, file_name).read_text("utf-8"))
+        known = {field.name for field in fields(Manifest)}
+        return Manifest(**{key: value for key, value in data.items() if key in known})
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None

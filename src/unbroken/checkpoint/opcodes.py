@@ -1,0 +1,228 @@
+"""A pickle's opcodes carried out on lists, dicts and the nouns of `leaves`; no opcode can call anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from unbroken.checkpoint.leaves import Fields, Name, Opaque, SmallArray, StorageRef
+from unbroken.checkpoint.numpy_scalars import fill_array
+from unbroken.checkpoint.rebuild import call, checked_key, storage_of
+
+MAX_NAMES = 10_000
+MAX_INT_BITS = 4096  # and so every number can be printed
+HIGHEST_PROTOCOL = 5
+
+
+class Machine:
+    """The stack, the marks and the memo of one pickle."""
+
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+        self.outer: list[list[Any]] = []  # the stacks below each open mark
+        self.memo: dict[int, Any] = {}
+        self.names: dict[tuple[str, str], Name] = {}
+        self.storages: dict[str, StorageRef] = {}
+
+    def carry_out(self, opcode: str, arg: Any) -> None:
+        """Carry out one opcode with its argument."""
+        if opcode in LITERALS:
+            if type(arg) is int and arg.bit_length() > MAX_INT_BITS:
+                raise ValueError("a number longer than any checkpoint has")
+            self.stack.append(arg)
+        elif opcode in ACTIONS:
+            ACTIONS[opcode](self, arg)
+        elif opcode != "STOP":
+            raise ValueError(f"opcode {opcode}, which no checkpoint has")
+
+    def push(self, value: Any) -> None:
+        """Put one value on the stack."""
+        self.stack.append(value)
+
+    def open_mark(self) -> None:
+        """Begin a group of values."""
+        self.outer.append(self.stack)
+        self.stack = []
+
+    def since_mark(self) -> list[Any]:
+        """Take the group that was begun last."""
+        items = self.stack
+        self.stack = self.outer.pop()
+        return items
+
+    def drop_group(self) -> None:
+        """Forget the group that was begun last."""
+        self.since_mark()
+
+    def last(self, count: int) -> list[Any]:
+        """Take the topmost values."""
+        if len(self.stack) < count:
+            raise ValueError("an opcode that takes more than there is")
+        items = self.stack[-count:]
+        del self.stack[-count:]
+        return items
+
+    def name(self, module: object, name: object) -> None:
+        """Put a global on the stack by its name, without looking it up."""
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise ValueError("a global whose name is not text")
+        if len(self.names) >= MAX_NAMES:
+            raise ValueError("more globals than any checkpoint has")
+        self.push(self.names.setdefault((module, name), Name(module=module, name=name)))
+
+    def persistent(self, pid: object) -> None:
+        """Put the storage that a persistent id names on the stack."""
+        made = storage_of(pid)
+        if isinstance(made, StorageRef):
+            known = self.storages.setdefault(made.key, made)
+            if known.block_bytes != made.block_bytes:
+                raise ValueError(f"storage {made.key[:40]!r} with two different lengths")
+        self.push(made)
+
+
+def _extend(machine: Machine, items: list[Any]) -> None:
+    match machine.stack[-1]:
+        case list() as target:
+            target.extend(items)
+        case Opaque() as target:
+            target.items.extend(items)
+        case other:
+            raise ValueError(f"items appended to a {type(other).__name__}")
+
+
+def _add(machine: Machine, items: list[Any]) -> None:
+    match machine.stack[-1]:
+        case set() as target:
+            target.update(checked_key(item) for item in items)
+        case Opaque() as target:
+            target.items.extend(items)
+        case other:
+            raise ValueError(f"items added to a {type(other).__name__}")
+
+
+def _set(machine: Machine, flat: list[Any]) -> None:
+    pairs = list(zip(flat[::2], flat[1::2], strict=True))
+    match machine.stack[-1]:
+        case dict() as target:
+            for key, value in pairs:
+                target[checked_key(key)] = value
+        case Opaque() as target:
+            target.pairs.extend(pairs)
+        case other:
+            raise ValueError(f"a key set on a {type(other).__name__}")
+
+
+def _build(machine: Machine, state: object) -> None:
+    match machine.stack[-1]:
+        case Opaque() as target:
+            target.state = state
+        case SmallArray() as target:
+            fill_array(target, state)
+        case Fields() as target if isinstance(state, dict):
+            target.attributes.update((str(key), value) for key, value in state.items())
+        case other:
+            raise ValueError(f"a state given to a {type(other).__name__}")
+
+
+def _dict(flat: list[Any]) -> dict[Any, Any]:
+    return {checked_key(key): value for key, value in zip(flat[::2], flat[1::2], strict=True)}
+
+
+def _call_ex(cls: object, args: object, kwargs: object) -> object:
+    if not isinstance(kwargs, dict):
+        raise ValueError("a call whose keyword arguments are not a dict")
+    return call(cls, args, kwargs)
+
+
+def _pop(machine: Machine) -> None:
+    if machine.stack:
+        machine.stack.pop()
+    else:
+        machine.since_mark()
+
+
+def _protocol(version: int) -> None:
+    if version > HIGHEST_PROTOCOL:
+        raise ValueError(f"pickle protocol {version}, of which nothing is known")
+
+
+def _instance(machine: Machine, spelling: str) -> None:
+    args = machine.since_mark()
+    machine.name(*spelling.split(" ", 1))
+    machine.push(call(machine.stack.pop(), tuple(args)))
+
+
+def _object(machine: Machine) -> None:
+    cls, *args = machine.since_mark()
+    machine.push(call(cls, tuple(args)))
+
+
+LITERALS = frozenset(
+    [
+        "INT",
+        "BININT",
+        "BININT1",
+        "BININT2",
+        "LONG",
+        "LONG1",
+        "LONG4",
+        "STRING",
+        "BINSTRING",
+        "SHORT_BINSTRING",
+        "BINBYTES",
+        "SHORT_BINBYTES",
+        "BINBYTES8",
+        "BYTEARRAY8",
+        "UNICODE",
+        "SHORT_BINUNICODE",
+        "BINUNICODE",
+        "BINUNICODE8",
+        "FLOAT",
+        "BINFLOAT",
+    ]
+)
+ACTIONS: dict[str, Callable[[Machine, Any], None]] = {
+    "PROTO": lambda _m, arg: _protocol(arg),
+    "FRAME": lambda _m, _: None,
+    "NONE": lambda m, _: m.push(None),
+    "NEWTRUE": lambda m, _: m.push(True),
+    "NEWFALSE": lambda m, _: m.push(False),
+    "EMPTY_LIST": lambda m, _: m.push([]),
+    "EMPTY_TUPLE": lambda m, _: m.push(()),
+    "EMPTY_DICT": lambda m, _: m.push({}),
+    "EMPTY_SET": lambda m, _: m.push(set()),
+    "MARK": lambda m, _: m.open_mark(),
+    "POP": lambda m, _: _pop(m),
+    "POP_MARK": lambda m, _: m.drop_group(),
+    "DUP": lambda m, _: m.push(m.stack[-1]),
+    "LIST": lambda m, _: m.push(m.since_mark()),
+    "TUPLE": lambda m, _: m.push(tuple(m.since_mark())),
+    "TUPLE1": lambda m, _: m.push(tuple(m.last(1))),
+    "TUPLE2": lambda m, _: m.push(tuple(m.last(2))),
+    "TUPLE3": lambda m, _: m.push(tuple(m.last(3))),
+    "DICT": lambda m, _: m.push(_dict(m.since_mark())),
+    "FROZENSET": lambda m, _: m.push(frozenset(checked_key(item) for item in m.since_mark())),
+    "APPEND": lambda m, _: _extend(m, m.last(1)),
+    "APPENDS": lambda m, _: _extend(m, m.since_mark()),
+    "ADDITEMS": lambda m, _: _add(m, m.since_mark()),
+    "SETITEM": lambda m, _: _set(m, m.last(2)),
+    "SETITEMS": lambda m, _: _set(m, m.since_mark()),
+    "BUILD": lambda m, _: _build(m, m.last(1)[0]),
+    "PUT": lambda m, arg: m.memo.update({arg: m.stack[-1]}),
+    "BINPUT": lambda m, arg: m.memo.update({arg: m.stack[-1]}),
+    "LONG_BINPUT": lambda m, arg: m.memo.update({arg: m.stack[-1]}),
+    "MEMOIZE": lambda m, _: m.memo.update({len(m.memo): m.stack[-1]}),
+    "GET": lambda m, arg: m.push(m.memo[arg]),
+    "BINGET": lambda m, arg: m.push(m.memo[arg]),
+    "LONG_BINGET": lambda m, arg: m.push(m.memo[arg]),
+    "GLOBAL": lambda m, arg: m.name(*arg.split(" ", 1)),
+    "STACK_GLOBAL": lambda m, _: m.name(*m.last(2)),
+    "REDUCE": lambda m, _: m.push(call(*m.last(2))),
+    "NEWOBJ": lambda m, _: m.push(call(*m.last(2))),
+    "NEWOBJ_EX": lambda m, _: m.push(_call_ex(*m.last(3))),
+    "INST": _instance,
+    "OBJ": lambda m, _: _object(m),
+    "PERSID": lambda m, arg: m.persistent(arg),
+    "BINPERSID": lambda m, _: m.persistent(m.last(1)[0]),
+    "READONLY_BUFFER": lambda _m, _: None,
+}

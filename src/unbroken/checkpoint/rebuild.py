@@ -1,0 +1,286 @@
+"""What a pickled call of a known global means as data; every other call becomes an `Opaque`.
+
+Nothing here calls what the file names: the table at the end maps spellings to our own functions, which
+accept only the harmless forms of their arguments and raise ValueError or TypeError on all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from unbroken.checkpoint.leaves import ITEM_BYTES, Fields, Name, Opaque, SmallArray, StorageRef, TensorRef
+from unbroken.checkpoint.numpy_scalars import dtype_code, scalar_value
+
+STORAGE_DTYPES = {
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+    "ComplexDoubleStorage": "complex128",
+    "ComplexFloatStorage": "complex64",
+    "QInt8Storage": "qint8",
+    "QUInt8Storage": "quint8",
+    "QInt32Storage": "qint32",
+    "UntypedStorage": "uint8",
+}
+RENAMED = {
+    "__builtin__": "builtins",
+    "copy_reg": "copyreg",
+    "numpy.core.multiarray": "numpy._core.multiarray",
+}
+SCALARS = (str, int, float, complex, bytes, type(None))
+SAFE_KEYS = (*SCALARS, Name, Opaque, TensorRef, StorageRef, frozenset)
+PLAIN_TENSORS = (
+    Name(module="torch", name="Tensor"),
+    Name(module="torch.nn.parameter", name="Parameter"),
+    Name(module="torch.nn.parameter", name="Buffer"),
+)
+ENCODINGS = {"latin1", "latin-1", "utf-8", "utf8", "ascii"}
+
+
+def call(callee: object, args: object, kwargs: dict[Any, Any] | None = None) -> object:
+    """Return what `callee(*args)` stands for: plain data where its meaning is known, else an Opaque."""
+    if not isinstance(args, tuple):
+        raise ValueError("a call whose arguments are not a tuple")
+    match callee:
+        case Name(module=module, name=name):
+            maker = MAKERS.get(f"{RENAMED.get(module, module)}.{name}")
+            if maker is not None and not kwargs:
+                return maker(*args)
+            return Opaque(module=module, name=name, args=args, kwargs=kwargs or {})
+        case Opaque(module=module, name=name):
+            return Opaque(module=module, name=name, args=(callee, *args), kwargs=kwargs or {})
+    raise ValueError(f"a call of a {type(callee).__name__}, which is not callable")
+
+
+def storage_of(pid: object) -> object:
+    """Return the storage that a persistent id of torch names."""
+    match pid:
+        case ("storage", Name(name=name), str(key), str(device), int(numel), *rest) if 0 <= numel < 2**63:
+            if name not in STORAGE_DTYPES:
+                raise ValueError(f"storage type {name[:80]!r} is not known")
+            ref = StorageRef(key=key, dtype=STORAGE_DTYPES[name], numel=numel, device=device, block_numel=numel)
+            return _view_of(ref, rest[0]) if rest and rest[0] is not None else ref
+        case ("module", Name() as container, *_):
+            return container
+    raise ValueError("a reference to something outside of the pickle that is not a storage")
+
+
+def _view_of(ref: StorageRef, view: object) -> StorageRef:
+    match view:
+        case (_, int(start), int(size)) if start >= 0 and size >= 0 and start + size <= ref.numel:
+            return StorageRef(
+                key=ref.key,
+                dtype=ref.dtype,
+                numel=size,
+                device=ref.device,
+                start=start,
+                block_numel=ref.numel,
+            )
+    raise ValueError("a view that is longer than its storage")
+
+
+def _sizes(value: object, what: str) -> tuple[int, ...]:
+    if not isinstance(value, tuple | list) or not all(type(n) is int and 0 <= n < 2**63 for n in value):
+        raise ValueError(f"a tensor whose {what} is not a row of whole numbers")
+    return tuple(value)
+
+
+def _tensor(
+    storage: object,
+    offset: object,
+    shape: object,
+    stride: object,
+    requires_grad: object = False,
+    hooks: object = None,
+    metadata: object = None,
+) -> TensorRef | Opaque:
+    if metadata:  # numbers that count as conjugated or negated: as they lie they would be wrong
+        args = (storage, offset, shape, stride, requires_grad, hooks, metadata)
+        return Opaque(module="torch._utils", name="_rebuild_tensor_v2", args=args)
+    if not isinstance(storage, StorageRef):
+        raise ValueError("a tensor without a storage")
+    return _tensor_as(storage, storage.dtype, offset, shape, stride, requires_grad)
+
+
+def _tensor_v3(
+    storage: object,
+    offset: object,
+    shape: object,
+    stride: object,
+    requires_grad: object,
+    _hooks: object,
+    dtype: object,
+    *_: object,
+) -> TensorRef:
+    if not isinstance(storage, StorageRef) or not isinstance(dtype, Name) or dtype.name not in ITEM_BYTES:
+        raise ValueError("a tensor of a dtype that is not known")
+    return _tensor_as(storage, dtype.name, offset, shape, stride, requires_grad)
+
+
+def _tensor_as(
+    storage: StorageRef, dtype: str, offset: object, shape: object, stride: object, requires_grad: object
+) -> TensorRef:
+    sizes, steps = _sizes(shape, "shape"), _sizes(stride, "stride")
+    (first,) = _sizes((offset,), "offset")
+    if len(sizes) != len(steps):
+        raise ValueError("a tensor whose shape and stride have different lengths")
+    item, stored_item = ITEM_BYTES[dtype], ITEM_BYTES[storage.dtype]
+    last = first + sum((n - 1) * step for n, step in zip(sizes, steps, strict=True))
+    if 0 not in sizes and (last + 1) * item > storage.numel * stored_item:
+        raise ValueError(f"a tensor of shape {sizes} reaches beyond the end of its storage {storage.key[:40]!r}")
+    if storage.start * stored_item % item:
+        raise ValueError("a tensor that starts inside a number")
+    return TensorRef(
+        dtype=dtype,
+        shape=sizes,
+        stride=steps,
+        offset=first + storage.start * stored_item // item,
+        storage_key=storage.key,
+        storage_bytes=storage.block_bytes,
+        device=storage.device,
+        requires_grad=bool(requires_grad),
+    )
+
+
+def _parameter(data: object, requires_grad: object, *_: object) -> object:
+    if not isinstance(data, TensorRef):
+        return Opaque(module="torch.nn.parameter", name="Parameter", args=(data, requires_grad))
+    known = {name: getattr(data, name) for name in TensorRef.__dataclass_fields__}
+    return TensorRef(**known | {"requires_grad": bool(requires_grad), "is_parameter": True})
+
+
+def _from_type(func: object, kind: object, args: object, *state: object) -> object:
+    """A tensor that carried Python attributes counts as a tensor; one of a class of its own stays shut."""
+    if kind in PLAIN_TENSORS:
+        return call(func, args)
+    return Opaque(module="torch._tensor", name="_rebuild_from_type_v2", args=(func, kind, args, *state))
+
+
+def _device(kind: object, *index: object) -> str:
+    if not isinstance(kind, str) or not all(type(n) is int for n in index):
+        raise ValueError("a device that is not spelled as text")
+    return ":".join([kind, *map(str, index)])
+
+
+def _fields(*args: Any) -> Fields:
+    fields = Fields()
+    for key, value in args[0].items() if args and isinstance(args[0], dict) else (args[0] if args else ()):
+        fields[checked_key(key)] = value
+    return fields
+
+
+def _defaultdict(*_factory: object) -> Fields:
+    return Fields()
+
+
+def _set(items: object = ()) -> set[Any]:
+    if not isinstance(items, list | tuple | set | frozenset):
+        raise ValueError("a set that is not made from a list")
+    return {checked_key(item) for item in items}
+
+
+def _frozenset(items: object = ()) -> frozenset[Any]:
+    return frozenset(_set(items))
+
+
+def _bytes(source: object = b"", encoding: object = "latin-1") -> bytes:
+    """Bytes from bytes or text, never from a number: `bytes(10**12)` would be a bomb."""
+    match source:
+        case bytes() | bytearray():
+            return bytes(source)
+        case str() if isinstance(encoding, str) and encoding in ENCODINGS:
+            return source.encode(encoding)
+    raise ValueError("bytes that are made from something else than bytes or text")
+
+
+def _bytearray(source: object = b"", encoding: object = "latin-1") -> bytearray:
+    return bytearray(_bytes(source, encoding))
+
+
+def _complex(real: object = 0.0, imag: object = 0.0) -> complex:
+    if not isinstance(real, int | float) or not isinstance(imag, int | float):
+        raise ValueError("a complex number that is not made from two numbers")
+    return complex(real, imag)
+
+
+def _slice(*bounds: object) -> slice:
+    if not 1 <= len(bounds) <= 3 or not all(bound is None or type(bound) is int for bound in bounds):
+        raise ValueError("a slice that is not made from whole numbers")
+    return slice(*bounds)
+
+
+def _scalar(dtype: object, raw: object = b"") -> object:
+    value = scalar_value(dtype, raw)
+    return Opaque(module="numpy", name="scalar", args=(dtype, raw)) if value is None else value
+
+
+def _empty_array(*_: object) -> SmallArray:
+    return SmallArray(dtype="", shape=(), data=b"")
+
+
+def _array_from_buffer(data: object, dtype: object, shape: object, order: object) -> object:
+    code = dtype_code(dtype)
+    if code is None or not isinstance(data, bytes | bytearray):
+        return Opaque(module="numpy", name="ndarray", args=(data, dtype, shape, order))
+    return SmallArray(dtype=code, shape=_sizes(shape, "shape"), data=bytes(data), column_major=order == "F")
+
+
+def _reconstructor(cls: object, _base: object, content: object = None) -> object:
+    made = call(cls, ())
+    if isinstance(made, Opaque):
+        made.args = () if content is None else (content,)
+    return made
+
+
+def _newobj(cls: object, *args: object) -> object:
+    return call(cls, args)
+
+
+def _newobj_ex(cls: object, args: object, kwargs: object) -> object:
+    if not isinstance(kwargs, dict):
+        raise ValueError("a call whose keyword arguments are not a dict")
+    return call(cls, args, kwargs)
+
+
+def checked_key(key: object) -> object:
+    """Return `key` when hashing it is safe: a deep tuple could hang or overflow the stack."""
+    if isinstance(key, SAFE_KEYS) or (isinstance(key, tuple) and all(isinstance(part, SCALARS) for part in key)):
+        return key
+    raise ValueError(f"a {type(key).__name__} as the key of a dict or member of a set")
+
+
+MAKERS: dict[str, Callable[..., object]] = {
+    "collections.OrderedDict": _fields,
+    "collections.Counter": _fields,
+    "collections.defaultdict": _defaultdict,
+    "builtins.dict": _fields,
+    "builtins.set": _set,
+    "builtins.frozenset": _frozenset,
+    "builtins.bytes": _bytes,
+    "builtins.bytearray": _bytearray,
+    "builtins.complex": _complex,
+    "builtins.slice": _slice,
+    "_codecs.encode": _bytes,
+    "copyreg._reconstructor": _reconstructor,
+    "copyreg.__newobj__": _newobj,
+    "copyreg.__newobj_ex__": _newobj_ex,
+    "torch.Size": lambda sizes=(): _sizes(sizes, "size"),
+    "torch.device": _device,
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_tensor_v3": _tensor_v3,
+    "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter_with_state": _parameter,
+    "torch._tensor._rebuild_from_type_v2": _from_type,
+    "numpy._core.multiarray.scalar": _scalar,
+    "numpy._core.multiarray._reconstruct": _empty_array,
+    "numpy._core.numeric._frombuffer": _array_from_buffer,
+}

@@ -1,0 +1,157 @@
+"""The order of a save, in its one place: file, manifest, journal, pointer, and only then retention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from unbroken.checkpoint import FORMAT
+from unbroken.checkpoint.manifest import Manifest, manifest_path, read_manifest, write_manifest
+from unbroken.checkpoint.retention import Stored, retain
+from unbroken.checkpoint.verify import verify_file
+from unbroken.errors import Refused
+from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_write, point_to
+from unbroken.storage.digest import DigestingFile
+
+Record = Callable[..., None]  # Journal.write, taken as a function: the store does not know the journal
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaveFacts:
+    """What is known about a file before it is written."""
+
+    name: str
+    kind: str
+    run: str
+    save: str
+    session: str
+    step: int
+    epoch: int
+    time: str
+    metric: str | None = None
+    value: float | None = None
+
+
+class CheckpointStore:
+    """The checkpoints of one run, open for writing."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        folder: Path,
+        *,
+        manifests: Path,
+        record: Record,
+        pointer: str | None,
+        keep_last: int | None,
+    ) -> None:
+        self._disk, self._folder, self._manifests = disk, folder, manifests
+        self._record, self._pointer, self._keep_last = record, pointer, keep_last
+        self._sound: dict[str, tuple[int, int]] = {}  # name -> (size, mtime) at which its digest was checked
+
+    def save(self, facts: SaveFacts, fill: Callable[[WritableFile], None]) -> Manifest:
+        """Write one file in the order that leaves every instant recoverable."""
+        manifest = self._write_file(facts, fill)
+        write_manifest(self._disk, self._manifests, manifest)
+        self._record("saved", file=facts.name, step=facts.step, kind=facts.kind, sha256=manifest.sha256)
+        if facts.kind == "checkpoint" and self._pointer:
+            point_to(self._disk, self._folder / self._pointer, facts.name)
+        self._retire()
+        return manifest
+
+    def save_best(self, facts: SaveFacts, fill: Callable[[WritableFile], None], *, larger: bool) -> bool:
+        """Keep the best weights: never over a better file, and the old best goes only after the new is safe."""
+        assert facts.metric is not None and facts.value is not None
+        rivals = [item for item in self._weights(facts.metric) if item.file != facts.name]
+        better = next((item for item in rivals if _beats(item.value, facts.value, larger=larger)), None)
+        if better is not None:
+            self._record("best kept", file=better.file, value=better.value, not_replaced_by=facts.value)
+            return False
+        self.save(facts, fill)
+        for rival in rivals:
+            self._remove(rival.file, reason=f"{facts.name} is better: {facts.value} against {rival.value}")
+        return True
+
+    def _write_file(self, facts: SaveFacts, fill: Callable[[WritableFile], None]) -> Manifest:
+        path = self._folder / facts.name
+        digests: list[DigestingFile] = []
+
+        def fill_and_hash(file: WritableFile) -> None:
+            digests.append(DigestingFile(file))
+            fill(digests[0])
+
+        try:
+            durable_write(self._disk, path, fill_and_hash)
+        except OSError as error:
+            with suppress(OSError):
+                self._disk.remove(path.with_name(path.name + PARTIAL_SUFFIX))
+            raise Refused(
+                path,
+                f"the checkpoint of step {facts.step} could not be written ({error.strerror or error})",
+                found=f"{self._disk.free_bytes(self._folder):,} bytes free",
+                do="Earlier checkpoints are untouched. Make room, then run the same command again.",
+            ) from error
+        return Manifest(
+            format=FORMAT,
+            file=facts.name,
+            kind=facts.kind,
+            run=facts.run,
+            save=facts.save,
+            session=facts.session,
+            step=facts.step,
+            epoch=facts.epoch,
+            time=facts.time,
+            size_bytes=digests[0].size_bytes,
+            sha256=digests[0].sha256,
+            metric=facts.metric,
+            value=facts.value,
+        )
+
+    def _retire(self) -> None:
+        if self._keep_last is None:
+            return
+        manifests = [item for item in self._manifests_here() if item.kind == "checkpoint"]
+        newest = sorted(manifests, key=lambda item: item.step, reverse=True)[: max(2, self._keep_last)]
+        sound = {item.file for item in newest if self._is_sound(item)}
+        stored = [Stored(name=item.file, step=item.step, verified=item.file in sound) for item in manifests]
+        for decision in retain(stored, keep_last=self._keep_last):
+            if not decision.keep:
+                self._remove(decision.name, reason=decision.reason)
+
+    def _is_sound(self, manifest: Manifest) -> bool:
+        path = self._folder / manifest.file
+        with suppress(OSError):
+            stat = path.stat()
+            stamp = (stat.st_size, stat.st_mtime_ns)
+            if self._sound.get(manifest.file) == stamp:
+                return True
+            verdict = verify_file(path, expected_sha256=manifest.sha256, expected_bytes=manifest.size_bytes)
+            if verdict.state == "good":
+                self._sound[manifest.file] = stamp
+                return True
+        return False
+
+    def _remove(self, name: str, *, reason: str) -> None:
+        """Remove a file, then its manifest: a manifest alone harms nobody, a file alone is still verifiable."""
+        with suppress(FileNotFoundError):
+            self._disk.remove(self._folder / name)
+        with suppress(FileNotFoundError):
+            self._disk.remove(manifest_path(self._manifests, name))
+        self._record("removed", file=name, reason=reason)
+
+    def _manifests_here(self) -> Iterable[Manifest]:
+        for path in sorted(self._manifests.glob("*.json")):
+            manifest = read_manifest(self._manifests, path.stem)
+            if manifest is not None and (self._folder / manifest.file).exists():
+                yield manifest
+
+    def _weights(self, metric: str) -> list[Manifest]:
+        return [item for item in self._manifests_here() if item.kind == "weights" and item.metric == metric]
+
+
+def _beats(value: float | None, other: float, *, larger: bool) -> bool:
+    if value is None:
+        return False
+    return value > other if larger else value < other

@@ -1,0 +1,230 @@
+"""The structure of a checkpoint file: what is in it, by name, without reading one tensor and without torch.
+
+Formats: the zip of `torch.save`, its legacy form, and safetensors. Whatever is wrong with a file is said as
+DamagedFile; a path that does not exist is a UsageError that names its neighbours.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+from unbroken.checkpoint import FORMAT
+from unbroken.checkpoint.archive import read_archive
+from unbroken.checkpoint.contents import Contents
+from unbroken.checkpoint.kinds import STAMP, has_optimizer, model_part, recognise
+from unbroken.checkpoint.leaves import Name, StorageRef, TensorRef
+from unbroken.checkpoint.legacy import FIRST_BYTES, read_legacy
+from unbroken.checkpoint.safetensors import looks_like_safetensors, read_safetensors
+from unbroken.checkpoint.storages import Spot, in_native_order, read_spot
+from unbroken.checkpoint.walk import Endless, check_tree, walk
+from unbroken.errors import DamagedFile, NewerFormat, UsageError
+
+HEAD_BYTES = 64
+FOREIGN_HEADS = {
+    b"\x89HDF": "an HDF5 file",
+    b"\x1f\x8b": "a gzip file",
+    b"<!DO": "a web page",
+    b"<htm": "a web page",
+    b"<HTM": "a web page",
+    b"version https://git-lfs": "a git-lfs pointer; the file itself was not downloaded",
+    b"\x93NUMPY": "a numpy array",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Structure:
+    """A checkpoint file without its numbers."""
+
+    path: Path
+    format: str  # "torch zip" | "torch legacy" | "safetensors"
+    size_bytes: int
+    kind: str
+    step: int | None
+    epoch: int | None
+    metrics: Mapping[str, float]
+    has_optimizer: bool
+    tree: Any
+    byteorder: str
+    names: tuple[Name, ...]  # the globals that the pickle mentions
+    storages: Mapping[str, StorageRef]
+    spots: Mapping[str, Spot]
+    entries: tuple[Spot, ...]
+    trailing_bytes: int
+
+    @property
+    def stamp(self) -> Mapping[str, Any]:
+        """Our own top-level entry; empty in a file of others."""
+        own = self.tree.get(STAMP) if isinstance(self.tree, dict) else None
+        return own if isinstance(own, dict) else {}
+
+
+def read_structure(path: str | os.PathLike[str]) -> Structure:
+    """Read what `path` holds, down to the shape of every tensor, in milliseconds."""
+    path = Path(path)
+    size_bytes = _size_of_file(path)
+    try:
+        with path.open("rb") as file:
+            contents = _read_contents(file, path, size_bytes)
+    except OSError as error:
+        raise DamagedFile(path, f"the file cannot be read ({error.strerror or error})") from error
+    _check_tree(contents.tree, path)
+    known = recognise(contents.tree)
+    return Structure(
+        path=path,
+        format=contents.format,
+        size_bytes=size_bytes,
+        kind=known.kind,
+        step=known.step,
+        epoch=known.epoch,
+        metrics=known.metrics,
+        has_optimizer=has_optimizer(contents.tree),
+        tree=contents.tree,
+        byteorder=contents.byteorder,
+        names=contents.names,
+        storages=contents.storages,
+        spots=contents.spots,
+        entries=contents.entries,
+        trailing_bytes=contents.trailing_bytes,
+    )
+
+
+def require_known_format(structure: Structure) -> None:
+    """Raise NewerFormat when a newer unbroken wrote the file, DamagedFile when its own entry is not sound."""
+    if not structure.kind.startswith("unbroken "):
+        return
+    number = structure.stamp.get("format")
+    if type(number) is not int or number < 1:
+        raise DamagedFile(structure.path, "the entry unbroken.format is not a format number")
+    if number > FORMAT:
+        raise NewerFormat(
+            structure.path,
+            "a newer version of unbroken wrote this file",
+            expected=f"format {FORMAT}",
+            found=f"format {number}" if number < 2**63 else "a larger one",
+            do="Install the newer version: pip install -U unbroken.",
+        )
+
+
+def tensors(structure: Structure) -> Iterator[tuple[str, TensorRef]]:
+    """Yield every tensor with its dotted name, in the order of the file."""
+    for path, node in walk(structure.tree):
+        if isinstance(node, TensorRef):
+            yield ".".join(path), node
+
+
+def weights(structure: Structure) -> dict[str, TensorRef]:
+    """Return the tensors of the model by parameter name; empty when the file has no model."""
+    part = model_part(structure.tree) or {}
+    return {name: ref for name, ref in part.items() if isinstance(name, str) and isinstance(ref, TensorRef)}
+
+
+def read_tensor_bytes(structure: Structure, ref: TensorRef) -> bytes:
+    """Return the numbers of one tensor in row-major order and this machine's byte order.
+
+    For many tensors hold a `StorageReader` open instead, and take each storage once.
+    """
+    with StorageReader(structure) as reader:
+        return reader.tensor(ref)
+
+
+class StorageReader:
+    """A checkpoint held open, to read its storages one by one, each checked against its checksum."""
+
+    def __init__(self, structure: Structure) -> None:
+        self._structure = structure
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._file = self._structure.path.open("rb")
+        except OSError as error:
+            raise DamagedFile(self._structure.path, f"the file cannot be read ({error.strerror})") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def storage(self, key: str) -> bytearray:
+        """Return all bytes of one storage, writable and the caller's own, in this machine's byte order."""
+        assert self._file is not None, "a StorageReader is used inside `with`"
+        ref = self._structure.storages[key]
+        try:
+            data = read_spot(self._file, self._structure.spots[key], where=self._structure.path)
+        except OSError as error:
+            raise DamagedFile(self._structure.path, f"the file cannot be read ({error.strerror})") from error
+        return in_native_order(data, byteorder=self._structure.byteorder, item_bytes=ref.number_bytes)
+
+    def tensor(self, ref: TensorRef) -> bytes:
+        """Return one tensor's numbers in row-major order."""
+        data, item = memoryview(self.storage(ref.storage_key)), ref.item_bytes
+        if ref.is_contiguous:
+            return bytes(data[ref.offset * item : ref.offset * item + ref.size_bytes])
+        return b"".join(data[at * item : (at + 1) * item] for at in _places(ref))
+
+
+def _places(ref: TensorRef) -> Iterator[int]:
+    """The element offsets of a strided tensor, in row-major order."""
+    places = [ref.offset] if 0 not in ref.shape else []
+    for size, stride in zip(ref.shape, ref.stride, strict=True):
+        places = [at + index * stride for at in places for index in range(size)]
+    return iter(places)
+
+
+def _size_of_file(path: Path) -> int:
+    try:
+        facts = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(path, "there is no such file", do=_near(path)) from error
+    except (OSError, ValueError) as error:
+        raise UsageError(path, f"the path cannot be used ({error})") from error
+    if stat.S_ISDIR(facts.st_mode):
+        raise DamagedFile(path, "this is a directory, not a checkpoint", do=_near(path / "x"))
+    if not stat.S_ISREG(facts.st_mode):
+        raise DamagedFile(path, "this is not an ordinary file")
+    return facts.st_size
+
+
+def _near(path: Path) -> str:
+    try:
+        names = sorted(entry.name for entry in path.parent.iterdir())
+    except OSError:
+        return f"The folder {path.parent} is not there either."
+    like = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
+    shown = like or [name for name in names if name.endswith((".pth", ".pt", ".ckpt", ".safetensors"))][-3:]
+    return f"In that folder: {', '.join(shown)}." if shown else "That folder has no checkpoint."
+
+
+def _read_contents(file: BinaryIO, path: Path, size_bytes: int) -> Contents:
+    head = file.read(HEAD_BYTES)
+    if not head:
+        raise DamagedFile(path, "the file is empty", do="The save was cut off: take an older checkpoint.")
+    if head.startswith(b"PK"):
+        return read_archive(file, path)
+    if looks_like_safetensors(head):
+        return read_safetensors(file, path, size_bytes)
+    if head.startswith(FIRST_BYTES):
+        return read_legacy(file, path, size_bytes)
+    for start, what in FOREIGN_HEADS.items():
+        if head.startswith(start):
+            raise DamagedFile(path, f"this is {what}, not a checkpoint")
+    if not any(head):
+        raise DamagedFile(path, "the file begins with zeros: its content never reached the disk")
+    raise DamagedFile(path, "this is not a checkpoint", expected="a file written by torch.save", found=repr(head[:8]))
+
+
+def _check_tree(tree: object, path: Path) -> None:
+    """See to it that nobody after us meets a tree without end."""
+    try:
+        check_tree(tree)
+    except Endless as error:
+        raise DamagedFile(path, f"{error}, as no checkpoint is") from error

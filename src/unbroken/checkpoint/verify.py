@@ -1,0 +1,167 @@
+"""Whether a file is whole: a verdict with its reason, never an exception and never a guess.
+
+With a digest that was recorded at the save, every byte of the file is checked. Without one, what the file
+itself carries is checked: the checksum of every zip entry, or, in formats without checksums, that all
+lengths agree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from unbroken.checkpoint.storages import Spot, read_chunks
+from unbroken.checkpoint.structure import Structure, read_structure, require_known_format, tensors
+from unbroken.errors import DamagedFile, UnbrokenError, UsageError
+
+WHOLE_FILE = "whole-file sha256"
+LENGTH = "length"
+STRUCTURE = "structure"
+ZIP_CRC = "zip CRC"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What was found about one file, and by which method."""
+
+    path: Path
+    state: Literal["good", "damaged", "missing"]
+    reason: str
+    method: str
+    sha256: str | None = None
+
+
+def verify_file(
+    path: str | os.PathLike[str], *, expected_sha256: str | None = None, expected_bytes: int | None = None
+) -> Verdict:
+    """Judge one file: its length first, which is free, then every byte of it.
+
+    That a newer version wrote the file is no damage.
+    """
+    path = Path(path)
+    try:
+        found_bytes = path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return _missing(path)
+    except OSError as error:
+        return _unreadable(path, error, LENGTH)
+    if expected_bytes is not None and path.is_file() and found_bytes != expected_bytes:
+        return _wrong_length(path, found_bytes, expected_bytes)
+    if expected_sha256 is None or not path.is_file():
+        return _by_content(path)
+    return _by_digest(path, expected_sha256.lower())
+
+
+def quick_look(path: str | os.PathLike[str]) -> Structure:
+    """Return the structure of a file that this version can use, or raise what is wrong with it."""
+    structure = read_structure(path)
+    require_known_format(structure)
+    return structure
+
+
+def _missing(path: Path) -> Verdict:
+    return Verdict(path=path, state="missing", reason="there is no such file", method="look")
+
+
+def _unreadable(path: Path, error: OSError, method: str) -> Verdict:
+    reason = f"the file cannot be read ({error.strerror or error})"
+    return Verdict(path=path, state="damaged", reason=reason, method=method)
+
+
+def _wrong_length(path: Path, found: int, expected: int) -> Verdict:
+    if found < expected:
+        reason = f"the file is cut off: {found:,} of {expected:,} bytes are there"
+    else:
+        reason = f"the file is {found - expected:,} bytes longer than the {expected:,} that were written"
+    return Verdict(path=path, state="damaged", reason=reason, method=LENGTH)
+
+
+def _by_digest(path: Path, expected: str) -> Verdict:
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return _unreadable(path, error, WHOLE_FILE)
+    if found == expected:
+        reason = "every byte is as it was written"
+        return Verdict(path=path, state="good", reason=reason, method=WHOLE_FILE, sha256=found)
+    inner = _by_content(path)
+    where = inner.reason if inner.state == "damaged" else "no tensor is hit, or it was replaced as a whole"
+    reason = f"the file was altered since it was written (sha256 {found[:12]}, not {expected[:12]}): {where}"
+    return Verdict(path=path, state="damaged", reason=reason, method=WHOLE_FILE, sha256=found)
+
+
+def _by_content(path: Path) -> Verdict:
+    try:
+        structure = read_structure(path)
+    except UsageError:
+        return _missing(path)
+    except UnbrokenError as error:
+        return Verdict(path=path, state="damaged", reason=_sentence(error), method=STRUCTURE)
+    if structure.trailing_bytes:
+        reason = f"{structure.trailing_bytes:,} bytes stand behind the last tensor"
+        return Verdict(path=path, state="damaged", reason=reason, method=STRUCTURE)
+    if structure.format != "torch zip":
+        reason = "all lengths agree; the format has no checksums"
+        return Verdict(path=path, state="good", reason=reason, method=STRUCTURE)
+    return _by_checksums(structure)
+
+
+def _by_checksums(structure: Structure) -> Verdict:
+    method = _checksum_method(structure)
+    try:
+        with structure.path.open("rb") as file:
+            damage = next((found for spot in structure.entries if (found := _damage(file, spot, structure))), "")
+    except OSError as error:
+        return _unreadable(structure.path, error, method)
+    state: Literal["good", "damaged"] = "damaged" if damage else "good"
+    return Verdict(path=structure.path, state=state, reason=damage or _what_held(structure), method=method)
+
+
+def _damage(file: BinaryIO, spot: Spot, structure: Structure) -> str:
+    """Read one entry to its end; return what is wrong with it, or nothing."""
+    try:
+        for _ in read_chunks(file, spot, where=structure.path):
+            pass
+    except DamagedFile as error:
+        return _sentence(error) + _tensors_of(structure, spot.entry)
+    return ""
+
+
+def _checksum_method(structure: Structure) -> str:
+    unchecked = _unchecked(structure)
+    if unchecked == 0:
+        return ZIP_CRC
+    return STRUCTURE if unchecked == _filled(structure) else f"{ZIP_CRC}, {unchecked} entries unchecked"
+
+
+def _what_held(structure: Structure) -> str:
+    unchecked, filled = _unchecked(structure), _filled(structure)
+    if unchecked == filled:
+        return "all lengths agree; the file was written without checksums"
+    return f"{filled - unchecked} of {filled} entries match their checksums"
+
+
+def _filled(structure: Structure) -> int:
+    return sum(spot.size_bytes > 0 for spot in structure.entries)
+
+
+def _unchecked(structure: Structure) -> int:
+    return sum(spot.crc is None for spot in structure.entries)
+
+
+def _tensors_of(structure: Structure, entry: str) -> str:
+    """Say which tensors a damaged entry holds; several can share one storage."""
+    keys = {key for key, spot in structure.spots.items() if spot.entry == entry}
+    names = [name for name, ref in tensors(structure) if ref.storage_key in keys]
+    if not names:
+        return ""
+    return f"; it holds tensor {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
+def _sentence(error: UnbrokenError) -> str:
+    found = f" (expected {error.expected}, found {error.found})" if error.expected and error.found else ""
+    return error.what + found

@@ -1,0 +1,78 @@
+"""Configs as values: read without being executed, checked in one go, compared by what a change does.
+
+The words of this room:
+
+- **config file**: what the user wrote, in one of two languages: Python syntax (`.py`, with `_base_`) or YAML
+  (with `_BASE_CONFIG_`). Both are only *read*: a Python config is evaluated from its syntax tree, never run.
+- **tree**: the plain data of a config file after its bases are merged in: dicts, lists, tuples, strings,
+  numbers, booleans, None. **key**: a dotted path into it, digits for positions in a list
+  (`train_dataloader.dataset.pipeline.2.scale`).
+- **place**: the file and line where a key was written, so that every complaint can point at it.
+- **override**: a value from the command line: `--set` (for keys that exist) or `--cfg-options` (for any).
+- **section**: one frozen, typed part of an app's schema. **schema**: the section that all others hang from.
+- **effect**: what changing a key does to a run that already has weights. **shape**: they no longer fit.
+  **meaning**: they fit, but stand for something else. **data**: they continue, on other samples.
+  **schedule**: they continue, at another pace. **free**: nothing. **ignored**: nothing reads it.
+- **canonical**: a validated config as JSON-able data with every default filled in and every ignored key left
+  out; two configs mean the same when their canonical forms are equal.
+- **change**: one key that differs between two canonical forms, with both values and its effect.
+- **misfit**: settings that are right alone and wrong together, found by a section's own `misfits`.
+
+Flow: `read_config` -> `set_values` / `merge_options` -> `validate` -> `changes`. What needs pydantic
+(`Section` and what works on it) is loaded on first use, so that importing this room costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from unbroken.config.config_file import ConfigFile, Place
+from unbroken.config.difference import ABSENT, Absent, Change, changes, worst
+from unbroken.config.effect import Effect, Effects
+from unbroken.config.overrides import merge_options, set_values
+from unbroken.config.reading import read_config
+from unbroken.errors import ConfigError
+
+if TYPE_CHECKING:
+    from unbroken.config.schema import check_schema, effects
+    from unbroken.config.section import Misfit, Section
+    from unbroken.config.validation import Validated, validate
+else:
+    _LOADED_ON_FIRST_USE = {
+        "Section": "section",
+        "Misfit": "section",
+        "effects": "schema",
+        "check_schema": "schema",
+        "Validated": "validation",
+        "validate": "validation",
+    }
+
+    def __getattr__(name: str) -> object:
+        """Load the pydantic half of this room when it is first asked for."""
+        if name not in _LOADED_ON_FIRST_USE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_LOADED_ON_FIRST_USE[name]}"), name)
+
+
+__all__ = [
+    "ABSENT",
+    "Absent",
+    "Change",
+    "ConfigError",
+    "ConfigFile",
+    "Effect",
+    "Effects",
+    "Misfit",
+    "Place",
+    "Section",
+    "Validated",
+    "changes",
+    "check_schema",
+    "effects",
+    "merge_options",
+    "read_config",
+    "set_values",
+    "validate",
+    "worst",
+]

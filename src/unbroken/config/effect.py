@@ -1,0 +1,90 @@
+"""What changing a key does to a run that already has weights, and the map from every key to its effect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from unbroken.errors import ConfigError
+
+
+class Effect(StrEnum):
+    """The effect of changing one key, the most severe first."""
+
+    SHAPE = "shape"
+    MEANING = "meaning"
+    DATA = "data"
+    SCHEDULE = "schedule"
+    FREE = "free"
+    IGNORED = "ignored"
+
+    @property
+    def severity(self) -> int:
+        """0 is the most severe: sorting by it puts what can refuse a launch first."""
+        return _ORDER[self]
+
+
+_ORDER = {effect: place for place, effect in enumerate(Effect)}
+
+
+def most_severe(effects: Iterable[Effect]) -> Effect | None:
+    """Pick the effect that decides when several apply; None when there is none."""
+    return min(effects, key=lambda effect: effect.severity, default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effects:
+    """The effect of every key of a schema, as a tree of plain data.
+
+    `fields` are the named keys; `items` stands for any position of a list and any name of a free mapping.
+    """
+
+    own: Effect | None = None
+    fields: Mapping[str, Effects] = field(default_factory=dict)
+    items: Effects | None = None
+
+    def of(self, key: str) -> Effect:
+        """Return the effect of a dotted key; a whole section has the most severe effect found in it."""
+        found = self.find(key)
+        if found is None:
+            raise ConfigError(key, "no key of this schema has this name")
+        return found
+
+    def find(self, key: str) -> Effect | None:
+        """Like `of`, but None for a key that the schema does not know (a config of an older version)."""
+        inherited, node = self.own, self
+        for part in key.split(".") if key else []:
+            below = node.fields.get(part, node.items)
+            if below is None:
+                return inherited
+            node = below
+            inherited = _inherit(inherited, node.own)
+        return inherited if inherited is Effect.IGNORED else node.own or inherited or node.worst_below()
+
+    def worst_below(self) -> Effect | None:
+        """Return the most severe effect of any key in this part of the schema."""
+        return most_severe(effect for effect in self._all() if effect is not Effect.IGNORED)
+
+    def _all(self) -> Iterator[Effect]:
+        if self.own:
+            yield self.own
+        for below in (*self.fields.values(), *([self.items] if self.items else [])):
+            yield from below._all()
+
+
+def _inherit(above: Effect | None, own: Effect | None) -> Effect | None:
+    """What is ignored above is ignored below; otherwise the nearest effect counts."""
+    return above if above is Effect.IGNORED else own or above
+
+
+def combine(nodes: Iterable[Effects]) -> Effects:
+    """Overlay the alternatives of a union: where several know a key, the most severe effect counts."""
+    nodes = tuple(nodes)
+    names = dict.fromkeys(name for node in nodes for name in node.fields)
+    items = [node.items for node in nodes if node.items is not None]
+    return Effects(
+        own=most_severe(node.own for node in nodes if node.own),
+        fields={name: combine(node.fields[name] for node in nodes if name in node.fields) for name in names},
+        items=combine(items) if items else None,
+    )

@@ -1,0 +1,126 @@
+"""Values from the command line laid into a tree: `--set` for keys that exist, `--cfg-options` for any key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from unbroken.config.literals import literal, option_value
+from unbroken.config.merge import merge
+from unbroken.config.nearest import suggestion
+from unbroken.errors import ConfigError
+
+Tree = dict[str, Any]
+
+
+def set_values(tree: Tree, words: Sequence[str]) -> Tree:
+    """Return the tree with `A.B.C value A.D value ...` set; every key must exist and keeps its type."""
+    if len(words) % 2:
+        raise ConfigError("--set", "keys and values come in pairs", found=f"{len(words)} words")
+    for key, text in zip(words[::2], words[1::2]):
+        where = f"--set {key}"
+        tree = _with(tree, key, where, partial(_like, text=text, where=where))
+    return tree
+
+
+def merge_options(tree: Tree, options: Sequence[str]) -> Tree:
+    """Return the tree with `a.b=1`, `c.0.d=[1,2]` laid in; a key may be new, a position in a list may not."""
+    for option in options:
+        key, equals, text = option.partition("=")
+        if not (equals and key.strip()):
+            raise ConfigError(f"--cfg-options {option}", "an option is written key=value")
+        value = option_value(text)
+        where = f"--cfg-options {key.strip()}"
+        tree = _with(tree, key.strip(), where, partial(_over, value=value), create=True)
+    return tree
+
+
+def _over(old: Any, value: Any) -> Any:
+    return merge(old, value, {}) if isinstance(old, dict) and isinstance(value, dict) else value
+
+
+def _with(tree: Tree, key: str, where: str, change: Callable[[Any], Any], *, create: bool = False) -> Tree:
+    """Return the tree with one value changed; what is not on the way to it stays as it is."""
+
+    def below(here: Any, parts: Sequence[str], above: str) -> Any:
+        index = _index(here, parts[0], where, above, create=create)
+        old = here.get(index) if isinstance(here, dict) else here[index]
+        if len(parts) == 1:
+            return _replaced(here, index, change(old))
+        inside = {} if isinstance(here, dict) and index not in here else old
+        return _replaced(here, index, below(inside, parts[1:], f"{above}.{parts[0]}" if above else parts[0]))
+
+    result: Tree = below(tree, key.split("."), "")
+    return result
+
+
+def _replaced(holder: Any, index: Any, value: Any) -> Any:
+    if isinstance(holder, dict):
+        return {**holder, index: value}
+    return type(holder)((*holder[:index], value, *holder[index + 1 :]))
+
+
+def _index(here: Any, part: str, where: str, above: str, *, create: bool) -> str | int:
+    holder = f"`{above}`" if above else "the config"
+    if isinstance(here, list | tuple):
+        if not (part.isdecimal() and int(part) < len(here)):
+            raise ConfigError(where, f"{holder} is a list of {len(here)}", expected=f"0 to {len(here) - 1}", found=part)
+        return int(part)
+    if not isinstance(here, dict):
+        raise ConfigError(where, f"{holder} has nothing below it", found=repr(here))
+    if part not in here and not create:
+        raise ConfigError(where, f"there is no key `{part}` in {holder}", do=suggestion(part, here))
+    return part
+
+
+def _like(old: Any, text: str, where: str) -> Any:
+    """Read a value so that it has the type of the one it replaces."""
+    value = literal(text)
+    refuse = _refusal(where, old, text)
+    match old:
+        case None:
+            return value
+        case dict() if isinstance(value, dict):
+            return value
+        case dict():
+            return _pairs(old, text, where)
+        case list() | tuple():
+            return type(old)(_items(old, value, text, where))
+        case str():
+            return value if isinstance(value, str) else text
+        case float() if isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        case _ if type(value) is type(old):
+            return value
+        case _:
+            raise refuse()
+
+
+def _refusal(where: str, old: Any, text: str) -> Callable[[], ConfigError]:
+    kinds = {bool: "True or False", int: "an integer", float: "a number"}
+    return lambda: ConfigError(
+        where, "the value has another type than the one it replaces",
+        expected=f"{kinds.get(type(old), type(old).__name__)} like {old!r}", found=repr(text),
+    )  # fmt: skip
+
+
+def _pairs(old: Tree, text: str, where: str) -> Tree:
+    """`k:v,k:v` changes the named keys of a mapping, each keeping its type."""
+    result = dict(old)
+    for pair in text.split(","):
+        name, colon, value = (part.strip() for part in pair.partition(":"))
+        if not colon:
+            raise ConfigError(where, "a mapping is set by `key:value,key:value`", found=repr(pair))
+        if name not in old:
+            raise ConfigError(where, f"there is no key `{name}` in it", do=suggestion(name, old))
+        result[name] = _like(old[name], value, where)
+    return result
+
+
+def _items(old: Sequence[Any], value: Any, text: str, where: str) -> list[Any]:
+    """A list as a literal, or with commas; the items have the type of the first one there was."""
+    if isinstance(value, list | tuple):
+        return list(value)
+    parts = [part.strip() for part in text.split(",")]
+    return [_like(old[0] if old else None, part, where) for part in parts]

@@ -1,0 +1,76 @@
+"""Reading a schema: which sections hang below which field, and what effect every key has."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from unbroken.config.effect import Effect, Effects, combine
+from unbroken.config.section import Section
+from unbroken.errors import ConfigError
+
+
+def effects(schema: type[Section]) -> Effects:
+    """Return the effect of every key of a schema as a tree of plain data."""
+    return Effects(fields={name: _of_field(info) for name, info in schema.model_fields.items()})
+
+
+def check_schema(schema: type[Section]) -> None:
+    """Raise unless every leaf of the schema says what changing it does (each app tests this)."""
+    missing = sorted(set(_without_effect(schema.__name__, effects(schema), inherited=None)))
+    if missing:
+        raise ConfigError(
+            schema.__name__,
+            f"these fields do not say what changing them does: {', '.join(missing)}",
+            do="Annotate each with an Effect, for example `Annotated[int, Effect.SHAPE]`.",
+        )
+
+
+def effect_of_field(info: FieldInfo) -> Effect | None:
+    """Return the effect written at the field itself."""
+    return next((item for item in info.metadata if isinstance(item, Effect)), None)
+
+
+def sections_in(annotation: Any) -> tuple[type[Section], ...]:
+    """Return the sections that a type can hold, through unions, lists and mappings, not through sections."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return (annotation,)
+    if get_origin(annotation) is Literal:
+        return ()
+    parts = get_args(annotation)
+    inside = parts[:1] if get_origin(annotation) is Annotated else parts
+    return tuple(dict.fromkeys(section for part in inside for section in sections_in(part)))
+
+
+def _of_field(info: FieldInfo) -> Effects:
+    node = _of_type(info.annotation)
+    return Effects(own=effect_of_field(info) or node.own, fields=node.fields, items=node.items)
+
+
+def _of_type(annotation: Any) -> Effects:
+    """Follow a type down to its sections; what has none below it is a leaf."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return effects(annotation)
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        node = _of_type(parts[0])
+        own = next((item for item in parts[1:] if isinstance(item, Effect)), node.own)
+        return Effects(own=own, fields=node.fields, items=node.items)
+    if origin in (Union, types.UnionType):
+        return combine(_of_type(part) for part in parts)
+    inside = [_of_type(part) for part in parts if origin is not Literal and sections_in(part)]
+    return Effects(items=combine(inside)) if inside else Effects()
+
+
+def _without_effect(key: str, node: Effects, *, inherited: Effect | None) -> Iterator[str]:
+    effect = node.own or inherited
+    below = [(f"{key}.{name}", part) for name, part in node.fields.items()]
+    if node.items is not None:
+        below.append((f"{key}.*", node.items))
+    if not below and effect is None:
+        yield key
+    for name, part in below:
+        yield from _without_effect(name, part, inherited=effect)

@@ -1,0 +1,33 @@
+"""The one kind of schema: frozen, complete, closed to unknown keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """Settings that are right alone and wrong together; `key` is relative to the section that says so."""
+
+    key: str
+    what: str
+    expected: object = ""
+    found: object = ""
+    do: str = ""
+
+
+class Section(BaseModel):
+    """One typed part of a config; every field says in its annotation what changing it does.
+
+    `embed_dims: Annotated[int, Effect.SHAPE] = 32`. A field that is itself a section needs no effect of its
+    own; when it has one, it counts for all fields below that have none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    def misfits(self) -> Iterator[Misfit]:
+        """Yield what does not fit together in this section; asked once everything has the right type."""
+        yield from ()

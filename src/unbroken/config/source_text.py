@@ -1,0 +1,32 @@
+"""The text of a config file, or the reason why it cannot be had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from unbroken.config.meter import FILE_BYTES, FILES
+from unbroken.errors import ConfigError
+
+
+def read_text(path: Path, *, named_in: object = "") -> str:
+    """Read a config file of sensible size as UTF-8; `named_in` is the place that refers to it."""
+    where = named_in or path
+    try:
+        if path.stat().st_size > FILE_BYTES:
+            raise ConfigError(path, f"a config file of more than {FILE_BYTES:,} bytes is not read")
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise ConfigError(where, f"there is no file {path}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(path, "the file is not UTF-8 text", found=f"byte {error.start}") from error
+    except OSError as error:
+        raise ConfigError(where, f"{path} cannot be read: {error.strerror}") from error
+
+
+def refuse_circle(path: Path, chain: tuple[Path, ...], *, named_in: object) -> None:
+    """Raise when a base is one of the files that lead to it, or when there is no end to them."""
+    if path in chain:
+        circle = " -> ".join(str(file) for file in (*chain[chain.index(path) :], path))
+        raise ConfigError(named_in, f"the bases go in a circle: {circle}")
+    if len(chain) >= FILES:
+        raise ConfigError(named_in, f"more than {FILES} files are based on one another")

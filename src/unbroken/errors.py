@@ -1,0 +1,97 @@
+"""The one family of errors: each says where, what, what was expected, what was found and what to do.
+
+An error also carries the exit code that the command line ends with, so that a script around it can tell a refusal
+(run another command) from damage (look at the disk) from a typing mistake.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class UnbrokenError(Exception):
+    """Something a user can act on; `exit_code` is what the command line ends with."""
+
+    exit_code: ClassVar[int] = 1
+    meaning: ClassVar[str] = "a fault of unbroken itself"
+
+    def __init__(self, where: object, what: str, *, expected: object = "", found: object = "", do: str = "") -> None:
+        self.where = str(where)
+        self.what = what.rstrip(".")
+        self.expected = str(expected)
+        self.found = str(found)
+        self.do = do
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}." if self.where else f"{self.what}."
+        match bool(self.expected), bool(self.found):
+            case True, True:
+                text += f" Expected {self.expected}, found {self.found}."
+            case True, False:
+                text += f" Expected {self.expected}."
+            case False, True:
+                text += f" Found {self.found}."
+        return f"{text} {self.do}" if self.do else text
+
+    def as_data(self) -> dict[str, str | int]:
+        """The same facts for `--json`."""
+        return {
+            "error": type(self).__name__,
+            "exit_code": self.exit_code,
+            "where": self.where,
+            "what": self.what,
+            "expected": self.expected,
+            "found": self.found,
+            "do": self.do,
+        }
+
+
+class UsageError(UnbrokenError):
+    """A command, a path or a config is wrong as it was typed."""
+
+    exit_code = 2
+    meaning = "usage or config error"
+
+
+class ConfigError(UsageError):
+    """A config file or an override cannot be read, or has a key or a value that is not known."""
+
+
+class Refused(UnbrokenError):
+    """The launch would lose or silently change something, so it does not happen."""
+
+    exit_code = 10
+    meaning = "refused: nothing was changed"
+
+
+class RunHeld(UnbrokenError):
+    """Another live process works on this run."""
+
+    exit_code = 11
+    meaning = "the run is held by another process"
+
+
+class DamagedFile(UnbrokenError):
+    """A file is torn, altered or not what it says it is."""
+
+    exit_code = 12
+    meaning = "damaged or foreign files"
+
+
+class Incompatible(UnbrokenError):
+    """The config or the code no longer fits the state that is on disk."""
+
+    exit_code = 13
+    meaning = "incompatible config"
+
+
+class NewerFormat(UnbrokenError):
+    """The file was written by a newer version of unbroken."""
+
+    exit_code = 14
+    meaning = "written by a newer version"
+
+
+STOPPED = 75  # EX_TEMPFAIL of sysexits.h: stopped and resumable, run the same command again
+INTERRUPTED_TWICE = 130  # 128 + SIGINT, as shells report it

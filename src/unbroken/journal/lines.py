@@ -1,0 +1,82 @@
+"""Append-only files of JSON lines that survive a kill in the middle of a line."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from unbroken.storage import Disk, append_line
+
+BLOCK_BYTES = 1 << 16
+
+
+class LineFile:
+    """An open file of JSON lines."""
+
+    def __init__(self, disk: Disk, path: Path) -> None:
+        torn = _ends_torn(path)
+        self._disk = disk
+        self._file = disk.open_append(path)
+        if torn:  # close the torn line, so that it stays one bad line and does not swallow the next
+            self._file.write(b"\n")
+
+    def append(self, record: dict[str, Any], *, durable: bool) -> None:
+        """Add one line."""
+        append_line(self._disk, self._file, record, durable=durable)
+
+    def close(self) -> None:
+        """Wait until all lines are on the medium, then close."""
+        self._disk.sync(self._file)
+        self._disk.close(self._file)
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Every whole line, oldest first; a torn or unreadable line is left out."""
+    try:
+        with path.open("rb") as file:
+            yield from (record for line in file if (record := _parse(line)) is not None)
+    except FileNotFoundError:
+        return
+
+
+def read_lines_backwards(path: Path) -> Iterator[dict[str, Any]]:
+    """Every whole line, newest first, reading only as much of the end as is asked for."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        position, tail = file.seek(0, os.SEEK_END), b""
+        while position > 0:
+            size = min(BLOCK_BYTES, position)
+            position -= size
+            file.seek(position)
+            first, *rest = (file.read(size) + tail).split(b"\n")
+            tail = first
+            yield from (record for line in reversed(rest) if (record := _parse(line + b"\n")) is not None)
+        if (record := _parse(tail + b"\n")) is not None:
+            yield record
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _ends_torn(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            if file.seek(0, os.SEEK_END) == 0:
+                return False
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except FileNotFoundError:
+        return False

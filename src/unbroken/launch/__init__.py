@@ -1,0 +1,32 @@
+"""The launch decision: what a command would do to a run, and why, decided before anything is touched.
+
+A *job* is what the user asked for, read from arguments and config: where, with which settings, how far. *Facts* are
+what is on disk (a survey, and the files the job names). The *plan* is a pure function of both:
+`Fresh | Resume | FineTune | Finished | Refuse`, each with its reasons. *Execute* carries a plan out and returns the
+open run. `why` stops after the plan.
+"""
+
+from unbroken.launch.execute import execute
+from unbroken.launch.facts import gather
+from unbroken.launch.job import Job, Start
+from unbroken.launch.plan import Facts, decide
+from unbroken.launch.recipes import Recipe, find_recipe, load_attribute
+from unbroken.launch.verdicts import FineTune, Finished, Fresh, Plan, Refuse, Resume
+
+__all__ = [
+    "Facts",
+    "FineTune",
+    "Finished",
+    "Fresh",
+    "Job",
+    "Plan",
+    "Recipe",
+    "Refuse",
+    "Resume",
+    "Start",
+    "decide",
+    "execute",
+    "find_recipe",
+    "gather",
+    "load_attribute",
+]

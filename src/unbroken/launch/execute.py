@@ -1,0 +1,134 @@
+"""Carrying a plan out: the only place where a launch changes a run's folder.
+
+The order matters when a kill falls between two lines: the record and the journal say what is about to happen before
+files move, checkpoints move before the records about them, and nothing is deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from unbroken.errors import DamagedFile
+from unbroken.launch.job import Job
+from unbroken.launch.verdicts import FineTune, Fresh, Resume, as_data
+from unbroken.run import OpenRun, RunRecord, SessionFiles, look_at, read_record
+from unbroken.run.layout import ARCHIVE_FOLDER, manifests, own
+from unbroken.run.record import write_record
+from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_write
+from unbroken.values import new_id
+
+COPY_BLOCK_BYTES = 1 << 22
+HELD = ("lock", "holder.json")
+
+
+def execute(
+    job: Job, plan: Fresh | Resume | FineTune, files: SessionFiles, *, conditions: Mapping[str, Any]
+) -> tuple[OpenRun, Fresh | Resume | FineTune]:
+    """Make the run's folder what the plan says, and open it; the lock is already held.
+
+    Returns the open run, and the plan with its source where it lies now (a copy from elsewhere has moved in).
+    """
+    disk, directory = files.disk, files.directory
+    if isinstance(plan, Fresh) and plan.archive:
+        _archive(disk, directory, files.session)
+    for folder in (directory, own(directory) / "configs", manifests(directory)):
+        disk.make_folder(folder)
+    disk.make_folder(files.layout.checkpoints(directory))
+    if isinstance(plan, Resume) and plan.copy_from is not None:
+        plan = _bring_here(disk, job, plan, plan.copy_from)
+    run = OpenRun(files, _record(disk, job, plan, files, conditions), keep_last=job.keep_last)
+    run.journal.write("session", plan=as_data(plan), command=job.command, environment=dict(job.environment))
+    run.write_config(job.config)
+    _set_aside(run, plan)
+    return run, plan
+
+
+def _record(
+    disk: Disk, job: Job, plan: Fresh | Resume | FineTune, files: SessionFiles, conditions: Mapping[str, Any]
+) -> RunRecord:
+    """The run's record; written now if this is the run's first launch here."""
+    known = read_record(files.directory)
+    if known is not None:
+        return known
+    source = plan.source if isinstance(plan, Resume | FineTune) else None
+    continues = isinstance(plan, Resume) and plan.source.run
+    record = RunRecord(
+        id=plan.source.run if continues and isinstance(plan, Resume) else new_id(),
+        recipe=job.recipe,
+        tag=job.tag,
+        created=files.clock.now().isoformat(timespec="seconds"),
+        seed=job.seed,
+        conditions=dict(conditions),
+        parent={"file": str(source.path), "step": source.step, "run": source.run} if source else None,
+    )
+    write_record(disk, files.directory, record)
+    return record
+
+
+def _archive(disk: Disk, directory: Path, session: str) -> None:
+    """Move everything of the old history into `archive/<session>/`: checkpoints first, records last."""
+    target = directory / ARCHIVE_FOLDER / session
+    disk.make_folder(target / "unbroken")
+    kept = {ARCHIVE_FOLDER, own(directory).name}
+    for path in sorted(directory.iterdir()):
+        if path.name not in kept:
+            disk.move(path, target / path.name)
+    for path in sorted(own(directory).iterdir()):
+        if path.name not in HELD:
+            disk.move(path, target / "unbroken" / path.name)
+    disk.sync_folder(target)
+    disk.sync_folder(directory)
+
+
+def _bring_here(disk: Disk, job: Job, plan: Resume, origin: Path) -> Resume:
+    """Copy this run's records and the chosen checkpoint from another folder, which may be read-only."""
+    for name in ("configs", "manifests"):
+        for path in sorted((own(origin) / name).glob("*.json")):
+            _copy(disk, path, own(job.directory) / name / path.name)
+    target = job.layout.checkpoints(job.directory) / plan.source.name
+    _copy(disk, plan.source.path, target)
+    best = sorted(job.layout.checkpoints(origin).glob("best_*.pth"))
+    for path in best:
+        _copy(disk, path, target.with_name(path.name))
+    # The journal comes last: only with it does this folder claim a history of its own.
+    for name in ("metrics.jsonl", "run.json", "journal.jsonl"):
+        if (own(origin) / name).is_file():
+            _copy(disk, own(origin) / name, own(job.directory) / name)
+    arrived = look_at(target, manifests(job.directory))
+    if arrived.state != "good":
+        raise DamagedFile(
+            target,
+            "the copy is not what was read",
+            found=arrived.reason,
+            do=f"{plan.source.path} is untouched: run the same command again.",
+        )
+    return replace(plan, source=arrived)
+
+
+def _copy(disk: Disk, source: Path, target: Path) -> None:
+    def fill(file: WritableFile) -> None:
+        with source.open("rb") as reader:
+            while block := reader.read(COPY_BLOCK_BYTES):
+                file.write(block)
+
+    durable_write(disk, target, fill)
+
+
+def _set_aside(run: OpenRun, plan: Fresh | Resume | FineTune) -> None:
+    """Move what this session will not use out of the way of the names it will write."""
+    aside = [(item.path, f"damaged: {item.reason}") for item in plan.rejected if item.damaged]
+    if isinstance(plan, Resume):
+        aside += [(path, "superseded") for path in plan.superseded]
+    folder = run.files.layout.checkpoints(run.directory)
+    target = run.directory / ARCHIVE_FOLDER / run.files.session
+    for path, reason in aside:
+        if path.parent == folder and path.exists():
+            run.files.disk.make_folder(target)
+            run.files.disk.move(path, target / path.name)
+            run.journal.write("set aside", file=path.name, reason=reason, to=str(target.relative_to(run.directory)))
+    for path in sorted(folder.glob(f"*.pth{PARTIAL_SUFFIX}")):
+        run.files.disk.remove(path)
+        run.journal.write("removed", file=path.name, reason="a save that was cut off")

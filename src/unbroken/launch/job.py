@@ -1,0 +1,51 @@
+"""What the user asked for, as one value: the same for a recipe, for `why`, and for anyone's own loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unbroken.config import Effects
+from unbroken.run import ITERATIONS, Layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """From where the run is to begin, as far as the user said.
+
+    `exact` is a file to resume from whatever else is there (`--ckpt`). `origin` is a file in which the run's history
+    begins (`load_from` with `resume=True`): used until the run has newer checkpoints of its own. `weights` is a file to
+    fine-tune from. `search` are folders that may hold checkpoints of this run.
+    """
+
+    fresh: bool = False
+    exact: Path | None = None
+    origin: Path | None = None
+    weights: Path | None = None
+    search: tuple[Path, ...] = ()
+    accepted: frozenset[str] = frozenset()  # config keys whose change the user accepts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One launch: who, where, with which settings, how far."""
+
+    recipe: str
+    tag: str
+    directory: Path
+    config: Mapping[str, Any]  # canonical: JSON-able, defaults filled in
+    effects: Effects
+    seed: int
+    total_steps: int | None = None  # None: known only when the data is seen
+    layout: Layout = ITERATIONS
+    keep_last: int | None = None
+    start: Start = field(default_factory=Start)
+    task: str = ""  # address `module:function` of the builder that loads torch
+    options: Mapping[str, Any] = field(default_factory=dict)  # settings of this launch that are not config
+    ignored: tuple[str, ...] = ()  # config keys that were given and do nothing here
+    command: str = ""  # what to type to run this again
+    lr_at: Callable[[int], float] | None = None  # learning rate used in step n+1 under this config
+    steps_per_epoch: int | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,59 @@
+"""Recipes by name (entry points) or by Python address; the core knows no application."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any
+
+from unbroken.errors import UsageError
+from unbroken.launch.job import Job
+
+RECIPES = "unbroken.recipes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How an application turns a command line into a job; loading one loads no torch.
+
+    `read(arguments, environment)` gets what was typed after the recipe's name; `usage` is its help text.
+    """
+
+    name: str
+    read: Callable[[Sequence[str], Mapping[str, Any]], Job]
+    usage: Callable[[], str]
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe called `name`, or the one at the address `package.module:attribute`."""
+    if ":" in name:
+        found = load_attribute(name)
+    else:
+        installed = {point.name: point for point in entry_points(group=RECIPES)}
+        if name not in installed:
+            raise UsageError(
+                name,
+                "there is no such recipe",
+                expected=" or ".join([*sorted(installed), "package.module:attribute"]),
+                do="See `unbroken train --help`.",
+            )
+        found = installed[name].load()
+    if not isinstance(found, Recipe):
+        raise UsageError(name, "this is not a recipe", expected="an unbroken.Recipe", found=type(found).__name__)
+    return found
+
+
+def load_attribute(address: str) -> Any:
+    """The object at `package.module:attribute`."""
+    module, _, attribute = address.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(
+            address,
+            f"the address cannot be loaded ({error})",
+            expected="package.module:attribute",
+            do="Check the spelling, and that the package is installed or the folder is on PYTHONPATH.",
+        ) from error

@@ -1,0 +1,126 @@
+"""The five things a launch can be, each with its reasons as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unbroken.config import Change
+from unbroken.run import Candidate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejected:
+    """A file that was looked at and not used, and why."""
+
+    path: Path
+    step: int
+    reason: str
+    damaged: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What all verdicts have: reasons in the order a reader wants them, and the files passed over."""
+
+    reasons: tuple[str, ...]
+    rejected: tuple[Rejected, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The verdict as one word."""
+        return type(self).__name__
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fresh(Verdict):
+    """Train from step 0; with `archive`, what is there moves into `archive/` first."""
+
+    archive: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resume(Verdict):
+    """Continue from a file."""
+
+    source: Candidate
+    copy_from: Path | None = None  # another folder of this run, whose record comes along
+    changes: tuple[Change, ...] = ()
+    superseded: tuple[Path, ...] = ()  # files of later steps that this resume leaves behind
+    lr_before: float | None = None
+    lr_next: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTune(Verdict):
+    """Start at step 0 with the weights of another run."""
+
+    source: Candidate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished(Verdict):
+    """Nothing is left to do; `source` holds the final state."""
+
+    source: Candidate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refuse(Verdict):
+    """Nothing happens; `ways_out` are commands or edits that would let it happen."""
+
+    exit_code: int
+    changes: tuple[Change, ...] = ()
+    ways_out: tuple[str, ...] = ()
+
+
+Plan = Fresh | Resume | FineTune | Finished | Refuse
+
+
+def as_data(plan: Plan) -> dict[str, Any]:
+    """The plan as JSON-able data, for `why --json` and the journal."""
+    data: dict[str, Any] = {
+        "verdict": plan.name,
+        "reasons": list(plan.reasons),
+        "notes": list(plan.notes),
+        "rejected": [
+            {"file": str(item.path), "step": item.step, "reason": item.reason, "damaged": item.damaged}
+            for item in plan.rejected
+        ],
+    }
+    match plan:
+        case Resume():
+            data |= _source(plan.source)
+            data |= {
+                "changes": [item.as_data() for item in plan.changes],
+                "lr_before": plan.lr_before,
+                "lr_next": plan.lr_next,
+                "superseded": [str(path) for path in plan.superseded],
+                "copied_from": str(plan.copy_from) if plan.copy_from else None,
+            }
+        case FineTune():
+            data |= _source(plan.source)
+        case Refuse():
+            data |= {
+                "exit_code": plan.exit_code,
+                "changes": [item.as_data() for item in plan.changes],
+                "ways_out": list(plan.ways_out),
+            }
+        case Fresh():
+            data |= {"archive": plan.archive, "next_step": 1}
+        case Finished():
+            data |= _source(plan.source)
+    return data
+
+
+def _source(source: Candidate) -> dict[str, Any]:
+    return {
+        "file": str(source.path),
+        "step": source.step,
+        "next_step": source.step + 1,
+        "epoch": source.inside.get("epoch"),
+        "check": source.reason,
+        "written_by": source.format_name,
+    }

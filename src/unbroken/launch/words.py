@@ -1,0 +1,69 @@
+"""A plan in words: what a person reads before training starts, and what a refusal says."""
+
+from __future__ import annotations
+
+from unbroken.errors import (
+    DamagedFile,
+    Incompatible,
+    NewerFormat,
+    Refused,
+    RunHeld,
+    UnbrokenError,
+    UsageError,
+)
+from unbroken.launch.job import Job
+from unbroken.launch.verdicts import FineTune, Finished, Fresh, Plan, Refuse, Rejected, Resume
+
+REFUSALS = (Refused, RunHeld, DamagedFile, Incompatible, NewerFormat, UsageError)
+MOST_REJECTED = 6
+
+
+def describe(job: Job, plan: Plan) -> list[str]:
+    """The plan as lines: verdict first, then why, then what was passed over."""
+    lines = [f"plan: {_headline(job, plan)}"]
+    lines += [f"  because {reason}" for reason in plan.reasons]
+    match plan:
+        case Resume():
+            lines += [f"  changed: {change}" for change in plan.changes]
+            if plan.changes and plan.lr_before is not None and plan.lr_next is not None:
+                lines.append(f"  learning rate: {plan.lr_before:.6g} -> {plan.lr_next:.6g}")
+        case Refuse():
+            lines += [f"  changed: {change}" for change in plan.changes]
+            lines += [f"  way out: {way}" for way in plan.ways_out]
+    lines += _passed_over(plan.rejected)
+    lines += [f"  note: {note}" for note in plan.notes]
+    if job.ignored:
+        lines.append(f"  ignored: {', '.join(job.ignored)}")
+    return lines
+
+
+def refusal(job: Job, plan: Refuse) -> UnbrokenError:
+    """The error that a refused launch ends with; its text is the whole plan."""
+    kind = next(kind for kind in REFUSALS if kind.exit_code == plan.exit_code)
+    return kind("", "\n".join(describe(job, plan)))
+
+
+def _headline(job: Job, plan: Plan) -> str:
+    total = f" of {job.total_steps}" if job.total_steps is not None else ""
+    match plan:
+        case Fresh():
+            return f"FRESH - train {job.directory} from step 1{total}"
+        case Resume():
+            lr = f", learning rate {plan.lr_next:.6g}" if plan.lr_next is not None else ""
+            return f"RESUME - continue {job.directory} at step {plan.source.step + 1}{total}{lr}"
+        case FineTune():
+            return f"FINE-TUNE - train {job.directory} from step 1{total}, with the weights of another run"
+        case Finished():
+            return f"FINISHED - {job.directory} is complete, nothing to do"
+        case Refuse():
+            return f"REFUSE (exit {plan.exit_code}) - nothing was changed in {job.directory}"
+
+
+def _passed_over(rejected: tuple[Rejected, ...]) -> list[str]:
+    damaged = [f"  damaged: {item.path.name} - {item.reason}" for item in rejected if item.damaged]
+    others = [
+        f"  not used: {item.path.name} (step {item.step}) - {item.reason}" for item in rejected if not item.damaged
+    ]
+    hidden = len(others) - MOST_REJECTED
+    more = [f"  not used: {hidden} more files of earlier steps"] if hidden > 0 else []
+    return damaged + others[:MOST_REJECTED] + more

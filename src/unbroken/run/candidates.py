@@ -1,0 +1,133 @@
+"""Files one could resume from, each with what it holds and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from unbroken.checkpoint import FORMAT
+from unbroken.checkpoint.manifest import Manifest, read_manifest
+from unbroken.checkpoint.structure import Structure, read_structure
+from unbroken.checkpoint.verify import verify_file
+from unbroken.errors import UnbrokenError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One file; `inside` is what it says about itself, known once the file has been opened."""
+
+    path: Path
+    step: int
+    kind: str  # "checkpoint", "weights", "foreign checkpoint", "foreign weights", "unknown"
+    state: str  # "good", "unchecked", "damaged", "newer"
+    reason: str = ""
+    run: str = ""
+    format_name: str = ""
+    inside: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.path.name
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the file holds a full training state (sound or not)."""
+        return self.kind in ("checkpoint", "foreign checkpoint")
+
+
+def list_candidates(folder: Path, manifests: Path) -> list[Candidate]:
+    """Every `.pth` in a folder, furthest step first, judged by manifest where there is one, else by content.
+
+    Links are left out: `latest.pth` is a convenience that resume never trusts.
+    """
+    files = [path for path in folder.glob("*.pth") if path.is_file() and not path.is_symlink()]
+    found = [_glance(path, read_manifest(manifests, path.name)) for path in files]
+    return sorted(found, key=lambda item: (-item.step, item.name.startswith("latest"), item.name))
+
+
+def look_at(path: Path, manifests: Path) -> Candidate:
+    """Open and verify one file."""
+    return confirm(_glance(path, read_manifest(manifests, path.name)), manifests)
+
+
+def confirm(candidate: Candidate, manifests: Path) -> Candidate:
+    """Verify a file byte by byte and read what it says about itself."""
+    if candidate.state != "unchecked":
+        return candidate
+    try:
+        structure = read_structure(candidate.path)
+    except UnbrokenError as error:
+        return replace(candidate, state="damaged", reason=_words(error))
+    seen = _from_structure(candidate.path, structure)
+    if seen.state == "newer":
+        return seen
+    manifest = read_manifest(manifests, candidate.path.name)
+    if manifest is not None and seen.inside.get("save") not in (None, manifest.save):
+        manifest = None  # written by a later save that was cut off before its manifest
+    verdict = verify_file(
+        candidate.path,
+        expected_sha256=manifest.sha256 if manifest else None,
+        expected_bytes=manifest.size_bytes if manifest else None,
+    )
+    if verdict.state != "good":
+        return replace(seen, state="damaged", reason=verdict.reason)
+    return replace(seen, state="good", reason=f"verified by {verdict.method}")
+
+
+def _glance(path: Path, manifest: Manifest | None) -> Candidate:
+    if manifest is not None and manifest.size_bytes == path.stat().st_size:
+        return Candidate(path=path, step=manifest.step, kind=manifest.kind, state="unchecked", run=manifest.run)
+    try:
+        return _from_structure(path, read_structure(path))
+    except UnbrokenError as error:
+        return Candidate(
+            path=path,
+            step=manifest.step if manifest else _step_in_name(path),
+            kind=manifest.kind if manifest else _kind_of_name(path),
+            state="damaged",
+            reason=_words(error),
+            run=manifest.run if manifest else "",
+        )
+
+
+def _from_structure(path: Path, structure: Structure) -> Candidate:
+    inside = structure.tree.get("unbroken") if isinstance(structure.tree, Mapping) else None
+    inside = inside if isinstance(inside, Mapping) else {}
+    run = inside.get("run")
+    newer = int(inside.get("format", 0)) > FORMAT
+    return Candidate(
+        path=path,
+        step=structure.step if structure.step is not None else _step_in_name(path),
+        kind=_kind(structure),
+        state="newer" if newer else "unchecked",
+        reason=f"format {inside.get('format')}, this version knows {FORMAT}" if newer else "",
+        run=str(run.get("id", "")) if isinstance(run, Mapping) else "",
+        format_name=structure.kind,
+        inside=inside,
+    )
+
+
+def _kind(structure: Structure) -> str:
+    maker, _, what = structure.kind.rpartition(" ")
+    if what == "checkpoint":
+        return "checkpoint" if maker == "unbroken" else "foreign checkpoint"
+    if what in ("weights", "state_dict"):
+        return "weights" if maker == "unbroken" else "foreign weights"
+    return "unknown"
+
+
+def _kind_of_name(path: Path) -> str:
+    """What an unreadable file was, by its name: only used to say what was lost, never to resume."""
+    return "weights" if path.name.startswith("best_") else "checkpoint"
+
+
+def _step_in_name(path: Path) -> int:
+    digits = "".join(char if char.isdigit() else " " for char in path.stem).split()
+    return int(digits[-1]) if digits else -1
+
+
+def _words(error: UnbrokenError) -> str:
+    return error.what + (f" (expected {error.expected}, found {error.found})" if error.found else "")

@@ -1,0 +1,117 @@
+"""A run held open by one session: its lock, its journal, its store, and the names of its files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unbroken.checkpoint.manifest import Manifest
+from unbroken.checkpoint.store import CheckpointStore, SaveFacts
+from unbroken.journal import Journal, StepLog
+from unbroken.run.layout import Layout, manifests, own
+from unbroken.run.record import RunRecord
+from unbroken.storage import Disk, WritableFile, write_json
+from unbroken.storage.lock import RunLock
+from unbroken.values import Clock, new_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionFiles:
+    """What a session needs to write a run."""
+
+    disk: Disk
+    clock: Clock
+    directory: Path
+    layout: Layout
+    session: str
+    lock: RunLock
+
+
+class OpenRun:
+    """One session's hold on a run."""
+
+    def __init__(self, files: SessionFiles, record: RunRecord, *, keep_last: int | None) -> None:
+        self.files, self.record = files, record
+        self.journal = Journal(
+            files.disk, own(files.directory) / "journal.jsonl", clock=files.clock, session=files.session
+        )
+        self.steps = StepLog(files.disk, own(files.directory) / "metrics.jsonl", session=files.session)
+        self.store = CheckpointStore(
+            files.disk,
+            files.layout.checkpoints(files.directory),
+            manifests=manifests(files.directory),
+            record=self.journal.write,
+            pointer=files.layout.pointer,
+            keep_last=keep_last,
+        )
+
+    @property
+    def directory(self) -> Path:
+        """The run's folder."""
+        return self.files.directory
+
+    @property
+    def session_folder(self) -> Path:
+        """The folder of this session's readable output."""
+        return self.files.layout.session(self.directory, self.files.session)
+
+    @property
+    def log_path(self) -> Path:
+        """The text log of this session."""
+        return self.files.layout.log(self.directory, self.files.session)
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Keep the config this session runs under."""
+        write_json(self.files.disk, own(self.directory) / "configs" / f"{self.files.session}.json", config)
+
+    def save_checkpoint(self, step: int, epoch: int, fill: Callable[[WritableFile, SaveFacts], None]) -> Manifest:
+        """Save the training state after `step`."""
+        facts = self._facts(self.files.layout.checkpoint(step), "checkpoint", step, epoch)
+        return self.store.save(facts, lambda file: fill(file, facts))
+
+    def save_best(
+        self,
+        step: int,
+        epoch: int,
+        fill: Callable[[WritableFile, SaveFacts], None],
+        *,
+        metric: str,
+        value: float,
+        larger: bool,
+    ) -> str | None:
+        """Save the best weights so far; the file's name, or None when a better file is already there."""
+        name = self.files.layout.weights(metric, step)
+        facts = self._facts(name, "weights", step, epoch, metric=metric, value=value)
+        saved = self.store.save_best(facts, lambda file: fill(file, facts), larger=larger)
+        return name if saved else None
+
+    def close(self) -> None:
+        """End the session's hold, in order."""
+        self.steps.close()
+        self.journal.close()
+        self.files.lock.release()
+
+    def _facts(
+        self,
+        name: str,
+        kind: str,
+        step: int,
+        epoch: int,
+        *,
+        metric: str | None = None,
+        value: float | None = None,
+    ) -> SaveFacts:
+        return SaveFacts(
+            name=name,
+            kind=kind,
+            run=self.record.id,
+            save=new_id(),
+            session=self.files.session,
+            step=step,
+            epoch=epoch,
+            time=self.files.clock.now().isoformat(timespec="seconds"),
+            metric=metric,
+            value=value,
+        )

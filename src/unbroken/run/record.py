@@ -1,0 +1,40 @@
+"""`run.json`: which run this is, and under which numerical conditions it began. Written once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from unbroken.run.layout import own
+from unbroken.storage import Disk, write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """Identity of a run; `conditions` (threads, CPU capability, torch build) are what exactness depends on."""
+
+    id: str
+    recipe: str
+    tag: str
+    created: str
+    seed: int
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    parent: Mapping[str, Any] | None = None  # what a fine-tuned run took its weights from
+
+
+def read_record(run: Path) -> RunRecord | None:
+    """The record of the run in a folder, if there is a readable one."""
+    try:
+        data = json.loads((own(run) / "run.json").read_text("utf-8"))
+        known = {item.name for item in fields(RunRecord)}
+        return RunRecord(**{key: value for key, value in data.items() if key in known})
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def write_record(disk: Disk, run: Path, record: RunRecord) -> None:
+    """Write the record durably."""
+    write_json(disk, own(run) / "run.json", asdict(record))

@@ -1,0 +1,21 @@
+"""Files that survive.
+
+*Disk* is the only code of the project that changes the disk; it has one method per thing the operating system can be
+asked for, so that a test can interrupt each of them. *Durable* means: after the call returns, a power cut or a SIGKILL
+leaves either the old content or the new content under the name, never a mixture. A *partial* is the temporary file of
+a durable write (`<name>.partial`); one that is found at a launch is what an interrupted write left behind.
+The *lock* of a run is held by exactly one live process; the *holder* is who that is.
+"""
+
+from unbroken.storage.durable import PARTIAL_SUFFIX, append_line, durable_write, point_to, write_json
+from unbroken.storage.files import Disk, WritableFile
+
+__all__ = [
+    "PARTIAL_SUFFIX",
+    "Disk",
+    "WritableFile",
+    "append_line",
+    "durable_write",
+    "point_to",
+    "write_json",
+]

@@ -1,0 +1,110 @@
+"""The only code that changes the disk: one method for each thing the operating system is asked to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+
+class WritableFile(Protocol):
+    """An open file that bytes can be put into."""
+
+    def write(self, data: bytes, /) -> int:
+        """Put all of `data` at the end and return how much that was."""
+        ...
+
+    def flush(self) -> None:
+        """Hand buffered bytes to the operating system."""
+        ...
+
+
+class _OpenFile:
+    """An unbuffered file descriptor: what `write` returned for is in the operating system's hands."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def write(self, data: bytes, /) -> int:
+        view = memoryview(data).cast("B")
+        written = 0
+        while written < len(view):
+            written += os.write(self.descriptor, view[written:])
+        return written
+
+    def flush(self) -> None:
+        """Nothing is buffered here."""
+
+
+class Disk:
+    """The real disk. Tests hand in a disk that stops at the n-th request instead."""
+
+    def create(self, path: Path) -> WritableFile:
+        """Open `path` for writing, empty."""
+        return _OpenFile(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644))
+
+    def open_append(self, path: Path) -> WritableFile:
+        """Open `path` so that every write lands at its end."""
+        return _OpenFile(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644))
+
+    def sync(self, file: WritableFile) -> None:
+        """Return only when the file's bytes are on the medium."""
+        assert isinstance(file, _OpenFile)
+        os.fsync(file.descriptor)
+
+    def close(self, file: WritableFile) -> None:
+        """Give the descriptor back."""
+        assert isinstance(file, _OpenFile)
+        os.close(file.descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Put `source` under the name `target` in one indivisible step, replacing what is there."""
+        os.replace(source, target)
+
+    def sync_folder(self, folder: Path) -> None:
+        """Make the names inside `folder` durable (a no-op where folders cannot be opened, as on Windows)."""
+        if os.name == "nt":
+            return
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            # Some network file systems refuse to sync a folder; they order names themselves.
+            with suppress(OSError):
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def make_folder(self, folder: Path) -> None:
+        """Create `folder` and its parents where they are missing."""
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def move(self, source: Path, target: Path) -> None:
+        """Move a file or a folder to a new name on any file system."""
+        shutil.move(source, target)
+
+    def remove(self, path: Path) -> None:
+        """Remove one file or link."""
+        path.unlink()
+
+    def remove_folder(self, folder: Path) -> None:
+        """Remove an empty folder."""
+        folder.rmdir()
+
+    def link(self, path: Path, target: str) -> None:
+        """Create a symbolic link `path` that says `target`; raises OSError where there are none."""
+        path.symlink_to(target)
+
+    def free_bytes(self, folder: Path) -> int:
+        """Bytes that can still be written next to `folder`."""
+        return shutil.disk_usage(folder).free
+
+    def is_writable(self, folder: Path) -> bool:
+        """Whether files can be created in `folder` (false on read-only mounts, also for root)."""
+        try:
+            read_only = bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+        except (AttributeError, OSError):
+            read_only = False
+        permitted = bool(stat.S_IMODE(folder.stat().st_mode) & 0o222)
+        return permitted and not read_only and os.access(folder, os.W_OK)

@@ -1,0 +1,22 @@
+"""Training that survives: the only room that knows torch.
+
+A *part* is something whose state must survive (model, optimizer, schedule, scaler, your own counters). A *step* is one
+optimizer step; a *micro-batch* is what one forward pass sees. The *position* counts samples since the run began; with
+the *order* it says which samples come next. *Streams* are the random generators' states. A *task* is what an
+application gives to `fit`, which is written with the same pieces as anyone's own loop:
+
+    with open_run("output", tag="baseline", config=config) as run:
+        run.track(model=model, optimizer=optimizer, scheduler=scheduler)
+        for batch in run.batches(dataset, batch_size=32, workers=4, epochs=80):
+            ...
+            run.end_step(loss=loss)
+"""
+
+from unbroken.train.fit import fit
+from unbroken.train.rng import preserved
+from unbroken.train.start import launch, open_run
+from unbroken.train.stop import Exit
+from unbroken.train.task import Task
+from unbroken.train.training_run import TrainingRun
+
+__all__ = ["Exit", "Task", "TrainingRun", "fit", "launch", "open_run", "preserved"]

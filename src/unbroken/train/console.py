@@ -1,0 +1,143 @@
+"""Saying what happens: to the person at the terminal, to the session's log, to its scalars file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from unbroken.storage import Disk, WritableFile
+from unbroken.values import Clock
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """One finished step; `eta_s` counts the steps left at this session's pace."""
+
+    step: int
+    total: int | None
+    epoch: int
+    values: Mapping[str, float] = field(default_factory=dict)
+    step_s: float
+    data_s: float
+    eta_s: float | None
+    due: bool  # whether this step is to be written down
+
+
+class Console(Protocol):
+    """Where a session's words go besides its log."""
+
+    def say(self, line: str) -> None:
+        """Show one line."""
+        ...
+
+    def step(self, report: StepReport) -> None:
+        """Show progress."""
+        ...
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        ...
+
+
+class PlainConsole:
+    """Plain lines on standard output, as logs and notebooks want them."""
+
+    def say(self, line: str) -> None:
+        """Show one line."""
+        print(line, file=sys.stdout, flush=True)
+
+    def step(self, report: StepReport) -> None:
+        """Show a line for the steps that are written down."""
+        if report.due:
+            self.say(step_line(report))
+
+    def close(self) -> None:
+        """Nothing to undo."""
+
+
+class SessionLog:
+    """The readable output of one session: text log and scalars; holds its lines back until it may write."""
+
+    def __init__(self, console: Console, clock: Clock) -> None:
+        self._console, self._clock = console, clock
+        self._waiting: list[str] = []
+        self._disk: Disk | None = None
+        self._text: WritableFile | None = None
+        self._scalars: list[WritableFile] = []
+
+    def open(self, disk: Disk, text: Path, scalars: tuple[Path, ...]) -> None:
+        """Begin to write; what was said before is written first."""
+        for path in (text, *scalars):
+            disk.make_folder(path.parent)
+        self._disk = disk
+        self._text = disk.open_append(text)
+        self._scalars = [disk.open_append(path) for path in scalars]
+        for line in self._waiting:
+            self._text.write(line.encode())
+        self._waiting.clear()
+
+    def say(self, line: str) -> None:
+        """Show a line and log it."""
+        self._console.say(line)
+        self._log(line)
+
+    def step(self, report: StepReport) -> None:
+        """Show progress; write it down when it is due."""
+        self._console.step(report)
+        if not report.due:
+            return
+        self._log(step_line(report))
+        timing = {"data_time": report.data_s, "time": report.step_s}
+        self._scalar({**report.values, **timing, "epoch": report.epoch, "iter": report.step, "step": report.step})
+
+    def evaluation(self, step: int, values: Mapping[str, float]) -> None:
+        """Write an evaluation down at the step whose weights it judged."""
+        self._scalar({**values, "step": step})
+
+    def close(self) -> None:
+        """Close the files and the console."""
+        if self._disk is not None:
+            for file in (self._text, *self._scalars):
+                if file is not None:
+                    self._disk.close(file)
+        self._disk, self._text, self._scalars = None, None, []
+        self._console.close()
+
+    def _log(self, line: str) -> None:
+        moment = self._clock.now().strftime("%Y/%m/%d %H:%M:%S")
+        text = "".join(f"{moment} - unbroken - INFO - {part}\n" for part in line.split("\n"))
+        if self._text is None:
+            self._waiting.append(text)
+        else:
+            self._text.write(text.encode())
+
+    def _scalar(self, values: Mapping[str, float]) -> None:
+        line = (json.dumps(dict(values)) + "\n").encode()
+        for file in self._scalars:
+            file.write(line)
+
+
+def step_line(report: StepReport) -> str:
+    """`Iter(train) [ 10/400]  lr: 7.1429e-04  eta: 0:00:31  time: 0.0812  data_time: 0.0023  loss: 2.0435 ...`."""
+    total = str(report.total) if report.total is not None else "?"
+    values = dict(report.values)
+    words = [f"Iter(train) [{report.step:>{len(total)}}/{total}]"]
+    if "lr" in values:
+        words.append(f"lr: {values.pop('lr'):.4e}")
+    if report.eta_s is not None:
+        words.append(f"eta: {clock_time(report.eta_s)}")
+    words += [f"time: {report.step_s:.4f}", f"data_time: {report.data_s:.4f}"]
+    words += [f"{name}: {value:.4f}" for name, value in values.items()]
+    return "  ".join(words)
+
+
+def clock_time(seconds: float) -> str:
+    """`1:02:03`, with days when there are any."""
+    whole = int(seconds)
+    days, rest = divmod(whole, 86_400)
+    text = f"{rest // 3600}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
+    return f"{days}d {text}" if days else text

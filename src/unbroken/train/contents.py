@@ -1,0 +1,107 @@
+"""What stands in a checkpoint: composed from the parts and the progress, and taken apart again.
+
+The guide's tools find the top-level keys they know (`Layout.keys`); everything else is under the one key `unbroken`.
+A checkpoint is complete in itself: copied alone to another machine, training resumes there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from unbroken import __version__
+from unbroken.checkpoint import FORMAT
+from unbroken.checkpoint.store import SaveFacts
+from unbroken.launch import Job
+from unbroken.run import Layout, RunRecord
+from unbroken.train.progress import Best, Progress
+from unbroken.train.tree import to_plain
+
+FOREIGN_KEYS = {"model": "state_dict", "optimizer": "optimizer", "scheduler": "param_schedulers"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A checkpoint taken apart: the state of each part (tensors or their references), and the counters."""
+
+    parts: Mapping[str, Any]
+    progress: Progress
+    streams: Mapping[str, Any] | None  # None: the program that wrote the file kept no random state
+    own: bool
+
+
+def stamp(job: Job, record: RunRecord, facts: SaveFacts, progress: Progress, *, lr: float | None) -> dict[str, Any]:
+    """The `unbroken` entry without the parts: who, where, how far, under which config."""
+    return {
+        "format": FORMAT,
+        "kind": facts.kind,
+        "save": facts.save,
+        "session": facts.session,
+        "time": facts.time,
+        "version": __version__,
+        "run": {"id": record.id, "recipe": record.recipe, "tag": record.tag, "seed": record.seed},
+        "conditions": dict(record.conditions),
+        "config": to_plain(dict(job.config)),
+        "lr": lr,
+        **to_plain(progress.as_plain()),
+    }
+
+
+def compose(
+    layout: Layout,
+    parts: Mapping[str, Any],
+    stamped: dict[str, Any],
+    *,
+    streams: Mapping[str, Any],
+    extra: Mapping[str, Any],
+) -> dict[str, Any]:
+    """A full checkpoint."""
+    tree = dict(to_plain(extra))
+    others = {}
+    for name, state in parts.items():
+        if name in layout.keys:
+            tree[layout.keys[name]] = state
+        else:
+            others[name] = state
+    tree["unbroken"] = {**stamped, "parts": others, "tracked": list(parts), "streams": to_plain(streams)}
+    return tree
+
+
+def compose_weights(
+    layout: Layout, model_state: Any, stamped: dict[str, Any], *, extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A weights file: model and facts, no training state."""
+    meta = {key: value for key, value in extra.items() if key == "meta"}
+    return {**to_plain(meta), layout.keys.get("model", "model"): model_state, "unbroken": stamped}
+
+
+def take_apart(layout: Layout, tree: Mapping[str, Any]) -> Saved:
+    """The parts and counters of a checkpoint of ours, or of MMEngine."""
+    own = tree.get("unbroken")
+    if not isinstance(own, Mapping):
+        return _take_apart_foreign(tree)
+    keys = {name: layout.keys.get(name) for name in own["tracked"]}
+    parts = {name: tree[key] if key else own["parts"][name] for name, key in keys.items()}
+    return Saved(parts=parts, progress=Progress.from_plain(own), streams=own["streams"], own=True)
+
+
+def _take_apart_foreign(tree: Mapping[str, Any]) -> Saved:
+    meta = tree.get("meta")
+    hub = tree.get("message_hub")
+    info = hub.get("runtime_info", {}) if isinstance(hub, Mapping) else {}
+    step = int(meta["iter"]) if isinstance(meta, Mapping) else 0
+    score = info.get("best_score") if isinstance(info, Mapping) else None
+    best_file = str(info.get("best_ckpt", "")) if score is not None else ""
+    progress = Progress(step=step, evaluated_step=step, best=_foreign_best(score, best_file))
+    parts = {name: tree[key] for name, key in FOREIGN_KEYS.items() if key in tree}
+    return Saved(parts=parts, progress=progress, streams=None, own=False)
+
+
+def _foreign_best(score: object, file: str) -> Best | None:
+    """`best_mIoU_iter_10.pth` and its score, as MMEngine remembers them."""
+    stem = file.replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".pth").removeprefix("best_")
+    metric, _, number = stem.partition("_iter_")
+    if not isinstance(score, float) or not number.isdigit():
+        return None
+    return Best(metric=metric.rsplit("/", 1)[-1], value=score, step=int(number))

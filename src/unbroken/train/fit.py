@@ -1,0 +1,85 @@
+"""The loop of an application, from the top down, in the pieces that anyone's own loop uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+
+from unbroken.config import Effect
+from unbroken.launch import Resume
+from unbroken.train.rng import preserved
+from unbroken.train.task import Task
+from unbroken.train.training_run import TrainingRun
+
+
+def fit(run: TrainingRun, task: Task) -> None:
+    """Train until the task's last step; returns when it is done, raises Exit when it was asked to stop."""
+    run.extra, run.rename_weights = task.extra, task.rename_weights
+    run.track(**task.parts())
+    _follow_changed_schedule(run, task)
+    batches = run.batches(
+        task.dataset,
+        batch_size=task.batch_size,
+        workers=task.workers,
+        steps=task.steps,
+        shuffle=task.shuffle,
+        drop_last=task.drop_last,
+        collate=task.collate,
+        before_first=lambda: _evaluate_if_due(run, task),
+    )
+    for group in _groups(batches, task.accumulate):
+        lr = task.optimizer.param_groups[0]["lr"]
+        values = _optimise(task, group)
+        task.schedule.step()
+        run.end_step(lr=lr, **values)
+        _evaluate_if_due(run, task)
+
+
+def _groups(batches: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    """The micro-batches of each step."""
+    while group := list(islice(batches, size)):
+        yield group
+
+
+def _optimise(task: Task, group: list[Any]) -> dict[str, torch.Tensor]:
+    """One optimizer step over the micro-batches of `group`; returns the mean of each named value."""
+    task.model.train()
+    totals: dict[str, torch.Tensor] = {}
+    for batch in group:
+        with task.autocast():
+            values = task.loss(batch)
+        share = values["loss"] / len(group)
+        (task.scaler.scale(share) if task.scaler else share).backward()  # type: ignore[no-untyped-call]
+        for name, value in values.items():
+            totals[name] = totals.get(name, 0.0) + value.detach() / len(group)
+    if task.clip_norm is not None:
+        if task.scaler:
+            task.scaler.unscale_(task.optimizer)
+        trained = [p for group in task.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        totals["grad_norm"] = torch.nn.utils.clip_grad_norm_(trained, task.clip_norm)
+    if task.scaler:
+        task.scaler.step(task.optimizer)
+        task.scaler.update()
+    else:
+        task.optimizer.step()
+    task.optimizer.zero_grad(set_to_none=True)
+    return totals
+
+
+def _evaluate_if_due(run: TrainingRun, task: Task) -> None:
+    """Evaluate the current weights if that is due and was not done, also first thing after a resume."""
+    if task.evaluate is None or not run.evaluation_due(task.evaluate_every):
+        return
+    with preserved():
+        metrics = task.evaluate(run.poll)
+    run.record_evaluation(best=task.best, larger=task.best_is_larger, **metrics)
+
+
+def _follow_changed_schedule(run: TrainingRun, task: Task) -> None:
+    plan = run.plan
+    if isinstance(plan, Resume) and any(change.effect is Effect.SCHEDULE for change in plan.changes):
+        task.reschedule(run.step)
+        run.log.say(f"the schedule follows the changed config from step {run.step + 1} on")

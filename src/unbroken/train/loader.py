@@ -1,0 +1,115 @@
+"""Batches in the run's order, from any number of workers, each sample with random streams of its own."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
+
+from unbroken.errors import UsageError
+from unbroken.train.order import Key, Order, micro_batches
+from unbroken.train.rng import generator_for_sample, preserved, seed_global_streams_for_sample
+
+Collate = Callable[[list[Any]], Any]
+Loaded = tuple[list[Key], int, Any]  # samples, position after them, the batch
+
+
+class SeededItems(Dataset[Any]):
+    """A data set seen through (epoch, sample) keys; each item is a function of (seed, epoch, sample).
+
+    A data set with `sample(index, rng)` gets a numpy generator; any other gets its global streams seeded around
+    `dataset[index]`, so that ordinary augmentation code is exact as well.
+    """
+
+    def __init__(self, dataset: Any, seed: int) -> None:
+        self._dataset, self._seed = dataset, seed
+
+    def __getitems__(self, request: tuple[list[Key], int]) -> list[Any]:
+        keys, position = request
+        with _as_in_a_worker():
+            return [keys, position, [self._item(epoch, index) for epoch, index in keys]]
+
+    def _item(self, epoch: int, index: int) -> Any:
+        if hasattr(self._dataset, "sample"):
+            return self._dataset.sample(index, generator_for_sample(self._seed, epoch, index))
+        seed_global_streams_for_sample(self._seed, epoch, index)
+        return self._dataset[index]
+
+
+@contextmanager
+def _as_in_a_worker() -> Iterator[None]:
+    """Make loading in the training process compute what a worker would: one thread, and no trace in the streams."""
+    if get_worker_info() is not None:
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with preserved():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def load(
+    dataset: Any,
+    order: Order,
+    position: int,
+    *,
+    batch_size: int,
+    workers: int,
+    collate: Collate | None = None,
+    pin_memory: bool = False,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[Loaded]:
+    """Endless batches from `position` on; workers run ahead, but only what is yielded counts as used."""
+    requests = micro_batches(order, position, batch_size=batch_size, rank=rank, world_size=world_size)
+    join = collate or default_collate
+    loader = DataLoader(
+        SeededItems(dataset, order.seed),
+        batch_sampler=requests,  # type: ignore[arg-type]  # a request is (keys, position), see __getitems__
+        num_workers=workers,
+        collate_fn=_Joined(join),
+        worker_init_fn=_leave_signals_to_the_trainer,
+        generator=torch.Generator(),  # its own, so that starting workers draws nothing from the global stream
+        pin_memory=pin_memory,
+    )
+    return iter(loader)
+
+
+class _Joined:
+    """Collates the items and lets keys and position pass; a class, so that spawned workers can receive it."""
+
+    def __init__(self, join: Collate) -> None:
+        self._join = join
+
+    def __call__(self, loaded: list[Any]) -> Loaded:
+        keys, position, items = loaded
+        return keys, position, self._join(items)
+
+
+def _leave_signals_to_the_trainer(_worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach every process of the group; only the trainer may act on them."""
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def size_of(dataset: Any) -> int:
+    """How many samples a data set has; an error for one that cannot be indexed."""
+    if not hasattr(dataset, "__len__") or not (hasattr(dataset, "sample") or hasattr(dataset, "__getitem__")):
+        raise UsageError(
+            type(dataset).__name__,
+            "an exact position needs a data set that can be indexed",
+            expected="__len__ and __getitem__(index), or sample(index, rng)",
+            found="an iterable data set" if hasattr(dataset, "__iter__") else "neither",
+            do="Give each sample a number, for example by listing the files first.",
+        )
+    if len(dataset) == 0:
+        raise UsageError(type(dataset).__name__, "the data set is empty", expected="at least one sample")
+    return len(dataset)

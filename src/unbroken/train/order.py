@@ -1,0 +1,102 @@
+"""Which sample comes at which position: pure, so that skipping to any position costs nothing.
+
+A *position* counts samples from 0 since the run began, over all processes. Position p is in epoch p // size. Counting
+samples and not batches keeps the order when the batch size or the number of processes changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from unbroken.train.rng import seed_for_sample
+
+Key = tuple[int, int]  # (epoch, sample)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """How a data set of `size` samples is walked through.
+
+    `shuffle`: "epoch" makes each epoch's permutation from (seed, epoch); "stream" draws one permutation after the
+    other from a single generator and lets batches straddle epochs (the order of MMEngine's InfiniteSampler);
+    "none" keeps the data set's order.
+    """
+
+    size: int
+    seed: int
+    shuffle: Literal["epoch", "stream", "none"] = "epoch"
+    drop_last: bool = False
+
+    @property
+    def straddles(self) -> bool:
+        """Whether a batch may hold the end of one epoch and the beginning of the next."""
+        return self.shuffle == "stream"
+
+
+class Permutations:
+    """The permutation of each epoch; remembers the last one, because positions mostly move forward."""
+
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        self._epoch = -1
+        self._current: list[int] = []
+        self._stream = torch.Generator().manual_seed(order.seed)
+
+    def of(self, epoch: int) -> list[int]:
+        """The samples of one epoch in their order."""
+        if epoch != self._epoch:
+            self._current = self._draw(epoch)
+            self._epoch = epoch
+        return self._current
+
+    def _draw(self, epoch: int) -> list[int]:
+        order = self._order
+        if order.shuffle == "none":
+            return list(range(order.size))
+        if order.shuffle == "epoch":
+            generator = torch.Generator().manual_seed(seed_for_sample(order.seed, epoch, -1))
+            return _permutation(order.size, generator)
+        if epoch < self._epoch or self._epoch < 0:
+            self._stream.manual_seed(order.seed)
+            self._epoch = -1
+        for _ in range(self._epoch + 1, epoch):
+            torch.randperm(order.size, generator=self._stream)
+        return _permutation(order.size, self._stream)
+
+
+def micro_batches(
+    order: Order, position: int, *, batch_size: int, rank: int = 0, world_size: int = 1
+) -> Iterator[tuple[list[Key], int]]:
+    """Endless pairs of (this process's samples, position after the batch), from `position` on.
+
+    All processes together take `batch_size * world_size` consecutive positions; process `rank` takes every
+    `world_size`-th of them.
+    """
+    permutations = Permutations(order)
+    wanted = batch_size * world_size
+    while True:
+        left = order.size - position % order.size
+        if not order.straddles and left < wanted and order.drop_last:
+            position += left
+            continue
+        taken = wanted if order.straddles else min(wanted, left)
+        keys = [
+            (place // order.size, permutations.of(place // order.size)[place % order.size])
+            for place in range(position + rank, position + taken, world_size)
+        ]
+        position += taken
+        yield keys, position
+
+
+def steps_in_epoch(order: Order, *, batch_size: int, world_size: int = 1) -> int:
+    """Micro-batches that one epoch has."""
+    wanted = batch_size * world_size
+    return order.size // wanted if order.drop_last else -(-order.size // wanted)
+
+
+def _permutation(size: int, generator: torch.Generator) -> list[int]:
+    return [int(item) for item in torch.randperm(size, generator=generator).tolist()]

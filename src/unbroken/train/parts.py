@@ -1,0 +1,114 @@
+"""The parts of a training state: checked against a checkpoint before any of them is touched, then restored.
+
+A *part* is anything with `state_dict` and `load_state_dict`, or a dict or list of plain values (restored in place).
+Loading is exact: every key of the checkpoint is used, every key of the part is filled, every shape agrees - or nothing
+is loaded and all disagreements are listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from unbroken.checkpoint.leaves import TensorRef
+from unbroken.errors import Incompatible, UsageError
+from unbroken.train.tree import from_plain, to_plain
+
+MOST_SHOWN = 8
+Shaped = torch.Tensor | TensorRef
+
+
+def state_of(part: Any) -> Any:
+    """The state of one part as a plain tree."""
+    if hasattr(part, "state_dict"):
+        return to_plain(part.state_dict())
+    return to_plain(part)
+
+
+def require_part(name: str, part: Any) -> None:
+    """Raise if a thing cannot be a part."""
+    stateful = hasattr(part, "state_dict") and hasattr(part, "load_state_dict")
+    if not stateful and not isinstance(part, dict | list):
+        raise UsageError(
+            name,
+            "this cannot be tracked",
+            expected="an object with state_dict and load_state_dict, or a dict or list of plain values",
+            found=type(part).__name__,
+            do="Put single numbers into a dict: run.track(counters={...}).",
+        )
+
+
+def check(parts: Mapping[str, Any], saved: Mapping[str, Any], where: str) -> None:
+    """Raise Incompatible, listing every disagreement, unless `saved` fits `parts` exactly."""
+    problems: list[str] = []
+    for name, part in parts.items():
+        if name not in saved:
+            problems.append(f"{name}: the checkpoint has no state for it")
+        elif isinstance(part, nn.Module):
+            problems += _module_problems(name, part, saved[name])
+        elif isinstance(part, Optimizer):
+            problems += _optimizer_problems(name, part, saved[name])
+    problems += [f"{name}: in the checkpoint, but not tracked" for name in saved if name not in parts]
+    if problems:
+        shown = "\n  ".join(problems[:MOST_SHOWN])
+        more = f"\n  and {len(problems) - MOST_SHOWN} more" if len(problems) > MOST_SHOWN else ""
+        raise Incompatible(
+            where,
+            f"the state does not fit what is being trained, nothing was loaded:\n  {shown}{more}\n",
+            do="Undo the change, choose another --tag, or fine-tune with --pretrained_model.",
+        )
+
+
+def restore(parts: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+    """Put the saved states into the parts; `check` has passed."""
+    for name, part in parts.items():
+        state = from_plain(saved[name])
+        if hasattr(part, "load_state_dict"):
+            part.load_state_dict(state)
+        elif isinstance(part, dict):
+            part.clear()
+            part.update(state)
+        else:
+            part[:] = state
+
+
+def class_name(part: Any) -> str:
+    """The class of a part as the guides show it: `<class 'torch.optim.adamw.AdamW'>`."""
+    return str(type(part))
+
+
+def _module_problems(name: str, module: nn.Module, saved: Any) -> list[str]:
+    if not isinstance(saved, Mapping):
+        return [f"{name}: expected weights by name, found {type(saved).__name__}"]
+    own = {key: value for key, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
+    theirs = {key: value for key, value in saved.items() if isinstance(value, Shaped)}
+    problems = [f"{name}.{key}: missing in the checkpoint" for key in own if key not in theirs]
+    problems += [f"{name}.{key}: only in the checkpoint" for key in theirs if key not in own]
+    problems += [
+        f"{name}.{key}: expected {tuple(own[key].shape)}, found {tuple(theirs[key].shape)}"
+        for key in own
+        if key in theirs and tuple(own[key].shape) != tuple(theirs[key].shape)
+    ]
+    return problems
+
+
+def _optimizer_problems(name: str, optimizer: Optimizer, saved: Any) -> list[str]:
+    groups = saved.get("param_groups") if isinstance(saved, Mapping) else None
+    if not isinstance(groups, Sequence):
+        return [f"{name}: expected an optimizer state, found none"]
+    sizes = [len(group["params"]) for group in optimizer.param_groups]
+    found = [len(group["params"]) for group in groups]
+    if sizes != found:
+        return [f"{name}: expected parameter groups of {sizes} parameters, found {found}"]
+    order = [index for group in groups for index in group["params"]]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return [
+        f"{name}.state[{index}].{key}: expected {tuple(parameter.shape)}, found {tuple(moment.shape)}"
+        for index, parameter in zip(order, parameters, strict=True)
+        for key, moment in saved.get("state", {}).get(index, {}).items()
+        if isinstance(moment, Shaped) and len(moment.shape) > 0 and tuple(moment.shape) != tuple(parameter.shape)
+    ]

@@ -1,0 +1,46 @@
+"""How far a run is: the counters that a checkpoint carries besides the parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+
+@dataclass(kw_only=True)
+class Best:
+    """The best evaluation so far."""
+
+    metric: str
+    value: float
+    step: int
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """Counters after a finished step; `position` counts samples used since the run began, over all processes."""
+
+    step: int = 0
+    position: int = 0
+    dataset_size: int = 0
+    fingerprint: str = ""  # of the data set's files, where it has one
+    evaluated_step: int = 0
+    best: Best | None = None
+    metrics: dict[str, float] = field(default_factory=dict)  # of the last evaluation
+
+    @property
+    def epoch(self) -> int:
+        """Completed passes over the data set."""
+        return self.position // self.dataset_size if self.dataset_size else 0
+
+    def as_plain(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return {**asdict(self), "epoch": self.epoch}
+
+    @classmethod
+    def from_plain(cls, data: Mapping[str, Any]) -> Progress:
+        """The counters in a checkpoint's `unbroken` entry; what an older version did not write is 0."""
+        known = {item.name for item in fields(cls)}
+        values = {key: value for key, value in data.items() if key in known}
+        best = values.get("best")
+        return cls(**{**values, "best": Best(**best) if isinstance(best, Mapping) else None})

@@ -1,0 +1,84 @@
+"""Random streams: captured and put back exactly, or made from (seed, epoch, sample).
+
+Training draws (dropout, drop path) come from the global streams of torch, numpy and Python; their states are part of
+a checkpoint. Data draws (augmentation) come from a stream made for one sample in one epoch, so they do not depend on
+which worker does the work, in which order, or on where a session began.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+Streams = dict[str, Any]
+
+
+def capture() -> Streams:
+    """The states of all global streams, as plain values and tensors."""
+    name, keys, position, has_gauss, gauss = cast(tuple[str, Any, int, int, float], np.random.get_state(legacy=True))
+    version, state, spare = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "numpy": [
+            str(name),
+            torch.from_numpy(keys.astype(np.int64)),
+            int(position),
+            int(has_gauss),
+            float(gauss),
+        ],
+        "python": [version, torch.tensor(state, dtype=torch.int64), spare],
+        "cuda": list(torch.cuda.get_rng_state_all()) if torch.cuda.is_available() else [],
+    }
+
+
+def restore(streams: Mapping[str, Any]) -> None:
+    """Put all global streams back to what `capture` saw."""
+    name, keys, position, has_gauss, gauss = streams["numpy"]
+    version, state, spare = streams["python"]
+    torch.set_rng_state(streams["torch"])
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    random.setstate((version, tuple(state.tolist()), spare))
+    for device, cuda_state in enumerate(streams["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(cuda_state, device)
+
+
+@contextmanager
+def preserved() -> Iterator[None]:
+    """Whatever is drawn inside leaves the global streams as they were."""
+    before = capture()
+    try:
+        yield
+    finally:
+        restore(before)
+
+
+def seed_all(seed: int) -> None:
+    """Begin all global streams from one number."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def seed_for_sample(seed: int, epoch: int, sample: int) -> int:
+    """A 63-bit number made from the three (SHA-256, so that neighbours have nothing in common)."""
+    digest = hashlib.sha256(f"{seed}:{epoch}:{sample}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def generator_for_sample(seed: int, epoch: int, sample: int) -> np.random.Generator:
+    """The stream for one sample in one epoch."""
+    return np.random.default_rng(seed_for_sample(seed, epoch, sample))
+
+
+def seed_global_streams_for_sample(seed: int, epoch: int, sample: int) -> None:
+    """Begin the global CPU streams for a data set that draws from them; the caller preserves them."""
+    number = seed_for_sample(seed, epoch, sample)
+    random.seed(number)
+    np.random.seed(number % 2**32)
+    torch.default_generator.manual_seed(number)

@@ -1,0 +1,155 @@
+"""Starting a session: lock, look, decide, say so."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from unbroken.config import Effect, Effects
+from unbroken.errors import UnbrokenError
+from unbroken.launch import Job, Refuse, Start, decide, gather
+from unbroken.launch.words import describe, refusal
+from unbroken.run import SessionFiles, read_record
+from unbroken.run.layout import ARCHIVE_FOLDER, ITERATIONS, Layout, own
+from unbroken.storage import Disk
+from unbroken.storage.lock import Holder, RunLock
+from unbroken.train.conditions import take_over
+from unbroken.train.console import Console, PlainConsole, SessionLog
+from unbroken.train.rng import seed_all
+from unbroken.train.stop import Exit
+from unbroken.train.training_run import TrainingRun
+from unbroken.values import Clock, SystemClock, free_name
+
+SAVE_EVERY_S = 300.0
+
+
+def open_run(
+    root: str | Path,
+    *,
+    tag: str = "default",
+    config: Mapping[str, Any] | None = None,
+    effects: Mapping[str, str] | None = None,
+    seed: int = 0,
+    save_every: int | None = None,
+    save_every_s: float | None = SAVE_EVERY_S,
+    log_every: int = 10,
+    keep_last: int | None = None,
+    fresh: bool = False,
+    ckpt: str | Path | None = None,
+    pretrained_model: str | Path | None = None,
+    search: tuple[str | Path, ...] = (),
+    layout: Layout = ITERATIONS,
+    console: Console | None = None,
+) -> TrainingRun:
+    """Open the run `root/tag` from a script: plan, print the plan, lock, seed the random streams.
+
+    `config` is any dict of plain values; a change between sessions is listed, and refused where `effects` calls the
+    key "shape" or "meaning" (keys without an effect count as "data"). `save_every` counts steps, `save_every_s`
+    seconds. A refusal ends the process with its exit code.
+    """
+    job = Job(
+        recipe="open_run",
+        tag=tag,
+        directory=Path(root) / tag,
+        config=dict(config or {}),
+        effects=_effects(effects or {}),
+        seed=seed,
+        layout=layout,
+        keep_last=keep_last,
+        start=Start(
+            fresh=fresh,
+            exact=Path(ckpt) if ckpt else None,
+            weights=Path(pretrained_model) if pretrained_model else None,
+            search=tuple(Path(folder) for folder in search),
+        ),
+        command=shlex.join([Path(sys.executable).name, *sys.argv]),
+    )
+    try:
+        return launch(
+            job,
+            console=console or PlainConsole(),
+            save_every=save_every,
+            save_every_s=save_every_s,
+            log_every=log_every,
+            exits=True,
+        )
+    except UnbrokenError as error:
+        (console or PlainConsole()).say(str(error))
+        raise Exit(error.exit_code, str(error)) from error
+
+
+def launch(
+    job: Job,
+    *,
+    console: Console,
+    clock: Clock | None = None,
+    disk: Disk | None = None,
+    save_every: int | None = None,
+    save_every_s: float | None = None,
+    log_every: int = 10,
+    exits: bool = False,
+) -> TrainingRun:
+    """Lock the run, decide, say the plan; raises the refusal if it is one. Changes nothing but the lock."""
+    clock, disk = clock or SystemClock(), disk or Disk()
+    if not job.directory.exists():
+        _refuse_or_go(job)  # a refusal leaves no trace of a run that never was
+    disk.make_folder(own(job.directory))
+    session = free_name(clock.now(), _names_taken(job.directory))
+    lock = RunLock(disk, own(job.directory), clock)
+    previous = lock.acquire(session)
+    files = SessionFiles(disk=disk, clock=clock, directory=job.directory, layout=job.layout, session=session, lock=lock)
+    log = SessionLog(console, clock)
+    try:
+        return _planned(
+            job,
+            files,
+            log,
+            previous,
+            save_every=save_every,
+            save_every_s=save_every_s,
+            log_every=log_every,
+            exits=exits,
+        )
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _planned(job: Job, files: SessionFiles, log: SessionLog, previous: Holder | None, **cadence: Any) -> TrainingRun:
+    facts = gather(job)
+    # The lock is ours by now; what counts is who had it before.
+    facts = replace(facts, survey=replace(facts.survey, held=False, holder=previous))
+    plan = decide(job, facts)
+    if isinstance(plan, Refuse):
+        raise refusal(job, plan)
+    for line in describe(job, plan):
+        log.say(line)
+    record = read_record(job.directory) if not job.start.fresh else None
+    seed = record.seed if record else job.seed
+    if seed != job.seed:
+        log.say(f"seed {job.seed} is for a first launch; this run keeps its seed {seed}")
+    for sentence in take_over(record.conditions if record else {}):
+        log.say(sentence)
+    seed_all(seed)
+    return TrainingRun(job, plan, files, log, seed=seed, **cadence)
+
+
+def _refuse_or_go(job: Job) -> None:
+    plan = decide(job, gather(job))
+    if isinstance(plan, Refuse):
+        raise refusal(job, plan)
+
+
+def _names_taken(directory: Path) -> set[str]:
+    archive = directory / ARCHIVE_FOLDER
+    folders = [directory, own(directory) / "configs", *([archive] if archive.is_dir() else [])]
+    return {path.stem for folder in folders if folder.is_dir() for path in folder.iterdir()}
+
+
+def _effects(named: Mapping[str, str]) -> Effects:
+    fields = {key: Effects(own=Effect(value)) for key, value in named.items()}
+    return Effects(own=Effect.DATA, fields=fields, items=Effects(own=Effect.DATA))

@@ -1,0 +1,70 @@
+"""What an application gives to `fit`: what to build on, the loss of a batch, how to evaluate, its state parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.optim import Optimizer
+
+from unbroken.train.progress import Progress
+
+
+class Schedule(Protocol):
+    """A learning-rate schedule that is stepped after each optimizer step."""
+
+    def step(self) -> None:
+        """Set the rate of the next step."""
+        ...
+
+    def state_dict(self) -> Any:
+        """Its state."""
+        ...
+
+    def load_state_dict(self, state: Any, /) -> None:
+        """Take a state over."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Everything `fit` needs. `loss` maps a micro-batch to named values, "loss" being the one to minimise.
+
+    `evaluate(poll)` returns metrics and calls `poll()` between batches, so that a stop is heard. `reschedule(step)`
+    brings schedule and optimizer to where the *current* config has them at `step`, when the config changed.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    schedule: Schedule
+    dataset: Any
+    batch_size: int
+    loss: Callable[[Any], Mapping[str, Tensor]]
+    steps: int
+    workers: int = 0
+    shuffle: Literal["epoch", "stream", "none"] = "epoch"
+    drop_last: bool = False
+    collate: Callable[[list[Any]], Any] | None = None
+    accumulate: int = 1
+    clip_norm: float | None = None
+    scaler: GradScaler | None = None
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+    evaluate: Callable[[Callable[[], None]], Mapping[str, float]] | None = None
+    evaluate_every: int | None = None
+    best: str | None = None
+    best_is_larger: bool = True
+    reschedule: Callable[[int], None] = lambda _step: None
+    extra: Callable[[Progress], Mapping[str, Any]] = lambda _progress: {}
+    rename_weights: Callable[[str], str] = str
+    other_parts: Mapping[str, Any] = field(default_factory=dict)
+
+    def parts(self) -> dict[str, Any]:
+        """Everything whose state must survive."""
+        found = {"model": self.model, "optimizer": self.optimizer, "scheduler": self.schedule}
+        if self.scaler is not None:
+            found["scaler"] = self.scaler
+        return {**found, **self.other_parts}

@@ -1,0 +1,10 @@
+"""Small values that every room shares: names of runs and sessions, and the clock.
+
+A *run id* is the random name a run gets once; it is inside every checkpoint, so that a file is recognised wherever it
+is copied to. A *session name* is the local time at which a process began to work on a run.
+"""
+
+from unbroken.values.clock import Clock, SystemClock
+from unbroken.values.ids import free_name, new_id
+
+__all__ = ["Clock", "SystemClock", "free_name", "new_id"]

@@ -1,0 +1,200 @@
+"""Learning rates equal to MMEngine's to the last bit, saved in its words, rebuilt when the config changed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmengine_files import logged_rates, needs_files, structure_of
+from torch.optim import AdamW
+
+from mapsage.schedule import IterationSchedule, LinearLR, PolyLR, learning_rates
+from unbroken.errors import ConfigError, Incompatible
+
+NANO = (LinearLR(end=5, start_factor=1e-6), PolyLR(begin=5, end=20))
+GUIDE = (LinearLR(end=500, start_factor=1e-6), PolyLR(begin=500, end=20_000))
+
+
+def adamw(*rates: float) -> AdamW:
+    return AdamW([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate} for rate in rates])
+
+
+def rates_of(optimizer: AdamW) -> list[float]:
+    return [group["lr"] for group in optimizer.param_groups]
+
+
+@needs_files
+def test_the_rates_logged_by_the_real_run_are_met_bit_for_bit():
+    ours = learning_rates(1e-3, NANO, 20)
+    logged = logged_rates()
+    assert len(logged) == 4
+    assert {iteration: ours[iteration - 1] for iteration in logged} == logged
+
+
+def test_known_rates_of_the_nano_run_are_met_bit_for_bit():
+    ours = learning_rates(1e-3, NANO, 20)
+    assert (ours[4], ours[9], ours[10]) == (
+        0.0009999999999999998,
+        0.0007142857142857142,
+        0.0006428571428571428,
+    )
+    assert (ours[14], ours[19]) == (0.0003571428571428571, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [
+        (0, 1e-11),
+        (1, 2.0050060e-8),
+        (498, 9.97996e-6),
+        (499, 1e-5),
+        (500, 1e-5),
+        (501, 9.999487e-6),
+        (10_250, 4.999744e-6),
+        (19_998, 5.12847e-10),
+        (19_999, 0.0),
+    ],
+)
+def test_the_guides_schedule_has_the_known_values(step, rate):
+    assert learning_rates(1e-5, GUIDE, 20_000)[step] == pytest.approx(rate, rel=1e-6, abs=0)
+
+
+def test_the_chain_follows_the_closed_formulas():
+    phases = (LinearLR(begin=0, end=10, start_factor=0.1), PolyLR(begin=10, end=110, power=0.9, eta_min=1e-4))
+    ours = learning_rates(0.01, phases, 150)
+    for step in range(10):
+        assert ours[step] == pytest.approx(0.01 * (0.1 + 0.9 * step / 9), rel=1e-12)
+    for step in range(10, 110):
+        share = (99 - (step - 10)) / 99
+        assert ours[step] == pytest.approx(1e-4 + (0.01 - 1e-4) * share**0.9, rel=1e-9)
+    assert set(ours[110:]) == {ours[109]}
+
+
+def test_the_open_schedule_sets_what_the_preview_says_for_every_group():
+    optimizer = adamw(1e-3, 1e-2)
+    schedule = IterationSchedule(optimizer, NANO)
+    seen = []
+    for _ in range(25):
+        seen.append(rates_of(optimizer))
+        schedule.step()
+    assert seen == [list(pair) for pair in zip(*(learning_rates(base, NANO, 25) for base in (1e-3, 1e-2)))]
+    assert schedule.taken == 25
+
+
+@needs_files
+@pytest.mark.parametrize(("file", "steps"), [("iter_10.pth", 10), ("iter_20.pth", 20)])
+def test_our_state_after_as_many_steps_is_the_real_files_state(file, steps):
+    schedule = IterationSchedule(adamw(1e-3), NANO)
+    for _ in range(steps):
+        schedule.step()
+    assert schedule.state_dict() == {"schedulers": structure_of(file).tree["param_schedulers"]}
+
+
+@needs_files
+def test_the_real_files_bare_list_is_continued_bit_for_bit():
+    optimizer = adamw(5.0)  # whatever the config says now, the file's schedule is restored
+    schedule = IterationSchedule(optimizer, (PolyLR(end=7),))
+    assert schedule.follows_config
+    schedule.load_state_dict(structure_of("iter_10.pth").tree["param_schedulers"])
+    assert not schedule.follows_config
+    assert schedule.phases == NANO
+    used = []
+    for _ in range(10):
+        used += rates_of(optimizer)
+        schedule.step()
+    assert used == learning_rates(1e-3, NANO, 20)[10:]
+    assert {15: used[4], 20: used[9]} == {k: v for k, v in logged_rates().items() if k > 10}
+
+
+@pytest.mark.parametrize("cut", [0, 1, 4, 5, 6, 19, 20, 23])
+def test_saved_and_loaded_at_any_step_it_goes_on_as_if_never_cut(cut):
+    whole, first, second = adamw(1e-3), adamw(1e-3), adamw(1e-3)
+    uncut, before = IterationSchedule(whole, NANO), IterationSchedule(first, NANO)
+    for _ in range(cut):
+        uncut.step()
+        before.step()
+    after = IterationSchedule(second, NANO)
+    second.load_state_dict(first.state_dict())
+    after.load_state_dict(before.state_dict())
+    for _ in range(10):
+        assert rates_of(second) == rates_of(whole)
+        assert after.state_dict() == uncut.state_dict()
+        uncut.step()
+        after.step()
+
+
+def test_a_changed_schedule_is_rebuilt_from_the_configs_own_base_rate():
+    old, optimizer = adamw(1e-3), adamw(2e-3)
+    longer = (LinearLR(end=5, start_factor=1e-6), PolyLR(begin=5, end=40))
+    before = IterationSchedule(old, NANO)
+    for _ in range(10):
+        before.step()
+    after = IterationSchedule(optimizer, longer)
+    optimizer.load_state_dict(old.state_dict())
+    after.load_state_dict(before.state_dict())
+    after.rebuild_at(10)
+    assert after.follows_config
+    seen = []
+    for _ in range(5):
+        seen += rates_of(optimizer)
+        after.step()
+    assert seen == learning_rates(2e-3, longer, 15)[10:]
+    assert optimizer.param_groups[0]["initial_lr"] == 2e-3
+
+
+def broken_states() -> list:
+    state = IterationSchedule(adamw(1e-3), NANO).state_dict()["schedulers"]
+    linear, poly = state
+    return [
+        [linear, poly | {"by_epoch": True}],
+        [linear, poly | {"param_name": "momentum"}],
+        [linear, poly | {"milestones": [3]}],
+        [linear, poly | {"total_iters": 99}],
+        [linear, poly | {"_global_step": 3}],
+        [linear | {"last_step": 4}, poly],
+        [linear | {"base_values": [1e-3, 1e-3]}, poly],
+        [linear, {"type": "PolyLR"}],
+        {"last_epoch": 3, "_last_lr": [1e-3]},
+        [entry | {"base_values": [1e-3] * 2, "_last_value": [0.0] * 2} for entry in state],
+    ]
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_a_state_that_cannot_be_continued_is_refused_and_changes_nothing(number):
+    optimizer = adamw(1e-3)
+    schedule = IterationSchedule(optimizer, NANO)
+    schedule.step()
+    before, rates = schedule.state_dict(), rates_of(optimizer)
+    with pytest.raises(Incompatible):
+        schedule.load_state_dict(broken_states()[number])
+    assert (schedule.state_dict(), rates_of(optimizer)) == (before, rates)
+
+
+def test_no_phases_mean_a_constant_rate():
+    optimizer = adamw(1e-3)
+    schedule = IterationSchedule(optimizer, ())
+    schedule.step()
+    schedule.load_state_dict(schedule.state_dict())
+    assert rates_of(optimizer) == [1e-3]
+    assert learning_rates(1e-3, (), 3) == [1e-3] * 3
+
+
+@pytest.mark.parametrize(
+    "faulty",
+    [
+        lambda: LinearLR(end=5, start_factor=0.0),
+        lambda: LinearLR(begin=5, end=5, start_factor=0.5),
+        lambda: PolyLR(begin=9, end=5),
+        lambda: PolyLR(begin=-1, end=5),
+    ],
+)
+def test_impossible_phases_are_refused(faulty):
+    with pytest.raises(ConfigError):
+        faulty()
+
+
+def test_a_preview_of_rates_loads_no_torch():
+    check = "import sys, mapsage.schedule; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

@@ -1,0 +1,61 @@
+"""The house rules that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "apps").rglob("*.py")])
+DISK_OWNER = ROOT / "src" / "unbroken" / "storage" / "files.py"
+CHANGES_THE_DISK = {"write_text", "write_bytes", "rename", "unlink", "rmdir", "symlink_to", "touch", "hardlink_to"}
+# The sample-data generators write pictures that can be made again at any time; nothing there needs durability.
+MAY_WRITE = {DISK_OWNER, ROOT / "apps" / "mapsage" / "mapsage" / "samples.py"}
+LONGEST = 480
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_every_file_says_what_it_is_for(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text("utf-8"))), "a docstring is missing"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_no_file_grows_beyond_reading(path: Path) -> None:
+    assert len(path.read_text("utf-8").splitlines()) <= LONGEST
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path not in MAY_WRITE], ids=name_of)
+def test_only_one_file_changes_the_disk(path: Path) -> None:
+    calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
+    found = {
+        f"line {call.lineno}: .{call.func.attr}()"
+        for call in calls
+        if isinstance(call.func, ast.Attribute)
+        and call.func.attr in CHANGES_THE_DISK
+        and not (isinstance(call.func.value, ast.Attribute) and call.func.value.attr == "_disk")
+        and not (isinstance(call.func.value, ast.Name) and call.func.value.id == "disk")
+    }
+    assert not found
+
+
+def imported_by(module: str) -> set[str]:
+    program = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["unbroken", "unbroken.cli", "mapsage.recipes", "mapsage.config"])
+def test_importing_a_door_loads_no_torch(module: str) -> None:
+    assert not {"torch", "numpy", "cv2", "matplotlib"} & imported_by(module)
+
+
+def test_importing_unbroken_costs_nothing() -> None:
+    assert {name for name in imported_by("unbroken") if name.startswith("unbroken")} == {"unbroken"}

@@ -1,0 +1,146 @@
+"""Killing real training processes at random instants, and comparing what is left with a run that nobody touched."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unbroken.journal import read_events, read_steps
+from unbroken.train.serialise import read_tree
+
+PATIENCE_S = 240.0
+MOMENTARY = {"save", "session", "time", "id"}  # what may differ between twins: names made from chance and the clock
+
+
+@dataclass
+class Session:
+    """One process: what it printed, how it ended."""
+
+    returncode: int
+    output: str
+
+
+@dataclass
+class Interrupted:
+    """A run that was killed again and again until it was done."""
+
+    kills: int
+    kills_in_saves: int
+    sessions: list[Session] = field(default_factory=list)
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """One compute thread, so that tests share a machine; nothing else of the caller's training settings."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("UNBROKEN", "OMP_"))}
+    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **extra}
+
+
+def run_to_end(command: Sequence[str], **extra: str) -> Session:
+    """Run a command to its end."""
+    done = subprocess.run(
+        command, env=environment(**extra), capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    return Session(done.returncode, done.stdout + done.stderr)
+
+
+def lines_in(path: Path) -> int:
+    """Lines that are in a file by now."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def kill_until_done(
+    run: Path, commands: Sequence[Sequence[str]], chance: random.Random, *, kills: int, steps_apart: int
+) -> Interrupted:
+    """Start any of `commands`, kill it some steps on or inside its next save; after `kills`, let it end."""
+    result = Interrupted(kills=0, kills_in_saves=0)
+    while result.kills < kills:
+        process = subprocess.Popen(
+            chance.choice(commands), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        in_save = _wait_for_instant(process, run, chance, steps_apart=steps_apart)
+        over = process.poll() is not None
+        process.kill()
+        output, _ = process.communicate()
+        result.sessions.append(Session(process.returncode, output))
+        if over:
+            return result
+        result.kills += 1
+        result.kills_in_saves += in_save
+    result.sessions.append(run_to_end(chance.choice(commands)))
+    return result
+
+
+def _wait_for_instant(process: Any, run: Path, chance: random.Random, *, steps_apart: int) -> bool:
+    """Return when it is time to kill; True when a save was being written at that instant."""
+    metrics = run / "unbroken" / "metrics.jsonl"
+    wanted = lines_in(metrics) + chance.randint(1, steps_apart)
+    in_save = chance.random() < 0.4
+    give_up = time.monotonic() + PATIENCE_S
+    while process.poll() is None and time.monotonic() < give_up:
+        if lines_in(metrics) >= wanted:
+            if not in_save:
+                time.sleep(chance.random() * 0.02)
+                return False
+            if any(run.glob("*.partial")):
+                return True
+        time.sleep(0.0002 if in_save else 0.002)
+    return False
+
+
+def differences(one: Any, other: Any, path: str = "") -> list[str]:
+    """Where two checkpoint trees differ in a single bit; names made from chance and the clock aside."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        found = (
+            [f"{path}: keys {sorted(map(str, one))} and {sorted(map(str, other))}"]
+            if one.keys() != other.keys()
+            else []
+        )
+        shared = [key for key in one if key in other and key not in MOMENTARY]
+        return found + [text for key in shared for text in differences(one[key], other[key], f"{path}.{key}")]
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
+        return [text for n, pair in enumerate(zip(one, other)) for text in differences(*pair, f"{path}[{n}]")]
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        same = one.dtype == other.dtype and torch.equal(one, other)
+        return [] if same else [f"{path}: tensors differ"]
+    return [] if one == other and type(one) is type(other) else [f"{path}: {one!r} and {other!r}"]
+
+
+def assert_twins(run: Path, twin: Path, file: str) -> None:
+    """Weights, optimizer, schedule, random streams, best metric and every logged loss are the same, bit for bit."""
+    assert differences(read_tree(run / file), read_tree(twin / file)) == []
+    assert step_records(run) == step_records(twin)
+    assert evaluations(run) == evaluations(twin)
+
+
+def step_records(run: Path) -> dict[int, dict[str, Any]]:
+    """The last record of every step, without the session's name."""
+    records = {}
+    for record in read_steps(run / "unbroken" / "metrics.jsonl"):
+        if "evaluation" not in record:
+            records[record["step"]] = {key: value for key, value in record.items() if key != "session"}
+    return records
+
+
+def evaluations(run: Path) -> dict[int, Any]:
+    """The last record of every evaluation."""
+    lines = read_steps(run / "unbroken" / "metrics.jsonl")
+    return {record["step"]: record["evaluation"] for record in lines if "evaluation" in record}
+
+
+def events(run: Path, name: str) -> list[dict[str, Any]]:
+    """The run's events of one kind."""
+    return [event for event in read_events(run / "unbroken" / "journal.jsonl") if event["event"] == name]
+
+
+def python(*arguments: object) -> list[str]:
+    """A command line for this interpreter."""
+    return [sys.executable, *map(str, arguments)]
