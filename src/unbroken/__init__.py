@@ -14,12 +14,15 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from unbroken.launch.job import Job, Start
+    from unbroken.launch.options import add_common_options, start_from
     from unbroken.launch.recipes import Recipe
     from unbroken.run.layout import ITERATIONS, Layout
 else:
     _LOADED_ON_FIRST_USE = {
         "Job": "unbroken.launch.job",
         "Start": "unbroken.launch.job",
+        "add_common_options": "unbroken.launch.options",
+        "start_from": "unbroken.launch.options",
         "Recipe": "unbroken.launch.recipes",
         "ITERATIONS": "unbroken.run.layout",
         "Layout": "unbroken.run.layout",
@@ -32,4 +35,4 @@ else:
         return getattr(import_module(_LOADED_ON_FIRST_USE[name]), name)
 
 
-__all__ = ["ITERATIONS", "Job", "Layout", "Recipe", "Start", "__version__"]
+__all__ = ["ITERATIONS", "Job", "Layout", "Recipe", "Start", "__version__", "add_common_options", "start_from"]

@@ -89,7 +89,7 @@ def test_our_state_after_as_many_steps_is_the_real_files_state(file, steps):
     schedule = IterationSchedule(adamw(1e-3), NANO)
     for _ in range(steps):
         schedule.step()
-    assert schedule.state_dict() == {"schedulers": structure_of(file).tree["param_schedulers"]}
+    assert schedule.state_dict() == structure_of(file).tree["param_schedulers"]
 
 
 @needs_files
@@ -145,7 +145,7 @@ def test_a_changed_schedule_is_rebuilt_from_the_configs_own_base_rate():
 
 
 def broken_states() -> list:
-    state = IterationSchedule(adamw(1e-3), NANO).state_dict()["schedulers"]
+    state = IterationSchedule(adamw(1e-3), NANO).state_dict()
     linear, poly = state
     return [
         [linear, poly | {"by_epoch": True}],

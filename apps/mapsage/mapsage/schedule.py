@@ -155,17 +155,16 @@ class IterationSchedule:
         while self._taken < step:
             self.step()
 
-    def state_dict(self) -> dict[str, Any]:
-        """Plain values under MMEngine's names, one dict per phase."""
-        return {"schedulers": [self._phase_state(i) for i in range(len(self._phases))]}
+    def state_dict(self) -> list[dict[str, Any]]:
+        """Plain values under MMEngine's names, one dict per phase: what its tools expect under `param_schedulers`."""
+        return [self._phase_state(i) for i in range(len(self._phases))]
 
-    def load_state_dict(self, state: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
-        """Go on from `state_dict()`, or from the bare list that MMEngine keeps under `param_schedulers`.
+    def load_state_dict(self, saved: Sequence[Mapping[str, Any]]) -> None:
+        """Go on from `state_dict()`, or from what MMEngine keeps under `param_schedulers`.
 
         Raises `Incompatible`, before anything changes, for entries that describe no phase known here, for
         another number of parameter groups, and for counts that contradict each other.
         """
-        saved = _entries_of(state)
         phases = tuple(_phase_of(entry, where=f"param_schedulers[{i}]") for i, entry in enumerate(saved))
         taken, bases = self._agreed(saved, phases)
         self._phases, self._taken, self._bases = phases, taken, bases
@@ -218,22 +217,6 @@ class IterationSchedule:
     def _set(self, rates: Sequence[float]) -> None:
         for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
-
-
-def _entries_of(state: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """The list of saved schedulers in either spelling."""
-    if not isinstance(state, Mapping):
-        return state
-    if set(state) != {"schedulers"}:
-        raise Incompatible(
-            "param_schedulers",
-            "the saved state is not of an iteration schedule",
-            expected="the one entry `schedulers`",
-            found=sorted(state),
-            do="Rebuild the schedule at the step of the checkpoint instead.",
-        )
-    entries: Sequence[Mapping[str, Any]] = state["schedulers"]
-    return entries
 
 
 def _own_steps(phase: Phase, taken: int) -> int:

@@ -1,1 +1,8 @@
-"""Room under construction."""
+"""The command line: the only room that prints, reads the environment and decides exit codes.
+
+Every command that reports has `--json`. Nothing but `train` and `demo` loads torch.
+"""
+
+from unbroken.cli.app import main
+
+__all__ = ["main"]

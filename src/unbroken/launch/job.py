@@ -48,4 +48,5 @@ class Job:
     command: str = ""  # what to type to run this again
     lr_at: Callable[[int], float] | None = None  # learning rate used in step n+1 under this config
     steps_per_epoch: int | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)  # written into each session's folder, by relative path
     environment: Mapping[str, Any] = field(default_factory=dict)

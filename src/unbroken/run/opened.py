@@ -12,7 +12,7 @@ from unbroken.checkpoint.store import CheckpointStore, SaveFacts
 from unbroken.journal import Journal, StepLog
 from unbroken.run.layout import Layout, manifests, own
 from unbroken.run.record import RunRecord
-from unbroken.storage import Disk, WritableFile, write_json
+from unbroken.storage import Disk, WritableFile, durable_write, write_json
 from unbroken.storage.lock import RunLock
 from unbroken.values import Clock, new_id
 
@@ -66,6 +66,12 @@ class OpenRun:
         """Keep the config this session runs under."""
         write_json(self.files.disk, own(self.directory) / "configs" / f"{self.files.session}.json", config)
 
+    def write_text(self, name: str, text: str) -> None:
+        """Write a readable file into this session's folder."""
+        path = self.session_folder / name
+        self.files.disk.make_folder(path.parent)
+        durable_write(self.files.disk, path, lambda file: _put(file, text))
+
     def save_checkpoint(self, step: int, epoch: int, fill: Callable[[WritableFile, SaveFacts], None]) -> Manifest:
         """Save the training state after `step`."""
         facts = self._facts(self.files.layout.checkpoint(step), "checkpoint", step, epoch)
@@ -115,3 +121,7 @@ class OpenRun:
             metric=metric,
             value=value,
         )
+
+
+def _put(file: WritableFile, text: str) -> None:
+    file.write(text.encode())

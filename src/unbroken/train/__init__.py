@@ -12,11 +12,27 @@ application gives to `fit`, which is written with the same pieces as anyone's ow
             run.end_step(loss=loss)
 """
 
+from unbroken.train.device import pick_device
 from unbroken.train.fit import fit
+from unbroken.train.loader import one_pass
+from unbroken.train.progress import Progress
 from unbroken.train.rng import preserved
+from unbroken.train.job import run_job
 from unbroken.train.start import launch, open_run
 from unbroken.train.stop import Exit
 from unbroken.train.task import Task
 from unbroken.train.training_run import TrainingRun
 
-__all__ = ["Exit", "Task", "TrainingRun", "fit", "launch", "open_run", "preserved"]
+__all__ = [
+    "Exit",
+    "Progress",
+    "Task",
+    "TrainingRun",
+    "fit",
+    "launch",
+    "one_pass",
+    "open_run",
+    "pick_device",
+    "preserved",
+    "run_job",
+]

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 
-from unbroken.config import Effect
 from unbroken.launch import Resume
 from unbroken.train.rng import preserved
 from unbroken.train.task import Task
@@ -19,7 +19,8 @@ def fit(run: TrainingRun, task: Task) -> None:
     """Train until the task's last step; returns when it is done, raises Exit when it was asked to stop."""
     run.extra, run.rename_weights = task.extra, task.rename_weights
     run.track(**task.parts())
-    _follow_changed_schedule(run, task)
+    if isinstance(run.plan, Resume) and (words := task.follow_config(run.step)):
+        run.log.say(words)
     batches = run.batches(
         task.dataset,
         batch_size=task.batch_size,
@@ -44,10 +45,10 @@ def _groups(batches: Iterator[Any], size: int) -> Iterator[list[Any]]:
         yield group
 
 
-def _optimise(task: Task, group: list[Any]) -> dict[str, torch.Tensor]:
+def _optimise(task: Task, group: list[Any]) -> dict[str, Tensor]:
     """One optimizer step over the micro-batches of `group`; returns the mean of each named value."""
     task.model.train()
-    totals: dict[str, torch.Tensor] = {}
+    totals: dict[str, Tensor] = {}
     for batch in group:
         with task.autocast():
             values = task.loss(batch)
@@ -59,7 +60,7 @@ def _optimise(task: Task, group: list[Any]) -> dict[str, torch.Tensor]:
         if task.scaler:
             task.scaler.unscale_(task.optimizer)
         trained = [p for group in task.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        totals["grad_norm"] = torch.nn.utils.clip_grad_norm_(trained, task.clip_norm)
+        totals["grad_norm"] = clip_grad_norm_(trained, task.clip_norm, norm_type=task.clip_norm_type)
     if task.scaler:
         task.scaler.step(task.optimizer)
         task.scaler.update()
@@ -71,15 +72,9 @@ def _optimise(task: Task, group: list[Any]) -> dict[str, torch.Tensor]:
 
 def _evaluate_if_due(run: TrainingRun, task: Task) -> None:
     """Evaluate the current weights if that is due and was not done, also first thing after a resume."""
-    if task.evaluate is None or not run.evaluation_due(task.evaluate_every):
+    early = run.step < task.evaluate_from
+    if task.evaluate is None or early or not run.evaluation_due(task.evaluate_every):
         return
     with preserved():
         metrics = task.evaluate(run.poll)
     run.record_evaluation(best=task.best, larger=task.best_is_larger, **metrics)
-
-
-def _follow_changed_schedule(run: TrainingRun, task: Task) -> None:
-    plan = run.plan
-    if isinstance(plan, Resume) and any(change.effect is Effect.SCHEDULE for change in plan.changes):
-        task.reschedule(run.step)
-        run.log.say(f"the schedule follows the changed config from step {run.step + 1} on")

@@ -82,6 +82,18 @@ def load(
     return iter(loader)
 
 
+def one_pass(
+    dataset: Any, *, batch_size: int, workers: int, collate: Collate | None = None, seed: int = 0
+) -> Iterator[Any]:
+    """Every sample once, in the data set's order, as validation reads it."""
+    size = size_of(dataset)
+    order = Order(size=size, seed=seed, shuffle="none")
+    for _, position, batch in load(dataset, order, 0, batch_size=batch_size, workers=workers, collate=collate):
+        yield batch
+        if position >= size:
+            return
+
+
 class _Joined:
     """Collates the items and lets keys and position pass; a class, so that spawned workers can receive it."""
 

@@ -34,8 +34,9 @@ class Schedule(Protocol):
 class Task:
     """Everything `fit` needs. `loss` maps a micro-batch to named values, "loss" being the one to minimise.
 
-    `evaluate(poll)` returns metrics and calls `poll()` between batches, so that a stop is heard. `reschedule(step)`
-    brings schedule and optimizer to where the *current* config has them at `step`, when the config changed.
+    `evaluate(poll)` returns metrics and calls `poll()` between batches, so that a stop is heard.
+    `follow_config(step)`, called after a resume, brings schedule and optimizer to where the present config has them at
+    `step`, and returns a sentence if that changed anything.
     """
 
     model: nn.Module
@@ -51,13 +52,15 @@ class Task:
     collate: Callable[[list[Any]], Any] | None = None
     accumulate: int = 1
     clip_norm: float | None = None
+    clip_norm_type: float = 2.0
     scaler: GradScaler | None = None
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
     evaluate: Callable[[Callable[[], None]], Mapping[str, float]] | None = None
     evaluate_every: int | None = None
+    evaluate_from: int = 1
     best: str | None = None
     best_is_larger: bool = True
-    reschedule: Callable[[int], None] = lambda _step: None
+    follow_config: Callable[[int], str | None] = lambda _step: None
     extra: Callable[[Progress], Mapping[str, Any]] = lambda _progress: {}
     rename_weights: Callable[[str], str] = str
     other_parts: Mapping[str, Any] = field(default_factory=dict)

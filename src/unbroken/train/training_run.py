@@ -297,6 +297,8 @@ class TrainingRun:
             self.directory / "vis_data" / "scalars.json",
         )
         self.log.open(self._files.disk, self._run.log_path, scalars)
+        for name, text in self.job.texts.items():
+            self._run.write_text(name, text)
         self._stop.install()
         self._saved_at_s = self._files.clock.monotonic_s()
         self._settle_position(order, fingerprint() if fingerprint else "")

@@ -1,0 +1,133 @@
+"""The command line of MapSage: a config file and options become a job. Loads no torch."""
+
+from __future__ import annotations
+
+import argparse
+import pprint
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mapsage.config import MapSageConfig
+from mapsage.schedule import LinearLR, Phase, PolyLR, learning_rates
+from unbroken import Job, Recipe, add_common_options, start_from
+from unbroken.config import ConfigError, ConfigFile, effects, merge_options, read_config, validate
+
+EPILOG = "The run lies in work_dirs/<name of the config file>, wherever its checkpoints came from."
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of `unbroken train mapsage`, which are those of `scripts/train.py`."""
+    found = argparse.ArgumentParser(prog="unbroken train mapsage", description=__doc__, epilog=EPILOG)
+    found.add_argument("config", type=Path, help="a config in Python syntax; it is read, never executed")
+    found.add_argument("--work-dir", type=Path, help="the run's folder (default: work_dirs/<config's name>)")
+    found.add_argument("--seed", type=int, help="seed of everything random (default: the config's, else 0)")
+    found.add_argument("--deterministic", action="store_true", help="only deterministic algorithms, also on a GPU")
+    found.add_argument(
+        "--resume", nargs="?", const="auto", help="resuming is what happens anyway; with a FILE, like --ckpt FILE"
+    )
+    found.add_argument("--amp", action="store_true", help="mixed precision")
+    found.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change config keys")
+    found.add_argument("--workers", type=int, help="loader processes; any number gives the same run")
+    found.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
+    found.add_argument("--launcher", choices=["none"], default="none", help="one process (for now)")
+    found.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+    add_common_options(found)
+    return found
+
+
+def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
+    """Turn what was typed into a job."""
+    options = parser().parse_args(arguments)
+    file = read_config(options.config, environment=environment)
+    file = _with_options(file, options)
+    checked = validate(MapSageConfig, file)
+    config = checked.value
+    directory = options.work_dir or (Path(config.work_dir) if config.work_dir else None)
+    tag = options.tag or (directory.name if directory else options.config.stem)
+    hook = config.default_hooks.checkpoint
+    return Job(
+        recipe="mapsage",
+        tag=tag,
+        directory=directory or Path("work_dirs") / tag,
+        config=checked.canonical,
+        effects=effects(MapSageConfig),
+        seed=config.randomness.seed,
+        total_steps=config.train_cfg.max_iters,
+        keep_last=hook.max_keep_ckpts if hook.max_keep_ckpts > 0 else None,
+        start=start_from(options, environment, **_named_files(config, options)),
+        task="mapsage.task:build",
+        options={
+            "device": options.device,
+            "workers": options.workers,
+            "save_every": hook.interval,
+            "log_every": config.default_hooks.logger.interval,
+            "config": config,
+        },
+        ignored=checked.ignored,
+        command=str(environment.get("command", "")),
+        lr_at=_rate_at(config),
+        texts={"vis_data/config.py": _as_python(checked.canonical)},
+        environment=environment,
+    )
+
+
+def phases_of(config: MapSageConfig) -> tuple[Phase, ...]:
+    """The learning-rate phases of a config."""
+    return tuple(
+        LinearLR(begin=p.begin, end=p.end, start_factor=p.start_factor, end_factor=p.end_factor)
+        if p.type == "LinearLR"
+        else PolyLR(begin=p.begin, end=p.end, power=p.power, eta_min=p.eta_min)
+        for p in config.param_scheduler
+    )
+
+
+def write_sample_data(directory: Path, *, say: Callable[[str], None]) -> None:
+    """`unbroken data aerial DIR`: made-up tiles in the EarthVQA layout."""
+    from mapsage.samples import write_sample_data as write
+
+    summary = write(directory)
+    say(str(summary["message"]))
+
+
+def demo(directory: Path, *, say: Callable[[str], None]) -> int:
+    """`unbroken demo aerial`: the whole story on made-up data."""
+    from mapsage.demo import tell
+
+    return tell(directory, say=say)
+
+
+def _with_options(file: ConfigFile, options: argparse.Namespace) -> ConfigFile:
+    """Options are overrides of the config, so that the recorded config says what was really run."""
+    changed = list(options.cfg_options)
+    changed += [f"randomness.seed={options.seed}"] if options.seed is not None else []
+    changed += ["randomness.deterministic=True"] if options.deterministic else []
+    changed += ["optim_wrapper.type='AmpOptimWrapper'"] if options.amp else []
+    return file.with_tree(merge_options(file.tree, changed)) if changed else file
+
+
+def _named_files(config: MapSageConfig, options: argparse.Namespace) -> dict[str, Path | None]:
+    """Files the config names: where its history begins, or weights to begin with."""
+    if options.resume not in (None, "auto"):
+        options.ckpt = options.ckpt or Path(options.resume)
+    load_from = Path(config.load_from) if config.load_from else None
+    if load_from is not None and config.resume:
+        return {"origin": load_from, "weights": None}
+    init = config.model.backbone.init_cfg
+    pretrained = Path(init.checkpoint) if init else None
+    return {"origin": None, "weights": load_from or pretrained}
+
+
+def _rate_at(config: MapSageConfig) -> Callable[[int], float]:
+    base, phases = config.optim_wrapper.optimizer.lr, phases_of(config)
+    return lambda step: learning_rates(base, phases, step + 1)[step]
+
+
+def _as_python(tree: Mapping[str, Any]) -> str:
+    """The merged config in the language it was written in."""
+    return "".join(f"{key} = {pprint.pformat(value, width=110)}\n" for key, value in tree.items())
+
+
+mapsage = Recipe(name="mapsage", read=read, usage=lambda: parser().format_help())
+
+__all__ = ["ConfigError", "demo", "mapsage", "parser", "phases_of", "read", "write_sample_data"]

@@ -1,0 +1,275 @@
+"""What MapSage gives to the training loop: network, optimizer, loss of a batch, evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mapsage.config import CrossEntropyLoss, DiceLoss, MapSageConfig, SegDataset, Segmentor
+from mapsage.dataset.folders import AerialFolder, Concatenation, Folder
+from mapsage.dataset.pipeline import Pipeline, Sample
+from mapsage.dataset.preprocess import Preprocessor, collate
+from mapsage.loss import LossTerm, decode_losses, total_loss
+from mapsage.metrics import PixelCounts, count_pixels, scores, table
+from mapsage.model import EncoderDecoder, MixVisionTransformer, SegformerHead, segmentor_name
+from mapsage.optimizer import build_adamw
+from mapsage.predict import evaluating, predict_labels
+from mapsage.recipes import phases_of
+from mapsage.schedule import IterationSchedule
+from unbroken import Job
+from unbroken.config.validation import canonical
+from unbroken.train import Progress, Task, one_pass, pick_device
+
+Say = Callable[[str], None]
+
+
+def build(job: Job, say: Say) -> Task:
+    """Build everything a job needs; raises before training if data or config cannot work."""
+    config: MapSageConfig = job.options["config"]
+    device = pick_device(job.options["device"], deterministic=config.randomness.deterministic)
+    dataset = build_dataset(config.train_dataloader.datasets)
+    preprocess = build_preprocessor(config).to(device)
+    model = build_segmentor(config).to(device)
+    wrapper = config.optim_wrapper
+    optimizer = build_adamw(
+        model,
+        lr=wrapper.optimizer.lr,
+        weight_decay=wrapper.optimizer.weight_decay,
+        betas=wrapper.optimizer.betas,
+        eps=wrapper.optimizer.eps,
+        paramwise=wrapper.paramwise_cfg.rules if wrapper.paramwise_cfg else None,
+    )
+    schedule = IterationSchedule(optimizer, phases_of(config))
+    amp = wrapper.type == "AmpOptimWrapper"
+    loader, workers = config.train_dataloader, job.options["workers"]
+    say(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(dataset)} training tiles, on {device}")
+    return Task(
+        model=model,
+        optimizer=optimizer,
+        schedule=schedule,
+        dataset=dataset,
+        batch_size=loader.batch_size,
+        workers=loader.num_workers if workers is None else workers,
+        shuffle=_shuffle(config),
+        collate=collate,
+        loss=partial(_loss, model, preprocess, _loss_terms(config), align_corners=_align_corners(config)),
+        steps=config.train_cfg.max_iters,
+        accumulate=wrapper.accumulative_counts,
+        clip_norm=wrapper.clip_grad.max_norm if wrapper.clip_grad else None,
+        clip_norm_type=wrapper.clip_grad.norm_type if wrapper.clip_grad else 2.0,
+        scaler=_scaler(config, device) if amp else None,
+        autocast=_autocast(config, device) if amp else nullcontext,
+        evaluate=_evaluation(config, model, preprocess, say),
+        evaluate_every=config.train_cfg.val_interval,
+        evaluate_from=config.train_cfg.val_begin,
+        best=config.default_hooks.checkpoint.save_best,
+        follow_config=partial(_follow_config, optimizer, schedule, config),
+        extra=partial(_extra, job, dataset),
+        rename_weights=segmentor_name,
+    )
+
+
+def build_segmentor(config: MapSageConfig) -> EncoderDecoder:
+    """The network of a config, on torch's current default device."""
+    model: Segmentor = config.model
+    body, head = model.backbone, model.decode_head
+    backbone = MixVisionTransformer(
+        in_channels=body.in_channels,
+        embed_dims=body.embed_dims,
+        num_stages=body.num_stages,
+        num_layers=body.num_layers,
+        num_heads=body.num_heads,
+        patch_sizes=body.patch_sizes,
+        strides=body.strides,
+        sr_ratios=body.sr_ratios,
+        out_indices=body.out_indices,
+        mlp_ratio=body.mlp_ratio,
+        qkv_bias=body.qkv_bias,
+        drop_rate=body.drop_rate,
+        attn_drop_rate=body.attn_drop_rate,
+        drop_path_rate=body.drop_path_rate,
+        with_cp=config.uses_gradient_checkpointing,
+    )
+    decode_head = SegformerHead(
+        in_channels=head.in_channels,
+        in_index=head.in_index,
+        channels=head.channels,
+        num_classes=head.num_classes,
+        dropout_ratio=head.dropout_ratio,
+        norm_requires_grad=head.norm_cfg.requires_grad,
+        align_corners=head.align_corners,
+    )
+    return EncoderDecoder(backbone, decode_head)
+
+
+def build_dataset(datasets: tuple[SegDataset, ...]) -> Folder:
+    """The tiles of a config's datasets, in their order."""
+    folders = [_folder(dataset) for dataset in datasets]
+    return folders[0] if len(folders) == 1 else Concatenation(folders)
+
+
+def build_preprocessor(config: MapSageConfig) -> Preprocessor:
+    """Normalisation and padding of a config."""
+    given = config.model.data_preprocessor
+    return Preprocessor(size=config.train_size_px, mean=given.mean, std=given.std)
+
+
+def _folder(dataset: SegDataset) -> AerialFolder:
+    return AerialFolder(
+        data_root=dataset.data_root,
+        img_path=dataset.data_prefix.img_path,
+        seg_map_path=dataset.data_prefix.seg_map_path,
+        img_suffix=dataset.img_suffix,
+        seg_map_suffix=dataset.seg_map_suffix,
+        reduce_zero_label=dataset.zero_is_no_data,
+        classes=dataset.class_names,
+        pipeline=Pipeline([canonical(step) for step in dataset.pipeline]),
+    )
+
+
+def _shuffle(config: MapSageConfig) -> Any:
+    sampler = config.train_dataloader.sampler
+    if not sampler.shuffle:
+        return "none"
+    return "stream" if sampler.type == "InfiniteSampler" else "epoch"
+
+
+def _align_corners(config: MapSageConfig) -> bool:
+    return config.model.decode_head.align_corners
+
+
+def _loss_terms(config: MapSageConfig) -> tuple[LossTerm, ...]:
+    def term(loss: Any) -> LossTerm:
+        match loss:
+            case CrossEntropyLoss():
+                options = {"avg_non_ignore": loss.avg_non_ignore, "class_weight": loss.class_weight}
+                return LossTerm(kind="ce", weight=loss.loss_weight, options=options)
+            case DiceLoss():
+                dice = {"use_sigmoid": loss.use_sigmoid, "naive": loss.naive_dice, "eps": loss.eps}
+                return LossTerm(kind="dice", weight=loss.loss_weight, options=dice)
+        return LossTerm(kind="lovasz", weight=loss.loss_weight)
+
+    return tuple(term(loss) for loss in config.model.decode_head.loss_decode)
+
+
+def _loss(
+    model: EncoderDecoder,
+    preprocess: Preprocessor,
+    terms: tuple[LossTerm, ...],
+    samples: list[Sample],
+    *,
+    align_corners: bool,
+) -> Mapping[str, Tensor]:
+    image_NCHW, label_NHW = preprocess(samples, training=True)
+    assert label_NHW is not None
+    losses = decode_losses(model(image_NCHW), label_NHW, terms, align_corners=align_corners)
+    return {"loss": total_loss(losses), **losses}
+
+
+def _evaluation(
+    config: MapSageConfig, model: EncoderDecoder, preprocess: Preprocessor, say: Say
+) -> Callable[[Callable[[], None]], Mapping[str, float]] | None:
+    if config.val_dataloader is None:
+        return None
+    dataset = build_dataset(config.val_dataloader.datasets)
+    return partial(_evaluate, config, dataset, model, preprocess, say)
+
+
+def _evaluate(
+    config: MapSageConfig,
+    dataset: Folder,
+    model: EncoderDecoder,
+    preprocess: Preprocessor,
+    say: Say,
+    poll: Callable[[], None],
+) -> Mapping[str, float]:
+    """IoU over all pixels of the validation tiles (percent)."""
+    loader = config.val_dataloader
+    assert loader is not None
+    classes = config.model.decode_head.num_classes
+    counts = PixelCounts.none(classes)
+    with evaluating(model), torch.inference_mode():
+        for samples in one_pass(dataset, batch_size=1, workers=loader.num_workers, collate=collate):
+            poll()
+            counts += count_pixels(
+                predict(config, model, preprocess, samples[0]), samples[0].label, num_classes=classes
+            )
+    found = scores(counts, dataset.classes)
+    say(table(found))
+    say(
+        f"Iter(val) [{len(dataset)}/{len(dataset)}]  aAcc: {found.aAcc:.4f}  mIoU: {found.mIoU:.4f}  mAcc: {found.mAcc:.4f}"
+    )
+    return {"aAcc": found.aAcc, "mIoU": found.mIoU, "mAcc": found.mAcc}
+
+
+def predict(config: MapSageConfig, model: EncoderDecoder, preprocess: Preprocessor, sample: Sample) -> Tensor:
+    """The labels of one sample at its file's size, int64 (H, W), on the CPU."""
+    image_1CHW, _ = preprocess([sample], training=False)
+    how = config.model.test_cfg
+    return predict_labels(
+        model,
+        image_1CHW,
+        mode=how.mode,
+        crop_size=how.crop_size or (0, 0),  # the schema has seen to it that sliding has both
+        stride=how.stride or (0, 0),
+        num_classes=config.model.decode_head.num_classes,
+        content_size=(sample.image.shape[-2], sample.image.shape[-1]),
+        original_size=sample.ori_shape,
+        align_corners=_align_corners(config),
+    ).cpu()
+
+
+def _scaler(config: MapSageConfig, device: torch.device) -> torch.amp.GradScaler:
+    scale = config.optim_wrapper.loss_scale
+    if scale == "dynamic":
+        return torch.amp.GradScaler(device.type)
+    return torch.amp.GradScaler(device.type, init_scale=float(scale), growth_interval=2**31 - 1)
+
+
+def _autocast(config: MapSageConfig, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
+    """float16 on a GPU, bfloat16 on a CPU, unless the config says which."""
+    name = config.optim_wrapper.dtype or ("float16" if device.type == "cuda" else "bfloat16")
+    return partial(torch.autocast, device.type, dtype=getattr(torch, name))
+
+
+def _follow_config(
+    optimizer: torch.optim.Optimizer, schedule: IterationSchedule, config: MapSageConfig, step: int
+) -> str | None:
+    """After a resume the config's word counts for the schedule; says so when that changes something."""
+    wanted = config.optim_wrapper.optimizer
+    before = [dict(group) for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["betas"], group["eps"] = tuple(wanted.betas), wanted.eps
+    if not schedule.follows_config:
+        schedule.rebuild_at(step)
+    after = optimizer.param_groups
+    changed = [key for key in ("lr", "betas", "eps") if [g[key] for g in before] != [g[key] for g in after]]
+    if not changed:
+        return None
+    lr = f"learning rate {before[0]['lr']:.6g} -> {after[0]['lr']:.6g}"
+    return f"the checkpoint's schedule is not the config's, which is followed from step {step + 1} on: {lr}"
+
+
+def _extra(job: Job, dataset: Folder, progress: Progress) -> Mapping[str, Any]:
+    """The entries by which MMEngine's own tools read our files."""
+    best = {"best_score": progress.best.value} if progress.best else {}
+    return {
+        "meta": {
+            "epoch": 0,
+            "iter": progress.step,
+            "seed": job.seed,
+            "experiment_name": job.tag,
+            "cfg": job.texts["vis_data/config.py"],
+            "dataset_meta": {"classes": list(dataset.classes), "reduce_zero_label": True},
+        },
+        "message_hub": {
+            "log_scalars": {},
+            "runtime_info": {"epoch": 0, "iter": max(progress.step - 1, 0), **best},
+            "resumed_keys": {},
+        },
+    }

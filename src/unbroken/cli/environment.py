@@ -1,0 +1,27 @@
+"""What the surroundings say: read here once, passed on as a value."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+KAGGLE_INPUTS = Path("/kaggle/input")
+
+
+def surroundings(typed: Sequence[str]) -> Mapping[str, Any]:
+    """The command as typed, where copies of runs may lie, and facts for the journal."""
+    search = os.environ.get("UNBROKEN_SEARCH_PATH", "")
+    if KAGGLE_INPUTS.is_dir():
+        search = os.pathsep.join(part for part in (search, str(KAGGLE_INPUTS)) if part)
+    return {
+        "command": shlex.join(typed),
+        "UNBROKEN_SEARCH_PATH": search,
+        "host": socket.gethostname(),
+        "user_folder": str(Path.cwd()),
+        "python": platform.python_version(),
+    }

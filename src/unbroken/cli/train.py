@@ -1,0 +1,42 @@
+"""`train` and `why`: the same decision, carried out or only said."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+from unbroken.cli.environment import surroundings
+from unbroken.launch import Job, Refuse, decide, find_recipe, gather
+from unbroken.launch.verdicts import as_data
+from unbroken.launch.words import describe
+
+
+def train_command(recipe: str, arguments: Sequence[str], *, typed: Sequence[str]) -> int:
+    """Train; the exit code is 0 when done, 75 when stopped and resumable."""
+    job = _job(recipe, arguments, typed)
+    from unbroken.cli.display import console_for
+    from unbroken.train import Exit, run_job
+
+    try:
+        run_job(job, console_for(sys.stdout))
+    except Exit as ending:
+        return int(ending.code or 0) if isinstance(ending.code, int) else 1
+    return 0
+
+
+def why_command(recipe: str, arguments: Sequence[str], *, typed: Sequence[str]) -> int:
+    """Say the plan; the exit code is that of the refusal, if it is one."""
+    as_json = "--json" in arguments
+    words = ["unbroken", "train", recipe, *(word for word in arguments if word != "--json")]
+    job = _job(recipe, [word for word in arguments if word != "--json"], words if typed[0] == "unbroken" else typed)
+    plan = decide(job, gather(job))
+    if as_json:
+        print(json.dumps({**as_data(plan), "run": str(job.directory), "ignored": list(job.ignored)}, default=str))
+    else:
+        print("\n".join(describe(job, plan)))
+    return plan.exit_code if isinstance(plan, Refuse) else 0
+
+
+def _job(recipe: str, arguments: Sequence[str], typed: Sequence[str]) -> Job:
+    return find_recipe(recipe).read(arguments, surroundings(typed))
