@@ -12,13 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from unbroken.journal import read_events, read_steps
-from unbroken.train.serialise import read_tree
+from unbroken.train import differences, read_checkpoint
 
 PATIENCE_S = 240.0
-MOMENTARY = {"save", "session", "time", "id"}  # what may differ between twins: names made from chance and the clock
 
 
 @dataclass
@@ -79,6 +76,19 @@ def kill_until_done(
     return result
 
 
+def kill_inside_a_save(run: Path, command: Sequence[str], *, after_steps: int) -> bool:
+    """Start a command and kill it while it writes a checkpoint; False when the save was over before the kill."""
+    process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wanted = lines_in(run / "unbroken" / "metrics.jsonl") + after_steps
+    give_up = time.monotonic() + PATIENCE_S
+    while process.poll() is None and time.monotonic() < give_up:
+        if lines_in(run / "unbroken" / "metrics.jsonl") >= wanted and any(run.glob("*.pth.partial")):
+            break
+    process.kill()
+    process.wait()
+    return any(run.glob("*.pth.partial"))
+
+
 def _wait_for_instant(process: Any, run: Path, chance: random.Random, *, steps_apart: int) -> bool:
     """Return when it is time to kill; True when a save was being written at that instant."""
     metrics = run / "unbroken" / "metrics.jsonl"
@@ -96,27 +106,9 @@ def _wait_for_instant(process: Any, run: Path, chance: random.Random, *, steps_a
     return False
 
 
-def differences(one: Any, other: Any, path: str = "") -> list[str]:
-    """Where two checkpoint trees differ in a single bit; names made from chance and the clock aside."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        found = (
-            [f"{path}: keys {sorted(map(str, one))} and {sorted(map(str, other))}"]
-            if one.keys() != other.keys()
-            else []
-        )
-        shared = [key for key in one if key in other and key not in MOMENTARY]
-        return found + [text for key in shared for text in differences(one[key], other[key], f"{path}.{key}")]
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
-        return [text for n, pair in enumerate(zip(one, other)) for text in differences(*pair, f"{path}[{n}]")]
-    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        same = one.dtype == other.dtype and torch.equal(one, other)
-        return [] if same else [f"{path}: tensors differ"]
-    return [] if one == other and type(one) is type(other) else [f"{path}: {one!r} and {other!r}"]
-
-
 def assert_twins(run: Path, twin: Path, file: str) -> None:
     """Weights, optimizer, schedule, random streams, best metric and every logged loss are the same, bit for bit."""
-    assert differences(read_tree(run / file), read_tree(twin / file)) == []
+    assert differences(read_checkpoint(run / file), read_checkpoint(twin / file)) == []
     assert step_records(run) == step_records(twin)
     assert evaluations(run) == evaluations(twin)
 

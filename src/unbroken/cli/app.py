@@ -76,7 +76,7 @@ def why(context: typer.Context, recipe: str) -> int:
 
 
 @app.command("ls")
-def list_runs(root: Path = Path(), as_json: Json = False) -> None:
+def list_runs(root: Annotated[Path, typer.Argument(help="A folder.")] = Path(), as_json: Json = False) -> None:
     """The runs under a folder: tag, status, step, best metric, last seen, sessions, size."""
     from unbroken.cli.looking import list_command
 
@@ -112,7 +112,10 @@ def verify(paths: list[Path], as_json: Json = False) -> int:
 
 
 @app.command()
-def demo(story: str = "aerial", dir: Annotated[Path | None, typer.Option(help="Where to play.")] = None) -> int:
+def demo(
+    story: Annotated[str, typer.Argument()] = "aerial",
+    dir: Annotated[Path | None, typer.Option(help="Where to play.")] = None,
+) -> int:
     """The whole story on made-up data: train, be killed, resume, compare with a run that was not."""
     from unbroken.cli.made_up import demo_command
 

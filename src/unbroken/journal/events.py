@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from unbroken.journal.lines import LineFile, read_lines
+from unbroken.journal.lines import LineFile, finite, read_lines
 from unbroken.storage import Disk
 from unbroken.values import Clock
 
@@ -21,7 +21,7 @@ class Journal:
         """Record one event, durably."""
         moment = self._clock.now().isoformat(timespec="milliseconds")
         record = {"time": moment, "session": self._session, "event": event, **facts}
-        self._lines.append(record, durable=True)
+        self._lines.append(finite(record), durable=True)
 
     def close(self) -> None:
         """Close the file."""

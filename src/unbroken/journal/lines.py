@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from unbroken.storage import Disk, append_line
 
@@ -49,16 +50,36 @@ def read_lines_backwards(path: Path) -> Iterator[dict[str, Any]]:
     except FileNotFoundError:
         return
     with file:
-        position, tail = file.seek(0, os.SEEK_END), b""
+        position, tail = _end_of_last_line(file), b""
         while position > 0:
             size = min(BLOCK_BYTES, position)
             position -= size
             file.seek(position)
-            first, *rest = (file.read(size) + tail).split(b"\n")
-            tail = first
+            tail, *rest = (file.read(size) + tail).split(b"\n")
             yield from (record for line in reversed(rest) if (record := _parse(line + b"\n")) is not None)
         if (record := _parse(tail + b"\n")) is not None:
             yield record
+
+
+def finite(value: Any) -> Any:
+    """The same data with NaN and infinity, which JSON has not, as text that `float()` reads back."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _end_of_last_line(file: BinaryIO) -> int:
+    """Where the last whole line ends: what comes after it was cut off."""
+    position = file.seek(0, os.SEEK_END)
+    while position > 0:
+        size = min(BLOCK_BYTES, position)
+        position -= size
+        file.seek(position)
+        if (found := file.read(size).rfind(b"\n")) >= 0:
+            return position + found + 1
+    return 0
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
@@ -66,7 +87,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from unbroken.journal.lines import LineFile, read_lines, read_lines_backwards
+from unbroken.journal.lines import LineFile, finite, read_lines, read_lines_backwards
 from unbroken.storage import Disk
 
 
@@ -24,14 +23,14 @@ class StepLog:
             "step": step,
             "session": self._session,
             "epoch": epoch,
-            **_plain(values),
+            **finite(dict(values)),
             "samples": samples,
         }
         self._lines.append(record, durable=False)
 
     def write_evaluation(self, step: int, values: Mapping[str, float]) -> None:
         """Record the evaluation of the weights after `step`."""
-        record = {"step": step, "session": self._session, "evaluation": _plain(values)}
+        record = {"step": step, "session": self._session, "evaluation": finite(dict(values))}
         self._lines.append(record, durable=False)
 
     def close(self) -> None:
@@ -54,8 +53,3 @@ def steps_after(path: Path, step: int) -> dict[int, dict[str, Any]]:
         if "evaluation" not in record:
             found.setdefault(number, record)
     return found
-
-
-def _plain(values: Mapping[str, float]) -> dict[str, float | str]:
-    """JSON has no NaN or infinity, so these become text that `float()` reads back."""
-    return {name: value if math.isfinite(value) else repr(value) for name, value in values.items()}

@@ -32,7 +32,7 @@ def execute(
     Returns the open run, and the plan with its source where it lies now (a copy from elsewhere has moved in).
     """
     disk, directory = files.disk, files.directory
-    if isinstance(plan, Fresh) and plan.archive:
+    if _makes_room(plan, directory):
         _archive(disk, directory, files.session)
     for folder in (directory, own(directory) / "configs", manifests(directory)):
         disk.make_folder(folder)
@@ -68,6 +68,14 @@ def _record(
     return record
 
 
+def _makes_room(plan: Fresh | Resume | FineTune, directory: Path) -> bool:
+    """Whether everything here moves into the archive: on request, or because a copy of the run comes in."""
+    if isinstance(plan, Resume):
+        has_records = (own(directory) / "journal.jsonl").exists() or (own(directory) / "run.json").exists()
+        return plan.copy_from is not None and (has_records or any(directory.glob("**/*.pth")))
+    return plan.archive
+
+
 def _archive(disk: Disk, directory: Path, session: str) -> None:
     """Move everything of the old history into `archive/<session>/`: checkpoints first, records last."""
     target = directory / ARCHIVE_FOLDER / session
@@ -84,19 +92,22 @@ def _archive(disk: Disk, directory: Path, session: str) -> None:
 
 
 def _bring_here(disk: Disk, job: Job, plan: Resume, origin: Path) -> Resume:
-    """Copy this run's records and the chosen checkpoint from another folder, which may be read-only."""
+    """Copy this run's records and the chosen checkpoint from another folder, which may be read-only.
+
+    The checkpoint comes last: a kill before it leaves a folder that claims a history and has nothing to resume from,
+    so the next launch looks elsewhere again or refuses, and never begins from nothing.
+    """
     for name in ("configs", "manifests"):
         for path in sorted((own(origin) / name).glob("*.json")):
             _copy(disk, path, own(job.directory) / name / path.name)
     target = job.layout.checkpoints(job.directory) / plan.source.name
-    _copy(disk, plan.source.path, target)
     best = sorted(job.layout.checkpoints(origin).glob("best_*.pth"))
     for path in best:
         _copy(disk, path, target.with_name(path.name))
-    # The journal comes last: only with it does this folder claim a history of its own.
     for name in ("metrics.jsonl", "run.json", "journal.jsonl"):
         if (own(origin) / name).is_file():
             _copy(disk, own(origin) / name, own(job.directory) / name)
+    _copy(disk, plan.source.path, target)
     arrived = look_at(target, manifests(job.directory))
     if arrived.state != "good":
         raise DamagedFile(
@@ -119,7 +130,11 @@ def _copy(disk: Disk, source: Path, target: Path) -> None:
 
 def _set_aside(run: OpenRun, plan: Fresh | Resume | FineTune) -> None:
     """Move what this session will not use out of the way of the names it will write."""
-    aside = [(item.path, f"damaged: {item.reason}") for item in plan.rejected if item.damaged]
+    aside = [
+        (item.path, f"damaged: {item.reason}" if item.damaged else item.reason)
+        for item in plan.rejected
+        if item.set_aside
+    ]
     if isinstance(plan, Resume):
         aside += [(path, "superseded") for path in plan.superseded]
     folder = run.files.layout.checkpoints(run.directory)

@@ -11,7 +11,8 @@ from unbroken.errors import UsageError
 from unbroken.launch.job import Job
 from unbroken.launch.plan import Facts
 from unbroken.run import Candidate, Survey, look_at, read_record, survey
-from unbroken.run.layout import manifests, own
+from unbroken.run.candidates import confirm, list_candidates
+from unbroken.run.layout import OWN_FOLDER, manifests, own
 
 SEARCH_DEPTH = 6
 MOST_FOLDERS = 20_000
@@ -21,22 +22,28 @@ MOST_SIBLINGS = 200
 def gather(job: Job) -> Facts:
     """Look at everything the decision needs; changes nothing."""
     here = survey(job.directory, job.layout)
+    begins = here.newest_good is None or job.start.fresh
     wants_copy = here.newest_good is None and job.start.exact is None and not job.start.fresh
     return Facts(
         survey=here,
-        exact=_named(job.start.exact, job),
-        origin=_named(job.start.origin, job) if here.newest_good is None else None,
-        weights=_named(job.start.weights, job) if here.newest_good is None else None,
-        elsewhere=tuple(_copies(job)) if wants_copy else (),
+        exact=_named(job.start.exact, job, here),
+        origin=_named(job.start.origin, job, here) if begins else None,
+        weights=_named(job.start.weights, job, here) if begins else None,
+        elsewhere=tuple(_copies(job, here)) if wants_copy else (),
+        missing=tuple(root for root in job.start.search if not root.is_dir()) if wants_copy else (),
         near=tuple(_near_misses(job)) if not here.has_history else (),
     )
 
 
-def _named(path: Path | None, job: Job) -> Candidate | None:
+def _named(path: Path | None, job: Job, here: Survey) -> Candidate | None:
     if path is None:
         return None
     if not path.is_file():
-        raise UsageError(path, "there is no such file", found=_neighbours(path), do="Check the path.")
+        what = "this is a folder, not a file" if path.is_dir() else "there is no such file"
+        raise UsageError(path, what, found=_neighbours(path), do="Check the path.")
+    for item in here.candidates:  # however it was spelled, relative or through a link
+        if item.path.samefile(path):
+            return confirm(item, manifests(job.directory))
     folder = path.resolve().parent
     run = folder if job.layout.checkpoint_folder == "" else folder.parent
     return look_at(path, manifests(run))
@@ -44,7 +51,7 @@ def _named(path: Path | None, job: Job) -> Candidate | None:
 
 def _neighbours(path: Path) -> str:
     """What exists near a path that does not."""
-    folder = path.parent
+    folder = path
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
     names = sorted(item.name for item in folder.iterdir())
@@ -53,22 +60,25 @@ def _neighbours(path: Path) -> str:
     return f"in {folder}: {listed or 'nothing'}"
 
 
-def _copies(job: Job) -> Iterator[Survey]:
-    """Folders below the search roots that hold this run (same recipe, same tag)."""
+def _copies(job: Job, here: Survey) -> Iterator[Survey]:
+    """Folders below the search roots that hold this run: same recipe and tag, and once it has a history, same run."""
     for root in job.start.search:
         if not root.is_dir():
             continue
-        for folder in _run_folders(root):
+        for folder in _run_folders(root, besides=job.directory.resolve()):
             record = read_record(folder)
-            same = record is not None and (record.recipe, record.tag) == (job.recipe, job.tag)
-            if same and folder.resolve() != job.directory.resolve():
+            if record is None or (record.recipe, record.tag) != (job.recipe, job.tag):
+                continue
+            if not here.has_history or here.record is None or here.record.id == record.id:
                 yield survey(folder, job.layout)
 
 
-def _run_folders(root: Path) -> Iterator[Path]:
+def _run_folders(root: Path, *, besides: Path) -> Iterator[Path]:
     for seen, (folder, names, _) in enumerate(os.walk(root)):
         depth = len(Path(folder).relative_to(root).parts)
-        if "unbroken" in names and (own(Path(folder)) / "run.json").is_file():
+        if Path(folder).resolve() == besides:
+            names[:] = []  # neither the run itself nor what it has in its archive
+        elif OWN_FOLDER in names and (own(Path(folder)) / "run.json").is_file():
             yield Path(folder)
             names[:] = []
         elif depth >= SEARCH_DEPTH or seen > MOST_FOLDERS:
@@ -86,9 +96,15 @@ def _near_misses(job: Job) -> Iterator[str]:
         if record is None or record.recipe != job.recipe:
             continue
         if _last_config(folder) == job.config:
-            newest = survey(folder, job.layout).newest_good
-            where = f"at step {newest.step}" if newest else "without a checkpoint"
+            where = _reached(folder, job)
             yield f"tag `{record.tag}` has this config {where}: {folder}"
+
+
+def _reached(run: Path, job: Job) -> str:
+    """How far a run is, by a glance: nothing is verified that is not going to be used."""
+    found = list_candidates(job.layout.checkpoints(run), manifests(run))
+    steps = [item.step for item in found if item.resumable and item.state != "damaged"]
+    return f"at step {max(steps)}" if steps else "without a checkpoint"
 
 
 def _last_config(run: Path) -> object:

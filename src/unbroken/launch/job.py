@@ -28,6 +28,9 @@ class Start:
     accepted: frozenset[str] = frozenset()  # config keys whose change the user accepts
 
 
+SCRIPT = "open_run"  # the recipe of anyone's own loop: options are arguments there, not flags
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """One launch: who, where, with which settings, how far."""
@@ -50,3 +53,8 @@ class Job:
     steps_per_epoch: int | None = None
     texts: Mapping[str, str] = field(default_factory=dict)  # written into each session's folder, by relative path
     environment: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_script(self) -> bool:
+        """Whether the launch is a call in the user's own program."""
+        return self.recipe == SCRIPT

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unbroken.config import Change, Effect, changes, worst
-from unbroken.errors import DamagedFile, Incompatible, NewerFormat, Refused, RunHeld
+from unbroken.errors import DamagedFile, Incompatible, NewerFormat, Refused, RunHeld, UsageError
 from unbroken.launch.job import Job
-from unbroken.launch.verdicts import FineTune, Finished, Fresh, Plan, Refuse, Rejected, Resume
+from unbroken.launch.passed_over import rejected
+from unbroken.launch.verdicts import FineTune, Finished, Fresh, Plan, Refuse, Resume
 from unbroken.run import Candidate, Survey
 
 GATED = (Effect.SHAPE, Effect.MEANING)
@@ -23,109 +24,200 @@ class Facts:
     origin: Candidate | None = None
     weights: Candidate | None = None
     elsewhere: tuple[Survey, ...] = ()
+    missing: tuple[Path, ...] = ()  # folders to search that are not there
     near: tuple[str, ...] = ()  # notes about runs that look like the one that was meant
 
 
 def decide(job: Job, facts: Facts) -> Plan:
     """Decide what this launch does; golden-tested, touches nothing."""
     plan = _verdict(job, facts)
-    rejected = tuple(item for item in _rejected(facts) if not _is_source(plan, item.path))
-    return replace(plan, rejected=rejected, notes=(*plan.notes, *_notes(job, facts, plan)))
+    plan = replace(plan, rejected=rejected(job, facts.survey, facts.elsewhere, plan))
+    return replace(plan, notes=(*plan.notes, *_notes(job, facts, plan)))
 
 
 def _verdict(job: Job, facts: Facts) -> Plan:
     survey = facts.survey
-    newer = next((item for item in survey.candidates if item.state == "newer"), None)
     if survey.held:
-        return _refuse(RunHeld.exit_code, f"the run is held by {survey.holder or 'another process'}")
+        return _refuse_held(job, survey)
     if job.start.fresh:
-        return _fresh_over(survey)
+        return _start_over(job, facts)
     if facts.exact is not None:
         return _resume_exactly(job, facts, facts.exact)
-    if newer is not None:
+    if (newer := _newer(survey)) is not None:
         return _refuse_newer(newer)
+    if survey.record is None and len(_runs(survey)) > 1:
+        return _refuse_mixed(job, survey)
     if survey.newest_good is not None:
         return _resume_own(job, survey, survey.newest_good)
-    if (copy := _furthest(facts.elsewhere)) is not None:
-        return _resume_copy(job, facts, *copy)
+    if (plan := _from_elsewhere(job, facts)) is not None:
+        return plan
     if survey.has_history:
         return _refuse_lost(job, survey)
     return _begin(job, facts)
 
 
+# -- a run without history -------------------------------------------------------------------------------------------
+
+
 def _begin(job: Job, facts: Facts) -> Plan:
-    """A run without history: from a named file, or from nothing."""
+    """From a named file, or from nothing."""
     if facts.origin is not None:
         reason = f"the config names {facts.origin.path} as the start of this run"
-        return _resume_named(job, facts.origin, reason=reason)
+        return _resume_named(job, facts.origin, reasons=(reason,))
     if facts.weights is not None:
         return _fine_tune(facts.weights)
+    if others := [item for item in facts.survey.candidates if item.resumable]:
+        return _refuse_others(job, others)
     sessions = len(facts.survey.sessions)
     if not sessions:
         return Fresh(reasons=("nothing was trained here before",))
     word = "session ended" if sessions == 1 else "sessions ended"
-    return Fresh(reasons=(f"{sessions} earlier {word} before the first save, so there is nothing to lose",))
+    return Fresh(reasons=(f"{sessions} earlier {word} before the first save: there is nothing to lose",))
 
 
-def _fresh_over(survey: Survey) -> Plan:
-    if survey.exists and (survey.has_history or survey.sessions):
-        return Fresh(archive=True, reasons=("--fresh: what is here moves into archive/, nothing is deleted",))
-    return Fresh(reasons=("--fresh was asked for, and nothing was trained here before",))
+def _start_over(job: Job, facts: Facts) -> Plan:
+    survey, fresh = facts.survey, _option(job, "fresh")
+    if job.start.exact is not None:
+        return _refuse(
+            UsageError.exit_code,
+            f"{fresh} and {_option(job, 'ckpt')} contradict each other: one starts over, the other continues",
+            ways_out=("give one of the two",),
+        )
+    archive = survey.exists and bool(survey.candidates or survey.sessions)
+    reason = (
+        f"{fresh}: what is here moves into archive/, nothing is deleted"
+        if archive
+        else f"{fresh} was asked for, and nothing was trained here before"
+    )
+    if facts.weights is None:
+        return Fresh(archive=archive, reasons=(reason,))
+    plan = _fine_tune(facts.weights)
+    return replace(plan, archive=archive, reasons=(reason, *plan.reasons)) if isinstance(plan, FineTune) else plan
+
+
+def _fine_tune(source: Candidate) -> FineTune | Refuse:
+    if source.state == "newer":
+        return _refuse_newer(source)
+    if source.state == "damaged":
+        return _refuse(
+            DamagedFile.exit_code,
+            f"{source.path} is damaged: {source.reason}",
+            ways_out=("download or copy it again, or name another file",),
+        )
+    return FineTune(
+        source=source,
+        reasons=(
+            f"weights are taken from {source.path} ({source.format_name}, step {source.step}); "
+            "optimizer, step and schedule are new",
+        ),
+    )
+
+
+# -- a run with history ----------------------------------------------------------------------------------------------
 
 
 def _resume_own(job: Job, survey: Survey, source: Candidate) -> Plan:
-    finished = survey.finished_at
-    total = job.total_steps
-    if finished is not None and finished <= source.step and (total is None or total <= source.step):
-        return Finished(source=source, reasons=(f"the run was completed at step {finished}",))
+    plan = _through_gate(job, Resume(source=source, reasons=_why_this_one(survey, source)))
+    if isinstance(plan, Refuse):
+        return plan
+    finished, total = survey.finished_at, job.total_steps
     if total is not None and source.step > total:
-        reason = f"step {source.step} is past the {total} steps asked for"
+        reason = f"{source.name} is at step {source.step}, past the {total} steps asked for"
+        return Finished(source=source, reasons=(reason,), notes=_unused_changes(job, plan))
+    if finished is None or finished > source.step:
+        return plan
+    if total is not None and total <= source.step:
+        reason = f"the run was completed at step {finished}; {source.name} holds its final state, {source.reason}"
+        return Finished(source=source, reasons=(reason,), notes=_unused_changes(job, plan))
+    if total is None and not plan.changes:
+        reason = f"the run was completed at step {finished} with this config; {source.name}, {source.reason}"
         return Finished(source=source, reasons=(reason,))
-    reason = f"{source.name} has the furthest recorded step of this run ({source.step}), {source.reason}"
-    return _through_gate(job, Resume(source=source, reasons=(reason, *_interruptions(survey))))
+    more = f"{total} steps are asked for" if total is not None else "the config changed since"
+    return replace(plan, reasons=(*plan.reasons, f"the run was completed at step {finished}, and now {more}"))
+
+
+def _why_this_one(survey: Survey, source: Candidate) -> tuple[str, ...]:
+    if source.kind == "foreign checkpoint":
+        first = f"{source.name} is the furthest checkpoint here (step {source.step}, {source.format_name})"
+    else:
+        first = f"{source.name} has the furthest recorded step of this run ({source.step})"
+    words = [f"{first}, {source.reason}"]
+    lost = [item for item in survey.candidates if item.state == "damaged" and item.resumable]
+    further = max((item for item in lost if item.step > source.step), key=lambda item: item.step, default=None)
+    if further is not None:
+        again = further.step - source.step
+        words.append(f"{further.name} was {_count(again, 'step')} further and is damaged: they are done again")
+    if survey.record is None and source.run:
+        words.append(f"unbroken/run.json is not here: the checkpoint itself says which run it is of ({source.run})")
+    return tuple(words)
+
+
+def _unused_changes(job: Job, plan: Resume) -> tuple[str, ...]:
+    """What a changed config would have done, where nothing is left to train."""
+    changed = [item for item in plan.changes if item.effect is not Effect.FREE]
+    if not changed:
+        return ()
+    tag = _option(job, "tag", f"{job.tag}_{_suffix(changed[0])}")
+    return (*(f"without effect, as no step is left: {item}" for item in changed), f"to train with it: {tag}")
 
 
 def _resume_exactly(job: Job, facts: Facts, source: Candidate) -> Plan:
-    later = tuple(item.path for item in facts.survey.candidates if item.resumable and item.step > source.step)
-    reasons = [f"--ckpt names {source.path} (step {source.step}), {source.reason or source.state}"]
+    later = tuple(item for item in facts.survey.candidates if item.resumable and item.step > source.step)
+    reasons = [
+        f"{_option(job, 'ckpt')} names {source.path} (step {source.step})" + (source.reason and f", {source.reason}")
+    ]
+    record = facts.survey.record
+    if record is not None and source.run not in ("", record.id):
+        reasons.append(f"the file is of another run ({source.run}), which this run ({record.id}) continues from here")
     if later:
-        reasons.append(f"{len(later)} checkpoints of later steps are superseded and move into archive/")
-    plan = _resume_named(job, source, reason=reasons[0])
+        what = "1 checkpoint of a later step is" if len(later) == 1 else f"{len(later)} checkpoints of later steps are"
+        reasons.append(f"{what} superseded: archive/ keeps them, nothing is deleted")
+    plan = _resume_named(job, source, reasons=tuple(reasons))
     if isinstance(plan, Resume):
-        return replace(plan, superseded=later, reasons=tuple(reasons))
+        return replace(plan, superseded=tuple(item.path for item in later))
     return plan
 
 
-def _resume_named(job: Job, source: Candidate, *, reason: str) -> Plan:
+def _resume_named(job: Job, source: Candidate, *, reasons: tuple[str, ...]) -> Plan:
     """Resume from a file the user named, if it holds a training state and is whole."""
     if source.state == "newer":
         return _refuse_newer(source)
     if source.state == "damaged":
-        ways = ("take an older iter_*.pth", f"fine-tune from a best_* file: {_fine_tune_words(job)}")
+        ways = (f"name an older {_pattern(job)}", f"fine-tune from a best_* file: {_fine_tune_words(job)}")
         return _refuse(DamagedFile.exit_code, f"{source.path} is damaged: {source.reason}", ways_out=ways)
     if not source.resumable:
-        return _refuse(
-            Refused.exit_code,
-            f"{source.path} holds weights only ({source.format_name}): it has no optimizer state, so training "
-            "cannot continue from it as if it had never stopped",
-            ways_out=(
-                f"fine-tune from it: {_fine_tune_words(job)}",
-                "name a full checkpoint (iter_*.pth)",
-            ),
-        )
-    return _through_gate(job, Resume(source=source, reasons=(reason,)))
+        return _refuse_weights(job, source)
+    return _through_gate(job, Resume(source=source, reasons=reasons))
+
+
+def _from_elsewhere(job: Job, facts: Facts) -> Plan | None:
+    """The furthest copy of this run in the folders that were searched; None when there is none."""
+    found = [(item, item.newest_good) for item in facts.elsewhere]
+    good = [(item, source) for item, source in found if source is not None]
+    best = max(good, key=lambda pair: pair[1].step, default=None)
+    newer = [item for copy in facts.elsewhere if (item := _newer(copy)) is not None]
+    if newer and (best is None or max(item.step for item in newer) > best[1].step):
+        return _refuse_newer(max(newer, key=lambda item: item.step))
+    if best is not None:
+        return _resume_copy(job, facts, *best)
+    lost = [item for item in facts.elsewhere if item.has_history]
+    return _refuse_lost_copies(job, lost) if lost else None
 
 
 def _resume_copy(job: Job, facts: Facts, found: Survey, source: Candidate) -> Plan:
-    reason = f"nothing usable is here yet, and {found.directory} holds this run at step {source.step}, {source.reason}"
+    here = "no checkpoint here is good" if facts.survey.has_history else "nothing was saved here yet"
+    reasons = [f"{here}, and {found.directory} holds this run at step {source.step}, {source.reason}"]
+    reasons += _why_this_one(found, source)[1:]
+    if facts.survey.candidates or facts.survey.sessions:
+        reasons.append("what is here moves into archive/ before the copy comes in, nothing is deleted")
     others = [item for item in facts.elsewhere if item is not found and item.newest_good]
     notes = tuple(
         f"{item.directory} holds it too, at step {item.newest_good.step}" for item in others if item.newest_good
     )
-    return _through_gate(job, Resume(source=source, copy_from=found.directory, reasons=(reason,), notes=notes))
+    return _through_gate(job, Resume(source=source, copy_from=found.directory, reasons=tuple(reasons), notes=notes))
 
 
-def _through_gate(job: Job, plan: Resume) -> Plan:
+def _through_gate(job: Job, plan: Resume) -> Resume | Refuse:
     """Compare the config with the one the checkpoint was written under."""
     old = plan.source.inside.get("config")
     found = changes(old, job.config, job.effects) if isinstance(old, dict) else ()
@@ -146,22 +238,24 @@ def _through_gate(job: Job, plan: Resume) -> Plan:
     )
 
 
-def _fine_tune(source: Candidate) -> Plan:
-    if source.state == "newer":
-        return _refuse_newer(source)
-    if source.state == "damaged":
-        return _refuse(DamagedFile.exit_code, f"{source.path} is damaged: {source.reason}")
-    return FineTune(
-        source=source,
-        reasons=(
-            f"weights are taken from {source.path} ({source.format_name}, step {source.step}); "
-            "optimizer, step and schedule are new",
-        ),
-    )
+# -- refusals --------------------------------------------------------------------------------------------------------
 
 
 def _refuse(exit_code: int, *reasons: str, ways_out: tuple[str, ...] = ()) -> Refuse:
     return Refuse(exit_code=exit_code, reasons=reasons, ways_out=ways_out)
+
+
+def _refuse_held(job: Job, survey: Survey) -> Refuse:
+    stop = f"kill -TERM {survey.holder.pid}" if survey.holder else "kill -TERM"
+    return _refuse(
+        RunHeld.exit_code,
+        f"the run is held by {survey.holder or 'another process'}, which is still alive",
+        ways_out=(
+            "wait until it ends",
+            f"stop it: {stop}  (it saves everything first), then run the same command again",
+            f"train beside it under another name: {_option(job, 'tag', f'{job.tag}_2')}",
+        ),
+    )
 
 
 def _refuse_newer(candidate: Candidate) -> Refuse:
@@ -169,19 +263,80 @@ def _refuse_newer(candidate: Candidate) -> Refuse:
     return _refuse(NewerFormat.exit_code, reason, ways_out=("pip install --upgrade unbroken",))
 
 
-def _refuse_lost(job: Job, survey: Survey) -> Refuse:
-    damaged = [item for item in survey.candidates if item.state == "damaged"]
-    if damaged:
-        reason = f"all {len(damaged)} checkpoints of this run are damaged, nothing was erased"
-    else:
-        reason = f"this run saved {survey.saves_ever} checkpoints, and none of them is here any more"
+def _refuse_mixed(job: Job, survey: Survey) -> Refuse:
+    runs = _runs(survey)
+    files = "; ".join(f"{run}: {names}" for run, names in runs.items())
     return _refuse(
         DamagedFile.exit_code,
-        reason,
+        f"checkpoints of {len(runs)} different runs lie here, and unbroken/run.json, which says whose folder this "
+        f"is, is missing ({files})",
         ways_out=(
-            "put a good checkpoint back, or name one with --ckpt FILE",
-            "--search DIR looks for copies of this run elsewhere",
-            f"{job.command} --fresh  starts over; what is here moves into archive/, nothing is deleted",
+            "put unbroken/run.json back, or move the files of the other run away",
+            f"say which file to continue from: {_option(job, 'ckpt', 'FILE')}",
+        ),
+    )
+
+
+def _refuse_lost(job: Job, survey: Survey) -> Refuse:
+    damaged = sum(item.state == "damaged" and item.resumable for item in survey.candidates)
+    missing = max(0, survey.saves_ever - damaged)
+    words = []
+    if damaged:
+        words.append(
+            "the only checkpoint here is damaged" if damaged == 1 else f"all {damaged} checkpoints are damaged"
+        )
+    if missing:
+        words.append(f"{_count(missing, 'checkpoint')} that the journal lists {_is(missing)} not here any more")
+    return _refuse(
+        DamagedFile.exit_code,
+        f"this run has a history, but nothing sound to continue from: {'; '.join(words)}",
+        ways_out=(
+            f"put a good checkpoint back, or name one: {_option(job, 'ckpt', 'FILE')}",
+            f"look for copies of this run elsewhere: {_option(job, 'search', 'DIR')}",
+            _start_over_words(job),
+        ),
+    )
+
+
+def _refuse_lost_copies(job: Job, lost: list[Survey]) -> Refuse:
+    folders = ", ".join(str(item.directory) for item in lost)
+    return _refuse(
+        DamagedFile.exit_code,
+        f"this run was saved in {folders}, but no checkpoint there is sound, and none is here",
+        ways_out=(
+            "copy or download that folder again, then run the same command again",
+            f"name a good checkpoint: {_option(job, 'ckpt', 'FILE')}",
+            f"start from nothing: {_again_with(job, 'fresh')}",
+        ),
+    )
+
+
+def _refuse_others(job: Job, others: list[Candidate]) -> Refuse:
+    first = others[0]
+    whose = f"of another run ({first.run})" if first.run else "of another program"
+    names = ", ".join(item.name for item in others[:3]) + (" ..." if len(others) > 3 else "")
+    return _refuse(
+        DamagedFile.exit_code,
+        f"this run has saved nothing yet, but checkpoints {whose} lie in its folder: {names}",
+        ways_out=(
+            f"continue from one of them: {_option(job, 'ckpt', first.name)}",
+            f"take only its weights: {_option(job, 'pretrained_model', first.name)}",
+            _start_over_words(job),
+        ),
+    )
+
+
+def _refuse_weights(job: Job, source: Candidate) -> Refuse:
+    if "weights" in source.kind:
+        what = f"holds weights only ({source.format_name}): without optimizer state, training cannot continue from it"
+    else:
+        what = "is not a checkpoint that training can continue from (neither ours nor of MMEngine or OpenPCDet)"
+    return _refuse(
+        Refused.exit_code,
+        f"{source.path} {what}",
+        ways_out=(
+            f"start a new run with its weights: {_fine_tune_words(job, source)}",
+            f"name a full checkpoint ({_pattern(job)})",
         ),
     )
 
@@ -189,21 +344,48 @@ def _refuse_lost(job: Job, survey: Survey) -> Refuse:
 def _refuse_changed(job: Job, source: Candidate, blocking: tuple[Change, ...]) -> Refuse:
     worst_effect = worst(blocking)
     what = "the weights no longer fit" if worst_effect is Effect.SHAPE else "the weights would mean something else"
-    undo = ", ".join(f"{item.key}={item.old}" for item in blocking[:3])
+    undo = ", ".join(f"{item.key}={item.old}" for item in blocking[:3]) + (" ..." if len(blocking) > 3 else "")
     return Refuse(
         exit_code=Incompatible.exit_code,
         reasons=(f"the config changed since step {source.step} ({source.name}) so that {what}",),
         changes=blocking,
         ways_out=(
-            f"keep both as experiments of their own: --tag {job.tag}_{_suffix(blocking[0])}",
-            f"start a new run from these weights: {_fine_tune_words(job)}",
+            f"keep both as experiments of their own: {_option(job, 'tag', f'{job.tag}_{_suffix(blocking[0])}')}",
+            f"start a new run from these weights: {_fine_tune_words(job, source)}",
             f"undo the change: {undo}",
         ),
     )
 
 
-def _fine_tune_words(job: Job) -> str:
-    return f"--tag {job.tag}_finetune --pretrained_model FILE"
+# -- words -----------------------------------------------------------------------------------------------------------
+
+
+def _option(job: Job, name: str, value: str = "") -> str:
+    """An option as it is typed at this front door: a flag, or an argument of `open_run` in the user's own script."""
+    if job.is_script:
+        written = "True" if name == "fresh" else f'"{value}"' if value else "..."
+        return f"open_run(..., {name}={written})"
+    return f"--{name} {value}".rstrip()
+
+
+def _again_with(job: Job, name: str) -> str:
+    """The whole command with one more flag; a script has to be edited."""
+    return _option(job, name) if job.is_script else f"{job.command} {_option(job, name)}".strip()
+
+
+def _start_over_words(job: Job) -> str:
+    return f"start over: {_again_with(job, 'fresh')}  (what is here moves into archive/, nothing is deleted)"
+
+
+def _fine_tune_words(job: Job, source: Candidate | None = None) -> str:
+    tag, file = f"{job.tag}_finetune", str(source.path) if source else "FILE"
+    if job.is_script:
+        return f'open_run(..., tag="{tag}", pretrained_model="{file}")'
+    return f"--tag {tag} --pretrained_model {file}"
+
+
+def _pattern(job: Job) -> str:
+    return job.layout.checkpoint_name.replace("{step}", "*")
 
 
 def _suffix(change: Change) -> str:
@@ -211,48 +393,53 @@ def _suffix(change: Change) -> str:
     return "".join(char if char.isalnum() else "_" for char in words)[:24].strip("_").lower()
 
 
-def _furthest(elsewhere: tuple[Survey, ...]) -> tuple[Survey, Candidate] | None:
-    found = [(item, item.newest_good) for item in elsewhere]
-    good = [(item, source) for item, source in found if source is not None]
-    return max(good, key=lambda pair: pair[1].step, default=None)
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _interruptions(survey: Survey) -> tuple[str, ...]:
-    words = [f"a save was cut off ({name}); it never counted" for name in survey.partials]
-    holder = survey.holder
-    if holder is not None and not holder.released:
-        words.append(f"the last session ({holder}) ended without a word: its lock is taken over")
-    return tuple(words)
+def _is(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
-def _rejected(facts: Facts) -> list[Rejected]:
-    """Every file that could have been meant, and why it is not used."""
-    record = facts.survey.record
-    found: list[Rejected] = []
-    for item in facts.survey.candidates:
-        if item.state == "damaged":
-            found.append(Rejected(path=item.path, step=item.step, reason=item.reason, damaged=True))
-        elif not item.resumable:
-            reason = "weights only, no optimizer state" if "weights" in item.kind else "not a checkpoint"
-            found.append(Rejected(path=item.path, step=item.step, reason=reason))
-        elif record is not None and item.run not in ("", record.id):
-            found.append(Rejected(path=item.path, step=item.step, reason=f"belongs to another run ({item.run})"))
-        elif item is not facts.survey.newest_good:
-            found.append(Rejected(path=item.path, step=item.step, reason="an earlier step"))
+# -- what else is to be said -----------------------------------------------------------------------------------------
+
+
+def _newer(survey: Survey) -> Candidate | None:
+    return next((item for item in survey.candidates if item.state == "newer" and survey.owns(item)), None)
+
+
+def _runs(survey: Survey) -> dict[str, str]:
+    """The runs that the checkpoints in a folder say they are of, each with its furthest file."""
+    found: dict[str, str] = {}
+    for item in survey.candidates:
+        if item.resumable and item.run:
+            found.setdefault(item.run, item.name)
     return found
 
 
 def _notes(job: Job, facts: Facts, plan: Plan) -> list[str]:
     notes = list(facts.near) if isinstance(plan, Fresh) else []
-    own = isinstance(plan, Resume) and facts.survey.newest_good is plan.source
-    if own and job.start.weights is not None:
+    start, has_own = job.start, facts.survey.newest_good is not None and not job.start.fresh
+    if isinstance(plan, Refuse):
+        return notes
+    holder = facts.survey.holder
+    if holder is not None and not holder.released:
+        notes.append(f"the last session ({holder}) ended without a word: its lock is taken over")
+    notes += [f"a save was cut off ({name}); it never counted" for name in facts.survey.partials]
+    if start.exact is None and has_own:
+        if start.weights is not None:
+            given = _option(job, "pretrained_model", str(start.weights))
+            notes.append(f"{given} was for the first launch only: this run has its own history")
+        if start.origin is not None:
+            notes.append(f"{start.origin} was the start of this run; it has gone on since")
+    elif start.exact is not None and start.weights is not None:
         notes.append(
-            f"--pretrained_model {job.start.weights} was for the first launch only: this run has its own history"
+            f"{_option(job, 'pretrained_model', str(start.weights))} is not used: the file to resume from counts"
         )
-    if own and job.start.origin is not None:
-        notes.append(f"{job.start.origin} was the start of this run; it has gone on since")
+    elif start.fresh and start.origin is not None:
+        notes.append(f"{start.origin}, which the config names as the start, is not used")
+    notes += [f"{folder} was to be searched and is not there" for folder in facts.missing]
+    aside = [item.path.name for item in plan.rejected if item.set_aside]
+    if aside:
+        notes.append(f"set aside in archive/, nothing is deleted: {', '.join(aside)}")
     return notes
-
-
-def _is_source(plan: Plan, path: Path) -> bool:
-    return isinstance(plan, Resume | FineTune | Finished) and plan.source.path == path

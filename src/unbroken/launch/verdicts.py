@@ -18,6 +18,7 @@ class Rejected:
     step: int
     reason: str
     damaged: bool = False
+    set_aside: bool = False  # moves into `archive/` so that this session does not overwrite it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +56,10 @@ class Resume(Verdict):
 
 @dataclass(frozen=True, kw_only=True)
 class FineTune(Verdict):
-    """Start at step 0 with the weights of another run."""
+    """Start at step 0 with the weights of another run; with `archive`, what is there moves into `archive/` first."""
 
     source: Candidate
+    archive: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +88,13 @@ def as_data(plan: Plan) -> dict[str, Any]:
         "reasons": list(plan.reasons),
         "notes": list(plan.notes),
         "rejected": [
-            {"file": str(item.path), "step": item.step, "reason": item.reason, "damaged": item.damaged}
+            {
+                "file": str(item.path),
+                "step": item.step,
+                "reason": item.reason,
+                "damaged": item.damaged,
+                "set_aside": item.set_aside,
+            }
             for item in plan.rejected
         ],
     }
@@ -101,7 +109,7 @@ def as_data(plan: Plan) -> dict[str, Any]:
                 "copied_from": str(plan.copy_from) if plan.copy_from else None,
             }
         case FineTune():
-            data |= _source(plan.source)
+            data |= _source(plan.source) | {"archive": plan.archive, "next_step": 1}
         case Refuse():
             data |= {
                 "exit_code": plan.exit_code,

@@ -12,6 +12,7 @@ from unbroken.errors import (
     UsageError,
 )
 from unbroken.launch.job import Job
+from unbroken.launch.passed_over import EARLIER
 from unbroken.launch.verdicts import FineTune, Finished, Fresh, Plan, Refuse, Rejected, Resume
 
 REFUSALS = (Refused, RunHeld, DamagedFile, Incompatible, NewerFormat, UsageError)
@@ -26,7 +27,7 @@ def describe(job: Job, plan: Plan) -> list[str]:
         case Resume():
             lines += [f"  changed: {change}" for change in plan.changes]
             if plan.changes and plan.lr_before is not None and plan.lr_next is not None:
-                lines.append(f"  learning rate: {plan.lr_before:.6g} -> {plan.lr_next:.6g}")
+                lines.append(f"  learning rate: {plan.lr_before:.6g} now -> {plan.lr_next:.6g} in the next step")
         case Refuse():
             lines += [f"  changed: {change}" for change in plan.changes]
             lines += [f"  way out: {way}" for way in plan.ways_out]
@@ -34,6 +35,8 @@ def describe(job: Job, plan: Plan) -> list[str]:
     lines += [f"  note: {note}" for note in plan.notes]
     if job.ignored:
         lines.append(f"  ignored: {', '.join(job.ignored)}")
+    if isinstance(plan, Refuse):
+        lines.append(f"  nothing was changed in {job.directory}")
     return lines
 
 
@@ -48,6 +51,8 @@ def _headline(job: Job, plan: Plan) -> str:
     match plan:
         case Fresh():
             return f"FRESH - train {job.directory} from step 1{total}"
+        case Resume() if job.total_steps is not None and plan.source.step >= job.total_steps:
+            return f"RESUME - all {job.total_steps} steps of {job.directory} are done, what comes after them is not"
         case Resume():
             lr = f", learning rate {plan.lr_next:.6g}" if plan.lr_next is not None else ""
             return f"RESUME - continue {job.directory} at step {plan.source.step + 1}{total}{lr}"
@@ -56,14 +61,24 @@ def _headline(job: Job, plan: Plan) -> str:
         case Finished():
             return f"FINISHED - {job.directory} is complete, nothing to do"
         case Refuse():
-            return f"REFUSE (exit {plan.exit_code}) - nothing was changed in {job.directory}"
+            return f"REFUSE (exit {plan.exit_code}, {_meaning(plan.exit_code)}) - {job.directory} is not trained now"
+
+
+def _meaning(exit_code: int) -> str:
+    kind = next(kind for kind in REFUSALS if kind.exit_code == exit_code)
+    return kind.meaning.partition(":")[0]
 
 
 def _passed_over(rejected: tuple[Rejected, ...]) -> list[str]:
     damaged = [f"  damaged: {item.path.name} - {item.reason}" for item in rejected if item.damaged]
-    others = [
-        f"  not used: {item.path.name} (step {item.step}) - {item.reason}" for item in rejected if not item.damaged
-    ]
-    hidden = len(others) - MOST_REJECTED
-    more = [f"  not used: {hidden} more files of earlier steps"] if hidden > 0 else []
-    return damaged + others[:MOST_REJECTED] + more
+    earlier = [item for item in rejected if not item.damaged and item.reason == EARLIER]
+    others = [item for item in rejected if not item.damaged and item.reason != EARLIER]
+    lines = [f"  not used: {item.path.name} (step {item.step}) - {item.reason}" for item in others[:MOST_REJECTED]]
+    if len(others) > MOST_REJECTED:
+        lines.append(f"  not used: {len(others) - MOST_REJECTED} more files")
+    if len(earlier) == 1:
+        lines.append(f"  not used: {earlier[0].path.name} (step {earlier[0].step}) - {EARLIER}")
+    elif earlier:
+        steps = sorted(item.step for item in earlier)
+        lines.append(f"  not used: {len(earlier)} checkpoints of earlier steps ({steps[0]} to {steps[-1]})")
+    return damaged + lines

@@ -44,13 +44,17 @@ def list_candidates(folder: Path, manifests: Path) -> list[Candidate]:
     Links are left out: `latest.pth` is a convenience that resume never trusts.
     """
     files = [path for path in folder.glob("*.pth") if path.is_file() and not path.is_symlink()]
-    found = [_glance(path, read_manifest(manifests, path.name)) for path in files]
-    return sorted(found, key=lambda item: (-item.step, item.name.startswith("latest"), item.name))
+    return sorted((_glance(path, _manifest_of(path, manifests)) for path in files), key=furthest_first)
+
+
+def furthest_first(candidate: Candidate) -> tuple[int, bool, str]:
+    """The order in which files are tried; a pointer that became a real copy comes after its original."""
+    return -candidate.step, candidate.name.startswith("latest"), candidate.name
 
 
 def look_at(path: Path, manifests: Path) -> Candidate:
     """Open and verify one file."""
-    return confirm(_glance(path, read_manifest(manifests, path.name)), manifests)
+    return confirm(_glance(path, _manifest_of(path, manifests)), manifests)
 
 
 def confirm(candidate: Candidate, manifests: Path) -> Candidate:
@@ -64,7 +68,7 @@ def confirm(candidate: Candidate, manifests: Path) -> Candidate:
     seen = _from_structure(candidate.path, structure)
     if seen.state == "newer":
         return seen
-    manifest = read_manifest(manifests, candidate.path.name)
+    manifest = _manifest_of(candidate.path, manifests)
     if manifest is not None and seen.inside.get("save") not in (None, manifest.save):
         manifest = None  # written by a later save that was cut off before its manifest
     verdict = verify_file(
@@ -75,6 +79,12 @@ def confirm(candidate: Candidate, manifests: Path) -> Candidate:
     if verdict.state != "good":
         return replace(seen, state="damaged", reason=verdict.reason)
     return replace(seen, state="good", reason=f"verified by {verdict.method}")
+
+
+def _manifest_of(path: Path, manifests: Path) -> Manifest | None:
+    """The manifest of a file, unless it was written for a file of another name."""
+    manifest = read_manifest(manifests, path.name)
+    return manifest if manifest is not None and manifest.file == path.name else None
 
 
 def _glance(path: Path, manifest: Manifest | None) -> Candidate:
@@ -97,7 +107,8 @@ def _from_structure(path: Path, structure: Structure) -> Candidate:
     inside = structure.tree.get("unbroken") if isinstance(structure.tree, Mapping) else None
     inside = inside if isinstance(inside, Mapping) else {}
     run = inside.get("run")
-    newer = int(inside.get("format", 0)) > FORMAT
+    number = inside.get("format", 0)
+    newer = isinstance(number, int) and number > FORMAT
     return Candidate(
         path=path,
         step=structure.step if structure.step is not None else _step_in_name(path),

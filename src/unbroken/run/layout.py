@@ -31,6 +31,14 @@ class Layout:
         """The file name of the checkpoint after `step` steps."""
         return self.checkpoint_name.format(step=step)
 
+    def step_named(self, name: str) -> int | None:
+        """The step in a name that this layout writes; None for any other name."""
+        for pattern in (self.checkpoint_name, self.weights_name):
+            wanted = re.escape(pattern).replace(r"\{step\}", r"(?P<step>\d+)").replace(r"\{metric\}", ".+")
+            if (found := re.fullmatch(wanted, name)) is not None:
+                return int(found["step"])
+        return None
+
     def weights(self, metric: str, step: int) -> str:
         """The file name of the best weights by `metric`."""
         return self.weights_name.format(metric=re.sub(r"[^\w.-]", "_", metric), step=step)

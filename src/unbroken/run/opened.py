@@ -95,9 +95,13 @@ class OpenRun:
 
     def close(self) -> None:
         """End the session's hold, in order."""
-        self.steps.close()
-        self.journal.close()
-        self.files.lock.release()
+        try:
+            self.steps.close()
+        finally:
+            try:
+                self.journal.close()
+            finally:
+                self.files.lock.release()
 
     def _facts(
         self,

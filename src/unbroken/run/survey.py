@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unbroken.journal import read_events
-from unbroken.run.candidates import Candidate, confirm, list_candidates
+from unbroken.run.candidates import Candidate, confirm, furthest_first, list_candidates
 from unbroken.run.layout import Layout, manifests, own
 from unbroken.run.record import RunRecord, read_record
 from unbroken.storage import PARTIAL_SUFFIX
@@ -24,7 +24,7 @@ class Survey:
     record: RunRecord | None = None
     candidates: tuple[Candidate, ...] = ()  # furthest step first; verified down to the first good one
     partials: tuple[str, ...] = ()  # files of saves that were cut off
-    saves_ever: int = 0  # checkpoints that the journal says were written and not removed or set aside
+    saves_ever: int = 0  # checkpoints that the journal says were written, less those removed by retention
     sessions: tuple[str, ...] = ()
     finished_at: int | None = None
     held: bool = False
@@ -34,12 +34,21 @@ class Survey:
     @property
     def newest_good(self) -> Candidate | None:
         """The checkpoint with the furthest recorded step among the sound ones."""
-        return next((item for item in self.candidates if item.resumable and item.state == "good"), None)
+        return next(
+            (item for item in self.candidates if item.resumable and item.state == "good" and self.owns(item)), None
+        )
 
     @property
     def has_history(self) -> bool:
-        """Whether something was trained and saved here."""
-        return self.saves_ever > 0 or any(item.resumable for item in self.candidates)
+        """Whether something of this run was saved here (a file that cannot be read any more may have been)."""
+        return self.saves_ever > 0 or any(
+            item.resumable and (self.owns(item) or (item.state == "damaged" and not item.run))
+            for item in self.candidates
+        )
+
+    def owns(self, item: Candidate) -> bool:
+        """Whether a file is this run's to resume from."""
+        return _belongs(item, self.record, foreign=self.saves_ever == 0 and not _own_ones(self.candidates, self.record))
 
 
 def survey(directory: Path, layout: Layout) -> Survey:
@@ -67,32 +76,48 @@ def survey(directory: Path, layout: Layout) -> Survey:
 def _verified_down_to_first_good(
     folder: Path, directory: Path, record: RunRecord | None, *, saves_ever: int
 ) -> list[Candidate]:
-    found: list[Candidate] = []
+    """Verify the furthest file, and the next while it is not good; what a file says counts, not its manifest."""
+    waiting = list_candidates(folder, manifests(directory))
+    foreign = saves_ever == 0 and not _own_ones(waiting, record)
+    done: list[Candidate] = []
     satisfied = False
-    for candidate in list_candidates(folder, manifests(directory)):
-        wanted = candidate.resumable and not satisfied and _belongs(candidate, record, saves_ever)
-        seen = confirm(candidate, manifests(directory)) if wanted else candidate
-        satisfied = satisfied or (seen.resumable and seen.state == "good")
-        found.append(seen)
-    # A file whose recorded step differs from its manifest's belongs at another place in the order.
-    return sorted(found, key=lambda item: -item.step)
+    while waiting:
+        item = waiting.pop(0)
+        wanted = item.resumable and not satisfied and _belongs(item, record, foreign=foreign)
+        if wanted and item.state == "unchecked":
+            seen = confirm(item, manifests(directory))
+            if seen.step != item.step:  # it belongs at another place in the order
+                waiting = sorted([*waiting, seen], key=furthest_first)
+                continue
+            item = seen
+        # The file itself may have said that it is of another run.
+        satisfied = satisfied or (wanted and item.state == "good" and _belongs(item, record, foreign=foreign))
+        done.append(item)
+    return done
 
 
-def _belongs(candidate: Candidate, record: RunRecord | None, saves_ever: int) -> bool:
+def _own_ones(candidates: Sequence[Candidate], record: RunRecord | None) -> bool:
+    return record is not None and any(item.resumable and item.run == record.id for item in candidates)
+
+
+def _belongs(candidate: Candidate, record: RunRecord | None, *, foreign: bool) -> bool:
     """A file of another run is never resumed; one of another program only until this run has saves of its own."""
     if record is None or candidate.run == record.id:
         return True
-    return candidate.kind == "foreign checkpoint" and saves_ever == 0
+    return foreign and candidate.kind == "foreign checkpoint"
 
 
 def _saves(events: Sequence[Mapping[str, Any]]) -> int:
-    """Checkpoints the journal knows of; those removed by retention had two newer ones."""
+    """Checkpoints the journal knows of; those removed by retention had two newer ones.
+
+    What was set aside still counts: a run that has only an archive left is not a run that never was.
+    """
     known: set[str] = set()
     for event in events:
         match event.get("event"):
             case "saved" if event.get("kind") == "checkpoint":
                 known.add(str(event.get("file")))
-            case "removed" | "set aside":
+            case "removed":
                 known.discard(str(event.get("file")))
             case "archived":
                 known.clear()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,9 +78,13 @@ class RunLock:
         """Say in the holder file that the run was let go in order, then let go."""
         if self._lock is None or self._holder is None:
             return
-        write_json(self._disk, self._folder / "holder.json", {**asdict(self._holder), "released": True})
-        self._lock.release()
-        self._lock = None
+        try:
+            # On a full disk the word stays unsaid; the reason why this session ends matters more.
+            with suppress(OSError):
+                write_json(self._disk, self._folder / "holder.json", {**asdict(self._holder), "released": True})
+        finally:
+            self._lock.release()
+            self._lock = None
 
 
 def held_error(folder: Path) -> RunHeld:

@@ -14,25 +14,30 @@ application gives to `fit`, which is written with the same pieces as anyone's ow
 
 from unbroken.train.device import pick_device
 from unbroken.train.fit import fit
+from unbroken.train.job import run_job
 from unbroken.train.loader import one_pass
 from unbroken.train.progress import Progress
 from unbroken.train.rng import preserved
-from unbroken.train.job import run_job
+from unbroken.train.serialise import read_tree as read_checkpoint
 from unbroken.train.start import launch, open_run
 from unbroken.train.stop import Exit
 from unbroken.train.task import Task
 from unbroken.train.training_run import TrainingRun
+from unbroken.train.twins import count_tensors, differences
 
 __all__ = [
     "Exit",
     "Progress",
     "Task",
     "TrainingRun",
+    "count_tensors",
+    "differences",
     "fit",
     "launch",
     "one_pass",
     "open_run",
     "pick_device",
     "preserved",
+    "read_checkpoint",
     "run_job",
 ]

@@ -31,7 +31,9 @@ class Saved:
     own: bool
 
 
-def stamp(job: Job, record: RunRecord, facts: SaveFacts, progress: Progress, *, lr: float | None) -> dict[str, Any]:
+def stamp(
+    job: Job, record: RunRecord, facts: SaveFacts, progress: Progress, *, lr: float | None, total: int | None
+) -> dict[str, Any]:
     """The `unbroken` entry without the parts: who, where, how far, under which config."""
     return {
         "format": FORMAT,
@@ -44,6 +46,7 @@ def stamp(job: Job, record: RunRecord, facts: SaveFacts, progress: Progress, *, 
         "conditions": dict(record.conditions),
         "config": to_plain(dict(job.config)),
         "lr": lr,
+        "total": total,
         **to_plain(progress.as_plain()),
     }
 

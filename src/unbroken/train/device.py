@@ -8,7 +8,7 @@ from unbroken.errors import UsageError
 
 
 def pick_device(name: str, *, deterministic: bool) -> torch.device:
-    """The device called `name`; "auto" is the GPU where there is one. `deterministic` asks torch for such algorithms."""
+    """The device called `name`; "auto" is the GPU where there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else _named(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device", "there is no GPU that torch can use", found=name, do="Use --device cpu.")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +16,7 @@ from unbroken.errors import UsageError
 from unbroken.train.order import Key, Order, micro_batches
 from unbroken.train.rng import generator_for_sample, preserved, seed_global_streams_for_sample
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 Collate = Callable[[list[Any]], Any]
 Loaded = tuple[list[Key], int, Any]  # samples, position after them, the batch
 
@@ -75,7 +78,7 @@ def load(
         batch_sampler=requests,  # type: ignore[arg-type]  # a request is (keys, position), see __getitems__
         num_workers=workers,
         collate_fn=_Joined(join),
-        worker_init_fn=_leave_signals_to_the_trainer,
+        worker_init_fn=_serve_the_trainer,
         generator=torch.Generator(),  # its own, so that starting workers draws nothing from the global stream
         pin_memory=pin_memory,
     )
@@ -105,8 +108,13 @@ class _Joined:
         return keys, position, self._join(items)
 
 
-def _leave_signals_to_the_trainer(_worker: int) -> None:
-    """Ctrl-C and a scheduler's SIGTERM reach every process of the group; only the trainer may act on them."""
+def _serve_the_trainer(_worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach every process of the group; only the trainer may act on them.
+
+    A worker also ends with its trainer at once (Linux): orphans would burn time and talk into the next session.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

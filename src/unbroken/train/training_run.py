@@ -218,13 +218,17 @@ class TrainingRun:
         streams, extra = self._streams, self.extra(self.progress)
 
         def fill(file: Any, facts: Any) -> None:
-            stamped = stamp(self.job, self._opened.record, facts, self.progress, lr=self._current_lr())
+            stamped = stamp(
+                self.job, self._opened.record, facts, self.progress, lr=self._current_lr(), total=self.total_steps
+            )
             write_tree(file, compose(self.job.layout, states, stamped, streams=streams, extra=extra))
 
+        again = self._saved_step == self.step
         manifest = self._run.save_checkpoint(self.step, self.epoch, fill)
         self._saved_step = self.step
         self._saved_at_s = self._files.clock.monotonic_s()
-        self.log.say(f"Saving checkpoint at {self.step} iterations: {manifest.file}")
+        words = f"{manifest.file} now holds its evaluation" if again else f"Saving checkpoint at {self.step} iterations"
+        self.log.say(words)
 
     def evaluation_due(self, every: int | None) -> bool:
         """Whether the weights of this step, or of the step resumed from, still have to be evaluated."""
@@ -409,7 +413,7 @@ class TrainingRun:
         state, extra = parts.state_of(model), self.extra(self.progress)
 
         def fill(file: Any, facts: Any) -> None:
-            stamped = stamp(self.job, self._opened.record, facts, self.progress, lr=None)
+            stamped = stamp(self.job, self._opened.record, facts, self.progress, lr=None, total=self.total_steps)
             write_tree(file, compose_weights(self.job.layout, state, stamped, extra=extra))
 
         name = self._run.save_best(self.step, self.epoch, fill, metric=metric, value=value, larger=larger)

@@ -1,0 +1,185 @@
+"""`unbroken demo aerial`: train on made-up tiles, be killed twice, resume, and compare with a run that was not.
+
+Real processes and real SIGKILLs: what is shown here is what happens to a training on a machine that stops.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mapsage.samples import write_sample_data
+
+Say = Callable[[str], None]
+STEPS, EVERY = 240, 60
+FIRST_KILL = 95  # in the middle of an epoch, 35 steps after a save
+POLL_S = 0.0005
+
+CONFIG = '''"""The job of the demo: a small SegFormer, with dropout, drop path and random augmentation on."""
+_heads = [1, 2, 4, 8]
+_data = dict(type="EarthVQADataset", data_root={data!r})
+model = dict(
+    type="EncoderDecoder",
+    data_preprocessor=dict(type="SegDataPreProcessor", size=(64, 64)),
+    backbone=dict(type="MixVisionTransformer", embed_dims=16, num_layers=[1, 1, 1, 1], num_heads=_heads,
+                  drop_path_rate=0.1),
+    decode_head=dict(type="SegformerHead", in_channels=[16 * h for h in _heads], channels=64, num_classes=8,
+                     dropout_ratio=0.1),
+    test_cfg=dict(mode="slide", crop_size=(128, 128), stride=(96, 96)),
+)
+train_dataloader = dict(batch_size=8, num_workers=2, dataset=dict(
+    **_data, data_prefix=dict(img_path="Train/images_png", seg_map_path="Train/masks_png"),
+    pipeline=[
+        dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"),
+        dict(type="RandomResize", scale=(128, 128), ratio_range=(0.5, 2.0), keep_ratio=True),
+        dict(type="RandomCrop", crop_size=(64, 64), cat_max_ratio=0.75),
+        dict(type="RandomFlip", prob=0.5), dict(type="PhotoMetricDistortion"), dict(type="PackSegInputs"),
+    ]))
+val_dataloader = dict(num_workers=0, dataset=dict(
+    **_data, data_prefix=dict(img_path="Val/images_png", seg_map_path="Val/masks_png"),
+    pipeline=[dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(type="PackSegInputs")]))
+val_cfg = dict(type="ValLoop")
+val_evaluator = dict(type="IoUMetric")
+optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=2e-3), clip_grad=dict(max_norm=1.0))
+param_scheduler = [
+    dict(type="LinearLR", start_factor=1e-6, begin=0, end=20, by_epoch=False),
+    dict(type="PolyLR", begin=20, end={steps}, by_epoch=False),
+]
+train_cfg = dict(type="IterBasedTrainLoop", max_iters={steps}, val_interval={every})
+default_hooks = dict(checkpoint=dict(type="CheckpointHook", interval={every}), logger=dict(interval=10))
+'''
+
+
+def tell(folder: Path, *, say: Say) -> int:
+    """Play the whole story below `folder`; returns 0 when the interrupted run is the twin of the other."""
+    began_s = time.monotonic()
+    place = (folder / datetime.now().astimezone().strftime("%Y%m%d_%H%M%S")).absolute()
+    place.mkdir(parents=True)
+    config = _prepare(folder.absolute(), place, say)
+    run, twin = place / "interrupted" / "work_dirs" / "demo", place / "uninterrupted" / "work_dirs" / "demo"
+
+    say(f"\n== 2. Train, and kill the process (SIGKILL) after step {FIRST_KILL}, in the middle of an epoch")
+    _session(config, run, say, until=lambda: _steps_done(run) >= FIRST_KILL)
+    say("\n== 3. The same command again; this time the kill falls into a save, while the file is being written")
+    if not _session(config, run, say, until=lambda: _steps_done(run) > FIRST_KILL and _is_saving(run)):
+        say("   (the save was over before the kill arrived: as good a moment as any)")
+    say("\n== 4. The same command again, to the end")
+    _session(config, run, say)
+    say("\n== 5. The same job in one piece, never interrupted: the twin")
+    _session(config, twin, say, quiet=True)
+    say("\n== 6. Compare")
+    return _verdict(config, run, twin, place, say, began_s)
+
+
+def _prepare(folder: Path, place: Path, say: Say) -> Path:
+    say("== 1. Make data: procedural tiles in the EarthVQA layout, and a config")
+    data = folder / "data"
+    say(f"   {write_sample_data(data)['message']}")
+    config = place / "demo.py"
+    with config.open("w", encoding="utf-8") as file:
+        file.write(CONFIG.format(data=str(data), steps=STEPS, every=EVERY))
+    say(f"   config: {config}")
+    return config
+
+
+def _session(
+    config: Path, run: Path, say: Say, *, until: Callable[[], bool] | None = None, quiet: bool = False
+) -> bool:
+    """Run one training process; kill it when `until` says so. True when it was killed where it was meant to be."""
+    words = ["unbroken", "train", "mapsage", str(config), "--work-dir", str(run)]
+    say(f"   $ {shlex.join(words)}")
+    log = run.parent / "output.txt"
+    run.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as output:
+        start = log.stat().st_size
+        command = [sys.executable, "-m", *words]
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=config.parent)
+        while process.poll() is None and not (until and until()):
+            time.sleep(POLL_S if until else 0.05)
+        killed = process.poll() is None
+        process.kill()
+        process.wait()
+    _show(log, start, say, quiet=quiet)
+    if killed:
+        saving = _is_saving(run)
+        say(f"   killed by SIGKILL after step {_steps_done(run)}{', inside a save' if saving else ''}")
+        return saving
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    return False
+
+
+def _show(log: Path, start: int, say: Say, *, quiet: bool) -> None:
+    """What the process printed, without its tables and with every second line of progress."""
+    with log.open(encoding="utf-8") as file:
+        file.seek(start)
+        lines = [line.rstrip("\n") for line in file]
+    progress = 0
+    for line in lines:
+        is_progress = line.startswith("Iter(train)")
+        progress += is_progress
+        table = line.startswith(("+", "|", "per class")) or not line
+        if not table and not (is_progress and progress % 3) and not (quiet and is_progress):
+            say(f"   | {line[:150]}")
+
+
+def _verdict(config: Path, run: Path, twin: Path, place: Path, say: Say, began_s: float) -> int:
+    from mapsage.demo_pictures import draw_curves, draw_tiles
+    from unbroken.train import count_tensors, differences, read_checkpoint
+
+    file = f"iter_{STEPS}.pth"
+    one, other = read_checkpoint(run / file), read_checkpoint(twin / file)
+    found = differences(one, other)
+    same_losses = _losses(run) == _losses(twin)
+    say(f"   {run / file}")
+    say(f"   {twin / file}")
+    say(f"   {count_tensors(one)} tensors (weights, optimizer moments, random streams), counters, best metric:")
+    for text in found[:5]:
+        say(f"   DIFFERENT {text}")
+    say(f"   losses of all {STEPS} steps: {'identical' if same_losses else 'DIFFERENT'}")
+    curves, tiles = place / "curves.png", place / "tiles.png"
+    draw_curves(_sessions(run), _sessions(twin), curves)
+    draw_tiles(config, run / file, tiles)
+    say(f"   curves, stitched over the sessions: {curves}")
+    say(f"   predicted tiles beside the truth:   {tiles}")
+    good = not found and same_losses
+    say(f"\nVERDICT: the run that was killed twice is {'BIT-IDENTICAL to' if good else 'NOT the same as'} its twin.")
+    say(f"({time.monotonic() - began_s:.0f} s)")
+    return 0 if good else 1
+
+
+def _steps_done(run: Path) -> int:
+    """The last step that the run's record holds."""
+    lines = _records(run)
+    return max((int(line["step"]) for line in lines), default=0)
+
+
+def _is_saving(run: Path) -> bool:
+    return any(name.endswith(".pth.partial") for name in os.listdir(run)) if run.is_dir() else False
+
+
+def _losses(run: Path) -> dict[int, float]:
+    """The loss of every step, from its last doing."""
+    return {line["step"]: line["loss"] for line in _records(run) if "loss" in line}
+
+
+def _records(run: Path) -> list[dict[str, Any]]:
+    path = run / "unbroken" / "metrics.jsonl"
+    whole = path.read_text("utf-8").splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in whole if line.endswith("\n")]
+
+
+def _sessions(run: Path) -> Iterator[list[dict[str, Any]]]:
+    """The records of each session, in order."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for line in _records(run):
+        found.setdefault(str(line["session"]), []).append(line)
+    yield from found.values()

@@ -1,0 +1,133 @@
+"""Commands that only look: `ls`, `show`, `inspect`, `verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from unbroken.checkpoint.describe import describe
+from unbroken.checkpoint.structure import read_structure
+from unbroken.cli.app import as_json_text
+from unbroken.cli.overview import Overview, find_runs, overview_of
+from unbroken.cli.tables import columns, size_text
+from unbroken.errors import DamagedFile, UsageError
+from unbroken.run import look_at
+from unbroken.run.candidates import list_candidates
+from unbroken.run.layout import ITERATIONS, manifests
+
+MOST_ROWS = 400
+
+
+def list_command(root: Path, *, as_json: bool) -> None:
+    """Print the runs below a folder."""
+    if not root.is_dir():
+        raise UsageError(root, "there is no such folder", do="Name the folder that holds the runs.")
+    runs = [overview_of(folder) for folder in find_runs(root)]
+    if as_json:
+        print(as_json_text([run.as_data() for run in runs]))
+        return
+    if not runs:
+        print(f"no runs below {root}: a run is a folder with unbroken/run.json in it")
+        return
+    head = ("tag", "status", "step", "best", "last seen", "sessions", "size", "folder")
+    print(columns([head, *(run.row() for run in runs)]))
+
+
+def show_command(run: Path, *, as_json: bool) -> None:
+    """Print one run."""
+    found = overview_of(_run_folder(run))
+    print(as_json_text(found.as_data(full=True)) if as_json else "\n".join(_story(found)))
+
+
+def inspect_command(file: Path, *, as_json: bool, tensors: bool) -> None:
+    """Print what a checkpoint file holds."""
+    facts = describe(read_structure(file))
+    if as_json:
+        print(as_json_text(facts))
+        return
+    print(f"{facts['file']}: {facts['kind']} ({facts['format']}, {size_text(facts['size_bytes'])})")
+    for name in ("step", "epoch"):
+        if facts[name] is not None:
+            print(f"{name}: {facts[name]}")
+    for name, value in facts["metrics"].items():
+        print(f"{name}: {value}")
+    print("\n" + columns([("key", "holds"), *((key, words) for key, words in facts["keys"].items())]))
+    model, optimizer = facts["model"], facts["optimizer"]
+    if model:
+        print(f"\nmodel: {model['tensors']} tensors, {model['parameters_and_buffers']:,} parameters and buffers")
+    if optimizer:
+        moments = ", ".join(optimizer["state_names"])
+        print(f"optimizer: {optimizer['parameters_with_state']} parameters with state ({moments})")
+    else:
+        print("optimizer: none, training cannot be resumed from this file")
+    for foreign in facts["foreign"]:
+        print(f"foreign object: {foreign['class']} x {foreign['count']} ({foreign['note']})")
+    if tensors and facts["tensors"]:
+        rows = [(t["name"], "x".join(map(str, t["shape"])) or "scalar", t["dtype"]) for t in facts["tensors"]]
+        print("\n" + columns([("tensor", "shape", "type"), *rows[:MOST_ROWS]]))
+        if len(rows) > MOST_ROWS:
+            print(f"... and {len(rows) - MOST_ROWS} more (--json lists all)")
+
+
+def verify_command(paths: Sequence[Path], *, as_json: bool) -> int:
+    """Verify files and runs; 0 when all are whole."""
+    files = [file for path in paths for file in _checkpoints(path)]
+    seen = [look_at(file, _manifests_for(file)) for file in files]
+    if as_json:
+        facts = [{"file": str(c.path), "state": c.state, "step": c.step, "reason": c.reason} for c in seen]
+        print(as_json_text(facts))
+    else:
+        print(
+            columns([("state", "step", "file", "how"), *((c.state, str(c.step), str(c.path), c.reason) for c in seen)])
+        )
+    return 0 if all(candidate.state == "good" for candidate in seen) else DamagedFile.exit_code
+
+
+def _story(run: Overview) -> list[str]:
+    lines = [f"{run.tag} ({run.recipe}) - {run.status}", f"folder: {run.directory}"]
+    total = f" of {run.total}" if run.total else ""
+    lines.append(f"step: {run.step}{total}")
+    if run.best:
+        lines.append(f"best: {run.best}")
+    if run.parent:
+        lines.append(f"began from: {run.parent.get('file')} (step {run.parent.get('step')})")
+    lines += ["", "sessions"]
+    rows = [(s.name, s.verdict, f"{s.first}-{s.last}" if s.last else "no step", s.ended) for s in run.sessions]
+    lines += [columns([("session", "began", "steps", "ended"), *rows]), "", "files"]
+    files = [(c.name, str(c.step), c.kind, c.state, c.reason) for c in run.candidates]
+    lines.append(columns([("file", "step", "kind", "state", "how"), *files]))
+    if run.evaluations:
+        names = list(run.evaluations[-1][1])
+        rows = [
+            (str(step), *(f"{values.get(name, float('nan')):.4g}" for name in names))
+            for step, values in run.evaluations
+        ]
+        lines += ["", "evaluations", columns([("step", *names), *rows])]
+    return lines
+
+
+def _run_folder(path: Path) -> Path:
+    if (path / "unbroken").is_dir() or (path.is_dir() and list(path.glob("*.pth"))):
+        return path
+    near = (
+        [str(folder) for folder in find_runs(path if path.is_dir() else path.parent)][:5]
+        if path.parent.is_dir()
+        else []
+    )
+    raise UsageError(
+        path, "this is not a run", expected="a folder with unbroken/ in it", found=", ".join(near) or "none near"
+    )
+
+
+def _checkpoints(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    found = [candidate.path for candidate in list_candidates(_run_folder(path), manifests(path))]
+    if not found:
+        raise UsageError(path, "there is no checkpoint here", expected="*.pth files")
+    return found
+
+
+def _manifests_for(file: Path) -> Path:
+    folder = file.resolve().parent
+    return manifests(folder if ITERATIONS.checkpoint_folder == "" else folder.parent)
