@@ -101,10 +101,19 @@ class Medium:
         every = frozenset(map(id, pending))
         choices = {"no names lost": frozenset[int](), "all unsynced names lost": every}
         if len(pending) > 1:
-            choices |= {f"names of folder {n} lost": frozenset({id(one)}) for n, one in enumerate(pending)}
+            choices |= {f"names of folder {n} lost": self._tied_to(one) for n, one in enumerate(pending)}
         for words, lost in choices.items():
             for data in ("kept", "cut", "zeroed"):
                 yield f"power cut, {words}, unsynced bytes {data}", dict(self._walk(self.top, lost=lost, data=data))
+
+    def _tied_to(self, folder: Folder) -> frozenset[int]:
+        """A folder, and those with which it shares a move that is not on the medium yet."""
+        tied = {id(folder)}
+        for _ in self._moved:
+            for old, _, new, _, _ in self._moved:
+                if id(old) in tied or id(new) in tied:
+                    tied |= {id(old), id(new)}
+        return frozenset(tied)
 
     def _rename(self, source: Path, target: Path) -> None:
         old, new = self._folder(source), self._folder(target)

@@ -95,7 +95,7 @@ def saved(step: int, state: str = "good", **facts: Any) -> Candidate:
 
 def best(step: int, **facts: Any) -> Candidate:
     path = FOLDER / f"best_mIoU_iter_{step}.pth"
-    return saved(step, "unchecked", **{"path": path, "kind": "weights", **facts})
+    return saved(step, facts.pop("state", "unchecked"), **{"path": path, "kind": "weights", **facts})
 
 
 def foreign(step: int, state: str = "good", **facts: Any) -> Candidate:
@@ -136,7 +136,14 @@ def row(title: str, facts: Facts | Survey, asked: Job | None = None) -> Row:
 
 
 ELSEWHERE_FILE = Path("backup/iter_200.pth")
-WEIGHTS = best(80, path=Path("weights/best_mIoU_iter_80.pth"), state="good", format_name="MMEngine weights", run="")
+WEIGHTS = best(
+    80,
+    path=Path("weights/best_mIoU_iter_80.pth"),
+    state="good",
+    kind="foreign weights",
+    format_name="MMEngine weights",
+    run="",
+)
 
 ROWS = (
     # nothing, and beginnings

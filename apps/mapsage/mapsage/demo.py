@@ -6,7 +6,6 @@ Real processes and real SIGKILLs: what is shown here is what happens to a traini
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -163,7 +162,7 @@ def _steps_done(run: Path) -> int:
 
 
 def _is_saving(run: Path) -> bool:
-    return any(name.endswith(".pth.partial") for name in os.listdir(run)) if run.is_dir() else False
+    return run.is_dir() and any(run.glob("*.pth.partial"))
 
 
 def _losses(run: Path) -> dict[int, float]:

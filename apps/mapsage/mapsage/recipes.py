@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mapsage.config import MapSageConfig
-from mapsage.schedule import LinearLR, Phase, PolyLR, learning_rates
+from mapsage.schedule import learning_rates, phases_of
 from unbroken import Job, Recipe, add_common_options, start_from
 from unbroken.config import ConfigError, ConfigFile, effects, merge_options, read_config, validate
 
@@ -72,16 +72,6 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
     )
 
 
-def phases_of(config: MapSageConfig) -> tuple[Phase, ...]:
-    """The learning-rate phases of a config."""
-    return tuple(
-        LinearLR(begin=p.begin, end=p.end, start_factor=p.start_factor, end_factor=p.end_factor)
-        if p.type == "LinearLR"
-        else PolyLR(begin=p.begin, end=p.end, power=p.power, eta_min=p.eta_min)
-        for p in config.param_scheduler
-    )
-
-
 def write_sample_data(directory: Path, *, say: Callable[[str], None]) -> None:
     """`unbroken data aerial DIR`: made-up tiles in the EarthVQA layout."""
     from mapsage.samples import write_sample_data as write
@@ -130,4 +120,4 @@ def _as_python(tree: Mapping[str, Any]) -> str:
 
 mapsage = Recipe(name="mapsage", read=read, usage=lambda: parser().format_help())
 
-__all__ = ["ConfigError", "demo", "mapsage", "parser", "phases_of", "read", "write_sample_data"]
+__all__ = ["ConfigError", "demo", "mapsage", "parser", "read", "write_sample_data"]

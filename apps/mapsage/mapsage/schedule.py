@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from mapsage.config import MapSageConfig
 from unbroken.errors import ConfigError, Incompatible
 
 
@@ -69,6 +70,16 @@ class PolyLR:
 
 
 Phase = LinearLR | PolyLR
+
+
+def phases_of(config: MapSageConfig) -> tuple[Phase, ...]:
+    """The learning-rate phases of a config."""
+    return tuple(
+        LinearLR(begin=p.begin, end=p.end, start_factor=p.start_factor, end_factor=p.end_factor)
+        if p.type == "LinearLR"
+        else PolyLR(begin=p.begin, end=p.end, power=p.power, eta_min=p.eta_min)
+        for p in config.param_scheduler
+    )
 
 
 def _check_span(begin: int, end: int) -> None:

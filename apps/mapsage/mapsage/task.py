@@ -19,8 +19,7 @@ from mapsage.metrics import PixelCounts, count_pixels, scores, table
 from mapsage.model import EncoderDecoder, MixVisionTransformer, SegformerHead, segmentor_name
 from mapsage.optimizer import build_adamw
 from mapsage.predict import evaluating, predict_labels
-from mapsage.recipes import phases_of
-from mapsage.schedule import IterationSchedule
+from mapsage.schedule import IterationSchedule, phases_of
 from unbroken import Job
 from unbroken.config.validation import canonical
 from unbroken.train import Progress, Task, one_pass, pick_device
@@ -201,10 +200,10 @@ def _evaluate(
             )
     found = scores(counts, dataset.classes)
     say(table(found))
-    say(
-        f"Iter(val) [{len(dataset)}/{len(dataset)}]  aAcc: {found.aAcc:.4f}  mIoU: {found.mIoU:.4f}  mAcc: {found.mAcc:.4f}"
-    )
-    return {"aAcc": found.aAcc, "mIoU": found.mIoU, "mAcc": found.mAcc}
+    metrics = {"aAcc": found.aAcc, "mIoU": found.mIoU, "mAcc": found.mAcc}
+    words = "  ".join(f"{name}: {value:.4f}" for name, value in metrics.items())
+    say(f"Iter(val) [{len(dataset)}/{len(dataset)}]  {words}")
+    return metrics
 
 
 def predict(config: MapSageConfig, model: EncoderDecoder, preprocess: Preprocessor, sample: Sample) -> Tensor:

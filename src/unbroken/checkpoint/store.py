@@ -11,8 +11,7 @@ from unbroken.checkpoint import FORMAT
 from unbroken.checkpoint.manifest import Manifest, manifest_path, read_manifest, write_manifest
 from unbroken.checkpoint.retention import Stored, retain
 from unbroken.checkpoint.verify import verify_file
-from unbroken.errors import Refused
-from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_write, point_to
+from unbroken.storage import Disk, WritableFile, durable_write, explained, point_to
 from unbroken.storage.digest import DigestingFile
 
 Record = Callable[..., None]  # Journal.write, taken as a function: the store does not know the journal
@@ -52,13 +51,16 @@ class CheckpointStore:
         self._sound: dict[str, tuple[int, int]] = {}  # name -> (size, mtime) at which its digest was checked
 
     def save(self, facts: SaveFacts, fill: Callable[[WritableFile], None]) -> Manifest:
-        """Write one file in the order that leaves every instant recoverable."""
-        manifest = self._write_file(facts, fill)
-        write_manifest(self._disk, self._manifests, manifest)
-        self._record("saved", file=facts.name, step=facts.step, kind=facts.kind, sha256=manifest.sha256)
-        if facts.kind == "checkpoint" and self._pointer:
-            point_to(self._disk, self._folder / self._pointer, facts.name)
-        self._retire()
+        """Write one file in the order that leaves every instant recoverable; Refused when the disk is full."""
+        path = self._folder / facts.name
+        with explained(self._disk, path, f"the {facts.kind} of step {facts.step} could not be written"):
+            manifest = self._write_file(path, facts, fill)
+        with explained(self._disk, path, "the file was written, but not all of its records"):
+            write_manifest(self._disk, self._manifests, manifest)
+            self._record("saved", file=facts.name, step=facts.step, kind=facts.kind, sha256=manifest.sha256)
+            if facts.kind == "checkpoint" and self._pointer:
+                point_to(self._disk, self._folder / self._pointer, facts.name)
+            self._retire()
         return manifest
 
     def save_best(self, facts: SaveFacts, fill: Callable[[WritableFile], None], *, larger: bool) -> bool:
@@ -74,25 +76,19 @@ class CheckpointStore:
             self._remove(rival.file, reason=f"{facts.name} is better: {facts.value} against {rival.value}")
         return True
 
-    def _write_file(self, facts: SaveFacts, fill: Callable[[WritableFile], None]) -> Manifest:
-        path = self._folder / facts.name
+    def _write_file(self, path: Path, facts: SaveFacts, fill: Callable[[WritableFile], None]) -> Manifest:
         digests: list[DigestingFile] = []
 
         def fill_and_hash(file: WritableFile) -> None:
             digests.append(DigestingFile(file))
-            fill(digests[0])
+            try:
+                fill(digests[0])
+            except RuntimeError:  # torch hides what its target raised behind an error of its own
+                if digests[0].failure is None:
+                    raise
+                raise digests[0].failure from None
 
-        try:
-            durable_write(self._disk, path, fill_and_hash)
-        except OSError as error:
-            with suppress(OSError):
-                self._disk.remove(path.with_name(path.name + PARTIAL_SUFFIX))
-            raise Refused(
-                path,
-                f"the checkpoint of step {facts.step} could not be written ({error.strerror or error})",
-                found=f"{self._disk.free_bytes(self._folder):,} bytes free",
-                do="Earlier checkpoints are untouched. Make room, then run the same command again.",
-            ) from error
+        durable_write(self._disk, path, fill_and_hash)
         return Manifest(
             format=FORMAT,
             file=facts.name,

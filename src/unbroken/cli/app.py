@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -128,8 +128,3 @@ def data(kind: str, folder: Path) -> None:
     from unbroken.cli.made_up import data_command
 
     data_command(kind, folder)
-
-
-def as_json_text(value: Any) -> str:
-    """Data as one JSON document."""
-    return json.dumps(value, ensure_ascii=False, indent=1, default=str)

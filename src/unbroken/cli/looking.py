@@ -7,9 +7,8 @@ from pathlib import Path
 
 from unbroken.checkpoint.describe import describe
 from unbroken.checkpoint.structure import read_structure
-from unbroken.cli.app import as_json_text
 from unbroken.cli.overview import Overview, find_runs, overview_of
-from unbroken.cli.tables import columns, size_text
+from unbroken.cli.tables import as_json_text, columns, size_text
 from unbroken.errors import DamagedFile, UsageError
 from unbroken.run import look_at
 from unbroken.run.candidates import list_candidates
@@ -77,9 +76,8 @@ def verify_command(paths: Sequence[Path], *, as_json: bool) -> int:
         facts = [{"file": str(c.path), "state": c.state, "step": c.step, "reason": c.reason} for c in seen]
         print(as_json_text(facts))
     else:
-        print(
-            columns([("state", "step", "file", "how"), *((c.state, str(c.step), str(c.path), c.reason) for c in seen)])
-        )
+        rows = [(c.state, str(c.step), str(c.path), c.reason) for c in seen]
+        print(columns([("state", "step", "file", "how"), *rows]))
     return 0 if all(candidate.state == "good" for candidate in seen) else DamagedFile.exit_code
 
 
@@ -98,22 +96,17 @@ def _story(run: Overview) -> list[str]:
     lines.append(columns([("file", "step", "kind", "state", "how"), *files]))
     if run.evaluations:
         names = list(run.evaluations[-1][1])
-        rows = [
-            (str(step), *(f"{values.get(name, float('nan')):.4g}" for name in names))
-            for step, values in run.evaluations
-        ]
-        lines += ["", "evaluations", columns([("step", *names), *rows])]
+        table: list[tuple[str, ...]] = [("step", *names)]
+        table += [(str(step), *(f"{values[name]:.4g}" for name in names)) for step, values in run.evaluations]
+        lines += ["", "evaluations", columns(table)]
     return lines
 
 
 def _run_folder(path: Path) -> Path:
     if (path / "unbroken").is_dir() or (path.is_dir() and list(path.glob("*.pth"))):
         return path
-    near = (
-        [str(folder) for folder in find_runs(path if path.is_dir() else path.parent)][:5]
-        if path.parent.is_dir()
-        else []
-    )
+    around = path if path.is_dir() else path.parent
+    near = [str(folder) for folder in find_runs(around)][:5] if around.is_dir() else []
     raise UsageError(
         path, "this is not a run", expected="a folder with unbroken/ in it", found=", ".join(near) or "none near"
     )

@@ -1,9 +1,11 @@
-"""Plain text tables that line up, also with Chinese in them."""
+"""What commands print: tables that line up, also with Chinese in them, and JSON."""
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
 UNITS = ("B", "KB", "MB", "GB", "TB")
 
@@ -23,6 +25,11 @@ def size_text(size_bytes: float) -> str:
             return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
         size_bytes /= 1000
     raise AssertionError
+
+
+def as_json_text(value: Any) -> str:
+    """Data as one JSON document."""
+    return json.dumps(value, ensure_ascii=False, indent=1, default=str)
 
 
 def _width(text: str) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from unbroken.storage import Disk, append_line
+from unbroken.storage import Disk, append_line, explained
 
 BLOCK_BYTES = 1 << 16
 
@@ -18,20 +18,34 @@ class LineFile:
     """An open file of JSON lines."""
 
     def __init__(self, disk: Disk, path: Path) -> None:
-        torn = _ends_torn(path)
-        self._disk = disk
-        self._file = disk.open_append(path)
-        if torn:  # close the torn line, so that it stays one bad line and does not swallow the next
-            self._file.write(b"\n")
+        self._disk, self._path = disk, path
+        self._torn = _ends_torn(path)
+        new = not path.exists()
+        with explained(disk, path, "the record cannot be opened"):
+            self._file = disk.open_append(path)
+            if new:  # a synced file whose name is lost is lost
+                disk.sync_folder(path.parent)
 
     def append(self, record: dict[str, Any], *, durable: bool) -> None:
-        """Add one line."""
-        append_line(self._disk, self._file, record, durable=durable)
+        """Add one line; Refused when the disk is full."""
+        with explained(self._disk, self._path, "the record could not be continued"):
+            if self._torn:  # close the torn line, so that it stays one bad line and does not swallow the next
+                self._file.write(b"\n")
+            self._torn = True
+            append_line(self._disk, self._file, record, durable=durable)
+            self._torn = False
+
+    def sync(self) -> None:
+        """Wait until all lines are on the medium."""
+        with explained(self._disk, self._path, "the record could not be continued"):
+            self._disk.sync(self._file)
 
     def close(self) -> None:
         """Wait until all lines are on the medium, then close."""
-        self._disk.sync(self._file)
-        self._disk.close(self._file)
+        try:
+            self.sync()
+        finally:
+            self._disk.close(self._file)
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -33,6 +33,10 @@ class StepLog:
         record = {"step": step, "session": self._session, "evaluation": finite(dict(values))}
         self._lines.append(record, durable=False)
 
+    def sync(self) -> None:
+        """Wait until all lines are on the medium: a checkpoint is only as good as the record of the way to it."""
+        self._lines.sync()
+
     def close(self) -> None:
         """Close the file."""
         self._lines.close()

@@ -6,18 +6,19 @@ files move, checkpoints move before the records about them, and nothing is delet
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from unbroken.errors import DamagedFile
+from unbroken.journal import Journal
 from unbroken.launch.job import Job
 from unbroken.launch.verdicts import FineTune, Fresh, Resume, as_data
 from unbroken.run import OpenRun, RunRecord, SessionFiles, look_at, read_record
 from unbroken.run.layout import ARCHIVE_FOLDER, manifests, own
 from unbroken.run.record import write_record
-from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_write
+from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_folder, durable_write, explained
 from unbroken.values import new_id
 
 COPY_BLOCK_BYTES = 1 << 22
@@ -31,12 +32,18 @@ def execute(
 
     Returns the open run, and the plan with its source where it lies now (a copy from elsewhere has moved in).
     """
+    with explained(files.disk, files.directory, "the run's folder could not be prepared"):
+        return _execute(job, plan, files, conditions)
+
+
+def _execute(
+    job: Job, plan: Fresh | Resume | FineTune, files: SessionFiles, conditions: Mapping[str, Any]
+) -> tuple[OpenRun, Fresh | Resume | FineTune]:
     disk, directory = files.disk, files.directory
     if _makes_room(plan, directory):
-        _archive(disk, directory, files.session)
-    for folder in (directory, own(directory) / "configs", manifests(directory)):
-        disk.make_folder(folder)
-    disk.make_folder(files.layout.checkpoints(directory))
+        _archive(files, starts_over=not isinstance(plan, Resume))
+    for folder in (directory, own(directory) / "configs", manifests(directory), files.layout.checkpoints(directory)):
+        durable_folder(disk, folder)
     if isinstance(plan, Resume) and plan.copy_from is not None:
         plan = _bring_here(disk, job, plan, plan.copy_from)
     run = OpenRun(files, _record(disk, job, plan, files, conditions), keep_last=job.keep_last)
@@ -76,19 +83,32 @@ def _makes_room(plan: Fresh | Resume | FineTune, directory: Path) -> bool:
     return plan.archive
 
 
-def _archive(disk: Disk, directory: Path, session: str) -> None:
-    """Move everything of the old history into `archive/<session>/`: checkpoints first, records last."""
-    target = directory / ARCHIVE_FOLDER / session
-    disk.make_folder(target / "unbroken")
+def _archive(files: SessionFiles, *, starts_over: bool) -> None:
+    """Move everything of the old history into `archive/<session>/`: checkpoints first, then records, the journal last.
+
+    The journal says before the first move that the run starts over, so that the launch after a kill in between knows
+    what the files that are left mean.
+    """
+    disk, directory = files.disk, files.directory
+    target = directory / ARCHIVE_FOLDER / files.session
+    journal = own(directory) / "journal.jsonl"
+    if starts_over:
+        said = Journal(disk, journal, clock=files.clock, session=files.session)
+        said.write("archiving", to=target.relative_to(directory).as_posix())
+        said.close()
+    durable_folder(disk, target / own(directory).name)
     kept = {ARCHIVE_FOLDER, own(directory).name}
-    for path in sorted(directory.iterdir()):
-        if path.name not in kept:
-            disk.move(path, target / path.name)
-    for path in sorted(own(directory).iterdir()):
-        if path.name not in HELD:
-            disk.move(path, target / "unbroken" / path.name)
-    disk.sync_folder(target)
-    disk.sync_folder(directory)
+    _move_all(disk, [path for path in sorted(directory.iterdir()) if path.name not in kept], target)
+    records = [path for path in sorted(own(directory).iterdir()) if path.name not in HELD and path != journal]
+    _move_all(disk, records, target / own(directory).name)
+    _move_all(disk, [journal] if journal.exists() else [], target / own(directory).name)
+
+
+def _move_all(disk: Disk, paths: Sequence[Path], target: Path) -> None:
+    for path in paths:
+        disk.move(path, target / path.name)
+    for folder in {target, *(path.parent for path in paths)}:
+        disk.sync_folder(folder)
 
 
 def _bring_here(disk: Disk, job: Job, plan: Resume, origin: Path) -> Resume:
@@ -141,9 +161,10 @@ def _set_aside(run: OpenRun, plan: Fresh | Resume | FineTune) -> None:
     target = run.directory / ARCHIVE_FOLDER / run.files.session
     for path, reason in aside:
         if path.parent == folder and path.exists():
-            run.files.disk.make_folder(target)
-            run.files.disk.move(path, target / path.name)
+            durable_folder(run.files.disk, target)
+            _move_all(run.files.disk, [path], target)
             run.journal.write("set aside", file=path.name, reason=reason, to=str(target.relative_to(run.directory)))
-    for path in sorted(folder.glob(f"*.pth{PARTIAL_SUFFIX}")):
+    partials = [*folder.glob(f"*.pth{PARTIAL_SUFFIX}"), *own(run.directory).rglob(f"*{PARTIAL_SUFFIX}")]
+    for path in sorted(partials):
         run.files.disk.remove(path)
         run.journal.write("removed", file=path.name, reason="a save that was cut off")

@@ -22,8 +22,8 @@ MOST_SIBLINGS = 200
 def gather(job: Job) -> Facts:
     """Look at everything the decision needs; changes nothing."""
     here = survey(job.directory, job.layout)
-    begins = here.newest_good is None or job.start.fresh
-    wants_copy = here.newest_good is None and job.start.exact is None and not job.start.fresh
+    begins = here.newest_good is None or job.start.fresh or here.archiving
+    wants_copy = here.newest_good is None and job.start.exact is None and not (job.start.fresh or here.archiving)
     return Facts(
         survey=here,
         exact=_named(job.start.exact, job, here),

@@ -5,10 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unbroken.config import Change, Effect, changes, worst
-from unbroken.errors import DamagedFile, Incompatible, NewerFormat, Refused, RunHeld, UsageError
+from unbroken.config import Effect, changes
+from unbroken.errors import DamagedFile, UsageError
 from unbroken.launch.job import Job
 from unbroken.launch.passed_over import rejected
+from unbroken.launch.refusals import (
+    refuse,
+    refuse_changed,
+    refuse_held,
+    refuse_lost,
+    refuse_lost_copies,
+    refuse_mixed,
+    refuse_newer,
+    refuse_others,
+    refuse_weights,
+    runs,
+)
+from unbroken.launch.spelling import again_with, count, fine_tune_words, option, pattern, suffix
 from unbroken.launch.verdicts import FineTune, Finished, Fresh, Plan, Refuse, Resume
 from unbroken.run import Candidate, Survey
 
@@ -38,21 +51,23 @@ def decide(job: Job, facts: Facts) -> Plan:
 def _verdict(job: Job, facts: Facts) -> Plan:
     survey = facts.survey
     if survey.held:
-        return _refuse_held(job, survey)
+        return refuse_held(job, survey)
     if job.start.fresh:
         return _start_over(job, facts)
     if facts.exact is not None:
         return _resume_exactly(job, facts, facts.exact)
+    if survey.archiving:
+        return _go_on_archiving(facts)
     if (newer := _newer(survey)) is not None:
-        return _refuse_newer(newer)
-    if survey.record is None and len(_runs(survey)) > 1:
-        return _refuse_mixed(job, survey)
+        return refuse_newer(newer)
+    if survey.record is None and len(runs(survey)) > 1:
+        return refuse_mixed(job, survey)
     if survey.newest_good is not None:
         return _resume_own(job, survey, survey.newest_good)
     if (plan := _from_elsewhere(job, facts)) is not None:
         return plan
     if survey.has_history:
-        return _refuse_lost(job, survey)
+        return refuse_lost(job, survey)
     return _begin(job, facts)
 
 
@@ -62,12 +77,13 @@ def _verdict(job: Job, facts: Facts) -> Plan:
 def _begin(job: Job, facts: Facts) -> Plan:
     """From a named file, or from nothing."""
     if facts.origin is not None:
-        reason = f"the config names {facts.origin.path} as the start of this run"
+        what = f"step {facts.origin.step}, {facts.origin.format_name}"
+        reason = f"the config names {facts.origin.path} ({what}) as the start of this run, {facts.origin.reason}"
         return _resume_named(job, facts.origin, reasons=(reason,))
     if facts.weights is not None:
         return _fine_tune(facts.weights)
     if others := [item for item in facts.survey.candidates if item.resumable]:
-        return _refuse_others(job, others)
+        return refuse_others(job, others)
     sessions = len(facts.survey.sessions)
     if not sessions:
         return Fresh(reasons=("nothing was trained here before",))
@@ -76,11 +92,11 @@ def _begin(job: Job, facts: Facts) -> Plan:
 
 
 def _start_over(job: Job, facts: Facts) -> Plan:
-    survey, fresh = facts.survey, _option(job, "fresh")
+    survey, fresh = facts.survey, option(job, "fresh")
     if job.start.exact is not None:
-        return _refuse(
+        return refuse(
             UsageError.exit_code,
-            f"{fresh} and {_option(job, 'ckpt')} contradict each other: one starts over, the other continues",
+            f"{fresh} and {option(job, 'ckpt')} contradict each other: one starts over, the other continues",
             ways_out=("give one of the two",),
         )
     archive = survey.exists and bool(survey.candidates or survey.sessions)
@@ -95,11 +111,22 @@ def _start_over(job: Job, facts: Facts) -> Plan:
     return replace(plan, archive=archive, reasons=(reason, *plan.reasons)) if isinstance(plan, FineTune) else plan
 
 
+def _go_on_archiving(facts: Facts) -> Plan:
+    """A kill fell into the move of a --fresh: part of the old history is in the archive, what is left follows it."""
+    plan = _fine_tune(facts.weights) if facts.weights is not None else Fresh(reasons=())
+    if isinstance(plan, Refuse):
+        return plan
+    reason = (
+        "the last launch started over and was cut off while it moved the old history into archive/: the rest follows"
+    )
+    return replace(plan, archive=True, reasons=(reason, *plan.reasons))
+
+
 def _fine_tune(source: Candidate) -> FineTune | Refuse:
     if source.state == "newer":
-        return _refuse_newer(source)
+        return refuse_newer(source)
     if source.state == "damaged":
-        return _refuse(
+        return refuse(
             DamagedFile.exit_code,
             f"{source.path} is damaged: {source.reason}",
             ways_out=("download or copy it again, or name another file",),
@@ -145,8 +172,8 @@ def _why_this_one(survey: Survey, source: Candidate) -> tuple[str, ...]:
     lost = [item for item in survey.candidates if item.state == "damaged" and item.resumable]
     further = max((item for item in lost if item.step > source.step), key=lambda item: item.step, default=None)
     if further is not None:
-        again = further.step - source.step
-        words.append(f"{further.name} was {_count(again, 'step')} further and is damaged: they are done again")
+        again = count(further.step - source.step, "step")
+        words.append(f"{further.name} is damaged: the {again} up to it are done again")
     if survey.record is None and source.run:
         words.append(f"unbroken/run.json is not here: the checkpoint itself says which run it is of ({source.run})")
     return tuple(words)
@@ -157,36 +184,38 @@ def _unused_changes(job: Job, plan: Resume) -> tuple[str, ...]:
     changed = [item for item in plan.changes if item.effect is not Effect.FREE]
     if not changed:
         return ()
-    tag = _option(job, "tag", f"{job.tag}_{_suffix(changed[0])}")
+    tag = option(job, "tag", f"{job.tag}_{suffix(changed[0])}")
     return (*(f"without effect, as no step is left: {item}" for item in changed), f"to train with it: {tag}")
 
 
 def _resume_exactly(job: Job, facts: Facts, source: Candidate) -> Plan:
     later = tuple(item for item in facts.survey.candidates if item.resumable and item.step > source.step)
     reasons = [
-        f"{_option(job, 'ckpt')} names {source.path} (step {source.step})" + (source.reason and f", {source.reason}")
+        f"{option(job, 'ckpt')} names {source.path} (step {source.step})" + (source.reason and f", {source.reason}")
     ]
     record = facts.survey.record
     if record is not None and source.run not in ("", record.id):
         reasons.append(f"the file is of another run ({source.run}), which this run ({record.id}) continues from here")
     if later:
         what = "1 checkpoint of a later step is" if len(later) == 1 else f"{len(later)} checkpoints of later steps are"
-        reasons.append(f"{what} superseded: archive/ keeps them, nothing is deleted")
-    plan = _resume_named(job, source, reasons=tuple(reasons))
+        reasons.append(f"{what} superseded and kept in archive/, nothing is deleted")
+    plan = _resume_named(job, source, reasons=tuple(reasons), good=facts.survey.newest_good)
     if isinstance(plan, Resume):
         return replace(plan, superseded=tuple(item.path for item in later))
     return plan
 
 
-def _resume_named(job: Job, source: Candidate, *, reasons: tuple[str, ...]) -> Plan:
+def _resume_named(job: Job, source: Candidate, *, reasons: tuple[str, ...], good: Candidate | None = None) -> Plan:
     """Resume from a file the user named, if it holds a training state and is whole."""
     if source.state == "newer":
-        return _refuse_newer(source)
+        return refuse_newer(source)
     if source.state == "damaged":
-        ways = (f"name an older {_pattern(job)}", f"fine-tune from a best_* file: {_fine_tune_words(job)}")
-        return _refuse(DamagedFile.exit_code, f"{source.path} is damaged: {source.reason}", ways_out=ways)
+        ways = [f"name an older {pattern(job)}", f"fine-tune from a best_* file: {fine_tune_words(job)}"]
+        if good is not None:
+            ways.insert(0, f"name none: {good.name} (step {good.step}) is the furthest good one and is then used")
+        return refuse(DamagedFile.exit_code, f"{source.path} is damaged: {source.reason}", ways_out=tuple(ways))
     if not source.resumable:
-        return _refuse_weights(job, source)
+        return refuse_weights(job, source)
     return _through_gate(job, Resume(source=source, reasons=reasons))
 
 
@@ -197,16 +226,17 @@ def _from_elsewhere(job: Job, facts: Facts) -> Plan | None:
     best = max(good, key=lambda pair: pair[1].step, default=None)
     newer = [item for copy in facts.elsewhere if (item := _newer(copy)) is not None]
     if newer and (best is None or max(item.step for item in newer) > best[1].step):
-        return _refuse_newer(max(newer, key=lambda item: item.step))
+        return refuse_newer(max(newer, key=lambda item: item.step))
     if best is not None:
         return _resume_copy(job, facts, *best)
     lost = [item for item in facts.elsewhere if item.has_history]
-    return _refuse_lost_copies(job, lost) if lost else None
+    return refuse_lost_copies(job, lost) if lost else None
 
 
 def _resume_copy(job: Job, facts: Facts, found: Survey, source: Candidate) -> Plan:
     here = "no checkpoint here is good" if facts.survey.has_history else "nothing was saved here yet"
-    reasons = [f"{here}, and {found.directory} holds this run at step {source.step}, {source.reason}"]
+    where = f"{found.directory} holds this run at step {source.step}, {source.reason}"
+    reasons = [f"{here}, and {where}; it is copied here"]
     reasons += _why_this_one(found, source)[1:]
     if facts.survey.candidates or facts.survey.sessions:
         reasons.append("what is here moves into archive/ before the copy comes in, nothing is deleted")
@@ -223,10 +253,12 @@ def _through_gate(job: Job, plan: Resume) -> Resume | Refuse:
     found = changes(old, job.config, job.effects) if isinstance(old, dict) else ()
     blocking = tuple(item for item in found if item.effect in GATED and item.key not in job.start.accepted)
     if blocking:
-        return _refuse_changed(job, plan.source, blocking)
+        return refuse_changed(job, plan.source, blocking)
     lr_before = plan.source.inside.get("lr")
     lr_next = job.lr_at(plan.source.step) if job.lr_at is not None else None
     reasons = plan.reasons
+    if plan.source.kind == "foreign checkpoint":
+        reasons = (*reasons, "another program wrote it, without random state and data position: exactness begins here")
     if any(item.effect is Effect.DATA for item in found):
         reasons = (*reasons, "the data settings changed: bit-exactness starts anew at this step")
     return replace(
@@ -238,183 +270,11 @@ def _through_gate(job: Job, plan: Resume) -> Resume | Refuse:
     )
 
 
-# -- refusals --------------------------------------------------------------------------------------------------------
-
-
-def _refuse(exit_code: int, *reasons: str, ways_out: tuple[str, ...] = ()) -> Refuse:
-    return Refuse(exit_code=exit_code, reasons=reasons, ways_out=ways_out)
-
-
-def _refuse_held(job: Job, survey: Survey) -> Refuse:
-    stop = f"kill -TERM {survey.holder.pid}" if survey.holder else "kill -TERM"
-    return _refuse(
-        RunHeld.exit_code,
-        f"the run is held by {survey.holder or 'another process'}, which is still alive",
-        ways_out=(
-            "wait until it ends",
-            f"stop it: {stop}  (it saves everything first), then run the same command again",
-            f"train beside it under another name: {_option(job, 'tag', f'{job.tag}_2')}",
-        ),
-    )
-
-
-def _refuse_newer(candidate: Candidate) -> Refuse:
-    reason = f"{candidate.path} was written by a newer version of unbroken ({candidate.reason})"
-    return _refuse(NewerFormat.exit_code, reason, ways_out=("pip install --upgrade unbroken",))
-
-
-def _refuse_mixed(job: Job, survey: Survey) -> Refuse:
-    runs = _runs(survey)
-    files = "; ".join(f"{run}: {names}" for run, names in runs.items())
-    return _refuse(
-        DamagedFile.exit_code,
-        f"checkpoints of {len(runs)} different runs lie here, and unbroken/run.json, which says whose folder this "
-        f"is, is missing ({files})",
-        ways_out=(
-            "put unbroken/run.json back, or move the files of the other run away",
-            f"say which file to continue from: {_option(job, 'ckpt', 'FILE')}",
-        ),
-    )
-
-
-def _refuse_lost(job: Job, survey: Survey) -> Refuse:
-    damaged = sum(item.state == "damaged" and item.resumable for item in survey.candidates)
-    missing = max(0, survey.saves_ever - damaged)
-    words = []
-    if damaged:
-        words.append(
-            "the only checkpoint here is damaged" if damaged == 1 else f"all {damaged} checkpoints are damaged"
-        )
-    if missing:
-        words.append(f"{_count(missing, 'checkpoint')} that the journal lists {_is(missing)} not here any more")
-    return _refuse(
-        DamagedFile.exit_code,
-        f"this run has a history, but nothing sound to continue from: {'; '.join(words)}",
-        ways_out=(
-            f"put a good checkpoint back, or name one: {_option(job, 'ckpt', 'FILE')}",
-            f"look for copies of this run elsewhere: {_option(job, 'search', 'DIR')}",
-            _start_over_words(job),
-        ),
-    )
-
-
-def _refuse_lost_copies(job: Job, lost: list[Survey]) -> Refuse:
-    folders = ", ".join(str(item.directory) for item in lost)
-    return _refuse(
-        DamagedFile.exit_code,
-        f"this run was saved in {folders}, but no checkpoint there is sound, and none is here",
-        ways_out=(
-            "copy or download that folder again, then run the same command again",
-            f"name a good checkpoint: {_option(job, 'ckpt', 'FILE')}",
-            f"start from nothing: {_again_with(job, 'fresh')}",
-        ),
-    )
-
-
-def _refuse_others(job: Job, others: list[Candidate]) -> Refuse:
-    first = others[0]
-    whose = f"of another run ({first.run})" if first.run else "of another program"
-    names = ", ".join(item.name for item in others[:3]) + (" ..." if len(others) > 3 else "")
-    return _refuse(
-        DamagedFile.exit_code,
-        f"this run has saved nothing yet, but checkpoints {whose} lie in its folder: {names}",
-        ways_out=(
-            f"continue from one of them: {_option(job, 'ckpt', first.name)}",
-            f"take only its weights: {_option(job, 'pretrained_model', first.name)}",
-            _start_over_words(job),
-        ),
-    )
-
-
-def _refuse_weights(job: Job, source: Candidate) -> Refuse:
-    if "weights" in source.kind:
-        what = f"holds weights only ({source.format_name}): without optimizer state, training cannot continue from it"
-    else:
-        what = "is not a checkpoint that training can continue from (neither ours nor of MMEngine or OpenPCDet)"
-    return _refuse(
-        Refused.exit_code,
-        f"{source.path} {what}",
-        ways_out=(
-            f"start a new run with its weights: {_fine_tune_words(job, source)}",
-            f"name a full checkpoint ({_pattern(job)})",
-        ),
-    )
-
-
-def _refuse_changed(job: Job, source: Candidate, blocking: tuple[Change, ...]) -> Refuse:
-    worst_effect = worst(blocking)
-    what = "the weights no longer fit" if worst_effect is Effect.SHAPE else "the weights would mean something else"
-    undo = ", ".join(f"{item.key}={item.old}" for item in blocking[:3]) + (" ..." if len(blocking) > 3 else "")
-    return Refuse(
-        exit_code=Incompatible.exit_code,
-        reasons=(f"the config changed since step {source.step} ({source.name}) so that {what}",),
-        changes=blocking,
-        ways_out=(
-            f"keep both as experiments of their own: {_option(job, 'tag', f'{job.tag}_{_suffix(blocking[0])}')}",
-            f"start a new run from these weights: {_fine_tune_words(job, source)}",
-            f"undo the change: {undo}",
-        ),
-    )
-
-
-# -- words -----------------------------------------------------------------------------------------------------------
-
-
-def _option(job: Job, name: str, value: str = "") -> str:
-    """An option as it is typed at this front door: a flag, or an argument of `open_run` in the user's own script."""
-    if job.is_script:
-        written = "True" if name == "fresh" else f'"{value}"' if value else "..."
-        return f"open_run(..., {name}={written})"
-    return f"--{name} {value}".rstrip()
-
-
-def _again_with(job: Job, name: str) -> str:
-    """The whole command with one more flag; a script has to be edited."""
-    return _option(job, name) if job.is_script else f"{job.command} {_option(job, name)}".strip()
-
-
-def _start_over_words(job: Job) -> str:
-    return f"start over: {_again_with(job, 'fresh')}  (what is here moves into archive/, nothing is deleted)"
-
-
-def _fine_tune_words(job: Job, source: Candidate | None = None) -> str:
-    tag, file = f"{job.tag}_finetune", str(source.path) if source else "FILE"
-    if job.is_script:
-        return f'open_run(..., tag="{tag}", pretrained_model="{file}")'
-    return f"--tag {tag} --pretrained_model {file}"
-
-
-def _pattern(job: Job) -> str:
-    return job.layout.checkpoint_name.replace("{step}", "*")
-
-
-def _suffix(change: Change) -> str:
-    words = change.key.rsplit(".", 1)[-1] + "_" + str(change.new)
-    return "".join(char if char.isalnum() else "_" for char in words)[:24].strip("_").lower()
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _is(number: int) -> str:
-    return "is" if number == 1 else "are"
-
-
 # -- what else is to be said -----------------------------------------------------------------------------------------
 
 
 def _newer(survey: Survey) -> Candidate | None:
     return next((item for item in survey.candidates if item.state == "newer" and survey.owns(item)), None)
-
-
-def _runs(survey: Survey) -> dict[str, str]:
-    """The runs that the checkpoints in a folder say they are of, each with its furthest file."""
-    found: dict[str, str] = {}
-    for item in survey.candidates:
-        if item.resumable and item.run:
-            found.setdefault(item.run, item.name)
-    return found
 
 
 def _notes(job: Job, facts: Facts, plan: Plan) -> list[str]:
@@ -428,18 +288,20 @@ def _notes(job: Job, facts: Facts, plan: Plan) -> list[str]:
     notes += [f"a save was cut off ({name}); it never counted" for name in facts.survey.partials]
     if start.exact is None and has_own:
         if start.weights is not None:
-            given = _option(job, "pretrained_model", str(start.weights))
+            given = option(job, "pretrained_model", str(start.weights))
             notes.append(f"{given} was for the first launch only: this run has its own history")
         if start.origin is not None:
             notes.append(f"{start.origin} was the start of this run; it has gone on since")
     elif start.exact is not None and start.weights is not None:
         notes.append(
-            f"{_option(job, 'pretrained_model', str(start.weights))} is not used: the file to resume from counts"
+            f"{option(job, 'pretrained_model', str(start.weights))} is not used: the file to resume from counts"
         )
     elif start.fresh and start.origin is not None:
         notes.append(f"{start.origin}, which the config names as the start, is not used")
     notes += [f"{folder} was to be searched and is not there" for folder in facts.missing]
     aside = [item.path.name for item in plan.rejected if item.set_aside]
+    if isinstance(plan, Finished):
+        notes.append(f"to train longer, ask for more steps; to start over: {again_with(job, 'fresh')}")
     if aside:
         notes.append(f"set aside in archive/, nothing is deleted: {', '.join(aside)}")
     return notes

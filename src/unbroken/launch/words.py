@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from unbroken.config import Effect
 from unbroken.errors import (
     DamagedFile,
     Incompatible,
@@ -26,7 +27,8 @@ def describe(job: Job, plan: Plan) -> list[str]:
     match plan:
         case Resume():
             lines += [f"  changed: {change}" for change in plan.changes]
-            if plan.changes and plan.lr_before is not None and plan.lr_next is not None:
+            scheduled = any(change.effect is Effect.SCHEDULE for change in plan.changes)
+            if scheduled and plan.lr_before is not None and plan.lr_next is not None:
                 lines.append(f"  learning rate: {plan.lr_before:.6g} now -> {plan.lr_next:.6g} in the next step")
         case Refuse():
             lines += [f"  changed: {change}" for change in plan.changes]

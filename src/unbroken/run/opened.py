@@ -74,6 +74,7 @@ class OpenRun:
 
     def save_checkpoint(self, step: int, epoch: int, fill: Callable[[WritableFile, SaveFacts], None]) -> Manifest:
         """Save the training state after `step`."""
+        self.steps.sync()
         facts = self._facts(self.files.layout.checkpoint(step), "checkpoint", step, epoch)
         return self.store.save(facts, lambda file: fill(file, facts))
 

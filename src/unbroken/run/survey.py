@@ -27,6 +27,7 @@ class Survey:
     saves_ever: int = 0  # checkpoints that the journal says were written, less those removed by retention
     sessions: tuple[str, ...] = ()
     finished_at: int | None = None
+    archiving: bool = False  # a --fresh was cut off while it moved the old history into the archive
     held: bool = False
     holder: Holder | None = None
     events: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
@@ -67,6 +68,7 @@ def survey(directory: Path, layout: Layout) -> Survey:
         saves_ever=saves,
         sessions=tuple(dict.fromkeys(str(event.get("session")) for event in events)),
         finished_at=_finished_at(events),
+        archiving=_archiving(events),
         held=is_held(own(directory)),
         holder=read_holder(own(directory)),
         events=events,
@@ -122,6 +124,12 @@ def _saves(events: Sequence[Mapping[str, Any]]) -> int:
             case "archived":
                 known.clear()
     return len(known)
+
+
+def _archiving(events: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the last thing that was begun here is the move of this journal itself into the archive."""
+    begun = [event.get("event") for event in events if event.get("event") in ("archiving", "session")]
+    return begun[-1:] == ["archiving"]
 
 
 def _finished_at(events: Sequence[Mapping[str, Any]]) -> int | None:

@@ -7,7 +7,15 @@ a durable write (`<name>.partial`); one that is found at a launch is what an int
 The *lock* of a run is held by exactly one live process; the *holder* is who that is.
 """
 
-from unbroken.storage.durable import PARTIAL_SUFFIX, append_line, durable_write, point_to, write_json
+from unbroken.storage.durable import (
+    PARTIAL_SUFFIX,
+    append_line,
+    durable_folder,
+    durable_write,
+    explained,
+    point_to,
+    write_json,
+)
 from unbroken.storage.files import Disk, WritableFile
 
 __all__ = [
@@ -15,7 +23,9 @@ __all__ = [
     "Disk",
     "WritableFile",
     "append_line",
+    "durable_folder",
     "durable_write",
+    "explained",
     "point_to",
     "write_json",
 ]

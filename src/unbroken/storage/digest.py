@@ -14,11 +14,18 @@ class DigestingFile:
         self._file = file
         self._hash = hashlib.sha256()
         self.size_bytes = 0
+        self.failure: BaseException | None = None  # the first one; serialisers may hide it behind their own
 
     def write(self, data: bytes, /) -> int:
         """Pass `data` on."""
+        if self.failure is not None:
+            raise self.failure
+        try:
+            self.size_bytes += self._file.write(data)
+        except BaseException as failure:
+            self.failure = failure
+            raise
         self._hash.update(data)
-        self.size_bytes += self._file.write(data)
         return memoryview(data).nbytes
 
     def flush(self) -> None:

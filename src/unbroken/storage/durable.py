@@ -3,26 +3,56 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from unbroken.errors import Refused
 from unbroken.storage.files import Disk, WritableFile
 
 PARTIAL_SUFFIX = ".partial"
 
 
 def durable_write(disk: Disk, path: Path, fill: Callable[[WritableFile], None]) -> None:
-    """Replace `path` by what `fill` writes; at any instant the name holds the old content or the new, whole."""
+    """Replace `path` by what `fill` writes; at any instant the name holds the old content or the new, whole.
+
+    When the disk refuses (full, failing), the partial is removed and the OSError goes on.
+    """
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
-    file = disk.create(partial)
     try:
-        fill(file)
-        disk.sync(file)
-    finally:
-        disk.close(file)
-    disk.rename(partial, path)
+        _write_and_sync(disk, partial, fill)
+        disk.rename(partial, path)
+    except OSError:
+        with suppress(OSError):
+            disk.remove(partial)
+        raise
     disk.sync_folder(path.parent)
+
+
+def durable_folder(disk: Disk, folder: Path) -> None:
+    """Create `folder` and its parents where they are missing, so that their names survive a power cut too."""
+    missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
+    disk.make_folder(folder)
+    for path in missing:
+        disk.sync_folder(path.parent)
+
+
+@contextmanager
+def explained(disk: Disk, path: Path, what: str) -> Iterator[None]:
+    """Turn the operating system's error into a refusal that says how much room is left, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        room = ""
+        with suppress(OSError):
+            room = f"{disk.free_bytes(path.parent):,} bytes free"
+        raise Refused(
+            path,
+            f"{what} ({error.strerror or error})",
+            found=room,
+            do="Earlier checkpoints are untouched. Make room, then run the same command again.",
+        ) from error
 
 
 def write_json(disk: Disk, path: Path, data: Any) -> None:
@@ -51,6 +81,15 @@ def point_to(disk: Disk, pointer: Path, target_name: str) -> bool:
     disk.rename(partial, pointer)
     disk.sync_folder(pointer.parent)
     return True
+
+
+def _write_and_sync(disk: Disk, path: Path, fill: Callable[[WritableFile], None]) -> None:
+    file = disk.create(path)
+    try:
+        fill(file)
+        disk.sync(file)
+    finally:
+        disk.close(file)
 
 
 def _put(file: WritableFile, data: bytes) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
+
+DISK_TROUBLE = {errno.EIO, errno.ENOSPC, errno.EDQUOT}
 
 
 class WritableFile(Protocol):
@@ -70,9 +72,11 @@ class Disk:
             return
         descriptor = os.open(folder, os.O_RDONLY)
         try:
+            os.fsync(descriptor)
+        except OSError as error:
             # Some network file systems refuse to sync a folder; they order names themselves.
-            with suppress(OSError):
-                os.fsync(descriptor)
+            if error.errno in DISK_TROUBLE:
+                raise
         finally:
             os.close(descriptor)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unbroken.errors import RunHeld, UsageError
-from unbroken.storage.durable import write_json
+from unbroken.storage.durable import explained, write_json
 from unbroken.storage.files import Disk
 from unbroken.values import Clock
 
@@ -71,7 +71,8 @@ class RunLock:
             session=session,
             released=False,
         )
-        write_json(self._disk, self._folder / "holder.json", asdict(self._holder))
+        with explained(self._disk, self._folder, "the run's folder cannot be written"):
+            write_json(self._disk, self._folder / "holder.json", asdict(self._holder))
         return previous if previous and not previous.released else None
 
     def release(self) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 
 from unbroken.config import Effect, Effects
 from unbroken.errors import UnbrokenError
-from unbroken.launch import Job, Refuse, Start, decide, gather
+from unbroken.launch import FineTune, Fresh, Job, Refuse, Start, decide, gather
 from unbroken.launch.words import describe, refusal
 from unbroken.run import SessionFiles, read_record
 from unbroken.run.layout import ARCHIVE_FOLDER, ITERATIONS, Layout, own
-from unbroken.storage import Disk
+from unbroken.storage import Disk, durable_folder
 from unbroken.storage.lock import Holder, RunLock
 from unbroken.train.conditions import take_over
 from unbroken.train.console import Console, PlainConsole, SessionLog
@@ -97,7 +97,7 @@ def launch(
     clock, disk = clock or SystemClock(), disk or Disk()
     if not job.directory.exists():
         _refuse_or_go(job)  # a refusal leaves no trace of a run that never was
-    disk.make_folder(own(job.directory))
+    durable_folder(disk, own(job.directory))
     session = free_name(clock.now(), _names_taken(job.directory))
     lock = RunLock(disk, own(job.directory), clock)
     previous = lock.acquire(session)
@@ -128,7 +128,8 @@ def _planned(job: Job, files: SessionFiles, log: SessionLog, previous: Holder | 
         raise refusal(job, plan)
     for line in describe(job, plan):
         log.say(line)
-    record = read_record(job.directory) if not job.start.fresh else None
+    starts_over = isinstance(plan, Fresh | FineTune) and plan.archive
+    record = None if starts_over else read_record(job.directory)
     seed = record.seed if record else job.seed
     if seed != job.seed:
         log.say(f"seed {job.seed} is for a first launch; this run keeps its seed {seed}")

@@ -1,0 +1,134 @@
+"""Every way a launch can be refused: what was found, and what would let it happen."""
+
+from __future__ import annotations
+
+from unbroken.config import Change, Effect, worst
+from unbroken.errors import DamagedFile, Incompatible, NewerFormat, Refused, RunHeld
+from unbroken.launch.job import Job
+from unbroken.launch.spelling import again_with, count, fine_tune_words, is, option, pattern, start_over_words, suffix, undo
+from unbroken.launch.verdicts import Refuse
+from unbroken.run import Candidate, Survey
+
+
+def refuse(exit_code: int, *reasons: str, ways_out: tuple[str, ...] = ()) -> Refuse:
+    return Refuse(exit_code=exit_code, reasons=reasons, ways_out=ways_out)
+
+
+def refuse_held(job: Job, survey: Survey) -> Refuse:
+    stop = f"kill -TERM {survey.holder.pid} on {survey.holder.host}" if survey.holder else "kill -TERM"
+    return refuse(
+        RunHeld.exit_code,
+        f"the run is held by {survey.holder or 'another process'}, which is still alive",
+        ways_out=(
+            "wait until it ends",
+            f"stop it: {stop}  (it saves everything first), then run the same command again",
+            f"train beside it under another name: {option(job, 'tag', f'{job.tag}_2')}",
+        ),
+    )
+
+
+def refuse_newer(candidate: Candidate) -> Refuse:
+    reason = f"{candidate.path} was written by a newer version of unbroken ({candidate.reason})"
+    return refuse(NewerFormat.exit_code, reason, ways_out=("pip install --upgrade unbroken",))
+
+
+def refuse_mixed(job: Job, survey: Survey) -> Refuse:
+    runs = runs(survey)
+    files = "; ".join(f"{run}: {names}" for run, names in runs.items())
+    return refuse(
+        DamagedFile.exit_code,
+        f"checkpoints of {len(runs)} different runs lie here, and unbroken/run.json, which says whose folder this "
+        f"is, is missing ({files})",
+        ways_out=(
+            "put unbroken/run.json back, or move the files of the other run away",
+            f"say which file to continue from: {option(job, 'ckpt', 'FILE')}",
+        ),
+    )
+
+
+def refuse_lost(job: Job, survey: Survey) -> Refuse:
+    damaged = sum(item.state == "damaged" and item.resumable for item in survey.candidates)
+    missing = max(0, survey.saves_ever - damaged)
+    words = []
+    if damaged:
+        every = {1: "the only checkpoint here is", 2: "both checkpoints here are"}
+        words.append(f"{every.get(damaged, f'all {damaged} checkpoints here are')} damaged")
+    if missing:
+        words.append(f"{count(missing, 'checkpoint')} that the journal lists {is(missing)} not here any more")
+    return refuse(
+        DamagedFile.exit_code,
+        f"this run has a history, but nothing sound to continue from: {'; '.join(words)}",
+        ways_out=(
+            f"put a good checkpoint back, or name one: {option(job, 'ckpt', 'FILE')}",
+            f"look for copies of this run elsewhere: {option(job, 'search', 'DIR')}",
+            start_over_words(job),
+        ),
+    )
+
+
+def refuse_lost_copies(job: Job, lost: list[Survey]) -> Refuse:
+    folders = ", ".join(str(item.directory) for item in lost)
+    return refuse(
+        DamagedFile.exit_code,
+        f"this run was saved in {folders}, but no checkpoint there is sound, and none is here",
+        ways_out=(
+            "copy or download that folder again, then run the same command again",
+            f"name a good checkpoint: {option(job, 'ckpt', 'FILE')}",
+            f"start from nothing: {again_with(job, 'fresh')}",
+        ),
+    )
+
+
+def refuse_others(job: Job, others: list[Candidate]) -> Refuse:
+    first = others[0]
+    whose = f"of another run ({first.run})" if first.run else "of another program"
+    names = ", ".join(item.name for item in others[:3]) + (" ..." if len(others) > 3 else "")
+    return refuse(
+        DamagedFile.exit_code,
+        f"this run has saved nothing yet, but checkpoints {whose} lie in its folder: {names}",
+        ways_out=(
+            f"continue from one of them: {option(job, 'ckpt', str(first.path))}",
+            f"take only its weights: {option(job, 'pretrained_model', str(first.path))}",
+            start_over_words(job),
+        ),
+    )
+
+
+def refuse_weights(job: Job, source: Candidate) -> Refuse:
+    if "weights" in source.kind:
+        what = f"holds weights only ({source.format_name}): without optimizer state, training cannot continue from it"
+    else:
+        what = "is not a checkpoint that training can continue from (neither ours nor of MMEngine or OpenPCDet)"
+    return refuse(
+        Refused.exit_code,
+        f"{source.path} {what}",
+        ways_out=(
+            f"start a new run with its weights: {fine_tune_words(job, source)}",
+            f"name a full checkpoint ({pattern(job)})",
+        ),
+    )
+
+
+def refuse_changed(job: Job, source: Candidate, blocking: tuple[Change, ...]) -> Refuse:
+    worst_effect = worst(blocking)
+    what = "the weights no longer fit" if worst_effect is Effect.SHAPE else "the weights would mean something else"
+    undo = ", ".join(undo(item) for item in blocking[:3]) + (" ..." if len(blocking) > 3 else "")
+    return Refuse(
+        exit_code=Incompatible.exit_code,
+        reasons=(f"the config changed since step {source.step} ({source.name}) so that {what}",),
+        changes=blocking,
+        ways_out=(
+            f"keep both as experiments of their own: {option(job, 'tag', f'{job.tag}_{suffix(blocking[0])}')}",
+            f"start a new run from these weights: {fine_tune_words(job, source)}",
+            f"undo the change: {undo}",
+        ),
+    )
+
+
+def runs(survey: Survey) -> dict[str, str]:
+    """The runs that the checkpoints in a folder say they are of, each with its furthest file."""
+    found: dict[str, str] = {}
+    for item in survey.candidates:
+        if item.resumable and item.run:
+            found.setdefault(item.run, item.name)
+    return found
