@@ -23,7 +23,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def sessions(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> dict[str, Session]:
-    folder = tmp_path_factory.mktemp("recorded")
+    folder = tmp_path_factory.mktemp("recorded-", numbered=False)
     first = record("first", folder, day=1)
     saving_6 = first.at(first.first("create", "iter_6.pth.partial") + 30)
     saved_4, saved_6 = (first.at(first.first("create", f"iter_{step}.pth.partial") - 4) for step in (6, 8))

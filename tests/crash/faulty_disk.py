@@ -105,9 +105,10 @@ class FaultyDisk(Disk):
                 super().close(inner)
         self._files.clear()
 
-    def repair(self) -> None:
-        """From now on there is room again."""
-        self._fail_at, self._stays_full = None, False
+    @property
+    def open_files(self) -> int:
+        """How many files were opened and not closed."""
+        return len(self._files)
 
     def _fails(self, number: int, request: Request) -> bool:
         if self._fail_at is None or request.kind not in self.CAN_FAIL:
@@ -141,7 +142,11 @@ class FaultyDisk(Disk):
         assert isinstance(file, RecordedFile)
         really = super().close
         request = Request(kind="close", path=file.path, file=file.number)
-        self.perform(request, lambda: really(self._files.pop(file.number)))
+        try:
+            self.perform(request, lambda: None)
+        finally:  # a close that answers with an error gives the descriptor back all the same
+            if not self.dead:
+                really(self._files.pop(file.number))
 
     def rename(self, source: Path, target: Path) -> None:
         really = super().rename

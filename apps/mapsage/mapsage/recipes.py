@@ -4,32 +4,60 @@ from __future__ import annotations
 
 import argparse
 import pprint
+import re
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from mapsage.config import MapSageConfig
 from mapsage.schedule import learning_rates, phases_of
 from unbroken import Job, Recipe, add_common_options, start_from
 from unbroken.config import ConfigError, ConfigFile, effects, merge_options, read_config, validate
+from unbroken.errors import UsageError
 
-EPILOG = "The run lies in work_dirs/<name of the config file>, wherever its checkpoints came from."
+PROGRAM = "unbroken train mapsage"
+DESCRIPTION = """Train a segmentation network for aerial images. After any interruption run the same command again: it
+goes on where it was, bit for bit, and says from which file and why."""
+EPILOG = """The run lies in work_dirs/<name of the config file>, wherever its checkpoints came from.
+What a command would do, without doing it: unbroken why mapsage CONFIG."""
 
 
-def parser() -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """Options whose mistakes are errors of the one family, with the nearest name; no abbreviations."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where to read on."""
+        unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+        near = get_close_matches(unknown[1], self._option_string_actions, n=1) if unknown else []
+        meant = f"Did you mean {near[0]}? " if near else ""
+        raise UsageError(self.prog, message, do=f"{meant}See `{self.prog} --help`.")
+
+
+def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
     """The options of `unbroken train mapsage`, which are those of `scripts/train.py`."""
-    found = argparse.ArgumentParser(prog="unbroken train mapsage", description=__doc__, epilog=EPILOG)
-    found.add_argument("config", type=Path, help="a config in Python syntax; it is read, never executed")
-    found.add_argument("--work-dir", type=Path, help="the run's folder (default: work_dirs/<config's name>)")
-    found.add_argument("--seed", type=int, help="seed of everything random (default: the config's, else 0)")
+    found = Parser(prog=program, description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
+    found.add_argument("config", type=Path, metavar="CONFIG", help="in Python syntax; it is read, never executed")
+    found.add_argument(
+        "--work-dir", type=Path, metavar="DIR", help="the run's folder (default: work_dirs/<config's name>)"
+    )
+    found.add_argument(
+        "--seed", type=int, metavar="N", help="seed of everything random (default: the config's, else 0)"
+    )
     found.add_argument("--deterministic", action="store_true", help="only deterministic algorithms, also on a GPU")
     found.add_argument(
-        "--resume", nargs="?", const="auto", help="resuming is what happens anyway; with a FILE, like --ckpt FILE"
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="FILE",
+        help="resuming is what happens anyway; with a FILE, like --ckpt FILE",
     )
     found.add_argument("--amp", action="store_true", help="mixed precision")
     found.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change config keys")
-    found.add_argument("--workers", type=int, help="loader processes; any number gives the same run")
-    found.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
+    found.add_argument("--workers", type=_count, metavar="N", help="loader processes; any number gives the same run")
+    found.add_argument(
+        "--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:1 (default: cuda where there is one)"
+    )
     found.add_argument("--launcher", choices=["none"], default="none", help="one process (for now)")
     found.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
     add_common_options(found)
@@ -38,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
 
 def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
     """Turn what was typed into a job."""
-    options = parser().parse_args(arguments)
+    options = parser(str(environment.get("program", PROGRAM))).parse_args(arguments)
     file = read_config(options.config, environment=environment)
     file = _with_options(file, options)
     checked = validate(MapSageConfig, file)
@@ -85,6 +113,13 @@ def demo(directory: Path, *, say: Callable[[str], None]) -> int:
     from mapsage.demo import tell
 
     return tell(directory, say=say)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"expected 0 or more, found {text}")
+    return number
 
 
 def _with_options(file: ConfigFile, options: argparse.Namespace) -> ConfigFile:

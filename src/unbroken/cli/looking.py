@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from unbroken.checkpoint.describe import describe
@@ -40,6 +41,9 @@ def show_command(run: Path, *, as_json: bool) -> None:
 
 def inspect_command(file: Path, *, as_json: bool, tensors: bool) -> None:
     """Print what a checkpoint file holds."""
+    _require_there(file)
+    if file.is_dir():
+        raise UsageError(file, "this is a folder", expected="a .pth file", do=f"For a run: unbroken show {file}")
     facts = describe(read_structure(file))
     if as_json:
         print(as_json_text(facts))
@@ -78,6 +82,8 @@ def verify_command(paths: Sequence[Path], *, as_json: bool) -> int:
     else:
         rows = [(c.state, str(c.step), str(c.path), c.reason) for c in seen]
         print(columns([("state", "step", "file", "how"), *rows]))
+        bad = sum(candidate.state != "good" for candidate in seen)
+        print(f"\n{bad} of {len(seen)} cannot be used" if bad else f"\nall {len(seen)} are whole")
     return 0 if all(candidate.state == "good" for candidate in seen) else DamagedFile.exit_code
 
 
@@ -102,19 +108,35 @@ def _story(run: Overview) -> list[str]:
     return lines
 
 
+def _require_there(path: Path) -> None:
+    if path.exists():
+        return
+    folder = next((parent for parent in path.parents if parent.is_dir()), Path())
+    names = sorted(item.name for item in folder.iterdir())
+    near = get_close_matches(path.name, names, n=3, cutoff=0.5) or [name for name in names if name.endswith(".pth")]
+    there = ", ".join(near[:5]) or "nothing like it"
+    raise UsageError(path, "there is no such file or folder", found=f"in {folder.absolute()}: {there}")
+
+
 def _run_folder(path: Path) -> Path:
+    _require_there(path)
     if (path / "unbroken").is_dir() or (path.is_dir() and list(path.glob("*.pth"))):
         return path
     around = path if path.is_dir() else path.parent
     near = [str(folder) for folder in find_runs(around)][:5] if around.is_dir() else []
     raise UsageError(
-        path, "this is not a run", expected="a folder with unbroken/ in it", found=", ".join(near) or "none near"
+        path,
+        "this is not a run",
+        expected="a folder with unbroken/ or with .pth files in it",
+        found=f"runs near it: {', '.join(near)}" if near else "none, and no run below it",
+        do="See `unbroken ls ROOT`.",
     )
 
 
 def _checkpoints(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
+    _require_there(path)
     found = [candidate.path for candidate in list_candidates(_run_folder(path), manifests(path))]
     if not found:
         raise UsageError(path, "there is no checkpoint here", expected="*.pth files")

@@ -156,6 +156,8 @@ def _ended(events: Sequence[Mapping[str, Any]]) -> str:
             return "finished"
         case "stopped":
             return f"stopped by {events[-1].get('reason')}"
+        case "failed":
+            return f"failed: {events[-1].get('error')}"[:80]
     return "killed"
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 
 from unbroken.cli.environment import surroundings
+from unbroken.errors import UsageError
 from unbroken.launch import Job, Refuse, decide, find_recipe, gather
+from unbroken.launch.recipes import RECIPES
 from unbroken.launch.verdicts import as_data
 from unbroken.launch.words import describe
 
@@ -25,11 +29,11 @@ def train_command(recipe: str, arguments: Sequence[str], *, typed: Sequence[str]
     return 0
 
 
-def why_command(recipe: str, arguments: Sequence[str], *, typed: Sequence[str]) -> int:
+def why_command(recipe: str, arguments: Sequence[str], *, typed: Sequence[str], as_json: bool = False) -> int:
     """Say the plan; the exit code is that of the refusal, if it is one."""
-    as_json = "--json" in arguments
-    words = ["unbroken", "train", recipe, *(word for word in arguments if word != "--json")]
-    job = _job(recipe, [word for word in arguments if word != "--json"], words if typed[0] == "unbroken" else typed)
+    as_json = as_json or "--json" in arguments
+    asked = [word for word in arguments if word != "--json"]
+    job = _job(recipe, asked, ["unbroken", "train", recipe, *asked] if typed[0] == "unbroken" else typed)
     plan = decide(job, gather(job))
     if as_json:
         print(json.dumps({**as_data(plan), "run": str(job.directory), "ignored": list(job.ignored)}, default=str))
@@ -39,4 +43,22 @@ def why_command(recipe: str, arguments: Sequence[str], *, typed: Sequence[str]) 
 
 
 def _job(recipe: str, arguments: Sequence[str], typed: Sequence[str]) -> Job:
-    return find_recipe(recipe).read(arguments, surroundings(typed))
+    if not recipe:
+        raise UsageError(
+            "unbroken",
+            "what to train is missing",
+            expected=f"a recipe ({' or '.join(installed())}, or package.module:name), then its config",
+            do="See `unbroken train --help`.",
+        )
+    front_door = shlex.join(typed[: len(typed) - len(arguments)])
+    try:
+        return find_recipe(recipe).read(arguments, {**surroundings(typed), "program": front_door})
+    except SystemExit as ending:  # a recipe's parser has said what is wrong
+        if ending.code == UsageError.exit_code:
+            print(f"See `{front_door} --help`.", file=sys.stderr)
+        raise
+
+
+def installed() -> list[str]:
+    """The recipes that come with installed packages."""
+    return sorted(point.name for point in entry_points(group=RECIPES))

@@ -47,10 +47,19 @@ def _execute(
     if isinstance(plan, Resume) and plan.copy_from is not None:
         plan = _bring_here(disk, job, plan, plan.copy_from)
     run = OpenRun(files, _record(disk, job, plan, files, conditions), keep_last=job.keep_last)
+    try:
+        _announce(run, job, plan)
+    except BaseException:
+        run.close()
+        raise
+    return run, plan
+
+
+def _announce(run: OpenRun, job: Job, plan: Fresh | Resume | FineTune) -> None:
+    """Say in the journal what this session does, then move away what it will not use."""
     run.journal.write("session", plan=as_data(plan), command=job.command, environment=dict(job.environment))
     run.write_config(job.config)
     _set_aside(run, plan)
-    return run, plan
 
 
 def _record(
@@ -120,7 +129,9 @@ def _bring_here(disk: Disk, job: Job, plan: Resume, origin: Path) -> Resume:
     for name in ("configs", "manifests"):
         for path in sorted((own(origin) / name).glob("*.json")):
             _copy(disk, path, own(job.directory) / name / path.name)
-    target = job.layout.checkpoints(job.directory) / plan.source.name
+    is_pointer = plan.source.name == job.layout.pointer  # which a link will replace
+    name = job.layout.checkpoint(plan.source.step) if is_pointer else plan.source.name
+    target = job.layout.checkpoints(job.directory) / name
     best = sorted(job.layout.checkpoints(origin).glob("best_*.pth"))
     for path in best:
         _copy(disk, path, target.with_name(path.name))

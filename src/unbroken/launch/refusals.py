@@ -5,16 +5,28 @@ from __future__ import annotations
 from unbroken.config import Change, Effect, worst
 from unbroken.errors import DamagedFile, Incompatible, NewerFormat, Refused, RunHeld
 from unbroken.launch.job import Job
-from unbroken.launch.spelling import again_with, count, fine_tune_words, is, option, pattern, start_over_words, suffix, undo
+from unbroken.launch.spelling import (
+    again_with,
+    count,
+    fine_tune_words,
+    is_or_are,
+    option,
+    pattern,
+    start_over_words,
+    suffix,
+    undo,
+)
 from unbroken.launch.verdicts import Refuse
 from unbroken.run import Candidate, Survey
 
 
 def refuse(exit_code: int, *reasons: str, ways_out: tuple[str, ...] = ()) -> Refuse:
+    """A refusal with its reasons."""
     return Refuse(exit_code=exit_code, reasons=reasons, ways_out=ways_out)
 
 
 def refuse_held(job: Job, survey: Survey) -> Refuse:
+    """Another live process works on the run."""
     stop = f"kill -TERM {survey.holder.pid} on {survey.holder.host}" if survey.holder else "kill -TERM"
     return refuse(
         RunHeld.exit_code,
@@ -28,16 +40,18 @@ def refuse_held(job: Job, survey: Survey) -> Refuse:
 
 
 def refuse_newer(candidate: Candidate) -> Refuse:
+    """A file is of a format that this version does not know."""
     reason = f"{candidate.path} was written by a newer version of unbroken ({candidate.reason})"
     return refuse(NewerFormat.exit_code, reason, ways_out=("pip install --upgrade unbroken",))
 
 
 def refuse_mixed(job: Job, survey: Survey) -> Refuse:
-    runs = runs(survey)
-    files = "; ".join(f"{run}: {names}" for run, names in runs.items())
+    """Checkpoints of several runs lie in a folder that does not say whose it is."""
+    whose = runs(survey)
+    files = "; ".join(f"{run}: {name}" for run, name in whose.items())
     return refuse(
         DamagedFile.exit_code,
-        f"checkpoints of {len(runs)} different runs lie here, and unbroken/run.json, which says whose folder this "
+        f"checkpoints of {len(whose)} different runs lie here, and unbroken/run.json, which says whose folder this "
         f"is, is missing ({files})",
         ways_out=(
             "put unbroken/run.json back, or move the files of the other run away",
@@ -47,6 +61,7 @@ def refuse_mixed(job: Job, survey: Survey) -> Refuse:
 
 
 def refuse_lost(job: Job, survey: Survey) -> Refuse:
+    """There was a history here, and nothing of it can be continued."""
     damaged = sum(item.state == "damaged" and item.resumable for item in survey.candidates)
     missing = max(0, survey.saves_ever - damaged)
     words = []
@@ -54,7 +69,7 @@ def refuse_lost(job: Job, survey: Survey) -> Refuse:
         every = {1: "the only checkpoint here is", 2: "both checkpoints here are"}
         words.append(f"{every.get(damaged, f'all {damaged} checkpoints here are')} damaged")
     if missing:
-        words.append(f"{count(missing, 'checkpoint')} that the journal lists {is(missing)} not here any more")
+        words.append(f"{count(missing, 'checkpoint')} that the journal lists {is_or_are(missing)} not here any more")
     return refuse(
         DamagedFile.exit_code,
         f"this run has a history, but nothing sound to continue from: {'; '.join(words)}",
@@ -67,6 +82,7 @@ def refuse_lost(job: Job, survey: Survey) -> Refuse:
 
 
 def refuse_lost_copies(job: Job, lost: list[Survey]) -> Refuse:
+    """There are copies of this run elsewhere, and none of them can be continued."""
     folders = ", ".join(str(item.directory) for item in lost)
     return refuse(
         DamagedFile.exit_code,
@@ -80,6 +96,7 @@ def refuse_lost_copies(job: Job, lost: list[Survey]) -> Refuse:
 
 
 def refuse_others(job: Job, others: list[Candidate]) -> Refuse:
+    """The folder holds checkpoints, but of another run."""
     first = others[0]
     whose = f"of another run ({first.run})" if first.run else "of another program"
     names = ", ".join(item.name for item in others[:3]) + (" ..." if len(others) > 3 else "")
@@ -95,6 +112,7 @@ def refuse_others(job: Job, others: list[Candidate]) -> Refuse:
 
 
 def refuse_weights(job: Job, source: Candidate) -> Refuse:
+    """The file that was named holds no training state."""
     if "weights" in source.kind:
         what = f"holds weights only ({source.format_name}): without optimizer state, training cannot continue from it"
     else:
@@ -110,9 +128,10 @@ def refuse_weights(job: Job, source: Candidate) -> Refuse:
 
 
 def refuse_changed(job: Job, source: Candidate, blocking: tuple[Change, ...]) -> Refuse:
+    """The config changed so that the state on disk no longer means what it did."""
     worst_effect = worst(blocking)
     what = "the weights no longer fit" if worst_effect is Effect.SHAPE else "the weights would mean something else"
-    undo = ", ".join(undo(item) for item in blocking[:3]) + (" ..." if len(blocking) > 3 else "")
+    back = ", ".join(undo(item) for item in blocking[:3]) + (" ..." if len(blocking) > 3 else "")
     return Refuse(
         exit_code=Incompatible.exit_code,
         reasons=(f"the config changed since step {source.step} ({source.name}) so that {what}",),
@@ -120,7 +139,7 @@ def refuse_changed(job: Job, source: Candidate, blocking: tuple[Change, ...]) ->
         ways_out=(
             f"keep both as experiments of their own: {option(job, 'tag', f'{job.tag}_{suffix(blocking[0])}')}",
             f"start a new run from these weights: {fine_tune_words(job, source)}",
-            f"undo the change: {undo}",
+            f"undo the change: {back}",
         ),
     )
 

@@ -138,6 +138,8 @@ def _finished_at(events: Sequence[Mapping[str, Any]]) -> int | None:
         match event.get("event"):
             case "finished":
                 return int(event["step"])
+            case "session":  # it was taken up again: to go further, or from an earlier step
+                return None
             case "saved" if event.get("kind") == "checkpoint":
                 return None
     return None

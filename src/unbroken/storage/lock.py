@@ -71,8 +71,13 @@ class RunLock:
             session=session,
             released=False,
         )
-        with explained(self._disk, self._folder, "the run's folder cannot be written"):
-            write_json(self._disk, self._folder / "holder.json", asdict(self._holder))
+        try:
+            with explained(self._disk, self._folder, "the run's folder cannot be written"):
+                write_json(self._disk, self._folder / "holder.json", asdict(self._holder))
+        except BaseException:
+            self._lock = None
+            lock.release()
+            raise
         return previous if previous and not previous.released else None
 
     def release(self) -> None:

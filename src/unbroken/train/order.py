@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 
+from unbroken.errors import UsageError
 from unbroken.train.rng import seed_for_sample
 
 Key = tuple[int, int]  # (epoch, sample)
@@ -78,18 +79,32 @@ def micro_batches(
     """
     permutations = Permutations(order)
     wanted = batch_size * world_size
+    position = _past_what_is_dropped(order, position, wanted)
     while True:
         left = order.size - position % order.size
-        if not order.straddles and left < wanted and order.drop_last:
-            position += left
-            continue
         taken = wanted if order.straddles else min(wanted, left)
         keys = [
             (place // order.size, permutations.of(place // order.size)[place % order.size])
             for place in range(position + rank, position + taken, world_size)
         ]
-        position += taken
+        position = _past_what_is_dropped(order, position + taken, wanted)
         yield keys, position
+
+
+def _past_what_is_dropped(order: Order, position: int, wanted: int) -> int:
+    """With `drop_last`, an epoch ends where no whole batch is left."""
+    if not order.drop_last or order.straddles:
+        return position
+    if wanted > order.size:
+        raise UsageError(
+            "run.batches",
+            "with drop_last not one batch can be made",
+            expected=f"batches of at most {order.size} samples",
+            found=wanted,
+            do="Choose a smaller batch_size, or drop_last=False.",
+        )
+    left = order.size - position % order.size
+    return position + left if left < wanted else position
 
 
 def steps_in_epoch(order: Order, *, batch_size: int, world_size: int = 1) -> int:

@@ -76,6 +76,11 @@ def restore(parts: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
             part[:] = state
 
 
+def tensors_in(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The tensors of a state by name."""
+    return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+
+
 def class_name(part: Any) -> str:
     """The class of a part as the guides show it: `<class 'torch.optim.adamw.AdamW'>`."""
     return str(type(part))

@@ -13,9 +13,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import torch
-from torch import nn
 
-from unbroken.checkpoint.structure import read_structure
 from unbroken.errors import STOPPED, UnbrokenError, UsageError
 from unbroken.journal import steps_after
 from unbroken.launch import FineTune, Finished, Fresh, Job, Resume, execute
@@ -24,16 +22,15 @@ from unbroken.run.layout import own
 from unbroken.train import cadence, parts, rng
 from unbroken.train.conditions import current_conditions
 from unbroken.train.console import SessionLog, StepReport
-from unbroken.train.contents import Saved, compose, compose_weights, stamp, take_apart
 from unbroken.train.forgotten import forgotten
 from unbroken.train.loader import Collate, load, size_of
 from unbroken.train.order import Order, steps_in_epoch
 from unbroken.train.pace import Pace
 from unbroken.train.progress import Best, Progress
 from unbroken.train.replay import Replay
-from unbroken.train.serialise import load_tree, write_tree
+from unbroken.train.saving import Saver, current_lr
+from unbroken.train.source import Source, adopt_weights
 from unbroken.train.stop import Exit, StopFlag
-from unbroken.train.weights import fit_weights
 
 GoingPlan = Fresh | Resume | FineTune | Finished
 
@@ -61,21 +58,20 @@ class TrainingRun:
         self._files, self._exits = files, exits
         self._save_every, self._save_every_s, self._log_every = save_every, save_every_s, log_every
         self._parts: dict[str, Any] = {}
-        self._saved: Saved | None = None
-        self._restored: set[str] = set()
+        self._source = Source(plan.source.path, job.layout) if isinstance(plan, Resume | Finished) else None
         self._run: OpenRun | None = None
+        self._saver: Saver | None = None
         self._streams: rng.Streams | None = None
         self._at_step_start = True
         self._samples: list[int] = []
         self._micro_batches = 0  # handed out since the last step
         self._micro_total: int | None = None  # of the whole run, when it is measured in epochs
         self._next_position = 0
-        self._saved_step = 0
-        self._saved_at_s = 0.0
         self._stop = StopFlag()
         self._pace = Pace(files.clock)
         self._replay = Replay({})
         self._lr: float | None = None
+        self._looked_for_forgotten = False
         self.total_steps = job.total_steps
 
     # -- what a loop asks ----------------------------------------------------------------------------------------
@@ -110,8 +106,11 @@ class TrainingRun:
         for name, part in tracked.items():
             parts.require_part(name, part)
         self._parts |= tracked
-        if isinstance(self.plan, Resume | Finished):
-            self._restore(tracked)
+        if self._source is not None:
+            self.progress = self._source.progress
+            self._next_position = self.progress.position
+            streams = self._source.restore(tracked, self.log.say)
+            self._streams = dict(streams) if streams is not None else None
         elif isinstance(self.plan, FineTune) and "model" in tracked:
             self._adopt_weights(tracked["model"])
 
@@ -147,7 +146,7 @@ class TrainingRun:
         self._micro_total = epochs * steps_in_epoch(order, batch_size=batch_size) if epochs is not None else None
         if self.finished:
             return
-        self._begin(order, getattr(dataset, "fingerprint", None))
+        self._begin(order, getattr(dataset, "fingerprint", None), batch_size)
         if before_first is not None:
             before_first()
         last_position = epochs * order.size if epochs is not None else None
@@ -166,9 +165,9 @@ class TrainingRun:
 
     def end_step(self, **values: torch.Tensor | float) -> None:
         """The optimizer has stepped: record `values` (loss=..., lr=...), save when due, stop when asked to."""
-        if self._run is None or not self._samples:
+        if self._run is None or self._saver is None or not self._samples:
             raise UsageError("run.end_step", "no batch was taken since the last step", do="Iterate run.batches(...).")
-        if self._saved_step == 0 and self.progress.step == 0:
+        if not self._looked_for_forgotten:
             self._warn_of_forgotten()
         self.progress.step += 1
         self.progress.position = self._next_position
@@ -177,7 +176,7 @@ class TrainingRun:
             self.total_steps = -(-self._micro_total // self._micro_batches)
         self._record_step({name: _number(value) for name, value in values.items()})
         self._samples, self._micro_batches, self._at_step_start = [], 0, True
-        if self._save_due():
+        if self._saver.due(self.step, total=self.total_steps):
             self.save()
         self.poll()
 
@@ -191,9 +190,9 @@ class TrainingRun:
         improved = best is not None and self._improves(best, metrics[best], larger=larger)
         if improved and best is not None:
             self.progress.best = Best(metric=best, value=metrics[best], step=self.step)
-            self._save_best(best, metrics[best], larger=larger)
+            self._save_best(self.progress.best, larger=larger)
         self._run.journal.write("evaluated", step=self.step, metrics=metrics, best=improved)
-        if self._saved_step == self.step:
+        if self._is_saved:
             self.save()  # the same step again, now with its evaluation
         return improved
 
@@ -204,7 +203,7 @@ class TrainingRun:
         if self._stop.reason is None:
             return
         assert self._run is not None
-        if self._saved_step != self.step and self.step > 0:
+        if not self._is_saved:
             self.save()
         self._run.journal.write("stopped", step=self.step, reason=self._stop.reason)
         said = f"stopped by {self._stop.reason} after step {self.step}: everything is saved"
@@ -213,22 +212,8 @@ class TrainingRun:
 
     def save(self) -> None:
         """Write a checkpoint of the state after the last finished step."""
-        assert self._run is not None and self._streams is not None
-        states = {name: parts.state_of(part) for name, part in self._parts.items()}
-        streams, extra = self._streams, self.extra(self.progress)
-
-        def fill(file: Any, facts: Any) -> None:
-            stamped = stamp(
-                self.job, self._opened.record, facts, self.progress, lr=self._current_lr(), total=self.total_steps
-            )
-            write_tree(file, compose(self.job.layout, states, stamped, streams=streams, extra=extra))
-
-        again = self._saved_step == self.step
-        manifest = self._run.save_checkpoint(self.step, self.epoch, fill)
-        self._saved_step = self.step
-        self._saved_at_s = self._files.clock.monotonic_s()
-        words = f"{manifest.file} now holds its evaluation" if again else f"Saving checkpoint at {self.step} iterations"
-        self.log.say(words)
+        assert self._saver is not None and self._streams is not None
+        self.log.say(self._saver.save(self.progress, self._streams, extra=self.extra, total=self.total_steps))
 
     def evaluation_due(self, every: int | None) -> bool:
         """Whether the weights of this step, or of the step resumed from, still have to be evaluated."""
@@ -242,8 +227,10 @@ class TrainingRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None and self._run is not None and self._saved_step != self.step and self.step > 0:
+            if kind is None and self._run is not None and not self._is_saved:
                 self.save()  # the loop was left early; nothing of it is lost
+            if self._run is not None and error is not None and not isinstance(error, SystemExit):
+                self._run.journal.write("failed", step=self.step, error=f"{type(error).__name__}: {error}")
             if self._run is not None and (words := self._replay.cut_short()):
                 self.log.say(words)
         finally:
@@ -254,47 +241,21 @@ class TrainingRun:
 
     # -- beginning -----------------------------------------------------------------------------------------------
 
-    def _restore(self, tracked: Mapping[str, Any]) -> None:
-        """Check against the file's structure, then load: no weight is copied before everything fits."""
-        assert isinstance(self.plan, Resume | Finished)
-        path = self.plan.source.path
-        structure = read_structure(path)
-        wanted = take_apart(self.job.layout, structure.tree)
-        if not wanted.own:  # another program knows nothing of parts that only we have
-            tracked = {name: part for name, part in tracked.items() if name in wanted.parts}
-        chosen = {name: state for name, state in wanted.parts.items() if name in self._parts}
-        parts.check(tracked, {k: v for k, v in chosen.items() if k in tracked}, str(path))
-        if wanted.own and not self._restored and len(tracked) > 1:
-            parts.check(self._parts, wanted.parts, str(path))
-        if self._saved is None:
-            self._saved = take_apart(self.job.layout, load_tree(structure))
-            self.progress = self._saved.progress
-            self._next_position = self.progress.position
-            self._streams = dict(self._saved.streams) if self._saved.streams else None
-            self._saved_step = self.step
-            self.log.say(f"load checkpoint from {path}")
-            self.log.say(f"resumed epoch: {self.epoch}, iter: {self.step}")
-        parts.restore(tracked, self._saved.parts)
-        self._restored |= set(tracked)
-        for name, part in tracked.items():
-            word = {"scheduler": "lr_scheduler"}.get(name, name)
-            self.log.say(f"resume {word}: {parts.class_name(part)}")
-
-    def _adopt_weights(self, model: nn.Module) -> None:
+    def _adopt_weights(self, model: Any) -> None:
         assert isinstance(self.plan, FineTune)
-        tree = load_tree(read_structure(self.plan.source.path))
-        report = fit_weights(model, _model_state(tree), where=self.plan.source.path, rename=self.rename_weights)
-        self.log.say(f"load weights from {self.plan.source.path}")
+        path = self.plan.source.path
+        report = adopt_weights(model, path, self.rename_weights)
+        self.log.say(f"load weights from {path}")
         for line in report.as_lines():
             self.log.say(f"  {line}")
 
-    def _begin(self, order: Order, fingerprint: Callable[[], str] | None) -> None:
+    def _begin(self, order: Order, fingerprint: Callable[[], str] | None, batch_size: int) -> None:
         """The first change to the run's folder in this session; everything was checked before."""
         if self._run is not None:
             raise UsageError("run.batches", "one run has one sequence of batches", do="Open a second run.")
         assert not isinstance(self.plan, Finished)
-        if self._saved is not None and self._saved.own:
-            parts.check(self._parts, self._saved.parts, str(self.plan.reasons[0]))
+        if self._source is not None:
+            self._source.require_all_used(self._parts)
         self._run, self.plan = execute(self.job, self.plan, self._files, conditions=current_conditions())
         scalars = (
             self._run.session_folder / "vis_data" / "scalars.json",
@@ -304,15 +265,18 @@ class TrainingRun:
         for name, text in self.job.texts.items():
             self._run.write_text(name, text)
         self._stop.install()
-        self._saved_at_s = self._files.clock.monotonic_s()
-        self._settle_position(order, fingerprint() if fingerprint else "")
+        self._saver = Saver(self.job, self._run, self._parts, every=self._save_every, every_s=self._save_every_s)
+        self._saver.saved_step = self.step if self.plan.name == "Resume" and self._source and self._source.own else 0
+        self._settle_position(order, fingerprint() if fingerprint else "", batch_size)
         if isinstance(self.plan, Resume):
             self._say_where_it_continues()
 
-    def _settle_position(self, order: Order, fingerprint: str) -> None:
-        """Carry the position over when the data set is not what it was."""
+    def _settle_position(self, order: Order, fingerprint: str, batch_size: int) -> None:
+        """Carry the position over when the data set is not what it was, or another program counted only steps."""
         progress = self.progress
-        if progress.dataset_size and progress.dataset_size != order.size:
+        if self._source is not None and not self._source.own:
+            progress.position = progress.step * batch_size
+        elif progress.dataset_size and progress.dataset_size != order.size:
             self.log.say(
                 f"the data set had {progress.dataset_size} samples and now has {order.size}: "
                 f"epoch {progress.epoch} is not continued, epoch {progress.epoch + 1} begins"
@@ -326,7 +290,8 @@ class TrainingRun:
     def _say_where_it_continues(self) -> None:
         progress = self.progress
         if self._streams is None:
-            self.log.say("the file holds no random state and no data position: exactness starts here")
+            self.log.say("the file holds no random state: exactness starts here")
+            self.log.say(f"data position taken from the step: {progress.position} samples were used")
             return
         self.log.say("resume random streams: torch, numpy, python" + (", cuda" if self._streams["cuda"] else ""))
         offset = progress.position % progress.dataset_size
@@ -352,7 +317,7 @@ class TrainingRun:
             self._samples += [sample for _, sample in keys]
             self._micro_batches += 1
             self._next_position = position
-            self._lr = self._current_lr()
+            self._lr = current_lr(self._parts)
             yield batch
         if last_position is not None and self._samples:
             self.log.say(f"{len(self._samples)} samples after the last step were not used: end_step was not called")
@@ -388,14 +353,8 @@ class TrainingRun:
         )
 
     def _epoch_of_step(self) -> int:
-        """The epoch of the step's first sample."""
+        """The epoch of the step's last sample."""
         return (self.progress.position - 1) // self.progress.dataset_size
-
-    def _save_due(self) -> bool:
-        if cadence.due(self.step, every=self._save_every, total=self.total_steps):
-            return True
-        elapsed = self._files.clock.monotonic_s() - self._saved_at_s
-        return self._save_every_s is not None and elapsed >= self._save_every_s
 
     def _improves(self, metric: str, value: float, *, larger: bool) -> bool:
         best = self.progress.best
@@ -405,67 +364,41 @@ class TrainingRun:
             return True
         return value > best.value if larger else value < best.value
 
-    def _save_best(self, metric: str, value: float, *, larger: bool) -> None:
-        assert self._run is not None
-        model = self._parts.get("model")
-        if model is None:
-            return
-        state, extra = parts.state_of(model), self.extra(self.progress)
-
-        def fill(file: Any, facts: Any) -> None:
-            stamped = stamp(self.job, self._opened.record, facts, self.progress, lr=None, total=self.total_steps)
-            write_tree(file, compose_weights(self.job.layout, state, stamped, extra=extra))
-
-        name = self._run.save_best(self.step, self.epoch, fill, metric=metric, value=value, larger=larger)
-        if name:
-            self.log.say(f"The best checkpoint with {value:.4f} {metric} at {self.step} iter is saved to {name}.")
-        else:
-            self.log.say(f"{value:.4f} {metric} does not beat the best file that is already here: it is kept")
-
-    def _current_lr(self) -> float | None:
-        optimizer = self._parts.get("optimizer")
-        groups = getattr(optimizer, "param_groups", None)
-        return float(groups[0]["lr"]) if groups else None
+    def _save_best(self, best: Best, *, larger: bool) -> None:
+        assert self._saver is not None
+        words = self._saver.save_best(self.progress, best, larger=larger, extra=self.extra, total=self.total_steps)
+        self.log.say(words)
 
     def _warn_of_forgotten(self) -> None:
+        self._looked_for_forgotten = True
         for sentence in forgotten(self._parts, depth=3):
             self.log.say(f"warning: {sentence}")
 
     # -- ending --------------------------------------------------------------------------------------------------
 
     @property
-    def _opened(self) -> OpenRun:
-        assert self._run is not None
-        return self._run
+    def _is_saved(self) -> bool:
+        """Whether the state after the last step is on disk (before the first step there is none)."""
+        return self.step == 0 or (self._saver is not None and self._saver.saved_step == self.step)
 
     def _finish(self) -> None:
         assert self._run is not None
-        if self._saved_step != self.step and self.step > 0:
+        if not self._is_saved:
             self.save()
         self._run.journal.write("finished", step=self.step)
         self.log.say(f"finished: {self.step} steps, {self.directory}")
 
     def _close(self) -> None:
         self._stop.uninstall()
-        if self._run is not None:
-            self._run.close()
+        try:
+            if self._run is not None:
+                self._run.close()
+            else:
+                self._files.lock.release()
+        finally:
             self._run = None
-        else:
-            self._files.lock.release()
-        self.log.close()
+            self.log.close()
 
 
 def _number(value: torch.Tensor | float) -> float:
     return float(value.detach()) if isinstance(value, torch.Tensor) else float(value)
-
-
-def _model_state(tree: Any) -> Mapping[str, torch.Tensor]:
-    """The weights in a loaded file, whoever wrote it."""
-    from unbroken.checkpoint.kinds import MODEL_KEYS
-
-    if isinstance(tree, Mapping):
-        for key in MODEL_KEYS:
-            if isinstance(tree.get(key), Mapping):
-                return {name: value for name, value in tree[key].items() if isinstance(value, torch.Tensor)}
-        return {name: value for name, value in tree.items() if isinstance(value, torch.Tensor)}
-    raise UsageError("weights", "the file holds no weights by name", found=type(tree).__name__)

@@ -1,0 +1,265 @@
+"""The generated pages of the documentation: `python -m unbroken.cli.pages [docs]` writes `cli.md` and `errors.md`.
+
+The commands come from the typer application, the options of a recipe from its own help text, the errors from
+`errors.py`. The examples are texts that the real code gives for facts made up here; nothing is run or touched.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import typer.main
+
+from unbroken.cli.app import app
+from unbroken.cli.train import installed
+from unbroken.config import Effect, Effects, set_values
+from unbroken.errors import INTERRUPTED_TWICE, STOPPED, UnbrokenError, UsageError
+from unbroken.launch import Facts, Job, Refuse, Start, decide, find_recipe
+from unbroken.launch.words import refusal
+from unbroken.run import Candidate, RunRecord, Survey
+from unbroken.storage import Disk, WritableFile, durable_write
+from unbroken.storage.lock import Holder
+
+GENERATED = "<!-- Written by `python -m unbroken.cli.pages`. Change the code, not this page. -->\n"
+HELP_COLUMNS = 100
+WHAT_TO_DO = {
+    0: "Nothing.",
+    1: "Report it, with the trace that was printed. What was saved is whole.",
+    2: "Correct the command or the config; the message names the place and the nearest known name.",
+    10: "Choose one of the ways out that the message lists.",
+    11: "Wait, or stop the other process with the command that the message shows.",
+    12: "Copy the file again, or choose one of the ways out. Damaged files are kept.",
+    13: "Undo the change, or give the changed experiment a name of its own.",
+    14: "Install the newer version of unbroken.",
+    STOPPED: "Run the same command again: it goes on at the next step.",
+    INTERRUPTED_TWICE: "Run the same command again: it goes on at the last save.",
+}
+
+
+def pages() -> dict[str, str]:
+    """Every generated page by its file name."""
+    return {"cli.md": cli_page(), "errors.md": errors_page()}
+
+
+def cli_page() -> str:
+    """All commands with their arguments and options, then the options of each installed recipe."""
+    parts = [
+        "# Command line",
+        GENERATED,
+        "After `pip install`, the command is `unbroken`. `python -m unbroken` is the same.",
+    ]
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    summary = [f"| [`{name}`](#unbroken-{name}) | {_first_line(command)} |" for name, command in commands.items()]
+    parts.append("\n".join(["| command | does |", "|---|---|", *summary]))
+    parts.append("Exit codes and error messages: [errors.md](errors.md).")
+    for name, command in commands.items():
+        parts += _command(name, command)
+    for name in installed():
+        parts += _recipe(name)
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def errors_page() -> str:
+    """The table of exit codes, then every error with a real text."""
+    classes = error_classes()
+    by_code: dict[int, list[type[UnbrokenError]]] = {}
+    for kind in classes:
+        by_code.setdefault(kind.exit_code, []).append(kind)
+    rows = {0: ("done", "")}
+    rows |= {
+        code: (kinds[0].meaning, ", ".join(f"`{kind.__name__}`" for kind in kinds)) for code, kinds in by_code.items()
+    }
+    rows[STOPPED] = ("stopped and resumable (SIGTERM, SIGINT, SIGUSR1)", "")
+    rows[INTERRUPTED_TWICE] = ("interrupted twice: ended at once, without a save", "")
+    table = [
+        f"| {code} | {meaning} | {names} | {WHAT_TO_DO[code]} |" for code, (meaning, names) in sorted(rows.items())
+    ]
+    parts = [
+        "# Errors and exit codes",
+        GENERATED,
+        "A message says where, what, what was expected, what was found and what to do. "
+        "With `--json` the same facts are one JSON object. A refusal changes nothing on disk.",
+        "\n".join(["| code | meaning | error | what to do |", "|---|---|---|---|", *table]),
+        "A script around a training needs two of these codes: 0 is done, 75 means run the same command again.",
+    ]
+    examples = _examples()
+    for kind in classes:
+        parts += [f"## {kind.__name__} ({kind.exit_code})", str(kind.__doc__)]
+        if kind in examples:
+            parts.append(f"```\n{examples[kind]}\n```")
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def error_classes() -> list[type[UnbrokenError]]:
+    """The whole family, by exit code."""
+    found, waiting = [], [UnbrokenError]
+    while waiting:
+        found.append(waiting.pop(0))
+        waiting += found[-1].__subclasses__()
+    return sorted(found, key=lambda kind: kind.exit_code)
+
+
+# -- commands --------------------------------------------------------------------------------------------------------
+
+
+def _command(name: str, command: Any) -> Iterator[str]:
+    yield f"## unbroken {name}"
+    yield _prose(str(command.help))
+    rows = [
+        (" ".join(f"`{word}`" for word in _spellings(parameter)), parameter.help or "")
+        for parameter in command.params
+        if parameter.help or parameter.param_type_name == "argument"
+    ]
+    if rows:
+        yield "\n".join(["| argument or option | meaning |", "|---|---|", *(f"| {one} | {two} |" for one, two in rows)])
+
+
+def _spellings(parameter: Any) -> list[str]:
+    if parameter.param_type_name == "argument":
+        return [str(parameter.metavar or parameter.name.upper())]
+    value = "" if getattr(parameter, "is_flag", False) else f" {parameter.metavar or 'VALUE'}"
+    return [f"{word}{value}" for word in (*parameter.opts, *parameter.secondary_opts)]
+
+
+def _first_line(command: Any) -> str:
+    return str(command.short_help or _prose(str(command.help)).split("\n")[0])
+
+
+def _prose(text: str) -> str:
+    """A help text as paragraphs; what it marks as laid out by hand becomes a block of code."""
+    paragraphs = [paragraph.strip("\n") for paragraph in re.split(r"\n\s*\n", text)]
+    return "\n\n".join(
+        f"```\n{textwrap.dedent(paragraph.lstrip().removeprefix(chr(8)).lstrip(chr(10)))}\n```"
+        if paragraph.lstrip().startswith("\b")
+        else " ".join(paragraph.split())
+        for paragraph in paragraphs
+    )
+
+
+def _recipe(name: str) -> Iterator[str]:
+    yield f"## Options of the recipe `{name}`"
+    yield f"After `unbroken train {name}` and `unbroken why {name}`:"
+    with _plain_terminal():
+        text = find_recipe(name).usage()
+    usage, _, rest = text.strip().partition("\n\n")
+    lines = textwrap.wrap(" ".join(usage.split()), HELP_COLUMNS, subsequent_indent=" " * 8, break_on_hyphens=False)
+    yield "```\n" + "\n".join(lines) + f"\n\n{rest}\n```"
+
+
+@contextmanager
+def _plain_terminal() -> Iterator[None]:
+    """Let help texts have the same width everywhere, and no colours."""
+    before = {name: os.environ.get(name) for name in ("COLUMNS", "NO_COLOR")}
+    os.environ |= {"COLUMNS": str(HELP_COLUMNS), "NO_COLOR": "1"}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+# -- examples --------------------------------------------------------------------------------------------------------
+
+FOLDER = Path("work_dirs/baseline")
+CONFIG: Mapping[str, Any] = {"model": {"width": 64}, "lr": 0.01, "max_iters": 40000}
+EFFECTS = Effects(fields={"model": Effects(own=Effect.SHAPE), "lr": Effects(own=Effect.SCHEDULE)}, own=Effect.FREE)
+RECORD = RunRecord(id="1f0e4c2a9b7d5836", recipe="mapsage", tag="baseline", created="2026-01-01T08:00:00+00:00", seed=0)
+GOOD = Candidate(
+    path=FOLDER / "iter_8000.pth",
+    step=8000,
+    kind="checkpoint",
+    state="good",
+    reason="verified by whole-file sha256",
+    run=RECORD.id,
+    format_name="unbroken checkpoint",
+    inside={"config": CONFIG, "lr": 0.008},
+)
+CUT_OFF = replace(GOOD, state="damaged", reason="the file is cut off: 8,192 of 24,490 bytes are there")
+NEWER = replace(GOOD, state="newer", reason="format 2, this version knows 1")
+WEIGHTS = replace(GOOD, path=FOLDER / "best_mIoU_iter_8000.pth", kind="weights", format_name="unbroken weights")
+HOLDER = Holder(host="node7", pid=4711, since="2026-01-01T08:00:05+00:00", session="20260101_080005", released=False)
+
+
+def _examples() -> dict[type[UnbrokenError], str]:
+    """A real text for each error a user can meet."""
+    found = [
+        _raised(lambda: find_recipe("mapsgae")),
+        _raised(lambda: set_values({"lr": 0.01}, ["lrr", "0.02"])),
+        _refused(Facts(survey=_found(GOOD), exact=WEIGHTS), start=Start(exact=WEIGHTS.path)),
+        _refused(Facts(survey=replace(_found(GOOD), held=True, holder=HOLDER))),
+        _refused(Facts(survey=_found(CUT_OFF))),
+        _refused(Facts(survey=_found(GOOD)), config={**CONFIG, "model": {"width": 128}}),
+        _refused(Facts(survey=_found(NEWER))),
+    ]
+    return {type(error): str(error) for error in found}
+
+
+def _raised(action: Any) -> UnbrokenError:
+    try:
+        action()
+    except UnbrokenError as error:
+        return error
+    raise AssertionError("the example no longer fails")
+
+
+def _refused(facts: Facts, *, start: Start | None = None, config: Mapping[str, Any] = CONFIG) -> UnbrokenError:
+    job = Job(
+        recipe="mapsage",
+        tag="baseline",
+        directory=FOLDER,
+        config=config,
+        effects=EFFECTS,
+        seed=0,
+        total_steps=40000,
+        start=start or Start(),
+        command="unbroken train mapsage configs/baseline.py",
+    )
+    plan = decide(job, facts)
+    assert isinstance(plan, Refuse), plan
+    return refusal(job, plan)
+
+
+def _found(candidate: Candidate) -> Survey:
+    return Survey(
+        directory=FOLDER,
+        exists=True,
+        record=RECORD,
+        candidates=(candidate,),
+        saves_ever=1,
+        sessions=("20260101_080000",),
+    )
+
+
+# -- writing ---------------------------------------------------------------------------------------------------------
+
+
+def write_pages(folder: Path) -> list[Path]:
+    """Write every generated page into `folder`; returns the files."""
+    if not folder.is_dir():
+        raise UsageError(folder, "there is no such folder", do="Run this in the root of the repository.")
+    for name, text in pages().items():
+        _write(folder / name, text)
+    return [folder / name for name in pages()]
+
+
+def _write(path: Path, text: str) -> None:
+    def fill(file: WritableFile) -> None:
+        file.write(text.encode())
+
+    durable_write(Disk(), path, fill)
+
+
+if __name__ == "__main__":
+    for written in write_pages(Path(*sys.argv[1:2] or ["docs"])):
+        print(written)
