@@ -193,12 +193,28 @@ def look(root: Path) -> Image:
 
 def lay_out(image: Image, root: Path) -> None:
     """Make an empty real folder what the image says."""
-    root.mkdir(parents=True)
-    for name, content in image.items():
+    change({}, image, root)
+
+
+def change(there: Image, wanted: Image, root: Path) -> Image:
+    """Make a real folder that is as `there` says what `wanted` says; returns that."""
+    root.mkdir(parents=True, exist_ok=True)
+    for name in sorted(there, reverse=True):  # what is in a folder comes before the folder
         path = root / name
+        if name in wanted and wanted[name] == there[name]:
+            continue
+        if there[name] is None:
+            path.rmdir()
+        else:
+            path.unlink()
+    for name, content in wanted.items():
+        path = root / name
+        if name in there and there[name] == content:
+            continue
         if content is None:
-            path.mkdir(parents=True, exist_ok=True)
+            path.mkdir()
         elif isinstance(content, Link):
             path.symlink_to(content.target)
         else:
             path.write_bytes(content)
+    return wanted

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.crash.faulty_disk import Request, UnsyncedDisk
-from tests.crash.remains import Image, Link, Medium, lay_out
+from tests.crash.remains import Image, Link, Medium, change, lay_out
 from tests.crash.sessions import RUN, SCORES, STEPS, Session, begin_only, crash, job_in, relocated, train, without_lock
 from tests.twin.killing import differences, evaluations, step_records
 from unbroken.journal import read_events, read_steps
@@ -27,9 +27,9 @@ from unbroken.train.serialise import read_tree
 
 KINDS = ("first", "resume", "fresh", "fresh twice", "set aside", "step back", "copy", "copy over damage")
 SEED = 20250101
-CONTINUED_TO_THE_END = 24  # of each kind of session
+CONTINUED_TO_THE_END = 12  # of each kind of session
 REALLY_KILLED = 9
-LAUNCHED = 150  # of each kind of session
+LAUNCHED = 60  # of each kind of session
 
 opened: list[str] = []
 sys.addaudithook(lambda event, arguments: opened.append(str(arguments[0])) if event == "open" else None)
@@ -101,6 +101,8 @@ def states_of(session: Session) -> Iterator[State]:
     for number, words, medium, coming in session.instants():
         if number:
             promised.note(session.requests[number - 1], medium)
+        if number and coming is not None and _goes_on(session.requests[number - 1], coming):
+            continue
         images = [("kill", medium.now()), *medium.after_power_cut()]
         if coming is not None and coming.kind == "write":
             images.append(("kill in the middle of a write", medium.torn(coming)))
@@ -120,14 +122,15 @@ def states_of(session: Session) -> Iterator[State]:
             )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "fresh twice"])  # which is always Fresh
 def test_after_every_instant_the_next_launch_continues_from_what_was_acknowledged(
     sessions: dict[str, Session], tmp_path: Path, kind: str
 ) -> None:
     states, wrong = list(states_of(sessions[kind])), []
+    root, there = tmp_path / "state", {}
+    job = job_in(root, relocated(sessions[kind].again, root))
     for state in states:
-        root = tmp_path / "state"
-        job = state.at(root)
+        there = change(there, state.image, root)  # deciding changes nothing, so only what differs is laid out
         opened.clear()
         try:
             plan = decide(job, gather(job))
@@ -137,7 +140,6 @@ def test_after_every_instant_the_next_launch_continues_from_what_was_acknowledge
             wrong += [f"{state.words}: {problem}" for problem in problems(state, plan, root / RUN)]
         unread = [name for name in opened if name.endswith((".partial", ".log"))]
         assert not unread, "what differs between states that count as one was read"
-        shutil.rmtree(root)
     print(f"{kind}: {len(sessions[kind].requests)} requests, {len(states)} different states")
     assert not wrong, f"{len(wrong)} of {len(states)}\n" + "\n".join(wrong[:40])
 
@@ -251,6 +253,12 @@ def _image_of_checkpoints(root: Path) -> Image:
 def _essence(image: Image) -> tuple[Any, ...]:
     unread = (".partial", ".log", "scalars.json")
     return tuple((n, bool(c) if n.endswith(unread) and not isinstance(c, Link) else c) for n, c in image.items())
+
+
+def _goes_on(request: Request, coming: Request) -> bool:
+    """Whether this instant lies between two writes to the same half-written file, of which nothing is read."""
+    same = request.kind == coming.kind == "write" and request.file == coming.file
+    return same and request.path.suffix == ".partial"
 
 
 def _parsed(lines: bytes) -> list[dict[str, Any]]:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
+import signal
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from mapsage.recipes import read
 from mapsage.samples import write_sample_data
+from unbroken import Job
+from unbroken.train import Exit, Task, run_job
+from unbroken.train.console import StepReport, step_line
 
 STEPS = 20
 
@@ -49,7 +59,9 @@ randomness = dict(seed=0)
 """
 
 
-def write_nano_job(folder: Path, *, name: str = "nano.py", steps: int = STEPS, end: int = STEPS, more: str = "") -> Path:
+def write_nano_job(
+    folder: Path, *, name: str = "nano.py", steps: int = STEPS, end: int = STEPS, more: str = ""
+) -> Path:
     """Tiles and the config; `more` are further lines of it. Returns the config's path."""
     data = folder / "data"
     write_sample_data(data, train=5, val=2, size_px=64, val_size_px=64, seed=1)
@@ -62,3 +74,65 @@ def steps_printed(output: str) -> dict[int, str]:
     """Each logged training step with its learning rate, as printed."""
     found = re.findall(r"Iter\(train\) \[ *(\d+)/\d+\]  lr: (\S+)", output)
     return {int(step): rate for step, rate in found}
+
+
+def job(config: Path, *options: object) -> Job:
+    """What the command line would make of a config and options."""
+    arguments = [str(config), *map(str, options)]
+    return read(arguments, {"command": f"unbroken train mapsage {' '.join(arguments)}"})
+
+
+@dataclass
+class Listener:
+    """A console that keeps what is said, and sends this process a real SIGTERM after a step or a line."""
+
+    stop_at: int | str | None = None
+    lines: list[str] = field(default_factory=list)
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+        if isinstance(self.stop_at, str) and self.stop_at in line:
+            signal.raise_signal(signal.SIGTERM)
+
+    def step(self, report: StepReport) -> None:
+        self.lines.append(step_line(report))
+        if report.step == self.stop_at:
+            signal.raise_signal(signal.SIGTERM)
+
+    def close(self) -> None:
+        pass
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+
+def session(asked: Job, *, stop_at: int | str | None = None) -> tuple[int, str]:
+    """One session in this process: its exit code and what it said. Errors and refusals are raised."""
+    listener = Listener(stop_at)
+    torch.set_num_threads(1)
+    try:
+        run_job(asked, listener)
+    except Exit as ending:
+        return int(str(ending.code)), listener.text
+    return 0, listener.text
+
+
+def built(asked: Job) -> Task:
+    from mapsage.task import build
+
+    torch.set_num_threads(1)
+    torch.manual_seed(asked.seed)
+    return build(asked, lambda _line: None)
+
+
+def scalars(run: Path) -> dict[int, dict[str, Any]]:
+    """The last line of every step in the run's scalars.json, as the guide's `tail -f` shows it."""
+    lines = [json.loads(line) for line in (run / "vis_data" / "scalars.json").read_text().splitlines()]
+    return {line["step"]: line for line in lines if "loss" in line}
+
+
+def evaluated(run: Path) -> list[int]:
+    """The steps of all evaluations, in the order in which they were made."""
+    lines = [json.loads(line) for line in (run / "vis_data" / "scalars.json").read_text().splitlines()]
+    return [line["step"] for line in lines if "mIoU" in line]

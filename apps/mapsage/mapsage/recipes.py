@@ -66,7 +66,7 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
 
 def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
     """Turn what was typed into a job."""
-    options = parser(str(environment.get("program", PROGRAM))).parse_args(arguments)
+    options = parser(str(environment.get("program", PROGRAM))).parse_args(_resume_as_flag(arguments))
     file = read_config(options.config, environment=environment)
     file = _with_options(file, options)
     checked = validate(MapSageConfig, file)
@@ -113,6 +113,15 @@ def demo(directory: Path, *, say: Callable[[str], None]) -> int:
     from mapsage.demo import tell
 
     return tell(directory, say=say)
+
+
+def _resume_as_flag(arguments: Sequence[str]) -> list[str]:
+    """`--resume CONFIG`, as MMSegmentation's users type it: only a checkpoint is a value of --resume."""
+    following = [*arguments[1:], ""]
+    return [
+        "--resume=auto" if word == "--resume" and not after.endswith(".pth") else word
+        for word, after in zip(arguments, following)
+    ]
 
 
 def _count(text: str) -> int:

@@ -17,7 +17,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print data instead of text."
 Names = {"help_option_names": ["-h", "--help"]}
 PASSING = {**Names, "allow_extra_args": True, "allow_interspersed_args": False}  # what follows RECIPE is the recipe's
 RECIPE = typer.Argument(
-    metavar="RECIPE", help="An installed recipe, or package.module:name; then its CONFIG and options.", show_default=False
+    metavar="RECIPE",
+    help="An installed recipe, or package.module:name; then its CONFIG and options.",
+    show_default=False,
 )
 EPILOG = """\b
 Begin with:  unbroken demo aerial      (everything shown in about two minutes, on a CPU)
@@ -45,10 +47,10 @@ def main(arguments: Sequence[str] | None = None, *, typed: Sequence[str] | None 
     words = list(sys.argv[1:] if arguments is None else arguments)
     typed = typed or ["unbroken", *words]
     if not words:
-        app(args=["--help"], standalone_mode=False)
+        app(args=["--help"], prog_name="unbroken", standalone_mode=False)
         return UsageError.exit_code
     try:
-        result = app(args=words, standalone_mode=False, obj={"typed": typed})
+        result = app(args=words, prog_name="unbroken", standalone_mode=False, obj={"typed": typed})
         return result if isinstance(result, int) else 0
     except UnbrokenError as error:
         _complain(error, as_json="--json" in words)

@@ -12,7 +12,8 @@ from unbroken.train.console import Console, PlainConsole, StepReport, clock_time
 
 def console_for(stream: TextIO) -> Console:
     """A bar where a person watches, lines where a file or a notebook does."""
-    return BarConsole() if stream.isatty() else PlainConsole()
+    terminal = RichConsole(file=stream)
+    return BarConsole() if terminal.is_terminal and not terminal.is_dumb_terminal else PlainConsole()
 
 
 class BarConsole:
@@ -37,7 +38,7 @@ class BarConsole:
                 console=self._rich,
                 transient=True,
             )
-            self._progress.add_task("training", total=report.total, words="")
+            self._progress.add_task("training", total=report.total, completed=report.step, words=_words(report))
             self._progress.start()
         self._progress.update(
             self._progress.task_ids[0], completed=report.step, total=report.total, words=_words(report)

@@ -14,14 +14,29 @@ KAGGLE_INPUTS = Path("/kaggle/input")
 
 
 def surroundings(typed: Sequence[str]) -> Mapping[str, Any]:
-    """The command as typed, where copies of runs may lie, and facts for the journal."""
+    """The command that goes on with the run, where copies of runs may lie, and facts for the journal."""
     search = os.environ.get("UNBROKEN_SEARCH_PATH", "")
     if KAGGLE_INPUTS.is_dir():
         search = os.pathsep.join(part for part in (search, str(KAGGLE_INPUTS)) if part)
     return {
-        "command": shlex.join(typed),
+        "command": shlex.join(continuing(typed)),
+        "typed": shlex.join(typed),
         "UNBROKEN_SEARCH_PATH": search,
         "host": socket.gethostname(),
         "user_folder": str(Path.cwd()),
         "python": platform.python_version(),
     }
+
+
+def continuing(typed: Sequence[str]) -> list[str]:
+    """The command that goes on with what this one did: starting over, or from an old file, is meant once."""
+    kept: list[str] = []
+    words = list(typed)
+    while words:
+        word = words.pop(0)
+        takes_file = word in ("--ckpt", "--resume") and words[:1] != [] and words[0].endswith(".pth")
+        if takes_file:
+            words.pop(0)
+        elif word != "--fresh" and not word.startswith(("--ckpt=", "--resume=")):
+            kept.append(word)
+    return kept

@@ -80,25 +80,35 @@ def verify_command(paths: Sequence[Path], *, as_json: bool) -> int:
         facts = [{"file": str(c.path), "state": c.state, "step": c.step, "reason": c.reason} for c in seen]
         print(as_json_text(facts))
     else:
-        rows = [(c.state, str(c.step), str(c.path), c.reason) for c in seen]
+        rows = [(c.state, _step(c.step), str(c.path), c.reason) for c in seen]
         print(columns([("state", "step", "file", "how"), *rows]))
         bad = sum(candidate.state != "good" for candidate in seen)
         print(f"\n{bad} of {len(seen)} cannot be used" if bad else f"\nall {len(seen)} are whole")
     return 0 if all(candidate.state == "good" for candidate in seen) else DamagedFile.exit_code
 
 
+def _step(step: int) -> str:
+    return str(step) if step >= 0 else "?"
+
+
 def _story(run: Overview) -> list[str]:
-    lines = [f"{run.tag} ({run.recipe}) - {run.status}", f"folder: {run.directory}"]
+    lines = [f"{run.tag} ({run.recipe}) - {run.status}", f"folder: {run.directory} ({size_text(run.size_bytes)})"]
     total = f" of {run.total}" if run.total else ""
     lines.append(f"step: {run.step}{total}")
     if run.best:
         lines.append(f"best: {run.best}")
     if run.parent:
         lines.append(f"began from: {run.parent.get('file')} (step {run.parent.get('step')})")
+    if run.last_seen:
+        lines.append(f"last seen: {run.last_seen}")
+    if run.config is not None:
+        lines.append(f"config: {run.config}")
+    if run.command:
+        lines.append(f"command: {run.command}")
     lines += ["", "sessions"]
     rows = [(s.name, s.verdict, f"{s.first}-{s.last}" if s.last else "no step", s.ended) for s in run.sessions]
     lines += [columns([("session", "began", "steps", "ended"), *rows]), "", "files"]
-    files = [(c.name, str(c.step), c.kind, c.state, c.reason) for c in run.candidates]
+    files = [(c.name, _step(c.step), c.kind, c.state, c.reason) for c in run.candidates]
     lines.append(columns([("file", "step", "kind", "state", "how"), *files]))
     if run.evaluations:
         names = list(run.evaluations[-1][1])

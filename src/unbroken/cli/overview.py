@@ -41,6 +41,8 @@ class Overview:
     last_seen: str
     size_bytes: int
     parent: Mapping[str, Any] | None
+    config: Path | None  # of the last session, as data
+    command: str  # that goes on with the run
     sessions: tuple[SessionStory, ...]
     candidates: tuple[Candidate, ...]
     evaluations: tuple[tuple[int, Mapping[str, float]], ...]
@@ -68,6 +70,8 @@ class Overview:
         }
         if full:
             data["parent"] = dict(self.parent) if self.parent else None
+            data["config"] = str(self.config) if self.config else None
+            data["command"] = self.command
             data["sessions"] = [vars(session) for session in self.sessions]
             data["files"] = [
                 {"file": c.name, "step": c.step, "kind": c.kind, "state": c.state, "reason": c.reason}
@@ -110,6 +114,8 @@ def overview_of(directory: Path) -> Overview:
             path.stat().st_size for path in directory.rglob("*") if path.is_file() and not path.is_symlink()
         ),
         parent=facts.record.parent if facts.record else None,
+        config=max((own(directory) / "configs").glob("*.json"), default=None),
+        command=next((str(e.get("command", "")) for e in reversed(facts.events) if e.get("event") == "session"), ""),
         sessions=sessions,
         candidates=facts.candidates,
         evaluations=tuple(sorted(evaluations.items())),

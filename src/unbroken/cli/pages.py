@@ -89,12 +89,11 @@ def errors_page() -> str:
         "With `--json` the same facts are one JSON object. A refusal changes nothing on disk.",
         "\n".join(["| code | meaning | error | what to do |", "|---|---|---|---|", *table]),
         "A script around a training needs two of these codes: 0 is done, 75 means run the same command again.",
+        "Every error below is an `UnbrokenError`, with `where`, `what`, `expected`, `found`, `do` and `exit_code`.",
     ]
     examples = _examples()
-    for kind in classes:
-        parts += [f"## {kind.__name__} ({kind.exit_code})", str(kind.__doc__)]
-        if kind in examples:
-            parts.append(f"```\n{examples[kind]}\n```")
+    for kind in classes[1:]:
+        parts += [f"## {kind.__name__} ({kind.exit_code})", str(kind.__doc__), f"```\n{examples[kind]}\n```"]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
@@ -174,7 +173,7 @@ def _plain_terminal() -> Iterator[None]:
 FOLDER = Path("work_dirs/baseline")
 CONFIG: Mapping[str, Any] = {"model": {"width": 64}, "lr": 0.01, "max_iters": 40000}
 EFFECTS = Effects(fields={"model": Effects(own=Effect.SHAPE), "lr": Effects(own=Effect.SCHEDULE)}, own=Effect.FREE)
-RECORD = RunRecord(id="1f0e4c2a9b7d5836", recipe="mapsage", tag="baseline", created="2026-01-01T08:00:00+00:00", seed=0)
+RECORD = RunRecord(id="1f0e4c2a9b7d5836", recipe="my_app", tag="baseline", created="2026-01-01T08:00:00+00:00", seed=0)
 GOOD = Candidate(
     path=FOLDER / "iter_8000.pth",
     step=8000,
@@ -194,7 +193,7 @@ HOLDER = Holder(host="node7", pid=4711, since="2026-01-01T08:00:05+00:00", sessi
 def _examples() -> dict[type[UnbrokenError], str]:
     """A real text for each error a user can meet."""
     found = [
-        _raised(lambda: find_recipe("mapsgae")),
+        _raised(lambda: find_recipe("my_ap")),
         _raised(lambda: set_values({"lr": 0.01}, ["lrr", "0.02"])),
         _refused(Facts(survey=_found(GOOD), exact=WEIGHTS), start=Start(exact=WEIGHTS.path)),
         _refused(Facts(survey=replace(_found(GOOD), held=True, holder=HOLDER))),
@@ -215,7 +214,7 @@ def _raised(action: Any) -> UnbrokenError:
 
 def _refused(facts: Facts, *, start: Start | None = None, config: Mapping[str, Any] = CONFIG) -> UnbrokenError:
     job = Job(
-        recipe="mapsage",
+        recipe="my_app",
         tag="baseline",
         directory=FOLDER,
         config=config,
@@ -223,7 +222,7 @@ def _refused(facts: Facts, *, start: Start | None = None, config: Mapping[str, A
         seed=0,
         total_steps=40000,
         start=start or Start(),
-        command="unbroken train mapsage configs/baseline.py",
+        command="unbroken train my_app configs/baseline.py",
     )
     plan = decide(job, facts)
     assert isinstance(plan, Refuse), plan

@@ -18,7 +18,7 @@ from unbroken.launch.words import describe
 
 def train_command(recipe: str, arguments: Sequence[str], *, typed: Sequence[str]) -> int:
     """Train; the exit code is 0 when done, 75 when stopped and resumable."""
-    job = _job(recipe, arguments, typed)
+    job = _job(recipe, arguments, typed, front_door=_without(typed, arguments))
     from unbroken.cli.display import console_for
     from unbroken.train import Exit, run_job
 
@@ -33,7 +33,8 @@ def why_command(recipe: str, arguments: Sequence[str], *, typed: Sequence[str], 
     """Say the plan; the exit code is that of the refusal, if it is one."""
     as_json = as_json or "--json" in arguments
     asked = [word for word in arguments if word != "--json"]
-    job = _job(recipe, asked, ["unbroken", "train", recipe, *asked] if typed[0] == "unbroken" else typed)
+    front_door = ["unbroken", "why", recipe] if typed[0] == "unbroken" else _without(typed, arguments)
+    job = _job(recipe, asked, ["unbroken", "train", recipe, *asked], front_door=front_door)
     plan = decide(job, gather(job))
     if as_json:
         print(json.dumps({**as_data(plan), "run": str(job.directory), "ignored": list(job.ignored)}, default=str))
@@ -42,7 +43,7 @@ def why_command(recipe: str, arguments: Sequence[str], *, typed: Sequence[str], 
     return plan.exit_code if isinstance(plan, Refuse) else 0
 
 
-def _job(recipe: str, arguments: Sequence[str], typed: Sequence[str]) -> Job:
+def _job(recipe: str, arguments: Sequence[str], typed: Sequence[str], *, front_door: Sequence[str]) -> Job:
     if not recipe:
         raise UsageError(
             "unbroken",
@@ -50,13 +51,18 @@ def _job(recipe: str, arguments: Sequence[str], typed: Sequence[str]) -> Job:
             expected=f"a recipe ({' or '.join(installed())}, or package.module:name), then its config",
             do="See `unbroken train --help`.",
         )
-    front_door = shlex.join(typed[: len(typed) - len(arguments)])
+    program = shlex.join(front_door)
     try:
-        return find_recipe(recipe).read(arguments, {**surroundings(typed), "program": front_door})
+        return find_recipe(recipe).read(arguments, {**surroundings(typed), "program": program})
     except SystemExit as ending:  # a recipe's parser has said what is wrong
         if ending.code == UsageError.exit_code:
-            print(f"See `{front_door} --help`.", file=sys.stderr)
+            print(f"See `{program} --help`.", file=sys.stderr)
         raise
+
+
+def _without(typed: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    """What was typed before the recipe's own arguments."""
+    return list(typed[: len(typed) - len(arguments)])
 
 
 def installed() -> list[str]:

@@ -23,6 +23,7 @@ class Progress:
     step: int = 0
     position: int = 0
     dataset_size: int = 0
+    closed_epochs: int = 0  # epochs whose end was done, when the loop goes by epochs
     fingerprint: str = ""  # of the data set's files, where it has one
     evaluated_step: int = 0
     best: Best | None = None

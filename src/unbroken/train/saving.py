@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from torch.optim import Optimizer
+
 from unbroken.checkpoint.store import SaveFacts
 from unbroken.launch import Job
 from unbroken.run import OpenRun
@@ -71,6 +73,6 @@ class Saver:
 
 
 def current_lr(tracked: Mapping[str, Any]) -> float | None:
-    """The learning rate of the first parameter group of the tracked optimizer."""
-    groups = getattr(tracked.get("optimizer"), "param_groups", None)
-    return float(groups[0]["lr"]) if groups else None
+    """The learning rate of the first parameter group of the first tracked optimizer."""
+    optimizer = next((part for part in tracked.values() if isinstance(part, Optimizer)), None)
+    return float(optimizer.param_groups[0]["lr"]) if optimizer is not None else None

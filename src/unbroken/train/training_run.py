@@ -1,8 +1,8 @@
 """A run as a training loop sees it: track, iterate, end each step.
 
 The loop stays ordinary PyTorch. Between two steps it may do what it likes (validate, draw pictures): the random
-streams are put back to where the last step left them before the next batch is handed out, so only what happens
-inside a step can influence the next one.
+streams are put back to where the last step left them before the next step begins, so only what happens inside a step
+can influence the next one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 
@@ -22,9 +22,9 @@ from unbroken.run.layout import own
 from unbroken.train import cadence, parts, rng
 from unbroken.train.conditions import current_conditions
 from unbroken.train.console import SessionLog, StepReport
+from unbroken.train.feed import Feed, Shuffle, feed_of
 from unbroken.train.forgotten import forgotten
-from unbroken.train.loader import Collate, load, size_of
-from unbroken.train.order import Order, steps_in_epoch
+from unbroken.train.loader import Collate
 from unbroken.train.pace import Pace
 from unbroken.train.progress import Best, Progress
 from unbroken.train.replay import Replay
@@ -53,6 +53,7 @@ class TrainingRun:
     ) -> None:
         self.job, self.plan, self.log, self.seed = job, plan, log, seed
         self.progress = Progress()
+        self.total_steps = job.total_steps
         self.extra: Callable[[Progress], Mapping[str, Any]] = lambda _progress: {}
         self.rename_weights: Callable[[str], str] = str
         self._files, self._exits = files, exits
@@ -61,20 +62,16 @@ class TrainingRun:
         self._source = Source(plan.source.path, job.layout) if isinstance(plan, Resume | Finished) else None
         self._run: OpenRun | None = None
         self._saver: Saver | None = None
+        self._feed: Feed | None = None
         self._streams: rng.Streams | None = None
-        self._at_step_start = True
-        self._samples: list[int] = []
-        self._micro_batches = 0  # handed out since the last step
-        self._micro_total: int | None = None  # of the whole run, when it is measured in epochs
-        self._next_position = 0
-        self._stop = StopFlag()
-        self._pace = Pace(files.clock)
-        self._replay = Replay({})
-        self._lr: float | None = None
+        self._samples: list[int] = []  # of the step in progress
+        self._turns = 0  # micro-batches handed out since the last step
+        self._epochs: int | None = None  # how long the run is, when it is measured in epochs
+        self._lr: float | None = None  # of the step in progress
         self._looked_for_forgotten = False
-        self.total_steps = job.total_steps
+        self._stop, self._pace, self._replay = StopFlag(), Pace(files.clock), Replay({})
 
-    # -- what a loop asks ----------------------------------------------------------------------------------------
+    # -- how far it is -------------------------------------------------------------------------------------------
 
     @property
     def step(self) -> int:
@@ -96,7 +93,7 @@ class TrainingRun:
         """Whether the run was complete before this launch; the parts are restored all the same."""
         return isinstance(self.plan, Finished)
 
-    # -- the four pieces of a loop -------------------------------------------------------------------------------
+    # -- the pieces of a loop ------------------------------------------------------------------------------------
 
     def track(self, **tracked: Any) -> None:
         """Name everything whose state must survive; restored here when the plan says so, or refused.
@@ -108,11 +105,10 @@ class TrainingRun:
         self._parts |= tracked
         if self._source is not None:
             self.progress = self._source.progress
-            self._next_position = self.progress.position
             streams = self._source.restore(tracked, self.log.say)
             self._streams = dict(streams) if streams is not None else None
         elif isinstance(self.plan, FineTune) and "model" in tracked:
-            self._adopt_weights(tracked["model"])
+            self._adopt_weights(tracked["model"], self.plan.source.path)
 
     def batches(
         self,
@@ -122,7 +118,7 @@ class TrainingRun:
         workers: int = 0,
         epochs: int | None = None,
         steps: int | None = None,
-        shuffle: bool | Literal["epoch", "stream", "none"] = True,
+        shuffle: bool | Shuffle = True,
         drop_last: bool = False,
         collate: Collate | None = None,
         pin_memory: bool = False,
@@ -130,69 +126,108 @@ class TrainingRun:
     ) -> Iterator[Any]:
         """Batches from the exact position on, until `epochs` passes or `steps` steps are done.
 
-        `shuffle="stream"` lets batches straddle epochs; `before_first` is called when the run is open and before the
-        first batch (an evaluation that a kill prevented belongs there). Raises UsageError for a data set that cannot
-        be indexed.
+        Inside `for epoch in run.epochs(n)` with neither: the batches of this epoch. `shuffle="stream"` lets batches
+        straddle epochs; `before_first` is called when the run is open and before the first batch (an evaluation that
+        a kill prevented belongs there). Raises UsageError for a data set that cannot be indexed.
         """
-        if (epochs is None) == (steps is None):
-            raise UsageError(
-                "run.batches", "how long to train", expected="either epochs= or steps=", found="both or none"
-            )
-        kind: Literal["epoch", "stream", "none"] = (
-            ("epoch" if shuffle else "none") if isinstance(shuffle, bool) else shuffle
-        )
-        order = Order(size=size_of(dataset), seed=self.seed, shuffle=kind, drop_last=drop_last)
-        self.total_steps = steps if steps is not None else self.total_steps
-        self._micro_total = epochs * steps_in_epoch(order, batch_size=batch_size) if epochs is not None else None
+        within_epoch = epochs is None and steps is None and self._epochs is not None
+        if not within_epoch and (epochs is None) == (steps is None):
+            found = "neither" if epochs is None else "both"
+            raise UsageError("run.batches", "how long to train?", expected="epochs= or steps=", found=found)
         if self.finished:
             return
-        self._begin(order, getattr(dataset, "fingerprint", None), batch_size)
-        if before_first is not None:
-            before_first()
-        last_position = epochs * order.size if epochs is not None else None
-        if not self._complete(last_position):
-            loaded = load(
+        self._epochs, self.total_steps = epochs or self._epochs, steps or self.total_steps
+        feed = self._feed
+        if feed is None or not within_epoch:
+            feed = feed_of(
                 dataset,
-                order,
-                self.progress.position,
+                seed=self.seed,
                 batch_size=batch_size,
                 workers=workers,
+                shuffle=shuffle,
+                drop_last=drop_last,
                 collate=collate,
                 pin_memory=pin_memory,
             )
-            yield from self._hand_out(loaded, last_position)
+            self._begin(feed)
+        elif feed.dataset is not dataset or feed.batch_size != batch_size:
+            raise UsageError("run.batches", "each epoch has the same data and batch size", do="Open a second run.")
+        if before_first is not None:
+            before_first()
+        passes = self.progress.closed_epochs + 1 if within_epoch else epochs
+        last_position = passes * feed.order.size if passes is not None else None
+        while not self._complete(feed, last_position):
+            self._pace.waiting()
+            samples, batch = feed.next()
+            self._pace.loaded()
+            self._enter_turn(samples)
+            yield batch
+        if not within_epoch:
+            self._finish()
+
+    def epochs(self, total: int) -> Iterator[int]:
+        """The numbers of the epochs from the current one on; what follows the batches of an epoch is part of it.
+
+        A kill between the last batch of an epoch and its end lets the next session do that end (a scheduler's step,
+        a validation) again, from the state it had before.
+        """
+        self._epochs = total
+        if self.finished:
+            return
+        for epoch in range(self._closed_epochs(), total):
+            yield epoch
+            self.progress.closed_epochs = epoch + 1
+            self._require_saver().saved_step = -1  # the end of the epoch may have changed the state
+        self._finish()
+
+    def steps(self, total: int) -> Iterator[int]:
+        """The numbers of the steps left, for a loop that draws its own batches from the global random streams."""
+        self.total_steps = total
+        if self.finished:
+            return
+        self._begin(None)
+        while self.step < total:
+            self._pace.waiting()
+            self._pace.loaded()
+            self._enter_turn([])
+            yield self.step
         self._finish()
 
     def end_step(self, **values: torch.Tensor | float) -> None:
         """The optimizer has stepped: record `values` (loss=..., lr=...), save when due, stop when asked to."""
-        if self._run is None or self._saver is None or not self._samples:
+        if not self._turns:
             raise UsageError("run.end_step", "no batch was taken since the last step", do="Iterate run.batches(...).")
         if not self._looked_for_forgotten:
             self._warn_of_forgotten()
         self.progress.step += 1
-        self.progress.position = self._next_position
+        if self._feed is not None:
+            self.progress.position = self._feed.position
+            if self.total_steps is None and self._epochs is not None:
+                self.total_steps = -(-self._feed.micro_batches(self._epochs) // self._turns)
         self._streams = rng.capture()
-        if self.total_steps is None and self._micro_total is not None:
-            self.total_steps = -(-self._micro_total // self._micro_batches)
         self._record_step({name: _number(value) for name, value in values.items()})
-        self._samples, self._micro_batches, self._at_step_start = [], 0, True
-        if self._saver.due(self.step, total=self.total_steps):
+        self._samples, self._turns = [], 0
+        if self._require_saver().due(self.step, total=self.total_steps):
             self.save()
         self.poll()
 
     def record_evaluation(self, *, best: str | None = None, larger: bool = True, **metrics: float) -> bool:
         """Record an evaluation of the weights after this step; keep them as the best if `best` says they are."""
-        assert self._run is not None, "an evaluation belongs inside the loop over run.batches(...)"
+        run, saver = self._require_run(), self._require_saver()
         self.progress.evaluated_step = self.step
         self.progress.metrics = dict(metrics)
-        self._run.steps.write_evaluation(self.step, metrics)
+        run.steps.write_evaluation(self.step, metrics)
         self.log.evaluation(self.step, metrics)
         improved = best is not None and self._improves(best, metrics[best], larger=larger)
         if improved and best is not None:
             self.progress.best = Best(metric=best, value=metrics[best], step=self.step)
-            self._save_best(self.progress.best, larger=larger)
-        self._run.journal.write("evaluated", step=self.step, metrics=metrics, best=improved)
-        if self._is_saved:
+            self.log.say(
+                saver.save_best(
+                    self.progress, self.progress.best, larger=larger, extra=self.extra, total=self.total_steps
+                )
+            )
+        run.journal.write("evaluated", step=self.step, metrics=metrics, best=improved)
+        if self._is_saved and self.step:
             self.save()  # the same step again, now with its evaluation
         return improved
 
@@ -202,18 +237,19 @@ class TrainingRun:
         """Stop here if a signal asked for it: state is saved, the process ends with exit code 75."""
         if self._stop.reason is None:
             return
-        assert self._run is not None
         if not self._is_saved:
             self.save()
-        self._run.journal.write("stopped", step=self.step, reason=self._stop.reason)
+        self._require_run().journal.write("stopped", step=self.step, reason=self._stop.reason)
         said = f"stopped by {self._stop.reason} after step {self.step}: everything is saved"
         self.log.say(f"{said}\nto continue, run the same command again: {self.job.command}".rstrip(": "))
         raise Exit(STOPPED, said)
 
     def save(self) -> None:
         """Write a checkpoint of the state after the last finished step."""
-        assert self._saver is not None and self._streams is not None
-        self.log.say(self._saver.save(self.progress, self._streams, extra=self.extra, total=self.total_steps))
+        saver = self._require_saver()
+        if self._streams is None:
+            raise UsageError("run.save", "there is no finished step to save yet", do="Call it after run.end_step().")
+        self.log.say(saver.save(self.progress, self._streams, extra=self.extra, total=self.total_steps))
 
     def evaluation_due(self, every: int | None) -> bool:
         """Whether the weights of this step, or of the step resumed from, still have to be evaluated."""
@@ -241,120 +277,101 @@ class TrainingRun:
 
     # -- beginning -----------------------------------------------------------------------------------------------
 
-    def _adopt_weights(self, model: Any) -> None:
-        assert isinstance(self.plan, FineTune)
-        path = self.plan.source.path
+    def _adopt_weights(self, model: Any, path: Path) -> None:
         report = adopt_weights(model, path, self.rename_weights)
         self.log.say(f"load weights from {path}")
         for line in report.as_lines():
             self.log.say(f"  {line}")
 
-    def _begin(self, order: Order, fingerprint: Callable[[], str] | None, batch_size: int) -> None:
+    def _begin(self, feed: Feed | None) -> None:
         """The first change to the run's folder in this session; everything was checked before."""
-        if self._run is not None:
-            raise UsageError("run.batches", "one run has one sequence of batches", do="Open a second run.")
-        assert not isinstance(self.plan, Finished)
+        if self._run is not None or isinstance(self.plan, Finished):
+            raise UsageError("run.batches", "one run has one sequence of steps", do="Open a second run.")
         if self._source is not None:
             self._source.require_all_used(self._parts)
-        self._run, self.plan = execute(self.job, self.plan, self._files, conditions=current_conditions())
-        scalars = (
-            self._run.session_folder / "vis_data" / "scalars.json",
-            self.directory / "vis_data" / "scalars.json",
-        )
-        self.log.open(self._files.disk, self._run.log_path, scalars)
+        run, self.plan = execute(self.job, self.plan, self._files, conditions=current_conditions())
+        self._run, self._feed = run, feed
+        scalars = "vis_data/scalars.json"
+        self.log.open(self._files.disk, run.log_path, (run.session_folder / scalars, self.directory / scalars))
         for name, text in self.job.texts.items():
-            self._run.write_text(name, text)
+            run.write_text(name, text)
         self._stop.install()
-        self._saver = Saver(self.job, self._run, self._parts, every=self._save_every, every_s=self._save_every_s)
-        self._saver.saved_step = self.step if self.plan.name == "Resume" and self._source and self._source.own else 0
-        self._settle_position(order, fingerprint() if fingerprint else "", batch_size)
+        self._saver = Saver(self.job, run, self._parts, every=self._save_every, every_s=self._save_every_s)
+        is_own = self._source is None or self._source.own
+        self._saver.saved_step = self.step if is_own else -1
         if isinstance(self.plan, Resume):
-            self._say_where_it_continues()
+            self._say_streams()
+        if feed is not None and (words := feed.continue_from(self.progress, own=is_own)):
+            self.log.say(words)
+        if isinstance(self.plan, Resume) and is_own:
+            self._say_position()
 
-    def _settle_position(self, order: Order, fingerprint: str, batch_size: int) -> None:
-        """Carry the position over when the data set is not what it was, or another program counted only steps."""
-        progress = self.progress
-        if self._source is not None and not self._source.own:
-            progress.position = progress.step * batch_size
-        elif progress.dataset_size and progress.dataset_size != order.size:
-            self.log.say(
-                f"the data set had {progress.dataset_size} samples and now has {order.size}: "
-                f"epoch {progress.epoch} is not continued, epoch {progress.epoch + 1} begins"
-            )
-            progress.position = (progress.epoch + 1) * order.size
-        elif progress.fingerprint and fingerprint and progress.fingerprint != fingerprint:
-            self.log.say("the files of the data set are not those the run was trained on: exactness starts anew here")
-        progress.dataset_size, progress.fingerprint = order.size, fingerprint
-        self._next_position = progress.position
-
-    def _say_where_it_continues(self) -> None:
-        progress = self.progress
+    def _say_streams(self) -> None:
         if self._streams is None:
             self.log.say("the file holds no random state: exactness starts here")
-            self.log.say(f"data position taken from the step: {progress.position} samples were used")
-            return
-        self.log.say("resume random streams: torch, numpy, python" + (", cuda" if self._streams["cuda"] else ""))
-        offset = progress.position % progress.dataset_size
-        self.log.say(f"resume data position: epoch {progress.epoch}, sample {offset} of {progress.dataset_size}")
+        else:
+            self.log.say("resume random streams: torch, numpy, python" + (", cuda" if self._streams["cuda"] else ""))
+
+    def _say_position(self) -> None:
+        progress = self.progress
+        if progress.dataset_size:
+            offset = progress.position % progress.dataset_size
+            self.log.say(f"resume data position: epoch {progress.epoch}, sample {offset} of {progress.dataset_size}")
         recorded = steps_after(own(self.directory) / "metrics.jsonl", self.step)
         self._replay = Replay(recorded)
         if recorded:
-            self.log.say(
-                f"steps {self.step + 1}-{max(recorded)} were done after the last save and lost: they are done again "
-                "and compared"
-            )
+            lost = f"steps {self.step + 1}-{max(recorded)} were done after the last save and lost"
+            self.log.say(f"{lost}: they are done again and compared")
 
     # -- inside the loop -----------------------------------------------------------------------------------------
 
-    def _hand_out(self, loaded: Iterator[Any], last_position: int | None) -> Iterator[Any]:
-        while not self._complete(last_position):
-            self._pace.waiting()
-            keys, position, batch = next(loaded)
-            self._pace.loaded()
-            if self._at_step_start and self._streams is not None:
-                rng.restore(self._streams)
-            self._at_step_start = False
-            self._samples += [sample for _, sample in keys]
-            self._micro_batches += 1
-            self._next_position = position
-            self._lr = current_lr(self._parts)
-            yield batch
-        if last_position is not None and self._samples:
-            self.log.say(f"{len(self._samples)} samples after the last step were not used: end_step was not called")
+    def _enter_turn(self, samples: list[int]) -> None:
+        """A micro-batch is handed out; the first one of a step finds the streams where the last step left them."""
+        if self._turns == 0 and self._streams is not None:
+            rng.restore(self._streams)
+        self._turns += 1
+        self._samples += samples
+        self._lr = current_lr(self._parts)
 
-    def _complete(self, last_position: int | None) -> bool:
-        if last_position is not None:
-            return self._next_position >= last_position
-        return self.total_steps is not None and self.step >= self.total_steps
+    def _complete(self, feed: Feed, last_position: int | None) -> bool:
+        if last_position is None:
+            return self.total_steps is not None and self.step >= self.total_steps
+        return feed.position >= last_position
 
     def _record_step(self, values: dict[str, float]) -> None:
-        assert self._run is not None
         if "lr" not in values and self._lr is not None:
             values["lr"] = self._lr
-        self._run.steps.write_step(self.step, epoch=self._epoch_of_step(), samples=self._samples, values=values)
+        run, epoch = self._require_run(), self._epoch_of_step()
+        run.steps.write_step(self.step, epoch=epoch, samples=self._samples, values=values)
         words = self._replay.compare(self.step, samples=self._samples, loss=values.get("loss"))
         if words is not None:
-            self._run.journal.write("replayed", step=self.step, verdict=words)
+            run.journal.write("replayed", step=self.step, verdict=words)
             self.log.say(words)
         timing = self._pace.step_ended()
         left = self.total_steps - self.step if self.total_steps is not None else None
-        due = cadence.due(self.step, every=self._log_every, total=self.total_steps)
         self.log.step(
             StepReport(
                 step=self.step,
                 total=self.total_steps,
-                epoch=self._epoch_of_step(),
+                epoch=epoch,
                 values=values,
                 step_s=timing.step_s,
                 data_s=timing.data_s,
                 eta_s=timing.step_s * left if left is not None else None,
-                due=due,
+                due=cadence.due(self.step, every=self._log_every, total=self.total_steps),
             )
         )
 
     def _epoch_of_step(self) -> int:
         """The epoch of the step's last sample."""
-        return (self.progress.position - 1) // self.progress.dataset_size
+        size = self.progress.dataset_size
+        return (self.progress.position - 1) // size if size else 0
+
+    def _closed_epochs(self) -> int:
+        """Epochs whose end was done; the progress is known once the parts are tracked."""
+        if self._source is not None and not self._parts:
+            raise UsageError("run.epochs", "nothing is tracked yet", do="Call run.track(...) before the loop.")
+        return self.progress.closed_epochs
 
     def _improves(self, metric: str, value: float, *, larger: bool) -> bool:
         best = self.progress.best
@@ -363,11 +380,6 @@ class TrainingRun:
         if best is None or best.metric != metric:
             return True
         return value > best.value if larger else value < best.value
-
-    def _save_best(self, best: Best, *, larger: bool) -> None:
-        assert self._saver is not None
-        words = self._saver.save_best(self.progress, best, larger=larger, extra=self.extra, total=self.total_steps)
-        self.log.say(words)
 
     def _warn_of_forgotten(self) -> None:
         self._looked_for_forgotten = True
@@ -381,23 +393,34 @@ class TrainingRun:
         """Whether the state after the last step is on disk (before the first step there is none)."""
         return self.step == 0 or (self._saver is not None and self._saver.saved_step == self.step)
 
+    def _require_run(self) -> OpenRun:
+        if self._run is None:
+            raise UsageError("run", "the run is not open yet", do="This belongs inside the loop over run.batches(...).")
+        return self._run
+
+    def _require_saver(self) -> Saver:
+        self._require_run()
+        assert self._saver is not None
+        return self._saver
+
     def _finish(self) -> None:
-        assert self._run is not None
+        run = self._require_run()
+        self.total_steps = self.step
+        if self._turns:
+            self.log.say(f"warning: after the last step {len(self._samples)} samples were handed out and not stepped on")
         if not self._is_saved:
             self.save()
-        self._run.journal.write("finished", step=self.step)
+        run.journal.write("finished", step=self.step)
         self.log.say(f"finished: {self.step} steps, {self.directory}")
 
     def _close(self) -> None:
         self._stop.uninstall()
-        try:
-            if self._run is not None:
-                self._run.close()
-            else:
-                self._files.lock.release()
-        finally:
+        if self._run is not None:
+            self._run.close()
             self._run = None
-            self.log.close()
+        else:
+            self._files.lock.release()
+        self.log.close()
 
 
 def _number(value: torch.Tensor | float) -> float:

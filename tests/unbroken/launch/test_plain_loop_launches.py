@@ -93,9 +93,9 @@ def test_a_finished_run_does_nothing_and_ends_with_0(run: Path, finished_run: Pa
 def test_a_second_process_is_refused_and_after_a_sigkill_the_lock_is_free_at_once(
     finished_run: Path, tmp_path: Path
 ) -> None:
-    slow = script(tmp_path, loop=SLOWLY)
+    hangs = script(tmp_path, loop="import time; time.sleep(600 if run.step == 13 else 0); ")
     run = tmp_path / "output" / "plain_loop"
-    first = begin(python(slow, run.parent, 2), run, steps=13)
+    first = begin(python(hangs, run.parent, 2), run, steps=13)
     second = run_to_end(python(LOOP, run.parent, 0))
     assert second.returncode == 11, second.output
     assert f"process {first.pid} on {socket.gethostname()}, since 20" in second.output
@@ -143,7 +143,7 @@ def test_a_second_ctrl_c_ends_a_step_that_hangs_and_loses_nothing_that_was_saved
         process.send_signal(signal.SIGINT)
         time.sleep(0.5)
     output = end(process)
-    assert process.returncode == 130, output
+    assert process.returncode in (130, -signal.SIGINT), output  # a shell calls both 130
     names = sorted(path.name for path in run.glob("iter_*.pth"))
     assert "iter_10.pth" in names
     assert not (run / "iter_15.pth").exists(), "the step in progress was not finished"

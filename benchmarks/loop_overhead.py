@@ -1,0 +1,132 @@
+"""Microseconds per step that `run.batches` and `run.end_step` add to a bare loop: python benchmarks/loop_overhead.py
+
+Both loops train the same tiny linear model with one compute thread. They take turns in blocks, so that what else the
+machine does falls on both. `--profile` says where our time goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import itertools
+import pstats
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from unbroken.train import open_run
+
+BATCH, BLOCK, BLOCKS = 16, 200, 15
+
+
+class Points:
+    """Samples made beforehand, so that the loop itself is what is measured."""
+
+    def __init__(self, size: int = 1_000_000) -> None:
+        self._size = size
+        self._x = torch.randn(1024, 8)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self._x[index % 1024]
+
+
+class PointsWithOwnRandomness(Points):
+    """The same samples by the method that gets a generator of its own."""
+
+    def sample(self, index: int, _rng: object) -> torch.Tensor:
+        return self._x[index % 1024]
+
+
+class Silent:
+    """A console that shows nothing: printing is not what is measured."""
+
+    def say(self, line: str) -> None: ...
+
+    def step(self, report: object) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def step_of(model: nn.Module, optimizer: torch.optim.Optimizer, batch: torch.Tensor) -> torch.Tensor:
+    loss = model(batch).square().mean()
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss
+
+
+def model_and_optimizer() -> tuple[nn.Module, torch.optim.Optimizer]:
+    model = nn.Linear(8, 1)
+    return model, torch.optim.SGD(model.parameters(), lr=1e-3)
+
+
+def bare_steps(dataset: Points, workers: int) -> Iterator[float]:
+    model, optimizer = model_and_optimizer()
+    for batch in DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=workers):
+        yield float(step_of(model, optimizer, batch).detach())
+
+
+def our_steps(dataset: Points, workers: int, folder: Path) -> Iterator[None]:
+    model, optimizer = model_and_optimizer()
+    with open_run(folder, tag="bench", save_every_s=None, console=Silent()) as run:
+        run.track(model=model, optimizer=optimizer)
+        for batch in run.batches(dataset, batch_size=BATCH, workers=workers, epochs=1):
+            run.end_step(loss=step_of(model, optimizer, batch))
+            yield
+
+
+def block_us(steps: Iterator[object]) -> float:
+    """Microseconds per step of the next block."""
+    begin = time.perf_counter()
+    for _ in itertools.islice(steps, BLOCK):
+        pass
+    return (time.perf_counter() - begin) / BLOCK * 1e6
+
+
+def compare(name: str, dataset: Points, workers: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        bare, ours = bare_steps(dataset, workers), our_steps(dataset, workers, Path(folder))
+        block_us(bare), block_us(ours)  # starting workers and first calls do not count
+        pairs = [(block_us(bare), block_us(ours)) for _ in range(BLOCKS)]
+        bare_us, ours_us = (statistics.median(column) for column in zip(*pairs))
+        ratio = statistics.median(one / other for other, one in pairs)
+        print(f"{name:<42} {bare_us:7.0f} {ours_us:7.0f} {ours_us - bare_us:+7.0f} {ratio:7.2f}")
+        ours.close()
+
+
+def profile() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        steps = our_steps(PointsWithOwnRandomness(), 0, Path(folder))
+        block_us(steps)
+        with cProfile.Profile() as profiler:
+            block_us(itertools.islice(steps, BLOCK))
+        pstats.Stats(profiler).sort_stats("tottime").print_stats(14)
+        steps.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profile", action="store_true")
+    torch.set_num_threads(1)
+    if parser.parse_args().profile:
+        profile()
+        return
+    print(f"median of {BLOCKS} alternating blocks of {BLOCK} steps, batch size {BATCH}, microseconds per step")
+    print(f"{'':<42} {'bare':>7} {'ours':>7} {'added':>7} {'ratio':>7}")
+    compare("no workers, dataset[index]", Points(), 0)
+    compare("no workers, dataset.sample(index, rng)", PointsWithOwnRandomness(), 0)
+    compare("2 workers, dataset[index]", Points(), 2)
+    compare("2 workers, dataset.sample(index, rng)", PointsWithOwnRandomness(), 2)
+
+
+if __name__ == "__main__":
+    main()

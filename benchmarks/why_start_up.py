@@ -1,0 +1,86 @@
+"""How long `unbroken why` takes on a run with 40,000 recorded steps: python benchmarks/why_start_up.py
+
+The steps are really trained. The best of several turns is shown beside a bare `python -c pass`, because most of what
+a short command takes is Python's own start.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unbroken import Job, Recipe
+from unbroken.config import Effect, Effects
+
+ROUNDS = 10
+STEPS = {"near": 10, "far": 40_000}
+
+
+def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
+    """The job of this benchmark: its one argument is the run's folder."""
+    folder = Path(arguments[0])
+    return Job(
+        recipe="bench",
+        tag=folder.name,
+        directory=folder,
+        config={"lr": 1e-3},
+        effects=Effects(own=Effect.FREE),
+        seed=0,
+        total_steps=STEPS["far"] * 2,
+    )
+
+
+recipe = Recipe(name="bench", read=read, usage=lambda: str(__doc__))
+
+
+def train(folder: Path, steps: int) -> None:
+    import torch
+    from loop_overhead import BATCH, Points, Silent, model_and_optimizer, step_of
+
+    from unbroken.train import launch
+
+    torch.set_num_threads(1)
+    model, optimizer = model_and_optimizer()
+    with launch(read([str(folder)], {}), console=Silent(), save_every=1000) as run:
+        run.track(model=model, optimizer=optimizer)
+        for batch in run.batches(Points(100_000), batch_size=BATCH, steps=STEPS["far"] * 2):
+            run.end_step(loss=step_of(model, optimizer, batch))
+            if run.step == steps:
+                break
+
+
+def seconds(*command: str) -> float:
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, *command], check=True, capture_output=True, cwd=Path(__file__).parent)
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for tag, steps in STEPS.items():
+            train(folder / tag, steps)
+        commands = {
+            "python -c pass": ["-c", "pass"],
+            **{
+                f"why, {steps} steps": ["-m", "unbroken", "why", "why_start_up:recipe", str(folder / tag)]
+                for tag, steps in STEPS.items()
+            },
+        }
+        times = {words: [] for words in commands}
+        for _ in range(ROUNDS):
+            for words, command in commands.items():
+                times[words].append(seconds(*command))
+        size_mb = (folder / "far" / "unbroken" / "metrics.jsonl").stat().st_size / 1e6
+        print(f"best of {ROUNDS} turns; the record of the {STEPS['far']} steps has {size_mb:.1f} MB")
+        for words, found in times.items():
+            print(f"{words:<20} {min(found) * 1e3:6.0f} ms")
+
+
+if __name__ == "__main__":
+    main()

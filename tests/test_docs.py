@@ -1,0 +1,125 @@
+"""The documentation says what is there: commands, options, links, paths, code, and the two generated pages."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from unbroken.cli.app import app
+from unbroken.cli.pages import error_classes, pages
+from unbroken.cli.train import installed
+from unbroken.launch import find_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
+BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+PATH = re.compile(r"(?<![\w./-])(?:src|apps|tests|docs|examples|benchmarks)/[\w./-]*\w")
+PROMPT = re.compile(r"^\s*(?:[\w/.~-]*[$!]\s*)?(?=unbroken |python scripts/train\.py )")
+FRONT_DOOR = "python scripts/train.py "  # of the recipe mapsage
+
+
+def name_of(value: object) -> str:
+    return str(value.relative_to(ROOT)) if isinstance(value, Path) else str(value)
+
+
+def text_of(page: Path) -> str:
+    return page.read_text("utf-8")
+
+
+def blocks(page: Path) -> Iterator[tuple[str, str]]:
+    """The language and the text of every code block."""
+    for found in BLOCK.finditer(text_of(page)):
+        yield found[2], found[3]
+
+
+def commands(page: Path) -> Iterator[str]:
+    """Every command line of ours in the code blocks of a page, without prompt, comment or redirection."""
+    for _, text in blocks(page):
+        for line in text.replace("\\\n", " ").splitlines():
+            prompt = PROMPT.match(line)
+            if prompt:
+                yield re.split(r"\s+(?:#|\||&&|>|2>)|;|\s{2,}", line[prompt.end() :])[0]
+
+
+def options_of(recipe: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", find_recipe(recipe).usage()))
+
+
+ALL_COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def problems(line: str) -> list[str]:
+    """What is wrong with one command line."""
+    words = shlex.split(line)
+    words = ["train", "mapsage", *words[2:]] if line.startswith(FRONT_DOOR) else words[1:]
+    if words and words[0] in ("--help", "-h"):
+        return []
+    if not words or words[0] not in ALL_COMMANDS:
+        return [f"there is no such command: {line}"]
+    command = ALL_COMMANDS[words[0]]
+    known = {"-h", "--help"}
+    known |= {word for parameter in command.params for word in (*parameter.opts, *parameter.secondary_opts)}
+    if words[0] in ("train", "why") and len(words) > 1:
+        if words[1] in installed():
+            known |= options_of(words[1])
+        elif ":" in words[1] or words[1].isupper():
+            return []
+        else:
+            return [f"there is no such recipe: {line}"]
+    given = [word.split("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)]
+    return [f"there is no option {word}: {line}" for word in given if word not in known]
+
+
+def test_the_generated_pages_are_up_to_date() -> None:
+    for name, text in pages().items():
+        assert text_of(ROOT / "docs" / name) == text, "run `python -m unbroken.cli.pages`"
+
+
+def test_every_error_has_an_entry_with_a_real_text() -> None:
+    page = text_of(ROOT / "docs" / "errors.md")
+    for kind in error_classes()[1:]:
+        assert re.search(rf"^## {kind.__name__} \({kind.exit_code}\)\n\n.+\n\n```\n.+", page, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_command_shown_exists_with_its_options(page: Path) -> None:
+    assert [problem for line in commands(page) for problem in problems(line)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    prose = BLOCK.sub("", text_of(page))
+    links = [link.partition("#")[0] for link in LINK.findall(prose) if not re.match(r"\w+:", link)]
+    assert [link for link in links if link and not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_file_of_ours_that_is_named_exists(page: Path) -> None:
+    named = set(PATH.findall(re.sub(r"\w+://\S+", "", text_of(page))))
+    assert sorted(path for path in named if not (ROOT / path).exists()) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_python_block_compiles(page: Path) -> None:
+    for language, text in blocks(page):
+        if language == "python":
+            compile(text, str(page), "exec")
+
+
+def test_these_tests_find_what_they_look_for(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    with page.open("w", encoding="utf-8") as file:
+        file.write("```bash\n$ unbroken lss\nunbroken ls --jsonn runs\n!python scripts/train.py c.py --fresj\n```\n")
+    found = [problem for line in commands(page) for problem in problems(line)]
+    assert [problem.split(":")[0] for problem in found] == [
+        "there is no such command",
+        "there is no option --jsonn",
+        "there is no option --fresj",
+    ]

@@ -1,0 +1,128 @@
+"""Which sample comes at which position."""
+
+from __future__ import annotations
+
+import random
+from itertools import islice
+from typing import Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unbroken.train.order import Key, Order, Permutations, micro_batches, steps_in_epoch
+
+Shuffle = Literal["epoch", "stream", "none"]
+
+
+def keys(order: Order, position: int, count: int, *, batch_size: int = 1, rank: int = 0, world: int = 1) -> list[Key]:
+    batches = islice(micro_batches(order, position, batch_size=batch_size, rank=rank, world_size=world), count)
+    return [key for batch, _ in batches for key in batch]
+
+
+def test_the_stream_is_the_order_of_mmengines_infinite_sampler() -> None:
+    order = Order(size=5, seed=0, shuffle="stream")
+    assert [sample for _, sample in keys(order, 0, 15)] == [4, 0, 1, 3, 2, 3, 4, 0, 1, 2, 2, 4, 1, 3, 0]
+
+
+def test_without_shuffling_the_order_is_that_of_the_data_set() -> None:
+    assert keys(Order(size=3, seed=9, shuffle="none"), 0, 4) == [(0, 0), (0, 1), (0, 2), (1, 0)]
+
+
+def test_epochs_are_shuffled_differently_and_reproducibly() -> None:
+    order = Order(size=50, seed=3)
+    epochs = [Permutations(order).of(epoch) for epoch in range(4)]
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    assert epochs == [Permutations(Order(size=50, seed=3)).of(epoch) for epoch in range(4)]
+    assert epochs[0] != Permutations(Order(size=50, seed=4)).of(0)
+
+
+@pytest.mark.parametrize("shuffle", ["epoch", "stream", "none"])
+def test_permutations_may_be_asked_for_in_any_sequence(shuffle: Shuffle) -> None:
+    print("seed 5")
+    order = Order(size=13, seed=2, shuffle=shuffle)
+    straight = Permutations(order)
+    expected = [straight.of(epoch) for epoch in range(12)]
+    jumping, chance = Permutations(order), random.Random(5)
+    for epoch in [chance.randrange(12) for _ in range(60)]:
+        assert jumping.of(epoch) == expected[epoch]
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    size=st.integers(1, 40),
+    batch_size=st.integers(1, 9),
+    world=st.integers(1, 4),
+    shuffle=st.sampled_from(["epoch", "stream", "none"]),
+    seed=st.integers(0, 2**31),
+)
+def test_each_sample_is_used_once_per_epoch_for_any_batch_and_world_size(
+    size: int, batch_size: int, world: int, shuffle: Shuffle, seed: int
+) -> None:
+    order = Order(size=size, seed=seed, shuffle=shuffle)
+    used: list[Key] = []
+    sources = [micro_batches(order, 0, batch_size=batch_size, rank=rank, world_size=world) for rank in range(world)]
+    while len(used) < 3 * size:
+        for source in sources:
+            used += next(source)[0]
+    for epoch in range(3):
+        assert sorted(sample for place, sample in used if place == epoch) == list(range(size))
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    size=st.integers(1, 30),
+    batch_size=st.integers(1, 8),
+    steps=st.integers(0, 40),
+    shuffle=st.sampled_from(["epoch", "stream", "none"]),
+    drop_last=st.booleans(),
+)
+def test_skipping_to_a_position_is_walking_there(
+    size: int, batch_size: int, steps: int, shuffle: Shuffle, drop_last: bool
+) -> None:
+    order = Order(size=size, seed=1, shuffle=shuffle, drop_last=drop_last and batch_size <= size)
+    walked = list(islice(micro_batches(order, 0, batch_size=batch_size), steps + 5))
+    position = walked[steps - 1][1] if steps else 0
+    assert list(islice(micro_batches(order, position, batch_size=batch_size), 5)) == walked[steps:]
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(size=st.integers(1, 30), sizes=st.lists(st.integers(1, 8), min_size=1, max_size=6))
+def test_changing_the_batch_size_on_the_way_neither_repeats_nor_skips_a_sample(size: int, sizes: list[int]) -> None:
+    order, position, used = Order(size=size, seed=4), 0, []
+    for batch_size in sizes:
+        for batch, reached in list(islice(micro_batches(order, position, batch_size=batch_size), 3)):
+            used, position = used + batch, reached
+    assert used == keys(order, 0, len(used))
+    assert position == len(used)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+def test_all_processes_together_walk_the_order_of_one(world: int) -> None:
+    order = Order(size=17, seed=6)
+    sources = [micro_batches(order, 0, batch_size=2, rank=rank, world_size=world) for rank in range(world)]
+    for _ in range(12):
+        parts, positions = zip(*(next(source) for source in sources))
+        assert len(set(positions)) == 1
+        together = sorted(key for part in parts for key in part)
+        taken = sum(len(part) for part in parts)
+        assert together == sorted(keys(order, positions[0] - taken, taken))
+
+
+def test_a_batch_straddles_epochs_only_in_a_stream() -> None:
+    for shuffle, lengths in (("stream", [4, 4, 4]), ("epoch", [4, 1, 4]), ("none", [4, 1, 4])):
+        order = Order(size=5, seed=0, shuffle=shuffle)  # type: ignore[arg-type]
+        assert [len(batch) for batch, _ in islice(micro_batches(order, 0, batch_size=4), 3)] == lengths
+
+
+def test_what_is_dropped_at_the_end_of_an_epoch_is_passed_with_its_last_batch() -> None:
+    order = Order(size=10, seed=0, drop_last=True)
+    walked = list(islice(micro_batches(order, 0, batch_size=4), 4))
+    assert [position for _, position in walked] == [4, 10, 14, 20]
+    assert [{epoch for epoch, _ in batch} for batch, _ in walked] == [{0}, {0}, {1}, {1}]
+
+
+@pytest.mark.parametrize(("size", "batch_size", "kept", "dropped"), [(10, 4, 3, 2), (8, 4, 2, 2), (3, 4, 1, 0)])
+def test_an_epoch_has_as_many_batches_as_it_says(size: int, batch_size: int, kept: int, dropped: int) -> None:
+    assert steps_in_epoch(Order(size=size, seed=0), batch_size=batch_size) == kept
+    assert steps_in_epoch(Order(size=size, seed=0, drop_last=True), batch_size=batch_size) == dropped

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unbroken.train.cadence import due, last_due
+from unbroken.train.replay import Replay
+
+
+def recorded(*steps: int) -> dict[int, dict]:
+    return {step: {"samples": [step], "loss": step / 3} for step in steps}
+
+
+def test_repeated_steps_that_are_the_same_are_said_to_be_bit_identical_once_they_are_all_done() -> None:
+    replay = Replay(recorded(11, 12, 13))
+    assert replay.compare(11, samples=[11], loss=11 / 3) is None
+    assert replay.compare(12, samples=[12], loss=12 / 3) is None
+    assert replay.compare(13, samples=[13], loss=13 / 3) == "steps 11-13 replayed: bit-identical"
+    assert replay.compare(14, samples=[14], loss=0.0) is None
+    assert replay.cut_short() is None
+
+
+def test_one_bit_of_a_loss_is_a_difference_and_the_first_one_is_named() -> None:
+    replay = Replay(recorded(11, 12))
+    words = replay.compare(11, samples=[11], loss=math.nextafter(11 / 3, 9.0))
+    assert words is not None and words.startswith("step 11 differs from what the interrupted session recorded: loss ")
+    assert replay.compare(12, samples=[0], loss=0.0) is None, "only the first is news"
+    assert replay.cut_short() is None
+
+
+def test_other_samples_are_a_difference_even_with_the_same_loss() -> None:
+    assert "other samples" in (Replay(recorded(11)).compare(11, samples=[12], loss=11 / 3) or "")
+
+
+def test_nan_equals_nan_and_zero_is_not_minus_zero() -> None:
+    assert "bit-identical" in (Replay({1: {"samples": [], "loss": "nan"}}).compare(1, samples=[], loss=math.nan) or "")
+    assert "differs" in (Replay({1: {"samples": [], "loss": 0.0}}).compare(1, samples=[], loss=-0.0) or "")
+
+
+def test_a_repetition_that_is_cut_short_says_how_far_it_came() -> None:
+    replay = Replay(recorded(11, 12, 13))
+    assert replay.cut_short() is None
+    replay.compare(11, samples=[11], loss=11 / 3)
+    assert replay.cut_short() == "steps 11-11 replayed so far: bit-identical"
+
+
+def test_without_a_record_there_is_nothing_to_say() -> None:
+    replay = Replay({})
+    assert replay.compare(1, samples=[1], loss=1.0) is None
+    assert replay.cut_short() is None
+
+
+@pytest.mark.parametrize(
+    ("step", "every", "total", "expected"),
+    [(0, 10, 100, False), (10, 10, 100, True), (15, 10, 100, False), (100, 30, 100, True), (7, None, 7, True)],
+)
+def test_a_thing_is_due_every_so_many_steps_and_at_the_end(
+    step: int, every: int | None, total: int, expected: bool
+) -> None:
+    assert due(step, every=every, total=total) is expected
+    assert due(step, every=0, total=None) is False
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.integers(0, 300), st.none() | st.integers(1, 40), st.none() | st.integers(1, 300))
+def test_the_last_step_at_which_it_was_due_is_found_without_walking(
+    step: int, every: int | None, total: int | None
+) -> None:
+    if total is not None and step > total:
+        step = total
+    walked = [each for each in range(1, step + 1) if due(each, every=every, total=total)]
+    assert last_due(step, every=every, total=total) == (walked[-1] if walked else 0)

@@ -1,0 +1,95 @@
+"""Random streams: put back exactly, or made from (seed, epoch, sample)."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from unbroken.storage import Disk
+from unbroken.train import preserved, rng
+from unbroken.train.serialise import read_tree, write_tree
+from unbroken.train.tree import from_plain, to_plain
+
+
+def draw() -> list[Any]:
+    return [
+        torch.rand(5).tolist(),
+        torch.randn(3).tolist(),
+        np.random.rand(3).tolist(),
+        float(np.random.normal()),
+        random.random(),
+        random.gauss(0, 1),
+    ]
+
+
+@pytest.fixture(autouse=True)
+def streams_of_others() -> Any:
+    with preserved():
+        yield
+
+
+@pytest.mark.parametrize("warm_up", range(3))
+def test_captured_streams_go_on_exactly_with_half_used_pairs_of_normals(warm_up: int) -> None:
+    rng.seed_all(3)
+    for _ in range(warm_up):
+        np.random.normal(), random.gauss(0, 1), torch.randn(1)
+    streams = rng.capture()
+    expected = [draw() for _ in range(3)]
+    rng.seed_all(99)
+    rng.restore(streams)
+    assert [draw() for _ in range(3)] == expected
+
+
+def test_streams_survive_a_checkpoint_file(tmp_path: Path) -> None:
+    rng.seed_all(4)
+    draw()
+    disk = Disk()
+    file = disk.create(tmp_path / "streams.pth")
+    write_tree(file, to_plain(rng.capture()))
+    disk.close(file)
+    expected = draw()
+    rng.restore(from_plain(read_tree(tmp_path / "streams.pth")))
+    assert draw() == expected
+
+
+def test_what_is_drawn_inside_preserved_leaves_no_trace_not_even_after_an_error() -> None:
+    rng.seed_all(5)
+    expected = draw()
+    rng.seed_all(5)
+    with preserved():
+        draw()
+    with pytest.raises(ZeroDivisionError), preserved():
+        draw()
+        _ = 1 / 0
+    assert draw() == expected
+
+
+def test_seeding_makes_every_stream_begin_again() -> None:
+    rng.seed_all(2**40 + 7)
+    first = draw()
+    rng.seed_all(2**40 + 7)
+    assert draw() == first
+
+
+def test_samples_have_streams_of_their_own_that_depend_on_nothing_else() -> None:
+    numbers = {
+        rng.seed_for_sample(seed, epoch, sample) for seed in range(5) for epoch in range(20) for sample in range(20)
+    }
+    assert len(numbers) == 2000
+    assert all(0 <= number < 2**63 for number in numbers)
+    draw()
+    first = rng.generator_for_sample(1, 2, 3).random(4).tolist()
+    draw()
+    assert rng.generator_for_sample(1, 2, 3).random(4).tolist() == first
+    assert rng.generator_for_sample(1, 2, 4).random(4).tolist() != first
+
+
+def test_neighbouring_seeds_share_nothing() -> None:
+    """seed 1, epoch 11 is not seed 11, epoch 1."""
+    assert rng.seed_for_sample(1, 11, 0) != rng.seed_for_sample(11, 1, 0)
+    assert rng.seed_for_sample(0, 1, -1) != rng.seed_for_sample(0, 1, 1)
