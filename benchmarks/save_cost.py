@@ -44,7 +44,7 @@ def save_safely(state: Any, path: Path) -> None:
     with partial.open("wb") as file:
         torch.save(state, file)
         os.fsync(file.fileno())
-    os.replace(partial, path)
+    partial.replace(path)
     descriptor = os.open(path.parent, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)
@@ -65,26 +65,28 @@ def measure(megabytes: int, folder: Path) -> None:
             model(batch).mean().backward()
             optimizer.step()
             run.end_step()
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            state_mb = sum(tensor.nbytes for tensor in tensors_of(state)) / 1e6
-            plain = folder / "plain.pth"
-            actions: dict[str, Callable[[], Any]] = {
-                "one memory copy": lambda: [tensor.clone() for tensor in tensors_of(state)],
-                "torch.save + fsync + rename": lambda: save_safely(state, plain),
-                "run.save()": run.save,
-                "SHA-256 of the plain file": lambda: hash_file(plain),
-            }
-            for action in actions.values():
-                action()
-            rounds = [{name: seconds(action) for name, action in actions.items()} for _ in range(ROUNDS)]
-            print(f"{state_mb:.0f} MB of state, median of {ROUNDS} alternating rounds")
-            print(f"{'':<30} {'seconds':>8} {'MB/s':>7} {'of one copy':>12} {'of torch.save':>14}")
-            for name in actions:
-                median = statistics.median(round[name] for round in rounds)
-                copies, saves = (
-                    statistics.median(round[name] / round[other] for round in rounds) for other in list(actions)[:2]
-                )
-                print(f"{name:<30} {median:8.3f} {state_mb / median:7.0f} {copies:12.1f} {saves:14.2f}")
+            compare(run.save, {"model": model.state_dict(), "optimizer": optimizer.state_dict()}, folder / "plain.pth")
+
+
+def compare(save: Callable[[], Any], state: dict[str, Any], plain: Path) -> None:
+    state_mb = sum(tensor.nbytes for tensor in tensors_of(state)) / 1e6
+    actions: dict[str, Callable[[], Any]] = {
+        "one memory copy": lambda: [tensor.clone() for tensor in tensors_of(state)],
+        "torch.save + fsync + rename": lambda: save_safely(state, plain),
+        "run.save()": save,
+        "SHA-256 of the plain file": lambda: hash_file(plain),
+    }
+    for action in actions.values():
+        action()
+    rounds = [{name: seconds(action) for name, action in actions.items()} for _ in range(ROUNDS)]
+    print(f"{state_mb:.0f} MB of state, median of {ROUNDS} alternating rounds")
+    print(f"{'':<30} {'seconds':>8} {'MB/s':>7} {'of one copy':>12} {'of torch.save':>14}")
+    for name in actions:
+        median = statistics.median(round[name] for round in rounds)
+        copies, saves = (
+            statistics.median(round[name] / round[other] for round in rounds) for other in list(actions)[:2]
+        )
+        print(f"{name:<30} {median:8.3f} {state_mb / median:7.0f} {copies:12.1f} {saves:14.2f}")
 
 
 def main() -> None:

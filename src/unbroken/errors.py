@@ -24,7 +24,8 @@ class UnbrokenError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        text = f"{self.where}: {self.what}." if self.where else f"{self.what}."
+        listing = "\n" in self.what  # what is listed line by line ends without a full stop
+        text = (f"{self.where}: " if self.where else "") + self.what + ("" if listing else ".")
         match bool(self.expected), bool(self.found):
             case True, True:
                 text += f" Expected {self.expected}, found {self.found}."
@@ -32,7 +33,7 @@ class UnbrokenError(Exception):
                 text += f" Expected {self.expected}."
             case False, True:
                 text += f" Found {self.found}."
-        return f"{text} {self.do}" if self.do else text
+        return f"{text}{chr(10) if listing else ' '}{self.do}" if self.do else text
 
     def as_data(self) -> dict[str, str | int]:
         """The same facts for `--json`."""

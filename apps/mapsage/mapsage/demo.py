@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,21 @@ from typing import Any
 from mapsage.samples import write_sample_data
 
 Say = Callable[[str], None]
-STEPS, EVERY = 240, 60
-FIRST_KILL = 95  # in the middle of an epoch, 35 steps after a save
 POLL_S = 0.0005
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How large a story: steps, steps between saves, the step of the first kill, tiles."""
+
+    steps: int = 240
+    every: int = 60
+    first_kill: int = 95  # in the middle of an epoch, 35 steps after a save
+    train: int = 96
+    val: int = 24
+
+
+FULL = Size()
 
 CONFIG = '''"""The job of the demo: a small SegFormer, with dropout, drop path and random augmentation on."""
 _heads = [1, 2, 4, 8]
@@ -57,34 +70,36 @@ default_hooks = dict(checkpoint=dict(type="CheckpointHook", interval={every}), l
 '''
 
 
-def tell(folder: Path, *, say: Say) -> int:
+def tell(folder: Path, *, say: Say, size: Size = FULL) -> int:
     """Play the whole story below `folder`; returns 0 when the interrupted run is the twin of the other."""
     began_s = time.monotonic()
     place = (folder / datetime.now().astimezone().strftime("%Y%m%d_%H%M%S")).absolute()
     place.mkdir(parents=True)
-    config = _prepare(folder.absolute(), place, say)
+    config = _prepare(folder.absolute(), place, say, size)
     run, twin = place / "interrupted" / "work_dirs" / "demo", place / "uninterrupted" / "work_dirs" / "demo"
 
-    say(f"\n== 2. Train, and kill the process (SIGKILL) after step {FIRST_KILL}, in the middle of an epoch")
-    _session(config, run, say, until=lambda: _steps_done(run) >= FIRST_KILL)
+    say(f"\n== 2. Train, and kill the process (SIGKILL) after step {size.first_kill}, in the middle of an epoch")
+    _session(config, run, say, until=lambda: _steps_done(run) >= size.first_kill)
     say("\n== 3. The same command again; this time the kill falls into a save, while the file is being written")
-    if not _session(config, run, say, until=lambda: _steps_done(run) > FIRST_KILL and _is_saving(run)):
+    if not _session(config, run, say, until=lambda: _steps_done(run) > size.first_kill and _is_saving(run)):
         say("   (the save was over before the kill arrived: as good a moment as any)")
     say("\n== 4. The same command again, to the end")
     _session(config, run, say)
     say("\n== 5. The same job in one piece, never interrupted: the twin")
     _session(config, twin, say, quiet=True)
     say("\n== 6. Compare")
-    return _verdict(config, run, twin, place, say, began_s)
+    good = _verdict(config, run, twin, place, say, size)
+    say(f"({time.monotonic() - began_s:.0f} s)")
+    return 0 if good else 1
 
 
-def _prepare(folder: Path, place: Path, say: Say) -> Path:
+def _prepare(folder: Path, place: Path, say: Say, size: Size) -> Path:
     say("== 1. Make data: procedural tiles in the EarthVQA layout, and a config")
     data = folder / "data"
-    say(f"   {write_sample_data(data)['message']}")
+    say(f"   {write_sample_data(data, train=size.train, val=size.val)['message']}")
     config = place / "demo.py"
     with config.open("w", encoding="utf-8") as file:
-        file.write(CONFIG.format(data=str(data), steps=STEPS, every=EVERY))
+        file.write(CONFIG.format(data=str(data), steps=size.steps, every=size.every))
     say(f"   config: {config}")
     return config
 
@@ -130,11 +145,11 @@ def _show(log: Path, start: int, say: Say, *, quiet: bool) -> None:
             say(f"   | {line[:150]}")
 
 
-def _verdict(config: Path, run: Path, twin: Path, place: Path, say: Say, began_s: float) -> int:
+def _verdict(config: Path, run: Path, twin: Path, place: Path, say: Say, size: Size) -> bool:
     from mapsage.demo_pictures import draw_curves, draw_tiles
     from unbroken.train import count_tensors, differences, read_checkpoint
 
-    file = f"iter_{STEPS}.pth"
+    file = f"iter_{size.steps}.pth"
     one, other = read_checkpoint(run / file), read_checkpoint(twin / file)
     found = differences(one, other)
     same_losses = _losses(run) == _losses(twin)
@@ -143,7 +158,7 @@ def _verdict(config: Path, run: Path, twin: Path, place: Path, say: Say, began_s
     say(f"   {count_tensors(one)} tensors (weights, optimizer moments, random streams), counters, best metric:")
     for text in found[:5]:
         say(f"   DIFFERENT {text}")
-    say(f"   losses of all {STEPS} steps: {'identical' if same_losses else 'DIFFERENT'}")
+    say(f"   losses of all {size.steps} steps: {'identical' if same_losses else 'DIFFERENT'}")
     curves, tiles = place / "curves.png", place / "tiles.png"
     draw_curves(_sessions(run), _sessions(twin), curves)
     draw_tiles(config, run / file, tiles)
@@ -151,8 +166,7 @@ def _verdict(config: Path, run: Path, twin: Path, place: Path, say: Say, began_s
     say(f"   predicted tiles beside the truth:   {tiles}")
     good = not found and same_losses
     say(f"\nVERDICT: the run that was killed twice is {'BIT-IDENTICAL to' if good else 'NOT the same as'} its twin.")
-    say(f"({time.monotonic() - began_s:.0f} s)")
-    return 0 if good else 1
+    return good
 
 
 def _steps_done(run: Path) -> int:

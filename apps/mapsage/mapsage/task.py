@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +33,7 @@ def build(job: Job, say: Say) -> Task:
     config: MapSageConfig = job.options["config"]
     device = pick_device(job.options["device"], deterministic=config.randomness.deterministic)
     dataset = build_dataset(config.train_dataloader.datasets)
+    _try_out(dataset)
     preprocess = build_preprocessor(config).to(device)
     model = build_segmentor(config).to(device)
     wrapper = config.optim_wrapper
@@ -131,6 +133,12 @@ def _folder(dataset: SegDataset) -> AerialFolder:
     )
 
 
+def _try_out(dataset: Folder) -> None:
+    """Load the first and the last sample: masks coded otherwise than the config says end the launch, not the night."""
+    for index in {0, len(dataset) - 1}:
+        dataset.sample(index, np.random.default_rng(0))
+
+
 def _shuffle(config: MapSageConfig) -> Any:
     sampler = config.train_dataloader.sampler
     if not sampler.shuffle:
@@ -176,6 +184,7 @@ def _evaluation(
     if config.val_dataloader is None:
         return None
     dataset = build_dataset(config.val_dataloader.datasets)
+    _try_out(dataset)
     return partial(_evaluate, config, dataset, model, preprocess, say)
 
 

@@ -115,7 +115,7 @@ def why(context: typer.Context, recipe: Annotated[str, RECIPE] = "", as_json: Js
     """
     from unbroken.cli.train import why_command
 
-    return why_command(recipe, context.args, typed=context.obj["typed"], as_json=as_json)
+    return why_command(recipe, context.args, as_json=as_json)
 
 
 @app.command("ls", short_help="The runs under a folder, one line each.")

@@ -110,6 +110,8 @@ def _story(run: Overview) -> list[str]:
     lines += [columns([("session", "began", "steps", "ended"), *rows]), "", "files"]
     files = [(c.name, _step(c.step), c.kind, c.state, c.reason) for c in run.candidates]
     lines.append(columns([("file", "step", "kind", "state", "how"), *files]))
+    if any(c.state == "unchecked" for c in run.candidates):
+        lines.append(f"unchecked: not needed to go on; to read them all: unbroken verify {run.directory}")
     if run.evaluations:
         names = list(run.evaluations[-1][1])
         table: list[tuple[str, ...]] = [("step", *names)]

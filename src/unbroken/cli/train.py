@@ -18,7 +18,7 @@ from unbroken.launch.words import describe
 
 def train_command(recipe: str, arguments: Sequence[str], *, typed: Sequence[str]) -> int:
     """Train; the exit code is 0 when done, 75 when stopped and resumable."""
-    job = _job(recipe, arguments, typed, front_door=_without(typed, arguments))
+    job = _job(recipe, arguments, typed, front_door=typed[: len(typed) - len(arguments)])
     from unbroken.cli.display import console_for
     from unbroken.train import Exit, run_job
 
@@ -29,12 +29,11 @@ def train_command(recipe: str, arguments: Sequence[str], *, typed: Sequence[str]
     return 0
 
 
-def why_command(recipe: str, arguments: Sequence[str], *, typed: Sequence[str], as_json: bool = False) -> int:
+def why_command(recipe: str, arguments: Sequence[str], *, as_json: bool = False) -> int:
     """Say the plan; the exit code is that of the refusal, if it is one."""
     as_json = as_json or "--json" in arguments
     asked = [word for word in arguments if word != "--json"]
-    front_door = ["unbroken", "why", recipe] if typed[0] == "unbroken" else _without(typed, arguments)
-    job = _job(recipe, asked, ["unbroken", "train", recipe, *asked], front_door=front_door)
+    job = _job(recipe, asked, ["unbroken", "train", recipe, *asked], front_door=["unbroken", "why", recipe])
     plan = decide(job, gather(job))
     if as_json:
         print(json.dumps({**as_data(plan), "run": str(job.directory), "ignored": list(job.ignored)}, default=str))
@@ -58,11 +57,6 @@ def _job(recipe: str, arguments: Sequence[str], typed: Sequence[str], *, front_d
         if ending.code == UsageError.exit_code:
             print(f"See `{program} --help`.", file=sys.stderr)
         raise
-
-
-def _without(typed: Sequence[str], arguments: Sequence[str]) -> list[str]:
-    """What was typed before the recipe's own arguments."""
-    return list(typed[: len(typed) - len(arguments)])
 
 
 def installed() -> list[str]:

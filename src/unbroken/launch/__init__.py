@@ -6,6 +6,7 @@ what is on disk (a survey, and the files the job names). The *plan* is a pure fu
 open run. `why` stops after the plan.
 """
 
+from unbroken.launch.beginning import beginning_of
 from unbroken.launch.execute import execute
 from unbroken.launch.facts import gather
 from unbroken.launch.job import Job, Start
@@ -24,6 +25,7 @@ __all__ = [
     "Refuse",
     "Resume",
     "Start",
+    "beginning_of",
     "decide",
     "execute",
     "find_recipe",

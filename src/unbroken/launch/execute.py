@@ -13,6 +13,7 @@ from typing import Any
 
 from unbroken.errors import DamagedFile
 from unbroken.journal import Journal
+from unbroken.launch.beginning import beginning_of
 from unbroken.launch.job import Job
 from unbroken.launch.verdicts import FineTune, Fresh, Resume, as_data
 from unbroken.run import OpenRun, RunRecord, SessionFiles, look_at, read_record
@@ -71,13 +72,14 @@ def _record(
         return known
     source = plan.source if isinstance(plan, Resume | FineTune) else None
     continues = isinstance(plan, Resume) and plan.source.run
+    began = beginning_of(job, plan)
     record = RunRecord(
         id=plan.source.run if continues and isinstance(plan, Resume) else new_id(),
         recipe=job.recipe,
         tag=job.tag,
         created=files.clock.now().isoformat(timespec="seconds"),
-        seed=job.seed,
-        conditions=dict(conditions),
+        seed=began.seed,
+        conditions=dict(began.conditions or conditions),
         parent={"file": str(source.path), "step": source.step, "run": source.run} if source else None,
     )
     write_record(disk, files.directory, record)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import multiprocessing
 import signal
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +19,7 @@ from unbroken.errors import UsageError
 from unbroken.train.order import Key, Order, micro_batches
 from unbroken.train.rng import generator_for_sample, preserved, seed_global_streams_for_sample
 
+_WORKERS: weakref.WeakSet[multiprocessing.process.BaseProcess] = weakref.WeakSet()
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 Collate = Callable[[list[Any]], Any]
 Loaded = tuple[list[Key], int, Any]  # samples, position after them, the batch
@@ -82,7 +86,18 @@ def load(
         generator=torch.Generator(),  # its own, so that starting workers draws nothing from the global stream
         pin_memory=pin_memory,
     )
-    return iter(loader)
+    others = set(multiprocessing.active_children()) if workers else set()
+    loaded = iter(loader)
+    if workers:
+        _WORKERS.update(set(multiprocessing.active_children()) - others)
+    return loaded
+
+
+@atexit.register
+def _end_workers() -> None:
+    """At exit multiprocessing asks its children to end and waits; ours ignore that, so they are ended here first."""
+    for worker in list(_WORKERS):
+        worker.kill()
 
 
 def one_pass(

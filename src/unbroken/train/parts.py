@@ -52,13 +52,15 @@ def check(parts: Mapping[str, Any], saved: Mapping[str, Any], where: str) -> Non
             problems += _module_problems(name, part, saved[name])
         elif isinstance(part, Optimizer):
             problems += _optimizer_problems(name, part, saved[name])
+        elif isinstance(part, dict | list) and not isinstance(saved[name], dict if isinstance(part, dict) else list):
+            problems.append(f"{name}: expected a {type(part).__name__}, found a {type(saved[name]).__name__}")
     problems += [f"{name}: in the checkpoint, but not tracked" for name in saved if name not in parts]
     if problems:
         shown = "\n  ".join(problems[:MOST_SHOWN])
         more = f"\n  and {len(problems) - MOST_SHOWN} more" if len(problems) > MOST_SHOWN else ""
         raise Incompatible(
             where,
-            f"the state does not fit what is being trained, nothing was loaded:\n  {shown}{more}\n",
+            f"the state does not fit what is being trained, nothing was loaded:\n  {shown}{more}",
             do="Undo the change, choose another --tag, or fine-tune with --pretrained_model.",
         )
 
@@ -94,11 +96,16 @@ def _module_problems(name: str, module: nn.Module, saved: Any) -> list[str]:
     problems = [f"{name}.{key}: missing in the checkpoint" for key in own if key not in theirs]
     problems += [f"{name}.{key}: only in the checkpoint" for key in theirs if key not in own]
     problems += [
-        f"{name}.{key}: expected {tuple(own[key].shape)}, found {tuple(theirs[key].shape)}"
+        f"{name}.{key}: expected {_form(own[key])}, found {_form(theirs[key])}"
         for key in own
-        if key in theirs and tuple(own[key].shape) != tuple(theirs[key].shape)
+        if key in theirs and _form(own[key]) != _form(theirs[key])
     ]
     return problems
+
+
+def _form(tensor: Shaped) -> str:
+    """Shape and type; a checkpoint in another precision would be rounded while it is loaded."""
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
 
 
 def _optimizer_problems(name: str, optimizer: Optimizer, saved: Any) -> list[str]:

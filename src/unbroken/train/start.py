@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Mapping
@@ -10,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from unbroken.config import Effect, Effects
-from unbroken.errors import UnbrokenError
-from unbroken.launch import FineTune, Fresh, Job, Refuse, Start, decide, gather
+from unbroken.errors import UnbrokenError, UsageError
+from unbroken.launch import Job, Refuse, Start, beginning_of, decide, gather
 from unbroken.launch.words import describe, refusal
-from unbroken.run import SessionFiles, read_record
+from unbroken.run import SessionFiles
 from unbroken.run.layout import ARCHIVE_FOLDER, ITERATIONS, Layout, own
-from unbroken.storage import Disk, durable_folder
+from unbroken.storage import Disk, durable_folder, explained
 from unbroken.storage.lock import Holder, RunLock
 from unbroken.train.conditions import take_over
 from unbroken.train.console import Console, PlainConsole, SessionLog
@@ -51,24 +52,25 @@ def open_run(
     key "shape" or "meaning" (keys without an effect count as "data"). `save_every` counts steps, `save_every_s`
     seconds. A refusal ends the process with its exit code.
     """
-    job = Job(
-        recipe="open_run",
-        tag=tag,
-        directory=Path(root) / tag,
-        config=dict(config or {}),
-        effects=_effects(effects or {}),
-        seed=seed,
-        layout=layout,
-        keep_last=keep_last,
-        start=Start(
-            fresh=fresh,
-            exact=Path(ckpt) if ckpt else None,
-            weights=Path(pretrained_model) if pretrained_model else None,
-            search=tuple(Path(folder) for folder in search),
-        ),
-        command=shlex.join([Path(sys.executable).name, *sys.argv]),
-    )
     try:
+        canonical = _canonical(config or {})
+        job = Job(
+            recipe="open_run",
+            tag=tag,
+            directory=Path(root) / tag,
+            config=canonical,
+            effects=_effects(effects or {}),
+            seed=seed,
+            layout=layout,
+            keep_last=keep_last,
+            start=Start(
+                fresh=fresh,
+                exact=Path(ckpt) if ckpt else None,
+                weights=Path(pretrained_model) if pretrained_model else None,
+                search=tuple(Path(folder) for folder in search),
+            ),
+            command=shlex.join([Path(sys.executable).name, *sys.argv]),
+        )
         return launch(
             job,
             console=console or PlainConsole(),
@@ -97,7 +99,8 @@ def launch(
     clock, disk = clock or SystemClock(), disk or Disk()
     if not job.directory.exists():
         _refuse_or_go(job)  # a refusal leaves no trace of a run that never was
-    durable_folder(disk, own(job.directory))
+    with explained(disk, job.directory, "the run's folder cannot be made"):
+        durable_folder(disk, own(job.directory))
     session = free_name(clock.now(), _names_taken(job.directory))
     lock = RunLock(disk, own(job.directory), clock)
     previous = lock.acquire(session)
@@ -128,15 +131,13 @@ def _planned(job: Job, files: SessionFiles, log: SessionLog, previous: Holder | 
         raise refusal(job, plan)
     for line in describe(job, plan):
         log.say(line)
-    starts_over = isinstance(plan, Fresh | FineTune) and plan.archive
-    record = None if starts_over else read_record(job.directory)
-    seed = record.seed if record else job.seed
-    if seed != job.seed:
-        log.say(f"seed {job.seed} is for a first launch; this run keeps its seed {seed}")
-    for sentence in take_over(record.conditions if record else {}):
+    began = beginning_of(job, plan)
+    if began.seed != job.seed:
+        log.say(f"seed {job.seed} is for a first launch; this run keeps its seed {began.seed}")
+    for sentence in take_over(began.conditions):
         log.say(sentence)
-    seed_all(seed)
-    return TrainingRun(job, plan, files, log, seed=seed, **cadence)
+    seed_all(began.seed)
+    return TrainingRun(job, plan, files, log, seed=began.seed, **cadence)
 
 
 def _refuse_or_go(job: Job) -> None:
@@ -149,6 +150,23 @@ def _names_taken(directory: Path) -> set[str]:
     archive = directory / ARCHIVE_FOLDER
     folders = [directory, own(directory) / "configs", *([archive] if archive.is_dir() else [])]
     return {path.stem for folder in folders if folder.is_dir() for path in folder.iterdir()}
+
+
+def _canonical(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config as it will be read back: tuples are lists; an error names the key that cannot be kept."""
+    for key, value in config.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"config[{key!r}]",
+                "this cannot be recorded",
+                expected="numbers, strings, booleans, None, lists and dicts of these",
+                found=f"{type(value).__name__} ({error})",
+                do=f"Give it as text: str({key}).",
+            ) from None
+    kept: dict[str, Any] = json.loads(json.dumps(config))
+    return kept
 
 
 def _effects(named: Mapping[str, str]) -> Effects:

@@ -8,6 +8,7 @@ can influence the next one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -266,7 +267,8 @@ class TrainingRun:
             if kind is None and self._run is not None and not self._is_saved:
                 self.save()  # the loop was left early; nothing of it is lost
             if self._run is not None and error is not None and not isinstance(error, SystemExit):
-                self._run.journal.write("failed", step=self.step, error=f"{type(error).__name__}: {error}")
+                with suppress(UnbrokenError):  # on a full disk, why the session ends matters more than this record
+                    self._run.journal.write("failed", step=self.step, error=f"{type(error).__name__}: {error}")
             if self._run is not None and (words := self._replay.cut_short()):
                 self.log.say(words)
         finally:
@@ -407,7 +409,9 @@ class TrainingRun:
         run = self._require_run()
         self.total_steps = self.step
         if self._turns:
-            self.log.say(f"warning: after the last step {len(self._samples)} samples were handed out and not stepped on")
+            self.log.say(
+                f"warning: after the last step {len(self._samples)} samples were handed out and not stepped on"
+            )
         if not self._is_saved:
             self.save()
         run.journal.write("finished", step=self.step)
@@ -415,12 +419,15 @@ class TrainingRun:
 
     def _close(self) -> None:
         self._stop.uninstall()
-        if self._run is not None:
-            self._run.close()
+        self._feed = None  # ends its workers; they ignore SIGTERM, so the exit would wait for them forever
+        try:
+            if self._run is not None:
+                self._run.close()
+            else:
+                self._files.lock.release()
+        finally:
             self._run = None
-        else:
-            self._files.lock.release()
-        self.log.close()
+            self.log.close()
 
 
 def _number(value: torch.Tensor | float) -> float:

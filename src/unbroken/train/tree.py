@@ -27,8 +27,8 @@ def to_plain(value: Any, path: str = "") -> Any:
             return value.detach()
         case np.generic():
             return value.item()
-        case np.ndarray():
-            return {WRAP: "numpy", "value": torch.from_numpy(np.ascontiguousarray(value).copy())}
+        case np.ndarray() if value.dtype.kind in "biufc":
+            return {WRAP: "numpy", "value": torch.from_numpy(np.array(value, order="C"))}
         case Mapping():
             return {_key(key, path): to_plain(item, f"{path}.{key}") for key, item in value.items()}
         case list():

@@ -71,7 +71,6 @@ def test_a_run_keeps_its_seed_and_says_so(tmp_path: Path) -> None:
     assert used(tmp_path / "cut" / "tiny") == used(tmp_path / "whole" / "tiny")
 
 
-@pytest.mark.xfail(strict=True, reason="the seed and the conditions of a copy from elsewhere are not taken over")
 def test_a_run_that_moves_in_from_elsewhere_keeps_its_seed_too(tmp_path: Path) -> None:
     train(tmp_path / "whole", seed=5)
     train(tmp_path / "input", seed=5, stop_after=4)
@@ -79,14 +78,12 @@ def test_a_run_that_moves_in_from_elsewhere_keeps_its_seed_too(tmp_path: Path) -
     assert used(tmp_path / "cut" / "tiny") == used(tmp_path / "whole" / "tiny")
 
 
-@pytest.mark.xfail(strict=True, raises=Exit, reason="a tuple in the config is compared with the list it was saved as")
 def test_a_tuple_in_the_config_is_not_a_change(tmp_path: Path) -> None:
     options: dict[str, Any] = {"config": {"size": (3, 4)}, "effects": {"size": "shape"}}
     train(tmp_path, stop_after=4, **options)
     assert "changed" not in train(tmp_path, **options)
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="found out by the JSON writer, after the run was begun")
 def test_a_config_that_cannot_be_written_is_refused_before_anything_is(tmp_path: Path) -> None:
     with pytest.raises(Exit) as caught:
         train(tmp_path, config={"folder": Path("x")})

@@ -146,7 +146,8 @@ def _existing(root: Path, below: str) -> Path:
         folder,
         "this folder does not exist",
         found=f"in {nearest}: {_first_few(nearby) if nearby else 'no folders'}",
-        do="Correct data_root or data_prefix in the config.",
+        do="Correct data_root or data_prefix in the config."
+        + ("" if root.is_dir() else f" To try things out on made-up tiles: unbroken data aerial {root}"),
     )
 
 
