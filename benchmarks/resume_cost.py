@@ -1,7 +1,8 @@
 """What resuming costs at step 20,000 and at step 10: python benchmarks/resume_cost.py
 
-Two runs of the same job are trained for real, one for 10 steps and one for 20,000. Then fresh processes resume them in
-turns. Measured is the time from `open_run` to the first batch (the import of torch is not counted).
+Two runs of the same job stand at step 10 and at step 20,000 of a big data set. The last ten steps of each are trained,
+the records of those before are written by the same `StepLog`. Then fresh processes resume them in turns. Measured is
+the time from `open_run` to the first batch (the import of torch is not counted).
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ from pathlib import Path
 
 import torch
 from loop_overhead import BATCH, Points, Silent, model_and_optimizer, step_of
+from why_start_up import TRAINED, write_records
 
 from unbroken.train import open_run
 
-ROUNDS = 3
+ROUNDS = 5
 FAR = 20_000
 
 
 def train(folder: Path, tag: str, steps: int) -> None:
     model, optimizer = model_and_optimizer()
     with open_run(folder, tag=tag, save_every_s=None, console=Silent()) as run:
+        write_records(folder / tag, steps - TRAINED)
+        run.progress.step, run.progress.position = steps - TRAINED, (steps - TRAINED) * BATCH
         run.track(model=model, optimizer=optimizer)
         for batch in run.batches(Points(100_000), batch_size=BATCH, steps=FAR * 2):
             run.end_step(loss=step_of(model, optimizer, batch))

@@ -21,7 +21,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "be
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 PATH = re.compile(r"(?<![\w./-])(?:src|apps|tests|docs|examples|benchmarks)/[\w./-]*\w")
-PROMPT = re.compile(r"^\s*(?:[\w/.~-]*[$!]\s*)?(?=unbroken |python scripts/train\.py )")
+PROMPT = re.compile(r"^\s*(?:[\w/.~-]*[$!]\s*)?(?=unbroken \S|python scripts/train\.py )")
 FRONT_DOOR = "python scripts/train.py "  # of the recipe mapsage
 
 

@@ -66,7 +66,7 @@ def test_every_verdict_explains_itself(row: Row) -> None:
         assert isinstance(error, UnbrokenError)
         assert error.exit_code == plan.exit_code
         assert str(error).splitlines()[0].startswith("plan: REFUSE")
-        assert str(error).endswith(f"nothing was changed in {row.job.directory}.")
+        assert str(error).endswith(f"nothing was changed in {row.job.directory}")
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.title)

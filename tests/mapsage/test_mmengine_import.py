@@ -197,14 +197,15 @@ def test_tensors_that_do_not_fit_other_classes_are_named_and_the_rest_is_taken(t
     assert "decode_head.conv_seg.bias is [7] in the model, [8] in the file" in said
 
 
-def test_resuming_with_other_classes_is_refused_before_a_weight_is_copied(tmp_path: Path) -> None:
+def test_resuming_with_another_head_is_refused_before_a_weight_is_copied(tmp_path: Path) -> None:
     config = guide_config(tmp_path)
     config.write_text(config.read_text().replace("channels=8", "channels=16"))
     asked = job(config)
     with pytest.raises(UnbrokenError) as refused:
         session(asked)
     assert refused.value.exit_code == 13
-    assert "decode_head.conv_seg.weight: expected (8, 16, 1, 1), found (8, 8, 1, 1)" in str(refused.value)
+    (said,) = [line for line in str(refused.value).splitlines() if "decode_head.conv_seg.weight" in line]
+    assert "expected (8, 16, 1, 1)" in said and "found (8, 8, 1, 1)" in said
     assert not list(asked.directory.rglob("*.pth")) and not (asked.directory / "unbroken" / "run.json").exists()
 
 

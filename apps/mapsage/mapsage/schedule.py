@@ -253,7 +253,8 @@ _ALWAYS = frozenset(
 
 def _phase_of(entry: Mapping[str, Any], *, where: str) -> Phase:
     """The phase that a saved scheduler describes; every key must be known."""
-    span = {"begin": int(entry["begin"]), "end": int(entry["end"])} if entry.keys() >= _ALWAYS else {}
+    whole = isinstance(entry, Mapping) and entry.keys() >= _ALWAYS  # torch's own schedules are saved otherwise
+    span = {"begin": int(entry["begin"]), "end": int(entry["end"])} if whole else {}
     known: Phase | None = None
     match set(entry) - _ALWAYS:
         case own if own == {"start_factor", "end_factor"} and span:
@@ -266,7 +267,7 @@ def _phase_of(entry: Mapping[str, Any], *, where: str) -> Phase:
             where,
             "not a per-iteration learning-rate schedule that is known here",
             expected="the entries of LinearLR or PolyLR, param_name lr, by_epoch False",
-            found=dict(entry),
+            found=dict(entry) if isinstance(entry, Mapping) else repr(entry),
             do="Rebuild the schedule at the step of the checkpoint instead.",
         )
     return known

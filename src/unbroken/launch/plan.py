@@ -19,6 +19,7 @@ from unbroken.launch.refusals import (
     refuse_newer,
     refuse_others,
     refuse_weights,
+    refuse_zero_rate,
     runs,
 )
 from unbroken.launch.spelling import again_with, count, fine_tune_words, option, pattern, suffix
@@ -159,8 +160,15 @@ def _resume_own(job: Job, survey: Survey, source: Candidate) -> Plan:
     if total is None and not plan.changes:
         reason = f"the run was completed at step {finished} with this config; {source.name}, {source.reason}"
         return Finished(source=source, reasons=(reason,))
+    if total is not None and _learns_nothing(job, source.step, total):
+        return refuse_zero_rate(job, source.step, total)
     more = f"{total} steps are asked for" if total is not None else "the config changed since"
     return replace(plan, reasons=(*plan.reasons, f"the run was completed at step {finished}, and now {more}"))
+
+
+def _learns_nothing(job: Job, step: int, total: int) -> bool:
+    """Whether the learning rate is 0 from the next step to the last."""
+    return job.lr_at is not None and job.lr_at(step) == 0 == job.lr_at(total - 1)
 
 
 def _why_this_one(survey: Survey, source: Candidate) -> tuple[str, ...]:

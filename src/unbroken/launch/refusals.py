@@ -144,6 +144,19 @@ def refuse_changed(job: Job, source: Candidate, blocking: tuple[Change, ...]) ->
     )
 
 
+def refuse_zero_rate(job: Job, step: int, total: int) -> Refuse:
+    """A longer run whose schedule was not made longer: every further step would change nothing."""
+    return refuse(
+        Incompatible.exit_code,
+        f"the run was completed at step {step} and {total} steps are asked for, but the schedule of the config has "
+        f"ended: the learning rate would be 0 from step {step + 1} to step {total}",
+        ways_out=(
+            "let the schedule reach as far as the steps do (its last phase must end later)",
+            f"start a new run from these weights: {fine_tune_words(job)}",
+        ),
+    )
+
+
 def runs(survey: Survey) -> dict[str, str]:
     """The runs that the checkpoints in a folder say they are of, each with its furthest file."""
     found: dict[str, str] = {}

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from unbroken.storage import Disk, WritableFile
+from unbroken.storage import Disk, WritableFile, explained
 from unbroken.values import Clock
+
+
+CANNOT_LOG = "the session's log cannot be written"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,18 +69,20 @@ class SessionLog:
         self._console, self._clock = console, clock
         self._waiting: list[str] = []
         self._disk: Disk | None = None
+        self._path = Path()
         self._text: WritableFile | None = None
         self._scalars: list[WritableFile] = []
 
     def open(self, disk: Disk, text: Path, scalars: tuple[Path, ...]) -> None:
         """Begin to write; what was said before is written first."""
-        for path in (text, *scalars):
-            disk.make_folder(path.parent)
-        self._disk = disk
-        self._text = disk.open_append(text)
-        self._scalars = [disk.open_append(path) for path in scalars]
-        for line in self._waiting:
-            self._text.write(line.encode())
+        self._disk, self._path = disk, text
+        with explained(disk, text, CANNOT_LOG):
+            for path in (text, *scalars):
+                disk.make_folder(path.parent)
+            self._text = disk.open_append(text)
+            self._scalars = [disk.open_append(path) for path in scalars]
+            for line in self._waiting:
+                self._text.write(line.encode())
         self._waiting.clear()
 
     def say(self, line: str) -> None:
@@ -110,15 +115,19 @@ class SessionLog:
     def _log(self, line: str) -> None:
         moment = self._clock.now().strftime("%Y/%m/%d %H:%M:%S")
         text = "".join(f"{moment} - unbroken - INFO - {part}\n" for part in line.split("\n"))
-        if self._text is None:
+        if self._text is None or self._disk is None:
             self._waiting.append(text)
-        else:
+            return
+        with explained(self._disk, self._path, CANNOT_LOG):
             self._text.write(text.encode())
 
     def _scalar(self, values: Mapping[str, float]) -> None:
         line = (json.dumps(dict(values)) + "\n").encode()
-        for file in self._scalars:
-            file.write(line)
+        if self._disk is None:
+            return
+        with explained(self._disk, self._path, CANNOT_LOG):
+            for file in self._scalars:
+                file.write(line)
 
 
 def step_line(report: StepReport) -> str:
