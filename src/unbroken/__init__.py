@@ -14,13 +14,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from unbroken.launch.job import Job, Start
-    from unbroken.launch.options import add_common_options, start_from
+    from unbroken.launch.options import OptionParser, add_common_options, start_from
     from unbroken.launch.recipes import Recipe
     from unbroken.run.layout import ITERATIONS, Layout
 else:
     _LOADED_ON_FIRST_USE = {
         "Job": "unbroken.launch.job",
         "Start": "unbroken.launch.job",
+        "OptionParser": "unbroken.launch.options",
         "add_common_options": "unbroken.launch.options",
         "start_from": "unbroken.launch.options",
         "Recipe": "unbroken.launch.recipes",
@@ -35,4 +36,14 @@ else:
         return getattr(import_module(_LOADED_ON_FIRST_USE[name]), name)
 
 
-__all__ = ["ITERATIONS", "Job", "Layout", "Recipe", "Start", "__version__", "add_common_options", "start_from"]
+__all__ = [
+    "ITERATIONS",
+    "Job",
+    "Layout",
+    "OptionParser",
+    "Recipe",
+    "Start",
+    "__version__",
+    "add_common_options",
+    "start_from",
+]

@@ -35,6 +35,10 @@ class UnbrokenError(Exception):
                 text += f" Found {self.found}."
         return f"{text}{chr(10) if listing else ' '}{self.do}" if self.do else text
 
+    def __reduce__(self) -> tuple[type[UnbrokenError], tuple[str, str], dict[str, object]]:
+        """Let the error travel from a loader process; its text is rebuilt from its facts."""
+        return type(self), (self.where, self.what), {**vars(self), "args": self.args}
+
     def as_data(self) -> dict[str, str | int]:
         """The same facts for `--json`."""
         return {

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.crash.faulty_disk import FaultyDisk
-from unbroken.checkpoint.manifest import read_manifest
+from unbroken.checkpoint.manifest import SaveFacts, read_manifest
 from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Stored, retain
-from unbroken.checkpoint.store import CheckpointStore, SaveFacts
+from unbroken.checkpoint.store import CheckpointStore
 from unbroken.checkpoint.verify import verify_file
 from unbroken.train.serialise import write_tree
 
@@ -146,7 +146,7 @@ class Store:
 
     def _save(self, step: int) -> None:
         facts = SaveFacts(
-            name=f"iter_{step}.pth",
+            file=f"iter_{step}.pth",
             kind="checkpoint",
             run="r",
             save=f"{next(self._numbers)}",

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import argparse
 import pprint
-import re
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from mapsage.config import MapSageConfig
 from mapsage.schedule import learning_rates, phases_of
-from unbroken import Job, Recipe, add_common_options, start_from
+from unbroken import Job, OptionParser, Recipe, add_common_options, start_from
 from unbroken.config import ConfigError, ConfigFile, effects, merge_options, read_config, validate
-from unbroken.errors import UsageError
 
 PROGRAM = "unbroken train mapsage"
 DESCRIPTION = """Train a segmentation network for aerial images. After any interruption run the same command again: it
@@ -23,20 +20,9 @@ EPILOG = """The run lies in work_dirs/<name of the config file>, wherever its ch
 What a command would do, without doing it: unbroken why mapsage CONFIG."""
 
 
-class Parser(argparse.ArgumentParser):
-    """Options whose mistakes are errors of the one family, with the nearest name; no abbreviations."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong and where to read on."""
-        unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
-        near = get_close_matches(unknown[1], self._option_string_actions, n=1) if unknown else []
-        meant = f"Did you mean {near[0]}? " if near else ""
-        raise UsageError(self.prog, message, do=f"{meant}See `{self.prog} --help`.")
-
-
 def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
     """The options of `unbroken train mapsage`, which are those of `scripts/train.py`."""
-    found = Parser(prog=program, description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
+    found = OptionParser(prog=program, description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
     found.add_argument("config", type=Path, metavar="CONFIG", help="in Python syntax; it is read, never executed")
     found.add_argument(
         "--work-dir", type=Path, metavar="DIR", help="the run's folder (default: work_dirs/<config's name>)"

@@ -11,10 +11,9 @@ from unbroken.storage import Disk, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """The facts of one saved file; `size_bytes` and `sha256` are of the whole file."""
+class SaveFacts:
+    """What is known about a file before it is written."""
 
-    format: int
     file: str
     kind: str  # "checkpoint" or "weights"
     run: str
@@ -23,10 +22,17 @@ class Manifest:
     step: int
     epoch: int
     time: str
-    size_bytes: int
-    sha256: str
     metric: str | None = None
     value: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest(SaveFacts):
+    """The facts of a file that was written; `size_bytes` and `sha256` are of the whole file."""
+
+    format: int
+    size_bytes: int
+    sha256: str
 
 
 def manifest_path(folder: Path, file_name: str) -> Path:

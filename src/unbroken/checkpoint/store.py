@@ -4,33 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from unbroken.checkpoint import FORMAT
-from unbroken.checkpoint.manifest import Manifest, manifest_path, read_manifest, write_manifest
+from unbroken.checkpoint.manifest import Manifest, SaveFacts, manifest_path, read_manifest, write_manifest
 from unbroken.checkpoint.retention import Stored, retain
 from unbroken.checkpoint.verify import verify_file
 from unbroken.storage import Disk, WritableFile, durable_write, explained, point_to
 from unbroken.storage.digest import DigestingFile
 
 Record = Callable[..., None]  # Journal.write, taken as a function: the store does not know the journal
-
-
-@dataclass(frozen=True, kw_only=True)
-class SaveFacts:
-    """What is known about a file before it is written."""
-
-    name: str
-    kind: str
-    run: str
-    save: str
-    session: str
-    step: int
-    epoch: int
-    time: str
-    metric: str | None = None
-    value: float | None = None
 
 
 class CheckpointStore:
@@ -52,28 +36,28 @@ class CheckpointStore:
 
     def save(self, facts: SaveFacts, fill: Callable[[WritableFile], None]) -> Manifest:
         """Write one file in the order that leaves every instant recoverable; Refused when the disk is full."""
-        path = self._folder / facts.name
+        path = self._folder / facts.file
         with explained(self._disk, path, f"the {facts.kind} of step {facts.step} could not be written"):
             manifest = self._write_file(path, facts, fill)
         with explained(self._disk, path, "the file was written, but not all of its records"):
             write_manifest(self._disk, self._manifests, manifest)
-            self._record("saved", file=facts.name, step=facts.step, kind=facts.kind, sha256=manifest.sha256)
+            self._record("saved", file=facts.file, step=facts.step, kind=facts.kind, sha256=manifest.sha256)
             if facts.kind == "checkpoint" and self._pointer:
-                point_to(self._disk, self._folder / self._pointer, facts.name)
+                point_to(self._disk, self._folder / self._pointer, facts.file)
             self._retire()
         return manifest
 
     def save_best(self, facts: SaveFacts, fill: Callable[[WritableFile], None], *, larger: bool) -> bool:
         """Keep the best weights: never over a better file, and the old best goes only after the new is safe."""
         assert facts.metric is not None and facts.value is not None
-        rivals = [item for item in self._weights(facts.metric) if item.file != facts.name]
+        rivals = [item for item in self._weights(facts.metric) if item.file != facts.file]
         better = next((item for item in rivals if _beats(item.value, facts.value, larger=larger)), None)
         if better is not None:
             self._record("best kept", file=better.file, value=better.value, not_replaced_by=facts.value)
             return False
         self.save(facts, fill)
         for rival in rivals:
-            self._remove(rival.file, reason=f"{facts.name} is better: {facts.value} against {rival.value}")
+            self._remove(rival.file, reason=f"{facts.file} is better: {facts.value} against {rival.value}")
         return True
 
     def _write_file(self, path: Path, facts: SaveFacts, fill: Callable[[WritableFile], None]) -> Manifest:
@@ -89,21 +73,8 @@ class CheckpointStore:
                 raise digests[0].failure from None
 
         durable_write(self._disk, path, fill_and_hash)
-        return Manifest(
-            format=FORMAT,
-            file=facts.name,
-            kind=facts.kind,
-            run=facts.run,
-            save=facts.save,
-            session=facts.session,
-            step=facts.step,
-            epoch=facts.epoch,
-            time=facts.time,
-            size_bytes=digests[0].size_bytes,
-            sha256=digests[0].sha256,
-            metric=facts.metric,
-            value=facts.value,
-        )
+        digest = digests[0]
+        return Manifest(**asdict(facts), format=FORMAT, size_bytes=digest.size_bytes, sha256=digest.sha256)
 
     def _retire(self) -> None:
         if self._keep_last is None:

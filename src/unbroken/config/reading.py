@@ -40,4 +40,4 @@ def _what_exists_near(path: Path) -> str:
     close = nearest(path.name, names)
     if close:
         return f"Did you mean {folder / close}?"
-    return f"In {folder} there is: {', '.join(names[:12])}." if names else f"There is no config in {folder}."
+    return f"In {folder} there is: {', '.join(names[:12])}." if names else f"There is no config in {folder.resolve()}."

@@ -1,16 +1,30 @@
-"""The options that every recipe has, spelled once."""
+"""How recipes read their options: mistakes are explained, and what all recipes have is spelled once."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from unbroken.errors import UsageError
 from unbroken.launch.job import Start
 
 SEARCH_PATH = "UNBROKEN_SEARCH_PATH"
+
+
+class OptionParser(argparse.ArgumentParser):
+    """Options whose mistakes are errors of the one family, with the nearest name; no abbreviations."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where to read on."""
+        unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+        near = get_close_matches(unknown[1], self._option_string_actions, n=1) if unknown else []
+        meant = f"Did you mean {near[0]}? " if near else ""
+        raise UsageError(self.prog, message, do=f"{meant}See `{self.prog} --help`.")
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unbroken.checkpoint.manifest import Manifest
-from unbroken.checkpoint.store import CheckpointStore, SaveFacts
+from unbroken.checkpoint.manifest import Manifest, SaveFacts
+from unbroken.checkpoint.store import CheckpointStore
 from unbroken.journal import Journal, StepLog
 from unbroken.run.layout import Layout, manifests, own
 from unbroken.run.record import RunRecord
@@ -66,7 +66,7 @@ class OpenRun:
         """Keep the config this session runs under."""
         write_json(self.files.disk, own(self.directory) / "configs" / f"{self.files.session}.json", config)
 
-    def write_text(self, name: str, text: str) -> None:
+    def keep_text(self, name: str, text: str) -> None:
         """Write a readable file into this session's folder."""
         path = self.session_folder / name
         self.files.disk.make_folder(path.parent)
@@ -115,7 +115,7 @@ class OpenRun:
         value: float | None = None,
     ) -> SaveFacts:
         return SaveFacts(
-            name=name,
+            file=name,
             kind=kind,
             run=self.record.id,
             save=new_id(),

@@ -12,7 +12,6 @@ from typing import Protocol
 from unbroken.storage import Disk, WritableFile, explained
 from unbroken.values import Clock
 
-
 CANNOT_LOG = "the session's log cannot be written"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from unbroken import __version__
 from unbroken.checkpoint import FORMAT
-from unbroken.checkpoint.store import SaveFacts
+from unbroken.checkpoint.manifest import SaveFacts
 from unbroken.launch import Job
 from unbroken.run import Layout, RunRecord
 from unbroken.train.progress import Best, Progress

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
-from unbroken.errors import UsageError
+from unbroken.errors import UnbrokenError, UsageError
 from unbroken.train.order import Key, Order, micro_batches
 from unbroken.train.rng import generator_for_sample, preserved, seed_global_streams_for_sample
 
@@ -35,10 +35,13 @@ class SeededItems(Dataset[Any]):
     def __init__(self, dataset: Any, seed: int) -> None:
         self._dataset, self._seed = dataset, seed
 
-    def __getitems__(self, request: tuple[list[Key], int]) -> list[Any]:
+    def __getitems__(self, request: tuple[list[Key], int]) -> list[Any] | UnbrokenError:
         keys, position = request
-        with _as_in_a_worker():
-            return [keys, position, [self._item(epoch, index) for epoch, index in keys]]
+        try:
+            with _as_in_a_worker():
+                return [keys, position, [self._item(epoch, index) for epoch, index in keys]]
+        except UnbrokenError as error:  # torch would turn it into a RuntimeError with a trace; see `_raising`
+            return error
 
     def _item(self, epoch: int, index: int) -> Any:
         if hasattr(self._dataset, "sample"):
@@ -90,7 +93,15 @@ def load(
     loaded = iter(loader)
     if workers:
         _WORKERS.update(set(multiprocessing.active_children()) - others)
-    return loaded
+    return _raising(loaded)
+
+
+def _raising(loaded: Iterator[Loaded | UnbrokenError]) -> Iterator[Loaded]:
+    """What a user can act on (an unreadable picture, say) comes out of a worker as it was raised there."""
+    for item in loaded:
+        if isinstance(item, UnbrokenError):
+            raise item
+        yield item
 
 
 @atexit.register
@@ -118,7 +129,9 @@ class _Joined:
     def __init__(self, join: Collate) -> None:
         self._join = join
 
-    def __call__(self, loaded: list[Any]) -> Loaded:
+    def __call__(self, loaded: list[Any] | UnbrokenError) -> Loaded | UnbrokenError:
+        if isinstance(loaded, UnbrokenError):
+            return loaded
         keys, position, items = loaded
         return keys, position, self._join(items)
 

@@ -23,6 +23,7 @@ def capture() -> Streams:
     """The states of all global streams, as plain values and tensors."""
     name, keys, position, has_gauss, gauss = cast(tuple[str, Any, int, int, float], np.random.get_state(legacy=True))
     version, state, spare = random.getstate()
+    cuda = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # asking a GPU nobody uses would wake it
     return {
         "torch": torch.get_rng_state(),
         "numpy": [
@@ -33,7 +34,7 @@ def capture() -> Streams:
             float(gauss),
         ],
         "python": [version, torch.tensor(state, dtype=torch.int64), spare],
-        "cuda": list(torch.cuda.get_rng_state_all()) if torch.cuda.is_available() else [],
+        "cuda": list(torch.cuda.get_rng_state_all()) if cuda else [],
     }
 
 

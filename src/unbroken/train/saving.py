@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from unbroken.checkpoint.store import SaveFacts
+from unbroken.checkpoint.manifest import SaveFacts
 from unbroken.launch import Job
 from unbroken.run import OpenRun
 from unbroken.storage import WritableFile

@@ -242,7 +242,7 @@ class TrainingRun:
             self.save()
         self._require_run().journal.write("stopped", step=self.step, reason=self._stop.reason)
         said = f"stopped by {self._stop.reason} after step {self.step}: everything is saved"
-        self.log.say(f"{said}\nto continue, run the same command again: {self.job.command}".rstrip(": "))
+        self.log.say(f"{said}\nto continue, run: {self.job.command}")
         raise Exit(STOPPED, said)
 
     def save(self) -> None:
@@ -296,7 +296,7 @@ class TrainingRun:
         scalars = "vis_data/scalars.json"
         self.log.open(self._files.disk, run.log_path, (run.session_folder / scalars, self.directory / scalars))
         for name, text in self.job.texts.items():
-            run.write_text(name, text)
+            run.keep_text(name, text)
         self._stop.install()
         self._saver = Saver(self.job, run, self._parts, every=self._save_every, every_s=self._save_every_s)
         is_own = self._source is None or self._source.own
