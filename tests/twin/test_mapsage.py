@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -22,6 +23,12 @@ from unbroken.run import ITERATIONS, survey
 
 def train(config: Path, run: Path, *options: object) -> list[str]:
     return python("-m", "unbroken", "train", "mapsage", config, "--work-dir", run, "--tag", "small", *options)
+
+
+def curve(run: Path) -> list[dict[str, float]]:
+    """The scalars of all sessions, without how long things took."""
+    lines = (run / "vis_data" / "scalars.json").read_text("utf-8").splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in ("time", "data_time")} for line in lines]
 
 
 CASES = [
@@ -52,6 +59,7 @@ def test_a_training_killed_anywhere_is_its_twin(
     assert [p.name for p in sorted((tmp_path / "cut").glob("best_*"))] == [
         p.name for p in sorted((tmp_path / "whole").glob("best_*"))
     ]
+    assert curve(tmp_path / "cut") == curve(tmp_path / "whole"), "the stitched curve has every step once, in order"
     verdicts = [event["verdict"] for event in events(tmp_path / "cut", "replayed")]
     assert all("bit-identical" in verdict for verdict in verdicts), verdicts
 

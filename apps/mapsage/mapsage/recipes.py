@@ -13,6 +13,7 @@ from mapsage.schedule import learning_rates, phases_of
 from unbroken import Job, OptionParser, Recipe, add_common_options, start_from
 from unbroken.config import ConfigError, ConfigFile, effects, merge_options, read_config, validate
 
+HOW_TO_START = ("load_from", "resume", "work_dir")  # not part of what is trained
 PROGRAM = "unbroken train mapsage"
 DESCRIPTION = """Train a segmentation network for aerial images. After any interruption run the same command again: it
 goes on where it was, bit for bit, and says from which file and why."""
@@ -64,7 +65,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
         recipe="mapsage",
         tag=tag,
         directory=directory or Path("work_dirs") / tag,
-        config=checked.canonical,
+        config={key: value for key, value in checked.canonical.items() if key not in HOW_TO_START},
         effects=effects(MapSageConfig),
         seed=config.randomness.seed,
         total_steps=config.train_cfg.max_iters,

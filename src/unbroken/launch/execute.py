@@ -17,7 +17,7 @@ from unbroken.launch.beginning import beginning_of
 from unbroken.launch.job import Job
 from unbroken.launch.verdicts import FineTune, Fresh, Resume, as_data
 from unbroken.run import OpenRun, RunRecord, SessionFiles, look_at, read_record
-from unbroken.run.layout import ARCHIVE_FOLDER, manifests, own
+from unbroken.run.layout import ARCHIVE_FOLDER, SCALARS, manifests, own
 from unbroken.run.record import write_record
 from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_folder, durable_write, explained
 from unbroken.values import new_id
@@ -137,9 +137,11 @@ def _bring_here(disk: Disk, job: Job, plan: Resume, origin: Path) -> Resume:
     best = sorted(job.layout.checkpoints(origin).glob("best_*.pth"))
     for path in best:
         _copy(disk, path, target.with_name(path.name))
-    for name in ("metrics.jsonl", "run.json", "journal.jsonl"):
-        if (own(origin) / name).is_file():
-            _copy(disk, own(origin) / name, own(job.directory) / name)
+    records = (own(origin) / name for name in ("metrics.jsonl", "run.json", "journal.jsonl"))
+    for path in (origin / SCALARS, *records):
+        if path.is_file():
+            durable_folder(disk, job.directory / path.parent.relative_to(origin))
+            _copy(disk, path, job.directory / path.relative_to(origin))
     _copy(disk, plan.source.path, target)
     arrived = look_at(target, manifests(job.directory))
     if arrived.state != "good":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from unbroken.errors import UsageError
@@ -17,6 +18,7 @@ from unbroken.run.layout import OWN_FOLDER, manifests, own
 SEARCH_DEPTH = 6
 MOST_FOLDERS = 20_000
 MOST_SIBLINGS = 200
+MOST_NEAR, NEAR_DEPTH, MOST_NEAR_FOLDERS = 8, 3, 500
 
 
 def gather(job: Job) -> Facts:
@@ -50,14 +52,21 @@ def _named(path: Path | None, job: Job, here: Survey) -> Candidate | None:
 
 
 def _neighbours(path: Path) -> str:
-    """What exists near a path that does not."""
+    """What exists near a path that does not: checkpoints below the nearest folder that does, else its content."""
     folder = path
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
-    names = sorted(item.name for item in folder.iterdir())
-    likely = [name for name in names if name.endswith(".pth")] or names
-    listed = ", ".join(likely[:8]) + (" ..." if len(likely) > 8 else "")
+    found = list(islice(_checkpoints_below(folder), MOST_NEAR + 1))
+    names = found or sorted(item.name for item in folder.iterdir())
+    listed = ", ".join(names[:MOST_NEAR]) + (" ..." if len(names) > MOST_NEAR else "")
     return f"in {folder}: {listed or 'nothing'}"
+
+
+def _checkpoints_below(folder: Path) -> Iterator[str]:
+    for count, (place, folders, files) in enumerate(os.walk(folder)):
+        here = Path(place).relative_to(folder)
+        yield from (str(here / name) for name in sorted(files) if name.endswith(".pth"))
+        folders[:] = sorted(folders) if len(here.parts) < NEAR_DEPTH and count < MOST_NEAR_FOLDERS else []
 
 
 def _copies(job: Job, here: Survey) -> Iterator[Survey]:

@@ -28,7 +28,7 @@ def describe(job: Job, plan: Plan) -> list[str]:
         case Resume():
             lines += [f"  changed: {change}" for change in plan.changes]
             scheduled = any(change.effect is Effect.SCHEDULE for change in plan.changes)
-            if scheduled and plan.lr_before is not None and plan.lr_next is not None:
+            if scheduled and plan.lr_before is not None and plan.lr_next not in (None, plan.lr_before):
                 lines.append(f"  learning rate: {plan.lr_before:.6g} now -> {plan.lr_next:.6g} in the next step")
         case Refuse():
             lines += [f"  changed: {change}" for change in plan.changes]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 OWN_FOLDER = "unbroken"  # not hidden: notebook hosts drop dot files
 ARCHIVE_FOLDER = "archive"
+SCALARS = "vis_data/scalars.json"  # of the run and of each session, as the guide follows it
 
 
 @dataclass(frozen=True, kw_only=True)

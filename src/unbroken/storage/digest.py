@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 
 from unbroken.storage.files import WritableFile
+
+LARGE_BYTES = 1 << 18
 
 
 class DigestingFile:
@@ -13,6 +16,7 @@ class DigestingFile:
     def __init__(self, file: WritableFile) -> None:
         self._file = file
         self._hash = hashlib.sha256()
+        self._helper = ThreadPoolExecutor(max_workers=1)  # hashes a large block while it is being written
         self.size_bytes = 0
         self.failure: BaseException | None = None  # the first one; serialisers may hide it behind their own
 
@@ -20,13 +24,19 @@ class DigestingFile:
         """Pass `data` on."""
         if self.failure is not None:
             raise self.failure
+        size_bytes = memoryview(data).nbytes
+        beside = self._helper.submit(self._hash.update, data) if size_bytes >= LARGE_BYTES else None
         try:
             self.size_bytes += self._file.write(data)
         except BaseException as failure:
             self.failure = failure
             raise
-        self._hash.update(data)
-        return memoryview(data).nbytes
+        finally:
+            if beside is not None:  # `data` is the caller's again when this returns
+                beside.result()
+        if beside is None:
+            self._hash.update(data)
+        return size_bytes
 
     def flush(self) -> None:
         """Nothing is buffered here."""
@@ -34,5 +44,6 @@ class DigestingFile:
 
     @property
     def sha256(self) -> str:
-        """The digest of everything written so far."""
+        """The digest of everything written so far; nothing more is written afterwards."""
+        self._helper.shutdown()
         return self._hash.hexdigest()

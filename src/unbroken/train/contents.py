@@ -16,6 +16,7 @@ from unbroken.checkpoint.manifest import SaveFacts
 from unbroken.launch import Job
 from unbroken.run import Layout, RunRecord
 from unbroken.train.progress import Best, Progress
+from unbroken.train.rng import Streams
 from unbroken.train.tree import to_plain
 
 FOREIGN_KEYS = {"model": "state_dict", "optimizer": "optimizer", "scheduler": "param_schedulers"}
@@ -27,7 +28,7 @@ class Saved:
 
     parts: Mapping[str, Any]
     progress: Progress
-    streams: Mapping[str, Any] | None  # None: the program that wrote the file kept no random state
+    streams: Mapping[str, Any] | None  # plain; None: the program that wrote the file kept no random state
     own: bool
 
 
@@ -56,7 +57,7 @@ def compose(
     parts: Mapping[str, Any],
     stamped: dict[str, Any],
     *,
-    streams: Mapping[str, Any],
+    streams: Streams,
     extra: Mapping[str, Any],
 ) -> dict[str, Any]:
     """A full checkpoint."""
@@ -67,7 +68,7 @@ def compose(
             tree[layout.keys[name]] = state
         else:
             others[name] = state
-    tree["unbroken"] = {**stamped, "parts": others, "tracked": list(parts), "streams": to_plain(streams)}
+    tree["unbroken"] = {**stamped, "parts": others, "tracked": list(parts), "streams": streams.as_plain()}
     return tree
 
 

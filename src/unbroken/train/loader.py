@@ -7,6 +7,7 @@ import ctypes
 import multiprocessing
 import signal
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -107,7 +108,10 @@ def _raising(loaded: Iterator[Loaded | UnbrokenError]) -> Iterator[Loaded]:
 @atexit.register
 def _end_workers() -> None:
     """At exit multiprocessing asks its children to end and waits; ours ignore that, so they are ended here first."""
-    for worker in list(_WORKERS):
+    workers = [worker for worker in _WORKERS if worker.is_alive()]
+    if workers and hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would report each as an accident
+    for worker in workers:
         worker.kill()
 
 

@@ -11,42 +11,64 @@ import hashlib
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
-Streams = dict[str, Any]
+
+@dataclass(frozen=True, kw_only=True)
+class Streams:
+    """The states of all global streams, as the libraries hand them out: capturing happens at every step."""
+
+    cpu: torch.Tensor
+    numpy: Any
+    python: Any
+    cuda: tuple[torch.Tensor, ...]
+
+    def as_plain(self) -> dict[str, Any]:
+        """Plain values and tensors, for a checkpoint."""
+        name, keys, position, has_gauss, gauss = self.numpy
+        version, state, spare = self.python
+        return {
+            "torch": self.cpu,
+            "numpy": [str(name), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)],
+            "python": [version, torch.tensor(state, dtype=torch.int64), spare],
+            "cuda": list(self.cuda),
+        }
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Streams:
+        """The states that `as_plain` was given."""
+        name, keys, position, has_gauss, gauss = plain["numpy"]
+        version, state, spare = plain["python"]
+        return cls(
+            cpu=plain["torch"],
+            numpy=(name, keys.numpy().astype(np.uint32), position, has_gauss, gauss),
+            python=(version, tuple(state.tolist()), spare),
+            cuda=tuple(plain["cuda"]),
+        )
 
 
 def capture() -> Streams:
-    """The states of all global streams, as plain values and tensors."""
-    name, keys, position, has_gauss, gauss = cast(tuple[str, Any, int, int, float], np.random.get_state(legacy=True))
-    version, state, spare = random.getstate()
+    """The states of all global streams."""
     cuda = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # asking a GPU nobody uses would wake it
-    return {
-        "torch": torch.get_rng_state(),
-        "numpy": [
-            str(name),
-            torch.from_numpy(keys.astype(np.int64)),
-            int(position),
-            int(has_gauss),
-            float(gauss),
-        ],
-        "python": [version, torch.tensor(state, dtype=torch.int64), spare],
-        "cuda": list(torch.cuda.get_rng_state_all()) if cuda else [],
-    }
+    return Streams(
+        cpu=torch.get_rng_state(),
+        numpy=np.random.get_state(legacy=True),
+        python=random.getstate(),
+        cuda=tuple(torch.cuda.get_rng_state_all()) if cuda else (),
+    )
 
 
-def restore(streams: Mapping[str, Any]) -> None:
+def restore(streams: Streams) -> None:
     """Put all global streams back to what `capture` saw."""
-    name, keys, position, has_gauss, gauss = streams["numpy"]
-    version, state, spare = streams["python"]
-    torch.set_rng_state(streams["torch"])
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
-    random.setstate((version, tuple(state.tolist()), spare))
-    for device, cuda_state in enumerate(streams["cuda"][: torch.cuda.device_count()]):
-        torch.cuda.set_rng_state(cuda_state, device)
+    torch.set_rng_state(streams.cpu)
+    np.random.set_state(streams.numpy)
+    random.setstate(streams.python)
+    for device, state in enumerate(streams.cuda[: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(state, device)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from unbroken.run import Layout
 from unbroken.train import parts
 from unbroken.train.contents import Saved, take_apart
 from unbroken.train.progress import Progress
+from unbroken.train.rng import Streams
 from unbroken.train.serialise import load_tree
 from unbroken.train.weights import WeightsReport, fit_weights
 
@@ -39,7 +40,7 @@ class Source:
         """How far the run was."""
         return self._looked_at.progress
 
-    def restore(self, tracked: Mapping[str, Any], say: Callable[[str], None]) -> Mapping[str, Any] | None:
+    def restore(self, tracked: Mapping[str, Any], say: Callable[[str], None]) -> Streams | None:
         """Load the states of these parts, or raise with all that does not fit; returns the random streams."""
         known = self._looked_at.parts
         if not self.own:  # of parts that only we have, the other program knew nothing: they begin new
@@ -52,7 +53,8 @@ class Source:
         parts.restore(tracked, self._loaded.parts)
         for name, part in tracked.items():
             say(f"resume {WORDS.get(name, name)}: {parts.class_name(part)}")
-        return self._loaded.streams
+        plain = self._loaded.streams
+        return Streams.from_plain(plain) if plain is not None else None
 
     def require_all_used(self, tracked: Mapping[str, Any]) -> None:
         """Raise unless every part in the checkpoint is tracked: what is not would be lost at the next save."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unbroken.config import Effect, Effects
-from unbroken.errors import UnbrokenError, UsageError
+from unbroken.errors import RunHeld, UnbrokenError, UsageError
 from unbroken.launch import Job, Refuse, Start, beginning_of, decide, gather
 from unbroken.launch.words import describe, refusal
 from unbroken.run import SessionFiles
@@ -103,7 +103,11 @@ def launch(
         durable_folder(disk, own(job.directory))
     session = free_name(clock.now(), _names_taken(job.directory))
     lock = RunLock(disk, own(job.directory), clock)
-    previous = lock.acquire(session)
+    try:
+        previous = lock.acquire(session)
+    except RunHeld:
+        _refuse_or_go(job)  # the plan's refusal names the ways out; a run let go in this moment is still refused
+        raise
     files = SessionFiles(disk=disk, clock=clock, directory=job.directory, layout=job.layout, session=session, lock=lock)
     log = SessionLog(console, clock)
     try:

@@ -19,10 +19,11 @@ from unbroken.errors import STOPPED, UnbrokenError, UsageError
 from unbroken.journal import steps_after
 from unbroken.launch import FineTune, Finished, Fresh, Job, Resume, execute
 from unbroken.run import OpenRun, SessionFiles
-from unbroken.run.layout import own
+from unbroken.run.layout import SCALARS, own
+from unbroken.storage import explained
 from unbroken.train import cadence, parts, rng
 from unbroken.train.conditions import current_conditions
-from unbroken.train.console import SessionLog, StepReport
+from unbroken.train.console import CANNOT_LOG, SessionLog, StepReport
 from unbroken.train.feed import Feed, Shuffle, feed_of
 from unbroken.train.forgotten import forgotten
 from unbroken.train.loader import Collate
@@ -31,6 +32,7 @@ from unbroken.train.progress import Best, Progress
 from unbroken.train.replay import Replay
 from unbroken.train.saving import Saver, current_lr
 from unbroken.train.source import Source, adopt_weights
+from unbroken.train.stitching import rewind
 from unbroken.train.stop import Exit, StopFlag
 
 GoingPlan = Fresh | Resume | FineTune | Finished
@@ -106,8 +108,7 @@ class TrainingRun:
         self._parts |= tracked
         if self._source is not None:
             self.progress = self._source.progress
-            streams = self._source.restore(tracked, self.log.say)
-            self._streams = dict(streams) if streams is not None else None
+            self._streams = self._source.restore(tracked, self.log.say)
         elif isinstance(self.plan, FineTune) and "model" in tracked:
             self._adopt_weights(tracked["model"], self.plan.source.path)
 
@@ -293,8 +294,10 @@ class TrainingRun:
             self._source.require_all_used(self._parts)
         run, self.plan = execute(self.job, self.plan, self._files, conditions=current_conditions())
         self._run, self._feed = run, feed
-        scalars = "vis_data/scalars.json"
-        self.log.open(self._files.disk, run.log_path, (run.session_folder / scalars, self.directory / scalars))
+        scalars = run.session_folder / SCALARS, self.directory / SCALARS
+        with explained(self._files.disk, self.directory, CANNOT_LOG):
+            rewind(self._files.disk, self.directory / SCALARS, step=self.step)
+        self.log.open(self._files.disk, run.log_path, scalars)
         for name, text in self.job.texts.items():
             run.keep_text(name, text)
         self._stop.install()
@@ -312,7 +315,7 @@ class TrainingRun:
         if self._streams is None:
             self.log.say("the file holds no random state: exactness starts here")
         else:
-            self.log.say("resume random streams: torch, numpy, python" + (", cuda" if self._streams["cuda"] else ""))
+            self.log.say("resume random streams: torch, numpy, python" + (", cuda" if self._streams.cuda else ""))
 
     def _say_position(self) -> None:
         progress = self.progress

@@ -124,7 +124,7 @@ def test_every_signal_that_asks_saves_the_exact_step_and_the_next_launch_continu
         assert process.returncode == 75, output
         done = max(step_records(run))
         assert f"stopped by {name} after step {done}: everything is saved" in output
-        assert "run the same command again" in output
+        assert "to continue, run: " in output
         assert (run / f"iter_{done}.pth").exists()
         assert events(run, "stopped")[-1]["step"] == done
     starts = [event["plan"].get("step", 0) for event in events(run, "session")]

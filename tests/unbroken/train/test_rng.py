@@ -13,7 +13,6 @@ import torch
 from unbroken.storage import Disk
 from unbroken.train import preserved, rng
 from unbroken.train.serialise import read_tree, write_tree
-from unbroken.train.tree import from_plain, to_plain
 
 
 def draw() -> list[Any]:
@@ -50,10 +49,10 @@ def test_streams_survive_a_checkpoint_file(tmp_path: Path) -> None:
     draw()
     disk = Disk()
     file = disk.create(tmp_path / "streams.pth")
-    write_tree(file, to_plain(rng.capture()))
+    write_tree(file, rng.capture().as_plain())
     disk.close(file)
     expected = draw()
-    rng.restore(from_plain(read_tree(tmp_path / "streams.pth")))
+    rng.restore(rng.Streams.from_plain(read_tree(tmp_path / "streams.pth")))
     assert draw() == expected
 
 

@@ -1,0 +1,29 @@
+"""The scalars of all sessions as one curve: what was lost in a kill and is done again stands in it once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from unbroken.storage import Disk, WritableFile, durable_write
+
+
+def rewind(disk: Disk, path: Path, *, step: int) -> None:
+    """Drop the lines of a scalars file that are later than `step`: these steps are done again from here."""
+    if not path.is_file():
+        return
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith(b"\n") and _step(line) <= step]
+    if kept != lines:
+        durable_write(disk, path, lambda file: _put(file, b"".join(kept)))
+
+
+def _step(line: bytes) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return 0
+
+
+def _put(file: WritableFile, data: bytes) -> None:
+    file.write(data)
