@@ -6,12 +6,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
+
+from unbroken.train.parts import GENERATORS
 
 STATEFUL = (Optimizer, LRScheduler, GradScaler, AveragedModel)
 
@@ -32,7 +33,7 @@ def _is_stateful(value: Any) -> bool:
         return any(parameter.requires_grad for parameter in value.parameters())
     if isinstance(value, STATEFUL):
         return not (isinstance(value, GradScaler) and not value.is_enabled())
-    return isinstance(value, torch.Generator)
+    return isinstance(value, GENERATORS)
 
 
 def _names_of_caller(depth: int) -> Iterator[tuple[str, Any]]:

@@ -1,15 +1,18 @@
 """The parts of a training state: checked against a checkpoint before any of them is touched, then restored.
 
-A *part* is anything with `state_dict` and `load_state_dict`, or a dict or list of plain values (restored in place).
+A *part* is anything with `state_dict` and `load_state_dict`, a random generator of torch, numpy or Python, or a dict or
+list of plain values (restored in place).
 Loading is exact: every key of the checkpoint is used, every key of the part is filled, every shape agrees - or nothing
 is loaded and all disagreements are listed.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -19,24 +22,35 @@ from unbroken.errors import Incompatible, UsageError
 from unbroken.train.tree import from_plain, to_plain
 
 MOST_SHOWN = 8
+# Entries of torch's optimizers that have their parameter's shape; others (factored or joined moments) need not.
+LIKE_PARAMETERS = frozenset(
+    {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "grad_avg", "acc_delta", "exp_inf"}
+)
 Shaped = torch.Tensor | TensorRef
+Generator = torch.Generator | np.random.Generator | random.Random
+GENERATORS = (torch.Generator, np.random.Generator, random.Random)
 
 
 def state_of(part: Any) -> Any:
     """The state of one part as a plain tree."""
-    if hasattr(part, "state_dict"):
-        return to_plain(part.state_dict())
-    return to_plain(part)
+    match part:
+        case torch.Generator():
+            return {"state": part.get_state()}
+        case np.random.Generator():
+            return to_plain(part.bit_generator.state)
+        case random.Random():
+            return to_plain(part.getstate())
+    return to_plain(part.state_dict() if hasattr(part, "state_dict") else part)
 
 
 def require_part(name: str, part: Any) -> None:
     """Raise if a thing cannot be a part."""
     stateful = hasattr(part, "state_dict") and hasattr(part, "load_state_dict")
-    if not stateful and not isinstance(part, dict | list):
+    if not stateful and not isinstance(part, (dict, list, *GENERATORS)):
         raise UsageError(
             name,
             "this cannot be tracked",
-            expected="an object with state_dict and load_state_dict, or a dict or list of plain values",
+            expected="state_dict and load_state_dict, a random generator, or a dict or list of plain values",
             found=type(part).__name__,
             do="Put single numbers into a dict: run.track(counters={...}).",
         )
@@ -69,13 +83,25 @@ def restore(parts: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
     """Put the saved states into the parts; `check` has passed."""
     for name, part in parts.items():
         state = from_plain(saved[name])
-        if hasattr(part, "load_state_dict"):
+        if isinstance(part, GENERATORS):
+            _set_generator(part, state)
+        elif hasattr(part, "load_state_dict"):
             part.load_state_dict(state)
         elif isinstance(part, dict):
             part.clear()
             part.update(state)
         else:
             part[:] = state
+
+
+def _set_generator(part: Generator, state: Any) -> None:
+    match part:
+        case torch.Generator():
+            part.set_state(state["state"])
+        case np.random.Generator():
+            part.bit_generator.state = state
+        case random.Random():
+            part.setstate(state)
 
 
 def tensors_in(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -122,5 +148,5 @@ def _optimizer_problems(name: str, optimizer: Optimizer, saved: Any) -> list[str
         f"{name}.state[{index}].{key}: expected {tuple(parameter.shape)}, found {tuple(moment.shape)}"
         for index, parameter in zip(order, parameters, strict=True)
         for key, moment in saved.get("state", {}).get(index, {}).items()
-        if isinstance(moment, Shaped) and len(moment.shape) > 0 and tuple(moment.shape) != tuple(parameter.shape)
+        if key in LIKE_PARAMETERS and isinstance(moment, Shaped) and tuple(moment.shape) != tuple(parameter.shape)
     ]

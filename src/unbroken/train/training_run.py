@@ -101,7 +101,7 @@ class TrainingRun:
     def track(self, **tracked: Any) -> None:
         """Name everything whose state must survive; restored here when the plan says so, or refused.
 
-        Each is anything with `state_dict` and `load_state_dict`, or a dict or list of plain values.
+        Each is anything with `state_dict` and `load_state_dict`, a random generator, or a dict or list of plain values.
         """
         for name, part in tracked.items():
             parts.require_part(name, part)

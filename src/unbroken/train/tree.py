@@ -6,6 +6,7 @@ and tuples are wrapped so that they come back as what they were, and anything el
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -29,6 +30,8 @@ def to_plain(value: Any, path: str = "") -> Any:
             return value.item()
         case np.ndarray() if value.dtype.kind in "biufc":
             return {WRAP: "numpy", "value": torch.from_numpy(np.array(value, order="C"))}
+        case Counter():  # of MultiStepLR's milestones, for one
+            return {WRAP: "counter", "value": {_key(key, path): int(item) for key, item in value.items()}}
         case Mapping():
             return {_key(key, path): to_plain(item, f"{path}.{key}") for key, item in value.items()}
         case list():
@@ -74,6 +77,8 @@ def _unwrap(value: Mapping[str, Any]) -> Any:
     match value[WRAP]:
         case "numpy":
             return inner.numpy()
+        case "counter":
+            return Counter(inner)
         case "tuple":
             return tuple(from_plain(item) for item in inner)
         case "set":
