@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -33,6 +34,19 @@ class Progress:
     def epoch(self) -> int:
         """Completed passes over the data set."""
         return self.position // self.dataset_size if self.dataset_size else 0
+
+    @property
+    def epoch_of_last_sample(self) -> int:
+        """The epoch that the last used sample was of."""
+        return (self.position - 1) // self.dataset_size if self.dataset_size else 0
+
+    def improves(self, metric: str, value: float, *, larger: bool) -> bool:
+        """Whether `value` is better than the best so far; NaN never is."""
+        if math.isnan(value):
+            return False
+        if self.best is None or self.best.metric != metric:
+            return True
+        return value > self.best.value if larger else value < self.best.value
 
     def as_plain(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""

@@ -29,7 +29,7 @@ class Saver:
         self._job, self._run, self._tracked = job, run, tracked
         self._every, self._every_s = every, every_s
         self._saved_at_s = run.files.clock.monotonic_s()
-        self.saved_step = 0
+        self.saved_step: int | None = None  # the step whose present state is on disk
 
     def due(self, step: int, *, total: int | None) -> bool:
         """Whether the state after `step` should be saved now."""

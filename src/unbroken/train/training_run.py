@@ -16,20 +16,19 @@ from typing import Any, Self
 import torch
 
 from unbroken.errors import STOPPED, UnbrokenError, UsageError
-from unbroken.journal import steps_after
 from unbroken.launch import FineTune, Finished, Fresh, Job, Resume, execute
 from unbroken.run import OpenRun, SessionFiles
-from unbroken.run.layout import SCALARS, own
+from unbroken.run.layout import SCALARS
 from unbroken.storage import explained
 from unbroken.train import cadence, parts, rng
 from unbroken.train.conditions import current_conditions
-from unbroken.train.console import CANNOT_LOG, SessionLog, StepReport
+from unbroken.train.console import CANNOT_LOG, SessionLog
 from unbroken.train.feed import Feed, Shuffle, feed_of
 from unbroken.train.forgotten import forgotten
 from unbroken.train.loader import Collate
 from unbroken.train.pace import Pace
 from unbroken.train.progress import Best, Progress
-from unbroken.train.replay import Replay
+from unbroken.train.recorder import Recorder
 from unbroken.train.saving import Saver, current_lr
 from unbroken.train.source import Source, adopt_weights
 from unbroken.train.stitching import rewind
@@ -72,7 +71,8 @@ class TrainingRun:
         self._epochs: int | None = None  # how long the run is, when it is measured in epochs
         self._lr: float | None = None  # of the step in progress
         self._looked_for_forgotten = False
-        self._stop, self._pace, self._replay = StopFlag(), Pace(files.clock), Replay({})
+        self._recorder: Recorder | None = None
+        self._stop, self._pace = StopFlag(), Pace(files.clock)
 
     # -- how far it is -------------------------------------------------------------------------------------------
 
@@ -179,7 +179,7 @@ class TrainingRun:
         for epoch in range(self._closed_epochs(), total):
             yield epoch
             self.progress.closed_epochs = epoch + 1
-            self._require_saver().saved_step = -1  # the end of the epoch may have changed the state
+            self._require_saver().saved_step = None  # the end of the epoch may have changed the state
         self._finish()
 
     def steps(self, total: int) -> Iterator[int]:
@@ -207,7 +207,11 @@ class TrainingRun:
             if self.total_steps is None and self._epochs is not None:
                 self.total_steps = -(-self._feed.micro_batches(self._epochs) // self._turns)
         self._streams = rng.capture()
-        self._record_step({name: _number(value) for name, value in values.items()})
+        numbers = {name: _number(value) for name, value in values.items()}
+        if "lr" not in numbers and self._lr is not None:
+            numbers["lr"] = self._lr
+        assert self._recorder is not None
+        self._recorder.record(self.progress, self._samples, numbers, total=self.total_steps)
         self._samples, self._turns = [], 0
         if self._require_saver().due(self.step, total=self.total_steps):
             self.save()
@@ -220,7 +224,7 @@ class TrainingRun:
         self.progress.metrics = dict(metrics)
         run.steps.write_evaluation(self.step, metrics)
         self.log.evaluation(self.step, metrics)
-        improved = best is not None and self._improves(best, metrics[best], larger=larger)
+        improved = best is not None and self.progress.improves(best, metrics[best], larger=larger)
         if improved and best is not None:
             self.progress.best = Best(metric=best, value=metrics[best], step=self.step)
             self.log.say(
@@ -270,8 +274,8 @@ class TrainingRun:
             if self._run is not None and error is not None and not isinstance(error, SystemExit):
                 with suppress(UnbrokenError):  # on a full disk, why the session ends matters more than this record
                     self._run.journal.write("failed", step=self.step, error=f"{type(error).__name__}: {error}")
-            if self._run is not None and (words := self._replay.cut_short()):
-                self.log.say(words)
+            if self._recorder is not None:
+                self._recorder.close()
         finally:
             self._close()
         if self._exits and isinstance(error, UnbrokenError):
@@ -303,7 +307,8 @@ class TrainingRun:
         self._stop.install()
         self._saver = Saver(self.job, run, self._parts, every=self._save_every, every_s=self._save_every_s)
         is_own = self._source is None or self._source.own
-        self._saver.saved_step = self.step if is_own else -1
+        self._saver.saved_step = self.step if is_own else None
+        self._recorder = Recorder(run, self.log, self._pace, log_every=self._log_every)
         if isinstance(self.plan, Resume):
             self._say_streams()
         if feed is not None and (words := feed.continue_from(self.progress, own=is_own)):
@@ -322,11 +327,8 @@ class TrainingRun:
         if progress.dataset_size:
             offset = progress.position % progress.dataset_size
             self.log.say(f"resume data position: epoch {progress.epoch}, sample {offset} of {progress.dataset_size}")
-        recorded = steps_after(own(self.directory) / "metrics.jsonl", self.step)
-        self._replay = Replay(recorded)
-        if recorded:
-            lost = f"steps {self.step + 1}-{max(recorded)} were done after the last save and lost"
-            self.log.say(f"{lost}: they are done again and compared")
+        assert self._recorder is not None
+        self._recorder.expect_again(self.step)
 
     # -- inside the loop -----------------------------------------------------------------------------------------
 
@@ -343,48 +345,11 @@ class TrainingRun:
             return self.total_steps is not None and self.step >= self.total_steps
         return feed.position >= last_position
 
-    def _record_step(self, values: dict[str, float]) -> None:
-        if "lr" not in values and self._lr is not None:
-            values["lr"] = self._lr
-        run, epoch = self._require_run(), self._epoch_of_step()
-        run.steps.write_step(self.step, epoch=epoch, samples=self._samples, values=values)
-        words = self._replay.compare(self.step, samples=self._samples, loss=values.get("loss"))
-        if words is not None:
-            run.journal.write("replayed", step=self.step, verdict=words)
-            self.log.say(words)
-        timing = self._pace.step_ended()
-        left = self.total_steps - self.step if self.total_steps is not None else None
-        self.log.step(
-            StepReport(
-                step=self.step,
-                total=self.total_steps,
-                epoch=epoch,
-                values=values,
-                step_s=timing.step_s,
-                data_s=timing.data_s,
-                eta_s=timing.step_s * left if left is not None else None,
-                due=cadence.due(self.step, every=self._log_every, total=self.total_steps),
-            )
-        )
-
-    def _epoch_of_step(self) -> int:
-        """The epoch of the step's last sample."""
-        size = self.progress.dataset_size
-        return (self.progress.position - 1) // size if size else 0
-
     def _closed_epochs(self) -> int:
         """Epochs whose end was done; the progress is known once the parts are tracked."""
         if self._source is not None and not self._parts:
             raise UsageError("run.epochs", "nothing is tracked yet", do="Call run.track(...) before the loop.")
         return self.progress.closed_epochs
-
-    def _improves(self, metric: str, value: float, *, larger: bool) -> bool:
-        best = self.progress.best
-        if value != value:  # NaN never wins
-            return False
-        if best is None or best.metric != metric:
-            return True
-        return value > best.value if larger else value < best.value
 
     def _warn_of_forgotten(self) -> None:
         self._looked_for_forgotten = True

@@ -1,0 +1,56 @@
+"""Writing finished steps down: in the run's record, in the log, against what an interrupted session had recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from unbroken.journal import steps_after
+from unbroken.run import OpenRun
+from unbroken.run.layout import own
+from unbroken.train import cadence
+from unbroken.train.console import SessionLog, StepReport
+from unbroken.train.pace import Pace
+from unbroken.train.progress import Progress
+from unbroken.train.replay import Replay
+
+
+class Recorder:
+    """The record of one session's steps; every `log_every`-th is logged."""
+
+    def __init__(self, run: OpenRun, log: SessionLog, pace: Pace, *, log_every: int) -> None:
+        self._run, self._log, self._pace, self._log_every = run, log, pace, log_every
+        self._replay = Replay({})
+
+    def expect_again(self, step: int) -> None:
+        """Compare the steps after `step` that an interrupted session had already done, when they come again."""
+        recorded = steps_after(own(self._run.directory) / "metrics.jsonl", step)
+        self._replay = Replay(recorded)
+        if recorded:
+            lost = f"steps {step + 1}-{max(recorded)} were done after the last save and lost"
+            self._log.say(f"{lost}: they are done again and compared")
+
+    def record(self, progress: Progress, samples: list[int], values: Mapping[str, float], *, total: int | None) -> None:
+        """Write one finished step down."""
+        step, epoch = progress.step, progress.epoch_of_last_sample
+        self._run.steps.write_step(step, epoch=epoch, samples=samples, values=values)
+        words = self._replay.compare(step, samples=samples, loss=values.get("loss"))
+        if words is not None:
+            self._run.journal.write("replayed", step=step, verdict=words)
+            self._log.say(words)
+        timing = self._pace.step_ended()
+        report = StepReport(
+            step=step,
+            total=total,
+            epoch=epoch,
+            values=values,
+            step_s=timing.step_s,
+            data_s=timing.data_s,
+            eta_s=timing.step_s * (total - step) if total is not None else None,
+            due=cadence.due(step, every=self._log_every, total=total),
+        )
+        self._log.step(report)
+
+    def close(self) -> None:
+        """Say how far the comparison came, if the session ends before it is over."""
+        if words := self._replay.cut_short():
+            self._log.say(words)
