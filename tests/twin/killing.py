@@ -76,6 +76,18 @@ def kill_until_done(
     return result
 
 
+def kill_after_steps(run: Path, command: Sequence[str], *, steps: int, **extra: str) -> None:
+    """Start a command and kill it once it has done so many steps."""
+    process = subprocess.Popen(command, env=environment(**extra), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    give_up = time.monotonic() + PATIENCE_S
+    while process.poll() is None and time.monotonic() < give_up:
+        if lines_in(run / "unbroken" / "metrics.jsonl") >= steps:
+            break
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+
+
 def kill_inside_a_save(run: Path, command: Sequence[str], *, after_steps: int) -> bool:
     """Start a command and kill it while it writes a checkpoint; False when the save was over before the kill."""
     process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

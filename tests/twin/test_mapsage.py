@@ -12,6 +12,7 @@ from tests.twin.aerial import STEPS, write_job
 from tests.twin.killing import (
     assert_twins,
     events,
+    kill_after_steps,
     kill_inside_a_save,
     kill_until_done,
     python,
@@ -81,6 +82,20 @@ def test_a_kill_inside_a_save_resumes_from_the_previous_checkpoint_and_says_so(t
     assert f"load checkpoint from {before.path}" in resumed.output
     assert f"resumed epoch: {before.inside['epoch']}, iter: {before.step}" in resumed.output
     assert not list(run.glob("*.partial"))
+
+
+def test_a_session_with_other_threads_computes_with_those_of_the_run(tmp_path: Path) -> None:
+    config = write_job(tmp_path)
+    whole = run_to_end(train(config, tmp_path / "whole"), OMP_NUM_THREADS="2")
+    assert whole.returncode == 0, whole.output
+    kill_after_steps(tmp_path / "cut", train(config, tmp_path / "cut"), steps=14, OMP_NUM_THREADS="2")
+
+    resumed = run_to_end(train(config, tmp_path / "cut"), OMP_NUM_THREADS="1")
+
+    assert resumed.returncode == 0, resumed.output
+    assert "compute threads: 1 here, set to the run's 2" in resumed.output
+    assert "bit-identical" in resumed.output
+    assert_twins(tmp_path / "cut", tmp_path / "whole", f"iter_{STEPS}.pth")
 
 
 def test_every_sample_is_used_once_per_pass_in_the_order_of_the_stream(tmp_path: Path) -> None:
