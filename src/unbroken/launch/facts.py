@@ -18,7 +18,7 @@ from unbroken.run.layout import OWN_FOLDER, manifests, own
 SEARCH_DEPTH = 6
 MOST_FOLDERS = 20_000
 MOST_SIBLINGS = 200
-MOST_NEAR, NEAR_DEPTH, MOST_NEAR_FOLDERS = 8, 3, 500
+MOST_NEAR, NEAR_DEPTH, MOST_NEAR_FOLDERS = 8, 5, 500
 
 
 def gather(job: Job) -> Facts:
