@@ -12,6 +12,9 @@ from typing import Protocol
 DISK_TROUBLE = {errno.EIO, errno.ENOSPC, errno.EDQUOT}
 
 
+BINARY = getattr(os, "O_BINARY", 0)  # Windows would turn every line feed into two bytes
+
+
 class WritableFile(Protocol):
     """An open file that bytes can be put into."""
 
@@ -46,11 +49,11 @@ class Disk:
 
     def create(self, path: Path) -> WritableFile:
         """Open `path` for writing, empty."""
-        return _OpenFile(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644))
+        return _OpenFile(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | BINARY, 0o644))
 
     def open_append(self, path: Path) -> WritableFile:
         """Open `path` so that every write lands at its end."""
-        return _OpenFile(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644))
+        return _OpenFile(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | BINARY, 0o644))
 
     def sync(self, file: WritableFile) -> None:
         """Return only when the file's bytes are on the medium."""

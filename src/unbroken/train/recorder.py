@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from unbroken.journal import steps_after
+from unbroken.config import Effect
+from unbroken.journal import read_events, steps_after
 from unbroken.run import OpenRun
 from unbroken.run.layout import own
 from unbroken.train import cadence
@@ -24,10 +26,13 @@ class Recorder:
     def expect_again(self, step: int) -> None:
         """Compare the steps after `step` that an interrupted session had already done, when they come again."""
         recorded = steps_after(own(self._run.directory) / "metrics.jsonl", step)
-        self._replay = Replay(recorded)
+        sessions = comparable_sessions(read_events(own(self._run.directory) / "journal.jsonl"))
+        same = {number: record for number, record in recorded.items() if record.get("session") in sessions}
+        self._replay = Replay(same)
         if recorded:
             lost = f"steps {step + 1}-{max(recorded)} were done after the last save and lost"
-            self._log.say(f"{lost}: they are done again and compared")
+            what = "they are done again and compared" if same else "the config changed, so they are not compared"
+            self._log.say(f"{lost}: {what}")
 
     def record(self, progress: Progress, samples: list[int], values: Mapping[str, float], *, total: int | None) -> None:
         """Write one finished step down."""
@@ -54,3 +59,14 @@ class Recorder:
         """Say how far the comparison came, if the session ends before it is over."""
         if words := self._replay.cut_short():
             self._log.say(words)
+
+
+def comparable_sessions(events: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The earlier sessions whose steps must come out the same: back to the last one that changed what is computed."""
+    found: set[str] = set()
+    begun = [event for event in events if event.get("event") == "session"]
+    for later, earlier in zip(reversed(begun), reversed(begun[:-1])):
+        if any(change.get("effect") != Effect.FREE for change in later.get("plan", {}).get("changes", ())):
+            break
+        found.add(str(earlier.get("session")))
+    return found

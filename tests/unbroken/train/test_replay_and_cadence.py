@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unbroken.train.cadence import due, last_due
+from unbroken.train.recorder import comparable_sessions
 from unbroken.train.replay import Replay
 
 
@@ -73,3 +75,25 @@ def test_the_last_step_at_which_it_was_due_is_found_without_walking(
         step = total
     walked = [each for each in range(1, step + 1) if due(each, every=every, total=total)]
     assert last_due(step, every=every, total=total) == (walked[-1] if walked else 0)
+
+
+def session(name: str, *effects: str) -> dict[str, Any]:
+    changes = [{"key": "lr", "effect": effect} for effect in effects]
+    return {"event": "session", "session": name, "plan": {"verdict": "Resume", "changes": changes}}
+
+
+@pytest.mark.parametrize(
+    ("events", "comparable"),
+    [
+        ([session("a")], set()),
+        ([session("a"), session("b")], {"a"}),
+        ([session("a"), session("b", "free"), session("c")], {"a", "b"}),
+        ([session("a"), session("b", "schedule")], set()),
+        ([session("a"), session("b", "schedule"), session("c")], {"b"}),
+        ([session("a"), session("b"), session("c", "free", "data")], set()),
+    ],
+)
+def test_only_sessions_that_computed_the_same_are_compared_with(
+    events: list[dict[str, Any]], comparable: set[str]
+) -> None:
+    assert comparable_sessions(events) == comparable
