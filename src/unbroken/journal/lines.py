@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +20,7 @@ class LineFile:
 
     def __init__(self, disk: Disk, path: Path) -> None:
         self._disk, self._path = disk, path
+        self._lock = threading.Lock()  # a save beside the training records itself from its own thread
         self._torn = _ends_torn(path)
         new = not path.exists()
         with explained(disk, path, "the record cannot be opened"):
@@ -28,7 +30,7 @@ class LineFile:
 
     def append(self, record: dict[str, Any], *, durable: bool) -> None:
         """Add one line; Refused when the disk is full."""
-        with explained(self._disk, self._path, "the record could not be continued"):
+        with self._lock, explained(self._disk, self._path, "the record could not be continued"):
             if self._torn:  # close the torn line, so that it stays one bad line and does not swallow the next
                 self._file.write(b"\n")
             self._torn = True

@@ -75,6 +75,7 @@ def _evaluate_if_due(run: TrainingRun, task: Task) -> None:
     early = run.step < task.evaluate_from
     if task.evaluate is None or early or not run.evaluation_due(task.evaluate_every):
         return
+    run.wait_for_saves()  # loader workers are not started while a file is being written
     with preserved():
         metrics = task.evaluate(run.poll)
     run.record_evaluation(best=task.best, larger=task.best_is_larger, **metrics)

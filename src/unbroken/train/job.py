@@ -16,6 +16,7 @@ def run_job(job: Job, console: Console) -> None:
         save_every=job.options.get("save_every"),
         save_every_s=job.options.get("save_every_s"),
         log_every=job.options.get("log_every", 10),
+        save_beside=True,
     )
     with run:
         if isinstance(run.plan, Finished):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch.optim import Optimizer
 
 from unbroken.checkpoint.manifest import SaveFacts
@@ -16,20 +18,33 @@ from unbroken.train.contents import compose, compose_weights, stamp
 from unbroken.train.progress import Best, Progress
 from unbroken.train.rng import Streams
 from unbroken.train.serialise import write_tree
+from unbroken.train.tree import map_leaves
+from unbroken.train.writer import Writer
 
 Extra = Callable[[Progress], Mapping[str, Any]]
 
 
 class Saver:
-    """The save side of one session; `every` counts steps, `every_s` seconds, None means never for that reason."""
+    """The save side of one session; `every` counts steps, `every_s` seconds, None means never for that reason.
+
+    With `beside`, a save copies the state and returns, and a thread writes it; everything else about it is the same.
+    """
 
     def __init__(
-        self, job: Job, run: OpenRun, tracked: Mapping[str, Any], *, every: int | None, every_s: float | None
+        self,
+        job: Job,
+        run: OpenRun,
+        tracked: Mapping[str, Any],
+        *,
+        every: int | None,
+        every_s: float | None,
+        beside: bool,
     ) -> None:
         self._job, self._run, self._tracked = job, run, tracked
-        self._every, self._every_s = every, every_s
+        self._every, self._every_s, self._beside = every, every_s, beside
         self._saved_at_s = run.files.clock.monotonic_s()
-        self.saved_step: int | None = None  # the step whose present state is on disk
+        self.writer = Writer(beside=beside)
+        self.saved_step: int | None = None  # the step whose present state is on disk, or on its way there
 
     def due(self, step: int, *, total: int | None) -> bool:
         """Whether the state after `step` should be saved now."""
@@ -37,39 +52,58 @@ class Saver:
         by_time = self._every_s is not None and elapsed_s >= self._every_s
         return by_time or cadence.due(step, every=self._every, total=total)
 
-    def save(self, progress: Progress, streams: Streams, *, extra: Extra, total: int | None) -> str:
-        """Write a checkpoint; returns what to say about it."""
-        states = {name: parts.state_of(part) for name, part in self._tracked.items()}
-        lr, layout, record = current_lr(self._tracked), self._job.layout, self._run.record
+    def save(self, progress: Progress, streams: Streams, *, extra: Extra, total: int | None) -> None:
+        """Write a checkpoint of the present state."""
+        self.writer.wait()  # before the copy, so that there is never a second one
+        states = {name: self._state_of(part) for name, part in self._tracked.items()}
+        more, lr = extra(progress), current_lr(self._tracked)
+        again, now = self.saved_step == progress.step, replace(progress)
 
         def fill(file: WritableFile, facts: SaveFacts) -> None:
-            stamped = stamp(self._job, record, facts, progress, lr=lr, total=total)
-            write_tree(file, compose(layout, states, stamped, streams=streams, extra=extra(progress)))
+            stamped = stamp(self._job, self._run.record, facts, now, lr=lr, total=total)
+            write_tree(file, compose(self._job.layout, states, stamped, streams=streams, extra=more))
 
-        manifest = self._run.save_checkpoint(progress.step, progress.epoch, fill)
-        again, self.saved_step = self.saved_step == progress.step, progress.step
+        def write() -> str:
+            manifest = self._run.save_checkpoint(now.step, now.epoch, fill)
+            if again:
+                return f"{manifest.file} now holds its evaluation"
+            return f"Saving checkpoint at {now.step} iterations: {manifest.file}"
+
+        self.writer.submit(write)
+        self.saved_step = progress.step
         self._saved_at_s = self._run.files.clock.monotonic_s()
-        if again:
-            return f"{manifest.file} now holds its evaluation"
-        return f"Saving checkpoint at {progress.step} iterations: {manifest.file}"
 
-    def save_best(self, progress: Progress, best: Best, *, larger: bool, extra: Extra, total: int | None) -> str:
-        """Keep the model's weights as the best so far; returns what to say about it."""
+    def save_best(self, progress: Progress, best: Best, *, larger: bool, extra: Extra, total: int | None) -> None:
+        """Keep the model's weights as the best so far."""
+        self.writer.wait()
         model = self._tracked.get("model")
+        words = f"{best.value:.4f} {best.metric}"
         if model is None:
-            return f"{best.value:.4f} {best.metric} is the best so far (no part called `model` to keep)"
-        state, layout, record = parts.state_of(model), self._job.layout, self._run.record
+            self.writer.submit(lambda: f"{words} is the best so far (no part called `model` to keep)")
+            return
+        state, more, now = self._state_of(model), extra(progress), replace(progress)
 
         def fill(file: WritableFile, facts: SaveFacts) -> None:
-            stamped = stamp(self._job, record, facts, progress, lr=None, total=total)
-            write_tree(file, compose_weights(layout, state, stamped, extra=extra(progress)))
+            stamped = stamp(self._job, self._run.record, facts, now, lr=None, total=total)
+            write_tree(file, compose_weights(self._job.layout, state, stamped, extra=more))
 
-        name = self._run.save_best(
-            progress.step, progress.epoch, fill, metric=best.metric, value=best.value, larger=larger
-        )
-        if name is None:
-            return f"{best.value:.4f} {best.metric} does not beat the best file that is already here: that one is kept"
-        return f"The best checkpoint with {best.value:.4f} {best.metric} at {best.step} iter is saved to {name}."
+        def write() -> str:
+            metric, value = best.metric, best.value
+            name = self._run.save_best(now.step, now.epoch, fill, metric=metric, value=value, larger=larger)
+            if name is None:
+                return f"{words} does not beat the best file that is already here: that one is kept"
+            return f"The best checkpoint with {words} at {best.step} iter is saved to {name}."
+
+        self.writer.submit(write)
+
+    def _state_of(self, part: Any) -> Any:
+        """The state of a part; a copy of it when the training goes on while it is written."""
+        state = parts.state_of(part)
+        return map_leaves(state, torch.Tensor, _copy) if self._beside else state
+
+
+def _copy(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().to("cpu", copy=True)
 
 
 def current_lr(tracked: Mapping[str, Any]) -> float | None:

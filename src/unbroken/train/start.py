@@ -77,6 +77,7 @@ def open_run(
             save_every=save_every,
             save_every_s=save_every_s,
             log_every=log_every,
+            save_beside=True,
             exits=True,
         )
     except UnbrokenError as error:
@@ -93,6 +94,7 @@ def launch(
     save_every: int | None = None,
     save_every_s: float | None = None,
     log_every: int = 10,
+    save_beside: bool = False,
     exits: bool = False,
 ) -> TrainingRun:
     """Lock the run, decide, say the plan; raises the refusal if it is one. Changes nothing but the lock."""
@@ -119,6 +121,7 @@ def launch(
             save_every=save_every,
             save_every_s=save_every_s,
             log_every=log_every,
+            save_beside=save_beside,
             exits=exits,
         )
     except BaseException:

@@ -51,6 +51,7 @@ class TrainingRun:
         save_every: int | None = None,
         save_every_s: float | None = None,
         log_every: int = 10,
+        save_beside: bool = False,
         exits: bool = False,
     ) -> None:
         self.job, self.plan, self.log, self.seed = job, plan, log, seed
@@ -58,7 +59,7 @@ class TrainingRun:
         self.total_steps = job.total_steps
         self.extra: Callable[[Progress], Mapping[str, Any]] = lambda _progress: {}
         self.rename_weights: Callable[[str], str] = str
-        self._files, self._exits = files, exits
+        self._files, self._exits, self._beside = files, exits, save_beside
         self._save_every, self._save_every_s, self._log_every = save_every, save_every_s, log_every
         self._parts: dict[str, Any] = {}
         self._source = Source(plan.source.path, job.layout) if isinstance(plan, Resume | Finished) else None
@@ -215,6 +216,7 @@ class TrainingRun:
         self._samples, self._turns = [], 0
         if self._require_saver().due(self.step, total=self.total_steps):
             self.save()
+        self._say_saved()
         self.poll()
 
     def record_evaluation(self, *, best: str | None = None, larger: bool = True, **metrics: float) -> bool:
@@ -227,11 +229,9 @@ class TrainingRun:
         improved = best is not None and self.progress.improves(best, metrics[best], larger=larger)
         if improved and best is not None:
             self.progress.best = Best(metric=best, value=metrics[best], step=self.step)
-            self.log.say(
-                saver.save_best(
-                    self.progress, self.progress.best, larger=larger, extra=self.extra, total=self.total_steps
-                )
-            )
+            best_now = self.progress.best
+            saver.save_best(self.progress, best_now, larger=larger, extra=self.extra, total=self.total_steps)
+            self._say_saved()
         run.journal.write("evaluated", step=self.step, metrics=metrics, best=improved)
         if self._is_saved and self.step:
             self.save()  # the same step again, now with its evaluation
@@ -245,6 +245,7 @@ class TrainingRun:
             return
         if not self._is_saved:
             self.save()
+        self.wait_for_saves()
         self._require_run().journal.write("stopped", step=self.step, reason=self._stop.reason)
         said = f"stopped by {self._stop.reason} after step {self.step}: everything is saved"
         self.log.say(f"{said}\nto continue, run: {self.job.command}")
@@ -255,7 +256,14 @@ class TrainingRun:
         saver = self._require_saver()
         if self._streams is None:
             raise UsageError("run.save", "there is no finished step to save yet", do="Call it after run.end_step().")
-        self.log.say(saver.save(self.progress, self._streams, extra=self.extra, total=self.total_steps))
+        saver.save(self.progress, self._streams, extra=self.extra, total=self.total_steps)
+        self._say_saved()
+
+    def wait_for_saves(self) -> None:
+        """Return when every save that was begun is on disk; raises what went wrong with one."""
+        if self._saver is not None:
+            self._saver.writer.wait()
+            self._say_saved()
 
     def evaluation_due(self, every: int | None) -> bool:
         """Whether the weights of this step, or of the step resumed from, still have to be evaluated."""
@@ -305,7 +313,8 @@ class TrainingRun:
         for name, text in self.job.texts.items():
             run.keep_text(name, text)
         self._stop.install()
-        self._saver = Saver(self.job, run, self._parts, every=self._save_every, every_s=self._save_every_s)
+        every, every_s = self._save_every, self._save_every_s
+        self._saver = Saver(self.job, run, self._parts, every=every, every_s=every_s, beside=self._beside)
         is_own = self._source is None or self._source.own
         self._saver.saved_step = self.step if is_own else None
         self._recorder = Recorder(run, self.log, self._pace, log_every=self._log_every)
@@ -363,6 +372,10 @@ class TrainingRun:
         """Whether the state after the last step is on disk (before the first step there is none)."""
         return self.step == 0 or (self._saver is not None and self._saver.saved_step == self.step)
 
+    def _say_saved(self) -> None:
+        for line in self._require_saver().writer.said():
+            self.log.say(line)
+
     def _require_run(self) -> OpenRun:
         if self._run is None:
             raise UsageError("run", "the run is not open yet", do="This belongs inside the loop over run.batches(...).")
@@ -382,6 +395,7 @@ class TrainingRun:
             )
         if not self._is_saved:
             self.save()
+        self.wait_for_saves()
         run.journal.write("finished", step=self.step)
         self.log.say(f"finished: {self.step} steps, {self.directory}")
 
@@ -389,12 +403,20 @@ class TrainingRun:
         self._stop.uninstall()
         self._feed = None  # ends its workers; they ignore SIGTERM, so the exit would wait for them forever
         try:
+            self.wait_for_saves()
+        finally:
+            self._close_files()
+
+    def _close_files(self) -> None:
+        if self._saver is not None:
+            self._saver.writer.close()
+        try:
             if self._run is not None:
                 self._run.close()
             else:
                 self._files.lock.release()
         finally:
-            self._run = None
+            self._run = self._saver = None
             self.log.close()
 
 

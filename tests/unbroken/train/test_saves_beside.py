@@ -1,0 +1,116 @@
+"""A save beside the training: the state as it was, errors that are heard, nothing left unsaid at the end."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from unbroken.config import Effect, Effects
+from unbroken.errors import Refused
+from unbroken.launch import Job
+from unbroken.run import ITERATIONS, survey
+from unbroken.storage import Disk
+from unbroken.train import launch, read_checkpoint
+from unbroken.train.console import StepReport
+from unbroken.train.writer import Writer
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    def step(self, report: StepReport) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class SlowDisk(Disk):
+    """A disk whose second checkpoint is not begun before it is allowed to, or never for want of room."""
+
+    def __init__(self, *, full: bool = False) -> None:
+        self.allowed, self.begun, self.full = threading.Event(), threading.Event(), full
+
+    def create(self, path: Path) -> Any:
+        if path.name == "iter_4.pth.partial":
+            self.begun.set()
+            assert self.allowed.wait(60)
+            if self.full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        return super().create(path)
+
+
+def job(folder: Path) -> Job:
+    effects = Effects(own=Effect.DATA, items=Effects(own=Effect.DATA))
+    return Job(
+        recipe="test", tag="beside", directory=folder / "beside", config={}, effects=effects, seed=1, total_steps=9
+    )
+
+
+def train(run: Any, listener: Listener, disk: SlowDisk, weights: dict[int, torch.Tensor]) -> None:
+    with run:
+        model = nn.Linear(3, 1)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+        run.track(model=model, optimizer=optimizer)
+        for _ in run.steps(9):
+            model(torch.randn(4, 3)).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            run.end_step(loss=0.0)
+            weights[run.step] = model.weight.detach().clone()
+            if run.step == 4:
+                assert disk.begun.wait(60)
+                assert not any("at 4 iterations" in line for line in listener.lines)
+            if run.step == 5:  # the save of step 6 would wait for this one
+                disk.allowed.set()
+
+
+def test_training_goes_on_while_a_file_is_written_and_the_file_holds_the_step_it_is_of(tmp_path: Path) -> None:
+    disk, listener, weights = SlowDisk(), Listener(), dict[int, torch.Tensor]()
+    train(launch(job(tmp_path), console=listener, disk=disk, save_every=2, save_beside=True), listener, disk, weights)
+    assert not torch.equal(weights[4], weights[5]), "the training really went on"
+    for step in (2, 4, 9):
+        assert torch.equal(
+            read_checkpoint(tmp_path / "beside" / f"iter_{step}.pth")["state_dict"]["weight"], weights[step]
+        )
+    assert [line for line in listener.lines if line.startswith("Saving")][-1].endswith("iter_9.pth")
+    assert survey(tmp_path / "beside", ITERATIONS).finished_at == 9
+
+
+def test_a_full_disk_is_heard_of_and_the_earlier_checkpoint_stays(tmp_path: Path) -> None:
+    disk, listener = SlowDisk(full=True), Listener()
+    run = launch(job(tmp_path), console=listener, disk=disk, save_every=2, save_beside=True)
+    with pytest.raises(Refused, match="No space left"):
+        train(run, listener, disk, {})
+    found = survey(tmp_path / "beside", ITERATIONS)
+    assert found.newest_good is not None and found.newest_good.step == 2
+    assert not found.held, "the run was let go"
+    assert not list((tmp_path / "beside").glob("*.partial"))
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_writer_says_everything_once_and_in_order_and_raises_what_went_wrong(*, beside: bool) -> None:
+    writer = Writer(beside=beside)
+    for word in ("one", "two", "three"):
+        writer.submit(lambda word=word: word)
+    writer.wait()
+    assert writer.said() == ["one", "two", "three"]
+    assert writer.said() == []
+
+    def fail() -> str:
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        writer.submit(fail)
+        writer.wait()
+    writer.close()
