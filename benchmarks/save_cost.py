@@ -1,7 +1,8 @@
 """How long a save blocks training: python benchmarks/save_cost.py [--megabytes 300] [--folder DIR]
 
 Compared, taking turns, on the same state (a model and AdamW's moments): one memory copy; `torch.save` with fsync and
-rename, which is the least that is safe; and `run.save()`, which also hashes the file and writes manifest and journal.
+rename, which is the least that is safe; and `run.save()`, which copies the state and lets a thread write file,
+manifest and journal.
 """
 
 from __future__ import annotations
