@@ -1,0 +1,52 @@
+"""Converters: text files of points to binary ones, and pickled infos to npz. Both can be killed and repeated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from focalsst.dataset.infos import Annotation, ReadPickle, read_pickled_infos, write_infos
+from focalsst.dataset.points import BINARY, ROW_BYTES, TEXT, Progress, read_points, write_points
+from unbroken.errors import UsageError
+
+
+def convert_points(root: Path, *, progress: Progress | None = None) -> int:
+    """Write `points_binary/<id>.bin` for each `points/<id>.txt`; return how many were written.
+
+    A binary file with as many points as its text is left as it is.
+    """
+    sources = sorted((root / TEXT[0]).glob(f"*{TEXT[1]}"))
+    if not sources:
+        raise UsageError(root / TEXT[0], "there are no points to convert", expected="<id>.txt files")
+    written = 0
+    for done, source in enumerate(sources, start=1):
+        target = root / BINARY[0] / f"{source.stem}{BINARY[1]}"
+        if not _is_done(source, target):
+            write_points(target, read_points(source))
+            written += 1
+        if progress is not None:
+            progress(done, len(sources))
+    return written
+
+
+def convert_infos(
+    source: Path, target: Path, *, read_pickle: ReadPickle, progress: Progress | None = None
+) -> tuple[Annotation, ...]:
+    """Write the original's pickled infos as npz or json; return them.
+
+    `read_pickle` is a reader that executes nothing. An existing target is refused.
+    """
+    if target.exists():
+        raise UsageError(target, "the target exists already", do="Choose another name, or delete it first.")
+    annotations = read_pickled_infos(source, read_pickle)
+    write_infos(target, annotations)
+    if progress is not None:
+        progress(len(annotations), len(annotations))
+    return annotations
+
+
+def _is_done(source: Path, target: Path) -> bool:
+    if not target.is_file():
+        return False
+    with source.open("rb") as file:
+        rows = sum(1 for line in file if line.strip())
+    return target.stat().st_size == rows * ROW_BYTES

@@ -1,0 +1,169 @@
+"""The database of objects: cut out of training frames once, and pasted into other frames while training.
+
+Layout below the data root: `gt_database/<frame>_<name>_<number>.bin`, float32 (M, 4) around the centre of the box
+with intensity in the `original` encoding, and one list of all objects, `sonar_dbinfos_<split>.npz`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from focalsst.dataset.arrays import load_arrays, write_arrays
+from focalsst.dataset.boxes import bev_overlap, points_in_box
+from focalsst.dataset.infos import Annotation
+from focalsst.dataset.points import BINARY, Encoding, Points, Progress, encode_intensity, read_points, recode_intensity
+from focalsst.dataset.scene import Scene, Triple
+from unbroken.errors import DamagedFile, UsageError
+
+FOLDER: Final = "gt_database"
+ARRAYS: Final = ("name", "path", "box7", "points")
+ROW_BYTES: Final = 16
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StoredObject:
+    """One object of the database: where its points lie, how many they are, and the box they came from."""
+
+    name: str
+    path: Path
+    box: Points
+    points: int
+
+    def read(self, encoding: Encoding) -> Points:
+        """Read its points (M, 4) at the place where they were recorded."""
+        data = self.path.read_bytes() if self.path.is_file() else b""
+        if len(data) != self.points * ROW_BYTES:
+            raise DamagedFile(
+                self.path,
+                "the object is missing or truncated",
+                expected=f"{self.points} points, {self.points * ROW_BYTES} bytes",
+                found=f"{len(data)} bytes",
+                do="Write the database again with `write_database`.",
+            )
+        points = np.frombuffer(data, "<f4").reshape(-1, 4).astype(np.float32)
+        points[:, :3] += self.box[:3]
+        points[:, 3] = recode_intensity(points[:, 3], encoding)
+        return points
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Database:
+    """The objects of each class that may be pasted."""
+
+    objects: Mapping[str, tuple[StoredObject, ...]]
+    encoding: Encoding
+
+
+def database_file(root: Path, split: str) -> Path:
+    """Name the list of all objects of a split."""
+    return root / f"sonar_dbinfos_{split}.npz"
+
+
+def write_database(
+    root: Path, annotations: Sequence[Annotation], *, split: str = "train", progress: Progress | None = None
+) -> int:
+    """Cut every object with points out of its frame; return how many there are.
+
+    A repeated call writes the same bytes again. The list is written last, when every object is there.
+    """
+    rows: list[tuple[str, str, Points, int]] = []
+    (root / FOLDER).mkdir(exist_ok=True)
+    for done, annotation in enumerate(annotations, start=1):
+        rows.extend(_cut_objects(root, annotation))
+        if progress is not None:
+            progress(done, len(annotations))
+    arrays = {
+        "name": np.array([row[0] for row in rows], np.str_),
+        "path": np.array([row[1] for row in rows], np.str_),
+        "box7": np.array([row[2] for row in rows], np.float32).reshape(-1, 7),
+        "points": np.array([row[3] for row in rows], np.int64),
+    }
+    write_arrays(database_file(root, split), arrays)
+    return len(rows)
+
+
+def read_database(
+    root: Path, *, split: str = "train", min_points: Mapping[str, int], encoding: Encoding = "standard"
+) -> Database:
+    """List the objects that have `min_points` of their class, or 1 for a class without an entry."""
+    path = database_file(root, split)
+    if not path.is_file():
+        raise UsageError(path, "there is no database of objects", do="Write it once with `write_database`.")
+    again = "Write them again with `write_database`."
+    names, paths, boxes, counts = load_arrays(path, ARRAYS, what="the objects", do=again).values()
+    stored = [
+        StoredObject(name=str(name), path=root / str(place), box=box, points=int(count))
+        for name, place, box, count in zip(names, paths, boxes, counts)
+        if count >= min_points.get(str(name), 1)
+    ]
+    objects = {kind: tuple(item for item in stored if item.name == kind) for kind in dict.fromkeys(map(str, names))}
+    return Database(objects=objects, encoding=encoding)
+
+
+def paste_objects(
+    scene: Scene,
+    rng: np.random.Generator,
+    *,
+    database: Database,
+    groups: Mapping[str, int],
+    limit_whole_scene: bool = False,
+    extra_width_m: Triple = (0.0, 0.0, 0.0),
+) -> Scene:
+    """Paste up to `groups[class]` objects of each class at the places where they were recorded.
+
+    With `limit_whole_scene` the objects that are already there count. An object that overlaps another one from
+    above is left out. Points of the scene inside a pasted box, enlarged by `extra_width_m`, make room.
+    """
+    boxes, pasted = scene.boxes, list[StoredObject]()
+    for name, wanted in groups.items():
+        count = wanted - scene.names.count(name) if limit_whole_scene else wanted
+        chosen = _without_overlap(_draw(database, name, count, rng), boxes)
+        pasted.extend(chosen)
+        boxes = np.concatenate([boxes, *(item.box[None] for item in chosen)])
+    points = scene.points
+    for item in pasted:
+        room = item.box + np.array([0, 0, 0, *extra_width_m, 0], np.float32)
+        points = points[~points_in_box(points, room)]
+    return Scene(
+        points=np.concatenate([*(item.read(database.encoding) for item in pasted), points]),
+        names=scene.names + tuple(item.name for item in pasted),
+        boxes=boxes,
+    )
+
+
+def _draw(database: Database, name: str, count: int, rng: np.random.Generator) -> list[StoredObject]:
+    stored = database.objects.get(name, ())
+    order = rng.permutation(len(stored))[: max(count, 0)]
+    return [stored[index] for index in order]
+
+
+def _without_overlap(drawn: Sequence[StoredObject], boxes: Points) -> list[StoredObject]:
+    if not drawn:
+        return []
+    own = np.stack([item.box for item in drawn])
+    among = bev_overlap(own, own) & ~np.eye(len(own), dtype=bool)
+    hit = np.asarray(np.concatenate([bev_overlap(own, boxes), among], axis=1).any(axis=1)).tolist()
+    return [item for item, overlaps in zip(drawn, hit) if not overlaps]
+
+
+def _cut_objects(root: Path, annotation: Annotation) -> list[tuple[str, str, Points, int]]:
+    rows: list[tuple[str, str, Points, int]] = []
+    if not annotation.names:
+        return rows
+    points = read_points(root / BINARY[0] / f"{annotation.frame}{BINARY[1]}")
+    for number, (name, box) in enumerate(zip(annotation.names, annotation.boxes)):
+        inside = points[points_in_box(points, box, margin_m=1e-4)][:, :4]
+        if len(inside) == 0:
+            continue
+        inside[:, 3] = encode_intensity(inside[:, 3], "original")
+        inside[:, :3] -= box[:3]
+        place = f"{FOLDER}/{annotation.frame}_{name}_{number}.bin"
+        with (root / place).open("wb") as file:
+            file.write(np.ascontiguousarray(inside, "<f4").tobytes())
+        rows.append((name, place, box, len(inside)))
+    return rows

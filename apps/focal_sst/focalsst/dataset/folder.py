@@ -1,0 +1,153 @@
+"""The data set: frames of one split below a data root, in the layout of Focal-SST-Sonar."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from focalsst.dataset.boxes import wrap_heading
+from focalsst.dataset.infos import Annotation, read_infos
+from focalsst.dataset.points import BINARY, TEXT, Encoding, encode_intensity, read_points, require_encoding
+from focalsst.dataset.scene import Augmentation, Extent, Scene, keep_classes, mask_boxes, mask_points, shuffle
+from focalsst.dataset.splits import read_image_set
+from unbroken.errors import UsageError
+
+CLASSES = ("Box", "Diver")
+SHOWN = 5  # of a long list, in an error
+EVERYWHERE = Extent()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """One frame as a loader hands it on.
+
+    points float32 (N, 4): x, y, z in metres, encoded intensity. boxes float32 (M, 8): x, y, z, dx, dy, dz, heading,
+    and the class from 1 on. Without objects M is 0.
+    """
+
+    points: torch.Tensor
+    boxes: torch.Tensor
+    name: str
+
+
+class SonarFolder:
+    """Frames listed in `ImageSets/<split>.txt`, with points in `points_binary/` or `points/` and infos beside them.
+
+    `infos` names a file below the root, or is None if nothing is known about the objects. While `training`, points
+    are augmented and shuffled and boxes outside the range are dropped; otherwise every box is kept for evaluation.
+    A frame that keeps no object is a sample like any other.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: Path | str,
+        split: str,
+        infos: str | None,
+        training: bool,
+        classes: Sequence[str] = CLASSES,
+        extent: Extent = EVERYWHERE,
+        augmentations: Sequence[Augmentation] = (),
+        intensity: Encoding = "standard",
+        binary: bool = True,
+        mask_z: bool = True,
+    ) -> None:
+        require_encoding(intensity)
+        self.root, self.classes, self.extent = Path(root), tuple(classes), extent
+        self.training, self.augmentations = training, tuple(augmentations)
+        self.names = read_image_set(self.root, split)
+        self._intensity: Encoding = intensity
+        self._mask_z = mask_z
+        self._folder, self._suffix = BINARY if binary else TEXT
+        self._annotations = _fitting(self.names, None if infos is None else self.root / infos)
+        self._require_points()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def annotation(self, index: int) -> Annotation:
+        """Give what the infos say about a frame, of all classes."""
+        return self._annotations[index]
+
+    def scene(self, index: int) -> Scene:
+        """Load a frame with the objects of the data set's classes, without any change."""
+        known = self._annotations[index]
+        points = read_points(self._path(self.names[index]))[:, :4]
+        points[:, 3] = encode_intensity(points[:, 3], self._intensity)
+        return keep_classes(Scene(points=points, names=known.names, boxes=known.boxes), self.classes)
+
+    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+        """Load a frame, augment and mask it; every random draw comes from `rng`."""
+        scene = self.scene(index)
+        if self.training:
+            for augment in self.augmentations:
+                scene = augment(scene, rng)
+            scene = keep_classes(scene, self.classes)
+        scene = mask_points(scene, self.extent, mask_z=self._mask_z)
+        if self.training:
+            scene = shuffle(mask_boxes(scene, self.extent), rng)
+        return pack(scene, self.classes, self.names[index])
+
+    def fingerprint(self) -> str:
+        """Hash the ids and byte sizes of the frames and all that is known about them (sha256, hex).
+
+        Times and absolute paths stay out of it: both change when the same data is attached elsewhere.
+        """
+        digest = hashlib.sha256("\0".join(self.classes).encode())
+        for known in self._annotations:
+            size_bytes = self._path(known.frame).stat().st_size
+            digest.update(f"\n{known.frame}\0{size_bytes}\0{known.names}\0".encode())
+            digest.update(np.ascontiguousarray(known.boxes, "<f4").tobytes())
+        return digest.hexdigest()
+
+    def _path(self, frame: str) -> Path:
+        return self.root / self._folder / f"{frame}{self._suffix}"
+
+    def _require_points(self) -> None:
+        folder = self.root / self._folder
+        present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        missing = [frame for frame in self.names if f"{frame}{self._suffix}" not in present]
+        if missing:
+            raise UsageError(
+                folder,
+                f"{len(missing)} of {len(self.names)} frames have no file of points",
+                expected=f"<id>{self._suffix} for every id of the split",
+                found=f"none for {_few(missing)}",
+                do="Convert the text files once with `convert_points`, or read them with binary = false."
+                if self._suffix == BINARY[1]
+                else "Check the data root.",
+            )
+
+
+def pack(scene: Scene, classes: Sequence[str], name: str) -> Sample:
+    """Turn a scene into tensors; the headings end in [-pi, pi)."""
+    numbers = np.array([classes.index(kind) + 1 for kind in scene.names], np.float32).reshape(-1, 1)
+    boxes = np.concatenate([scene.boxes, numbers], axis=1)
+    boxes[:, 6] = wrap_heading(boxes[:, 6])
+    return Sample(points=torch.from_numpy(scene.points.copy()), boxes=torch.from_numpy(boxes), name=name)
+
+
+def _fitting(frames: Sequence[str], path: Path | None) -> tuple[Annotation, ...]:
+    """Bring the infos into the order of the split, and complain if they are of another one."""
+    empty = Annotation(frame="", names=(), boxes=np.zeros((0, 7), np.float32))
+    if path is None:
+        return tuple(replace(empty, frame=frame) for frame in frames)
+    known = {annotation.frame: annotation for annotation in read_infos(path)}
+    missing, extra = [f for f in frames if f not in known], sorted(set(known) - set(frames))
+    if missing or extra:
+        raise UsageError(
+            path,
+            "the infos are of another split",
+            expected=f"the {len(frames)} frames of ImageSets",
+            found=f"{len(known)} frames, {len(missing)} missing ({_few(missing)}), {len(extra)} more ({_few(extra)})",
+        )
+    return tuple(known[frame] for frame in frames)
+
+
+def _few(frames: Sequence[str]) -> str:
+    return ", ".join(frames[:SHOWN]) + (" ..." if len(frames) > SHOWN else "") or "-"

@@ -1,0 +1,201 @@
+"""Infos: the annotations of one split in one file, as npz or json; the original's pickles are read as data.
+
+An npz holds `frame_id` (F), and per box `box_frame` (index into frame_id), `box_name` and `box7` (M, 7). A json file
+is a list of {"frame", "names", "boxes"}. A frame without objects is listed as well.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol
+
+import numpy as np
+
+from focalsst.dataset.arrays import load_arrays, write_arrays
+from focalsst.dataset.points import COPY_AGAIN, Points
+from unbroken.errors import DamagedFile, UsageError
+
+ARRAYS: Final = ("frame_id", "box_frame", "box_name", "box7")
+PICKLES: Final = (".pkl", ".pickle")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Annotation:
+    """What is known about one frame: the name of each object, and its box as float32 (M, 7)."""
+
+    frame: str
+    names: tuple[str, ...]
+    boxes: Points
+
+
+class Pickled(Protocol):
+    """What a safe reader of pickles gives."""
+
+    @property
+    def value(self) -> Any:
+        """The content, with each array as an object that has `dtype`, `shape` and `data`."""
+
+
+class ReadPickle(Protocol):
+    """A reader of pickles that executes nothing, such as `unbroken.checkpoint.unpickle.read_pickle`."""
+
+    def __call__(self, source: bytes, *, where: object) -> Pickled:
+        """Read one pickle; `where` names the file in errors."""
+
+
+def read_infos(path: Path) -> tuple[Annotation, ...]:
+    """Read the annotations of a split from an npz or json file, each box checked."""
+    match path.suffix:
+        case ".npz":
+            _require_file(path)
+            rows = _rows_of_arrays(path, load_arrays(path, ARRAYS, what="the infos", do=COPY_AGAIN))
+        case ".json":
+            rows = _rows_of_json(path)
+        case suffix if suffix in PICKLES:
+            raise UsageError(
+                path,
+                "infos are not read from a pickle, which could run code",
+                expected="infos in .npz or .json",
+                do="Convert the file once with `convert_infos`.",
+            )
+        case _:
+            raise UsageError(path, "this is no file of infos", expected=".npz or .json", found=repr(path.suffix))
+    return _annotations(path, rows)
+
+
+def read_pickled_infos(path: Path, read_pickle: ReadPickle) -> tuple[Annotation, ...]:
+    """Read the original's pickled list of annotations through a reader that executes nothing."""
+    value = read_pickle(_read_bytes(path), where=path).value
+    if not isinstance(value, list):
+        raise _foreign(path, "a list of frames", type(value).__name__)
+    return _annotations(path, [_row_of_pickle(path, number, info) for number, info in enumerate(value)])
+
+
+def write_infos(path: Path, annotations: Sequence[Annotation]) -> int:
+    """Write annotations as npz, or as json by its suffix; return the size in bytes.
+
+    The same annotations give the same bytes. A reader never sees half a file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npz":
+        write_arrays(path, _arrays_of(annotations))
+    elif path.suffix == ".json":
+        rows = [{"frame": a.frame, "names": a.names, "boxes": a.boxes.astype(np.float64).tolist()} for a in annotations]
+        partial = path.with_name(path.name + ".partial")
+        with partial.open("w", encoding="utf-8") as file:
+            json.dump(rows, file, indent=1)
+        partial.replace(path)
+    else:
+        raise UsageError(path, "the infos have no such form", expected=".npz or .json", found=repr(path.suffix))
+    return path.stat().st_size
+
+
+Row = tuple[Any, Any, Any]  # frame, names, boxes: not yet checked
+
+
+def _annotations(path: Path, rows: Iterable[Row]) -> tuple[Annotation, ...]:
+    made = tuple(_annotation(path, row) for row in rows)
+    seen: set[str] = set()
+    for annotation in made:
+        if annotation.frame in seen:
+            raise DamagedFile(path, f"frame {annotation.frame} is listed twice")
+        seen.add(annotation.frame)
+    return made
+
+
+def _annotation(path: Path, row: Row) -> Annotation:
+    frame, names, content = row
+    try:
+        boxes = np.asarray(content, np.float32)
+    except (TypeError, ValueError) as fault:
+        raise DamagedFile(path, f"frame {frame}: the boxes are no numbers", found=fault) from fault
+    boxes = boxes.reshape(0, 7) if boxes.size == 0 else boxes
+    if not (isinstance(frame, str) and isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise DamagedFile(path, f"frame {frame!r}: its id and the names of its objects are not all text")
+    if boxes.shape != (len(names), 7):
+        raise DamagedFile(
+            path,
+            f"frame {frame}: boxes and names do not fit together",
+            expected=f"boxes of shape ({len(names)}, 7) for {len(names)} names",
+            found=boxes.shape,
+        )
+    for name, box in zip(names, boxes):
+        if not np.isfinite(box).all() or (box[3:6] <= 0).any():
+            raise DamagedFile(
+                path,
+                f"frame {frame}: the box of {name} is none",
+                expected="x y z dx dy dz heading, all finite and sizes above 0",
+                found=np.round(box, 3).tolist(),
+            )
+    return Annotation(frame=frame, names=tuple(str(name) for name in names), boxes=boxes)
+
+
+def _arrays_of(annotations: Sequence[Annotation]) -> dict[str, Any]:
+    counts = [len(annotation.names) for annotation in annotations]
+    boxes = [annotation.boxes for annotation in annotations] or [np.zeros((0, 7), np.float32)]
+    return {
+        "frame_id": np.array([annotation.frame for annotation in annotations], np.str_),
+        "box_frame": np.repeat(np.arange(len(counts)), counts).astype(np.int32),
+        "box_name": np.array([name for annotation in annotations for name in annotation.names], np.str_),
+        "box7": np.concatenate(boxes).astype(np.float32),
+    }
+
+
+def _rows_of_arrays(path: Path, arrays: Mapping[str, Any]) -> list[Row]:
+    frames, owner, names, boxes = (arrays[name] for name in ARRAYS)
+    if owner.dtype.kind not in "iu" or not len(owner) == len(names) == len(boxes):
+        raise _foreign(path, "one frame, one name and one box per object", [len(owner), len(names), len(boxes)])
+    if len(owner) and not 0 <= owner.min() <= owner.max() < len(frames):
+        raise _foreign(path, f"box_frame within 0..{len(frames) - 1}", f"{owner.min()}..{owner.max()}")
+    order = np.argsort(owner, kind="stable")
+    cuts = np.searchsorted(owner[order], np.arange(1, len(frames)))
+    groups = np.split(order, cuts) if len(frames) else []
+    return [(str(frame), names[group].tolist(), boxes[group]) for frame, group in zip(frames, groups)]
+
+
+def _rows_of_json(path: Path) -> list[Row]:
+    try:
+        content = json.loads(_read_bytes(path))
+    except ValueError as fault:
+        raise DamagedFile(path, "the infos cannot be read", found=fault) from fault
+    keys = {"frame", "names", "boxes"}
+    if not isinstance(content, list) or not all(isinstance(row, dict) and keys <= set(row) for row in content):
+        raise _foreign(path, "a list of objects with frame, names and boxes", type(content).__name__)
+    return [(row["frame"], row["names"], row["boxes"]) for row in content]
+
+
+def _row_of_pickle(path: Path, number: int, info: Any) -> Row:
+    try:
+        frame, annos = info["point_cloud"]["lidar_idx"], info["annos"]
+        names, boxes = _plain(annos["name"]), _plain(annos["gt_boxes_lidar"])
+    except (KeyError, TypeError, ValueError, AttributeError) as fault:
+        expected = "point_cloud.lidar_idx, annos.name and annos.gt_boxes_lidar in every frame"
+        raise _foreign(path, expected, f"{type(fault).__name__} {fault} in frame {number}") from fault
+    return frame, names.tolist(), boxes
+
+
+def _plain(value: Any) -> Any:
+    """Make an array of what a safe reader gives for one: its `dtype`, `shape` and `data`; or of a list."""
+    if isinstance(value, np.ndarray | list):
+        return np.asarray(value)
+    order: Literal["F", "C"] = "F" if getattr(value, "column_major", False) else "C"
+    dtype = np.dtype(value.dtype)
+    flat = np.frombuffer(value.data, dtype) if value.data else np.zeros(0, dtype)
+    return flat.reshape(value.shape, order=order)
+
+
+def _read_bytes(path: Path) -> bytes:
+    _require_file(path)
+    return path.read_bytes()
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise UsageError(path, "there is no such file of infos", do="Check the data root and the name of the infos.")
+
+
+def _foreign(path: Path, expected: str, found: object) -> DamagedFile:
+    return DamagedFile(path, "the infos are of another form", expected=expected, found=found)

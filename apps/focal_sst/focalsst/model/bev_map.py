@@ -1,0 +1,83 @@
+"""Voxels to a bird's-eye-view map: each column of the grid becomes one cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from focalsst.model.geometry import Geometry
+from focalsst.model.rows import group_max, group_sum
+from focalsst.model.voxels import SparseVoxels, centres_of
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BevMap:
+    """`features_BCYX`, and the height in metres to which center_z is added, `height_B1YX` or one 0 for all."""
+
+    features_BCYX: Tensor
+    height_B1YX: Tensor
+
+
+class MaxToBev(nn.Module):
+    """The largest value of each channel over z, 0 in empty columns; the height is 0, so that center_z is absolute."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        super().__init__()
+        self.geometry = geometry
+
+    def forward(self, voxels: SparseVoxels) -> BevMap:
+        """VC to BCYX."""
+        features_BCYX = self.lay_out(group_max(voxels.features_VC, *self.columns(voxels)), voxels)
+        return BevMap(features_BCYX=features_BCYX, height_B1YX=features_BCYX.new_zeros(1, 1, 1, 1))
+
+    def columns(self, voxels: SparseVoxels) -> tuple[Tensor, int]:
+        """The number (b Y + y) X + x of each voxel's column, and how many there are."""
+        width, height, _ = self.geometry.grid_xyz
+        sample_V, _, y_V, x_V = voxels.cells_V4.unbind(1)
+        return (sample_V * height + y_V) * width + x_V, voxels.batch_size * height * width
+
+    def lay_out(self, columns_NC: Tensor, voxels: SparseVoxels) -> Tensor:
+        """NC to BCYX, N = B Y X."""
+        width, height, _ = self.geometry.grid_xyz
+        return columns_NC.view(voxels.batch_size, height, width, -1).permute(0, 3, 1, 2).contiguous()
+
+
+class HeightAwareToBev(MaxToBev):
+    """The same, with what a maximum forgets: the mean height of a column, weighed by learned weights.
+
+    w = sigmoid(linear(x)) per voxel; (sum w z / sum w, log(1 + sum w)) enters the map through a 1x1 convolution. The
+    height that center_z is added to is the weighed mean over 3x3 columns, the middle of the range where they are empty.
+    """
+
+    def __init__(self, geometry: Geometry, channels: int) -> None:
+        super().__init__(geometry)
+        self.weigh = nn.Linear(channels, 1)
+        self.mix = nn.Conv2d(2, channels, kernel_size=1)
+
+    def forward(self, voxels: SparseVoxels) -> BevMap:
+        """VC to BCYX."""
+        weight_V1 = torch.sigmoid(self.weigh(voxels.features_VC)).float()
+        sums_V2 = torch.cat((weight_V1 * self._height(voxels), weight_V1), dim=1)
+        sums_B2YX = self.lay_out(group_sum(sums_V2, *self.columns(voxels)), voxels)
+        mean_B1YX = _mean_height(sums_B2YX)
+        hints_B2YX = torch.cat((mean_B1YX, sums_B2YX[:, 1:].log1p()), dim=1)
+        around_B1YX = _mean_height(F.avg_pool2d(sums_B2YX, kernel_size=3, stride=1, padding=1))
+        features_BCYX = super().forward(voxels).features_BCYX + self.mix(hints_B2YX)
+        return BevMap(features_BCYX=features_BCYX, height_B1YX=self._to_metres(around_B1YX))
+
+    def _height(self, voxels: SparseVoxels) -> Tensor:
+        """V1, from -1 to 1 over the range: a scale that a convolution can start with."""
+        low, high = self.geometry.lower_m[2], self.geometry.upper_m[2]
+        return (2 * centres_of(voxels.cells_V4, self.geometry)[:, 2:] - low - high) / (high - low)
+
+    def _to_metres(self, height: Tensor) -> Tensor:
+        low, high = self.geometry.lower_m[2], self.geometry.upper_m[2]
+        return (height * (high - low) + low + high) / 2
+
+
+def _mean_height(sums_B2YX: Tensor) -> Tensor:
+    """Sum of w z over sum of w; 0 where there is no weight."""
+    return sums_B2YX[:, :1] / sums_B2YX[:, 1:].clamp(min=1e-6)

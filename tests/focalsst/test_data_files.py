@@ -1,0 +1,317 @@
+"""Files of points, infos and splits: round trips, conversions, and what is said about damaged ones."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from focalsst.dataset.convert import convert_infos, convert_points
+from focalsst.dataset.infos import Annotation, read_infos, read_pickled_infos, write_infos
+from focalsst.dataset.points import (
+    as_written,
+    encode_intensity,
+    read_points,
+    recode_intensity,
+    require_encoding,
+    write_points,
+)
+from focalsst.dataset.splits import base_frame, leaked_frames, read_image_set, sequence_of, split_by_sequence
+from unbroken.checkpoint.unpickle import read_pickle
+from unbroken.errors import ConfigError, DamagedFile, UsageError
+
+BOXES = np.array([[11.4, 1.9, -0.1, 2.3, 2.2, 1.6, 3.0], [13.1, 0.4, 0.1, 1.3, 1.1, 1.7, -1.9]], np.float32)
+EMPTY = np.zeros((0, 7), np.float32)
+KNOWN = (
+    Annotation(frame="0130085", names=("Box", "Diver"), boxes=BOXES),
+    Annotation(frame="a_0140003", names=(), boxes=EMPTY),
+    Annotation(frame="0160001", names=("Pedestrian",), boxes=BOXES[1:]),
+)
+
+
+def some_points(count=50, seed=0):
+    rng = np.random.default_rng(seed)
+    columns = [rng.uniform(-20, 48, (count, 3)), 10 ** rng.uniform(8.6, 11, (count, 1)), rng.integers(1, 5, (count, 1))]
+    return np.concatenate(columns, axis=1).astype(np.float32)
+
+
+def as_plain(annotations):
+    return [(known.frame, known.names, known.boxes.tolist()) for known in annotations]
+
+
+def originals_pickle(annotations, protocol=4):
+    infos = [
+        {
+            "point_cloud": {"lidar_idx": known.frame},
+            "annos": {
+                "name": np.array(known.names) if known.names else np.zeros(0),
+                "gt_boxes_lidar": known.boxes if known.names else np.zeros((0, 7)),
+            },
+        }
+        for known in annotations
+    ]
+    return pickle.dumps(infos, protocol=protocol)
+
+
+def test_text_and_binary_hold_the_same_numbers(tmp_path):
+    points = as_written(some_points())
+    for name in ("a.txt", "b.bin"):
+        size = write_points(tmp_path / name, points)
+        assert size == (tmp_path / name).stat().st_size
+        read = read_points(tmp_path / name)
+        assert read.dtype == np.float32
+        assert (read == points).all()
+    first = (tmp_path / "a.txt").read_text().splitlines()[0].split(" ")
+    assert [len(number.partition(".")[2]) for number in first] == [6, 6, 6, 1, 1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b.bin"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.bin", b"", "the file of points is empty"),
+        ("a.txt", b" \n", "the file of points is empty"),
+        ("a.bin", bytes(39), r"truncated. Expected a multiple of 20 bytes .* found 39 bytes"),
+        ("a.bin", np.array([1, 2, np.nan, 4, 5], "<f4").tobytes(), "point 1 is not a number"),
+        ("a.txt", b"1 2 3 4\n", "rows have another length. Expected 5 columns: .* found 4"),
+        ("a.txt", b"1 2 3 4 5\n1 2 3 4\n", "not a table of numbers"),
+        ("a.txt", b"1 2 x 4 5\n", "not a table of numbers"),
+        ("a.txt", b"1 2 3 4 5\n1 inf 3 4 5\n", "point 2 is not a number"),
+    ],
+)
+def test_damaged_points_are_named(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DamagedFile, match=message) as caught:
+        read_points(tmp_path / name)
+    assert caught.value.where == str(tmp_path / name)
+
+
+def test_a_missing_file_of_points_is_named(tmp_path):
+    with pytest.raises(DamagedFile, match=r"the points cannot be read"):
+        read_points(tmp_path / "a.bin")
+
+
+def test_intensities_are_encoded_as_the_original_does_or_to_a_spread_of_about_one():
+    raw = np.array([0, 4e8, 7.7e8, 4.71e10, 1.9e11], np.float32)
+    original = encode_intensity(raw, "original")
+    assert original == pytest.approx(np.log10(np.clip(raw.astype(np.float64), 0, 4.71e10) + 1) / 11, rel=1e-6)
+    assert 0.78 < original[1] < original[3] == original[4] < 0.975
+    standard = encode_intensity(raw, "standard")
+    assert standard[2] == pytest.approx((np.log10(7.7e8) - 8.95) / 0.35, abs=1e-4)
+    assert recode_intensity(original, "standard") == pytest.approx(standard, abs=1e-4)
+    assert (recode_intensity(original, "original") == original).all()
+    with pytest.raises(ConfigError, match=r"encoding is not known. Expected standard or original, found 'loud'"):
+        require_encoding("loud")
+
+
+@pytest.mark.parametrize("name", ["infos.npz", "infos.json"])
+def test_infos_come_back_with_frames_without_objects_and_long_names(tmp_path, name):
+    write_infos(tmp_path / name, KNOWN)
+    assert as_plain(read_infos(tmp_path / name)) == as_plain(KNOWN)
+    again = (tmp_path / name).read_bytes()
+    write_infos(tmp_path / name, KNOWN)
+    assert (tmp_path / name).read_bytes() == again
+
+
+@pytest.mark.parametrize("name", ["infos.npz", "infos.json"])
+def test_infos_of_frames_without_any_object_come_back(tmp_path, name):
+    write_infos(tmp_path / name, KNOWN[1:2])
+    assert as_plain(read_infos(tmp_path / name)) == as_plain(KNOWN[1:2])
+    write_infos(tmp_path / name, [])
+    assert read_infos(tmp_path / name) == ()
+
+
+def test_objects_may_be_listed_in_any_order(tmp_path):
+    np.savez(
+        tmp_path / "a.npz",
+        frame_id=np.array(["1", "2", "3"]),
+        box_frame=np.array([2, 0]),
+        box_name=np.array(["Diver", "Box"]),
+        box7=BOXES,
+    )
+    assert [known.names for known in read_infos(tmp_path / "a.npz")] == [("Box",), (), ("Diver",)]
+
+
+def json_infos(**changes):
+    return json.dumps([{"frame": "1", "names": ["Box"], "boxes": [[1, 2, 3, 4, 5, 6, 7]]} | changes])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "the infos cannot be read"),
+        ("{}", "another form. Expected a list of objects with frame, names and boxes, found dict"),
+        ("[{}]", "another form"),
+        (json_infos(boxes=[]), r"boxes and names do not fit together. Expected boxes of shape \(1, 7\) for 1 names"),
+        (json_infos(boxes=[[1, 2]]), r"do not fit together"),
+        (json_infos(boxes=[["a"] * 7]), "frame 1: the boxes are no numbers"),
+        (json_infos(boxes=[[1, 2, 3, 0, 5, 6, 7]]), "frame 1: the box of Box is none. Expected x y z dx dy dz heading"),
+        (json_infos(boxes=[[1, 2, 3, float("nan"), 5, 6, 7]]), "the box of Box is none"),
+        (json_infos(frame=5), "its id and the names of its objects are not all text"),
+        (json_infos(names="B"), "not all text"),
+        (json_infos(names=[5]), "not all text"),
+        (json.dumps(json.loads(json_infos()) * 2), "frame 1 is listed twice"),
+    ],
+)
+def test_wrong_infos_are_explained(tmp_path, content, message):
+    (tmp_path / "infos.json").write_text(content)
+    with pytest.raises(DamagedFile, match=message):
+        read_infos(tmp_path / "infos.json")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (
+            {"frame_id": np.array(["1"])},
+            "the infos hold other arrays. Expected frame_id, box_frame, box_name, box7, found frame_id",
+        ),
+        ({"box_frame": np.array([1])}, r"Expected box_frame within 0..0, found 1..1"),
+        ({"box_frame": np.array([0.0])}, "one frame, one name and one box per object"),
+        ({"box_name": np.array(["Box", "Box"])}, r"one box per object, found \[1, 2, 1\]"),
+        ({"box_name": np.array([None])}, "the infos cannot be read"),
+    ],
+)
+def test_wrong_arrays_are_explained(tmp_path, arrays, message):
+    right = {
+        "frame_id": np.array(["1"]),
+        "box_frame": np.array([0]),
+        "box_name": np.array(["Box"]),
+        "box7": BOXES[:1],
+    }
+    np.savez(tmp_path / "infos.npz", **(arrays if "frame_id" in arrays else right | arrays))
+    with pytest.raises(DamagedFile, match=message):
+        read_infos(tmp_path / "infos.npz")
+
+
+def test_infos_that_are_torn_missing_or_of_another_kind_are_refused(tmp_path):
+    write_infos(tmp_path / "torn.npz", KNOWN)
+    (tmp_path / "torn.npz").write_bytes((tmp_path / "torn.npz").read_bytes()[:-30])
+    with pytest.raises(DamagedFile, match=r"the infos cannot be read"):
+        read_infos(tmp_path / "torn.npz")
+    np.save(tmp_path / "one.npy", BOXES)
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
+    with pytest.raises(DamagedFile, match=r"the infos cannot be read. Expected a whole npz archive"):
+        read_infos(tmp_path / "one.npz")
+    with pytest.raises(UsageError, match=r"there is no such file of infos"):
+        read_infos(tmp_path / "none.npz")
+    with pytest.raises(UsageError, match=r"this is no file of infos. Expected .npz or .json, found '.csv'"):
+        read_infos(tmp_path / "infos.csv")
+    with pytest.raises(UsageError, match=r"could run code. .* Convert the file once with `convert_infos`"):
+        read_infos(tmp_path / "infos.pkl")
+    with pytest.raises(UsageError, match=r"the infos have no such form"):
+        write_infos(tmp_path / "infos.csv", KNOWN)
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_the_originals_pickle_is_converted_without_running_it(tmp_path, protocol):
+    (tmp_path / "infos.pkl").write_bytes(originals_pickle(KNOWN, protocol))
+    told = []
+    convert_infos(
+        tmp_path / "infos.pkl", tmp_path / "infos.npz", read_pickle=read_pickle, progress=lambda *at: told.append(at)
+    )
+    assert as_plain(read_infos(tmp_path / "infos.npz")) == as_plain(KNOWN)
+    assert told == [(3, 3)]
+    with pytest.raises(UsageError, match=r"the target exists already"):
+        convert_infos(tmp_path / "infos.pkl", tmp_path / "infos.npz", read_pickle=read_pickle)
+
+
+class Bomb:
+    def __reduce__(self):
+        return exec, ("raise SystemExit('it was run')",)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"a": 1}, "Expected a list of frames, found dict"),
+        ([{"point_cloud": {}}], "found KeyError 'lidar_idx' in frame 0"),
+        ([{"point_cloud": {"lidar_idx": "1"}, "annos": {"name": 5, "gt_boxes_lidar": 5}}], "in frame 0"),
+        ([{"point_cloud": {"lidar_idx": "1"}, "annos": {"name": Bomb(), "gt_boxes_lidar": 5}}], "in frame 0"),
+        (Bomb(), "Expected a list of frames"),
+    ],
+)
+def test_a_foreign_or_hostile_pickle_is_damage_and_runs_nothing(tmp_path, value, message):
+    (tmp_path / "infos.pkl").write_bytes(pickle.dumps(value))
+    with pytest.raises(DamagedFile, match=message):
+        read_pickled_infos(tmp_path / "infos.pkl", read_pickle)
+
+
+def test_text_files_are_converted_once_and_torn_ones_again(tmp_path):
+    frames = {f"000{n}": as_written(some_points(20 + n, seed=n)) for n in range(3)}
+    for frame, points in frames.items():
+        write_points(tmp_path / "points" / f"{frame}.txt", points)
+    told = []
+    assert convert_points(tmp_path, progress=lambda *at: told.append(at)) == 3
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert convert_points(tmp_path) == 0
+    torn = tmp_path / "points_binary" / "0001.bin"
+    torn.write_bytes(torn.read_bytes()[:-20])
+    assert convert_points(tmp_path) == 1
+    for frame, points in frames.items():
+        assert (read_points(tmp_path / "points_binary" / f"{frame}.bin") == points).all()
+
+
+def test_converting_nothing_is_a_mistake(tmp_path):
+    with pytest.raises(UsageError, match=r"there are no points to convert"):
+        convert_points(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        (None, UsageError, r"the list of frames is missing. Expected ImageSets/<split>.txt"),
+        ("\n", UsageError, "the list of frames is empty"),
+        ("1\n2\n1\n", DamagedFile, "frame 1 is listed twice"),
+        ("../secret\n", DamagedFile, "this is no id of a frame. Found '../secret'"),
+    ],
+)
+def test_wrong_lists_of_frames_are_explained(tmp_path, content, error, message):
+    if content is not None:
+        (tmp_path / "ImageSets").mkdir()
+        (tmp_path / "ImageSets" / "train.txt").write_text(content)
+    with pytest.raises(error, match=message):
+        read_image_set(tmp_path, "train")
+
+
+def test_the_order_of_a_list_is_kept(tmp_path):
+    (tmp_path / "ImageSets").mkdir()
+    (tmp_path / "ImageSets" / "val.txt").write_text("0130085\na_0130001\r\n0130002")
+    assert read_image_set(tmp_path, "val") == ("0130085", "a_0130001", "0130002")
+
+
+@pytest.mark.parametrize(
+    ("frame", "sequence"),
+    [
+        ("0130001", "1"),
+        ("0130080", "1"),
+        ("d_0130081", "2"),
+        ("0150792", "5"),
+        ("m_0171247", "11"),
+        ("0180158", "12"),
+        ("1003017", "1003"),
+    ],
+)
+def test_frames_and_copies_belong_to_a_recording(frame, sequence):
+    assert sequence_of(frame) == sequence
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [("x_1", "'x_1': this is no id of a frame"), ("0130000", "of no known recording. Expected 130001 to 180158")],
+)
+def test_frames_of_no_recording_are_refused(frame, message):
+    with pytest.raises(UsageError, match=message):
+        sequence_of(frame)
+
+
+def test_a_split_by_sequence_leaks_nothing_and_validates_on_originals():
+    frames = ["0130001", "a_0130001", "0130081", "d_0130081", "m_0130090", "0140001"]
+    training, validation = split_by_sequence(frames, {"2"})
+    assert training == ("0130001", "a_0130001", "0140001")
+    assert validation == ("0130081",)
+    assert leaked_frames(training, validation) == ()
+    assert leaked_frames(["a_0130001", "0140001"], ["0130001", "d_0140001", "0130002"]) == ("0130001", "d_0140001")
+    assert base_frame("c_0140001") == "0140001"
