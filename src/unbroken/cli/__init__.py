@@ -3,6 +3,6 @@
 Every command that reports has `--json`. Nothing but `train` and `demo` loads torch.
 """
 
-from unbroken.cli.app import main
+from unbroken.cli.entry import main
 
 __all__ = ["main"]

@@ -1,17 +1,14 @@
-"""The commands and what every one of them does with an error: say it, end with its exit code."""
+"""The commands, and what they take."""
 
 from __future__ import annotations
 
-import json
-import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from unbroken.errors import INTERRUPTED_TWICE, UnbrokenError, UsageError
+from unbroken.errors import UsageError
 
 Json = Annotated[bool, typer.Option("--json", help="Print data instead of text.")]
 Names = {"help_option_names": ["-h", "--help"]}
@@ -42,56 +39,23 @@ app = typer.Typer(
 )
 
 
-def main(arguments: Sequence[str] | None = None, *, typed: Sequence[str] | None = None) -> int:
-    """Run one command line; returns the exit code. `typed` is what to tell the user to type again."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    typed = typed or ["unbroken", *words]
-    if not words:
-        app(args=["--help"], prog_name="unbroken", standalone_mode=False)
-        return UsageError.exit_code
+def run(words: Sequence[str], *, typed: Sequence[str]) -> int:
+    """Run one command; what the parser complains of becomes an error of the one family."""
     try:
-        result = app(args=words, prog_name="unbroken", standalone_mode=False, obj={"typed": typed})
+        result = app(args=list(words), prog_name="unbroken", standalone_mode=False, obj={"typed": typed})
         return result if isinstance(result, int) else 0
-    except UnbrokenError as error:
-        _complain(error, as_json="--json" in words)
-        return error.exit_code
-    except KeyboardInterrupt:
-        hint = ": what was saved is whole, run the same command again" if words[0] == "train" else ""
-        print(f"interrupted at once{hint}", file=sys.stderr)
-        return INTERRUPTED_TWICE
-    except SystemExit as ending:
-        return int(ending.code) if isinstance(ending.code, int) else 1
     except typer.Abort:
         return 1
-    except BrokenPipeError:
-        return _reader_gone()
-    except Exception as error:  # noqa: BLE001 - the one place that may: everything else is a fault of ours
-        if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # a usage error of the parser
-            _complain(_usage_error(error), as_json="--json" in words)
-            return int(error.exit_code)
-        traceback.print_exc()
-        print("\nThis is a fault of unbroken or of the training code; no checkpoint was harmed.", file=sys.stderr)
-        return 1
+    except Exception as error:
+        if hasattr(error, "exit_code") and hasattr(error, "format_message"):
+            raise _usage_error(error) from error
+        raise
 
 
 def _usage_error(error: Any) -> UsageError:
     """What the parser of commands complains of, in the words of this family, with where to read on."""
     where = getattr(error.ctx, "command_path", "unbroken") if getattr(error, "ctx", None) else "unbroken"
     return UsageError(where, error.format_message(), do=f"See `{where} --help`.")
-
-
-def _reader_gone() -> int:
-    """Whoever read our output has ended (`| head`); Python must not complain of it once more at exit."""
-    sys.stdout = Path("/dev/null").open("w") if Path("/dev/null").exists() else sys.stderr  # noqa: SIM115
-    print("unbroken: standard output was closed by its reader", file=sys.stderr)
-    return 1
-
-
-def _complain(error: UnbrokenError, *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(error.as_data(), ensure_ascii=False))
-    else:
-        print(error, file=sys.stderr)
 
 
 @app.command(context_settings=PASSING, options_metavar="", short_help="Plan, print the plan, carry it out.")

@@ -1,0 +1,72 @@
+"""The way in: one command line in, one exit code out; what every command does with an error.
+
+`why` and `train` take this way without the parser of commands (their options are the recipe's): it would cost `why` a
+quarter of its time.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from unbroken.errors import INTERRUPTED_TWICE, UnbrokenError, UsageError
+
+
+def main(arguments: Sequence[str] | None = None, *, typed: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit code. `typed` is what to tell the user to type again."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(words, typed or ["unbroken", *words])
+    except UnbrokenError as error:
+        _complain(error, as_json="--json" in words)
+        return error.exit_code
+    except KeyboardInterrupt:
+        hint = ": what was saved is whole, run the same command again" if words[:1] == ["train"] else ""
+        print(f"interrupted at once{hint}", file=sys.stderr)
+        return INTERRUPTED_TWICE
+    except SystemExit as ending:
+        return int(ending.code) if isinstance(ending.code, int) else 1
+    except BrokenPipeError:
+        return _reader_gone()
+    except Exception:  # noqa: BLE001 - the one place that may: everything else is a fault of ours
+        traceback.print_exc()
+        print("\nThis is a fault of unbroken or of the training code; no checkpoint was harmed.", file=sys.stderr)
+        return 1
+
+
+def _run(words: list[str], typed: Sequence[str]) -> int:
+    match words:
+        case []:
+            from unbroken.cli.app import run
+
+            run(["--help"], typed=typed)
+            return UsageError.exit_code
+        case ["why", recipe, *rest] if not recipe.startswith("-"):
+            from unbroken.cli.train import why_command
+
+            return why_command(recipe, rest)
+        case ["train", recipe, *rest] if not recipe.startswith("-"):
+            from unbroken.cli.train import train_command
+
+            return train_command(recipe, rest, typed=typed)
+        case _:
+            from unbroken.cli.app import run
+
+            return run(words, typed=typed)
+
+
+def _reader_gone() -> int:
+    """Whoever read our output has ended (`| head`); Python must not complain of it once more at exit."""
+    sys.stdout = Path("/dev/null").open("w") if Path("/dev/null").exists() else sys.stderr  # noqa: SIM115
+    print("unbroken: standard output was closed by its reader", file=sys.stderr)
+    return 1
+
+
+def _complain(error: UnbrokenError, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(error.as_data(), ensure_ascii=False))
+    else:
+        print(error, file=sys.stderr)
