@@ -16,7 +16,7 @@ from unbroken.errors import DamagedFile
 
 MAX_ENTRIES = 1_000_000
 DATA_DESCRIPTOR_FLAG, ENCRYPTED_FLAG = 0x8, 0x1
-BROKEN_ZIP = (
+BROKEN_ZIP = (  # what zipfile raises for files that are no sound archives
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
     NotImplementedError,

@@ -276,8 +276,21 @@ class TrainingRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        failure = error
         try:
-            if kind is None and self._run is not None and not self._is_saved:
+            self._end(error)
+        except UnbrokenError as last:  # the last save failed: as good a reason to end as one inside the loop
+            if not self._exits:
+                raise
+            failure = last
+        if self._exits and isinstance(failure, UnbrokenError):
+            self.log.say(str(failure))
+            raise Exit(failure.exit_code, str(failure)) from failure
+
+    def _end(self, error: BaseException | None) -> None:
+        """Save what is not saved, record how it ended, let go of everything."""
+        try:
+            if error is None and self._run is not None and not self._is_saved:
                 self.save()  # the loop was left early; nothing of it is lost
             if self._run is not None and error is not None and not isinstance(error, SystemExit):
                 with suppress(UnbrokenError):  # on a full disk, why the session ends matters more than this record
@@ -286,9 +299,6 @@ class TrainingRun:
                 self._recorder.close()
         finally:
             self._close()
-        if self._exits and isinstance(error, UnbrokenError):
-            self.log.say(str(error))
-            raise Exit(error.exit_code, str(error)) from error
 
     # -- beginning -----------------------------------------------------------------------------------------------
 

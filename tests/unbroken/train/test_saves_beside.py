@@ -16,7 +16,7 @@ from unbroken.errors import Refused
 from unbroken.launch import Job
 from unbroken.run import ITERATIONS, survey
 from unbroken.storage import Disk
-from unbroken.train import launch, read_checkpoint
+from unbroken.train import Exit, launch, read_checkpoint
 from unbroken.train.console import StepReport
 from unbroken.train.writer import Writer
 
@@ -96,6 +96,29 @@ def test_a_full_disk_is_heard_of_and_the_earlier_checkpoint_stays(tmp_path: Path
     assert found.newest_good is not None and found.newest_good.step == 2
     assert not found.held, "the run was let go"
     assert not list((tmp_path / "beside").glob("*.partial"))
+
+
+class FullAtStepThree(Disk):
+    """A disk without room for the checkpoint of step 3."""
+
+    def create(self, path: Path) -> Any:
+        if path.name == "iter_3.pth.partial":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().create(path)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_script_whose_last_save_fails_ends_with_the_refusals_code(tmp_path: Path, *, beside: bool) -> None:
+    listener = Listener()
+    run = launch(job(tmp_path), console=listener, disk=FullAtStepThree(), save_every=2, save_beside=beside, exits=True)
+    with pytest.raises(Exit) as caught, run:
+        run.track(counters={})
+        for step in run.steps(9):
+            run.end_step(loss=0.0)
+            if step == 2:
+                break  # the loop is left early: what was not saved yet is saved now
+    assert caught.value.code == Refused.exit_code
+    assert any("No space left" in line for line in listener.lines)
 
 
 @pytest.mark.parametrize("beside", [False, True])
