@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from unbroken.checkpoint.unpickle import read_pickle
     from unbroken.launch.job import Job, Start
     from unbroken.launch.options import OptionParser, add_common_options, start_from
     from unbroken.launch.recipes import Recipe
-    from unbroken.run.layout import ITERATIONS, Layout
+    from unbroken.run.layout import EPOCHS, ITERATIONS, Layout
 else:
     _LOADED_ON_FIRST_USE = {
         "Job": "unbroken.launch.job",
@@ -25,8 +26,10 @@ else:
         "add_common_options": "unbroken.launch.options",
         "start_from": "unbroken.launch.options",
         "Recipe": "unbroken.launch.recipes",
+        "EPOCHS": "unbroken.run.layout",
         "ITERATIONS": "unbroken.run.layout",
         "Layout": "unbroken.run.layout",
+        "read_pickle": "unbroken.checkpoint.unpickle",
     }
 
     def __getattr__(name: str) -> object:
@@ -37,6 +40,7 @@ else:
 
 
 __all__ = [
+    "EPOCHS",
     "ITERATIONS",
     "Job",
     "Layout",
@@ -45,5 +49,6 @@ __all__ = [
     "Start",
     "__version__",
     "add_common_options",
+    "read_pickle",
     "start_from",
 ]

@@ -18,7 +18,8 @@ from tests.crash.remains import Image, Medium, lay_out, look
 from unbroken.config import Effect, Effects
 from unbroken.launch import Job, Start
 from unbroken.storage import Disk
-from unbroken.train import Task, fit, launch
+from unbroken.train import Every, Task, fit, launch
+from unbroken.train.options import SessionOptions
 from unbroken.train.training_run import TrainingRun
 
 STEPS, SAVE_EVERY, KEEP_LAST = 8, 2, 2
@@ -50,7 +51,7 @@ class Silent:
     def say(self, line: str) -> None:
         self.lines.append(line)
 
-    def step(self, report: Any) -> None:
+    def step(self, report: Any, line: str) -> None:
         """Not shown."""
 
     def close(self) -> None:
@@ -90,8 +91,7 @@ def start_session(job: Job, disk: Disk, *, day: int) -> TrainingRun:
         console=Silent(),
         clock=Ticking(datetime(2025, 1, day, 12, tzinfo=UTC)),
         disk=disk,
-        save_every=SAVE_EVERY,
-        log_every=4,
+        options=SessionOptions(every=Every(steps=SAVE_EVERY), log_every=4),
     )
 
 
@@ -108,8 +108,8 @@ def task_of(run: TrainingRun) -> Task:
         loss=lambda batch: {"loss": model(batch).square().mean()},
         steps=STEPS,
         shuffle="stream",
-        evaluate=lambda poll: {"score": SCORES[run.step]},
-        evaluate_every=2,
+        evaluate=lambda _progress, poll: {"score": SCORES[run.step]},
+        evaluate_every=Every(steps=2),
         best="score",
     )
 

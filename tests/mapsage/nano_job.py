@@ -94,7 +94,7 @@ class Listener:
         if isinstance(self.stop_at, str) and self.stop_at in line:
             signal.raise_signal(signal.SIGTERM)
 
-    def step(self, report: StepReport) -> None:
+    def step(self, report: StepReport, line: str) -> None:
         self.lines.append(step_line(report))
         if report.step == self.stop_at:
             signal.raise_signal(signal.SIGTERM)

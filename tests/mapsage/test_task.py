@@ -18,7 +18,8 @@ from PIL import Image
 from mapsage.samples import write_sample_data
 from unbroken import Job
 from unbroken.errors import DamagedFile, UnbrokenError, UsageError
-from unbroken.train import Exit, Task, fit, read_checkpoint
+from unbroken.train import Every, Exit, Progress, Task, fit, read_checkpoint
+from unbroken.train.options import SessionOptions
 from unbroken.train.start import launch
 
 PLAIN = "train_dataloader.batch_size=2"  # an option that changes nothing
@@ -171,11 +172,11 @@ def test_validation_compares_at_the_size_of_the_mask_whatever_the_picture_was_re
     config = write_nano_job(tmp_path, steps=1)
     task = built(with_options(config))
     assert task.evaluate is not None
-    metrics = task.evaluate(lambda: None)
+    metrics = task.evaluate(Progress(), lambda: None)
     assert metrics.keys() == {"aAcc", "mIoU", "mAcc"} and 0 <= metrics["aAcc"] <= 100
     config.write_text(config.read_text().replace('"Resize", scale=(96, 96)', '"Resize", scale=(32, 32)'))
     small = built(with_options(config)).evaluate
-    assert small is not None and small(lambda: None).keys() == metrics.keys()
+    assert small is not None and small(Progress(), lambda: None).keys() == metrics.keys()
 
 
 def nothing_trained(asked: Job) -> bool:
@@ -236,18 +237,18 @@ def test_a_stop_is_heard_between_the_tiles_of_a_validation_which_is_done_first_t
     evaluate = task.evaluate
     assert evaluate is not None
 
-    def interrupted(poll: Callable[[], None]):  # type: ignore[no-untyped-def]
+    def interrupted(progress: Progress, poll: Callable[[], None]):  # type: ignore[no-untyped-def]
         def asked_to_stop() -> None:
             polled.append(1)
             signal.raise_signal(signal.SIGTERM)
             poll()
 
-        return evaluate(asked_to_stop)
+        return evaluate(progress, asked_to_stop)
 
     listener = Listener()
     with (
         pytest.raises(Exit) as stopped,
-        launch(asked, console=listener, save_every=10, log_every=1) as run,
+        launch(asked, console=listener, options=SessionOptions(every=Every(steps=10), log_every=1)) as run,
     ):
         fit(run, replace(task, evaluate=interrupted))
     assert stopped.value.code == 75

@@ -13,10 +13,9 @@ from PIL import Image
 
 from mapsage.config import MapSageConfig
 from mapsage.picture import side_by_side
-from mapsage.predict import evaluating
 from mapsage.task import build_dataset, build_preprocessor, build_segmentor, predict
 from unbroken.config import read_config, validate
-from unbroken.train import read_checkpoint
+from unbroken.train import evaluating, read_checkpoint
 
 mpl.use("Agg")
 TILES = 4

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from mapsage.geometry import Size, crop_to_content, resize_bilinear, slide_windows
+from unbroken.train import evaluating
 
 Mode = Literal["whole", "slide"]
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module into evaluation mode, and afterwards back into the mode that each one was in.
-
-    Prediction between two training steps then moves no running statistics and draws no random numbers.
-    """
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 @torch.no_grad()

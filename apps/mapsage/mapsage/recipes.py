@@ -77,6 +77,8 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
             "workers": options.workers,
             "save_every": hook.interval,
             "log_every": config.default_hooks.logger.interval,
+            "session_s": options.session,
+            "reserve_s": options.reserve,
             "config": config,
         },
         ignored=checked.ignored,

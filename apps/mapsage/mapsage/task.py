@@ -19,11 +19,11 @@ from mapsage.loss import LossTerm, decode_losses, total_loss
 from mapsage.metrics import PixelCounts, count_pixels, scores, table
 from mapsage.model import EncoderDecoder, MixVisionTransformer, SegformerHead, segmentor_name
 from mapsage.optimizer import build_adamw
-from mapsage.predict import evaluating, predict_labels
+from mapsage.predict import predict_labels
 from mapsage.schedule import IterationSchedule, phases_of
 from unbroken import Job
 from unbroken.config.validation import canonical
-from unbroken.train import Progress, Task, one_pass, pick_device
+from unbroken.train import Every, Progress, Task, evaluating, one_pass, pick_device
 
 Say = Callable[[str], None]
 
@@ -66,7 +66,7 @@ def build(job: Job, say: Say) -> Task:
         scaler=_scaler(config, device) if amp else None,
         autocast=_autocast(config, device) if amp else nullcontext,
         evaluate=_evaluation(config, model, preprocess, say),
-        evaluate_every=config.train_cfg.val_interval,
+        evaluate_every=Every(steps=config.train_cfg.val_interval),
         evaluate_from=config.train_cfg.val_begin,
         best=config.default_hooks.checkpoint.save_best,
         follow_config=partial(_follow_config, optimizer, schedule, config),
@@ -180,7 +180,7 @@ def _loss(
 
 def _evaluation(
     config: MapSageConfig, model: EncoderDecoder, preprocess: Preprocessor, say: Say
-) -> Callable[[Callable[[], None]], Mapping[str, float]] | None:
+) -> Callable[[Progress, Callable[[], None]], Mapping[str, float]] | None:
     if config.val_dataloader is None:
         return None
     dataset = build_dataset(config.val_dataloader.datasets)
@@ -194,6 +194,7 @@ def _evaluate(
     model: EncoderDecoder,
     preprocess: Preprocessor,
     say: Say,
+    _progress: Progress,
     poll: Callable[[], None],
 ) -> Mapping[str, float]:
     """IoU over all pixels of the validation tiles (percent)."""
@@ -246,10 +247,10 @@ def _autocast(config: MapSageConfig, device: torch.device) -> Callable[[], Abstr
 
 
 def _follow_config(
-    optimizer: torch.optim.Optimizer, schedule: IterationSchedule, config: MapSageConfig, step: int
+    optimizer: torch.optim.Optimizer, schedule: IterationSchedule, config: MapSageConfig, progress: Progress
 ) -> str | None:
     """After a resume the config's word counts for the schedule; says so when that changes something."""
-    wanted = config.optim_wrapper.optimizer
+    wanted, step = config.optim_wrapper.optimizer, progress.step
     before = [dict(group) for group in optimizer.param_groups]
     for group in optimizer.param_groups:
         group["betas"], group["eps"] = tuple(wanted.betas), wanted.eps

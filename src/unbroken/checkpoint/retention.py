@@ -18,6 +18,7 @@ class Stored:
     name: str
     step: int
     verified: bool
+    rolling: bool = False  # overwritten by later saves: it takes no place among the last ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +40,14 @@ def retain(stored: Collection[Stored], *, keep_last: int | None, pinned: Collect
 
 def _decide(item: Stored, newer: list[Stored], *, keep_last: int | None, pinned: Collection[str]) -> Decision:
     sound = sum(other.verified for other in newer)
+    counted = [other for other in newer if not other.rolling]
     if keep_last is None:
         return Decision(name=item.name, keep=True, reason="all checkpoints are kept")
+    if item.rolling:
+        return Decision(name=item.name, keep=True, reason="the next save under this name replaces it")
     if item.name in pinned:
         return Decision(name=item.name, keep=True, reason="pinned")
-    if len(newer) < keep_last:
+    if len(counted) < keep_last:
         return Decision(name=item.name, keep=True, reason=f"among the last {keep_last}")
     if sound < NEVER_FEWER_THAN:
         return Decision(

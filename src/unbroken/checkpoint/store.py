@@ -27,11 +27,12 @@ class CheckpointStore:
         *,
         manifests: Path,
         record: Record,
-        pointer: str | None,
+        pointer: str,
         keep_last: int | None,
+        rolling: str = "",
     ) -> None:
         self._disk, self._folder, self._manifests = disk, folder, manifests
-        self._record, self._pointer, self._keep_last = record, pointer, keep_last
+        self._record, self._pointer, self._keep_last, self._rolling = record, pointer, keep_last, rolling
         self._sound: dict[str, tuple[int, int]] = {}  # name -> (size, mtime) at which its digest was checked
 
     def save(self, facts: SaveFacts, fill: Callable[[WritableFile], None]) -> Manifest:
@@ -80,9 +81,12 @@ class CheckpointStore:
         if self._keep_last is None:
             return
         manifests = [item for item in self._manifests_here() if item.kind == "checkpoint"]
-        newest = sorted(manifests, key=lambda item: item.step, reverse=True)[: max(2, self._keep_last)]
+        newest = sorted(manifests, key=lambda item: item.step, reverse=True)[: max(2, self._keep_last) + 1]
         sound = {item.file for item in newest if self._is_sound(item)}
-        stored = [Stored(name=item.file, step=item.step, verified=item.file in sound) for item in manifests]
+        stored = [
+            Stored(name=item.file, step=item.step, verified=item.file in sound, rolling=item.file == self._rolling)
+            for item in manifests
+        ]
         for decision in retain(stored, keep_last=self._keep_last):
             if not decision.keep:
                 self._remove(decision.name, reason=decision.reason)

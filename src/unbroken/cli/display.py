@@ -27,7 +27,7 @@ class BarConsole:
         """Show one line above the bar."""
         self._rich.print(line, markup=False, soft_wrap=True)
 
-    def step(self, report: StepReport) -> None:
+    def step(self, report: StepReport, line: str) -> None:  # noqa: ARG002 - the bar says it its own way
         """Move the bar."""
         if self._progress is None:
             self._progress = Progress(

@@ -11,9 +11,9 @@ from unbroken.checkpoint.structure import read_structure
 from unbroken.cli.overview import Overview, find_runs, overview_of
 from unbroken.cli.tables import as_json_text, columns, size_text
 from unbroken.errors import DamagedFile, UsageError
-from unbroken.run import look_at
+from unbroken.run import layout_of, look_at
 from unbroken.run.candidates import list_candidates
-from unbroken.run.layout import ITERATIONS, manifests
+from unbroken.run.layout import manifests, own
 
 MOST_ROWS = 400
 
@@ -132,7 +132,7 @@ def _require_there(path: Path) -> None:
 
 def _run_folder(path: Path) -> Path:
     _require_there(path)
-    if (path / "unbroken").is_dir() or (path.is_dir() and list(path.glob("*.pth"))):
+    if own(path).is_dir() or (path.is_dir() and any(layout_of(path).checkpoints(path).glob("*.pth"))):
         return path
     around = path if path.is_dir() else path.parent
     near = [str(folder) for folder in find_runs(around)][:5] if around.is_dir() else []
@@ -149,7 +149,8 @@ def _checkpoints(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     _require_there(path)
-    found = [candidate.path for candidate in list_candidates(_run_folder(path), manifests(path))]
+    run = _run_folder(path)
+    found = [candidate.path for candidate in list_candidates(layout_of(run).checkpoints(run), manifests(run))]
     if not found:
         raise UsageError(path, "there is no checkpoint here", expected="*.pth files")
     return found
@@ -157,4 +158,4 @@ def _checkpoints(path: Path) -> list[Path]:
 
 def _manifests_for(file: Path) -> Path:
     folder = file.resolve().parent
-    return manifests(folder if ITERATIONS.checkpoint_folder == "" else folder.parent)
+    return manifests(next((run for run in (folder, folder.parent) if own(run).is_dir()), folder))

@@ -10,7 +10,7 @@ from typing import Any
 
 from unbroken.cli.tables import size_text
 from unbroken.journal import read_steps
-from unbroken.run import ITERATIONS, Candidate, Survey, survey
+from unbroken.run import Candidate, Survey, layout_of, survey
 from unbroken.run.layout import own
 
 DEPTH = 6
@@ -95,7 +95,7 @@ def find_runs(root: Path) -> Iterator[Path]:
 
 def overview_of(directory: Path) -> Overview:
     """Gather everything `ls` and `show` say about one run."""
-    facts = survey(directory, ITERATIONS)
+    facts = survey(directory, layout_of(directory))
     records = list(read_steps(own(directory) / "metrics.jsonl"))
     sessions = tuple(_sessions(facts, records))
     evaluations = {r["step"]: r["evaluation"] for r in records if "evaluation" in r}

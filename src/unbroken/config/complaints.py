@@ -85,17 +85,21 @@ def _translate(error: Any, schema: type[Section], tree: Mapping[str, Any]) -> Co
         case "union_tag_invalid":
             tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
             found = context["tag"]
-            expected = _alternatives(tags)
             return Complaint(
-                key=f"{key}.type", what="names nothing that is known", expected=expected, found=repr(found),
-                do=suggestion(found, tags),
+                key=f"{key}.{_tag_of(context)}", what="names nothing that is known",
+                expected=_alternatives(tags), found=repr(found), do=suggestion(found, tags),
             )  # fmt: skip
         case "union_tag_not_found":
-            return Complaint(key=key, what="has no `type`", found=_short(error["input"]))
+            return Complaint(key=key, what=f"has no `{_tag_of(context)}`", found=_short(error["input"]))
         case _:
             return Complaint(
                 key=key, what="has a wrong value", expected=_expectation(error), found=_short(error["input"])
             )
+
+
+def _tag_of(context: Any) -> str:
+    """Return the field that tells the sections of a union apart: `type`, or OpenPCDet's `NAME`."""
+    return str(context["discriminator"]).strip("'")
 
 
 def _alternatives(names: Sequence[str]) -> str:
@@ -139,6 +143,5 @@ def sections_at(loc: Sequence[str | int], schema: type[Section]) -> tuple[type[S
 
 
 def _answers_to(section: type[Section], tag: str) -> bool:
-    info = section.model_fields.get("type")
-    literal = info is not None and get_origin(info.annotation) is Literal
-    return section.__name__ == tag or (literal and info is not None and tag in get_args(info.annotation))
+    literals = [info.annotation for info in section.model_fields.values() if get_origin(info.annotation) is Literal]
+    return section.__name__ == tag or any(tag in get_args(literal) for literal in literals)

@@ -83,11 +83,14 @@ class _Overlay:
 
 
 def find_base(named: Any, path: Path, place: Place) -> Path:
-    """Look for a base beside the file that names it, then in each folder above, wherever one stands."""
+    """Look for a base beside the file that names it, in each folder above, then in the current folder.
+
+    The folders above come first, so that a file in an application's tree has the same base wherever one stands.
+    """
     if not isinstance(named, str):
         raise ConfigError(place, f"`{BASE}` is the path of a file", found=repr(named))
     relative = Path(named.replace("\\", "/"))
-    tried = [folder / relative for folder in path.absolute().parents]
+    tried = [folder / relative for folder in (*path.absolute().parents, Path.cwd())]
     for candidate in tried:
         if candidate.is_file():
             return candidate

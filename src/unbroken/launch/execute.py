@@ -6,7 +6,7 @@ files move, checkpoints move before the records about them, and nothing is delet
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from unbroken.journal import Journal
 from unbroken.launch.beginning import beginning_of
 from unbroken.launch.job import Job
 from unbroken.launch.verdicts import FineTune, Fresh, Resume, as_data
-from unbroken.run import OpenRun, RunRecord, SessionFiles, look_at, read_record
-from unbroken.run.layout import ARCHIVE_FOLDER, SCALARS, manifests, own
+from unbroken.run import Layout, OpenRun, RunRecord, SessionFiles, look_at, read_record
+from unbroken.run.layout import ARCHIVE_FOLDER, manifests, own
 from unbroken.run.record import write_record
 from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_folder, durable_write, explained
 from unbroken.values import new_id
@@ -81,6 +81,7 @@ def _record(
         seed=began.seed,
         conditions=dict(began.conditions or conditions),
         parent={"file": str(source.path), "step": source.step, "run": source.run} if source else None,
+        layout=job.layout.as_plain(),
     )
     write_record(disk, files.directory, record)
     return record
@@ -132,13 +133,14 @@ def _bring_here(disk: Disk, job: Job, plan: Resume, origin: Path) -> Resume:
         for path in sorted((own(origin) / name).glob("*.json")):
             _copy(disk, path, own(job.directory) / name / path.name)
     is_pointer = plan.source.name == job.layout.pointer  # which a link will replace
-    name = job.layout.checkpoint(plan.source.step) if is_pointer else plan.source.name
+    step = plan.source.step
+    name = job.layout.checkpoint(step=step, epoch=0, milestone=True) if is_pointer else plan.source.name
     target = job.layout.checkpoints(job.directory) / name
     best = sorted(job.layout.checkpoints(origin).glob("best_*.pth"))
     for path in best:
         _copy(disk, path, target.with_name(path.name))
     records = (own(origin) / name for name in ("metrics.jsonl", "run.json", "journal.jsonl"))
-    for path in (origin / SCALARS, *records):
+    for path in (*_shown(origin, job.layout), *records):
         if path.is_file():
             durable_folder(disk, job.directory / path.parent.relative_to(origin))
             _copy(disk, path, job.directory / path.relative_to(origin))
@@ -152,6 +154,14 @@ def _bring_here(disk: Disk, job: Job, plan: Resume, origin: Path) -> Resume:
             do=f"{plan.source.path} is untouched: run the same command again.",
         )
     return replace(plan, source=arrived)
+
+
+def _shown(origin: Path, layout: Layout) -> Iterator[Path]:
+    """What a run shows of its history: its scalars and its curves."""
+    if layout.run_scalars:
+        yield origin / layout.run_scalars
+    for folder in {layout.curves, layout.evaluation_curves} - {""}:
+        yield from sorted((origin / folder).glob("*"))
 
 
 def _copy(disk: Disk, source: Path, target: Path) -> None:

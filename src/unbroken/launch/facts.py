@@ -46,9 +46,7 @@ def _named(path: Path | None, job: Job, here: Survey) -> Candidate | None:
     for item in here.candidates:  # however it was spelled, relative or through a link
         if item.path.samefile(path):
             return confirm(item, manifests(job.directory))
-    folder = path.resolve().parent
-    run = folder if job.layout.checkpoint_folder == "" else folder.parent
-    return look_at(path, manifests(run))
+    return look_at(path, manifests(job.layout.run_of(path)))
 
 
 def _neighbours(path: Path) -> str:

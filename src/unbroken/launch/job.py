@@ -50,7 +50,9 @@ class Job:
     ignored: tuple[str, ...] = ()  # config keys that were given and do nothing here
     command: str = ""  # what to type to run this again
     lr_at: Callable[[int], float] | None = None  # learning rate used in step n+1 under this config
+    epochs: int | None = None  # how long the training is, where it is measured in epochs
     steps_per_epoch: int | None = None
+    flags: Mapping[str, str] = field(default_factory=dict)  # options that this front door calls otherwise
     texts: Mapping[str, str] = field(default_factory=dict)  # written into each session's folder, by relative path
     environment: Mapping[str, Any] = field(default_factory=dict)
 

@@ -14,6 +14,8 @@ from unbroken.errors import UsageError
 from unbroken.launch.job import Start
 
 SEARCH_PATH = "UNBROKEN_SEARCH_PATH"
+LONGEST_TAG = 100
+NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # on Windows; a run folder may move there
 
 
 class OptionParser(argparse.ArgumentParser):
@@ -27,10 +29,11 @@ class OptionParser(argparse.ArgumentParser):
         raise UsageError(self.prog, message, do=f"{meant}See `{self.prog} --help`.")
 
 
-def add_common_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of unbroken itself to a recipe's parser."""
+def add_common_options(parser: argparse.ArgumentParser, *, tag: str = "--tag") -> None:
+    """Add the options of unbroken itself to a recipe's parser; `tag` is what its users call that one."""
     group = parser.add_argument_group("where to start from")
-    group.add_argument("--tag", help="name of the experiment; one folder each")
+    names = dict.fromkeys((tag, "--tag"))
+    group.add_argument(*names, dest="tag", type=file_name, help="name of the experiment; one folder each")
     group.add_argument("--fresh", action="store_true", help="start over; what is there moves into archive/")
     group.add_argument("--ckpt", type=Path, metavar="FILE", help="resume from exactly this file")
     group.add_argument(
@@ -42,6 +45,33 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--accept-change", action="append", default=[], metavar="KEY", help="go on although this key changed"
     )
+
+    session = parser.add_argument_group("how long this session may be")
+    session.add_argument(
+        "--session", type=duration_s, metavar="TIME", help="stop in time, with everything saved (12h, 90m, 1h30m)"
+    )
+    session.add_argument(
+        "--reserve", type=duration_s, default=0.0, metavar="TIME", help="be done this long before (10m; default: 0)"
+    )
+
+
+def duration_s(text: str) -> float:
+    """`12h`, `90m`, `1h30m`, `45s` or a bare number of seconds, in seconds."""
+    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip().lower())
+    if found is None or not any(found.groups()):
+        raise argparse.ArgumentTypeError(f"expected a time like 12h, 90m or 1h30m, found {text!r}")
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
+def file_name(text: str) -> str:
+    """A tag: the name of a folder on every system."""
+    if not text or text in (".", "..") or len(text) > LONGEST_TAG or NOT_IN_NAMES.search(text) or text[-1] in " .":
+        raise argparse.ArgumentTypeError(
+            f"expected the name of one folder (letters, digits, - _ . and the like, at most {LONGEST_TAG}), "
+            f"found {text[:60]!r}"
+        )
+    return text
 
 
 def start_from(

@@ -61,13 +61,18 @@ def _in_the_way(job: Job, survey: Survey, item: Candidate, plan: Plan) -> bool:
         case Fresh() | FineTune():
             if plan.archive:
                 return False  # everything moves
-            begin, run = 0, survey.record.id if survey.record else ""
+            step, epoch, run = 0, 0, survey.record.id if survey.record else ""
         case Resume():
             if plan.copy_from is not None:
                 return False  # everything moves
-            begin, run = plan.source.step, survey.record.id if survey.record else plan.source.run
+            step, epoch = plan.source.step, _epoch_of(plan.source)
+            run = survey.record.id if survey.record else plan.source.run
     if item.state == "damaged" or item.name == job.layout.pointer:
         return True
-    named = job.layout.step_named(item.name)
     of_this_run = run != "" and item.run == run
-    return named is not None and named > begin and not of_this_run
+    return job.layout.writes_after(item.name, step=step, epoch=epoch) and not of_this_run
+
+
+def _epoch_of(candidate: Candidate) -> int:
+    epoch = candidate.inside.get("epoch")
+    return epoch if isinstance(epoch, int) else 0

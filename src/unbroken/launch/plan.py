@@ -148,22 +148,42 @@ def _resume_own(job: Job, survey: Survey, source: Candidate) -> Plan:
     plan = _through_gate(job, Resume(source=source, reasons=_why_this_one(survey, source)))
     if isinstance(plan, Refuse):
         return plan
-    finished, total = survey.finished_at, job.total_steps
-    if total is not None and source.step > total:
-        reason = f"{source.name} is at step {source.step}, past the {total} steps asked for"
+    finished, total, step = survey.finished_at, job.total_steps, step_now(job, source)
+    if total is not None and step > total:
+        reason = f"{source.name} is at {_place(job, source)}, past the {_length(job)} asked for"
         return Finished(source=source, reasons=(reason,), notes=_unused_changes(job, plan))
     if finished is None or finished > source.step:
         return plan
-    if total is not None and total <= source.step:
+    if total is not None and total <= step:
         reason = f"the run was completed at step {finished}; {source.name} holds its final state, {source.reason}"
         return Finished(source=source, reasons=(reason,), notes=_unused_changes(job, plan))
     if total is None and not plan.changes:
         reason = f"the run was completed at step {finished} with this config; {source.name}, {source.reason}"
         return Finished(source=source, reasons=(reason,))
-    if total is not None and _learns_nothing(job, source.step, total):
-        return refuse_zero_rate(job, source.step, total)
-    more = f"{total} steps are asked for" if total is not None else "the config changed since"
+    if total is not None and _learns_nothing(job, step, total):
+        return refuse_zero_rate(job, step, total)
+    more = f"{_length(job)} are asked for" if total is not None else "the config changed since"
     return replace(plan, reasons=(*plan.reasons, f"the run was completed at step {finished}, and now {more}"))
+
+
+def step_now(job: Job, source: Candidate) -> int:
+    """At which of this job's steps the checkpoint is: its place in the data counts, as steps may have been shorter."""
+    position, size = source.inside.get("position"), source.inside.get("dataset_size")
+    if job.epochs is None or not job.steps_per_epoch or not isinstance(position, int) or not isinstance(size, int):
+        return source.step
+    epochs, samples = divmod(position, size) if size else (0, 0)
+    return epochs * job.steps_per_epoch + (-(-samples * job.steps_per_epoch // size) if size else 0)
+
+
+def _place(job: Job, source: Candidate) -> str:
+    epoch = source.inside.get("epoch")
+    return f"epoch {epoch}" if job.epochs is not None and isinstance(epoch, int) else f"step {source.step}"
+
+
+def _length(job: Job) -> str:
+    if job.epochs is not None:
+        return count(job.epochs, "epoch")
+    return count(job.total_steps or 0, "step")
 
 
 def _learns_nothing(job: Job, step: int, total: int) -> bool:
@@ -263,7 +283,7 @@ def _through_gate(job: Job, plan: Resume) -> Resume | Refuse:
     if blocking:
         return refuse_changed(job, plan.source, blocking)
     lr_before = plan.source.inside.get("lr")
-    lr_next = job.lr_at(plan.source.step) if job.lr_at is not None else None
+    lr_next = job.lr_at(step_now(job, plan.source)) if job.lr_at is not None else None
     reasons = plan.reasons
     if plan.source.kind == "foreign checkpoint":
         reasons = (*reasons, "another program wrote it, without random state and data position: exactness begins here")

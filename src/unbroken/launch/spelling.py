@@ -14,7 +14,7 @@ def option(job: Job, name: str, value: str = "") -> str:
     if job.is_script:
         written = "True" if name == "fresh" else f'"{value}"' if value else "..."
         return f"open_run(..., {name}={f'[{written}]' if name == 'search' else written})"
-    return f"--{name} {value}".rstrip()
+    return f"--{job.flags.get(name, name)} {value}".rstrip()
 
 
 def again_with(job: Job, name: str) -> str:
@@ -32,12 +32,12 @@ def fine_tune_words(job: Job, source: Candidate | None = None) -> str:
     tag, file = f"{job.tag}_finetune", str(source.path) if source else "FILE"
     if job.is_script:
         return f'open_run(..., tag="{tag}", pretrained_model="{file}")'
-    return f"--tag {tag} --pretrained_model {file}"
+    return f"{option(job, 'tag', tag)} {option(job, 'pretrained_model', file)}"
 
 
 def pattern(job: Job) -> str:
     """The names of full checkpoints, as a shell pattern."""
-    return job.layout.checkpoint_name.replace("{step}", "*")
+    return job.layout.checkpoint_name.format(step="*", epoch="*")
 
 
 def suffix(change: Change) -> str:

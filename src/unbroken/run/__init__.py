@@ -7,12 +7,13 @@ lock, the journal and the store for one session.
 """
 
 from unbroken.run.candidates import Candidate, look_at
-from unbroken.run.layout import ITERATIONS, Layout
+from unbroken.run.layout import EPOCHS, ITERATIONS, Layout
 from unbroken.run.opened import OpenRun, SessionFiles
-from unbroken.run.record import RunRecord, read_record
+from unbroken.run.record import RunRecord, layout_of, read_record
 from unbroken.run.survey import Survey, survey
 
 __all__ = [
+    "EPOCHS",
     "ITERATIONS",
     "Candidate",
     "Layout",
@@ -20,6 +21,7 @@ __all__ = [
     "RunRecord",
     "SessionFiles",
     "Survey",
+    "layout_of",
     "look_at",
     "read_record",
     "survey",

@@ -25,6 +25,7 @@ class Candidate:
     reason: str = ""
     run: str = ""
     format_name: str = ""
+    listed: bool = False  # whether there is a manifest of it
     inside: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -44,17 +45,17 @@ def list_candidates(folder: Path, manifests: Path) -> list[Candidate]:
     Links are left out: `latest.pth` is a convenience that resume never trusts.
     """
     files = [path for path in folder.glob("*.pth") if path.is_file() and not path.is_symlink()]
-    return sorted((_glance(path, _manifest_of(path, manifests)) for path in files), key=furthest_first)
+    return sorted((_seen(path, manifests) for path in files), key=furthest_first)
 
 
-def furthest_first(candidate: Candidate) -> tuple[int, bool, str]:
-    """The order in which files are tried; a pointer that became a real copy comes after its original."""
-    return -candidate.step, candidate.name.startswith("latest"), candidate.name
+def furthest_first(candidate: Candidate) -> tuple[int, bool, bool, str]:
+    """The order in which files are tried; among copies of one save, the one that was written under its name."""
+    return -candidate.step, not candidate.listed, candidate.name.startswith("latest"), candidate.name
 
 
 def look_at(path: Path, manifests: Path) -> Candidate:
     """Open and verify one file."""
-    return confirm(_glance(path, _manifest_of(path, manifests)), manifests)
+    return confirm(_seen(path, manifests), manifests)
 
 
 def confirm(candidate: Candidate, manifests: Path) -> Candidate:
@@ -65,7 +66,7 @@ def confirm(candidate: Candidate, manifests: Path) -> Candidate:
         structure = read_structure(candidate.path)
     except UnbrokenError as error:
         return replace(candidate, state="damaged", reason=_words(error))
-    seen = _from_structure(candidate.path, structure)
+    seen = replace(_from_structure(candidate.path, structure), listed=candidate.listed)
     if seen.state == "newer":
         return seen
     manifest = _manifest_of(candidate.path, manifests)
@@ -79,6 +80,11 @@ def confirm(candidate: Candidate, manifests: Path) -> Candidate:
     if verdict.state != "good":
         return replace(seen, state="damaged", reason=verdict.reason)
     return replace(seen, state="good", reason=f"verified by {verdict.method}")
+
+
+def _seen(path: Path, manifests: Path) -> Candidate:
+    manifest = _manifest_of(path, manifests)
+    return replace(_glance(path, manifest), listed=manifest is not None)
 
 
 def _manifest_of(path: Path, manifests: Path) -> Manifest | None:

@@ -4,45 +4,67 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 OWN_FOLDER = "unbroken"  # not hidden: notebook hosts drop dot files
 ARCHIVE_FOLDER = "archive"
-SCALARS = "vis_data/scalars.json"  # of the run and of each session, as the guide follows it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Names relative to the run's folder; `keys` says under which top-level key a tracked part is saved."""
+    """Names relative to the run's folder; `keys` says under which top-level key a tracked part is saved.
+
+    A save at the end of an epoch, or any save where there is no `rolling_name`, gets a name of its own; the others
+    share the rolling name, where each replaces the one before. An empty name means that there is no such file.
+    """
 
     checkpoint_folder: str
-    checkpoint_name: str  # with {step}
-    weights_name: str  # with {metric} and {step}
-    pointer: str
-    session_folder: str  # with {session}
-    log_name: str  # with {session}, inside the session folder
+    checkpoint_name: str  # with {step} or {epoch}
+    rolling_name: str = ""
+    weights_name: str  # with {metric}, and {step} or {epoch}
+    pointer: str = ""
+    session_folder: str = ""  # with {session}
+    log_name: str  # with {session} or, dashed, {stamp}; inside the session folder
+    log_moment: str = "%Y/%m/%d %H:%M:%S - unbroken - INFO - "  # before each line of the log, for strftime
+    session_scalars: str = ""  # inside the session folder
+    run_scalars: str = ""  # of all sessions, in order
+    curves: str = ""  # folder of TensorBoard's event files, over steps
+    evaluation_curves: str = ""  # the same over epochs, for what is measured at their end
     keys: Mapping[str, str] = field(default_factory=dict)
+    weights_extra: tuple[str, ...] = ()  # of the entries that an application adds, those of a weights file too
 
     def checkpoints(self, run: Path) -> Path:
         """The folder of the checkpoints."""
         return run / self.checkpoint_folder if self.checkpoint_folder else run
 
-    def checkpoint(self, step: int) -> str:
-        """The file name of the checkpoint after `step` steps."""
-        return self.checkpoint_name.format(step=step)
+    def run_of(self, checkpoint: Path) -> Path:
+        """The run's folder, from the path of one of its checkpoints."""
+        folder = checkpoint.resolve().parent
+        return folder.parent if self.checkpoint_folder and folder.name == self.checkpoint_folder else folder
 
-    def step_named(self, name: str) -> int | None:
-        """The step in a name that this layout writes; None for any other name."""
+    def checkpoint(self, *, step: int, epoch: int, milestone: bool) -> str:
+        """The file name of the checkpoint after `step` steps and `epoch` whole epochs."""
+        if self.rolling_name and not milestone:
+            return self.rolling_name
+        return self.checkpoint_name.format(step=step, epoch=epoch)
+
+    def writes_after(self, name: str, *, step: int, epoch: int) -> bool:
+        """Whether a session that goes on from there may write a file of this name."""
+        if self.rolling_name and name == self.rolling_name:
+            return True
         for pattern in (self.checkpoint_name, self.weights_name):
-            wanted = re.escape(pattern).replace(r"\{step\}", r"(?P<step>\d+)").replace(r"\{metric\}", ".+")
+            wanted = re.escape(pattern).replace(r"\{metric\}", ".+")
+            wanted = wanted.replace(r"\{step\}", r"(?P<step>\d+)").replace(r"\{epoch\}", r"(?P<epoch>\d+)")
             if (found := re.fullmatch(wanted, name)) is not None:
-                return int(found["step"])
-        return None
+                reached = {"step": step, "epoch": epoch}
+                return all(int(number) > reached[unit] for unit, number in found.groupdict().items())
+        return False
 
-    def weights(self, metric: str, step: int) -> str:
+    def weights(self, metric: str, *, step: int, epoch: int) -> str:
         """The file name of the best weights by `metric`."""
-        return self.weights_name.format(metric=re.sub(r"[^\w.-]", "_", metric), step=step)
+        return self.weights_name.format(metric=re.sub(r"[^\w.-]", "_", metric), step=step, epoch=epoch)
 
     def session(self, run: Path, session: str) -> Path:
         """The folder of one session's readable output."""
@@ -50,9 +72,27 @@ class Layout:
 
     def log(self, run: Path, session: str) -> Path:
         """The text log of one session."""
-        return self.session(run, session) / self.log_name.format(session=session)
+        name = self.log_name.format(session=session, stamp=session.replace("_", "-"))
+        return self.session(run, session) / name
+
+    def scalars(self, run: Path, session: str) -> tuple[Path, ...]:
+        """The files that get a line per logged step: of the session, and of the run."""
+        of_session = [self.session(run, session) / self.session_scalars] if self.session_scalars else []
+        return (*of_session, *([run / self.run_scalars] if self.run_scalars else []))
+
+    def as_plain(self) -> dict[str, Any]:
+        """Plain values, for the run's record."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, data: Mapping[str, Any]) -> Layout:
+        """The layout in a run's record."""
+        known = {item.name for item in fields(cls)}
+        found = {key: value for key, value in data.items() if key in known}
+        return cls(**{**found, "weights_extra": tuple(found.get("weights_extra", ()))})
 
 
+# The layout of MMEngine, by iterations.
 ITERATIONS = Layout(
     checkpoint_folder="",
     checkpoint_name="iter_{step}.pth",
@@ -60,8 +100,32 @@ ITERATIONS = Layout(
     pointer="latest.pth",
     session_folder="{session}",
     log_name="{session}.log",
+    session_scalars="vis_data/scalars.json",
+    run_scalars="vis_data/scalars.json",
     keys={"model": "state_dict", "optimizer": "optimizer", "scheduler": "param_schedulers"},
+    weights_extra=("meta",),
 )
+
+# The layout of OpenPCDet, by epochs.
+EPOCHS = Layout(
+    checkpoint_folder="ckpt",
+    checkpoint_name="checkpoint_epoch_{epoch}.pth",
+    rolling_name="latest_model.pth",
+    weights_name="best_{metric}_epoch_{epoch}.pth",
+    log_name="log_train_{stamp}.txt",
+    log_moment="%Y-%m-%d %H:%M:%S   INFO  ",
+    curves="tensorboard",
+    evaluation_curves="eval/eval_with_train/tensorboard_val",
+    keys={"model": "model_state", "optimizer": "optimizer_state"},
+    weights_extra=("epoch", "it", "version"),
+)
+LAYOUTS = (ITERATIONS, EPOCHS)
+
+
+def layout_by_files(run: Path) -> Layout:
+    """The layout that a folder without a record looks like."""
+    with_checkpoints = (layout for layout in LAYOUTS if any(layout.checkpoints(run).glob("*.pth")))
+    return next(with_checkpoints, ITERATIONS)
 
 
 def own(run: Path) -> Path:

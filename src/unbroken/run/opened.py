@@ -44,6 +44,7 @@ class OpenRun:
             manifests=manifests(files.directory),
             record=self.journal.write,
             pointer=files.layout.pointer,
+            rolling=files.layout.rolling_name,
             keep_last=keep_last,
         )
 
@@ -72,10 +73,13 @@ class OpenRun:
         self.files.disk.make_folder(path.parent)
         durable_write(self.files.disk, path, lambda file: _put(file, text))
 
-    def save_checkpoint(self, step: int, epoch: int, fill: Callable[[WritableFile, SaveFacts], None]) -> Manifest:
-        """Save the training state after `step`."""
+    def save_checkpoint(
+        self, step: int, epoch: int, fill: Callable[[WritableFile, SaveFacts], None], *, milestone: bool
+    ) -> Manifest:
+        """Save the training state after `step`; a milestone keeps a name of its own."""
         self.steps.sync()
-        facts = self._facts(self.files.layout.checkpoint(step), "checkpoint", step, epoch)
+        name = self.files.layout.checkpoint(step=step, epoch=epoch, milestone=milestone)
+        facts = self._facts(name, "checkpoint", step, epoch)
         return self.store.save(facts, lambda file: fill(file, facts))
 
     def save_best(
@@ -89,7 +93,7 @@ class OpenRun:
         larger: bool,
     ) -> str | None:
         """Save the best weights so far; the file's name, or None when a better file is already there."""
-        name = self.files.layout.weights(metric, step)
+        name = self.files.layout.weights(metric, step=step, epoch=epoch)
         facts = self._facts(name, "weights", step, epoch, metric=metric, value=value)
         saved = self.store.save_best(facts, lambda file: fill(file, facts), larger=larger)
         return name if saved else None

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from unbroken.run.layout import own
+from unbroken.run.layout import Layout, layout_by_files, own
 from unbroken.storage import Disk, write_json
 
 
@@ -23,6 +23,7 @@ class RunRecord:
     seed: int
     conditions: Mapping[str, Any] = field(default_factory=dict)
     parent: Mapping[str, Any] | None = None  # what a fine-tuned run took its weights from
+    layout: Mapping[str, Any] | None = None  # the names of its files
 
 
 def read_record(run: Path) -> RunRecord | None:
@@ -33,6 +34,15 @@ def read_record(run: Path) -> RunRecord | None:
         return RunRecord(**{key: value for key, value in data.items() if key in known})
     except (OSError, ValueError, TypeError, AttributeError):
         return None
+
+
+def layout_of(run: Path) -> Layout:
+    """The names of the files in a run's folder: as its record says, or as they look."""
+    record = read_record(run)
+    try:
+        return Layout.from_plain(record.layout) if record is not None and record.layout else layout_by_files(run)
+    except TypeError:  # a record of another version
+        return layout_by_files(run)
 
 
 def write_record(disk: Disk, run: Path, record: RunRecord) -> None:

@@ -12,10 +12,13 @@ application gives to `fit`, which is written with the same pieces as anyone's ow
             run.end_step(loss=loss)
 """
 
+from unbroken.train.cadence import Every
+from unbroken.train.console import StepReport, clock_time
 from unbroken.train.device import pick_device
+from unbroken.train.evaluating import evaluating
 from unbroken.train.fit import fit
 from unbroken.train.job import run_job
-from unbroken.train.loader import one_pass
+from unbroken.train.loader import BadSample, one_pass
 from unbroken.train.progress import Progress
 from unbroken.train.rng import preserved
 from unbroken.train.serialise import read_tree as read_checkpoint
@@ -26,12 +29,17 @@ from unbroken.train.training_run import TrainingRun
 from unbroken.train.twins import count_tensors, differences
 
 __all__ = [
+    "BadSample",
+    "Every",
     "Exit",
     "Progress",
+    "StepReport",
     "Task",
     "TrainingRun",
+    "clock_time",
     "count_tensors",
     "differences",
+    "evaluating",
     "fit",
     "launch",
     "one_pass",

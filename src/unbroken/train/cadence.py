@@ -1,6 +1,10 @@
-"""When to log, validate, save: pure functions of the step, so that a resumed run does them at the same steps."""
+"""When to log, validate, save: pure functions of the progress, so that a resumed run does them at the same steps."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unbroken.train.progress import Progress
 
 
 def due(step: int, *, every: int | None, total: int | None) -> bool:
@@ -10,8 +14,23 @@ def due(step: int, *, every: int | None, total: int | None) -> bool:
     return step == total or (every is not None and every > 0 and step % every == 0)
 
 
-def last_due(step: int, *, every: int | None, total: int | None) -> int:
-    """The latest step up to `step` after which it was due; 0 when it never was."""
-    if total is not None and step >= total:
-        return total
-    return step - step % every if every else 0
+@dataclass(frozen=True, kw_only=True)
+class Every:
+    """Every so many steps, or at the end of every so many epochs; and at the end of the training in any case.
+
+    `each_from` is the epoch from whose end on every end of an epoch counts.
+    """
+
+    steps: int | None = None
+    epochs: int | None = None
+    each_from: int | None = None
+
+    def due(self, progress: Progress, *, total: int | None) -> bool:
+        """Whether it is due after the last step of `progress`."""
+        return due(progress.step, every=self.steps, total=total) or self.closes(progress)
+
+    def closes(self, progress: Progress) -> bool:
+        """Whether `progress` is at the end of an epoch that counts."""
+        by_count = bool(self.epochs) and progress.epoch % (self.epochs or 1) == 0
+        late = self.each_from is not None and progress.epoch >= self.each_from
+        return progress.ends_epoch and (by_count or late)

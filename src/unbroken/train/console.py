@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from unbroken.run import ITERATIONS
 from unbroken.storage import Disk, WritableFile, explained
 from unbroken.values import Clock
 
@@ -26,6 +28,7 @@ class StepReport:
     step_s: float
     data_s: float
     eta_s: float | None
+    elapsed_s: float  # of this session
     due: bool  # whether this step is to be written down
 
 
@@ -36,8 +39,8 @@ class Console(Protocol):
         """Show one line."""
         ...
 
-    def step(self, report: StepReport) -> None:
-        """Show progress."""
+    def step(self, report: StepReport, line: str) -> None:
+        """Show progress; `line` says it in the words of the log."""
         ...
 
     def close(self) -> None:
@@ -52,10 +55,10 @@ class PlainConsole:
         """Show one line."""
         print(line, file=sys.stdout, flush=True)
 
-    def step(self, report: StepReport) -> None:
+    def step(self, report: StepReport, line: str) -> None:
         """Show a line for the steps that are written down."""
         if report.due:
-            self.say(step_line(report))
+            self.say(line)
 
     def close(self) -> None:
         """Nothing to undo."""
@@ -66,22 +69,24 @@ class SessionLog:
 
     def __init__(self, console: Console, clock: Clock) -> None:
         self._console, self._clock = console, clock
-        self._waiting: list[str] = []
+        self.step_line: Callable[[StepReport], str] = step_line
+        self._moment = ITERATIONS.log_moment
+        self._waiting: list[tuple[datetime, str]] = []
         self._disk: Disk | None = None
         self._path = Path()
         self._text: WritableFile | None = None
         self._scalars: list[WritableFile] = []
 
-    def open(self, disk: Disk, text: Path, scalars: tuple[Path, ...]) -> None:
-        """Begin to write; what was said before is written first."""
-        self._disk, self._path = disk, text
+    def open(self, disk: Disk, text: Path, scalars: tuple[Path, ...], *, moment: str) -> None:
+        """Begin to write, each line after its `moment`; what was said before is written first."""
+        self._disk, self._path, self._moment = disk, text, moment
         with explained(disk, text, CANNOT_LOG):
             for path in (text, *scalars):
                 disk.make_folder(path.parent)
             self._text = disk.open_append(text)
             self._scalars = [disk.open_append(path) for path in scalars]
-            for line in self._waiting:
-                self._text.write(line.encode())
+            for when, line in self._waiting:
+                self._text.write(self._dated(when, line))
         self._waiting.clear()
 
     def say(self, line: str) -> None:
@@ -91,10 +96,11 @@ class SessionLog:
 
     def step(self, report: StepReport) -> None:
         """Show progress; write it down when it is due."""
-        self._console.step(report)
+        line = self.step_line(report) if report.due else ""
+        self._console.step(report, line)
         if not report.due:
             return
-        self._log(step_line(report))
+        self._log(line)
         timing = {"data_time": report.data_s, "time": report.step_s}
         self._scalar({**report.values, **timing, "epoch": report.epoch, "iter": report.step, "step": report.step})
 
@@ -112,13 +118,16 @@ class SessionLog:
         self._console.close()
 
     def _log(self, line: str) -> None:
-        moment = self._clock.now().strftime("%Y/%m/%d %H:%M:%S")
-        text = "".join(f"{moment} - unbroken - INFO - {part}\n" for part in line.split("\n"))
+        now = self._clock.now()
         if self._text is None or self._disk is None:
-            self._waiting.append(text)
+            self._waiting.append((now, line))
             return
         with explained(self._disk, self._path, CANNOT_LOG):
-            self._text.write(text.encode())
+            self._text.write(self._dated(now, line))
+
+    def _dated(self, when: datetime, line: str) -> bytes:
+        moment = when.strftime(self._moment)
+        return "".join(f"{moment}{part}\n" for part in line.split("\n")).encode()
 
     def _scalar(self, values: Mapping[str, float]) -> None:
         line = (json.dumps(dict(values)) + "\n").encode()

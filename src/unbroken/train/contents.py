@@ -19,7 +19,8 @@ from unbroken.train.progress import Best, Progress
 from unbroken.train.rng import Streams
 from unbroken.train.tree import to_plain
 
-FOREIGN_KEYS = {"model": "state_dict", "optimizer": "optimizer", "scheduler": "param_schedulers"}
+MMENGINE_KEYS = {"model": "state_dict", "optimizer": "optimizer", "scheduler": "param_schedulers"}
+OPENPCDET_KEYS = {"model": "model_state", "optimizer": "optimizer_state"}  # its schedule follows from the step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,21 +77,29 @@ def compose_weights(
     layout: Layout, model_state: Any, stamped: dict[str, Any], *, extra: Mapping[str, Any]
 ) -> dict[str, Any]:
     """A weights file: model and facts, no training state."""
-    meta = {key: value for key, value in extra.items() if key == "meta"}
+    meta = {key: value for key, value in extra.items() if key in layout.weights_extra}
     return {**to_plain(meta), layout.keys.get("model", "model"): model_state, "unbroken": stamped}
 
 
 def take_apart(layout: Layout, tree: Mapping[str, Any]) -> Saved:
-    """The parts and counters of a checkpoint of ours, or of MMEngine."""
+    """The parts and counters of a checkpoint of ours, of MMEngine or of OpenPCDet."""
     own = tree.get("unbroken")
     if not isinstance(own, Mapping):
-        return _take_apart_foreign(tree)
+        return _of_openpcdet(tree) if "model_state" in tree else _of_mmengine(tree)
     keys = {name: layout.keys.get(name) for name in own["tracked"]}
     parts = {name: tree[key] if key else own["parts"][name] for name, key in keys.items()}
     return Saved(parts=parts, progress=Progress.from_plain(own), streams=own["streams"], own=True)
 
 
-def _take_apart_foreign(tree: Mapping[str, Any]) -> Saved:
+def _of_openpcdet(tree: Mapping[str, Any]) -> Saved:
+    """`epoch` counts whole epochs, `it` optimizer steps."""
+    step, epoch = int(tree.get("it") or 0), int(tree.get("epoch") or 0)
+    progress = Progress(step=step, closed_epochs=epoch, evaluated_step=step)
+    parts = {name: tree[key] for name, key in OPENPCDET_KEYS.items() if tree.get(key) is not None}
+    return Saved(parts=parts, progress=progress, streams=None, own=False)
+
+
+def _of_mmengine(tree: Mapping[str, Any]) -> Saved:
     meta = tree.get("meta")
     hub = tree.get("message_hub")
     info = hub.get("runtime_info", {}) if isinstance(hub, Mapping) else {}
@@ -98,7 +107,7 @@ def _take_apart_foreign(tree: Mapping[str, Any]) -> Saved:
     score = info.get("best_score") if isinstance(info, Mapping) else None
     best_file = str(info.get("best_ckpt", "")) if score is not None else ""
     progress = Progress(step=step, evaluated_step=step, best=_foreign_best(score, best_file))
-    parts = {name: tree[key] for name, key in FOREIGN_KEYS.items() if key in tree}
+    parts = {name: tree[key] for name, key in MMENGINE_KEYS.items() if key in tree}
     return Saved(parts=parts, progress=progress, streams=None, own=False)
 
 

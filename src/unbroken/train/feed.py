@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from unbroken.train.loader import Collate, Loaded, load, size_of
-from unbroken.train.order import Order, steps_in_epoch
+from unbroken.errors import DamagedFile
+from unbroken.train.loader import BadSample, Collate, Loaded, OnBad, load, size_of
+from unbroken.train.order import Order, steps_in_epoch, steps_left
 from unbroken.train.progress import Progress
 
 Shuffle = Literal["epoch", "stream", "none"]
@@ -23,11 +24,42 @@ class Feed:
     workers: int
     collate: Collate | None
     pin_memory: bool
+    on_bad: OnBad = "stop"
     position: int = 0
     _loaded: Iterator[Loaded] | None = field(default=None, repr=False)
+    _ahead: Loaded | None = field(default=None, repr=False)
 
-    def next(self) -> tuple[list[int], Any]:
-        """The next micro-batch: its samples' indices, and what the loader made of them."""
+    @property
+    def at_end_of_epoch(self) -> bool:
+        """Whether what was handed out last ends an epoch, and batches do."""
+        return not self.order.straddles and self.position > 0 and self.position % self.order.size == 0
+
+    def next(self) -> tuple[Loaded, tuple[BadSample, ...]]:
+        """The next micro-batch that has samples, and all that was left out on the way past it.
+
+        Batches of which nothing can be read are passed over right after the one before them, so that the position
+        is at the end of an epoch once its last readable sample was used.
+        """
+        found, self._ahead = self._ahead or self._pull(), None
+        bad = list(found.bad)
+        while found.batch is None:
+            found = self._pull()
+            bad += found.bad
+            self._require_some_readable(bad)
+        self.position = found.position
+        if self.on_bad == "skip":
+            self._ahead = self._pull()
+            while self._ahead.batch is None and not self.at_end_of_epoch:
+                bad += self._ahead.bad
+                self.position = self._ahead.position
+                self._ahead = self._pull()
+        return found, tuple(bad)
+
+    def _require_some_readable(self, bad: list[BadSample]) -> None:
+        if len(bad) >= self.order.size:
+            raise DamagedFile("data set", f"not one of its {self.order.size} samples can be read", found=bad[0].reason)
+
+    def _pull(self) -> Loaded:
         if self._loaded is None:
             self._loaded = load(
                 self.dataset,
@@ -37,15 +69,28 @@ class Feed:
                 workers=self.workers,
                 collate=self.collate,
                 pin_memory=self.pin_memory,
+                on_bad=self.on_bad,
             )
-        keys, self.position, batch = next(self._loaded)
-        return [sample for _, sample in keys], batch
+        return next(self._loaded)
+
+    def steps_left(self, epochs: int, *, accumulate: int) -> int:
+        """Steps from here to the end of the last epoch."""
+        return steps_left(self.order, self.position, epochs=epochs, batch_size=self.batch_size, accumulate=accumulate)
 
     def micro_batches(self, epochs: int) -> int:
         """How many micro-batches so many epochs have."""
         return epochs * steps_in_epoch(self.order, batch_size=self.batch_size)
 
-    def continue_from(self, progress: Progress, *, own: bool) -> str | None:
+    def _position_of_another_program(self, progress: Progress, accumulate: int) -> int:
+        """It counted steps, and whole epochs if it goes by epochs; within an epoch the steps say how far it was."""
+        if self.order.straddles:
+            return progress.step * self.batch_size
+        in_epoch = -(-steps_in_epoch(self.order, batch_size=self.batch_size) // accumulate)
+        epochs = progress.closed_epochs or progress.step // in_epoch
+        within = max(progress.step - epochs * in_epoch, 0) * self.batch_size * accumulate
+        return epochs * self.order.size + min(within, self.order.size)
+
+    def continue_from(self, progress: Progress, *, own: bool, accumulate: int) -> str | None:
         """Take the position of a run over; returns what to say if the data is not what it was.
 
         A file of another program (`own` False) counted steps only; its samples are counted from these.
@@ -54,7 +99,7 @@ class Feed:
         fingerprint = self.dataset.fingerprint() if hasattr(self.dataset, "fingerprint") else ""
         said = None
         if not own:
-            progress.position = progress.step * self.batch_size
+            progress.position = self._position_of_another_program(progress, accumulate)
             said = f"data position taken from the step: {progress.position} samples were used"
         elif before and before != size:
             said = (
@@ -79,6 +124,7 @@ def feed_of(
     drop_last: bool,
     collate: Collate | None,
     pin_memory: bool,
+    on_bad: OnBad = "stop",
 ) -> Feed:
     """A feed from what a loop says about its data; raises UsageError for a data set that cannot be indexed."""
     kind: Shuffle = ("epoch" if shuffle else "none") if isinstance(shuffle, bool) else shuffle
@@ -90,4 +136,5 @@ def feed_of(
         workers=workers,
         collate=collate,
         pin_memory=pin_memory,
+        on_bad=on_bad,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
 from torch import Tensor
@@ -18,20 +17,21 @@ from unbroken.train.training_run import TrainingRun
 def fit(run: TrainingRun, task: Task) -> None:
     """Train until the task's last step; returns when it is done, raises Exit when it was asked to stop."""
     run.extra, run.rename_weights = task.extra, task.rename_weights
+    run.log.step_line, run.curves = task.step_line, task.curves
     run.track(**task.parts())
-    if isinstance(run.plan, Resume) and (words := task.follow_config(run.step)):
-        run.log.say(words)
     batches = run.batches(
         task.dataset,
         batch_size=task.batch_size,
         workers=task.workers,
         steps=task.steps,
+        epochs=task.epochs,
+        accumulate=task.accumulate,
         shuffle=task.shuffle,
         drop_last=task.drop_last,
         collate=task.collate,
-        before_first=lambda: _evaluate_if_due(run, task),
+        before_first=lambda: _before_first(run, task),
     )
-    for group in _groups(batches, task.accumulate):
+    for group in _groups(run, batches, task):
         lr = task.optimizer.param_groups[0]["lr"]
         values = _optimise(task, group)
         task.schedule.step()
@@ -39,9 +39,22 @@ def fit(run: TrainingRun, task: Task) -> None:
         _evaluate_if_due(run, task)
 
 
-def _groups(batches: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    """The micro-batches of each step."""
-    while group := list(islice(batches, size)):
+def _before_first(run: TrainingRun, task: Task) -> None:
+    """The run stands where it goes on: the schedule follows the config from here, a missed evaluation is done."""
+    if isinstance(run.plan, Resume) and (words := task.follow_config(run.progress)):
+        run.log.say(words)
+    _evaluate_if_due(run, task)
+
+
+def _groups(run: TrainingRun, batches: Iterator[Any], task: Task) -> Iterator[list[Any]]:
+    """The micro-batches of each step; in a training by epochs, none holds batches of two of them."""
+    group = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == task.accumulate or (task.epochs is not None and run.at_end_of_epoch):
+            yield group
+            group = []
+    if group:
         yield group
 
 
@@ -75,7 +88,9 @@ def _evaluate_if_due(run: TrainingRun, task: Task) -> None:
     early = run.step < task.evaluate_from
     if task.evaluate is None or early or not run.evaluation_due(task.evaluate_every):
         return
+    if not run.deadline.fits("evaluation", "save"):
+        run.stop("the end of the session: the evaluation comes first thing in the next one")
     run.wait_for_saves()  # loader workers are not started while a file is being written
-    with preserved():
-        metrics = task.evaluate(run.poll)
+    with preserved(), run.deadline.timing("evaluation"):
+        metrics = task.evaluate(run.progress, run.poll)
     run.record_evaluation(best=task.best, larger=task.best_is_larger, **metrics)

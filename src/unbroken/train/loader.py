@@ -11,19 +11,38 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
-from unbroken.errors import UnbrokenError, UsageError
+from unbroken.errors import DamagedFile, UnbrokenError, UsageError
 from unbroken.train.order import Key, Order, micro_batches
 from unbroken.train.rng import generator_for_sample, preserved, seed_global_streams_for_sample
 
 _WORKERS: weakref.WeakSet[multiprocessing.process.BaseProcess] = weakref.WeakSet()
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 Collate = Callable[[list[Any]], Any]
-Loaded = tuple[list[Key], int, Any]  # samples, position after them, the batch
+OnBad = Literal["stop", "skip"]  # what a sample that cannot be read does
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadSample:
+    """A sample that could not be read and is left out, and why."""
+
+    epoch: int
+    sample: int
+    reason: str
+
+
+class Loaded(NamedTuple):
+    """A micro-batch: its samples, the position after them, what was made of them; None if none could be read."""
+
+    keys: list[Key]
+    position: int
+    batch: Any
+    bad: tuple[BadSample, ...] = ()
 
 
 class SeededItems(Dataset[Any]):
@@ -33,16 +52,24 @@ class SeededItems(Dataset[Any]):
     `dataset[index]`, so that ordinary augmentation code is exact as well.
     """
 
-    def __init__(self, dataset: Any, seed: int) -> None:
-        self._dataset, self._seed = dataset, seed
+    def __init__(self, dataset: Any, seed: int, on_bad: OnBad) -> None:
+        self._dataset, self._seed, self._on_bad = dataset, seed, on_bad
 
-    def __getitems__(self, request: tuple[list[Key], int]) -> list[Any] | UnbrokenError:
+    def __getitems__(self, request: tuple[list[Key], int]) -> Loaded | UnbrokenError:
         keys, position = request
-        try:
-            with _as_in_a_worker():
-                return [keys, position, [self._item(epoch, index) for epoch, index in keys]]
-        except UnbrokenError as error:  # torch would turn it into a RuntimeError with a trace; see `_raising`
-            return error
+        read: list[tuple[Key, Any]] = []
+        bad: list[BadSample] = []
+        with _as_in_a_worker():
+            for epoch, index in keys:
+                try:
+                    read.append(((epoch, index), self._item(epoch, index)))
+                except UnbrokenError as error:
+                    if self._on_bad == "stop" or not isinstance(error, DamagedFile):
+                        return error  # torch would turn it into a RuntimeError with a trace; see `_raising`
+                    bad.append(BadSample(epoch=epoch, sample=index, reason=str(error)))
+        return Loaded(
+            keys=[key for key, _ in read], position=position, batch=[item for _, item in read], bad=tuple(bad)
+        )
 
     def _item(self, epoch: int, index: int) -> Any:
         if hasattr(self._dataset, "sample"):
@@ -75,6 +102,7 @@ def load(
     workers: int,
     collate: Collate | None = None,
     pin_memory: bool = False,
+    on_bad: OnBad = "stop",
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[Loaded]:
@@ -82,10 +110,10 @@ def load(
     requests = micro_batches(order, position, batch_size=batch_size, rank=rank, world_size=world_size)
     join = collate or default_collate
     loader = DataLoader(
-        SeededItems(dataset, order.seed),
+        SeededItems(dataset, order.seed, on_bad),
         batch_sampler=requests,  # type: ignore[arg-type]  # a request is (keys, position), see __getitems__
         num_workers=workers,
-        collate_fn=_Joined(join),
+        collate_fn=_Joined(join),  # type: ignore[arg-type]  # it gets what __getitems__ returns
         worker_init_fn=_serve_the_trainer,
         generator=torch.Generator(),  # its own, so that starting workers draws nothing from the global stream
         pin_memory=pin_memory,
@@ -116,14 +144,28 @@ def _end_workers() -> None:
 
 
 def one_pass(
-    dataset: Any, *, batch_size: int, workers: int, collate: Collate | None = None, seed: int = 0
+    dataset: Any,
+    *,
+    batch_size: int,
+    workers: int,
+    collate: Collate | None = None,
+    seed: int = 0,
+    skipped: Callable[[BadSample], None] | None = None,
 ) -> Iterator[Any]:
-    """Every sample once, in the data set's order, as validation reads it."""
+    """Every sample once, in the data set's order, as validation reads it.
+
+    A file that cannot be read ends it, unless `skipped` takes note of the sample, which is then left out.
+    """
     size = size_of(dataset)
     order = Order(size=size, seed=seed, shuffle="none")
-    for _, position, batch in load(dataset, order, 0, batch_size=batch_size, workers=workers, collate=collate):
-        yield batch
-        if position >= size:
+    on_bad: OnBad = "stop" if skipped is None else "skip"
+    for loaded in load(dataset, order, 0, batch_size=batch_size, workers=workers, collate=collate, on_bad=on_bad):
+        for bad in loaded.bad:
+            assert skipped is not None
+            skipped(bad)
+        if loaded.batch is not None:
+            yield loaded.batch
+        if loaded.position >= size:
             return
 
 
@@ -133,11 +175,10 @@ class _Joined:
     def __init__(self, join: Collate) -> None:
         self._join = join
 
-    def __call__(self, loaded: list[Any] | UnbrokenError) -> Loaded | UnbrokenError:
+    def __call__(self, loaded: Loaded | UnbrokenError) -> Loaded | UnbrokenError:
         if isinstance(loaded, UnbrokenError):
             return loaded
-        keys, position, items = loaded
-        return keys, position, self._join(items)
+        return loaded._replace(batch=self._join(loaded.batch) if loaded.batch else None)
 
 
 def _serve_the_trainer(_worker: int) -> None:

@@ -113,5 +113,18 @@ def steps_in_epoch(order: Order, *, batch_size: int, world_size: int = 1) -> int
     return order.size // wanted if order.drop_last else -(-order.size // wanted)
 
 
+def steps_left(
+    order: Order, position: int, *, epochs: int, batch_size: int, accumulate: int, world_size: int = 1
+) -> int:
+    """Optimizer steps from `position` to the end of the last epoch, where a step ends with its epoch at the latest."""
+    wanted = batch_size * world_size
+    done, begun = divmod(position, order.size)
+    left = order.size - begun if begun else 0
+    in_this = left // wanted if order.drop_last else -(-left // wanted)
+    in_each = steps_in_epoch(order, batch_size=batch_size, world_size=world_size)
+    whole = max(epochs - done - (begun > 0), 0)
+    return -(-in_this // accumulate) + whole * -(-in_each // accumulate)
+
+
 def _permutation(size: int, generator: torch.Generator) -> list[int]:
     return [int(item) for item in torch.randperm(size, generator=generator).tolist()]

@@ -23,10 +23,21 @@ class Pace:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._opened_s = clock.monotonic_s()
         self._began_s: float | None = None
         self._waiting_since_s = 0.0
         self._data_s = 0.0
         self._steps: deque[tuple[float, float]] = deque(maxlen=WINDOW)
+
+    @property
+    def last_step_s(self) -> float:
+        """Seconds that the last step took."""
+        return self._steps[-1][0] if self._steps else 0.0
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the session began."""
+        return self._clock.monotonic_s() - self._opened_s
 
     def waiting(self) -> None:
         """The loop asks for a batch."""

@@ -29,6 +29,7 @@ class Progress:
     evaluated_step: int = 0
     best: Best | None = None
     metrics: dict[str, float] = field(default_factory=dict)  # of the last evaluation
+    skipped: int = 0  # samples that could not be read and were left out, as the user wished
 
     @property
     def epoch(self) -> int:
@@ -39,6 +40,11 @@ class Progress:
     def epoch_of_last_sample(self) -> int:
         """The epoch that the last used sample was of."""
         return (self.position - 1) // self.dataset_size if self.dataset_size else 0
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the last used sample was the last one of its epoch."""
+        return self.dataset_size > 0 and self.position > 0 and self.position % self.dataset_size == 0
 
     def improves(self, metric: str, value: float, *, larger: bool) -> bool:
         """Whether `value` is better than the best so far; NaN never is."""

@@ -13,8 +13,10 @@ from unbroken.checkpoint.manifest import SaveFacts
 from unbroken.launch import Job
 from unbroken.run import OpenRun
 from unbroken.storage import WritableFile
-from unbroken.train import cadence, parts
+from unbroken.train import parts
+from unbroken.train.cadence import Every
 from unbroken.train.contents import compose, compose_weights, stamp
+from unbroken.train.deadline import Deadline
 from unbroken.train.progress import Best, Progress
 from unbroken.train.rng import Streams
 from unbroken.train.serialise import write_tree
@@ -25,9 +27,10 @@ Extra = Callable[[Progress], Mapping[str, Any]]
 
 
 class Saver:
-    """The save side of one session; `every` counts steps, `every_s` seconds, None means never for that reason.
+    """The save side of one session; `every` counts steps or epochs, `every_s` seconds (None: not for that reason).
 
     With `beside`, a save copies the state and returns, and a thread writes it; everything else about it is the same.
+    `before` is called ahead of each checkpoint: what it writes is on disk when the checkpoint is.
     """
 
     def __init__(
@@ -36,21 +39,24 @@ class Saver:
         run: OpenRun,
         tracked: Mapping[str, Any],
         *,
-        every: int | None,
+        every: Every,
         every_s: float | None,
         beside: bool,
+        before: Callable[[], None],
+        deadline: Deadline,
     ) -> None:
+        self._before, self._deadline = before, deadline
         self._job, self._run, self._tracked = job, run, tracked
         self._every, self._every_s, self._beside = every, every_s, beside
         self._saved_at_s = run.files.clock.monotonic_s()
         self.writer = Writer(beside=beside)
         self.saved_step: int | None = None  # the step whose present state is on disk, or on its way there
 
-    def due(self, step: int, *, total: int | None) -> bool:
-        """Whether the state after `step` should be saved now."""
+    def due(self, progress: Progress, *, total: int | None) -> bool:
+        """Whether the state after the last step should be saved now."""
         elapsed_s = self._run.files.clock.monotonic_s() - self._saved_at_s
         by_time = self._every_s is not None and elapsed_s >= self._every_s
-        return by_time or cadence.due(step, every=self._every, total=total)
+        return by_time or self._every.due(progress, total=total)
 
     def save(self, progress: Progress, streams: Streams, *, extra: Extra, total: int | None) -> None:
         """Write a checkpoint of the present state."""
@@ -58,13 +64,16 @@ class Saver:
         states = {name: self._state_of(part) for name, part in self._tracked.items()}
         more, lr = extra(progress), current_lr(self._tracked)
         again, now = self.saved_step == progress.step, replace(progress)
+        milestone = now.ends_epoch and (now.step == total or not self._every.epochs or self._every.closes(now))
 
         def fill(file: WritableFile, facts: SaveFacts) -> None:
             stamped = stamp(self._job, self._run.record, facts, now, lr=lr, total=total)
             write_tree(file, compose(self._job.layout, states, stamped, streams=streams, extra=more))
 
         def write() -> str:
-            manifest = self._run.save_checkpoint(now.step, now.epoch, fill)
+            with self._deadline.timing("save"):
+                self._before()
+                manifest = self._run.save_checkpoint(now.step, now.epoch, fill, milestone=milestone)
             if again:
                 return f"{manifest.file} now holds its evaluation"
             return f"Saving checkpoint at {now.step} iterations: {manifest.file}"

@@ -18,8 +18,11 @@ from unbroken.run import SessionFiles
 from unbroken.run.layout import ARCHIVE_FOLDER, ITERATIONS, Layout, own
 from unbroken.storage import Disk, durable_folder, explained
 from unbroken.storage.lock import Holder, RunLock
+from unbroken.train.cadence import Every
 from unbroken.train.conditions import take_over
 from unbroken.train.console import Console, PlainConsole, SessionLog
+from unbroken.train.loader import OnBad
+from unbroken.train.options import SessionOptions
 from unbroken.train.rng import seed_all
 from unbroken.train.stop import Exit
 from unbroken.train.training_run import TrainingRun
@@ -36,8 +39,12 @@ def open_run(
     effects: Mapping[str, str] | None = None,
     seed: int = 0,
     save_every: int | None = None,
+    save_every_epochs: int | None = None,
     save_every_s: float | None = SAVE_EVERY_S,
     log_every: int = 10,
+    session_s: float | None = None,
+    reserve_s: float = 0.0,
+    on_bad: OnBad = "stop",
     keep_last: int | None = None,
     fresh: bool = False,
     ckpt: str | Path | None = None,
@@ -50,7 +57,8 @@ def open_run(
 
     `config` is any dict of plain values; a change between sessions is listed, and refused where `effects` calls the
     key "shape" or "meaning" (keys without an effect count as "data"). `save_every` counts steps, `save_every_s`
-    seconds. A refusal ends the process with its exit code.
+    seconds. A session of `session_s` seconds stops, with everything saved, `reserve_s` before its time is up.
+    `on_bad="skip"` leaves samples out whose reading raises DamagedFile. A refusal ends the process with its exit code.
     """
     try:
         canonical = _canonical(config or {})
@@ -74,11 +82,16 @@ def open_run(
         return launch(
             job,
             console=console or PlainConsole(),
-            save_every=save_every,
-            save_every_s=save_every_s,
-            log_every=log_every,
-            save_beside=True,
-            exits=True,
+            options=SessionOptions(
+                every=Every(steps=save_every, epochs=save_every_epochs),
+                save_every_s=save_every_s,
+                log_every=log_every,
+                save_beside=True,
+                exits=True,
+                on_bad=on_bad,
+                session_s=session_s,
+                reserve_s=reserve_s,
+            ),
         )
     except UnbrokenError as error:
         (console or PlainConsole()).say(str(error))
@@ -91,11 +104,7 @@ def launch(
     console: Console,
     clock: Clock | None = None,
     disk: Disk | None = None,
-    save_every: int | None = None,
-    save_every_s: float | None = None,
-    log_every: int = 10,
-    save_beside: bool = False,
-    exits: bool = False,
+    options: SessionOptions | None = None,
 ) -> TrainingRun:
     """Lock the run, decide, say the plan; raises the refusal if it is one. Changes nothing but the lock."""
     clock, disk = clock or SystemClock(), disk or Disk()
@@ -113,23 +122,15 @@ def launch(
     files = SessionFiles(disk=disk, clock=clock, directory=job.directory, layout=job.layout, session=session, lock=lock)
     log = SessionLog(console, clock)
     try:
-        return _planned(
-            job,
-            files,
-            log,
-            previous,
-            save_every=save_every,
-            save_every_s=save_every_s,
-            log_every=log_every,
-            save_beside=save_beside,
-            exits=exits,
-        )
+        return _planned(job, files, log, previous, options or SessionOptions())
     except BaseException:
         lock.release()
         raise
 
 
-def _planned(job: Job, files: SessionFiles, log: SessionLog, previous: Holder | None, **cadence: Any) -> TrainingRun:
+def _planned(
+    job: Job, files: SessionFiles, log: SessionLog, previous: Holder | None, options: SessionOptions
+) -> TrainingRun:
     facts = gather(job)
     # The lock is ours by now; what counts is who had it before.
     facts = replace(facts, survey=replace(facts.survey, held=False, holder=previous))
@@ -144,7 +145,7 @@ def _planned(job: Job, files: SessionFiles, log: SessionLog, previous: Holder | 
     for sentence in take_over(began.conditions):
         log.say(sentence)
     seed_all(began.seed)
-    return TrainingRun(job, plan, files, log, seed=began.seed, **cadence)
+    return TrainingRun(job, plan, files, log, seed=began.seed, options=options)
 
 
 def _refuse_or_go(job: Job) -> None:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
+from unbroken.train.cadence import Every
+from unbroken.train.console import StepReport, step_line
 from unbroken.train.progress import Progress
 
 
@@ -34,9 +36,11 @@ class Schedule(Protocol):
 class Task:
     """Everything `fit` needs. `loss` maps a micro-batch to named values, "loss" being the one to minimise.
 
-    `evaluate(poll)` returns metrics and calls `poll()` between batches, so that a stop is heard.
-    `follow_config(step)`, called after a resume, brings schedule and optimizer to where the present config has them at
-    `step`, and returns a sentence if that changed anything.
+    `evaluate(progress, poll)` returns metrics and calls `poll()` between batches, so that a stop is heard.
+    The training is `steps` steps long, or `epochs` epochs, and then the last step of each epoch may have fewer
+    micro-batches than the others. `follow_config(progress)`, called after a resume, brings schedule and optimizer to
+    where the present config has them there, and returns a sentence if that changed anything. `step_line` words the
+    log's line of a step; `curves` gives what TensorBoard shows of a step's values, by its own names.
     """
 
     model: nn.Module
@@ -45,7 +49,8 @@ class Task:
     dataset: Any
     batch_size: int
     loss: Callable[[Any], Mapping[str, Tensor]]
-    steps: int
+    steps: int | None = None
+    epochs: int | None = None
     workers: int = 0
     shuffle: Literal["epoch", "stream", "none"] = "epoch"
     drop_last: bool = False
@@ -55,12 +60,14 @@ class Task:
     clip_norm_type: float = 2.0
     scaler: GradScaler | None = None
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
-    evaluate: Callable[[Callable[[], None]], Mapping[str, float]] | None = None
-    evaluate_every: int | None = None
+    evaluate: Callable[[Progress, Callable[[], None]], Mapping[str, float]] | None = None
+    evaluate_every: Every = field(default_factory=Every)
     evaluate_from: int = 1
     best: str | None = None
     best_is_larger: bool = True
-    follow_config: Callable[[int], str | None] = lambda _step: None
+    follow_config: Callable[[Progress], str | None] = lambda _progress: None
+    step_line: Callable[[StepReport], str] = step_line
+    curves: Callable[[Mapping[str, float]], Mapping[str, float]] = dict
     extra: Callable[[Progress], Mapping[str, Any]] = lambda _progress: {}
     rename_weights: Callable[[str], str] = str
     other_parts: Mapping[str, Any] = field(default_factory=dict)

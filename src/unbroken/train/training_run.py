@@ -7,7 +7,7 @@ can influence the next one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -18,20 +18,21 @@ import torch
 from unbroken.errors import STOPPED, UnbrokenError, UsageError
 from unbroken.launch import FineTune, Finished, Fresh, Job, Resume, execute
 from unbroken.run import OpenRun, SessionFiles
-from unbroken.run.layout import SCALARS
-from unbroken.storage import explained
-from unbroken.train import cadence, parts, rng
+from unbroken.train import parts, rng
+from unbroken.train.cadence import Every
 from unbroken.train.conditions import current_conditions
-from unbroken.train.console import CANNOT_LOG, SessionLog
+from unbroken.train.console import SessionLog
+from unbroken.train.deadline import Deadline
 from unbroken.train.feed import Feed, Shuffle, feed_of
 from unbroken.train.forgotten import forgotten
-from unbroken.train.loader import Collate
+from unbroken.train.loader import BadSample, Collate
+from unbroken.train.opening import open_outputs, position_line, streams_line
+from unbroken.train.options import SessionOptions
 from unbroken.train.pace import Pace
 from unbroken.train.progress import Best, Progress
 from unbroken.train.recorder import Recorder
 from unbroken.train.saving import Saver, current_lr
 from unbroken.train.source import Source, adopt_weights
-from unbroken.train.stitching import rewind
 from unbroken.train.stop import Exit, StopFlag
 
 GoingPlan = Fresh | Resume | FineTune | Finished
@@ -48,19 +49,16 @@ class TrainingRun:
         log: SessionLog,
         *,
         seed: int,
-        save_every: int | None = None,
-        save_every_s: float | None = None,
-        log_every: int = 10,
-        save_beside: bool = False,
-        exits: bool = False,
+        options: SessionOptions,
     ) -> None:
         self.job, self.plan, self.log, self.seed = job, plan, log, seed
         self.progress = Progress()
         self.total_steps = job.total_steps
         self.extra: Callable[[Progress], Mapping[str, Any]] = lambda _progress: {}
         self.rename_weights: Callable[[str], str] = str
-        self._files, self._exits, self._beside = files, exits, save_beside
-        self._save_every, self._save_every_s, self._log_every = save_every, save_every_s, log_every
+        self.curves: Callable[[Mapping[str, float]], Mapping[str, float]] = dict
+        self.deadline = Deadline(files.clock, session_s=options.session_s, reserve_s=options.reserve_s)
+        self._files, self._options = files, options
         self._parts: dict[str, Any] = {}
         self._source = Source(plan.source.path, job.layout) if isinstance(plan, Resume | Finished) else None
         self._run: OpenRun | None = None
@@ -97,6 +95,11 @@ class TrainingRun:
         """Whether the run was complete before this launch; the parts are restored all the same."""
         return isinstance(self.plan, Finished)
 
+    @property
+    def at_end_of_epoch(self) -> bool:
+        """Whether the batch handed out last was the last one of its epoch."""
+        return self._feed is not None and self._feed.at_end_of_epoch
+
     # -- the pieces of a loop ------------------------------------------------------------------------------------
 
     def track(self, **tracked: Any) -> None:
@@ -125,13 +128,15 @@ class TrainingRun:
         drop_last: bool = False,
         collate: Collate | None = None,
         pin_memory: bool = False,
+        accumulate: int | None = None,
         before_first: Callable[[], None] | None = None,
     ) -> Iterator[Any]:
         """Batches from the exact position on, until `epochs` passes or `steps` steps are done.
 
         Inside `for epoch in run.epochs(n)` with neither: the batches of this epoch. `shuffle="stream"` lets batches
-        straddle epochs; `before_first` is called when the run is open and before the first batch (an evaluation that
-        a kill prevented belongs there). Raises UsageError for a data set that cannot be indexed.
+        straddle epochs; `accumulate` says how many batches a step takes (fewer at the end of an epoch), so that the
+        number of steps is known beforehand; `before_first` is called when the run is open and before the first batch
+        (an evaluation that a kill prevented belongs there). Raises UsageError for a data set that cannot be indexed.
         """
         within_epoch = epochs is None and steps is None and self._epochs is not None
         if not within_epoch and (epochs is None) == (steps is None):
@@ -151,8 +156,11 @@ class TrainingRun:
                 drop_last=drop_last,
                 collate=collate,
                 pin_memory=pin_memory,
+                on_bad=self._options.on_bad,
             )
-            self._begin(feed)
+            self._begin(feed, accumulate=accumulate or 1)
+            if epochs is not None and accumulate is not None:
+                self.total_steps = self.step + feed.steps_left(epochs, accumulate=accumulate)
         elif feed.dataset is not dataset or feed.batch_size != batch_size:
             raise UsageError("run.batches", "each epoch has the same data and batch size", do="Open a second run.")
         if before_first is not None:
@@ -161,10 +169,11 @@ class TrainingRun:
         last_position = passes * feed.order.size if passes is not None else None
         while not self._complete(feed, last_position):
             self._pace.waiting()
-            samples, batch = feed.next()
+            loaded, bad = feed.next()
             self._pace.loaded()
-            self._enter_turn(samples)
-            yield batch
+            self._note_skipped(bad)
+            self._enter_turn([sample for _, sample in loaded.keys])
+            yield loaded.batch
         if not within_epoch:
             self._finish()
 
@@ -188,7 +197,7 @@ class TrainingRun:
         self.total_steps = total
         if self.finished:
             return
-        self._begin(None)
+        self._begin(None, accumulate=1)
         while self.step < total:
             self._pace.waiting()
             self._pace.loaded()
@@ -214,7 +223,8 @@ class TrainingRun:
         assert self._recorder is not None
         self._recorder.record(self.progress, self._samples, numbers, total=self.total_steps)
         self._samples, self._turns = [], 0
-        if self._require_saver().due(self.step, total=self.total_steps):
+        self.deadline.took("step", self._pace.last_step_s)
+        if self._require_saver().due(self.progress, total=self.total_steps):
             self.save()
         self._say_saved()
         self.poll()
@@ -224,8 +234,8 @@ class TrainingRun:
         run, saver = self._require_run(), self._require_saver()
         self.progress.evaluated_step = self.step
         self.progress.metrics = dict(metrics)
-        run.steps.write_evaluation(self.step, metrics)
-        self.log.evaluation(self.step, metrics)
+        assert self._recorder is not None
+        self._recorder.record_evaluation(self.progress, metrics)
         improved = best is not None and self.progress.improves(best, metrics[best], larger=larger)
         if improved and best is not None:
             self.progress.best = Best(metric=best, value=metrics[best], step=self.step)
@@ -240,7 +250,9 @@ class TrainingRun:
     # -- what else a loop may use --------------------------------------------------------------------------------
 
     def poll(self) -> None:
-        """Stop here if a signal asked for it: state is saved, the process ends with exit code 75."""
+        """Stop here if a signal or the time asks for it: state is saved, the process ends with exit code 75."""
+        if self._stop.reason is None and not self._complete_by_steps and not self.deadline.fits("step", "save"):
+            self._stop.reason = "the end of the session"
         if self._stop.reason is None:
             return
         if not self._is_saved:
@@ -250,6 +262,11 @@ class TrainingRun:
         said = f"stopped by {self._stop.reason} after step {self.step}: everything is saved"
         self.log.say(f"{said}\nto continue, run: {self.job.command}")
         raise Exit(STOPPED, said)
+
+    def stop(self, reason: str) -> None:
+        """Stop here, as a signal would."""
+        self._stop.reason = reason
+        self.poll()
 
     def save(self) -> None:
         """Write a checkpoint of the state after the last finished step."""
@@ -265,10 +282,13 @@ class TrainingRun:
             self._saver.writer.wait()
             self._say_saved()
 
-    def evaluation_due(self, every: int | None) -> bool:
-        """Whether the weights of this step, or of the step resumed from, still have to be evaluated."""
-        due = cadence.last_due(self.step, every=every, total=self.total_steps)
-        return due == self.step > self.progress.evaluated_step
+    def evaluation_due(self, every: int | Every | None = None) -> bool:
+        """Whether the weights of this step, or of the step resumed from, still have to be evaluated.
+
+        Every so many steps, or as `Every` says, and at the end of the training in any case.
+        """
+        cadence = every if isinstance(every, Every) else Every(steps=every)
+        return cadence.due(self.progress, total=self.total_steps) and self.step > self.progress.evaluated_step
 
     def __enter__(self) -> Self:
         return self
@@ -280,10 +300,10 @@ class TrainingRun:
         try:
             self._end(error)
         except UnbrokenError as last:  # the last save failed: as good a reason to end as one inside the loop
-            if not self._exits:
+            if not self._options.exits:
                 raise
             failure = last
-        if self._exits and isinstance(failure, UnbrokenError):
+        if self._options.exits and isinstance(failure, UnbrokenError):
             self.log.say(str(failure))
             raise Exit(failure.exit_code, str(failure)) from failure
 
@@ -308,7 +328,7 @@ class TrainingRun:
         for line in report.as_lines():
             self.log.say(f"  {line}")
 
-    def _begin(self, feed: Feed | None) -> None:
+    def _begin(self, feed: Feed | None, *, accumulate: int) -> None:
         """The first change to the run's folder in this session; everything was checked before."""
         if self._run is not None or isinstance(self.plan, Finished):
             raise UsageError("run.batches", "one run has one sequence of steps", do="Open a second run.")
@@ -316,38 +336,32 @@ class TrainingRun:
             self._source.require_all_used(self._parts)
         run, self.plan = execute(self.job, self.plan, self._files, conditions=current_conditions())
         self._run, self._feed = run, feed
-        scalars = run.session_folder / SCALARS, self.directory / SCALARS
-        with explained(self._files.disk, self.directory, CANNOT_LOG):
-            rewind(self._files.disk, self.directory / SCALARS, step=self.step)
-        self.log.open(self._files.disk, run.log_path, scalars)
-        for name, text in self.job.texts.items():
-            run.keep_text(name, text)
+        options = self._options
+        open_outputs(run, self.job, self.log, step=self.step)
         self._stop.install()
-        every, every_s = self._save_every, self._save_every_s
-        self._saver = Saver(self.job, run, self._parts, every=every, every_s=every_s, beside=self._beside)
         is_own = self._source is None or self._source.own
-        self._saver.saved_step = self.step if is_own else None
-        self._recorder = Recorder(run, self.log, self._pace, log_every=self._log_every)
         if isinstance(self.plan, Resume):
-            self._say_streams()
-        if feed is not None and (words := feed.continue_from(self.progress, own=is_own)):
+            self.log.say(streams_line(self._streams))
+        if feed is not None and (words := feed.continue_from(self.progress, own=is_own, accumulate=accumulate)):
             self.log.say(words)
+        self._recorder = Recorder(
+            run, self.log, self._pace, log_every=options.log_every, after=self.progress, curves=self.curves
+        )
+        self._saver = Saver(
+            self.job,
+            run,
+            self._parts,
+            every=options.every,
+            every_s=options.save_every_s,
+            beside=options.save_beside,
+            before=self._recorder.sync,
+            deadline=self.deadline,
+        )
+        self._saver.saved_step = self.step if is_own else None
         if isinstance(self.plan, Resume) and is_own:
-            self._say_position()
-
-    def _say_streams(self) -> None:
-        if self._streams is None:
-            self.log.say("the file holds no random state: exactness starts here")
-        else:
-            self.log.say("resume random streams: torch, numpy, python" + (", cuda" if self._streams.cuda else ""))
-
-    def _say_position(self) -> None:
-        progress = self.progress
-        if progress.dataset_size:
-            offset = progress.position % progress.dataset_size
-            self.log.say(f"resume data position: epoch {progress.epoch}, sample {offset} of {progress.dataset_size}")
-        assert self._recorder is not None
-        self._recorder.expect_again(self.step)
+            if self.progress.dataset_size:
+                self.log.say(position_line(self.progress))
+            self._recorder.expect_again(self.step)
 
     # -- inside the loop -----------------------------------------------------------------------------------------
 
@@ -359,9 +373,20 @@ class TrainingRun:
         self._samples += samples
         self._lr = current_lr(self._parts)
 
+    def _note_skipped(self, bad: Sequence[BadSample]) -> None:
+        """Say and record which samples could not be read and are left out."""
+        for each in bad:
+            self.progress.skipped += 1
+            self._require_run().journal.write("skipped", epoch=each.epoch, sample=each.sample, reason=each.reason)
+            self.log.say(f"skipped sample {each.sample} of epoch {each.epoch}: {each.reason}")
+
+    @property
+    def _complete_by_steps(self) -> bool:
+        return self.total_steps is not None and self.step >= self.total_steps
+
     def _complete(self, feed: Feed, last_position: int | None) -> bool:
         if last_position is None:
-            return self.total_steps is not None and self.step >= self.total_steps
+            return self._complete_by_steps
         return feed.position >= last_position
 
     def _closed_epochs(self) -> int:
@@ -408,6 +433,8 @@ class TrainingRun:
         self.wait_for_saves()
         run.journal.write("finished", step=self.step)
         self.log.say(f"finished: {self.step} steps, {self.directory}")
+        if self.progress.skipped:
+            self.log.say(f"{self.progress.skipped} times a sample that cannot be read was left out")
 
     def _close(self) -> None:
         self._stop.uninstall()

@@ -43,7 +43,7 @@ MISTAKES = [
     (["verify"], ["Missing argument 'PATH...'"]),
     (["train"], ["what to train is missing", "mapsage", "package.module:name"]),
     (["train", "mapsage"], ["required: CONFIG", "See `unbroken train mapsage --help`"]),
-    (["train", "nope", CONFIG], ["there is no such recipe", "Expected mapsage"]),
+    (["train", "nope", CONFIG], ["there is no such recipe", "Expected focalsst or mapsage"]),
     (["train", "a.b:c", CONFIG], ["the address cannot be loaded", "PYTHONPATH"]),
     (["train", "json:loads", CONFIG], ["this is not a recipe"]),
     (["train", "mapsage", CONFIG, "--seeed", "3"], ["--seeed", "Did you mean --seed?"]),

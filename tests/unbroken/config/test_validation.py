@@ -177,3 +177,22 @@ def test_the_room_is_imported_without_pydantic_yaml_or_torch():
     code = f"import sys, unbroken.config; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_sections_told_apart_by_another_name_than_type_are_complained_about_by_that_name():
+    class Mask(Section):
+        NAME: Annotated[Literal["mask"], Effect.DATA] = "mask"
+        LOW: Annotated[int, Effect.DATA] = 0
+
+    class Shuffle(Section):
+        NAME: Annotated[Literal["shuffle"], Effect.DATA] = "shuffle"
+
+    class Steps(Section):
+        STEPS: tuple[Annotated[Mask | Shuffle, Field(discriminator="NAME")], ...]
+
+    with pytest.raises(ConfigError) as caught:
+        validate(Steps, {"STEPS": [{"NAME": "mesk"}, {"LOW": 1}, {"NAME": "mask", "LOV": 1}]})
+    text = str(caught.value)
+    assert "`STEPS.0.NAME` names nothing that is known" in text and "Did you mean `mask`?" in text
+    assert "`STEPS.1` has no `NAME`" in text
+    assert "`STEPS.2.LOV` is not a known key. Did you mean `LOW`?" in text

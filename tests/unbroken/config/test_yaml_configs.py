@@ -62,6 +62,22 @@ def test_the_base_is_found_wherever_the_command_is_typed(app: Path, monkeypatch:
         assert read_config(Path(typed)).tree == expected
 
 
+def test_a_copy_of_a_config_elsewhere_finds_its_base_from_the_applications_folder(
+    app: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+):
+    original = app / "cfgs/sonar_models/focal.yaml"
+    copied = write(tmp_path_factory.mktemp("elsewhere") / "mine.yaml", original.read_text(encoding="utf-8"))
+    monkeypatch.chdir(app)
+    assert read_config(copied).tree == read_config(original).tree
+
+
+def test_a_base_above_the_file_comes_before_one_where_one_stands(app: Path, monkeypatch: pytest.MonkeyPatch):
+    expected = read_config(app / "cfgs/sonar_models/focal.yaml").tree
+    write(app / "other/cfgs/dataset_configs/sonar.yaml", "DATASET: Another\n")
+    monkeypatch.chdir(app / "other")
+    assert read_config(app / "cfgs/sonar_models/focal.yaml").tree == expected
+
+
 def test_keys_know_their_file_and_line(app: Path):
     file = read_config(app / "cfgs/sonar_models/focal.yaml")
     assert str(file.place_of("DATA_CONFIG.AUGMENTOR.DISABLE.0")).endswith("sonar.yaml:3")
@@ -84,12 +100,16 @@ def test_a_nested_base_replaces_one_level_deep_before_own_keys_merge(tmp_path: P
     assert read_config(own).tree == {"D": {"A": {"Z": 1, "Q": 1}, "B": 1}}
 
 
-def test_a_base_that_is_nowhere_is_an_error_listing_the_places_tried(tmp_path: Path):
+def test_a_base_that_is_nowhere_is_an_error_listing_the_places_tried(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+):
+    standing = tmp_path_factory.mktemp("standing")
+    monkeypatch.chdir(standing)
     own = write(tmp_path / "cfgs/own.yaml", "X: 1\nD:\n  _BASE_CONFIG_: cfgs/gone.yaml\n")
     with pytest.raises(ConfigError) as caught:
         read_config(own)
     assert "own.yaml:3" in str(caught.value)
-    for folder in (tmp_path / "cfgs", tmp_path, tmp_path.parent):
+    for folder in (tmp_path / "cfgs", tmp_path, tmp_path.parent, standing):
         assert str(folder / "cfgs/gone.yaml") in str(caught.value)
 
 

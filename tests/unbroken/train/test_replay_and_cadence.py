@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unbroken.train.cadence import due, last_due
+from unbroken.train.cadence import Every, due
+from unbroken.train.progress import Progress
 from unbroken.train.recorder import comparable_sessions
 from unbroken.train.replay import Replay
 
@@ -67,14 +68,23 @@ def test_a_thing_is_due_every_so_many_steps_and_at_the_end(
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
-@given(st.integers(0, 300), st.none() | st.integers(1, 40), st.none() | st.integers(1, 300))
-def test_the_last_step_at_which_it_was_due_is_found_without_walking(
-    step: int, every: int | None, total: int | None
+@given(
+    step=st.integers(1, 60),
+    size=st.integers(1, 9),
+    every=st.integers(1, 5),
+    epochs=st.integers(1, 4),
+)
+def test_what_is_due_by_epochs_is_due_where_an_epoch_ends_and_nowhere_else(
+    step: int, size: int, every: int, epochs: int
 ) -> None:
-    if total is not None and step > total:
-        step = total
-    walked = [each for each in range(1, step + 1) if due(each, every=every, total=total)]
-    assert last_due(step, every=every, total=total) == (walked[-1] if walked else 0)
+    """Every step uses one sample here, so that step n is at position n."""
+    progress = Progress(step=step, position=step, dataset_size=size)
+    ends = step % size == 0
+    assert progress.ends_epoch is ends
+    assert Every(epochs=epochs).due(progress, total=None) is (ends and step // size % epochs == 0)
+    assert Every(steps=every).due(progress, total=None) is (step % every == 0)
+    assert Every().due(progress, total=None) is False
+    assert Every().due(progress, total=step) is True
 
 
 def session(name: str, *effects: str) -> dict[str, Any]:

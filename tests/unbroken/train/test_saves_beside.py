@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,12 @@ from unbroken.launch import Job
 from unbroken.run import ITERATIONS, survey
 from unbroken.storage import Disk
 from unbroken.train import Exit, launch, read_checkpoint
+from unbroken.train.cadence import Every
 from unbroken.train.console import StepReport
+from unbroken.train.options import SessionOptions
 from unbroken.train.writer import Writer
+
+EVERY_SECOND = SessionOptions(every=Every(steps=2), save_beside=True)
 
 
 class Listener:
@@ -28,7 +33,7 @@ class Listener:
     def say(self, line: str) -> None:
         self.lines.append(line)
 
-    def step(self, report: StepReport) -> None:
+    def step(self, report: StepReport, line: str) -> None:
         pass
 
     def close(self) -> None:
@@ -77,7 +82,7 @@ def train(run: Any, listener: Listener, disk: SlowDisk, weights: dict[int, torch
 
 def test_training_goes_on_while_a_file_is_written_and_the_file_holds_the_step_it_is_of(tmp_path: Path) -> None:
     disk, listener, weights = SlowDisk(), Listener(), dict[int, torch.Tensor]()
-    train(launch(job(tmp_path), console=listener, disk=disk, save_every=2, save_beside=True), listener, disk, weights)
+    train(launch(job(tmp_path), console=listener, disk=disk, options=EVERY_SECOND), listener, disk, weights)
     assert not torch.equal(weights[4], weights[5]), "the training really went on"
     for step in (2, 4, 9):
         assert torch.equal(
@@ -89,7 +94,7 @@ def test_training_goes_on_while_a_file_is_written_and_the_file_holds_the_step_it
 
 def test_a_full_disk_is_heard_of_and_the_earlier_checkpoint_stays(tmp_path: Path) -> None:
     disk, listener = SlowDisk(full=True), Listener()
-    run = launch(job(tmp_path), console=listener, disk=disk, save_every=2, save_beside=True)
+    run = launch(job(tmp_path), console=listener, disk=disk, options=EVERY_SECOND)
     with pytest.raises(Refused, match="No space left"):
         train(run, listener, disk, {})
     found = survey(tmp_path / "beside", ITERATIONS)
@@ -110,7 +115,12 @@ class FullAtStepThree(Disk):
 @pytest.mark.parametrize("beside", [False, True])
 def test_a_script_whose_last_save_fails_ends_with_the_refusals_code(tmp_path: Path, *, beside: bool) -> None:
     listener = Listener()
-    run = launch(job(tmp_path), console=listener, disk=FullAtStepThree(), save_every=2, save_beside=beside, exits=True)
+    run = launch(
+        job(tmp_path),
+        console=listener,
+        disk=FullAtStepThree(),
+        options=replace(EVERY_SECOND, save_beside=beside, exits=True),
+    )
     with pytest.raises(Exit) as caught, run:
         run.track(counters={})
         for step in run.steps(9):

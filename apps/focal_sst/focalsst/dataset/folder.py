@@ -38,8 +38,9 @@ class Sample:
 class SonarFolder:
     """Frames listed in `ImageSets/<split>.txt`, with points in `points_binary/` or `points/` and infos beside them.
 
-    `infos` names a file below the root, or is None if nothing is known about the objects. While `training`, points
-    are augmented and shuffled and boxes outside the range are dropped; otherwise every box is kept for evaluation.
+    `infos` are annotations, or name a file of them below the root; None if nothing is known of the objects. While
+    `training`, points are augmented and shuffled and boxes outside the range are dropped; otherwise every box is kept
+    for evaluation.
     A frame that keeps no object is a sample like any other.
     """
 
@@ -48,7 +49,7 @@ class SonarFolder:
         *,
         root: Path | str,
         split: str,
-        infos: str | None,
+        infos: Sequence[Annotation] | str | None,
         training: bool,
         classes: Sequence[str] = CLASSES,
         extent: Extent = EVERYWHERE,
@@ -64,7 +65,8 @@ class SonarFolder:
         self._intensity: Encoding = intensity
         self._mask_z = mask_z
         self._folder, self._suffix = BINARY if binary else TEXT
-        self._annotations = _fitting(self.names, None if infos is None else self.root / infos)
+        known = read_infos(self.root / infos) if isinstance(infos, str) else infos
+        self._annotations = _fitting(self.names, known, self.root)
         self._require_points()
 
     def __len__(self) -> int:
@@ -132,16 +134,16 @@ def pack(scene: Scene, classes: Sequence[str], name: str) -> Sample:
     return Sample(points=torch.from_numpy(scene.points.copy()), boxes=torch.from_numpy(boxes), name=name)
 
 
-def _fitting(frames: Sequence[str], path: Path | None) -> tuple[Annotation, ...]:
+def _fitting(frames: Sequence[str], infos: Sequence[Annotation] | None, root: Path) -> tuple[Annotation, ...]:
     """Bring the infos into the order of the split, and complain if they are of another one."""
     empty = Annotation(frame="", names=(), boxes=np.zeros((0, 7), np.float32))
-    if path is None:
+    if infos is None:
         return tuple(replace(empty, frame=frame) for frame in frames)
-    known = {annotation.frame: annotation for annotation in read_infos(path)}
+    known = {annotation.frame: annotation for annotation in infos}
     missing, extra = [f for f in frames if f not in known], sorted(set(known) - set(frames))
     if missing or extra:
         raise UsageError(
-            path,
+            root,
             "the infos are of another split",
             expected=f"the {len(frames)} frames of ImageSets",
             found=f"{len(known)} frames, {len(missing)} missing ({_few(missing)}), {len(extra)} more ({_few(extra)})",

@@ -1,0 +1,11 @@
+"""Convert data once: `python convert.py points|infos|database DATA_ROOT`, from the folder `apps/focal_sst`.
+
+点云文本转二进制、标注文件转 npz、生成目标数据库；中断后，再次运行同一条命令即可。
+"""
+
+import sys
+
+from focalsst.conversion import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

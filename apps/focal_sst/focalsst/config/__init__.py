@@ -1,0 +1,26 @@
+"""The config room: what a config of the sonar detector may say, what it means, and what changing it does.
+
+schema          `SonarConfig`, the whole config, in the words of OpenPCDet's fork Focal-SST-Sonar
+data            where the data lies, its classes of evaluation, its processing, and the one grid
+augmentation    the entries of `AUG_CONFIG_LIST`
+encoder         voxel features, focal encoder, DSVT
+head            bird's-eye view, centre head, from maps to boxes
+optimization    the pace of learning
+network         `detector_settings`: from a config to what the detector is built from
+agreement       what is said in several places agrees, and parts fit each other
+
+A *copy* is a value that the original's files repeat: voxel size and range in VFE and FOCAL_ENCODER, sparse_shape,
+INPUT_LAYER's d_model and set_info, and so on. One place decides; a copy may be left out, and one that disagrees is
+an error with the value to write. A *repair* is a switch of ours for a fault of the published code, on by default;
+AS_PUBLISHED turns all of them back. What is not built here (VoxelNeXt's heads, several stages) is an error that
+says so.
+
+Loads no torch and no numpy, so that a launch can be explained at once.
+"""
+
+from __future__ import annotations
+
+from focalsst.config.network import detector_settings
+from focalsst.config.schema import SonarConfig
+
+__all__ = ["SonarConfig", "detector_settings"]

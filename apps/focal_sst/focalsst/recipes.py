@@ -1,0 +1,244 @@
+"""The command line of the sonar detector: a config file and options become a job. Loads no torch."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from focalsst.config import SonarConfig
+from focalsst.dataset.splits import read_image_set
+from focalsst.places import Places, find_data, places_of
+from focalsst.schedule import OneCycle, optimizer_steps
+from unbroken import EPOCHS, Job, OptionParser, Recipe, add_common_options, start_from
+from unbroken.config import ConfigFile, Validated, effects, merge_options, read_config, set_values, validate
+from unbroken.errors import UnbrokenError, UsageError
+
+PROGRAM = "unbroken train focalsst"
+DEFAULT_CONFIG = Path("cfgs/sonar_models/focal_sst.yaml")
+SEED_OF_FIX_RANDOM_SEED = 666  # the original's; here every run has a seed, and this flag only chooses it
+DESCRIPTION = """Train a detector of boxes and divers in sonar point clouds. After any interruption run the same command
+again: it goes on where it was, bit for bit, and says from which file and why."""
+EPILOG = """The run lies in output/<group>/<name of the config>/<extra_tag>, however the path of the config is typed.
+What a command would do, without doing it: unbroken why focalsst, then the same options."""
+# Options of the original that have nothing to decide here, and why.
+WITHOUT_EFFECT = {
+    "sync_bn": "there is one process",
+    "tcp_port": "there is one process",
+    "merge_all_iters_to_one_epoch": "an epoch is one pass over the frames",
+    "use_tqdm_to_record": "a terminal has a bar, a file has lines",
+    "wo_gpu_stat": "no gpustat is called",
+    "max_waiting_mins": "the evaluation belongs to the training and waits for nothing",
+    "start_epoch": "--num_epochs_to_eval says which epochs are evaluated",
+}
+
+
+def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
+    """The options of `unbroken train focalsst`, which are those of `train.py`."""
+    found = OptionParser(prog=program, description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
+    found.add_argument("config", type=str, nargs="?", metavar="CONFIG", help="a YAML file; the same as --cfg_file")
+    found.add_argument("--cfg_file", type=str, metavar="CONFIG", help=f"default: {DEFAULT_CONFIG.as_posix()}")
+    found.add_argument("--batch_size", type=_positive, metavar="N", help="frames of a step (default: the config's)")
+    found.add_argument("--epochs", type=_positive, metavar="N", help="epochs in all (default: the config's)")
+    found.add_argument(
+        "--workers", type=_count, default=4, metavar="N", help="loader processes; any number gives the same run"
+    )
+    found.add_argument("--fp16", action="store_true", help="mixed precision: float16 on a GPU, bfloat16 on a CPU")
+    found.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:1 (default: cuda if there)")
+    found.add_argument("--seed", type=_count, metavar="N", help="seed of everything random (default: the config's)")
+    found.add_argument("--deterministic", action="store_true", help="only deterministic algorithms, also on a GPU")
+    found.add_argument(
+        "--fix_random_seed", action="store_true", help=f"the same as --seed {SEED_OF_FIX_RANDOM_SEED} --deterministic"
+    )
+    found.add_argument("--output", type=Path, metavar="DIR", help="folder of all runs (default: output)")
+    found.add_argument("--on-bad-frame", choices=["stop", "skip"], default="stop", help="a frame that is unreadable")
+    saving = found.add_argument_group("saving, logging, evaluation")
+    saving.add_argument(
+        "--ckpt_save_interval", type=_positive, default=1, metavar="N", help="epochs between checkpoint_epoch_N.pth"
+    )
+    saving.add_argument(
+        "--max_ckpt_save_num", type=_positive, default=30, metavar="N", help="how many of them stay (default: 30)"
+    )
+    saving.add_argument(
+        "--ckpt_save_time_interval", type=_positive, default=300, metavar="S", help="s between latest_model.pth"
+    )
+    saving.add_argument("--logger_iter_interval", type=_positive, default=50, metavar="N", help="steps between lines")
+    saving.add_argument("--eval_interval", type=_count, metavar="N", help="epochs between evaluations; 0: at the end")
+    saving.add_argument(
+        "--num_epochs_to_eval", type=_count, default=0, metavar="N", help="evaluate each of the last N epochs"
+    )
+    saving.add_argument("--save_to_file", action="store_true", help="write the detections of evaluations as text too")
+    add_common_options(found, tag="--extra_tag")
+    found.add_argument("--launcher", choices=["none"], default="none", help="one process (for now)")
+    found.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+    for name in ("tcp_port", "max_waiting_mins", "start_epoch"):
+        found.add_argument(f"--{name}", type=int, help=argparse.SUPPRESS)
+    for name in ("sync_bn", "merge_all_iters_to_one_epoch", "use_tqdm_to_record", "wo_gpu_stat"):
+        found.add_argument(f"--{name}", action="store_true", help=argparse.SUPPRESS)
+    found.add_argument(
+        "--set", dest="set_cfgs", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE",
+        help="change config keys, as A.B.C value ...; comes last",
+    )  # fmt: skip
+    return found
+
+
+def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
+    """Turn what was typed into a job."""
+    options = parser(str(environment.get("program", PROGRAM))).parse_args(list(arguments))
+    places = places_of(_config_path(options), tag=options.tag, output=options.output)
+    checked = config_of(places, options, environment)
+    config = checked.value
+    data_root = find_data(config.data_root, places)
+    frames = _frames(data_root, config)
+    per_epoch = steps_of(config, frames, epochs=1) if frames else None
+    total = steps_of(config, frames, epochs=config.epochs) if frames else None
+    return Job(
+        recipe="focalsst",
+        tag=places.tag,
+        directory=places.run,
+        config=checked.canonical,
+        effects=effects(SonarConfig),
+        seed=config.seed,
+        total_steps=total,
+        epochs=config.epochs,
+        steps_per_epoch=per_epoch,
+        layout=EPOCHS,
+        keep_last=options.max_ckpt_save_num,
+        start=start_from(options, environment),
+        task="focalsst.task:build",
+        options={
+            "config": config,
+            "data_root": data_root,
+            "device": options.device,
+            "deterministic": options.deterministic or options.fix_random_seed,
+            "workers": options.workers,
+            "save_every_epochs": options.ckpt_save_interval,
+            "save_every_s": options.ckpt_save_time_interval,
+            "log_every": options.logger_iter_interval,
+            "num_epochs_to_eval": options.num_epochs_to_eval,
+            "save_to_file": options.save_to_file,
+            "on_bad": options.on_bad_frame,
+            "session_s": options.session,
+            "reserve_s": options.reserve,
+        },
+        ignored=(*checked.ignored, *_without_effect(options)),
+        command=str(environment.get("command", "")),
+        lr_at=cycle_of(config, total).lr_at if total else None,
+        texts={places.config.name: yaml.safe_dump(checked.canonical, sort_keys=False, allow_unicode=True)},
+        flags={"tag": "extra_tag"},
+        environment=environment,
+    )
+
+
+def config_of(places: Places, options: argparse.Namespace, environment: Mapping[str, Any]) -> Validated[SonarConfig]:
+    """The config with `--set` and with what the other options say laid over it, checked."""
+    file = read_config(places.config, environment=environment)
+    if options.set_cfgs:
+        file = file.with_tree(set_values(_with_defaults(file, options.set_cfgs[::2]), options.set_cfgs))
+    changed = [
+        f"OPTIMIZATION.{key}={value}"
+        for key, value in {
+            "BATCH_SIZE_PER_GPU": options.batch_size,
+            "NUM_EPOCHS": getattr(options, "epochs", None),
+            "EVAL_INTERVAL": getattr(options, "eval_interval", None),
+            "SEED": _seed(options),
+            "FP16": True if getattr(options, "fp16", False) else None,
+        }.items()
+        if value is not None
+    ]
+    return validate(SonarConfig, file.with_tree(merge_options(file.tree, changed)) if changed else file)
+
+
+def cycle_of(config: SonarConfig, total: int) -> OneCycle:
+    """The cycle of learning rate and momentum over the whole training."""
+    return OneCycle(
+        horizon=total, lr=config.lr, moms=config.moms, div_factor=config.div_factor, pct_start=config.pct_start
+    )
+
+
+def steps_of(config: SonarConfig, frames: int, *, epochs: int) -> int:
+    """Optimizer steps of so many epochs of so many frames; the last one of an epoch may be smaller."""
+    batches = -(-frames // config.batch_size)
+    return optimizer_steps(batches=batches, epochs=epochs, accumulate=config.accumulate, remainder="flush")
+
+
+def write_sample_data(directory: Path, *, say: Callable[[str], None]) -> None:
+    """`unbroken data sonar DIR`: made-up frames in the layout of the real ones."""
+    from focalsst.samples import write_sample_data as write
+
+    summary = write(directory)
+    say(str(summary["message"]))
+
+
+def demo(directory: Path, *, say: Callable[[str], None]) -> int:
+    """`unbroken demo sonar`: the whole story on made-up data."""
+    from focalsst.demo import tell
+
+    return tell(directory, say=say)
+
+
+def _config_path(options: argparse.Namespace) -> str:
+    given = [path for path in (options.config, options.cfg_file) if path]
+    if len(given) == 2:
+        raise UsageError("--cfg_file", "the config is given twice", found=" and ".join(given), do="Give it once.")
+    return given[0] if given else str(DEFAULT_CONFIG)
+
+
+def _with_defaults(file: ConfigFile, keys: Sequence[str]) -> dict[str, Any]:
+    """The tree with the default of each of `keys` that the file leaves out, so that `--set` finds it."""
+    try:
+        defaults = validate(SonarConfig, file).canonical
+    except UnbrokenError:  # it may be right only with what is set; then keys have to be there
+        return file.tree
+    tree = file.tree
+    for key in keys:
+        value, known = _at(defaults, key)
+        if known and not _at(tree, key)[1] and not isinstance(value, dict):
+            tree = merge_options(tree, [f"{key}={value!r}"])
+    return tree
+
+
+def _at(tree: Any, key: str) -> tuple[Any, bool]:
+    for part in key.split("."):
+        if not isinstance(tree, Mapping) or part not in tree:
+            return None, False
+        tree = tree[part]
+    return tree, True
+
+
+def _seed(options: argparse.Namespace) -> int | None:
+    fixed = SEED_OF_FIX_RANDOM_SEED if getattr(options, "fix_random_seed", False) else None
+    seed: int | None = getattr(options, "seed", None)
+    return fixed if seed is None else seed
+
+
+def _frames(data_root: Path, config: SonarConfig) -> int:
+    """How many frames an epoch has; 0 where the data is not seen yet (training says then what is missing)."""
+    try:
+        return len(read_image_set(data_root, config.splits["train"]))
+    except UnbrokenError:
+        return 0
+
+
+def _without_effect(options: argparse.Namespace) -> list[str]:
+    return [f"--{name} ({why})" for name, why in WITHOUT_EFFECT.items() if getattr(options, name)]
+
+
+def _positive(text: str) -> int:
+    if (number := _count(text)) == 0:
+        raise argparse.ArgumentTypeError("expected 1 or more, found 0")
+    return number
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected 0 or more, found {text}")
+    return int(text)
+
+
+focalsst = Recipe(name="focalsst", read=read, usage=lambda: parser().format_help())
+
+__all__ = ["demo", "focalsst", "parser", "read", "write_sample_data"]

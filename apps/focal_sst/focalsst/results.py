@@ -1,0 +1,170 @@
+"""What an evaluation leaves behind: its detections and its scores, to be read by anything, and never as a pickle.
+
+`result.npz` holds `frame_id` (F), and per detection `box_frame` (index into frame_id), `box_name`, `box7` (M, 7) and
+`score`, best first within a frame. `final_result/data/<frame>.txt` has the same as text, one detection per line:
+name x y z dx dy dz heading score. `result.json` holds the scores by name and the settings they were made with; it is
+written last, so where it stands the rest is complete.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from focalsst.dataset.arrays import load_arrays, write_arrays
+from focalsst.dataset.splits import SAFE
+from focalsst.metrics import Detections, Scores
+from focalsst.report import named
+from unbroken.errors import DamagedFile, NewerFormat, UsageError
+
+DETECTIONS, SCORES, TEXTS = "result.npz", "result.json", Path("final_result") / "data"
+ARRAYS: Final = ("frame_id", "box_frame", "box_name", "box7", "score")
+FORMAT: Final = "focalsst result "
+VERSION: Final = 1
+EVALUATE_AGAIN: Final = "Evaluate the checkpoint again."
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Results:
+    """One evaluation: scores by name (percent, or shares for recalls), its settings, and all detections."""
+
+    scores: Mapping[str, float]
+    settings: Mapping[str, Any]
+    detections: tuple[Detections, ...]
+
+
+def write_results(
+    folder: Path,
+    detections: Sequence[Detections],
+    scores: Scores,
+    *,
+    settings: Mapping[str, Any],
+    save_to_file: bool = False,
+) -> None:
+    """Write one evaluation into its folder, the texts only with `save_to_file`; what was there is replaced."""
+    write_detections(folder / DETECTIONS, detections)
+    if save_to_file:
+        write_texts(folder / TEXTS, detections)
+    write_scores(folder / SCORES, named(scores), settings=settings)
+
+
+def read_results(folder: Path) -> Results:
+    """Read one evaluation; raises `UsageError` if there is none, `DamagedFile` if it is not what it should be."""
+    scores, settings = read_scores(folder / SCORES)
+    return Results(scores=scores, settings=settings, detections=read_detections(folder / DETECTIONS))
+
+
+def write_detections(path: Path, detections: Sequence[Detections]) -> int:
+    """Write the detections of each frame once; the same ones give the same bytes. Returns the size in bytes."""
+    ids = [found.frame_id for found in detections]
+    if len(set(ids)) < len(ids):
+        raise UsageError(path, "a frame has detections twice", expected="each frame once", found=_twice(ids))
+    counts = [len(found.names) for found in detections]
+    boxes = [found.boxes_N7 for found in detections] or [np.zeros((0, 7), np.float32)]
+    scores = [found.scores_N for found in detections] or [np.zeros(0, np.float32)]
+    arrays = {
+        "frame_id": np.array(ids, np.str_),
+        "box_frame": np.repeat(np.arange(len(counts)), counts).astype(np.int32),
+        "box_name": np.array([name for found in detections for name in found.names], np.str_),
+        "box7": np.concatenate(boxes),
+        "score": np.concatenate(scores),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_arrays(path, arrays)
+    return path.stat().st_size
+
+
+def read_detections(path: Path) -> tuple[Detections, ...]:
+    """Read what `write_detections` wrote, bit for bit."""
+    _require_file(path)
+    arrays = load_arrays(path, ARRAYS, what="the detections", do=EVALUATE_AGAIN)
+    _check(path, arrays)
+    frames, owner, names, boxes, scores = (arrays[name] for name in ARRAYS)
+    cuts = np.searchsorted(owner, np.arange(1, len(frames)))
+    groups = np.split(np.arange(len(owner)), cuts) if len(frames) else []
+    return tuple(
+        Detections(frame_id=str(frame), names=names[rows].tolist(), boxes_N7=boxes[rows], scores_N=scores[rows])
+        for frame, rows in zip(frames, groups, strict=True)
+    )
+
+
+def write_texts(folder: Path, detections: Sequence[Detections]) -> int:
+    """Write `<frame>.txt` for each frame, an empty one where nothing was found; returns how many there are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for found in detections:
+        if not SAFE.fullmatch(found.frame_id):
+            raise UsageError(folder, "this id of a frame cannot name a file", found=repr(found.frame_id))
+        lines = [
+            f"{name} {' '.join(f'{number:.4f}' for number in box)} {score:.6f}\n"
+            for name, box, score in zip(found.names, found.boxes_N7.tolist(), found.scores_N.tolist(), strict=True)
+        ]
+        _write_text(folder / f"{found.frame_id}.txt", "".join(lines))
+    return len(detections)
+
+
+def write_scores(path: Path, scores: Mapping[str, float], *, settings: Mapping[str, Any]) -> None:
+    """Write scores by name, and what they were made with: plain values, as json has them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"format": f"{FORMAT}{VERSION}", "scores": dict(scores), "settings": dict(settings)}
+    _write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_scores(path: Path) -> tuple[dict[str, float], dict[str, Any]]:
+    """Read scores by name, and their settings."""
+    _require_file(path)
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except ValueError as fault:
+        raise DamagedFile(path, "the scores cannot be read", found=fault, do=EVALUATE_AGAIN) from fault
+    match content:
+        case {"format": str(form), **rest} if form.startswith(FORMAT) and form != f"{FORMAT}{VERSION}":
+            raise NewerFormat(path, "the scores have a newer form", expected=f"{FORMAT}{VERSION}", found=form)
+        case {"format": str(form), "scores": dict(scores), "settings": dict(settings), **rest} if (
+            form.startswith(FORMAT) and not rest and all(type(value) in (int, float) for value in scores.values())
+        ):
+            return scores, settings
+    found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+    raise _foreign(path, "format, scores and settings, each score a number", found or "nothing")
+
+
+def _check(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Refuse arrays that are no detections: their types, their lengths, their order, their numbers."""
+    frames, owner, names, boxes, scores = (arrays[name] for name in ARRAYS)
+    kinds = "".join(array.dtype.kind for array in (frames, owner, names, boxes, scores))
+    if kinds != "UiUff":
+        raise _foreign(path, "text, whole numbers, text, numbers and numbers", [str(a.dtype) for a in arrays.values()])
+    shapes = [array.shape for array in (owner, names, boxes, scores)]
+    count = len(scores) if scores.ndim == 1 else -1
+    if frames.ndim != 1 or shapes != [(count,), (count,), (count, 7), (count,)]:
+        raise _foreign(path, "one frame, one name, seven numbers and one score per box", shapes)
+    if count and not (owner[0] >= 0 and owner[-1] < len(frames) and (np.diff(owner) >= 0).all()):
+        raise _foreign(path, f"box_frame rising within 0..{len(frames) - 1}", f"{owner.min()}..{owner.max()}")
+    if len(set(frames.tolist())) < len(frames):
+        raise _foreign(path, "each frame once", _twice(frames.tolist()))
+    if not np.isfinite(scores).all():
+        raise _foreign(path, "finite scores", "one that is not")
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+    partial.replace(path)
+
+
+def _twice(ids: Sequence[str]) -> str:
+    return next(frame for place, frame in enumerate(ids) if frame in ids[:place])
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise UsageError(path, "there is no such result of an evaluation", do="Check the folder, or evaluate first.")
+
+
+def _foreign(path: Path, expected: str, found: object) -> DamagedFile:
+    return DamagedFile(path, "the result is of another form", expected=expected, found=found, do=EVALUATE_AGAIN)

@@ -1,0 +1,240 @@
+"""What the sonar detector gives to the training loop: network, optimizer, loss of a batch, evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from focalsst.config import SonarConfig, detector_settings
+from focalsst.dataset.batch import Batch, collate
+from focalsst.dataset.database import Database, read_database
+from focalsst.dataset.folder import SonarFolder
+from focalsst.dataset.infos import Annotation, read_infos, read_pickled_infos
+from focalsst.dataset.original_entries import augmentations_from, min_points_from
+from focalsst.dataset.scene import Extent
+from focalsst.evaluation import evaluate_split
+from focalsst.model.detector import Detector, build_detector
+from focalsst.optimizer import AdamDecayingAll, build_adam
+from focalsst.pickled import read_plain_pickle
+from focalsst.recipes import cycle_of, steps_of
+from focalsst.schedule import OneCycleSchedule
+from unbroken import Job, __version__
+from unbroken.errors import DamagedFile, Refused
+from unbroken.train import Every, Progress, StepReport, Task, clock_time, pick_device
+
+Say = Callable[[str], None]
+# TensorBoard's names, as the original's curves have them.
+CURVES: Mapping[str, Sequence[str]] = {
+    "loss": ("train/loss",),
+    "loss_rpn": ("train/loss_rpn", "train/rpn_loss"),
+    "loss_hm": ("train/hm_loss_head_0",),
+    "loss_loc": ("train/loc_loss_head_0",),
+    "loss_importance": ("train/importance_loss",),
+    "lr": ("meta_data/learning_rate",),
+    "grad_norm": ("meta_data/grad_norm",),
+}
+
+
+def build(job: Job, say: Say) -> Task:
+    """Build everything a job needs; raises before training if data or config cannot work."""
+    config: SonarConfig = job.options["config"]
+    device = pick_device(job.options["device"], deterministic=job.options["deterministic"])
+    dataset = build_dataset(config, job.options["data_root"], training=True)
+    skip_bad = job.options["on_bad"] == "skip"
+    validation = build_dataset(config, job.options["data_root"], training=False)
+    for data in (dataset, validation):
+        _try_out(data, skip_bad=skip_bad)
+    model = build_detector(detector_settings(config)).to(device)
+    optimizer = build_adam(model, lr=config.lr, weight_decay=config.weight_decay, betas=(config.moms[0], 0.99))
+    total = steps_of(config, len(dataset), epochs=config.epochs)
+    schedule = OneCycleSchedule(optimizer, cycle_of(config, total))
+    parameters = sum(p.numel() for p in model.parameters())
+    say(f"Total number of parameters: {parameters:,}; {len(dataset)} training and {len(validation)} validation frames")
+    return Task(
+        model=model,
+        optimizer=optimizer,
+        schedule=schedule,
+        dataset=dataset,
+        batch_size=config.batch_size,
+        workers=job.options["workers"],
+        collate=collate,
+        loss=partial(_loss, model, device),
+        epochs=config.epochs,
+        accumulate=config.accumulate,
+        clip_norm=config.grad_norm_clip,
+        scaler=_scaler(config, device),
+        autocast=_autocast(config, device),
+        evaluate=partial(_evaluate, job, config, model, validation, device, say),
+        evaluate_every=Every(epochs=config.eval_interval or None, each_from=_each_from(job, config)),
+        best="mAP",
+        follow_config=partial(_follow_config, optimizer, schedule, config, len(dataset)),
+        step_line=partial(_step_line, config, steps_of(config, len(dataset), epochs=1)),
+        curves=_curves,
+        extra=_extra,
+    )
+
+
+def build_dataset(config: SonarConfig, data_root: Path, *, training: bool) -> SonarFolder:
+    """The frames of a config's training or test part."""
+    part = "train" if training else "test"
+    geometry = detector_settings(config).geometry
+    return SonarFolder(
+        root=data_root,
+        split=config.splits["train" if training else "test"],
+        infos=_annotations(data_root / config.infos["train" if training else "test"]),
+        training=training,
+        classes=config.class_names,
+        extent=Extent(low=geometry.lower_m, high=geometry.upper_m),
+        augmentations=augmentations_from(config.augmentations, database=_database(config, data_root, part)),
+        intensity=config.intensity,
+        binary=config.binary,
+        mask_z=config.mask_z,
+    )
+
+
+def _annotations(path: Path) -> tuple[Annotation, ...]:
+    """The infos under this name; the same in another form will do, and a pickle is read without executing it."""
+    forms = [path, *(path.with_suffix(suffix) for suffix in (".npz", ".json", ".pkl"))]
+    found = next((form for form in forms if form.is_file()), path)
+    return read_pickled_infos(found, read_plain_pickle) if found.suffix == ".pkl" else read_infos(found)
+
+
+def _database(config: SonarConfig, data_root: Path, part: str) -> Database | None:
+    """The objects to paste, if there is a gt_sampling and this is training."""
+    wanted = [entry for entry in config.augmentations if entry["NAME"] == "gt_sampling"]
+    if not wanted or part != "train":
+        return None
+    least = min_points_from(wanted[0])
+    return read_database(data_root, split=config.splits["train"], min_points=least, encoding=config.intensity)
+
+
+def _try_out(dataset: SonarFolder, *, skip_bad: bool) -> None:
+    """Load the first and the last frame: data of another form ends the launch, not the night."""
+    for index in {0, len(dataset) - 1}:
+        try:
+            dataset.sample(index, np.random.default_rng(0))
+        except DamagedFile:
+            if not skip_bad:
+                raise
+
+
+def _loss(model: Detector, device: torch.device, batch: Batch) -> Mapping[str, Tensor]:
+    batch = batch.to(device)
+    losses = model.losses(model(batch.points, batch.owner, len(batch)), batch.boxes)
+    if not torch.isfinite(losses.total):
+        raise Refused(
+            "training",
+            "the loss is not a number any more; nothing of this step was kept",
+            found=f"{float(losses.total)} on the frames {', '.join(batch.names)}",
+            do="Look at these frames, lower LR or GRAD_NORM_CLIP; the last checkpoint is from before this step.",
+        )
+    return {
+        "loss": losses.total,
+        "loss_rpn": losses.heatmap + losses.location,
+        "loss_hm": losses.heatmap,
+        "loss_loc": losses.location,
+        "loss_importance": losses.importance,
+    }
+
+
+def _evaluate(
+    job: Job,
+    config: SonarConfig,
+    model: Detector,
+    dataset: SonarFolder,
+    device: torch.device,
+    say: Say,
+    progress: Progress,
+    poll: Callable[[], None],
+) -> Mapping[str, float]:
+    """Average precision on the test part, written below `eval/` under the epoch."""
+    say(f"evaluation of epoch {progress.epoch}")
+    found = evaluate_split(
+        model,
+        dataset,
+        config,
+        device=device,
+        workers=job.options["workers"],
+        say=say,
+        skip_bad=job.options["on_bad"] == "skip",
+        poll=poll,
+    )
+    folder = job.directory / "eval/eval_with_train" / f"epoch_{progress.epoch}" / config.splits["test"]
+    settings = {"epoch": progress.epoch, "step": progress.step, "split": config.splits["test"]}
+    found.write(folder, settings=settings, save_to_file=job.options["save_to_file"])
+    return found.numbers
+
+
+def _each_from(job: Job, config: SonarConfig) -> int | None:
+    last = job.options["num_epochs_to_eval"]
+    return max(config.epochs - last, 1) if last else None
+
+
+def _scaler(config: SonarConfig, device: torch.device) -> torch.amp.GradScaler | None:
+    """float16 on a GPU needs its gradients scaled; bfloat16 on a CPU does not."""
+    if not config.fp16 or device.type != "cuda":
+        return None
+    return torch.amp.GradScaler(device.type, init_scale=config.loss_scale)
+
+
+def _autocast(config: SonarConfig, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
+    if not config.fp16:
+        return nullcontext
+    return partial(torch.autocast, device.type, dtype=torch.float16 if device.type == "cuda" else torch.bfloat16)
+
+
+def _follow_config(
+    optimizer: AdamDecayingAll, schedule: OneCycleSchedule, config: SonarConfig, frames: int, progress: Progress
+) -> str | None:
+    """After a resume the config's word counts for the schedule; says so when that changes something."""
+    before = optimizer.param_groups[0]["lr"]
+    for group in optimizer.param_groups:
+        group["weight_decay"] = config.weight_decay
+    new_to_it = schedule.taken == 0 and progress.step > 0  # a file of another program has no schedule
+    if schedule.follows_config and not new_to_it:
+        return None
+    schedule.rebuild_at(_steps_before(config, frames, progress))
+    after = optimizer.param_groups[0]["lr"]
+    return (
+        f"the schedule is the config's from here on, at step {schedule.taken} of {schedule.cycle.horizon}: "
+        f"learning rate {before:.6g} -> {after:.6g}"
+    )
+
+
+def _steps_before(config: SonarConfig, frames: int, progress: Progress) -> int:
+    """How many steps of the present config lead to this place in the data."""
+    epochs, samples = divmod(progress.position, frames)
+    return epochs * steps_of(config, frames, epochs=1) + -(-samples // (config.batch_size * config.accumulate))
+
+
+def _curves(values: Mapping[str, float]) -> Mapping[str, float]:
+    return {tag: value for name, value in values.items() for tag in CURVES.get(name, (name,))}
+
+
+def _step_line(config: SonarConfig, per_epoch: int, report: StepReport) -> str:
+    """The line of OpenPCDet's log; the epoch counts from 0 there, and so it does here."""
+    within = (report.step - 1) % per_epoch + 1
+    left_s = report.eta_s if report.eta_s is not None else 0.0
+    v = report.values
+    words = [
+        f"epoch: {report.epoch}/{config.epochs}, acc_iter={report.step}, cur_iter={within}/{per_epoch}",
+        f"batch_size={config.batch_size}",
+        f"time_cost(epoch): {clock_time(within * report.step_s)}/{clock_time((per_epoch - within) * report.step_s)}",
+        f"time_cost(all): {clock_time(report.elapsed_s)}/{clock_time(left_s)}",
+        *(f"{name}={v[name]:.4f}" for name in ("loss_hm", "loss_loc", "loss_importance", "loss")),
+        f"d_time={report.data_s:.2f}, b_time={report.step_s:.2f}",
+        f"norm={v.get('grad_norm', 0.0):.3f}, lr={v['lr']:.6g}",
+    ]
+    return ", ".join(words)
+
+
+def _extra(progress: Progress) -> Mapping[str, Any]:
+    """The entries by which OpenPCDet's tools read our files."""
+    return {"epoch": progress.epoch, "it": progress.step, "version": f"unbroken+{__version__}"}

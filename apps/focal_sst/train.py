@@ -1,0 +1,11 @@
+"""Train the sonar detector: `python train.py --cfg_file CONFIG [options]`, from the folder `apps/focal_sst`.
+
+训练声纳检测器；被中断后，再次运行同一条命令即可从断点继续。
+"""
+
+import sys
+
+from unbroken.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(["train", "focalsst", *sys.argv[1:]], typed=["python", *sys.argv]))

@@ -1,0 +1,35 @@
+"""Opening what a session writes for people to read, and saying what it goes on from."""
+
+from __future__ import annotations
+
+from unbroken.launch import Job
+from unbroken.run import OpenRun
+from unbroken.storage import explained
+from unbroken.train.console import CANNOT_LOG, SessionLog
+from unbroken.train.progress import Progress
+from unbroken.train.rng import Streams
+from unbroken.train.stitching import rewind
+
+
+def open_outputs(run: OpenRun, job: Job, log: SessionLog, *, step: int) -> None:
+    """Open log and scalars of a session that goes on after `step`, and write the texts that belong beside them."""
+    layout, disk, directory = job.layout, run.files.disk, run.directory
+    if layout.run_scalars:
+        with explained(disk, directory, CANNOT_LOG):
+            rewind(disk, directory / layout.run_scalars, step=step)
+    log.open(disk, run.log_path, layout.scalars(directory, run.files.session), moment=layout.log_moment)
+    for name, text in job.texts.items():
+        run.keep_text(name, text)
+
+
+def streams_line(streams: Streams | None) -> str:
+    """What became of the random streams."""
+    if streams is None:
+        return "the file holds no random state: exactness starts here"
+    return "resume random streams: torch, numpy, python" + (", cuda" if streams.cuda else "")
+
+
+def position_line(progress: Progress) -> str:
+    """Where in the data the training goes on."""
+    offset = progress.position % progress.dataset_size
+    return f"resume data position: epoch {progress.epoch}, sample {offset} of {progress.dataset_size}"

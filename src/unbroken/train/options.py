@@ -1,0 +1,25 @@
+"""How one session goes about its work: when it saves and logs, how long it may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from unbroken.train.cadence import Every
+from unbroken.train.loader import OnBad
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionOptions:
+    """`save_every_s` and `session_s` in seconds, None for no limit; `log_every` in steps.
+
+    `save_beside` lets a thread write the checkpoints; with `exits`, a refusal ends the process with its exit code.
+    """
+
+    every: Every = field(default_factory=Every)
+    save_every_s: float | None = None
+    log_every: int = 10
+    save_beside: bool = False
+    exits: bool = False
+    on_bad: OnBad = "stop"  # a sample that cannot be read: stop, or leave it out and say so
+    session_s: float | None = None
+    reserve_s: float = 0.0

@@ -1,0 +1,159 @@
+"""The configs that come with the sonar application: each is the detector it says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import focalsst
+from focalsst.config import SonarConfig, detector_settings
+from focalsst.model.presets import PRESETS, as_published
+from unbroken.config import Validated, changes, check_schema, effects, read_config, set_values, validate
+
+ROOT = Path(__file__).parents[3]
+CONFIGS = ROOT / "apps/focal_sst/cfgs/sonar_models"
+PRESET = {
+    "focal_sst": "focal_sst",
+    "focal_sst_gt_sampling": "focal_sst",
+    "focal_sst_no_focal": "no_focal",
+    "focal_sst_small": "small",
+    "focal_sst_voxel_015": "voxel_015",
+    "micro": "micro",
+    "nano": "nano",
+}
+NOT_READ = ("MOMENTUM", "DECAY_STEP_LIST", "LR_DECAY", "LR_CLIP", "LR_WARMUP", "WARMUP_EPOCH")
+
+
+def load(name: str, *words: str) -> Validated[SonarConfig]:
+    file = read_config(CONFIGS / f"{name}.yaml")
+    return validate(SonarConfig, file.with_tree(set_values(file.tree, words)))
+
+
+def test_there_is_a_config_for_every_preset_and_this_package_is_the_one_beside_them():
+    assert sorted(PRESET) == sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+    assert set(PRESET.values()) == set(PRESETS)
+    assert Path(focalsst.__file__).is_relative_to(CONFIGS.parents[1])
+
+
+def test_every_leaf_of_the_schema_says_what_changing_it_does():
+    check_schema(SonarConfig)
+
+
+@pytest.mark.parametrize("name", PRESET)
+def test_a_shipped_config_describes_its_preset(name: str):
+    assert detector_settings(load(name).value) == PRESETS[PRESET[name]]
+
+
+@pytest.mark.parametrize("name", PRESET)
+def test_as_published_turns_every_repair_back(name: str):
+    config = load(name, "AS_PUBLISHED", "True").value
+    assert detector_settings(config) == as_published(PRESETS[PRESET[name]])
+    assert config.intensity == "original" and not config.mask_z
+
+
+@pytest.mark.parametrize("name", PRESET)
+def test_only_the_keys_that_guides_mention_do_nothing(name: str):
+    assert load(name).ignored == tuple(f"OPTIMIZATION.{key}" for key in NOT_READ)
+
+
+@pytest.mark.parametrize("name", PRESET)
+def test_a_canonical_config_is_a_config(name: str):
+    found = load(name)
+    assert validate(SonarConfig, found.canonical).canonical == found.canonical
+
+
+def test_a_config_is_the_same_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    expected = load("micro").canonical
+    for folder, typed in ((CONFIGS.parents[1], "cfgs/sonar_models/micro.yaml"), (tmp_path, CONFIGS / "micro.yaml")):
+        monkeypatch.chdir(folder)
+        assert validate(SonarConfig, read_config(Path(typed))).canonical == expected
+
+
+def test_the_published_recipe_is_twenty_four_epochs_of_batches_of_four():
+    config = load("focal_sst").value
+    assert (config.batch_size, config.accumulate, config.epochs) == (4, 1, 24)
+    assert (config.lr, config.div_factor, config.pct_start, config.moms) == (5e-4, 10.0, 0.4, (0.95, 0.85))
+    assert (config.weight_decay, config.grad_norm_clip, config.nms_threshold) == (0.01, 10.0, 0.2)
+    assert (config.seed, config.fp16, config.eval_interval, config.loss_scale) == (0, False, 10, 65536.0)
+    assert (config.intensity, config.binary, config.mask_z) == ("standard", True, True)
+    assert config.data_root == "data/sonar"
+    assert config.splits == {"train": "train", "test": "val"}
+    assert config.infos == {"train": "sonar_infos_train.npz", "test": "sonar_infos_val.npz"}
+    assert config.class_names == ("Box", "Diver")
+    assert config.map_class_to_kitti == {"Box": "Car", "Diver": "Pedestrian"}
+    assert config.recall_thresholds == (0.3, 0.5, 0.7)
+    assert config.augmentations == []
+
+
+@pytest.mark.parametrize(("name", "epochs"), [("micro", 8), ("nano", 3)])
+def test_the_small_recipes_are_those_that_were_measured(name: str, epochs: int):
+    config = load(name).value
+    assert (config.lr, config.batch_size, config.epochs, config.weight_decay) == (4e-3, 4, epochs, 0.01)
+    assert (config.grad_norm_clip, config.pct_start) == (10.0, 0.4)
+    assert config.augmentations == [{"NAME": "random_world_flip", "ALONG_AXIS_LIST": ["x"]}]
+
+
+def test_the_ablations_differ_from_the_base_in_what_their_names_say():
+    base, known = load("focal_sst").canonical, effects(SonarConfig)
+
+    def differing(name: str) -> list[str]:
+        return [change.key.rpartition("DATA_PROCESSOR.")[2] for change in changes(base, load(name).canonical, known)]
+
+    dsvt, encoder = "MODEL.BACKBONE_3D.DSVT", "MODEL.BACKBONE_3D.FOCAL_ENCODER"
+    assert differing("focal_sst_small") == [f"{dsvt}.d_model", f"{dsvt}.nhead"]
+    assert differing("focal_sst_no_focal") == [f"{encoder}.FOCAL_THRESHOLD", f"{encoder}.LOSS_CONFIG.LOSS_WEIGHT"]
+    assert differing("focal_sst_voxel_015") == ["2.VOXEL_SIZE", "DATA_CONFIG.POINT_CLOUD_RANGE"]
+    assert differing("focal_sst_gt_sampling") == ["DATA_CONFIG.DATA_AUGMENTOR.AUG_CONFIG_LIST"]
+
+
+@pytest.mark.parametrize("name", PRESET)
+def test_the_data_room_and_the_metrics_take_what_a_config_says(name: str):
+    from focalsst.dataset.database import Database
+    from focalsst.dataset.original_entries import augmentations_from, min_points_from
+    from focalsst.dataset.points import require_encoding
+    from focalsst.metrics import class_rules
+    from focalsst.schedule import OneCycle
+
+    config = load(name).value
+    database = Database(objects=dict.fromkeys(config.class_names, ()), encoding=config.intensity)
+    assert len(augmentations_from(config.augmentations, database=database)) == len(config.augmentations)
+    pasted = [entry for entry in config.augmentations if entry["NAME"] == "gt_sampling"]
+    assert [min_points_from(entry) for entry in pasted] == [{"Box": 70, "Diver": 70}] * len(pasted)
+    assert [rule.kitti_name for rule in class_rules(config.class_names, config.map_class_to_kitti)] == [
+        "Car",
+        "Pedestrian",
+    ]
+    require_encoding(config.intensity)
+    assert OneCycle(
+        horizon=100, lr=config.lr, moms=config.moms, div_factor=config.div_factor, pct_start=config.pct_start
+    ).peak == int(100 * config.pct_start)
+
+
+def test_each_repair_has_a_switch_of_its_own():
+    repaired = load("focal_sst").value
+    tree = read_config(CONFIGS / "focal_sst.yaml").tree
+    encoder, head = tree["MODEL"]["BACKBONE_3D"]["FOCAL_ENCODER"], tree["MODEL"]["DENSE_HEAD"]
+    encoder["LOSS_CONFIG"] |= {"ADD_TO_TOTAL": False, "BALANCED": False, "SUPERVISE_NEIGHBOURS": False}
+    encoder |= {"STRAIGHT_THROUGH": False, "MAX_GROWTH": None}
+    tree["MODEL"]["BACKBONE_3D"]["DSVT"]["INPUT_LAYER"]["paired_pos"] = False
+    head["HEADING"] = "direction"
+    head["POST_PROCESSING"]["PEAKS_ONLY"] = False
+    head["POST_PROCESSING"]["NMS_CONFIG"]["PER_CLASS"] = False
+    found = detector_settings(validate(SonarConfig, tree).value)
+    assert found == as_published(detector_settings(repaired))
+
+
+def test_simple_vfe_is_the_one_without_gates():
+    config = load("focal_sst", "MODEL.VFE.NAME", "SimpleVFE").value
+    settings = PRESETS["focal_sst"]
+    assert detector_settings(config) == replace(settings, vfe=replace(settings.vfe, gates=False))
+
+
+def test_the_schema_is_imported_without_torch():
+    code = "import sys, focalsst.config; print([name for name in ('torch', 'numpy') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,94 @@
+"""Pictures of frames and curves: they are drawn whatever is missing, and show what they are given."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from focalsst.metrics import Detections, Labels
+from focalsst.picture import FOUND, PAPER, TRUE, FrameView, draw_curves, draw_scenes
+from unbroken.errors import UsageError
+
+BOXES = np.array([[11.4, 1.9, -0.1, 4.3, 3.2, 1.6, 1.0], [13.1, -4.4, 0.1, 3.3, 2.1, 1.7, -1.9]], np.float32)
+TRUTH = Labels(frame_id="0130085", names=["Box", "Diver"], boxes_N7=BOXES)
+GUESS = Detections(frame_id="0130085", names=["Box"], boxes_N7=BOXES[:1] + np.float32(0.4), scores_N=np.array([0.9]))
+
+
+def cloud(count=500, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.uniform((0, -10, -5, -1), (25, 10, 3, 3), (count, 4)).astype(np.float32)
+
+
+def pixels_of(path, colour):
+    wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+    with Image.open(path) as picture:
+        shown = np.asarray(picture.convert("RGB")).astype(int)
+    return int((np.abs(shown - wanted).max(axis=2) < 12).sum())
+
+
+def test_true_boxes_and_detections_are_seen_in_colours_of_their_own(tmp_path):
+    draw_scenes([FrameView(points=cloud())], tmp_path / "bare.png")
+    draw_scenes([FrameView(points=cloud(), truth=TRUTH)], tmp_path / "truth.png")
+    draw_scenes([FrameView(points=cloud(), truth=TRUTH, detections=GUESS)], tmp_path / "both.png")
+    truth, bare, both = (tmp_path / f"{name}.png" for name in ("truth", "bare", "both"))
+    assert pixels_of(bare, PAPER) > 100_000
+    assert pixels_of(truth, TRUE) > 4 * pixels_of(bare, TRUE)
+    assert pixels_of(both, FOUND) > 200 > pixels_of(truth, FOUND)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bare.png", "both.png", "truth.png"]
+
+
+def test_detections_of_a_low_score_can_be_left_out(tmp_path):
+    view = FrameView(points=cloud(), truth=TRUTH, detections=GUESS)
+    draw_scenes([view], tmp_path / "all.png")
+    draw_scenes([view], tmp_path / "sure.png", least_score=0.95)
+    assert pixels_of(tmp_path / "sure.png", FOUND) < 50 < pixels_of(tmp_path / "all.png", FOUND)
+
+
+def test_several_frames_are_rows_of_one_picture(tmp_path):
+    view = FrameView(points=cloud(), truth=TRUTH, detections=GUESS)
+    heights = []
+    for count in (1, 2, 3):
+        draw_scenes([view] * count, tmp_path / "a.png", extent_m=(0, -10, -10, 30, 10, 5), colour_by="intensity")
+        with Image.open(tmp_path / "a.png") as picture:
+            heights.append(picture.size[1])
+    assert heights[2] - heights[1] == pytest.approx(heights[1] - heights[0], abs=2)
+
+
+def test_frames_without_points_objects_or_sound_boxes_are_drawn(tmp_path):
+    nothing = Detections(frame_id="1", names=[], boxes_N7=BOXES[:0], scores_N=np.zeros(0))
+    broken = Detections(
+        frame_id="1", names=["Box", "Box"], boxes_N7=np.array([[np.nan] * 7, [1e9] * 7]), scores_N=np.ones(2)
+    )
+    many = Detections(
+        frame_id="1", names=["Diver"] * 60, boxes_N7=np.repeat(BOXES[:1], 60, 0), scores_N=np.linspace(1, 0.1, 60)
+    )
+    views = [FrameView(points=cloud(0), detections=found) for found in (nothing, broken, many)]
+    draw_scenes(views, tmp_path / "a.png")
+    assert pixels_of(tmp_path / "a.png", PAPER) > 100_000
+
+
+def test_no_frame_is_a_mistake(tmp_path):
+    with pytest.raises(UsageError, match="there is no frame to draw"):
+        draw_scenes([], tmp_path / "a.png")
+
+
+def records(first, last, session, *, per_epoch=10):
+    for step in range(first, last + 1):
+        yield {"step": step, "session": session, "epoch": (step - 1) // per_epoch, "loss": 5 / step, "samples": [1]}
+        if step % per_epoch == 0:
+            yield {"step": step, "session": session, "evaluation": {"mAP": 2.0 * step, "mAP_lenient": 3.0 * step}}
+
+
+def test_curves_of_sessions_are_drawn_over_the_twin_and_without_one(tmp_path):
+    sessions = [list(records(1, 13, "a")), list(records(11, 25, "b")), [], list(records(26, 40, "c"))]
+    draw_curves(sessions, [list(records(1, 40, "t"))], tmp_path / "both.png")
+    draw_curves(sessions, [], tmp_path / "alone.png", title="Alone")
+    for name, colour in (("both", "#1f77b4"), ("both", "#ff7f0e"), ("both", "#2ca02c"), ("alone", "#2ca02c")):
+        assert pixels_of(tmp_path / f"{name}.png", colour) > 100
+
+
+def test_a_loss_that_was_not_finite_leaves_a_gap(tmp_path):
+    broken = [{"step": 1, "epoch": 0, "loss": "nan"}, {"step": 2, "epoch": 0, "loss": 1.0}]
+    draw_curves([broken, [{"step": 3, "session": "b"}]], [], tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 10_000
