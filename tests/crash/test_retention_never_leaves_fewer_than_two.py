@@ -68,6 +68,22 @@ ACTIONS = st.lists(
 )
 
 
+@seed(SEED)
+@given(items=STORED, keep_last=KEEP, rolling=st.integers(0, 50))
+def test_a_rolling_save_stays_takes_no_place_among_the_last_ones_and_counts_as_sound(
+    items: list[tuple[int, bool]], keep_last: int | None, rolling: int
+) -> None:
+    named = [item for item in stored(items) if item.step != rolling]
+    latest = Stored(name="latest_model.pth", step=rolling, verified=True, rolling=True)
+    decisions = {item.name: item for item in retain([*named, latest], keep_last=keep_last)}
+    assert decisions[latest.name].keep
+    for item in named:
+        newer = [other for other in named if other.step > item.step]
+        sound = sum(other.verified for other in newer) + (rolling > item.step)
+        goes = keep_last is not None and len(newer) >= keep_last and sound >= NEVER_FEWER_THAN
+        assert decisions[item.name].keep is not goes
+
+
 @pytest.mark.filterwarnings("ignore")
 @seed(SEED)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

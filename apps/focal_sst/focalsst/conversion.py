@@ -25,30 +25,22 @@ from focalsst.dataset.infos import Annotation, read_infos, read_pickled_infos, w
 from focalsst.dataset.points import BINARY, TEXT, Progress, read_points
 from focalsst.pickled import Row, read_pickled_database, read_plain_pickle
 from unbroken import OptionParser
-from unbroken.errors import INTERRUPTED_TWICE, DamagedFile, Refused, UnbrokenError, UsageError
+from unbroken.errors import DamagedFile, Refused, UnbrokenError, UsageError
 
 INFOS: Final = "sonar_infos_*.pkl"
 PIPE_WIDTH: Final = 200
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command line; returns its exit code, which is that of the project's errors."""
-    plain: dict[str, bool] = {"soft_wrap": True, "highlight": False, "markup": False, "emoji": False}
-    out, complaints = Console(**plain), Console(stderr=True, **plain)  # type: ignore[arg-type]
+    """Run one command line; returns its exit code."""
+    out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     if not out.is_terminal:
         out.width = PIPE_WIDTH
     try:
         return _run(_parse(arguments), out)
-    except UnbrokenError as error:
-        complaints.print(str(error))
-        return error.exit_code
     except OSError as error:
         what = f"the disk refuses ({error.strerror or error})"
-        complaints.print(str(UnbrokenError(error.filename or "convert.py", what, do="Then repeat.")))
-        return UnbrokenError.exit_code
-    except KeyboardInterrupt:
-        complaints.print("interrupted: what was written is whole, repeat the command to go on")
-        return INTERRUPTED_TWICE
+        raise UnbrokenError(error.filename or "convert.py", what, do="Then repeat.") from error
 
 
 def _parse(arguments: Sequence[str]) -> Namespace:

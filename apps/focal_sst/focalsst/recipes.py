@@ -28,6 +28,7 @@ What a command would do, without doing it: unbroken why focalsst, then the same 
 WITHOUT_EFFECT = {
     "sync_bn": "there is one process",
     "tcp_port": "there is one process",
+    "local_rank": "there is one process",
     "merge_all_iters_to_one_epoch": "an epoch is one pass over the frames",
     "use_tqdm_to_record": "a terminal has a bar, a file has lines",
     "wo_gpu_stat": "no gpustat is called",
@@ -41,14 +42,14 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
     found = OptionParser(prog=program, description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
     found.add_argument("config", type=str, nargs="?", metavar="CONFIG", help="a YAML file; the same as --cfg_file")
     found.add_argument("--cfg_file", type=str, metavar="CONFIG", help=f"default: {DEFAULT_CONFIG.as_posix()}")
-    found.add_argument("--batch_size", type=_positive, metavar="N", help="frames of a step (default: the config's)")
-    found.add_argument("--epochs", type=_positive, metavar="N", help="epochs in all (default: the config's)")
+    found.add_argument("--batch_size", type=positive, metavar="N", help="frames of a step (default: the config's)")
+    found.add_argument("--epochs", type=positive, metavar="N", help="epochs in all (default: the config's)")
     found.add_argument(
-        "--workers", type=_count, default=4, metavar="N", help="loader processes; any number gives the same run"
+        "--workers", type=count, default=4, metavar="N", help="loader processes; any number gives the same run"
     )
     found.add_argument("--fp16", action="store_true", help="mixed precision: float16 on a GPU, bfloat16 on a CPU")
     found.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:1 (default: cuda if there)")
-    found.add_argument("--seed", type=_count, metavar="N", help="seed of everything random (default: the config's)")
+    found.add_argument("--seed", type=count, metavar="N", help="seed of everything random (default: the config's)")
     found.add_argument("--deterministic", action="store_true", help="only deterministic algorithms, also on a GPU")
     found.add_argument(
         "--fix_random_seed", action="store_true", help=f"the same as --seed {SEED_OF_FIX_RANDOM_SEED} --deterministic"
@@ -57,25 +58,26 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
     found.add_argument("--on-bad-frame", choices=["stop", "skip"], default="stop", help="a frame that is unreadable")
     saving = found.add_argument_group("saving, logging, evaluation")
     saving.add_argument(
-        "--ckpt_save_interval", type=_positive, default=1, metavar="N", help="epochs between checkpoint_epoch_N.pth"
+        "--ckpt_save_interval", type=positive, default=1, metavar="N", help="epochs between checkpoint_epoch_N.pth"
     )
     saving.add_argument(
-        "--max_ckpt_save_num", type=_positive, default=30, metavar="N", help="how many of them stay (default: 30)"
+        "--max_ckpt_save_num", type=positive, default=30, metavar="N", help="how many of them stay (default: 30)"
     )
     saving.add_argument(
-        "--ckpt_save_time_interval", type=_positive, default=300, metavar="S", help="s between latest_model.pth"
+        "--ckpt_save_time_interval", type=positive, default=300, metavar="S", help="s between latest_model.pth"
     )
-    saving.add_argument("--logger_iter_interval", type=_positive, default=50, metavar="N", help="steps between lines")
-    saving.add_argument("--eval_interval", type=_count, metavar="N", help="epochs between evaluations; 0: at the end")
+    saving.add_argument("--logger_iter_interval", type=positive, default=50, metavar="N", help="steps between lines")
+    saving.add_argument("--eval_interval", type=count, metavar="N", help="epochs between evaluations; 0: at the end")
     saving.add_argument(
-        "--num_epochs_to_eval", type=_count, default=0, metavar="N", help="evaluate each of the last N epochs"
+        "--num_epochs_to_eval", type=count, default=0, metavar="N", help="evaluate each of the last N epochs"
     )
     saving.add_argument("--save_to_file", action="store_true", help="write the detections of evaluations as text too")
     add_common_options(found, tag="--extra_tag")
-    found.add_argument("--launcher", choices=["none"], default="none", help="one process (for now)")
-    found.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
-    for name in ("tcp_port", "max_waiting_mins", "start_epoch"):
-        found.add_argument(f"--{name}", type=int, help=argparse.SUPPRESS)
+    found.add_argument(
+        "--launcher", choices=["none", "pytorch", "slurm"], default="none", help="none: one process (for now)"
+    )
+    for names in (["--local_rank", "--local-rank"], ["--tcp_port"], ["--max_waiting_mins"], ["--start_epoch"]):
+        found.add_argument(*names, type=int, help=argparse.SUPPRESS)
     for name in ("sync_bn", "merge_all_iters_to_one_epoch", "use_tqdm_to_record", "wo_gpu_stat"):
         found.add_argument(f"--{name}", action="store_true", help=argparse.SUPPRESS)
     found.add_argument(
@@ -88,6 +90,7 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
 def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
     """Turn what was typed into a job."""
     options = parser(str(environment.get("program", PROGRAM))).parse_args(list(arguments))
+    _require_one_process(options)
     places = places_of(_config_path(options), tag=options.tag, output=options.output)
     checked = config_of(places, options, environment)
     config = checked.value
@@ -137,6 +140,7 @@ def config_of(places: Places, options: argparse.Namespace, environment: Mapping[
     """The config with `--set` and with what the other options say laid over it, checked."""
     file = read_config(places.config, environment=environment)
     if options.set_cfgs:
+        _require_last(options.set_cfgs)
         file = file.with_tree(set_values(_with_defaults(file, options.set_cfgs[::2]), options.set_cfgs))
     changed = [
         f"OPTIMIZATION.{key}={value}"
@@ -187,6 +191,24 @@ def _config_path(options: argparse.Namespace) -> str:
     return given[0] if given else str(DEFAULT_CONFIG)
 
 
+def _require_one_process(options: argparse.Namespace) -> None:
+    if options.launcher != "none":
+        raise UsageError(
+            f"--launcher {options.launcher}",
+            "a run on several processes is not built yet",
+            expected="--launcher none, or no --launcher: one process",
+            do="Start it with `python train.py`, not with torchrun or srun -n; "
+            "several micro-batches to a step are --set OPTIMIZATION.GRAD_ACCUMULATION_STEPS N.",
+        )
+
+
+def _require_last(words: Sequence[str]) -> None:
+    """What follows `--set` belongs to it, so an option there would not be one."""
+    later = next((word for word in words[::2] if word.startswith("--")), None)
+    if later:
+        raise UsageError("--set", "it takes all that follows it", found=f"{later} behind it", do="Put --set last.")
+
+
 def _with_defaults(file: ConfigFile, keys: Sequence[str]) -> dict[str, Any]:
     """The tree with the default of each of `keys` that the file leaves out, so that `--set` finds it."""
     try:
@@ -224,16 +246,17 @@ def _frames(data_root: Path, config: SonarConfig) -> int:
 
 
 def _without_effect(options: argparse.Namespace) -> list[str]:
-    return [f"--{name} ({why})" for name, why in WITHOUT_EFFECT.items() if getattr(options, name)]
+    given = (name for name in WITHOUT_EFFECT if getattr(options, name) not in (None, False))
+    return [f"--{name} ({WITHOUT_EFFECT[name]})" for name in given]
 
 
-def _positive(text: str) -> int:
-    if (number := _count(text)) == 0:
+def positive(text: str) -> int:
+    if (number := count(text)) == 0:
         raise argparse.ArgumentTypeError("expected 1 or more, found 0")
     return number
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected 0 or more, found {text}")
     return int(text)

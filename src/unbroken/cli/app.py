@@ -20,6 +20,7 @@ RECIPE = typer.Argument(
 )
 EPILOG = """\b
 Begin with:  unbroken demo aerial      (everything shown in about two minutes, on a CPU)
+         or  unbroken demo sonar       (the same with boxes in point clouds, in about three)
 Then:        unbroken train RECIPE CONFIG, and after any interruption the same command again.
 
 \b
@@ -123,9 +124,9 @@ def verify(
     return verify_command(paths, as_json=as_json)
 
 
-@app.command(short_help="The whole story on made-up data, in about two minutes.")
+@app.command(short_help="The whole story on made-up data, in two or three minutes.")
 def demo(
-    story: Annotated[str, typer.Argument(metavar="STORY", help="Which application.")] = "aerial",
+    story: Annotated[str, typer.Argument(metavar="STORY", help="Which one: aerial or sonar.")] = "aerial",
     dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to play (default: demo/STORY).")] = None,
 ) -> int:
     """The whole story on made-up data: train, be killed, resume, compare with a run that was not."""
@@ -136,7 +137,7 @@ def demo(
 
 @app.command(short_help="Write a small sample data set in the real layout.")
 def data(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="Of which application, for example aerial.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="Which one: aerial or sonar.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder.")],
 ) -> None:
     """Write a small sample data set in the real layout."""

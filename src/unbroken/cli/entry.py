@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from unbroken.errors import INTERRUPTED_TWICE, UnbrokenError, UsageError
@@ -18,13 +18,23 @@ from unbroken.errors import INTERRUPTED_TWICE, UnbrokenError, UsageError
 def main(arguments: Sequence[str] | None = None, *, typed: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code. `typed` is what to tell the user to type again."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    hint = ": what was saved is whole, run the same command again" if words[:1] == ["train"] else ""
+    return _guarded(lambda: _run(words, typed or ["unbroken", *words]), as_json="--json" in words, hint=hint)
+
+
+def run_tool(tool: Callable[[Sequence[str]], int]) -> int:
+    """Run an application's own tool on what was typed after its name, its errors told as those of any command."""
+    hint = ": what was written is whole, run the same command again"
+    return _guarded(lambda: tool(sys.argv[1:]), as_json=False, hint=hint)
+
+
+def _guarded(command: Callable[[], int], *, as_json: bool, hint: str) -> int:
     try:
-        return _run(words, typed or ["unbroken", *words])
+        return command()
     except UnbrokenError as error:
-        _complain(error, as_json="--json" in words)
+        _complain(error, as_json=as_json)
         return error.exit_code
     except KeyboardInterrupt:
-        hint = ": what was saved is whole, run the same command again" if words[:1] == ["train"] else ""
         print(f"interrupted at once{hint}", file=sys.stderr)
         return INTERRUPTED_TWICE
     except SystemExit as ending:

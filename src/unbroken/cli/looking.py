@@ -16,6 +16,7 @@ from unbroken.run.candidates import list_candidates
 from unbroken.run.layout import manifests, own
 
 MOST_ROWS = 400
+MOST_COLUMNS = 6
 
 
 def list_command(root: Path, *, as_json: bool) -> None:
@@ -113,11 +114,19 @@ def _story(run: Overview) -> list[str]:
     if any(c.state == "unchecked" for c in run.candidates):
         lines.append(f"unchecked: not needed to go on; to read them all: unbroken verify {run.directory}")
     if run.evaluations:
-        names = list(run.evaluations[-1][1])
-        table: list[tuple[str, ...]] = [("step", *names)]
-        table += [(str(step), *(f"{values[name]:.4g}" for name in names)) for step, values in run.evaluations]
-        lines += ["", "evaluations", columns(table)]
+        lines += ["", "evaluations", *_evaluation_table(run)]
     return lines
+
+
+def _evaluation_table(run: Overview) -> list[str]:
+    """The numbers that stand for an evaluation; those of parts of it, which have a path for a name, come after."""
+    names = sorted(run.evaluations[-1][1], key=lambda name: "/" in name)
+    shown = names[:MOST_COLUMNS]
+    table: list[tuple[str, ...]] = [("step", *shown)]
+    for step, values in run.evaluations:
+        table.append((str(step), *(f"{values[name]:.4g}" if name in values else "" for name in shown)))
+    more = len(names) - len(shown)
+    return [columns(table), *([f"and {more} more numbers of each: --json"] if more else [])]
 
 
 def _require_there(path: Path) -> None:

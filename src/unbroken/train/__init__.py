@@ -17,6 +17,14 @@ from unbroken.train.console import StepReport, clock_time
 from unbroken.train.device import pick_device
 from unbroken.train.evaluating import evaluating
 from unbroken.train.fit import fit
+from unbroken.train.found import (
+    FoundCheckpoint,
+    epoch_checkpoints,
+    find_checkpoint,
+    furthest_checkpoint,
+    is_training,
+    load_weights,
+)
 from unbroken.train.job import run_job
 from unbroken.train.loader import BadSample, one_pass
 from unbroken.train.progress import Progress
@@ -32,6 +40,7 @@ __all__ = [
     "BadSample",
     "Every",
     "Exit",
+    "FoundCheckpoint",
     "Progress",
     "StepReport",
     "Task",
@@ -39,9 +48,14 @@ __all__ = [
     "clock_time",
     "count_tensors",
     "differences",
+    "epoch_checkpoints",
     "evaluating",
+    "find_checkpoint",
     "fit",
+    "furthest_checkpoint",
+    "is_training",
     "launch",
+    "load_weights",
     "one_pass",
     "open_run",
     "pick_device",

@@ -41,8 +41,11 @@ def fit(run: TrainingRun, task: Task) -> None:
 
 def _before_first(run: TrainingRun, task: Task) -> None:
     """The run stands where it goes on: the schedule follows the config from here, a missed evaluation is done."""
-    if isinstance(run.plan, Resume) and (words := task.follow_config(run.progress)):
-        run.log.say(words)
+    if isinstance(run.plan, Resume):
+        extension = run.plan.extension
+        if words := task.follow_config(run.progress, extension):
+            run.log.say(words)
+        run.progress.extension = extension.as_plain() if extension else None
     _evaluate_if_due(run, task)
 
 

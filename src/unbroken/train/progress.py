@@ -29,6 +29,7 @@ class Progress:
     evaluated_step: int = 0
     best: Best | None = None
     metrics: dict[str, float] = field(default_factory=dict)  # of the last evaluation
+    extension: dict[str, Any] | None = None  # in force, when the run was finished once and made longer
     skipped: int = 0  # samples that could not be read and were left out, as the user wished
 
     @property

@@ -36,7 +36,8 @@ class Recorder:
         layout = run.files.layout
         self._curves = self._open(layout.curves, after.step)
         # Over epochs where they have a folder of their own, else among the others over steps.
-        self._evaluations = self._open(layout.evaluation_curves, after.epoch)
+        again = after.ends_epoch and after.evaluated_step < after.step  # a kill may have come after its curve
+        self._evaluations = self._open(layout.evaluation_curves, after.epoch - again)
 
     def _open(self, folder: str, after: int) -> Curves | None:
         files = self._run.files

@@ -62,12 +62,12 @@ class Source:
             parts.check(tracked, self._looked_at.parts, str(self.path))
 
 
-def adopt_weights(model: Any, path: Path, rename: Callable[[str], str]) -> WeightsReport:
-    """Copy the weights of any checkpoint into a model, those that fit."""
+def adopt_weights(model: Any, path: Path, rename: Callable[[str], str], *, strict: bool = False) -> WeightsReport:
+    """Copy the weights of any checkpoint into a model, those that fit; with `strict`, all or none."""
     tree = load_tree(read_structure(path))
     weights = model_part(tree) if isinstance(tree, dict) else None
     if weights is None and isinstance(tree, dict):
         weights = tree
     if weights is None:
         raise UsageError(path, "the file holds no weights by name", found=type(tree).__name__)
-    return fit_weights(model, parts.tensors_in(weights), where=path, rename=rename)
+    return fit_weights(model, parts.tensors_in(weights), where=path, rename=rename, strict=strict)

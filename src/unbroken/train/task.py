@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
+from unbroken.launch.extension import Extension
 from unbroken.train.cadence import Every
 from unbroken.train.console import StepReport, step_line
 from unbroken.train.progress import Progress
@@ -38,9 +39,10 @@ class Task:
 
     `evaluate(progress, poll)` returns metrics and calls `poll()` between batches, so that a stop is heard.
     The training is `steps` steps long, or `epochs` epochs, and then the last step of each epoch may have fewer
-    micro-batches than the others. `follow_config(progress)`, called after a resume, brings schedule and optimizer to
-    where the present config has them there, and returns a sentence if that changed anything. `step_line` words the
-    log's line of a step; `curves` gives what TensorBoard shows of a step's values, by its own names.
+    micro-batches than the others. `follow_config(progress, extension)`, called after a resume, brings schedule and
+    optimizer to where the present config has them there, extended if there is an extension, and returns a sentence if
+    that changed anything. `step_line` words the log's line of a step; `curves` gives what TensorBoard shows of a step's
+    values, by its own names.
     """
 
     model: nn.Module
@@ -65,7 +67,7 @@ class Task:
     evaluate_from: int = 1
     best: str | None = None
     best_is_larger: bool = True
-    follow_config: Callable[[Progress], str | None] = lambda _progress: None
+    follow_config: Callable[[Progress, Extension | None], str | None] = lambda _progress, _extension: None
     step_line: Callable[[StepReport], str] = step_line
     curves: Callable[[Mapping[str, float]], Mapping[str, float]] = dict
     extra: Callable[[Progress], Mapping[str, Any]] = lambda _progress: {}

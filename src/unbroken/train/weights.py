@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from unbroken.errors import DamagedFile, Refused
+from unbroken.errors import DamagedFile, Incompatible, Refused
 
 Shape = tuple[int, ...]
+MOST_NAMED = 6  # of each reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,15 +37,20 @@ class WeightsReport:
         """Whether both sides had the same names and shapes."""
         return not (self.missing or self.unexpected or self.mismatched)
 
-    def as_lines(self) -> list[str]:
-        """For the log: a count, then one line for each tensor that was not loaded."""
+    def as_lines(self, *, verb: str = "loaded") -> list[str]:
+        """For the log: a count, then the tensors that were not loaded, the first few of each reason by name."""
         expected = len(self.loaded) + len(self.missing) + len(self.mismatched)
         return [
-            f"{len(self.loaded)} of {expected} tensors loaded",
-            *(f"shape differs, kept as initialised: {_difference(each)}" for each in self.mismatched),
-            *(f"not in the file, kept as initialised: {name}" for name in self.missing),
-            *(f"not in the model, left out: {name}" for name in self.unexpected),
+            f"{len(self.loaded)} of {expected} tensors {verb}",
+            *_few("shape differs, kept as initialised", [_difference(each) for each in self.mismatched]),
+            *_few("not in the file, kept as initialised", self.missing),
+            *_few("not in the model, left out", self.unexpected),
         ]
+
+
+def _few(reason: str, names: Sequence[str]) -> list[str]:
+    more = len(names) - MOST_NAMED
+    return [f"{reason}: {name}" for name in names[:MOST_NAMED]] + ([f"{reason}: {more} more"] if more > 0 else [])
 
 
 def fit_weights(
@@ -53,12 +59,14 @@ def fit_weights(
     *,
     where: object,
     rename: Callable[[str], str] | None = None,
+    strict: bool = False,
 ) -> WeightsReport:
     """Copy into `model` every tensor of `state` with a known name and the right shape.
 
     Nothing is copied before all is checked. A leading `module.` (data-parallel wrappers) is dropped, then `rename`
     gives the file's names as the model spells them. Values are converted to the model's dtype and device. Raises
-    DamagedFile when two entries mean the same tensor, Refused when nothing at all fits.
+    DamagedFile when two entries mean the same tensor, Refused when nothing at all fits, and with `strict` Incompatible
+    when one tensor of the model would keep its initial values.
     """
     found = _spell_as_model(state, rename or str)
     own = model.state_dict()
@@ -70,6 +78,11 @@ def fit_weights(
             expected=f"names like {next(iter(own), '(none)')}",
             found=next(iter(state), "no tensors"),
             do="Check that the file belongs to this kind of model.",
+        )
+    if strict and (report.missing or report.mismatched):
+        lines = "\n  ".join(report.as_lines(verb="fit"))
+        raise Incompatible(
+            where, f"these are not the weights of this model, nothing was loaded:\n  {lines}", do="Check the config."
         )
     with torch.no_grad():
         for name in report.loaded:
