@@ -1,12 +1,15 @@
-# `make demo` and `make test` need nothing but Python and make; the first of them makes .venv.
+# `make demo`, `make demo-sonar` and `make test` need nothing but Python and make; the first of them makes .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= auto
 
-.PHONY: demo test check format clean
+.PHONY: demo demo-sonar test check format clean
 
 demo: .venv/ready
 	$(BIN)/unbroken demo aerial --dir demo/aerial
+
+demo-sonar: .venv/ready
+	$(BIN)/unbroken demo sonar --dir demo/sonar
 
 test: .venv/ready
 	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal

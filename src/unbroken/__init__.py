@@ -14,16 +14,20 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from unbroken.checkpoint.unpickle import read_pickle
+    from unbroken.launch.extension import Extension, Place
     from unbroken.launch.job import Job, Start
-    from unbroken.launch.options import OptionParser, add_common_options, start_from
+    from unbroken.launch.options import OptionParser, add_common_options, session_times, start_from
     from unbroken.launch.recipes import Recipe
     from unbroken.run.layout import EPOCHS, ITERATIONS, Layout
 else:
     _LOADED_ON_FIRST_USE = {
+        "Extension": "unbroken.launch.extension",
+        "Place": "unbroken.launch.extension",
         "Job": "unbroken.launch.job",
         "Start": "unbroken.launch.job",
         "OptionParser": "unbroken.launch.options",
         "add_common_options": "unbroken.launch.options",
+        "session_times": "unbroken.launch.options",
         "start_from": "unbroken.launch.options",
         "Recipe": "unbroken.launch.recipes",
         "EPOCHS": "unbroken.run.layout",
@@ -42,13 +46,16 @@ else:
 __all__ = [
     "EPOCHS",
     "ITERATIONS",
+    "Extension",
     "Job",
     "Layout",
     "OptionParser",
+    "Place",
     "Recipe",
     "Start",
     "__version__",
     "add_common_options",
     "read_pickle",
+    "session_times",
     "start_from",
 ]

@@ -199,7 +199,7 @@ def test_infos_that_are_torn_missing_or_of_another_kind_are_refused(tmp_path):
         read_infos(tmp_path / "none.npz")
     with pytest.raises(UsageError, match=r"this is no file of infos. Expected .npz or .json, found '.csv'"):
         read_infos(tmp_path / "infos.csv")
-    with pytest.raises(UsageError, match=r"could run code. .* Convert the file once with `convert_infos`"):
+    with pytest.raises(UsageError, match=r"could run code. .* Convert the file once: python convert.py infos"):
         read_infos(tmp_path / "infos.pkl")
     with pytest.raises(UsageError, match=r"the infos have no such form"):
         write_infos(tmp_path / "infos.csv", KNOWN)

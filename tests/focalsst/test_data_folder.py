@@ -291,7 +291,7 @@ def test_the_database_is_the_same_when_written_again(root, tmp_path):
 
 
 def test_a_missing_or_torn_database_is_explained(tmp_path):
-    with pytest.raises(UsageError, match=r"there is no database of objects. Write it once with `write_database`"):
+    with pytest.raises(UsageError, match=r"there is no database of objects. Write it once: python convert.py database"):
         read_database(tmp_path, min_points={})
     write_sample_data(tmp_path / "d", train=1, val=1, points=200)
     write_database(tmp_path / "d", read_infos(tmp_path / "d" / "sonar_infos_train.npz"))
@@ -300,7 +300,7 @@ def test_a_missing_or_torn_database_is_explained(tmp_path):
     with pytest.raises(DamagedFile, match=r"the object is missing or truncated. Expected \d+ points"):
         box.read("standard")
     (tmp_path / "d" / "sonar_dbinfos_train.npz").write_bytes(b"PK")
-    with pytest.raises(DamagedFile, match=r"the objects cannot be read.* Write them again with `write_database`"):
+    with pytest.raises(DamagedFile, match=r"the objects cannot be read.* write it again: python convert.py database"):
         read_database(tmp_path / "d", min_points={})
 
 

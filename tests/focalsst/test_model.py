@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from focalsst.dataset.batch import collate
+from focalsst.dataset.folder import Sample, SonarFolder
 from focalsst.model.detector import build_detector
 from focalsst.model.presets import FOCAL_SST, MICRO, NANO, NO_FOCAL, PRESETS, SMALL, as_published
+from focalsst.optimizer import build_adam
+from focalsst.samples import write_sample_data
 from unbroken.errors import ConfigError
 
 from .model_inputs import KEEP_ALL, LABELLED, detector, scene
@@ -21,6 +26,15 @@ def numel(module):
 def without_memory(settings):
     with torch.device("meta"):  # shapes only: no time, no memory
         return build_detector(settings)
+
+
+def cloud(seed):
+    """Points and boxes of one frame."""
+    return scene(samples=1, seed=seed)[0], LABELLED[seed % 2]
+
+
+def batch_of(*frames):
+    return collate([Sample(points=points, boxes=boxes, name="") for points, boxes in frames])
 
 
 def step(model, *, samples=2, seed=0):
@@ -60,6 +74,7 @@ def test_other_presets_have_their_numbers_of_parameters(name, parameters):
 def test_taking_the_repairs_back_changes_no_shape():
     ours, original = without_memory(FOCAL_SST), without_memory(as_published(FOCAL_SST))
     assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in original.state_dict().items()}
+    assert numel(original) == 3_655_434
     assert numel(without_memory(as_published(MICRO))) == 269_850
 
 
@@ -90,12 +105,38 @@ def test_norms_have_the_published_constants():
         assert (norm.eps, norm.momentum) == ((1e-5, 0.1) if plain else (1e-3, 0.01)), name
 
 
-@pytest.mark.parametrize("settings", [NANO, replace(NANO, dsvt=replace(NANO.dsvt, blocks=2))])
-def test_every_parameter_receives_a_gradient(settings):
-    model = detector(settings)
-    step(model)
-    silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
-    assert silent == []
+def silent_and_unmoved(model, batch):
+    """Names of the parameters without a gradient, and of those that a step of Adam without decay leaves as they are.
+
+    The number of boxes is odd: the gradient of an L1 loss to a bias is a sum of signs, and those of an even number can
+    cancel out.
+    """
+    assert (batch.boxes[..., 7] > 0).sum() % 2 == 1
+    optimizer = build_adam(model, lr=1e-3, weight_decay=0.0)
+    before = [p.detach().clone() for p in model.parameters()]
+    losses = model.losses(model(batch.points, batch.owner, len(batch)), batch.boxes)
+    losses.total.backward()
+    assert torch.isfinite(torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0))
+    optimizer.step()
+    named = dict(model.named_parameters()).items()
+    silent = [name for name, p in named if p.grad is None or not p.grad.any()]
+    return silent, [name for (name, p), old in zip(named, before) if torch.equal(p, old)]
+
+
+@pytest.mark.parametrize("settings", [NANO, replace(NANO, dsvt=replace(NANO.dsvt, blocks=2)), MICRO])
+def test_every_parameter_receives_a_gradient_and_moves(settings):
+    assert silent_and_unmoved(detector(settings), batch_of(cloud(0), cloud(1))) == ([], [])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_step_of_the_published_detector_on_full_frames_moves_every_parameter(tmp_path):
+    write_sample_data(tmp_path / "data", train=2, val=1, points=38_552, reach_m=48.0)
+    data = SonarFolder(root=tmp_path / "data", split="train", infos="sonar_infos_train.npz", training=True)
+    batch = collate([data.sample(index, np.random.default_rng(index)) for index in range(2)])
+    assert len(batch.points) > 2 * 38_000
+    batch.boxes[0, : 1 - int(batch.counts.sum()) % 2] = 0
+    assert silent_and_unmoved(detector(FOCAL_SST), batch) == ([], [])
 
 
 def test_as_published_the_importance_receives_none():
@@ -164,6 +205,28 @@ def test_scenes_with_almost_nothing_in_them_are_finite(points, training):
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
     assert all(torch.isfinite(buffer).all() for buffer in model.buffers())
     assert len(model.detect(prediction, KEEP_ALL)) == 2
+
+
+@pytest.mark.parametrize("settings", [NANO, MICRO])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("frames", ["ordinary, empty, without objects", "all empty", "empty but labelled"])
+def test_frames_without_points_or_objects_are_frames_like_others(settings, training, frames):
+    nothing, no_boxes = torch.zeros(0, 4), torch.zeros(0, 8)
+    match frames:
+        case "all empty":
+            batch = batch_of((nothing, no_boxes), (nothing, no_boxes))
+        case "empty but labelled":
+            batch = batch_of((nothing, LABELLED[0]), (nothing, LABELLED[0]))
+        case _:
+            batch = batch_of(cloud(0), (nothing, no_boxes), (cloud(1)[0], no_boxes))
+    model = detector(settings).train(training)
+    prediction = model(batch.points, batch.owner, len(batch))
+    losses = model.losses(prediction, batch.boxes)
+    losses.total.backward()
+    assert torch.isfinite(losses.total)
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    assert all(torch.isfinite(buffer).all() for buffer in model.buffers())
+    assert len(model.detect(prediction, KEEP_ALL)) == len(batch)
 
 
 def test_an_empty_sample_between_others_changes_nothing_for_them():

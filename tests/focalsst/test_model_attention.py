@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from focalsst.model.dsvt import DSVT
+from focalsst.model.dsvt import DSVT, PositionEmbedding
 from focalsst.model.geometry import Geometry
 from focalsst.model.set_attention import SelfAttention
 from focalsst.model.settings import DsvtSettings
@@ -92,18 +93,38 @@ def test_a_layer_is_two_norms_inside_and_one_around():
 def test_a_block_takes_the_positions_of_its_own_shift_and_the_original_those_of_the_layers_number():
     cells = random_cells(60, GEOMETRY.grid_zyx)
     for paired, expected in ((True, [0, 0, 1, 1]), (False, [0, 1, 0, 1])):
-        model = DSVT(replace(SETTINGS, paired_positions=paired), GEOMETRY)
+        model = DSVT(replace(SETTINGS, paired_positions=paired), GEOMETRY).eval()
         both = model.windows_of(cells)
-        centred = [shift.inside_V3 - torch.tensor([2.0, 1.5, 1.5]) for shift in both]
-        chosen = [model._places(both, block, layer) for block in range(2) for layer in range(2)]
-        assert all(torch.equal(places, centred[shift]) for places, shift in zip(chosen, expected))
+        for number, shift in enumerate(expected):
+            block, layer = divmod(number, 2)
+            head = model.input_layer.posembed_layers[0][block][layer].position_embedding_head
+            by_voxel = head(both[shift].inside_V3 - torch.tensor([2.0, 1.5, 1.5]))
+            assert torch.allclose(model._embedded(both, block, layer), by_voxel, atol=1e-6)
+
+
+@pytest.mark.parametrize("voxels", [0, 1, 2, 400])
+def test_embedding_each_place_once_is_embedding_each_voxel(voxels):
+    found = windows(voxels)
+    places = DSVT(SETTINGS, GEOMETRY).places_of(found.size)
+    assert torch.equal(places[found.place_V], found.inside_V3 - torch.tensor([2.0, 1.5, 1.5]))
+    torch.manual_seed(0)
+    ours = PositionEmbedding(8).double()
+    theirs = copy.deepcopy(ours)
+    upstream = torch.randn(voxels, 8).double()
+    once = ours(places.double(), found.place_V)
+    each = theirs.position_embedding_head(places[found.place_V].double())
+    once.backward(upstream)
+    each.backward(upstream)
+    assert torch.allclose(once, each, atol=1e-12)
+    assert all(torch.allclose(a.grad, b.grad, atol=1e-9) for a, b in zip(ours.parameters(), theirs.parameters()))
+    assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(ours.buffers(), theirs.buffers()))
 
 
 def test_normalised_positions_stay_within_pi_and_hybrid_windows_grow():
     model = DSVT(replace(SETTINGS, normalise_positions=True, hybrid_factor=(2, 2, 1)), GEOMETRY)
     both = model.windows_of(random_cells(60, GEOMETRY.grid_zyx))
     assert both[1].size == (8, 6, 3)
-    assert model._places(both, 1, 0).abs().max() <= math.pi + 1e-6
+    assert model.places_of(both[1].size).abs().max() <= math.pi + 1e-6
 
 
 @pytest.mark.parametrize("voxels", [0, 1, 60])

@@ -12,10 +12,12 @@ import torch
 from torch.optim import AdamW
 
 from focalsst.schedule import OneCycle, OneCycleSchedule, learning_rates, optimizer_steps
+from unbroken import Extension
 from unbroken.errors import ConfigError, Incompatible
 
 GUIDE = OneCycle(horizon=2400, lr=5e-4)
 SHORT = OneCycle(horizon=20, lr=1e-3)
+EXTENSION = Extension(policy="rewarm", seam=20, total=60, warmup_steps=4, cycle_steps=60, lr=1e-8)
 
 
 def adam(groups: int = 2) -> AdamW:
@@ -127,6 +129,26 @@ def test_a_changed_cycle_is_rebuilt_at_the_step_of_the_present_config():
     assert seen == [(longer.lr_at(t), (longer.momentum_at(t), 0.99)) for t in range(10, 15)]
 
 
+@pytest.mark.parametrize("cut", [20, 22, 24, 40])
+def test_an_extended_schedule_saved_and_loaded_goes_on_as_if_never_cut(cut):
+    longer = OneCycle(horizon=60, lr=1e-3)
+    whole, second = adam(), adam()
+    uncut = OneCycleSchedule(whole, longer)
+    uncut.load_state_dict(OneCycleSchedule(adam(), SHORT).state_dict() | {"taken": 20})
+    uncut.rebuild_at(20, EXTENSION)
+    for _ in range(cut - 20):
+        uncut.step()
+    after = OneCycleSchedule(second, longer)
+    after.load_state_dict(json.loads(json.dumps(uncut.state_dict())))
+    assert (after.extension, after.follows_config) == (EXTENSION, True)
+    for _ in range(30):
+        assert settings(second) == settings(whole)
+        uncut.step()
+        after.step()
+    after.rebuild_at(50)
+    assert after.extension is None and settings(second)[0] == (longer.lr_at(50), (longer.momentum_at(50), 0.99))
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -140,6 +162,9 @@ def test_a_changed_cycle_is_rebuilt_at_the_step_of_the_present_config():
         {"moms": 0.9},
         {"pct_start": 1.5},
         {"last_epoch": 3},
+        {"extension": {}},
+        {"extension": {"by": EXTENSION.as_plain(), "lr": [0.1], "momentum": [0.9, 0.9]}},
+        {"extension": {"by": {"policy": "faster"}, "lr": [0.1, 0.1], "momentum": [0.9, 0.9]}},
     ],
 )
 def test_a_state_that_cannot_be_continued_is_refused_and_changes_nothing(change):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from unbroken.config import Effect, Effects
 from unbroken.launch import Facts, Job, Start
+from unbroken.launch.extension import Extension
 from unbroken.run import Candidate, RunRecord, Survey
 from unbroken.storage.lock import Holder
 
@@ -46,7 +48,24 @@ class Row:
     facts: Facts
 
 
-def job(config: dict[str, Any] | None = None, *, total: int | None = 400, recipe: str = "mapsage", **start: Any) -> Job:
+def falling_rate(config: dict[str, Any], total: int) -> Callable[[int], float]:
+    rate: float = config["train"]["lr"]
+    return lambda step: rate * (1 - step / total)
+
+
+def ended_rate(config: dict[str, Any], _total: int) -> Callable[[int], float]:
+    rate: float = config["train"]["lr"]
+    return lambda step: rate * max(0.0, 1 - step / 399)
+
+
+def job(
+    config: dict[str, Any] | None = None,
+    *,
+    total: int | None = 400,
+    recipe: str = "mapsage",
+    rate: Callable[[dict[str, Any], int], Callable[[int], float]] = falling_rate,
+    **start: Any,
+) -> Job:
     return Job(
         recipe=recipe,
         tag="baseline",
@@ -57,7 +76,7 @@ def job(config: dict[str, Any] | None = None, *, total: int | None = 400, recipe
         total_steps=total,
         start=Start(**start),
         command="python scripts/train.py configs/base.py",
-        lr_at=(lambda step: (config or CONFIG)["train"]["lr"] * (1 - step / (total or 400))),
+        lr_at=rate(config or CONFIG, total or 400),
     )
 
 
@@ -86,7 +105,7 @@ def saved(step: int, state: str = "good", **facts: Any) -> Candidate:
         "reason": reasons.get(state, ""),
         "run": RUN,
         "format_name": "unbroken checkpoint" if state == "good" else "",
-        "inside": {"config": CONFIG, "lr": 0.01 * (1 - (step - 1) / 400), "epoch": step // 50}
+        "inside": {"config": CONFIG, "lr": 0.01 * (1 - (step - 1) / 400), "epoch": step // 50, "total": 400}
         if state == "good"
         else {},
     }
@@ -135,6 +154,17 @@ def row(title: str, facts: Facts | Survey, asked: Job | None = None) -> Row:
     return Row(title=title, job=asked or job(), facts=facts if isinstance(facts, Facts) else Facts(survey=facts))
 
 
+LONGER = changed(train__max_iters=800)
+ENDED = {"config": CONFIG, "lr": 0.0, "epoch": 8, "total": 400}
+EXTENDED = {
+    "config": LONGER,
+    "lr": 0.00375,
+    "epoch": 10,
+    "total": 800,
+    "extension": Extension(
+        policy="rewarm", seam=400, total=800, warmup_steps=20, cycle_steps=800, lr=2.5e-5
+    ).as_plain(),
+}
 ELSEWHERE_FILE = Path("backup/iter_200.pth")
 WEIGHTS = best(
     80,
@@ -204,6 +234,52 @@ ROWS = (
         found(saved(400), finished_at=400),
         job(changed(train__max_iters=800), total=800),
     ),
+    *(
+        row(
+            f"finished, and more steps are asked for --on-extend {policy}",
+            found(saved(400), finished_at=400),
+            job(changed(train__max_iters=800), total=800, on_extend=policy),
+        )
+        for policy in ("stretch", "hold", "restart")
+    ),
+    row(
+        "finished, more steps are asked for, the schedule was not made longer",
+        found(saved(400, inside=ENDED), finished_at=400),
+        job(changed(train__max_iters=800), total=800, rate=ended_rate),
+    ),
+    row(
+        "finished at a learning rate of 0, --on-extend hold",
+        found(saved(400, inside=ENDED), finished_at=400),
+        job(changed(train__max_iters=800), total=800, on_extend="hold"),
+    ),
+    row(
+        "finished, more steps are asked for, and the schedule goes on where it was",
+        found(saved(400, inside={**ENDED, "lr": 0.005}), finished_at=400),
+        job(changed(train__max_iters=800), total=800),
+    ),
+    row(
+        "extended, and killed before the first save",
+        found(saved(400), sessions=("20261120_200000", "20261121_080000")),
+        job(changed(train__max_iters=800), total=800),
+    ),
+    row("extended, and killed after a save", found(saved(500, inside=EXTENDED)), job(LONGER, total=800)),
+    row(
+        "extended, killed after a save, and another --on-extend",
+        found(saved(500, inside=EXTENDED)),
+        job(LONGER, total=800, on_extend="hold"),
+    ),
+    row(
+        "extended, killed after a save, and still more steps are asked for",
+        found(saved(500, inside=EXTENDED)),
+        job(changed(train__max_iters=900), total=900),
+    ),
+    row(
+        "extended, finished again, and still more steps are asked for",
+        found(saved(800, inside={**EXTENDED, "lr": 0.0}), finished_at=800),
+        job(changed(train__max_iters=1000), total=1000),
+    ),
+    row("not finished, and --on-extend", found(saved(300)), job(on_extend="restart")),
+    row("finished, nothing more asked for, and --on-extend", found(saved(400), finished_at=400), job(on_extend="hold")),
     row("finished, and its last checkpoint is damaged", found(saved(400, "damaged"), saved(300), finished_at=400)),
     row("finished, and the width was changed", found(saved(400), finished_at=400), job(changed(model__width=128))),
     row(

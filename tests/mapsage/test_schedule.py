@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,9 +12,11 @@ from mmengine_files import logged_rates, needs_files, structure_of
 from torch.optim import AdamW
 
 from mapsage.schedule import IterationSchedule, LinearLR, PolyLR, learning_rates
+from unbroken import Extension
 from unbroken.errors import ConfigError, Incompatible
 
 NANO = (LinearLR(end=5, start_factor=1e-6), PolyLR(begin=5, end=20))
+EXTENSION = Extension(policy="rewarm", seam=20, total=60, warmup_steps=4, cycle_steps=60, lr=0.0)
 GUIDE = (LinearLR(end=500, start_factor=1e-6), PolyLR(begin=500, end=20_000))
 
 
@@ -158,10 +161,13 @@ def broken_states() -> list:
         [linear, {"type": "PolyLR"}],
         {"last_epoch": 3, "_last_lr": [1e-3]},
         [entry | {"base_values": [1e-3] * 2, "_last_value": [0.0] * 2} for entry in state],
+        [*state, {"extension": None, "rates": [0.0], "taken": 20}],
+        [*state, {"extension": EXTENSION.as_plain(), "rates": [0.0] * 2, "taken": 20}],
+        [*state, {"extension": EXTENSION.as_plain(), "rates": [0.0], "taken": 20}],  # the phases are at step 0
     ]
 
 
-@pytest.mark.parametrize("number", range(10))
+@pytest.mark.parametrize("number", range(13))
 def test_a_state_that_cannot_be_continued_is_refused_and_changes_nothing(number):
     optimizer = adamw(1e-3)
     schedule = IterationSchedule(optimizer, NANO)
@@ -170,6 +176,29 @@ def test_a_state_that_cannot_be_continued_is_refused_and_changes_nothing(number)
     with pytest.raises(Incompatible):
         schedule.load_state_dict(broken_states()[number])
     assert (schedule.state_dict(), rates_of(optimizer)) == (before, rates)
+
+
+@pytest.mark.parametrize("policy", ["rewarm", "stretch", "hold", "restart"])
+@pytest.mark.parametrize("cut", [0, 2, 4, 30])
+@pytest.mark.parametrize("phases", [(LinearLR(end=5, start_factor=1e-6), PolyLR(begin=5, end=60)), ()])
+def test_an_extended_schedule_saved_and_loaded_goes_on_as_if_never_cut(policy, cut, phases):
+    whole, second = adamw(1e-3, 1e-2), adamw(1e-3, 1e-2)
+    uncut = IterationSchedule(whole, phases)
+    for group, rate in zip(whole.param_groups, (1e-5, 1e-4), strict=True):
+        group["lr"] = rate
+    extension = replace(EXTENSION, policy=policy, warmup_steps=4 if policy == "rewarm" else 0)
+    uncut.rebuild_at(20, extension)
+    for _ in range(cut):
+        uncut.step()
+    after = IterationSchedule(second, phases)
+    second.load_state_dict(whole.state_dict())
+    after.load_state_dict(uncut.state_dict())
+    assert (after.extension, after.follows_config) == (extension, True)
+    for _ in range(10):
+        assert rates_of(second) == rates_of(whole)
+        assert after.state_dict() == uncut.state_dict()
+        uncut.step()
+        after.step()
 
 
 def test_no_phases_mean_a_constant_rate():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unbroken.journal import read_events, read_steps
+from unbroken.run.layout import LAYOUTS
 from unbroken.train import differences, read_checkpoint
 
 PATIENCE_S = 240.0
@@ -94,11 +95,17 @@ def kill_inside_a_save(run: Path, command: Sequence[str], *, after_steps: int) -
     wanted = lines_in(run / "unbroken" / "metrics.jsonl") + after_steps
     give_up = time.monotonic() + PATIENCE_S
     while process.poll() is None and time.monotonic() < give_up:
-        if lines_in(run / "unbroken" / "metrics.jsonl") >= wanted and any(run.glob("*.pth.partial")):
+        if lines_in(run / "unbroken" / "metrics.jsonl") >= wanted and is_saving(run):
             break
     process.kill()
     process.wait()
-    return any(run.glob("*.pth.partial"))
+    return is_saving(run)
+
+
+def is_saving(run: Path) -> bool:
+    """Whether a checkpoint is being written, or its writing was cut off, wherever the run's layout has them."""
+    folders = {layout.checkpoints(run) for layout in LAYOUTS}
+    return any(any(folder.glob("*.pth.partial")) for folder in folders)
 
 
 def _wait_for_instant(process: Any, run: Path, chance: random.Random, *, steps_apart: int) -> bool:
@@ -112,7 +119,7 @@ def _wait_for_instant(process: Any, run: Path, chance: random.Random, *, steps_a
             if not in_save:
                 time.sleep(chance.random() * 0.02)
                 return False
-            if any(run.glob("*.partial")):
+            if is_saving(run):
                 return True
         time.sleep(0.0002 if in_save else 0.002)
     return False

@@ -17,6 +17,7 @@ from focalsst.model.detector import Detector
 from focalsst.predict import predict
 from focalsst.report import named, report
 from focalsst.results import write_results
+from unbroken.errors import DamagedFile
 from unbroken.train import BadSample, one_pass
 
 Say = Callable[[str], None]
@@ -69,6 +70,9 @@ def evaluate_split(
         poll()
         found += predict(model, batch.to(device), overlap=config.nms_threshold)
     seen = {each.frame_id for each in found}
+    if not seen:
+        what = f"not one of the {len(dataset)} frames to evaluate can be read"
+        raise DamagedFile(dataset.root, what, do="The log names each, and what is wrong with it.")
     known = (dataset.annotation(index) for index in range(len(dataset)))
     labels = [
         Labels(frame_id=each.frame, names=each.names, boxes_N7=each.boxes) for each in known if each.frame in seen

@@ -13,13 +13,24 @@ from focalsst.config import SonarConfig
 from focalsst.dataset.splits import read_image_set
 from focalsst.places import Places, find_data, places_of
 from focalsst.schedule import OneCycle, optimizer_steps
-from unbroken import EPOCHS, Job, OptionParser, Recipe, add_common_options, start_from
+from unbroken import EPOCHS, Job, OptionParser, Recipe, add_common_options, session_times, start_from
 from unbroken.config import ConfigFile, Validated, effects, merge_options, read_config, set_values, validate
 from unbroken.errors import UnbrokenError, UsageError
 
 PROGRAM = "unbroken train focalsst"
 DEFAULT_CONFIG = Path("cfgs/sonar_models/focal_sst.yaml")
 SEED_OF_FIX_RANDOM_SEED = 666  # the original's; here every run has a seed, and this flag only chooses it
+# How a tag names these settings.
+SHORT_NAMES = {
+    "OPTIMIZATION.BATCH_SIZE_PER_GPU": "bs",
+    "OPTIMIZATION.GRAD_ACCUMULATION_STEPS": "accum_x",
+    "OPTIMIZATION.LR": "lr",
+    "OPTIMIZATION.NUM_EPOCHS": "ep",
+    "OPTIMIZATION.SEED": "seed",
+    "MODEL.BACKBONE_3D.DSVT.d_model": "d",
+    "MODEL.BACKBONE_3D.DSVT.nhead": "nhead",
+    "DATA_CONFIG.DATA_PROCESSOR.2.VOXEL_SIZE": "voxel_",
+}
 DESCRIPTION = """Train a detector of boxes and divers in sonar point clouds. After any interruption run the same command
 again: it goes on where it was, bit for bit, and says from which file and why."""
 EPILOG = """The run lies in output/<group>/<name of the config>/<extra_tag>, however the path of the config is typed.
@@ -55,7 +66,12 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
         "--fix_random_seed", action="store_true", help=f"the same as --seed {SEED_OF_FIX_RANDOM_SEED} --deterministic"
     )
     found.add_argument("--output", type=Path, metavar="DIR", help="folder of all runs (default: output)")
-    found.add_argument("--on-bad-frame", choices=["stop", "skip"], default="stop", help="a frame that is unreadable")
+    found.add_argument(
+        "--on-bad-frame",
+        choices=["stop", "skip"],
+        default="stop",
+        help="a frame that cannot be read ends the training (stop), or is left out, said and counted (skip)",
+    )
     saving = found.add_argument_group("saving, logging, evaluation")
     saving.add_argument(
         "--ckpt_save_interval", type=positive, default=1, metavar="N", help="epochs between checkpoint_epoch_N.pth"
@@ -124,14 +140,15 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
             "num_epochs_to_eval": options.num_epochs_to_eval,
             "save_to_file": options.save_to_file,
             "on_bad": options.on_bad_frame,
-            "session_s": options.session,
-            "reserve_s": options.reserve,
+            **session_times(options),
         },
         ignored=(*checked.ignored, *_without_effect(options)),
         command=str(environment.get("command", "")),
         lr_at=cycle_of(config, total).lr_at if total else None,
         texts={places.config.name: yaml.safe_dump(checked.canonical, sort_keys=False, allow_unicode=True)},
         flags={"tag": "extra_tag"},
+        short_names=SHORT_NAMES,
+        traits=_traits(config),
         environment=environment,
     )
 
@@ -177,13 +194,6 @@ def write_sample_data(directory: Path, *, say: Callable[[str], None]) -> None:
     say(str(summary["message"]))
 
 
-def demo(directory: Path, *, say: Callable[[str], None]) -> int:
-    """`unbroken demo sonar`: the whole story on made-up data."""
-    from focalsst.demo import tell
-
-    return tell(directory, say=say)
-
-
 def _config_path(options: argparse.Namespace) -> str:
     given = [path for path in (options.config, options.cfg_file) if path]
     if len(given) == 2:
@@ -210,7 +220,10 @@ def _require_last(words: Sequence[str]) -> None:
 
 
 def _with_defaults(file: ConfigFile, keys: Sequence[str]) -> dict[str, Any]:
-    """The tree with the default of each of `keys` that the file leaves out, so that `--set` finds it."""
+    """The tree with the default of each of `keys` that the file leaves out, so that `--set` finds it.
+
+    Where the schema has a number with a fraction and the file wrote `10`, the tree gets `10.0`: `--set` keeps types.
+    """
     try:
         defaults = validate(SonarConfig, file).canonical
     except UnbrokenError:  # it may be right only with what is set; then keys have to be there
@@ -218,9 +231,22 @@ def _with_defaults(file: ConfigFile, keys: Sequence[str]) -> dict[str, Any]:
     tree = file.tree
     for key in keys:
         value, known = _at(defaults, key)
-        if known and not _at(tree, key)[1] and not isinstance(value, dict):
+        is_there = _at(tree, key)[1]
+        if known and (isinstance(value, float) or (not is_there and not isinstance(value, dict))):
             tree = merge_options(tree, [f"{key}={value!r}"])
+        elif not known and not is_there and _at(tree, key.rpartition(".")[0])[1]:
+            tree = _with_ignored(file, tree, key)
     return tree
+
+
+def _with_ignored(file: ConfigFile, tree: dict[str, Any], key: str) -> dict[str, Any]:
+    """The tree with a key that has no effect, if the schema knows it: it can be set, and is then said to do nothing."""
+    tried = merge_options(tree, [f"{key}=None"])
+    try:
+        validate(SonarConfig, file.with_tree(tried))
+    except UnbrokenError:
+        return tree
+    return tried
 
 
 def _at(tree: Any, key: str) -> tuple[Any, bool]:
@@ -245,8 +271,14 @@ def _frames(data_root: Path, config: SonarConfig) -> int:
         return 0
 
 
+def _traits(config: SonarConfig) -> tuple[str, ...]:
+    """What tells this config apart at a glance."""
+    accumulated = (f"accum_x{config.accumulate}",) if config.accumulate > 1 else ()
+    return (f"bs{config.batch_size}", *accumulated, f"lr{config.lr:g}")
+
+
 def _without_effect(options: argparse.Namespace) -> list[str]:
-    given = (name for name in WITHOUT_EFFECT if getattr(options, name) not in (None, False))
+    given = (name for name in WITHOUT_EFFECT if not (getattr(options, name) is None or getattr(options, name) is False))
     return [f"--{name} ({WITHOUT_EFFECT[name]})" for name in given]
 
 
@@ -264,4 +296,4 @@ def count(text: str) -> int:
 
 focalsst = Recipe(name="focalsst", read=read, usage=lambda: parser().format_help())
 
-__all__ = ["demo", "focalsst", "parser", "read", "write_sample_data"]
+__all__ = ["focalsst", "parser", "read", "write_sample_data"]

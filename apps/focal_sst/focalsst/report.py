@@ -5,6 +5,7 @@ from __future__ import annotations
 from focalsst.metrics import ClassScores, GroupScores, Precision, Scores, Thresholds
 
 _DIFFICULTIES = ("easy", "moderate", "hard")  # a sonar's objects have no such grades: three times the same
+_MEASURES = {"3d": "box", "bev": "bev", "image": "image", "aos": "aos"}  # what counts most comes first
 
 
 def report(scores: Scores) -> str:
@@ -30,13 +31,15 @@ def class_lines(scores: ClassScores) -> str:
 def named(scores: Scores) -> dict[str, float]:
     """The numbers for curves and for the choice of the best checkpoint; of precisions the strict R40 only."""
     found = {"mAP": scores.mAP, "mAP_lenient": scores.mAP_lenient}
+    for difficulty in _DIFFICULTIES:
+        for measure, part in _MEASURES.items():
+            for of_class in scores.classes:
+                name = of_class.rule.kitti_name
+                found[f"{name}_{measure}/{difficulty}_R40"] = getattr(of_class.strict.R40, part)
     for overlap, recall in scores.recall.items():
         found |= {f"recall/roi_{overlap}": 0.0, f"recall/rcnn_{overlap}": recall}
     for of_class in scores.classes:
         found |= {f"recall/{of_class.rule.name}_{overlap}": recall for overlap, recall in of_class.recall.items()}
-        best, name = of_class.strict.R40, of_class.rule.kitti_name
-        for measure, value in (("aos", best.aos), ("3d", best.box), ("bev", best.bev), ("image", best.image)):
-            found |= {f"{name}_{measure}/{difficulty}_R40": value for difficulty in _DIFFICULTIES}
     return found
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from unbroken import Extension
 from unbroken.errors import ConfigError, Incompatible
 
 _LAST_SHARE = 1e4  # the last rate is the first one divided by this
@@ -92,16 +93,37 @@ class ParameterGroups(Protocol):
     param_groups: list[dict[str, Any]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Extended:
+    """An extension and the values at its seam, one per parameter group."""
+
+    by: Extension
+    lr: list[float]
+    momentum: list[float]
+
+    def values(self, cycle: OneCycle, group: int, step: int) -> tuple[float, float]:
+        """Rate and momentum of a group after `step` steps."""
+        place = self.by.place(step)
+        lr = place.mix(self.lr[group], cycle.lr_at(place.step))
+        return lr, place.mix(self.momentum[group], cycle.momentum_at(place.step))
+
+    def as_plain(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"by": self.by.as_plain(), "lr": list(self.lr), "momentum": list(self.momentum)}
+
+
 class OneCycleSchedule:
     """The open schedule of one optimizer: sets `lr` and the first of `betas` in every group, after each `step()` too.
 
-    `load_state_dict` goes on exactly as the saved run would have, its cycle included, whatever the present
-    config says; `rebuild_at` takes the present config's word instead. Ask `follows_config` which one is in force.
+    `load_state_dict` goes on exactly as the saved run would have, its cycle and extension included, whatever the
+    present config says; `rebuild_at` takes the present config's word instead. Ask `follows_config` which one is in
+    force.
     """
 
     def __init__(self, optimizer: ParameterGroups, cycle: OneCycle) -> None:
         self._optimizer = optimizer
         self._configured = cycle
+        self._extended: Extended | None = None
         self.rebuild_at(0)
 
     @property
@@ -115,22 +137,38 @@ class OneCycleSchedule:
         return self._cycle == self._configured
 
     @property
+    def extension(self) -> Extension | None:
+        """The extension in force."""
+        return self._extended.by if self._extended else None
+
+    @property
     def taken(self) -> int:
         """How many optimizer steps the schedule has counted."""
         return self._taken
 
     def step(self) -> None:
         """Count one optimizer step and set rate and momentum of the next one."""
-        self._go_to(self._cycle, self._taken + 1)
+        self._go_to(self._cycle, self._extended, self._taken + 1)
 
-    def rebuild_at(self, step: int) -> None:
-        """Set what a run of the present config would have after `step` steps."""
-        self._go_to(self._configured, step)
+    def rebuild_at(self, step: int, extension: Extension | None = None) -> None:
+        """Set what a run of the present config would have after `step` steps.
+
+        With an extension that is not in force yet, the values that the optimizer has now are those at the seam.
+        """
+        extended = self._extended
+        if extension is None:
+            extended = None
+        elif extension != self.extension:
+            now = [(float(group["lr"]), float(group["betas"][0])) for group in self._optimizer.param_groups]
+            extended = Extended(by=extension, lr=[lr for lr, _ in now], momentum=[momentum for _, momentum in now])
+        self._go_to(self._configured, extended, step)
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values: the steps taken and the cycle in force."""
+        """Plain values: the steps taken, the cycle in force, and its extension if there is one."""
         cycle = self._cycle
+        extension = {"extension": self._extended.as_plain()} if self._extended else {}
         return {
+            **extension,
             "type": "adam_onecycle",
             "taken": self._taken,
             "horizon": cycle.horizon,
@@ -142,13 +180,15 @@ class OneCycleSchedule:
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Go on from `state_dict()`; raises `Incompatible`, before anything changes, for anything else."""
-        self._go_to(*_cycle_of(saved))
+        cycle, taken = _cycle_of(saved)
+        self._go_to(cycle, _extended_of(saved, groups=len(self._optimizer.param_groups)), taken)
 
-    def _go_to(self, cycle: OneCycle, step: int) -> None:
-        self._cycle, self._taken = cycle, step
-        for group in self._optimizer.param_groups:
-            group["lr"] = cycle.lr_at(step)
-            group["betas"] = (cycle.momentum_at(step), *group["betas"][1:])
+    def _go_to(self, cycle: OneCycle, extended: Extended | None, step: int) -> None:
+        self._cycle, self._extended, self._taken = cycle, extended, step
+        for i, group in enumerate(self._optimizer.param_groups):
+            lr, momentum = extended.values(cycle, i, step) if extended else (cycle.lr_at(step), cycle.momentum_at(step))
+            group["lr"] = lr
+            group["betas"] = (momentum, *group["betas"][1:])
 
 
 def _half_cosine(start: float, end: float, share: float) -> float:
@@ -162,7 +202,7 @@ _KEYS = {"type", "taken", "horizon", "moms", *_NUMBERS}
 
 def _cycle_of(saved: Mapping[str, Any]) -> tuple[OneCycle, int]:
     """The cycle and the steps taken that a saved schedule describes; every key must be known."""
-    if not isinstance(saved, Mapping) or set(saved) != _KEYS or saved["type"] != "adam_onecycle":
+    if not isinstance(saved, Mapping) or set(saved) - {"extension"} != _KEYS or saved["type"] != "adam_onecycle":
         raise _not_ours(saved)
     taken, horizon, moms = saved["taken"], saved["horizon"], saved["moms"]
     whole = all(isinstance(value, int) and value >= 0 for value in (taken, horizon))
@@ -175,6 +215,19 @@ def _cycle_of(saved: Mapping[str, Any]) -> tuple[OneCycle, int]:
         return OneCycle(horizon=horizon, moms=tuple(moms), **{key: saved[key] for key in _NUMBERS}), taken
     except ConfigError as error:
         raise _not_ours(saved) from error
+
+
+def _extended_of(saved: Mapping[str, Any], *, groups: int) -> Extended | None:
+    """The extension that a saved schedule describes, if it has one."""
+    if "extension" not in saved:
+        return None
+    entry = saved["extension"]
+    known = isinstance(entry, Mapping) and set(entry) == {"by", "lr", "momentum"}
+    by = Extension.from_plain(entry["by"]) if known else None
+    values = [entry["lr"], entry["momentum"]] if known else []
+    if by is None or not all(isinstance(value, list) and len(value) == groups for value in values):
+        raise _not_ours(saved)
+    return Extended(by=by, lr=[float(value) for value in entry["lr"]], momentum=[float(v) for v in entry["momentum"]])
 
 
 def _not_ours(saved: object) -> Incompatible:

@@ -25,8 +25,8 @@ from focalsst.optimizer import AdamDecayingAll, build_adam
 from focalsst.pickled import read_plain_pickle
 from focalsst.recipes import cycle_of, steps_of
 from focalsst.schedule import OneCycleSchedule
-from unbroken import Job, __version__
-from unbroken.errors import DamagedFile, Refused
+from unbroken import Extension, Job, __version__
+from unbroken.errors import DamagedFile, Refused, UsageError
 from unbroken.train import Every, Progress, StepReport, Task, clock_time, pick_device
 
 Say = Callable[[str], None]
@@ -46,9 +46,9 @@ def build(job: Job, say: Say) -> Task:
     """Build everything a job needs; raises before training if data or config cannot work."""
     config: SonarConfig = job.options["config"]
     device = pick_device(job.options["device"], deterministic=job.options["deterministic"])
-    dataset = build_dataset(config, job.options["data_root"], training=True)
     skip_bad = job.options["on_bad"] == "skip"
-    validation = build_dataset(config, job.options["data_root"], training=False)
+    dataset = build_dataset(config, job.options["data_root"], training=True, skip_bad=skip_bad)
+    validation = build_dataset(config, job.options["data_root"], training=False, skip_bad=skip_bad)
     for data in (dataset, validation):
         _try_out(data, skip_bad=skip_bad)
     model = build_detector(detector_settings(config)).to(device)
@@ -81,42 +81,66 @@ def build(job: Job, say: Say) -> Task:
     )
 
 
-def build_dataset(config: SonarConfig, data_root: Path, *, training: bool) -> SonarFolder:
-    """The frames of a config's training or test part."""
-    part = "train" if training else "test"
+def build_dataset(config: SonarConfig, data_root: Path, *, training: bool, skip_bad: bool = False) -> SonarFolder:
+    """The frames of a config's training or test part; with `skip_bad` some may lack their file of points."""
+    _require_root(data_root)
+    infos = _infos_file(data_root / config.infos["train" if training else "test"])
     geometry = detector_settings(config).geometry
+    augmentations = augmentations_from(config.augmentations, database=_database(config, data_root)) if training else ()
     return SonarFolder(
         root=data_root,
         split=config.splits["train" if training else "test"],
-        infos=_annotations(data_root / config.infos["train" if training else "test"]),
+        infos=_annotations(infos),
+        infos_from=infos,
         training=training,
         classes=config.class_names,
         extent=Extent(low=geometry.lower_m, high=geometry.upper_m),
-        augmentations=augmentations_from(config.augmentations, database=_database(config, data_root, part)),
+        augmentations=augmentations,
         intensity=config.intensity,
         binary=config.binary,
         mask_z=config.mask_z,
+        advice="" if skip_bad else "To go on without frames that cannot be read: --on-bad-frame skip",
+        gaps=skip_bad,
     )
 
 
-def _annotations(path: Path) -> tuple[Annotation, ...]:
-    """The infos under this name; the same in another form will do, and a pickle is read without executing it."""
+def _require_root(data_root: Path) -> None:
+    if not data_root.is_dir():
+        raise UsageError(
+            data_root,
+            "the folder of the data does not exist",
+            expected="what DATA_CONFIG.DATA_PATH names: a folder with ImageSets/, points_binary/ and infos",
+            do=f"Put the data there, or set DATA_PATH. To try it with made-up data: unbroken data sonar {data_root}",
+        )
+
+
+def _infos_file(path: Path) -> Path:
+    """The infos under this name; the same in another form will do."""
     forms = [path, *(path.with_suffix(suffix) for suffix in (".npz", ".json", ".pkl"))]
-    found = next((form for form in forms if form.is_file()), path)
-    return read_pickled_infos(found, read_plain_pickle) if found.suffix == ".pkl" else read_infos(found)
+    return next((form for form in forms if form.is_file()), path)
 
 
-def _database(config: SonarConfig, data_root: Path, part: str) -> Database | None:
-    """The objects to paste, if there is a gt_sampling and this is training."""
+def _annotations(path: Path) -> tuple[Annotation, ...]:
+    """What infos say; a pickle is read without executing it."""
+    return read_pickled_infos(path, read_plain_pickle) if path.suffix == ".pkl" else read_infos(path)
+
+
+def _database(config: SonarConfig, data_root: Path) -> Database | None:
+    """The objects to paste, if there is a gt_sampling."""
     wanted = [entry for entry in config.augmentations if entry["NAME"] == "gt_sampling"]
-    if not wanted or part != "train":
+    if not wanted:
         return None
     least = min_points_from(wanted[0])
-    return read_database(data_root, split=config.splits["train"], min_points=least, encoding=config.intensity)
+    found = read_database(data_root, split=config.splits["train"], min_points=least, encoding=config.intensity)
+    for stored in (each for kind in found.objects.values() for each in kind):
+        stored.require_whole()  # now, and not when it is drawn
+    return found
 
 
 def _try_out(dataset: SonarFolder, *, skip_bad: bool) -> None:
     """Load the first and the last frame: data of another form ends the launch, not the night."""
+    for index in range(0 if skip_bad else len(dataset)):
+        dataset.require_known_classes(index)
     for index in {0, len(dataset) - 1}:
         try:
             dataset.sample(index, np.random.default_rng(0))
@@ -132,7 +156,7 @@ def _loss(model: Detector, device: torch.device, batch: Batch) -> Mapping[str, T
         raise Refused(
             "training",
             "the loss is not a number any more; nothing of this step was kept",
-            found=f"{float(losses.total)} on the frames {', '.join(batch.names)}",
+            found=f"{float(losses.total.detach())} on the frames {', '.join(batch.names)}",
             do="Look at these frames, lower LR or GRAD_NORM_CLIP; the last checkpoint is from before this step.",
         )
     return {
@@ -191,19 +215,25 @@ def _autocast(config: SonarConfig, device: torch.device) -> Callable[[], Abstrac
 
 
 def _follow_config(
-    optimizer: AdamDecayingAll, schedule: OneCycleSchedule, config: SonarConfig, frames: int, progress: Progress
+    optimizer: AdamDecayingAll,
+    schedule: OneCycleSchedule,
+    config: SonarConfig,
+    frames: int,
+    progress: Progress,
+    extension: Extension | None,
 ) -> str | None:
     """After a resume the config's word counts for the schedule; says so when that changes something."""
     before = optimizer.param_groups[0]["lr"]
     for group in optimizer.param_groups:
         group["weight_decay"] = config.weight_decay
     new_to_it = schedule.taken == 0 and progress.step > 0  # a file of another program has no schedule
-    if schedule.follows_config and not new_to_it:
+    if schedule.follows_config and schedule.extension == extension and not new_to_it:
         return None
-    schedule.rebuild_at(_steps_before(config, frames, progress))
+    schedule.rebuild_at(_steps_before(config, frames, progress), extension)
     after = optimizer.param_groups[0]["lr"]
+    extended = f", extended by {extension.policy}" if extension else ""
     return (
-        f"the schedule is the config's from here on, at step {schedule.taken} of {schedule.cycle.horizon}: "
+        f"the schedule is the config's from here on{extended}, at step {schedule.taken} of {schedule.cycle.horizon}: "
         f"learning rate {before:.6g} -> {after:.6g}"
     )
 

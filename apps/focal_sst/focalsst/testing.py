@@ -108,7 +108,9 @@ class _Bench:
         self.options, self.places, self.config = options, places, config
         self.device = pick_device(options.device, deterministic=False)
         self.model: Detector = build_detector(detector_settings(config)).to(self.device)
-        self.dataset: SonarFolder = build_dataset(config, find_data(config.data_root, places), training=False)
+        self.dataset: SonarFolder = build_dataset(
+            config, find_data(config.data_root, places), training=False, skip_bad=options.on_bad_frame == "skip"
+        )
         self._console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
         self._log: list[str] = []
 
@@ -242,5 +244,5 @@ def _time_of_a_frame(model: Detector, dataset: SonarFolder, config: SonarConfig,
         if number >= WARM_UP:
             times_s.append((time.perf_counter() - began_s) / len(batch))
     if not times_s:
-        return "too few frames to measure a time"
+        return f"inference: too few frames to measure (more than {WARM_UP} batches; --batch_size 1 makes more)"
     return f"inference: {1000 * statistics.median(times_s):.1f} ms per frame, median of {len(times_s)} batches"

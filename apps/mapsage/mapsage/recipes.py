@@ -9,10 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from mapsage.config import MapSageConfig
-from mapsage.schedule import learning_rates, phases_of
-from unbroken import Job, OptionParser, Recipe, add_common_options, start_from
+from mapsage.schedule import phases_of, rates_at
+from unbroken import Job, OptionParser, Recipe, add_common_options, session_times, start_from
 from unbroken.config import ConfigError, ConfigFile, effects, merge_options, read_config, validate
 
+SHORT_NAMES = {
+    "train_dataloader.batch_size": "bs",
+    "optim_wrapper.accumulative_counts": "accum_x",
+    "optim_wrapper.optimizer.lr": "lr",
+    "train_cfg.max_iters": "it",
+    "randomness.seed": "seed",
+    "model.backbone.embed_dims": "d",
+}
 HOW_TO_START = ("load_from", "resume", "work_dir")  # not part of what is trained
 PROGRAM = "unbroken train mapsage"
 DESCRIPTION = """Train a segmentation network for aerial images. After any interruption run the same command again: it
@@ -77,13 +85,13 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
             "workers": options.workers,
             "save_every": hook.interval,
             "log_every": config.default_hooks.logger.interval,
-            "session_s": options.session,
-            "reserve_s": options.reserve,
+            **session_times(options),
             "config": config,
         },
         ignored=checked.ignored,
         command=str(environment.get("command", "")),
         lr_at=_rate_at(config),
+        short_names=SHORT_NAMES,
         texts={"vis_data/config.py": _as_python(checked.canonical)},
         environment=environment,
     )
@@ -142,8 +150,14 @@ def _named_files(config: MapSageConfig, options: argparse.Namespace) -> dict[str
 
 
 def _rate_at(config: MapSageConfig) -> Callable[[int], float]:
-    base, phases = config.optim_wrapper.optimizer.lr, phases_of(config)
-    return lambda step: learning_rates(base, phases, step + 1)[step]
+    phases, chain = phases_of(config), [config.optim_wrapper.optimizer.lr]  # entry t + 1 is used after t steps
+
+    def rate_at(step: int) -> float:
+        while len(chain) < step + 2:
+            chain.extend(rates_at(chain[-1:], phases, len(chain) - 1))
+        return chain[step + 1]
+
+    return rate_at
 
 
 def _as_python(tree: Mapping[str, Any]) -> str:

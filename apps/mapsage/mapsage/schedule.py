@@ -9,10 +9,11 @@ of optimizer steps already taken; the rate at t serves the step numbered t + 1 i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from mapsage.config import MapSageConfig
+from unbroken import Extension, Place
 from unbroken.errors import ConfigError, Incompatible
 
 
@@ -112,13 +113,38 @@ class ParameterGroups(Protocol):
     param_groups: list[dict[str, Any]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Extended:
+    """An extension after `taken` steps, and the rates at its seam, one per parameter group."""
+
+    by: Extension
+    rates: list[float]
+    taken: int
+
+    @property
+    def place(self) -> Place:
+        """Where the next step stands."""
+        return self.by.place(self.taken)
+
+    def mix(self, chain: Sequence[float]) -> list[float]:
+        """The rates of the next step, from those of the chain at its place."""
+        return [self.place.mix(start, rate) for start, rate in zip(self.rates, chain, strict=True)]
+
+    def as_plain(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"extension": self.by.as_plain(), "rates": list(self.rates), "taken": self.taken}
+
+
 class IterationSchedule:
     """The open schedule of one optimizer: sets `lr` of its groups at construction and after each `step()`.
 
     Build it with the optimizer of the present config, before any state is loaded: each group's `initial_lr`
     at that moment, or else its `lr`, is its base rate. `load_state_dict` goes on exactly as the saved run
-    would have, phases included, whatever the present config says; `rebuild_at` takes the present config's
-    word instead. Ask `follows_config` which one is in force.
+    would have, phases and extension included, whatever the present config says; `rebuild_at` takes the present
+    config's word instead. Ask `follows_config` which one is in force.
+
+    The *chain* is the schedule itself. It is at the step that was taken, unless an extension asks for another one, and
+    then the rates in the optimizer are a mixture of the chain's and of those at the seam.
     """
 
     def __init__(self, optimizer: ParameterGroups, phases: Sequence[Phase]) -> None:
@@ -127,6 +153,7 @@ class IterationSchedule:
         self._configured_bases = [
             float(group.setdefault("initial_lr", group["lr"])) for group in optimizer.param_groups
         ]
+        self._extended: Extended | None = None
         self.rebuild_at(0)
 
     @property
@@ -144,31 +171,40 @@ class IterationSchedule:
         """How many optimizer steps the schedule has counted."""
         return self._taken
 
+    @property
+    def extension(self) -> Extension | None:
+        """The extension in force."""
+        return self._extended.by if self._extended else None
+
     def step(self) -> None:
         """Count one optimizer step and set the rates of the next one."""
-        self._taken += 1
-        groups = self._optimizer.param_groups
-        current = [float(group["lr"]) for group in groups]
-        # MMEngine's state also holds the rates right after each phase had its turn.
-        for i, phase in enumerate(self._phases):
-            current = rates_at(current, (phase,), self._taken)
-            self._last_values[i] = current
-        self._set(current)
+        self._go_to(self._taken + 1)
 
-    def rebuild_at(self, step: int) -> None:
-        """Set the rates that a run of the present config would have after `step` steps, replayed from 0."""
+    def rebuild_at(self, step: int, extension: Extension | None = None) -> None:
+        """Set the rates that a run of the present config would have after `step` steps, replayed from 0.
+
+        With an extension that is not in force yet, the rates that the optimizer has now are those at the seam.
+        """
+        if extension is None:
+            self._extended = None
+        elif extension != self.extension:
+            rates = [float(group["lr"]) for group in self._optimizer.param_groups]
+            self._extended = Extended(by=extension, rates=rates, taken=step)
         self._phases = self._configured_phases
         self._bases = list(self._configured_bases)
         self._last_values = [list(self._bases) for _ in self._phases]
-        self._taken = -1
+        self._chain, self._chain_step = list(self._bases), -1
         for group, base in zip(self._optimizer.param_groups, self._bases, strict=True):
-            group["initial_lr"] = group["lr"] = base
-        while self._taken < step:
-            self.step()
+            group["initial_lr"] = base
+        self._go_to(step)
 
     def state_dict(self) -> list[dict[str, Any]]:
-        """Plain values under MMEngine's names, one dict per phase: what its tools expect under `param_schedulers`."""
-        return [self._phase_state(i) for i in range(len(self._phases))]
+        """Plain values under MMEngine's names, one dict per phase: what its tools expect under `param_schedulers`.
+
+        An extension is one more entry after those, which its tools pass over.
+        """
+        phases = [self._phase_state(i) for i in range(len(self._phases))]
+        return [*phases, self._extended.as_plain()] if self._extended else phases
 
     def load_state_dict(self, saved: Sequence[Mapping[str, Any]]) -> None:
         """Go on from `state_dict()`, or from what MMEngine keeps under `param_schedulers`.
@@ -176,19 +212,41 @@ class IterationSchedule:
         Raises `Incompatible`, before anything changes, for entries that describe no phase known here, for
         another number of parameter groups, and for counts that contradict each other.
         """
-        phases = tuple(_phase_of(entry, where=f"param_schedulers[{i}]") for i, entry in enumerate(saved))
-        taken, bases = self._agreed(saved, phases)
-        self._phases, self._taken, self._bases = phases, taken, bases
-        self._last_values = [[float(value) for value in entry["_last_value"]] for entry in saved]
-        for group, base in zip(self._optimizer.param_groups, bases, strict=True):
+        entries = [entry for entry in saved if not (isinstance(entry, Mapping) and "extension" in entry)]
+        phases = tuple(_phase_of(entry, where=f"param_schedulers[{i}]") for i, entry in enumerate(entries))
+        chain_step, bases = self._agreed(entries, phases)
+        groups = self._optimizer.param_groups
+        extended = _extended_of(saved[-1], groups=len(groups)) if len(entries) < len(saved) else None
+        if extended is not None and phases and extended.place.step != chain_step:
+            raise _not_known("param_schedulers (extension)", saved[-1])
+        self._phases, self._bases, self._chain_step, self._extended = phases, bases, chain_step, extended
+        self._last_values = [[float(value) for value in entry["_last_value"]] for entry in entries]
+        for group, base in zip(groups, bases, strict=True):
             group["initial_lr"] = base
-        if self._last_values:
-            self._set(self._last_values[-1])
+        constant = bases if extended else [float(group["lr"]) for group in groups]
+        self._chain = list(self._last_values[-1] if self._last_values else constant)
+        self._go_to(extended.taken if extended else chain_step)
+
+    def _go_to(self, step: int) -> None:
+        """Bring the chain to where this step needs it, and set the rates."""
+        if self._extended is not None:
+            self._extended = replace(self._extended, taken=step)
+        wanted = self._extended.place.step if self._extended else step
+        while self._chain_step < wanted:
+            self._chain_step += 1
+            # MMEngine's state also holds the rates right after each phase had its turn.
+            for i, phase in enumerate(self._phases):
+                self._chain = rates_at(self._chain, (phase,), self._chain_step)
+                self._last_values[i] = self._chain
+        self._taken = step
+        rates = self._extended.mix(self._chain) if self._extended else self._chain
+        for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
 
     def _agreed(self, saved: Sequence[Mapping[str, Any]], phases: Sequence[Phase]) -> tuple[int, list[float]]:
         """The step count and base rates that all entries share."""
         if not saved:
-            return self._taken, list(self._bases)
+            return self._chain_step, list(self._bases)
         taken, bases = int(saved[0]["_global_step"]), [float(value) for value in saved[0]["base_values"]]
         groups = len(self._optimizer.param_groups)
         for i, (entry, phase) in enumerate(zip(saved, phases)):
@@ -219,15 +277,11 @@ class IterationSchedule:
             "end": phase.end,
             "by_epoch": False,
             "base_values": list(self._bases),
-            "last_step": _own_steps(phase, self._taken),
-            "_global_step": self._taken,
+            "last_step": _own_steps(phase, self._chain_step),
+            "_global_step": self._chain_step,
             "verbose": False,
             "_last_value": list(self._last_values[i]),
         }
-
-    def _set(self, rates: Sequence[float]) -> None:
-        for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
 
 
 def _own_steps(phase: Phase, taken: int) -> int:
@@ -263,11 +317,23 @@ def _phase_of(entry: Mapping[str, Any], *, where: str) -> Phase:
             known = PolyLR(**span, eta_min=entry["eta_min"], power=entry["power"])
     consistent = known is not None and entry["total_iters"] == known.end - known.begin - 1
     if known is None or not consistent or entry["param_name"] != "lr" or entry["by_epoch"]:
-        raise Incompatible(
-            where,
-            "not a per-iteration learning-rate schedule that is known here",
-            expected="the entries of LinearLR or PolyLR, param_name lr, by_epoch False",
-            found=dict(entry) if isinstance(entry, Mapping) else repr(entry),
-            do="Rebuild the schedule at the step of the checkpoint instead.",
-        )
+        raise _not_known(where, entry)
     return known
+
+
+def _extended_of(entry: Mapping[str, Any], *, groups: int) -> Extended:
+    """The extension that a saved schedule ends with."""
+    by, taken, rates = Extension.from_plain(entry["extension"]), entry.get("taken"), entry.get("rates")
+    if by is None or not isinstance(taken, int) or not isinstance(rates, list) or len(rates) != groups:
+        raise _not_known("param_schedulers (extension)", entry)
+    return Extended(by=by, rates=[float(rate) for rate in rates], taken=taken)
+
+
+def _not_known(where: str, entry: object) -> Incompatible:
+    return Incompatible(
+        where,
+        "not a per-iteration learning-rate schedule that is known here",
+        expected="the entries of LinearLR or PolyLR, param_name lr, by_epoch False",
+        found=dict(entry) if isinstance(entry, Mapping) else repr(entry),
+        do="Rebuild the schedule at the step of the checkpoint instead.",
+    )

@@ -21,7 +21,7 @@ from mapsage.model import EncoderDecoder, MixVisionTransformer, SegformerHead, s
 from mapsage.optimizer import build_adamw
 from mapsage.predict import predict_labels
 from mapsage.schedule import IterationSchedule, phases_of
-from unbroken import Job
+from unbroken import Extension, Job
 from unbroken.config.validation import canonical
 from unbroken.train import Every, Progress, Task, evaluating, one_pass, pick_device
 
@@ -247,20 +247,27 @@ def _autocast(config: MapSageConfig, device: torch.device) -> Callable[[], Abstr
 
 
 def _follow_config(
-    optimizer: torch.optim.Optimizer, schedule: IterationSchedule, config: MapSageConfig, progress: Progress
+    optimizer: torch.optim.Optimizer,
+    schedule: IterationSchedule,
+    config: MapSageConfig,
+    progress: Progress,
+    extension: Extension | None,
 ) -> str | None:
     """After a resume the config's word counts for the schedule; says so when that changes something."""
     wanted, step = config.optim_wrapper.optimizer, progress.step
     before = [dict(group) for group in optimizer.param_groups]
     for group in optimizer.param_groups:
         group["betas"], group["eps"] = tuple(wanted.betas), wanted.eps
-    if not schedule.follows_config:
-        schedule.rebuild_at(step)
+    extends = schedule.extension != extension
+    if extends or not schedule.follows_config:
+        schedule.rebuild_at(step, extension)
     after = optimizer.param_groups
     changed = [key for key in ("lr", "betas", "eps") if [g[key] for g in before] != [g[key] for g in after]]
-    if not changed:
+    if not changed and not extends:
         return None
     lr = f"learning rate {before[0]['lr']:.6g} -> {after[0]['lr']:.6g}"
+    if extends and extension:
+        return f"the schedule is extended by {extension.policy} from step {step + 1} on: {lr}"
     return f"the checkpoint's schedule is not the config's, which is followed from step {step + 1} on: {lr}"
 
 

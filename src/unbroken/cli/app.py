@@ -124,6 +124,21 @@ def verify(
     return verify_command(paths, as_json=as_json)
 
 
+@app.command(short_help="Bring a history back that --fresh moved into the archive.")
+def restore(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which history; without it, they are listed.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Bring a history back that --fresh moved into the archive; what is there now moves into the archive in its place.
+
+    Without NAME, list what the archive holds. Nothing is deleted, and killed anywhere, the same command goes on.
+    """
+    from unbroken.cli.restoring import restore_command
+
+    restore_command(run, name, as_json=as_json)
+
+
 @app.command(short_help="The whole story on made-up data, in two or three minutes.")
 def demo(
     story: Annotated[str, typer.Argument(metavar="STORY", help="Which one: aerial or sonar.")] = "aerial",

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from unbroken.values import SystemClock
+
 KAGGLE_INPUTS = Path("/kaggle/input")
 
 
@@ -22,6 +24,7 @@ def surroundings(typed: Sequence[str]) -> Mapping[str, Any]:
         "command": shlex.join(continuing(typed)),
         "typed": shlex.join(typed),
         "UNBROKEN_SEARCH_PATH": search,
+        "today": SystemClock().now().strftime("%Y%m%d"),
         "host": socket.gethostname(),
         "user_folder": str(Path.cwd()),
         "python": platform.python_version(),

@@ -34,7 +34,7 @@ class Overview:
     directory: Path
     tag: str
     recipe: str
-    status: str  # running, finished, stopped, killed, never started
+    status: str  # running, finished, stopped, killed, lost, never started
     step: int
     total: int | None
     best: str
@@ -126,6 +126,8 @@ def _status(facts: Survey) -> str:
     if facts.held:
         return "running"
     last = str(facts.events[-1].get("event")) if facts.events else ""
+    if facts.has_history and facts.newest_good is None:
+        return "lost"  # no checkpoint that could be continued from is here
     if facts.finished_at is not None:
         return "finished"
     if last == "stopped":

@@ -14,16 +14,18 @@ from unbroken.launch import Job, Refuse, decide, find_recipe, gather
 from unbroken.launch.recipes import RECIPES
 from unbroken.launch.verdicts import as_data
 from unbroken.launch.words import describe
+from unbroken.values import SystemClock
 
 
 def train_command(recipe: str, arguments: Sequence[str], *, typed: Sequence[str]) -> int:
     """Train; the exit code is 0 when done, 75 when stopped and resumable."""
+    began_s = SystemClock().monotonic_s()  # loading torch is part of the session
     job = _job(recipe, arguments, typed, front_door=typed[: len(typed) - len(arguments)])
     from unbroken.cli.display import console_for
     from unbroken.train import Exit, run_job
 
     try:
-        run_job(job, console_for(sys.stdout))
+        run_job(job, console_for(sys.stdout), began_s=began_s)
     except Exit as ending:
         return int(ending.code or 0) if isinstance(ending.code, int) else 1
     return 0

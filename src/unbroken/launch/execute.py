@@ -19,11 +19,12 @@ from unbroken.launch.verdicts import FineTune, Fresh, Resume, as_data
 from unbroken.run import Layout, OpenRun, RunRecord, SessionFiles, look_at, read_record
 from unbroken.run.layout import ARCHIVE_FOLDER, manifests, own
 from unbroken.run.record import write_record
+from unbroken.run.survey import RESTORING
 from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_folder, durable_write, explained
 from unbroken.values import new_id
 
 COPY_BLOCK_BYTES = 1 << 22
-HELD = ("lock", "holder.json")
+HELD = ("lock", "holder.json", RESTORING)
 
 
 def execute(
@@ -108,15 +109,22 @@ def _archive(files: SessionFiles, *, starts_over: bool) -> None:
         said = Journal(disk, journal, clock=files.clock, session=files.session)
         said.write("archiving", to=target.relative_to(directory).as_posix())
         said.close()
+    move_history_aside(disk, directory, target)
+
+
+def move_history_aside(disk: Disk, directory: Path, target: Path) -> None:
+    """Move everything but the archive itself: checkpoints first, then records, the journal last."""
+    journal = own(directory) / "journal.jsonl"
     durable_folder(disk, target / own(directory).name)
     kept = {ARCHIVE_FOLDER, own(directory).name}
-    _move_all(disk, [path for path in sorted(directory.iterdir()) if path.name not in kept], target)
+    move_all(disk, [path for path in sorted(directory.iterdir()) if path.name not in kept], target)
     records = [path for path in sorted(own(directory).iterdir()) if path.name not in HELD and path != journal]
-    _move_all(disk, records, target / own(directory).name)
-    _move_all(disk, [journal] if journal.exists() else [], target / own(directory).name)
+    move_all(disk, records, target / own(directory).name)
+    move_all(disk, [journal] if journal.exists() else [], target / own(directory).name)
 
 
-def _move_all(disk: Disk, paths: Sequence[Path], target: Path) -> None:
+def move_all(disk: Disk, paths: Sequence[Path], target: Path) -> None:
+    """Move files and folders into a folder, durably."""
     for path in paths:
         disk.move(path, target / path.name)
     for folder in {target, *(path.parent for path in paths)}:
@@ -187,7 +195,7 @@ def _set_aside(run: OpenRun, plan: Fresh | Resume | FineTune) -> None:
     for path, reason in aside:
         if path.parent == folder and path.exists():
             durable_folder(run.files.disk, target)
-            _move_all(run.files.disk, [path], target)
+            move_all(run.files.disk, [path], target)
             run.journal.write("set aside", file=path.name, reason=reason, to=str(target.relative_to(run.directory)))
     partials = [*folder.glob(f"*.pth{PARTIAL_SUFFIX}"), *own(run.directory).rglob(f"*{PARTIAL_SUFFIX}")]
     for path in sorted(partials):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from unbroken.config import Effects
+from unbroken.launch.extension import Policy
 from unbroken.run import ITERATIONS, Layout
 
 
@@ -17,7 +18,8 @@ class Start:
 
     `exact` is a file to resume from whatever else is there (`--ckpt`). `origin` is a file in which the run's history
     begins (`load_from` with `resume=True`): used until the run has newer checkpoints of its own. `weights` is a file to
-    fine-tune from. `search` are folders that may hold checkpoints of this run.
+    fine-tune from. `search` are folders that may hold checkpoints of this run. `on_extend` is how the schedule of a
+    finished run goes on when more is asked for; "" when the user did not say.
     """
 
     fresh: bool = False
@@ -26,6 +28,7 @@ class Start:
     weights: Path | None = None
     search: tuple[Path, ...] = ()
     accepted: frozenset[str] = frozenset()  # config keys whose change the user accepts
+    on_extend: Policy | Literal[""] = ""
 
 
 SCRIPT = "open_run"  # the recipe of anyone's own loop: options are arguments there, not flags
@@ -53,6 +56,8 @@ class Job:
     epochs: int | None = None  # how long the training is, where it is measured in epochs
     steps_per_epoch: int | None = None
     flags: Mapping[str, str] = field(default_factory=dict)  # options that this front door calls otherwise
+    short_names: Mapping[str, str] = field(default_factory=dict)  # of config keys, for tags made from changes
+    traits: tuple[str, ...] = ()  # what this config would be told apart by in a tag: "bs2", "lr0.0005"
     texts: Mapping[str, str] = field(default_factory=dict)  # written into each session's folder, by relative path
     environment: Mapping[str, Any] = field(default_factory=dict)
 

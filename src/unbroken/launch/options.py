@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from unbroken.errors import UsageError
+from unbroken.launch.extension import POLICIES, USUAL
 from unbroken.launch.job import Start
 
 SEARCH_PATH = "UNBROKEN_SEARCH_PATH"
@@ -45,6 +46,12 @@ def add_common_options(parser: argparse.ArgumentParser, *, tag: str = "--tag") -
     group.add_argument(
         "--accept-change", action="append", default=[], metavar="KEY", help="go on although this key changed"
     )
+    group.add_argument(
+        "--on-extend",
+        choices=POLICIES,
+        default="",
+        help=f"how the learning rate goes on when a finished run is asked for more (default: {USUAL})",
+    )
 
     session = parser.add_argument_group("how long this session may be")
     session.add_argument(
@@ -53,6 +60,18 @@ def add_common_options(parser: argparse.ArgumentParser, *, tag: str = "--tag") -
     session.add_argument(
         "--reserve", type=duration_s, default=0.0, metavar="TIME", help="be done this long before (10m; default: 0)"
     )
+
+
+def session_times(options: argparse.Namespace) -> dict[str, float | None]:
+    """How long the session may be, and how long before its end it has to be done; UsageError if nothing is left."""
+    if options.session is not None and options.session <= options.reserve:
+        raise UsageError(
+            "--session",
+            "no time is left to train in",
+            expected=f"more than --reserve, which is {options.reserve:g} s",
+            found=f"{options.session:g} s",
+        )
+    return {"session_s": options.session, "reserve_s": options.reserve}
 
 
 def duration_s(text: str) -> float:
@@ -91,4 +110,5 @@ def start_from(
         weights=options.pretrained_model or weights,
         search=(*options.search, *found),
         accepted=frozenset(options.accept_change),
+        on_extend=options.on_extend,
     )

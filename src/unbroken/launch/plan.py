@@ -7,11 +7,13 @@ from pathlib import Path
 
 from unbroken.config import Effect, changes
 from unbroken.errors import DamagedFile, UsageError
+from unbroken.launch.extending import with_schedule
 from unbroken.launch.job import Job
 from unbroken.launch.passed_over import rejected
 from unbroken.launch.refusals import (
     refuse,
     refuse_changed,
+    refuse_half_restored,
     refuse_held,
     refuse_lost,
     refuse_lost_copies,
@@ -19,10 +21,10 @@ from unbroken.launch.refusals import (
     refuse_newer,
     refuse_others,
     refuse_weights,
-    refuse_zero_rate,
     runs,
 )
-from unbroken.launch.spelling import again_with, count, fine_tune_words, option, pattern, suffix
+from unbroken.launch.spelling import again_with, count, fine_tune_words, length, option, pattern, step_now
+from unbroken.launch.tags import tag_for_changes, telling_tag, tells_nothing
 from unbroken.launch.verdicts import FineTune, Finished, Fresh, Plan, Refuse, Resume
 from unbroken.run import Candidate, Survey
 
@@ -53,6 +55,8 @@ def _verdict(job: Job, facts: Facts) -> Plan:
     survey = facts.survey
     if survey.held:
         return refuse_held(job, survey)
+    if survey.restoring is not None:
+        return refuse_half_restored(job, survey.restoring)
     if job.start.fresh:
         return _start_over(job, facts)
     if facts.exact is not None:
@@ -150,7 +154,7 @@ def _resume_own(job: Job, survey: Survey, source: Candidate) -> Plan:
         return plan
     finished, total, step = survey.finished_at, job.total_steps, step_now(job, source)
     if total is not None and step > total:
-        reason = f"{source.name} is at {_place(job, source)}, past the {_length(job)} asked for"
+        reason = f"{source.name} is at {_place(job, source)}, past the {length(job)} asked for"
         return Finished(source=source, reasons=(reason,), notes=_unused_changes(job, plan))
     if finished is None or finished > source.step:
         return plan
@@ -160,35 +164,13 @@ def _resume_own(job: Job, survey: Survey, source: Candidate) -> Plan:
     if total is None and not plan.changes:
         reason = f"the run was completed at step {finished} with this config; {source.name}, {source.reason}"
         return Finished(source=source, reasons=(reason,))
-    if total is not None and _learns_nothing(job, step, total):
-        return refuse_zero_rate(job, step, total)
-    more = f"{_length(job)} are asked for" if total is not None else "the config changed since"
+    more = f"{length(job)} are asked for" if total is not None else "the config changed since"
     return replace(plan, reasons=(*plan.reasons, f"the run was completed at step {finished}, and now {more}"))
-
-
-def step_now(job: Job, source: Candidate) -> int:
-    """At which of this job's steps the checkpoint is: its place in the data counts, as steps may have been shorter."""
-    position, size = source.inside.get("position"), source.inside.get("dataset_size")
-    if job.epochs is None or not job.steps_per_epoch or not isinstance(position, int) or not isinstance(size, int):
-        return source.step
-    epochs, samples = divmod(position, size) if size else (0, 0)
-    return epochs * job.steps_per_epoch + (-(-samples * job.steps_per_epoch // size) if size else 0)
 
 
 def _place(job: Job, source: Candidate) -> str:
     epoch = source.inside.get("epoch")
     return f"epoch {epoch}" if job.epochs is not None and isinstance(epoch, int) else f"step {source.step}"
-
-
-def _length(job: Job) -> str:
-    if job.epochs is not None:
-        return count(job.epochs, "epoch")
-    return count(job.total_steps or 0, "step")
-
-
-def _learns_nothing(job: Job, step: int, total: int) -> bool:
-    """Whether the learning rate is 0 from the next step to the last."""
-    return job.lr_at is not None and job.lr_at(step) == 0 == job.lr_at(total - 1)
 
 
 def _why_this_one(survey: Survey, source: Candidate) -> tuple[str, ...]:
@@ -212,7 +194,7 @@ def _unused_changes(job: Job, plan: Resume) -> tuple[str, ...]:
     changed = [item for item in plan.changes if item.effect is not Effect.FREE]
     if not changed:
         return ()
-    tag = option(job, "tag", f"{job.tag}_{suffix(changed[0])}")
+    tag = option(job, "tag", tag_for_changes(job.tag, changed, job.short_names))
     return (*(f"without effect, as no step is left: {item}" for item in changed), f"to train with it: {tag}")
 
 
@@ -283,19 +265,13 @@ def _through_gate(job: Job, plan: Resume) -> Resume | Refuse:
     if blocking:
         return refuse_changed(job, plan.source, blocking)
     lr_before = plan.source.inside.get("lr")
-    lr_next = job.lr_at(step_now(job, plan.source)) if job.lr_at is not None else None
     reasons = plan.reasons
     if plan.source.kind == "foreign checkpoint":
         reasons = (*reasons, "another program wrote it, without random state and data position: exactness begins here")
     if any(item.effect is Effect.DATA for item in found):
         reasons = (*reasons, "the data settings changed: bit-exactness starts anew at this step")
-    return replace(
-        plan,
-        changes=found,
-        reasons=reasons,
-        lr_before=lr_before if isinstance(lr_before, float) else None,
-        lr_next=lr_next,
-    )
+    plan = replace(plan, changes=found, reasons=reasons, lr_before=lr_before if isinstance(lr_before, float) else None)
+    return with_schedule(job, plan, step_now(job, plan.source))
 
 
 # -- what else is to be said -----------------------------------------------------------------------------------------
@@ -307,6 +283,9 @@ def _newer(survey: Survey) -> Candidate | None:
 
 def _notes(job: Job, facts: Facts, plan: Plan) -> list[str]:
     notes = list(facts.near) if isinstance(plan, Fresh) else []
+    if isinstance(plan, Fresh | FineTune) and tells_nothing(job.tag):
+        better = option(job, "tag", telling_tag(job.traits, str(job.environment.get("today", ""))))
+        notes.append(f"the tag `{job.tag}` will tell nobody what this was; for example: {better}")
     start, has_own = job.start, facts.survey.newest_good is not None and not job.start.fresh
     if isinstance(plan, Refuse):
         return notes
@@ -327,9 +306,13 @@ def _notes(job: Job, facts: Facts, plan: Plan) -> list[str]:
     elif start.fresh and start.origin is not None:
         notes.append(f"{start.origin}, which the config names as the start, is not used")
     notes += [f"{folder} was to be searched and is not there" for folder in facts.missing]
+    if start.on_extend and not (isinstance(plan, Resume) and plan.extension):
+        given = option(job, "on-extend", start.on_extend)
+        notes.append(f"{given} had nothing to do: it is for a finished run that is asked for more")
     aside = [item.path.name for item in plan.rejected if item.set_aside]
     if isinstance(plan, Finished):
-        notes.append(f"to train longer, ask for more steps; to start over: {again_with(job, 'fresh')}")
+        more = option(job, "epochs", "N") if job.epochs is not None else "ask for more steps"
+        notes.append(f"to train longer: {more}; to start over: {again_with(job, 'fresh')}")
     if aside:
         notes.append(f"set aside in archive/, nothing is deleted: {', '.join(aside)}")
     return notes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from unbroken.config import Change, Effect, worst
 from unbroken.errors import DamagedFile, Incompatible, NewerFormat, Refused, RunHeld
 from unbroken.launch.job import Job
@@ -10,14 +12,15 @@ from unbroken.launch.spelling import (
     count,
     fine_tune_words,
     is_or_are,
+    length,
     option,
     pattern,
     start_over_words,
-    suffix,
     undo,
 )
-from unbroken.launch.verdicts import Refuse
-from unbroken.run import Candidate, Survey
+from unbroken.launch.tags import tag_for_changes
+from unbroken.launch.verdicts import Curve, Refuse
+from unbroken.run import Candidate, Restoring, Survey
 
 
 def refuse(exit_code: int, *reasons: str, ways_out: tuple[str, ...] = ()) -> Refuse:
@@ -57,6 +60,15 @@ def refuse_mixed(job: Job, survey: Survey) -> Refuse:
             "put unbroken/run.json back, or move the files of the other run away",
             f"say which file to continue from: {option(job, 'ckpt', 'FILE')}",
         ),
+    )
+
+
+def refuse_half_restored(job: Job, restoring: Restoring) -> Refuse:
+    """A history was being brought back, and that was cut off: the folder holds half of two."""
+    return refuse(
+        Refused.exit_code,
+        f"bringing {restoring.name} back from the archive was cut off: it has to be finished first, nothing is lost",
+        ways_out=(f"finish it: unbroken restore {job.directory} {restoring.name}",),
     )
 
 
@@ -132,28 +144,42 @@ def refuse_changed(job: Job, source: Candidate, blocking: tuple[Change, ...]) ->
     worst_effect = worst(blocking)
     what = "the weights no longer fit" if worst_effect is Effect.SHAPE else "the weights would mean something else"
     back = ", ".join(undo(item) for item in blocking[:3]) + (" ..." if len(blocking) > 3 else "")
+    tag = tag_for_changes(job.tag, blocking, job.short_names)
+    ways = [
+        f"keep both as experiments of their own: {option(job, 'tag', tag)}",
+        f"start a new run from these weights: {fine_tune_words(job, source, tag=tag)}",
+        f"undo the change: {back}",
+    ]
+    if worst_effect is Effect.MEANING and not job.is_script:
+        accepted = " ".join(option(job, "accept-change", item.key) for item in blocking)
+        ways.append(f"go on all the same, which is recorded in the run for ever: {accepted}")
     return Refuse(
         exit_code=Incompatible.exit_code,
         reasons=(f"the config changed since step {source.step} ({source.name}) so that {what}",),
         changes=blocking,
-        ways_out=(
-            f"keep both as experiments of their own: {option(job, 'tag', f'{job.tag}_{suffix(blocking[0])}')}",
-            f"start a new run from these weights: {fine_tune_words(job, source)}",
-            f"undo the change: {back}",
-        ),
+        ways_out=tuple(ways),
     )
 
 
-def refuse_zero_rate(job: Job, step: int, total: int) -> Refuse:
-    """A longer run whose schedule was not made longer: every further step would change nothing."""
+def refuse_zero_rate(job: Job, step: int, total: int, curves: Sequence[Curve]) -> Refuse:
+    """A longer run whose every further step would change nothing; the first curve is what was asked for."""
+    asked, others = curves[0], curves[1:]
+    why = {
+        "hold": "and the learning rate at the seam, which is to be held, is 0",
+        "restart": "but the schedule of the config has no learning rate above 0",
+    }.get(asked.policy, "but the schedule of the config has ended")
+    ways = [
+        f"{option(job, 'on-extend', curve.policy)}  (learning rate up to {curve.lr_peak:.6g})"
+        for curve in others
+        if curve.learns
+    ]
+    if asked.policy != "hold":
+        ways.append("let the schedule reach as far as the steps do (its last phase must end later)")
     return refuse(
         Incompatible.exit_code,
-        f"the run was completed at step {step} and {total} steps are asked for, but the schedule of the config has "
-        f"ended: the learning rate would be 0 from step {step + 1} to step {total}",
-        ways_out=(
-            "let the schedule reach as far as the steps do (its last phase must end later)",
-            f"start a new run from these weights: {fine_tune_words(job)}",
-        ),
+        f"the run was completed at step {step} and {length(job)} are asked for, {why}: "
+        f"by {option(job, 'on-extend', asked.policy)}, the learning rate would be 0 from step {step + 1} to {total}",
+        ways_out=(*ways, f"start a new run from these weights: {fine_tune_words(job)}"),
     )
 
 

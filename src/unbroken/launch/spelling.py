@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from unbroken.config import ABSENT, Change
 from unbroken.launch.job import Job
 from unbroken.run import Candidate
@@ -27,9 +25,9 @@ def start_over_words(job: Job) -> str:
     return f"start over: {again_with(job, 'fresh')}  (what is here moves into archive/, nothing is deleted)"
 
 
-def fine_tune_words(job: Job, source: Candidate | None = None) -> str:
+def fine_tune_words(job: Job, source: Candidate | None = None, *, tag: str = "") -> str:
     """How to begin a new run with the weights of a file."""
-    tag, file = f"{job.tag}_finetune", str(source.path) if source else "FILE"
+    tag, file = tag or f"{job.tag}_finetune", str(source.path) if source else "FILE"
     if job.is_script:
         return f'open_run(..., tag="{tag}", pretrained_model="{file}")'
     return f"{option(job, 'tag', tag)} {option(job, 'pretrained_model', file)}"
@@ -40,12 +38,6 @@ def pattern(job: Job) -> str:
     return job.layout.checkpoint_name.format(step="*", epoch="*")
 
 
-def suffix(change: Change) -> str:
-    """What to add to a tag so that it names this change."""
-    words = change.key.rsplit(".", 1)[-1] + "_" + str(change.new)
-    return re.sub(r"[\W_]+", "_", words)[:24].strip("_").lower()
-
-
 def undo(change: Change) -> str:
     """How to take one change back."""
     return f"remove {change.key}" if change.old is ABSENT else f"{change.key}={change.old}"
@@ -54,6 +46,22 @@ def undo(change: Change) -> str:
 def count(number: int, noun: str) -> str:
     """`1 step`, `2 steps`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def length(job: Job) -> str:
+    """How long a training was asked for, in its own measure."""
+    if job.epochs is not None:
+        return count(job.epochs, "epoch")
+    return count(job.total_steps or 0, "step")
+
+
+def step_now(job: Job, source: Candidate) -> int:
+    """At which of this job's steps the checkpoint is: its place in the data counts, as steps may have been shorter."""
+    position, size = source.inside.get("position"), source.inside.get("dataset_size")
+    if job.epochs is None or not job.steps_per_epoch or not isinstance(position, int) or not isinstance(size, int):
+        return source.step
+    epochs, samples = divmod(position, size) if size else (0, 0)
+    return epochs * job.steps_per_epoch + (-(-samples * job.steps_per_epoch // size) if size else 0)
 
 
 def is_or_are(number: int) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from unbroken.config import Change
+from unbroken.launch.extension import Extension, Policy
 from unbroken.run import Candidate
 
 
@@ -43,8 +44,32 @@ class Fresh(Verdict):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Curve:
+    """What a policy makes of the learning rate in the added steps; steps are counted from 1."""
+
+    policy: Policy
+    lr_first: float
+    lr_peak: float
+    peak_step: int
+    lr_end: float
+
+    @property
+    def learns(self) -> bool:
+        """Whether the rate is above 0 anywhere."""
+        return self.lr_peak > 0
+
+    def as_data(self) -> dict[str, Any]:
+        """JSON-able data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Resume(Verdict):
-    """Continue from a file."""
+    """Continue from a file.
+
+    `extension` is in force when the run was finished and is made longer; in the launch that decides so, `curves` are
+    what its policy does, and then what the others would do.
+    """
 
     source: Candidate
     copy_from: Path | None = None  # another folder of this run, whose record comes along
@@ -52,6 +77,8 @@ class Resume(Verdict):
     superseded: tuple[Path, ...] = ()  # files of later steps that this resume leaves behind
     lr_before: float | None = None
     lr_next: float | None = None
+    extension: Extension | None = None
+    curves: tuple[Curve, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +132,8 @@ def as_data(plan: Plan) -> dict[str, Any]:
                 "changes": [item.as_data() for item in plan.changes],
                 "lr_before": plan.lr_before,
                 "lr_next": plan.lr_next,
+                "extension": plan.extension.as_plain() if plan.extension else None,
+                "curves": [curve.as_data() for curve in plan.curves],
                 "superseded": [str(path) for path in plan.superseded],
                 "copied_from": str(plan.copy_from) if plan.copy_from else None,
             }

@@ -14,7 +14,8 @@ from unbroken.errors import (
 )
 from unbroken.launch.job import Job
 from unbroken.launch.passed_over import EARLIER
-from unbroken.launch.verdicts import FineTune, Finished, Fresh, Plan, Refuse, Rejected, Resume
+from unbroken.launch.spelling import option, step_now
+from unbroken.launch.verdicts import Curve, FineTune, Finished, Fresh, Plan, Refuse, Rejected, Resume
 
 REFUSALS = (Refused, RunHeld, DamagedFile, Incompatible, NewerFormat, UsageError)
 MOST_REJECTED = 6
@@ -28,7 +29,13 @@ def describe(job: Job, plan: Plan) -> list[str]:
         case Resume():
             lines += [f"  changed: {change}" for change in plan.changes]
             scheduled = any(change.effect is Effect.SCHEDULE for change in plan.changes)
-            if scheduled and plan.lr_before is not None and plan.lr_next not in (None, plan.lr_before):
+            lines += _extended(job, plan)
+            if (
+                scheduled
+                and not plan.curves
+                and plan.lr_before is not None
+                and plan.lr_next not in (None, plan.lr_before)
+            ):
                 lines.append(f"  learning rate: {plan.lr_before:.6g} now -> {plan.lr_next:.6g} in the next step")
         case Refuse():
             lines += [f"  changed: {change}" for change in plan.changes]
@@ -53,17 +60,62 @@ def _headline(job: Job, plan: Plan) -> str:
     match plan:
         case Fresh():
             return f"FRESH - train {job.directory} from step 1{total}"
-        case Resume() if job.total_steps is not None and plan.source.step >= job.total_steps:
+        case Resume() if job.total_steps is not None and step_now(job, plan.source) >= job.total_steps:
             return f"RESUME - all {job.total_steps} steps of {job.directory} are done, what comes after them is not"
         case Resume():
             lr = f", learning rate {plan.lr_next:.6g}" if plan.lr_next is not None else ""
-            return f"RESUME - continue {job.directory} at step {plan.source.step + 1}{total}{lr}"
+            return f"RESUME - continue {job.directory} at {_next_step(job, plan)}{lr}"
         case FineTune():
             return f"FINE-TUNE - train {job.directory} from step 1{total}, with the weights of another run"
         case Finished():
             return f"FINISHED - {job.directory} is complete, nothing to do"
         case Refuse():
             return f"REFUSE (exit {plan.exit_code}, {_meaning(plan.exit_code)}) - {job.directory} is not trained now"
+
+
+def _next_step(job: Job, plan: Resume) -> str:
+    """`step 61 of 180`, and in a training by epochs the epoch that this step is of."""
+    step, total = step_now(job, plan.source), job.total_steps
+    words = f"step {step + 1}" + (f" of {total}" if total is not None else "")
+    if job.epochs is None or not job.steps_per_epoch:
+        return words
+    return f"{words} (epoch {step // job.steps_per_epoch + 1} of {job.epochs})"
+
+
+def _extended(job: Job, plan: Resume) -> list[str]:
+    """How the schedule of a finished run goes on, and how else it could."""
+    if plan.extension is None:
+        return []
+    extension = plan.extension
+    lines = [f"  extended from {extension.seam} to {extension.total} steps by {extension.policy}"]
+    if not plan.curves:
+        return [f"{lines[0]}, at an earlier launch"]
+    lines[0] += f": learning rate {extension.lr:.4g} at the seam{_course(plan.curves[0], extension.seam)}"
+    return lines + [f"  or {option(job, 'on-extend', curve.policy)}: {_otherwise(curve)}" for curve in plan.curves[1:]]
+
+
+def _course(curve: Curve, seam: int) -> str:
+    if curve.policy == "hold":
+        return " and to the end"
+    at_once = curve.peak_step == seam + 1
+    jump = f" -> {curve.lr_first:.4g} in the next step" if at_once or curve.policy != "rewarm" else ""
+    peak = "" if at_once else f" -> {curve.lr_peak:.4g} at step {curve.peak_step}"
+    return f"{jump}{peak} (peak) -> {curve.lr_end:.4g} at the end"
+
+
+def _otherwise(curve: Curve) -> str:
+    match curve.policy:
+        case _ if not curve.learns:
+            return "nothing would be learned, the learning rate would be 0"
+        case "hold":
+            return f"{curve.lr_first:.4g} to the end"
+        case "stretch":
+            return f"jump to {curve.lr_first:.4g} in the next step, then along the longer schedule"
+        case "restart":
+            peak = f" to {curve.lr_peak:.4g} at step {curve.peak_step}" if curve.lr_peak > curve.lr_first else ""
+            return f"the whole schedule again, from {curve.lr_first:.4g}{peak}"
+        case "rewarm":
+            return f"a short warm-up to {curve.lr_peak:.4g} at step {curve.peak_step}, then along the longer schedule"
 
 
 def _meaning(exit_code: int) -> str:

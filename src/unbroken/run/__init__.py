@@ -10,7 +10,7 @@ from unbroken.run.candidates import Candidate, look_at
 from unbroken.run.layout import EPOCHS, ITERATIONS, Layout
 from unbroken.run.opened import OpenRun, SessionFiles
 from unbroken.run.record import RunRecord, layout_of, read_record
-from unbroken.run.survey import Survey, survey
+from unbroken.run.survey import Restoring, Survey, survey
 
 __all__ = [
     "EPOCHS",
@@ -18,6 +18,7 @@ __all__ = [
     "Candidate",
     "Layout",
     "OpenRun",
+    "Restoring",
     "RunRecord",
     "SessionFiles",
     "Survey",

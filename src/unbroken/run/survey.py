@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,21 @@ from unbroken.run.layout import Layout, manifests, own
 from unbroken.run.record import RunRecord, read_record
 from unbroken.storage import PARTIAL_SUFFIX
 from unbroken.storage.lock import Holder, is_held, read_holder
+
+RESTORING = "restoring.json"  # in the run's own folder, while a history is being brought back
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restoring:
+    """A restore that is under way: which history comes back, and under which name the present one moves aside."""
+
+    name: str
+    aside: str
+    moved_aside: bool
+
+    def as_plain(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +44,7 @@ class Survey:
     sessions: tuple[str, ...] = ()
     finished_at: int | None = None
     archiving: bool = False  # a --fresh was cut off while it moved the old history into the archive
+    restoring: Restoring | None = None  # a restore was cut off
     held: bool = False
     holder: Holder | None = None
     events: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
@@ -69,6 +86,7 @@ def survey(directory: Path, layout: Layout) -> Survey:
         sessions=tuple(dict.fromkeys(str(event.get("session")) for event in events)),
         finished_at=_finished_at(events),
         archiving=_archiving(events),
+        restoring=_restoring(directory),
         held=is_held(own(directory)),
         holder=read_holder(own(directory)),
         events=events,
@@ -126,9 +144,16 @@ def _saves(events: Sequence[Mapping[str, Any]]) -> int:
     return len(known)
 
 
+def _restoring(directory: Path) -> Restoring | None:
+    try:
+        return Restoring(**json.loads((own(directory) / RESTORING).read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
 def _archiving(events: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the last thing that was begun here is the move of this journal itself into the archive."""
-    begun = [event.get("event") for event in events if event.get("event") in ("archiving", "session")]
+    begun = [event.get("event") for event in events if event.get("event") in ("archiving", "session", "restored")]
     return begun[-1:] == ["archiving"]
 
 

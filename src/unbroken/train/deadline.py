@@ -16,9 +16,12 @@ REMEMBERED = 50
 class Deadline:
     """The end of a session, `reserve_s` seconds before its time is up; without a time it never comes."""
 
-    def __init__(self, clock: Clock, *, session_s: float | None, reserve_s: float) -> None:
+    def __init__(
+        self, clock: Clock, *, session_s: float | None, reserve_s: float, began_s: float | None = None
+    ) -> None:
         self._clock = clock
-        self._end_s = None if session_s is None else clock.monotonic_s() + session_s - reserve_s
+        began_s = clock.monotonic_s() if began_s is None else began_s
+        self._end_s = None if session_s is None else began_s + session_s - reserve_s
         self._took: dict[What, deque[float]] = {}
 
     def took(self, what: What, seconds: float) -> None:

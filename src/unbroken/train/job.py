@@ -10,8 +10,11 @@ from unbroken.train.options import SessionOptions
 from unbroken.train.start import launch
 
 
-def run_job(job: Job, console: Console) -> None:
-    """Train as the job says; raises Exit when it was asked to stop, an UnbrokenError when it cannot be done."""
+def run_job(job: Job, console: Console, *, began_s: float | None = None) -> None:
+    """Train as the job says; raises Exit when it was asked to stop, an UnbrokenError when it cannot be done.
+
+    The session began at `began_s` on the monotonic clock, or now.
+    """
     asked = job.options
     options = SessionOptions(
         every=Every(steps=asked.get("save_every"), epochs=asked.get("save_every_epochs")),
@@ -21,6 +24,7 @@ def run_job(job: Job, console: Console) -> None:
         on_bad=asked.get("on_bad", "stop"),
         session_s=asked.get("session_s"),
         reserve_s=asked.get("reserve_s", 0.0),
+        began_s=began_s,
     )
     run = launch(job, console=console, options=options)
     with run:

@@ -23,3 +23,4 @@ class SessionOptions:
     on_bad: OnBad = "stop"  # a sample that cannot be read: stop, or leave it out and say so
     session_s: float | None = None
     reserve_s: float = 0.0
+    began_s: float | None = None  # on the monotonic clock; None: now

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import torch
 
-from unbroken.errors import STOPPED, UnbrokenError, UsageError
+from unbroken.errors import STOPPED, DamagedFile, UnbrokenError, UsageError
 from unbroken.launch import FineTune, Finished, Fresh, Job, Resume, execute
 from unbroken.run import OpenRun, SessionFiles
 from unbroken.train import parts, rng
@@ -57,7 +57,9 @@ class TrainingRun:
         self.extra: Callable[[Progress], Mapping[str, Any]] = lambda _progress: {}
         self.rename_weights: Callable[[str], str] = str
         self.curves: Callable[[Mapping[str, float]], Mapping[str, float]] = dict
-        self.deadline = Deadline(files.clock, session_s=options.session_s, reserve_s=options.reserve_s)
+        self.deadline = Deadline(
+            files.clock, session_s=options.session_s, reserve_s=options.reserve_s, began_s=options.began_s
+        )
         self._files, self._options = files, options
         self._parts: dict[str, Any] = {}
         self._source = Source(plan.source.path, job.layout) if isinstance(plan, Resume | Finished) else None
@@ -68,6 +70,7 @@ class TrainingRun:
         self._samples: list[int] = []  # of the step in progress
         self._turns = 0  # micro-batches handed out since the last step
         self._epochs: int | None = None  # how long the run is, when it is measured in epochs
+        self._accumulate: int | None = None  # micro-batches of a step, where the loop said so
         self._lr: float | None = None  # of the step in progress
         self._looked_for_forgotten = False
         self._recorder: Recorder | None = None
@@ -159,8 +162,8 @@ class TrainingRun:
                 on_bad=self._options.on_bad,
             )
             self._begin(feed, accumulate=accumulate or 1)
-            if epochs is not None and accumulate is not None:
-                self.total_steps = self.step + feed.steps_left(epochs, accumulate=accumulate)
+            self._accumulate = accumulate if epochs is not None else None
+            self._count_steps(feed)
         elif feed.dataset is not dataset or feed.batch_size != batch_size:
             raise UsageError("run.batches", "each epoch has the same data and batch size", do="Open a second run.")
         if before_first is not None:
@@ -214,6 +217,7 @@ class TrainingRun:
         self.progress.step += 1
         if self._feed is not None:
             self.progress.position = self._feed.position
+            self._count_steps(self._feed)  # a batch of which nothing could be read was none
             if self.total_steps is None and self._epochs is not None:
                 self.total_steps = -(-self._feed.micro_batches(self._epochs) // self._turns)
         self._streams = rng.capture()
@@ -310,8 +314,10 @@ class TrainingRun:
     def _end(self, error: BaseException | None) -> None:
         """Save what is not saved, record how it ended, let go of everything."""
         try:
-            if error is None and self._run is not None and not self._is_saved:
-                self.save()  # the loop was left early; nothing of it is lost
+            # The loop was left early, or the next batch cannot be read: nothing of what was done is lost.
+            whole = error is None or (isinstance(error, DamagedFile) and self._turns == 0)
+            if whole and self._run is not None and not self._is_saved:
+                self.save()
             if self._run is not None and error is not None and not isinstance(error, SystemExit):
                 with suppress(UnbrokenError):  # on a full disk, why the session ends matters more than this record
                     self._run.journal.write("failed", step=self.step, error=f"{type(error).__name__}: {error}")
@@ -372,6 +378,11 @@ class TrainingRun:
         self._turns += 1
         self._samples += samples
         self._lr = current_lr(self._parts)
+
+    def _count_steps(self, feed: Feed) -> None:
+        """How many steps there are, when that follows from the position in the data."""
+        if self._epochs is not None and self._accumulate is not None:
+            self.total_steps = self.step + feed.steps_left(self._epochs, accumulate=self._accumulate)
 
     def _note_skipped(self, bad: Sequence[BadSample]) -> None:
         """Say and record which samples could not be read and are left out."""
@@ -434,7 +445,8 @@ class TrainingRun:
         run.journal.write("finished", step=self.step)
         self.log.say(f"finished: {self.step} steps, {self.directory}")
         if self.progress.skipped:
-            self.log.say(f"{self.progress.skipped} times a sample that cannot be read was left out")
+            times = "once" if self.progress.skipped == 1 else f"{self.progress.skipped} times"
+            self.log.say(f"{times} a sample that cannot be read was left out")
 
     def _close(self) -> None:
         self._stop.uninstall()

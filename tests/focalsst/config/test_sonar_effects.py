@@ -195,7 +195,7 @@ def settings(*words: str) -> SonarConfig:
 def test_what_guides_set_from_the_command_line_is_set():
     config = settings(
         "OPTIMIZATION.GRAD_ACCUMULATION_STEPS", "4", "OPTIMIZATION.LR", "0.002", "OPTIMIZATION.GRAD_NORM_CLIP", "35",
-        "OPTIMIZATION.WARMUP_EPOCH", "5", "OPTIMIZATION.NUM_EPOCHS", "80", "DATA_CONFIG.DATA_PATH", "/data",
+        "OPTIMIZATION.NUM_EPOCHS", "80", "DATA_CONFIG.DATA_PATH", "/data",
     )  # fmt: skip
     assert (config.accumulate, config.lr, config.grad_norm_clip, config.epochs) == (4, 0.002, 35.0, 80)
     assert config.data_root == "/data"

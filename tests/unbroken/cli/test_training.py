@@ -10,9 +10,11 @@ import signal
 import stat
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 
 import pytest
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tests.twin.killing import environment, events, step_records
 from tests.unbroken.cli.typing_commands import Type, contents, process, reads_well
@@ -112,13 +114,43 @@ def test_a_config_of_another_meaning_is_refused_unless_the_change_is_accepted(he
 
 
 def test_a_changed_schedule_goes_on_and_is_said_in_numbers(here: Path, type_: Type) -> None:
+    stopped_at_6(type_)
     answer = type_(*TRAIN, "--cfg-options", "optim_wrapper.optimizer.lr=0.004")
     assert answer.code == 0
     assert "  changed: optim_wrapper.optimizer.lr: 0.002 -> 0.004 (schedule)" in answer.out
     (said,) = [line for line in answer.out.splitlines() if line.startswith("  learning rate: ")]
     before, after = float(said.split()[2]), float(said.split()[5])
     assert after == pytest.approx(2 * before, rel=1e-4)
-    assert f"[5/8]  lr: {after:.4e}" in answer.out
+    assert f"[7/8]  lr: {after:.4e}" in answer.out
+
+
+def stopped_at_6(type_: Type) -> None:
+    """Two steps of the four that are left, then a SIGTERM."""
+    taken = count(1)
+
+    def stop(*_: object) -> None:
+        if next(taken) == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    handle = register_optimizer_step_post_hook(stop)
+    try:
+        assert type_(*TRAIN).code == 75
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("policy", ["stretch", "rewarm"])
+def test_a_finished_training_made_longer_under_another_schedule_says_its_course(
+    here: Path, type_: Type, policy: str
+) -> None:
+    options = ["--cfg-options", "optim_wrapper.optimizer.lr=0.004"]
+    answer = type_(*TRAIN, *([] if policy == "rewarm" else ["--on-extend", policy]), *options)
+    assert answer.code == 0
+    (said,) = [line for line in answer.out.splitlines() if line.startswith("  extended from 4 to 8 steps by")]
+    assert f"by {policy}: learning rate" in said and said.endswith("at the end")
+    assert f"the schedule is extended by {policy} from step 5 on" in answer.out
+    last = float(said.split(" -> ")[-1].split()[0])
+    assert f"[8/8]  lr: {last:.4e}"[:-6] in answer.out
 
 
 def test_changed_data_goes_on_and_says_that_exactness_starts_anew(here: Path, type_: Type) -> None:

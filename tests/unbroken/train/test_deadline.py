@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 
@@ -18,7 +18,7 @@ class Watch:
         self.seconds = 1000.0
 
     def now(self) -> datetime:
-        return datetime.fromtimestamp(self.seconds, timezone.utc)
+        return datetime.fromtimestamp(self.seconds, UTC)
 
     def monotonic_s(self) -> float:
         return self.seconds

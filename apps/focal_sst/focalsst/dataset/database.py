@@ -37,18 +37,25 @@ class StoredObject:
     def read(self, encoding: Encoding) -> Points:
         """Read its points (M, 4) at the place where they were recorded."""
         data = self.path.read_bytes() if self.path.is_file() else b""
-        if len(data) != self.points * ROW_BYTES:
-            raise DamagedFile(
-                self.path,
-                "the object is missing or truncated",
-                expected=f"{self.points} points, {self.points * ROW_BYTES} bytes",
-                found=f"{len(data)} bytes",
-                do="Write the database again with `write_database`.",
-            )
+        self._require_size(len(data))
         points = np.frombuffer(data, "<f4").reshape(-1, 4).astype(np.float32)
         points[:, :3] += self.box[:3]
         points[:, 3] = recode_intensity(points[:, 3], encoding)
         return points
+
+    def require_whole(self) -> None:
+        """Raise DamagedFile unless its points are there."""
+        self._require_size(self.path.stat().st_size if self.path.is_file() else 0)
+
+    def _require_size(self, size_bytes: int) -> None:
+        if size_bytes != self.points * ROW_BYTES:
+            raise DamagedFile(
+                self.path,
+                "the object is missing or truncated",
+                expected=f"{self.points} points, {self.points * ROW_BYTES} bytes",
+                found=f"{size_bytes} bytes",
+                do=f"Write the database again: {_command(self.path.parent.parent)}",
+            )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,8 +100,8 @@ def read_database(
     """List the objects that have `min_points` of their class, or 1 for a class without an entry."""
     path = database_file(root, split)
     if not path.is_file():
-        raise UsageError(path, "there is no database of objects", do="Write it once with `write_database`.")
-    again = "Write them again with `write_database`."
+        raise UsageError(path, "there is no database of objects", do=f"Write it once: {_command(root)}")
+    again = f"Move the file away and write it again: {_command(root)}"
     names, paths, boxes, counts = load_arrays(path, ARRAYS, what="the objects", do=again).values()
     stored = [
         StoredObject(name=str(name), path=root / str(place), box=box, points=int(count))
@@ -134,6 +141,10 @@ def paste_objects(
         names=scene.names + tuple(item.name for item in pasted),
         boxes=boxes,
     )
+
+
+def _command(root: Path) -> str:
+    return f"python convert.py database {root}"
 
 
 def _draw(database: Database, name: str, count: int, rng: np.random.Generator) -> list[StoredObject]:

@@ -15,7 +15,7 @@ from focalsst.dataset.infos import Annotation, read_infos
 from focalsst.dataset.points import BINARY, TEXT, Encoding, encode_intensity, read_points, require_encoding
 from focalsst.dataset.scene import Augmentation, Extent, Scene, keep_classes, mask_boxes, mask_points, shuffle
 from focalsst.dataset.splits import read_image_set
-from unbroken.errors import UsageError
+from unbroken.errors import DamagedFile, UsageError
 
 CLASSES = ("Box", "Diver")
 SHOWN = 5  # of a long list, in an error
@@ -41,7 +41,9 @@ class SonarFolder:
     `infos` are annotations, or name a file of them below the root; None if nothing is known of the objects. While
     `training`, points are augmented and shuffled and boxes outside the range are dropped; otherwise every box is kept
     for evaluation.
-    A frame that keeps no object is a sample like any other.
+    A frame that keeps no object is a sample like any other; one without points in the extent is damaged, and so is one
+    with an object of a class that is neither in `classes` nor of the recordings. `infos_from` is for such errors, and
+    `advice` ends them. With `gaps`, frames may lack their file of points: they are damaged when it is their turn.
     """
 
     def __init__(
@@ -57,17 +59,21 @@ class SonarFolder:
         intensity: Encoding = "standard",
         binary: bool = True,
         mask_z: bool = True,
+        infos_from: Path | None = None,
+        advice: str = "",
+        gaps: bool = False,
     ) -> None:
         require_encoding(intensity)
         self.root, self.classes, self.extent = Path(root), tuple(classes), extent
         self.training, self.augmentations = training, tuple(augmentations)
         self.names = read_image_set(self.root, split)
         self._intensity: Encoding = intensity
-        self._mask_z = mask_z
+        self._mask_z, self._advice = mask_z, advice
+        self._infos_from = infos_from or (self.root / infos if isinstance(infos, str) else self.root)
         self._folder, self._suffix = BINARY if binary else TEXT
         known = read_infos(self.root / infos) if isinstance(infos, str) else infos
-        self._annotations = _fitting(self.names, known, self.root)
-        self._require_points()
+        self._annotations = _fitting(self.names, known, self._infos_from, split)
+        self._require_points(gaps=gaps)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -84,8 +90,30 @@ class SonarFolder:
         return keep_classes(Scene(points=points, names=known.names, boxes=known.boxes), self.classes)
 
     def sample(self, index: int, rng: np.random.Generator) -> Sample:
-        """Load a frame, augment and mask it; every random draw comes from `rng`."""
+        """Load a frame, augment and mask it; every random draw comes from `rng`. Raises DamagedFile."""
+        try:
+            return self._sample(index, rng)
+        except DamagedFile as error:
+            error.do = " ".join(words for words in (error.do, self._advice) if words)
+            raise
+
+    def require_known_classes(self, index: int) -> None:
+        """Raise DamagedFile if a frame has an object of a class that nobody knows: it would be lost in silence."""
+        known = self._annotations[index]
+        strange = sorted(set(known.names) - {*self.classes, *CLASSES})
+        if strange:
+            raise DamagedFile(
+                self._infos_from,
+                f"frame {known.frame} has an object of an unknown class",
+                expected=" or ".join(dict.fromkeys((*self.classes, *CLASSES))),
+                found=", ".join(map(repr, strange)),
+                do="Correct the name in the infos, or add the class to CLASS_NAMES.",
+            )
+
+    def _sample(self, index: int, rng: np.random.Generator) -> Sample:
+        self.require_known_classes(index)
         scene = self.scene(index)
+        self._require_points_in_extent(index, scene)
         if self.training:
             for augment in self.augmentations:
                 scene = augment(scene, rng)
@@ -102,7 +130,8 @@ class SonarFolder:
         """
         digest = hashlib.sha256("\0".join(self.classes).encode())
         for known in self._annotations:
-            size_bytes = self._path(known.frame).stat().st_size
+            path = self._path(known.frame)
+            size_bytes = path.stat().st_size if path.is_file() else 0
             digest.update(f"\n{known.frame}\0{size_bytes}\0{known.names}\0".encode())
             digest.update(np.ascontiguousarray(known.boxes, "<f4").tobytes())
         return digest.hexdigest()
@@ -110,20 +139,36 @@ class SonarFolder:
     def _path(self, frame: str) -> Path:
         return self.root / self._folder / f"{frame}{self._suffix}"
 
-    def _require_points(self) -> None:
+    def _require_points_in_extent(self, index: int, scene: Scene) -> None:
+        if len(mask_points(scene, self.extent, mask_z=self._mask_z).points):
+            return
+        xyz = scene.points[:, :3]
+        raise DamagedFile(
+            self._path(self.names[index]),
+            f"not one of the {len(xyz)} points lies in the range",
+            expected=f"points within {list(self.extent.low)} to {list(self.extent.high)} m",
+            found=f"{np.round(xyz.min(axis=0), 2).tolist()} to {np.round(xyz.max(axis=0), 2).tolist()} m",
+            do="Look at the file (x forward, y left, z up, in metres), or at POINT_CLOUD_RANGE.",
+        )
+
+    def _require_points(self, *, gaps: bool) -> None:
         folder = self.root / self._folder
         present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
         missing = [frame for frame in self.names if f"{frame}{self._suffix}" not in present]
-        if missing:
+        if missing and not (gaps and len(missing) < len(self.names)):
             raise UsageError(
                 folder,
                 f"{len(missing)} of {len(self.names)} frames have no file of points",
                 expected=f"<id>{self._suffix} for every id of the split",
                 found=f"none for {_few(missing)}",
-                do="Convert the text files once with `convert_points`, or read them with binary = false."
-                if self._suffix == BINARY[1]
-                else "Check the data root.",
+                do=self._how_to_get_points(),
             )
+
+    def _how_to_get_points(self) -> str:
+        if self._suffix == BINARY[1] and (self.root / TEXT[0]).is_dir():
+            return f"Convert the text files once: python convert.py points {self.root}"
+        again = f"Copy them from their source, or check the data root. {self._advice}"
+        return again.strip()
 
 
 def pack(scene: Scene, classes: Sequence[str], name: str) -> Sample:
@@ -134,7 +179,9 @@ def pack(scene: Scene, classes: Sequence[str], name: str) -> Sample:
     return Sample(points=torch.from_numpy(scene.points.copy()), boxes=torch.from_numpy(boxes), name=name)
 
 
-def _fitting(frames: Sequence[str], infos: Sequence[Annotation] | None, root: Path) -> tuple[Annotation, ...]:
+def _fitting(
+    frames: Sequence[str], infos: Sequence[Annotation] | None, source: Path, split: str
+) -> tuple[Annotation, ...]:
     """Bring the infos into the order of the split, and complain if they are of another one."""
     empty = Annotation(frame="", names=(), boxes=np.zeros((0, 7), np.float32))
     if infos is None:
@@ -143,10 +190,11 @@ def _fitting(frames: Sequence[str], infos: Sequence[Annotation] | None, root: Pa
     missing, extra = [f for f in frames if f not in known], sorted(set(known) - set(frames))
     if missing or extra:
         raise UsageError(
-            root,
+            source,
             "the infos are of another split",
-            expected=f"the {len(frames)} frames of ImageSets",
+            expected=f"the {len(frames)} frames of ImageSets/{split}.txt",
             found=f"{len(known)} frames, {len(missing)} missing ({_few(missing)}), {len(extra)} more ({_few(extra)})",
+            do="Take the list and the infos that belong together, or correct DATA_SPLIT and INFO_PATH.",
         )
     return tuple(known[frame] for frame in frames)
 

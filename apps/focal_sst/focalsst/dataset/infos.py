@@ -59,7 +59,7 @@ def read_infos(path: Path) -> tuple[Annotation, ...]:
                 path,
                 "infos are not read from a pickle, which could run code",
                 expected="infos in .npz or .json",
-                do="Convert the file once with `convert_infos`.",
+                do=f"Convert the file once: python convert.py infos {path}",
             )
         case _:
             raise UsageError(path, "this is no file of infos", expected=".npz or .json", found=repr(path.suffix))

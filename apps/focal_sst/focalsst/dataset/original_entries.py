@@ -82,7 +82,9 @@ def _pasting(where: str, entry: Mapping[str, Any], database: Database | None) ->
     if entry.get("USE_ROAD_PLANE"):
         raise ConfigError(where, "there is no road plane under water", expected="USE_ROAD_PLANE false", found="true")
     if database is None:
-        raise ConfigError(where, "there is no database of objects", do="Write it with `write_database` and pass it on.")
+        raise ConfigError(
+            where, "there is no database of objects", do="Write it once: python convert.py database DATA_ROOT"
+        )
     groups = _class_numbers(f"{where}.SAMPLE_GROUPS", entry.get("SAMPLE_GROUPS", ()))
     strange = sorted(set(groups) - set(database.objects))
     if strange:

@@ -86,7 +86,7 @@ def _read_whole(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as fault:
-        raise DamagedFile(path, "the points cannot be read", found=fault.strerror or fault) from fault
+        raise DamagedFile(path, "the points cannot be read", found=fault.strerror or fault, do=COPY_AGAIN) from fault
     if not data.strip(b" \n\r\t" if path.suffix == TEXT[1] else b""):
         raise DamagedFile(path, "the file of points is empty", do=COPY_AGAIN)
     return data

@@ -20,11 +20,19 @@ Order = Literal["yxz", "xyz"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Windows:
-    """`window_V`: the number of each voxel's window; `inside_V3`: its x, y, z in cells within it."""
+    """`window_V`: the number of each voxel's window; `inside_V3`: its x, y, z in cells within it.
+
+    `place_V` numbers the places of a window in the order of x, y, z: (x Y + y) Z + z.
+    """
 
     window_V: Tensor
     inside_V3: Tensor
     size: Cells
+
+    @property
+    def place_V(self) -> Tensor:
+        """The number of each voxel's place."""
+        return _key(self, "xyz")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,0 +1,111 @@
+"""Bringing an archived history back: what is here moves into the archive first, then the old one takes its place.
+
+A mark says before the first move what is under way and how far it is. Killed anywhere, the same command goes on, and
+until then nothing else is launched in this folder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from unbroken.errors import UsageError
+from unbroken.journal import Journal
+from unbroken.launch.execute import move_all, move_history_aside
+from unbroken.run import Survey, layout_of, survey
+from unbroken.run.layout import ARCHIVE_FOLDER, own
+from unbroken.run.survey import RESTORING, Restoring
+from unbroken.storage import Disk, durable_folder, explained, write_json
+from unbroken.storage.lock import RunLock
+from unbroken.values import Clock, free_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Archived:
+    """A history in a run's archive, with what it could be continued from."""
+
+    name: str
+    facts: Survey
+
+    @property
+    def step(self) -> int | None:
+        """The furthest step that can be continued from; None if there is none."""
+        good = self.facts.newest_good
+        return good.step if good is not None else None
+
+
+def archived(run: Path) -> tuple[Archived, ...]:
+    """The histories in a run's archive, the newest first; single files that were set aside are none."""
+    folder = run / ARCHIVE_FOLDER
+    names = sorted((path.name for path in folder.iterdir()), reverse=True) if folder.is_dir() else []
+    histories = (folder / name for name in names if (own(folder / name) / "journal.jsonl").is_file())
+    return tuple(Archived(name=path.name, facts=survey(path, layout_of(path))) for path in histories)
+
+
+def restore(run: Path, name: str, *, disk: Disk, clock: Clock) -> str | None:
+    """Make the archived history `name` the run's present one; the archive name of what was here, if anything was.
+
+    Raises UsageError if there is no such history, RunHeld while somebody works on the run.
+    """
+    facts = survey(run, layout_of(run))
+    begun = facts.restoring
+    _require_archived(run, begun.name if begun is not None else name, asked=name, begun=begun)
+    lock = RunLock(disk, own(run), clock)
+    with explained(disk, run, "the history could not be brought back"):
+        durable_folder(disk, own(run))
+        lock.acquire("restore")
+        try:
+            return _restore(run, name, begun, facts, disk=disk, clock=clock)
+        finally:
+            lock.release()
+
+
+def _restore(run: Path, name: str, begun: Restoring | None, facts: Survey, *, disk: Disk, clock: Clock) -> str | None:
+    state = begun
+    if state is None:
+        taken = {path.name for path in (run / ARCHIVE_FOLDER).iterdir()}
+        has_something = bool(facts.events or facts.candidates)
+        state = Restoring(name=name, aside=free_name(clock.now(), taken) if has_something else "", moved_aside=False)
+        write_json(disk, own(run) / RESTORING, state.as_plain())
+    if not state.moved_aside:
+        if state.aside:
+            move_history_aside(disk, run, run / ARCHIVE_FOLDER / state.aside)
+        state = Restoring(name=state.name, aside=state.aside, moved_aside=True)
+        write_json(disk, own(run) / RESTORING, state.as_plain())
+    source = run / ARCHIVE_FOLDER / state.name
+    if source.is_dir():
+        _move_back(disk, run, source)
+    journal = Journal(disk, own(run) / "journal.jsonl", clock=clock, session=state.aside or "restore")
+    journal.write("restored", file=state.name, aside=state.aside)
+    journal.close()
+    disk.remove(own(run) / RESTORING)
+    disk.sync_folder(own(run))
+    return state.aside or None
+
+
+def _move_back(disk: Disk, run: Path, source: Path) -> None:
+    """Checkpoints and readable files first, then the records, the journal last."""
+    move_all(disk, [path for path in sorted(source.iterdir()) if path.name != own(source).name], run)
+    journal = own(source) / "journal.jsonl"
+    if own(source).is_dir():
+        move_all(disk, [path for path in sorted(own(source).iterdir()) if path != journal], own(run))
+        move_all(disk, [journal] if journal.exists() else [], own(run))
+        disk.remove_folder(own(source))
+    disk.remove_folder(source)
+
+
+def _require_archived(run: Path, name: str, *, asked: str, begun: Restoring | None) -> None:
+    if begun is not None:
+        if asked != begun.name:
+            raise UsageError(
+                run, f"bringing {begun.name} back was cut off", do=f"Finish that first: unbroken restore {run} {name}"
+            )
+        return
+    known = [item.name for item in archived(run)]
+    if name not in known:
+        raise UsageError(
+            run / ARCHIVE_FOLDER / name,
+            "there is no such history in the archive",
+            expected=" or ".join(known) or "a run that was started over with --fresh",
+            do=f"See `unbroken restore {run}`.",
+        )

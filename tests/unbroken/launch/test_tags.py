@@ -1,0 +1,68 @@
+"""Names of experiments."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unbroken.config import ABSENT, Change, Effect
+from unbroken.launch.options import file_name
+from unbroken.launch.tags import tag_for_changes, telling_tag, tells_nothing, trait
+
+SHORT = {"MODEL.d_model.0": "d", "MODEL.nhead.0": "nhead", "OPTIMIZATION.BATCH": "bs"}
+
+
+@pytest.mark.parametrize(
+    "tag", ["default", "test1", "new", "tmp", "exp", "exp_2", "run3", "test", "NEW", "1", "42", "a", "测试1", "debug"]
+)
+def test_a_name_that_everybody_uses_for_everything_is_told_apart(tag: str) -> None:
+    assert tells_nothing(tag)
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "baseline_bs2",
+        "grad_accum_x4_lr0.0005",
+        "small_model_d96",
+        "voxel_0.15_workers8",
+        "exp1_baseline_20260205",
+        "baseline",
+        "full_model",
+        "ablation_no_focal",
+        "newton",
+    ],
+)
+def test_the_guides_good_names_are_left_alone(tag: str) -> None:
+    assert not tells_nothing(tag)
+
+
+def test_a_tag_is_made_from_every_change() -> None:
+    changes = [
+        Change(key="MODEL.d_model.0", old=128, new=96, effect=Effect.SHAPE),
+        Change(key="MODEL.nhead.0", old=8, new=6, effect=Effect.MEANING),
+        Change(key="DATA.VOXEL_SIZE.0", old=0.25, new=0.15, effect=Effect.MEANING),
+    ]
+    assert tag_for_changes("baseline", changes, SHORT) == "baseline_d96_nhead6_voxel_size_0.15"
+    assert telling_tag(["bs2", "lr0.0005"], "20260205") == "baseline_bs2_lr0.0005_20260205"
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [(True, "x_on"), (None, "x_none"), (ABSENT, "x_none"), (1e-4, "x_0.0001"), ([1, 2], "x_1_2"), ("a/b c", "x_a_b_c")],
+)
+def test_a_value_becomes_part_of_a_name(value: object, word: str) -> None:
+    assert trait("A.0.X", value, {}) == word
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    st.lists(
+        st.tuples(st.text(min_size=1), st.one_of(st.text(), st.floats(), st.integers(), st.booleans())), min_size=1
+    )
+)
+def test_whatever_changed_the_suggested_tag_is_a_folder_everywhere(changed: list[tuple[str, object]]) -> None:
+    changes = [Change(key=key, old=0, new=new, effect=Effect.SHAPE) for key, new in changed]
+    tag = tag_for_changes("baseline", changes, SHORT)
+    assert file_name(tag) == tag and tag.startswith("baseline")
