@@ -191,7 +191,7 @@ MANUAL = BASELINE.replace(
 AS_BASELINE = f"{CFG} --batch_size 2 --workers 4 --epochs 80 --fp16"
 LAYER = "MODEL.BACKBONE_3D.DSVT"
 VOXELS = "DATA_CONFIG.DATA_PROCESSOR.2"
-CONTINUES = ("plan: RESUME - continue output/sonar_models/focal_sst/baseline at step 13",)
+CONTINUES = ("plan: RESUME - continue output/sonar_models/focal_sst/baseline at step ", "(epoch 13 of ")
 ANOTHER = "plan: REFUSE (exit 13, incompatible config)"
 
 
@@ -517,7 +517,7 @@ TUNING = [
     Row(
         guide="场景1 基线仍然保留在 baseline/ 目录下",
         run=why("baseline"),
-        says=("plan: RESUME", " of 80, learning rate"),
+        says=("plan: RESUME", " of 80 (epoch "),
     ),
     Row(
         guide="避免的错误: 修改配置后不换tag",

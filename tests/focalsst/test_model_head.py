@@ -14,7 +14,10 @@ from focalsst.model.center_decode import best_cells, decode
 from focalsst.model.center_head import CenterHead, HeadMaps
 from focalsst.model.center_loss import head_losses, heatmap_loss, location_loss
 from focalsst.model.center_targets import assign_targets, gaussian_radius
+from focalsst.model.detector import build_detector
 from focalsst.model.geometry import Geometry
+from focalsst.model.importance import importance_targets
+from focalsst.model.presets import NANO
 from focalsst.model.settings import BevSettings, DecodeSettings, HeadSettings
 from focalsst.model.voxels import SparseVoxels
 
@@ -62,7 +65,7 @@ def test_a_column_is_the_maximum_of_its_voxels_and_an_empty_one_is_zero():
 def test_the_height_aware_map_adds_the_weighed_mean_height():
     given = voxels()
     torch.manual_seed(0)
-    module = HeightAwareToBev(GEOMETRY, 5)
+    module = HeightAwareToBev(GEOMETRY, 5, window=3)
     bev = module(given)
     weight = module.weigh(given.features_VC).sigmoid()[:, 0]
     z = (given.cells_V4[:, 1] + 0.5) / 12 - 1
@@ -76,9 +79,36 @@ def test_the_height_aware_map_adds_the_weighed_mean_height():
 
 def test_the_height_of_a_lonely_voxel_is_its_centre_and_of_nothing_the_middle():
     given = SparseVoxels(features_VC=torch.ones(1, 5), cells_V4=torch.tensor([[0, 20, 10, 30]]), batch_size=1)
-    height = HeightAwareToBev(GEOMETRY, 5)(given).height_B1YX[0, 0]
+    height = HeightAwareToBev(GEOMETRY, 5, window=3)(given).height_B1YX[0, 0]
     assert torch.allclose(height[9:12, 29:32], torch.full((3, 3), 2.25))
     assert torch.allclose(height[0], torch.full((64,), -2.0))
+
+
+def test_a_wider_window_finds_the_height_of_voxels_further_away():
+    given = SparseVoxels(features_VC=torch.ones(1, 5), cells_V4=torch.tensor([[0, 20, 10, 30]]), batch_size=1)
+    height = HeightAwareToBev(GEOMETRY, 5, window=5)(given).height_B1YX[0, 0]
+    assert torch.allclose(height[8:13, 28:33], torch.full((5, 5), 2.25))
+    assert torch.allclose(height[7], torch.full((64,), -2.0))
+
+
+def test_the_height_loss_teaches_that_voxels_in_boxes_count():
+    settings = replace(NANO, bev=replace(NANO.bev, height_loss_weight=0.5))
+    torch.manual_seed(0)
+    model = build_detector(settings)
+    points = torch.cat(
+        (torch.rand(200, 3) * torch.tensor([20.0, 14.0, 7.0]) - torch.tensor([0.0, 7.0, 5.0]), torch.rand(200, 1)), 1
+    )
+    boxes = torch.tensor([[[10.0, 0.0, -1.0, 4.0, 4.0, 4.0, 0.3, 1.0]]])
+    prediction = model(points, torch.zeros(200, dtype=torch.int64), 1)
+    losses = model.losses(prediction, boxes)
+    weights = prediction.height_weights
+    assert weights is not None and len(weights.logits_VK) == prediction.voxels
+    inside = importance_targets(weights.cells_V4, boxes, settings.geometry)[:, -1:]
+    (gradient,) = torch.autograd.grad(losses.height, weights.logits_VK, retain_graph=True)
+    assert inside.any() and (gradient[inside] < 0).all() and (gradient[~inside] > 0).all()
+    assert torch.allclose(losses.total, losses.heatmap + losses.location + losses.importance + losses.height)
+    silent = build_detector(NANO).losses(prediction, boxes)
+    assert silent.height == 0
 
 
 def test_the_2d_backbone_brings_all_stages_to_one_size_and_is_named_as_in_openpcdet():

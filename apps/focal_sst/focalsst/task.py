@@ -37,6 +37,7 @@ CURVES: Mapping[str, Sequence[str]] = {
     "loss_hm": ("train/hm_loss_head_0",),
     "loss_loc": ("train/loc_loss_head_0",),
     "loss_importance": ("train/importance_loss",),
+    "loss_height": ("train/height_loss",),
     "lr": ("meta_data/learning_rate",),
     "grad_norm": ("meta_data/grad_norm",),
 }
@@ -165,6 +166,7 @@ def _loss(model: Detector, device: torch.device, batch: Batch) -> Mapping[str, T
         "loss_hm": losses.heatmap,
         "loss_loc": losses.location,
         "loss_importance": losses.importance,
+        "loss_height": losses.height,
     }
 
 

@@ -21,12 +21,21 @@ class MapToBev(Section):
     """The columns of the grid to a map: the maximum over z, which forgets the height.
 
     HEIGHT_AWARE (default False): mean height and weight of each column enter the map, and center_z becomes a
-    residual; a few weights more. NUM_BEV_FEATURES is a copy of DSVT's d_model and may be left out.
+    residual to the mean height over HEIGHT_WINDOW x HEIGHT_WINDOW columns; a few weights more. HEIGHT_LOSS_WEIGHT
+    teaches which voxels count for that height: those inside labelled boxes. NUM_BEV_FEATURES is a copy of DSVT's
+    d_model and may be left out.
     """
 
     NAME: Annotated[str, built("DsvtToDenseBEV"), SHAPE] = "DsvtToDenseBEV"
     NUM_BEV_FEATURES: Annotated[Count | None, IGNORED] = None
     HEIGHT_AWARE: Annotated[bool, SHAPE] = False
+    HEIGHT_WINDOW: Annotated[Count, MEANING] = 3
+    HEIGHT_LOSS_WEIGHT: Annotated[FromZero, SCHEDULE] = 0.0
+
+    def misfits(self) -> Iterator[Misfit]:
+        """A window has a middle."""
+        if self.HEIGHT_WINDOW % 2 == 0:
+            yield Misfit("HEIGHT_WINDOW", "has no middle", "an odd number of columns", self.HEIGHT_WINDOW)
 
 
 class Backbone2d(Section):

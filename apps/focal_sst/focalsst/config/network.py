@@ -127,6 +127,8 @@ def _dsvt(dsvt: Dsvt) -> DsvtSettings:
 def _bev(bev: MapToBev, backbone: Backbone2d) -> BevSettings:
     return BevSettings(
         height_aware=bev.HEIGHT_AWARE,
+        height_window=bev.HEIGHT_WINDOW,
+        height_loss_weight=bev.HEIGHT_LOSS_WEIGHT,
         layer_nums=backbone.LAYER_NUMS,
         layer_strides=backbone.LAYER_STRIDES,
         filters=backbone.NUM_FILTERS,

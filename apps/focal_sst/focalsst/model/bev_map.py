@@ -9,16 +9,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from focalsst.model.geometry import Geometry
+from focalsst.model.importance import Importance
 from focalsst.model.rows import group_max, group_sum
 from focalsst.model.voxels import SparseVoxels, centres_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BevMap:
-    """`features_BCYX`, and the height in metres to which center_z is added, `height_B1YX` or one 0 for all."""
+    """`features_BCYX`, and the height in metres to which center_z is added, `height_B1YX` or one 0 for all.
+
+    `weights` says how much each voxel counted for the height of its column, where that was learned.
+    """
 
     features_BCYX: Tensor
     height_B1YX: Tensor
+    weights: Importance | None = None
 
 
 class MaxToBev(nn.Module):
@@ -49,24 +54,31 @@ class HeightAwareToBev(MaxToBev):
     """The same, with what a maximum forgets: the mean height of a column, weighed by learned weights.
 
     w = sigmoid(linear(x)) per voxel; (sum w z / sum w, log(1 + sum w)) enters the map through a 1x1 convolution. The
-    height that center_z is added to is the weighed mean over 3x3 columns, the middle of the range where they are empty.
+    height that center_z is added to is the weighed mean over `window` x `window` columns, the middle of the range where
+    they are empty. A frame of beams has its echoes on its edges: the window has to reach them.
     """
 
-    def __init__(self, geometry: Geometry, channels: int) -> None:
+    def __init__(self, geometry: Geometry, channels: int, *, window: int) -> None:
         super().__init__(geometry)
+        self.window = window
         self.weigh = nn.Linear(channels, 1)
         self.mix = nn.Conv2d(2, channels, kernel_size=1)
 
     def forward(self, voxels: SparseVoxels) -> BevMap:
         """VC to BCYX."""
-        weight_V1 = torch.sigmoid(self.weigh(voxels.features_VC)).float()
+        logits_V1 = self.weigh(voxels.features_VC)
+        weight_V1 = torch.sigmoid(logits_V1).float()
         sums_V2 = torch.cat((weight_V1 * self._height(voxels), weight_V1), dim=1)
         sums_B2YX = self.lay_out(group_sum(sums_V2, *self.columns(voxels)), voxels)
         mean_B1YX = _mean_height(sums_B2YX)
         hints_B2YX = torch.cat((mean_B1YX, sums_B2YX[:, 1:].log1p()), dim=1)
-        around_B1YX = _mean_height(F.avg_pool2d(sums_B2YX, kernel_size=3, stride=1, padding=1))
+        around_B2YX = F.avg_pool2d(sums_B2YX, kernel_size=self.window, stride=1, padding=self.window // 2)
         features_BCYX = super().forward(voxels).features_BCYX + self.mix(hints_B2YX)
-        return BevMap(features_BCYX=features_BCYX, height_B1YX=self._to_metres(around_B1YX))
+        return BevMap(
+            features_BCYX=features_BCYX,
+            height_B1YX=self._to_metres(_mean_height(around_B2YX)),
+            weights=Importance(logits_VK=logits_V1, cells_V4=voxels.cells_V4),
+        )
 
     def _height(self, voxels: SparseVoxels) -> Tensor:
         """V1, from -1 to 1 over the range: a scale that a convolution can start with."""

@@ -16,7 +16,7 @@ from focalsst.model.center_targets import assign_targets
 from focalsst.model.dsvt import DSVT
 from focalsst.model.focal_encoder import FocalSparseEncoder
 from focalsst.model.importance import Importance, importance_loss
-from focalsst.model.settings import DetectorSettings
+from focalsst.model.settings import DetectorSettings, FocalSettings
 from focalsst.model.vfe import SDAVFE
 from focalsst.model.voxels import SparseVoxels, group_points
 from unbroken.errors import ConfigError
@@ -29,16 +29,21 @@ class Prediction:
     maps: HeadMaps
     importance: Importance
     voxels: int
+    height_weights: Importance | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DetectorLosses:
-    """`total` is what is trained on; the others are its weighed parts (`importance` also where it is not added)."""
+    """`total` is what is trained on; the others are its weighed parts (`importance` also where it is not added).
+
+    `height` is 0 where the map knows no heights.
+    """
 
     total: Tensor
     heatmap: Tensor
     location: Tensor
     importance: Tensor
+    height: Tensor
 
 
 class FocalDSVT(nn.Module):
@@ -75,7 +80,9 @@ class Detector(nn.Module):
         self.backbone_3d = FocalDSVT(settings, in_channels=self.vfe.out_channels)
         height_aware = settings.bev.height_aware
         self.map_to_bev_module = (
-            HeightAwareToBev(settings.geometry, width) if height_aware else MaxToBev(settings.geometry)
+            HeightAwareToBev(settings.geometry, width, window=settings.bev.height_window)
+            if height_aware
+            else MaxToBev(settings.geometry)
         )
         self.backbone_2d = BaseBEVBackbone(settings.bev, in_channels=width, eps=eps, momentum=momentum)
         self.dense_head = CenterHead(settings.head, in_channels=self.backbone_2d.out_channels)
@@ -91,7 +98,7 @@ class Detector(nn.Module):
         voxels, importance = self.backbone_3d(self.vfe(groups))
         bev: BevMap = self.map_to_bev_module(voxels)
         maps = self.dense_head(self.backbone_2d(bev.features_BCYX), bev)
-        return Prediction(maps=maps, importance=importance, voxels=len(voxels.cells_V4))
+        return Prediction(maps=maps, importance=importance, voxels=len(voxels.cells_V4), height_weights=bev.weights)
 
     def losses(self, prediction: Prediction, boxes_BM8: Tensor) -> DetectorLosses:
         """The weighed losses against labelled boxes, in float32; rows of zeros pad."""
@@ -104,10 +111,19 @@ class Detector(nn.Module):
             )
             heatmap, location = head_losses(prediction.maps, targets, head.code_weights)
             importance = importance_loss(prediction.importance, boxes_BM8, self.settings.geometry, focal)
+            columns = self._height_loss(prediction, boxes_BM8)
         heatmap, location = head.heatmap_weight * heatmap, head.location_weight * location
         importance = focal.loss_weight * importance
-        total = heatmap + location + (importance if focal.add_loss else 0.0)
-        return DetectorLosses(total=total, heatmap=heatmap, location=location, importance=importance)
+        total = heatmap + location + columns + (importance if focal.add_loss else 0.0)
+        return DetectorLosses(total=total, heatmap=heatmap, location=location, importance=importance, height=columns)
+
+    def _height_loss(self, prediction: Prediction, boxes_BM8: Tensor) -> Tensor:
+        """Which voxels count for the height of their column: the balanced focal loss, as for the importance."""
+        weight, weights = self.settings.bev.height_loss_weight, prediction.height_weights
+        if weights is None or not weight:
+            return boxes_BM8.new_zeros(())
+        of_voxels = FocalSettings(supervise_neighbours=False)
+        return weight * importance_loss(weights, boxes_BM8, self.settings.geometry, of_voxels)
 
     @torch.no_grad()
     def detect(self, prediction: Prediction, suppress: Suppress) -> list[Detections]:

@@ -34,7 +34,14 @@ MICRO = DetectorSettings(
     vfe=VfeSettings(filters=(16, 32), normalise=True),
     focal=FocalSettings(channels=(16, 32)),
     dsvt=DsvtSettings(d_model=32, heads=4, feedforward=64, blocks=2, set_size=16, window=(12, 10, 8), shift=(6, 5, 4)),
-    bev=BevSettings(height_aware=True, layer_nums=(1, 2), filters=(32, 48), upsample_filters=(32, 32)),
+    bev=BevSettings(
+        height_aware=True,
+        height_window=5,
+        height_loss_weight=0.3,
+        layer_nums=(1, 2),
+        filters=(32, 48),
+        upsample_filters=(32, 32),
+    ),
     head=HeadSettings(shared_channels=32, location_weight=1.0),
     bn_momentum=0.1,
 )

@@ -68,6 +68,8 @@ class BevSettings:
     """The map of columns and the 2-D convolutions over it."""
 
     height_aware: bool = False  # mean height and weight of each column enter the map; center_z becomes a residual
+    height_window: int = 3  # columns along each side over which that height is the mean; odd
+    height_loss_weight: float = 0.0  # of teaching which voxels count for it: those in objects
     layer_nums: tuple[int, ...] = (5, 5)
     layer_strides: tuple[int, ...] = (1, 2)
     filters: tuple[int, ...] = (128, 128)
@@ -147,6 +149,10 @@ def _check_bev(bev: BevSettings, geometry: Geometry) -> None:
     uneven = [(deep, up) for deep, up in zip(reached, bev.upsample_strides) if deep != up * bev.stride]
     if uneven or bev.stride < 1:
         raise ConfigError("model.bev", "the stages do not come back to one size", found=f"{reached}, {lists[3]}")
+    if bev.height_window < 1 or bev.height_window % 2 == 0:
+        raise ConfigError(
+            "model.bev", "a window has a middle", expected="an odd number of columns", found=bev.height_window
+        )
     if bev.height_aware and bev.stride != 1:
         raise ConfigError("model.bev", "heights of columns need a map of full size", expected=1, found=bev.stride)
     x, y, _ = geometry.grid_xyz
