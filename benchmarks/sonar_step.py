@@ -30,6 +30,7 @@ from focalsst.model.settings import DetectorSettings
 from focalsst.model.voxels import SparseVoxels
 from focalsst.optimizer import build_adam
 from focalsst.samples import write_sample_data
+from unbroken.train import pick_device
 
 THREADS = [1, 4]
 LOADING, LOSSES, FIRST, OPTIMIZER = "loading of the batch", "losses", "finding voxels", "clip and Adam"
@@ -172,7 +173,10 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--only", choices=[case.name for case in CASES], help="one of the two detectors")
     parser.add_argument("--threads", type=int, nargs="+", default=THREADS)
+    parser.add_argument("--fresh-memory", action="store_true", help="ask the kernel anew for each large array")
     given = parser.parse_args()
+    if not given.fresh_memory:
+        pick_device("cpu", deterministic=False)  # as a training does, which lets glibc keep large blocks
     torch.set_num_threads(given.threads[0])
     for case in CASES:
         if given.only in (None, case.name):

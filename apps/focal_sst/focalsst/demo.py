@@ -27,7 +27,7 @@ from unbroken.errors import UsageError
 
 Say = Callable[[str], None]
 POLL_S = 0.05
-THREADS = 1  # of each training: two help so small a detector little, and wait for each other on a busy machine
+IDLE_CORES_FOR_TWO = 2.8  # with fewer, two threads of a training wait for each other far longer than they work
 DATA = Path("data/sonar")  # where the configs look for it
 NOT_SHOWN = (
     "  ignored",
@@ -55,7 +55,7 @@ class Size:
     reach_m: float = 30.0
     kills: tuple[int, int] = (95, 275)  # each in the middle of an epoch
     log_every: int = 30
-    eval_every: int = 2  # epochs
+    eval_every: int = 5  # epochs
 
 
 FULL = Size()
@@ -70,6 +70,7 @@ class Stage:
     size: Size
     say: Say
     began_s: float
+    threads: int  # of each training
 
     @property
     def config(self) -> Path:
@@ -104,7 +105,7 @@ def tell(folder: Path, *, say: Say, size: Size = FULL) -> int:
     """Play the whole story below `folder`; returns 0 when the interrupted run is the twin of the other."""
     home = folder.absolute()
     place = home / datetime.now().astimezone().strftime("%Y%m%d_%H%M%S")
-    stage = Stage(home=home, place=place, size=size, say=say, began_s=time.monotonic())
+    stage = Stage(home=home, place=place, size=size, say=say, began_s=time.monotonic(), threads=_threads())
     total = _prepare(stage)
     first, second = size.kills
     stage.headline(2, f"Two trainings of {total} steps side by side; this one, the twin, nobody will touch")
@@ -196,8 +197,15 @@ def _session(stage: Stage, *, kill_after: int) -> None:
         raise SystemExit(process.returncode)
 
 
+def _threads() -> int:
+    """Two for each of the two trainings where four cores are idle now, else one."""
+    cores = os.cpu_count() or 1
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return 2 if cores - busy >= IDLE_CORES_FOR_TWO else 1
+
+
 def _typed(stage: Stage, name: str) -> str:
-    return f"OMP_NUM_THREADS={THREADS} {shlex.join(stage.command(name))}"
+    return f"OMP_NUM_THREADS={stage.threads} {shlex.join(stage.command(name))}"
 
 
 @contextmanager
@@ -211,7 +219,7 @@ def _process(stage: Stage, name: str) -> Iterator[subprocess.Popen[bytes]]:
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=stage.home,
-            env={**inherited, "OMP_NUM_THREADS": str(THREADS)},
+            env={**inherited, "OMP_NUM_THREADS": str(stage.threads)},
         )
     try:
         yield process

@@ -20,7 +20,7 @@ RECIPE = typer.Argument(
 )
 EPILOG = """\b
 Begin with:  unbroken demo aerial      (everything shown in about two minutes, on a CPU)
-         or  unbroken demo sonar       (the same with boxes in point clouds, in about three)
+         or  unbroken demo sonar       (the same with boxes in point clouds, in about four)
 Then:        unbroken train RECIPE CONFIG, and after any interruption the same command again.
 
 \b
@@ -139,7 +139,7 @@ def restore(
     restore_command(run, name, as_json=as_json)
 
 
-@app.command(short_help="The whole story on made-up data, in two or three minutes.")
+@app.command(short_help="The whole story on made-up data, in two to four minutes.")
 def demo(
     story: Annotated[str, typer.Argument(metavar="STORY", help="Which one: aerial or sonar.")] = "aerial",
     dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to play (default: demo/STORY).")] = None,

@@ -42,7 +42,7 @@ MICRO = DetectorSettings(
         filters=(32, 48),
         upsample_filters=(32, 32),
     ),
-    head=HeadSettings(shared_channels=32, location_weight=1.0),
+    head=HeadSettings(shared_channels=32, location_weight=1.0, code_weights=(1.0, 1.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0)),
     bn_momentum=0.1,
 )
 
