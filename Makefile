@@ -11,8 +11,9 @@ demo: .venv/ready
 demo-sonar: .venv/ready
 	$(BIN)/unbroken demo sonar --dir demo/sonar
 
+# One compute thread per test process: more would wait for each other far longer than they work.
 test: .venv/ready
-	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist worksteal
 
 check: .venv/ready
 	$(BIN)/ruff format --check .
