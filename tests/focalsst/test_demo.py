@@ -75,7 +75,7 @@ def test_a_twin_that_differs_in_one_bit_is_told_and_gives_exit_code_1(told: tupl
     home, _, _ = told
     (place,) = home.glob("2*")
     said: list[str] = []
-    stage = Stage(home=home, place=place, size=SMALL, say=said.append, began_s=time.monotonic())
+    stage = Stage(home=home, place=place, size=SMALL, say=said.append, began_s=time.monotonic(), threads=1)
     path = stage.run("twin") / "ckpt/checkpoint_epoch_3.pth"
     whole = path.read_bytes()
     tree = read_checkpoint(path)
