@@ -21,6 +21,7 @@ from focalsst.dataset.database import read_database
 from focalsst.dataset.infos import read_infos
 from focalsst.dataset.points import read_points, write_points
 from focalsst.samples import write_sample_data
+from tests.focalsst.original_infos import originals_infos
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "apps" / "focal_sst" / "convert.py"
@@ -43,20 +44,6 @@ def data(tmp_path, sample_data):
         npz.with_suffix(".pkl").write_bytes(originals_infos(read_infos(npz)))
         npz.unlink()
     return tmp_path / "sonar"
-
-
-def originals_infos(annotations, protocol=4):
-    infos = [
-        {
-            "point_cloud": {"lidar_idx": known.frame},
-            "annos": {
-                "name": np.array(known.names) if known.names else np.zeros(0),
-                "gt_boxes_lidar": known.boxes if known.names else np.zeros((0, 7)),
-            },
-        }
-        for known in annotations
-    ]
-    return pickle.dumps(infos, protocol=protocol)
 
 
 def originals_dbinfos(root, **changes):

@@ -19,6 +19,7 @@ from focalsst.dataset.points import (
     write_points,
 )
 from focalsst.dataset.splits import base_frame, leaked_frames, read_image_set, sequence_of, split_by_sequence
+from tests.focalsst.original_infos import originals_infos
 from unbroken.checkpoint.unpickle import read_pickle
 from unbroken.errors import ConfigError, DamagedFile, UsageError
 
@@ -39,20 +40,6 @@ def some_points(count=50, seed=0):
 
 def as_plain(annotations):
     return [(known.frame, known.names, known.boxes.tolist()) for known in annotations]
-
-
-def originals_pickle(annotations, protocol=4):
-    infos = [
-        {
-            "point_cloud": {"lidar_idx": known.frame},
-            "annos": {
-                "name": np.array(known.names) if known.names else np.zeros(0),
-                "gt_boxes_lidar": known.boxes if known.names else np.zeros((0, 7)),
-            },
-        }
-        for known in annotations
-    ]
-    return pickle.dumps(infos, protocol=protocol)
 
 
 def test_text_and_binary_hold_the_same_numbers(tmp_path):
@@ -206,8 +193,8 @@ def test_infos_that_are_torn_missing_or_of_another_kind_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
-def test_the_originals_pickle_is_converted_without_running_it(tmp_path, protocol):
-    (tmp_path / "infos.pkl").write_bytes(originals_pickle(KNOWN, protocol))
+def test_the_originals_infos_is_converted_without_running_it(tmp_path, protocol):
+    (tmp_path / "infos.pkl").write_bytes(originals_infos(KNOWN, protocol))
     told = []
     convert_infos(
         tmp_path / "infos.pkl", tmp_path / "infos.npz", read_pickle=read_pickle, progress=lambda *at: told.append(at)

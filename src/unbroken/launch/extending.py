@@ -8,6 +8,7 @@ from dataclasses import replace
 from unbroken.launch.extension import POLICIES, USUAL, Extension, Policy, cycle_of, warmup_of
 from unbroken.launch.job import Job
 from unbroken.launch.refusals import refuse_zero_rate
+from unbroken.launch.spelling import option
 from unbroken.launch.verdicts import Curve, Refuse, Resume
 from unbroken.run import Candidate
 
@@ -46,7 +47,7 @@ def _going_on(job: Job, plan: Resume, extension: Extension, scheduled: float, st
     notes, asked = plan.notes, job.start.on_extend
     if asked not in ("", extension.policy):
         words = f"this run was extended by {extension.policy} at step {extension.seam}, and goes on so"
-        notes = (*notes, f"--on-extend {asked} changes nothing: {words}")
+        notes = (*notes, f"{option(job, 'on-extend', asked)} changes nothing: {words}")
     return replace(plan, extension=extension, lr_next=lr_next, notes=notes)
 
 

@@ -92,7 +92,7 @@ def _evaluate_if_due(run: TrainingRun, task: Task) -> None:
     if task.evaluate is None or early or not run.evaluation_due(task.evaluate_every):
         return
     if not run.deadline.fits("evaluation", "save"):
-        run.stop("the end of the session: the evaluation comes first thing in the next one")
+        run.stop("the end of the session, before an evaluation that would not fit,")
     run.wait_for_saves()  # loader workers are not started while a file is being written
     with preserved(), run.deadline.timing("evaluation"):
         metrics = task.evaluate(run.progress, run.poll)
