@@ -107,7 +107,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
     """Turn what was typed into a job."""
     options = parser(str(environment.get("program", PROGRAM))).parse_args(list(arguments))
     _require_one_process(options)
-    places = places_of(_config_path(options), tag=options.tag, output=options.output)
+    places = places_of(config_path(options), tag=options.tag, output=options.output)
     checked = config_of(places, options, environment)
     config = checked.value
     data_root = find_data(config.data_root, places)
@@ -194,7 +194,8 @@ def write_sample_data(directory: Path, *, say: Callable[[str], None]) -> None:
     say(str(summary["message"]))
 
 
-def _config_path(options: argparse.Namespace) -> str:
+def config_path(options: argparse.Namespace) -> str:
+    """The config that was named, either way, or the published one."""
     given = [path for path in (options.config, options.cfg_file) if path]
     if len(given) == 2:
         raise UsageError("--cfg_file", "the config is given twice", found=" and ".join(given), do="Give it once.")

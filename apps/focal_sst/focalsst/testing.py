@@ -28,7 +28,7 @@ from focalsst.model.detector import Detector, build_detector
 from focalsst.picture import FrameView, draw_scenes
 from focalsst.places import Places, find_data, places_of
 from focalsst.predict import predict
-from focalsst.recipes import DEFAULT_CONFIG, config_of, count, positive
+from focalsst.recipes import DEFAULT_CONFIG, config_of, config_path, count, positive
 from focalsst.results import SCORES, read_scores
 from focalsst.task import build_dataset
 from unbroken import EPOCHS, OptionParser
@@ -90,9 +90,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command line; returns its exit code."""
     options = parser().parse_args(list(arguments))
     _require_one_question(options)
-    places = places_of(
-        options.config or options.cfg_file or str(DEFAULT_CONFIG), tag=options.tag, output=options.output
-    )
+    places = places_of(config_path(options), tag=options.tag, output=options.output)
     bench = _Bench(options, places, config_of(places, options, {}).value)
     if options.eval_all:
         bench.judge_all()
@@ -221,8 +219,6 @@ def _require_one_question(options: argparse.Namespace) -> None:
     if len(given) > 1:
         words = " and ".join(f"--{name}" for name in given)
         raise UsageError("test.py", "it is not clear what to judge", expected="one of them", found=words)
-    if options.config and options.cfg_file:
-        raise UsageError("test.py", "the config is given twice", found=f"{options.config} and {options.cfg_file}")
 
 
 def _number_in(path: Path) -> int | str:
