@@ -83,6 +83,7 @@ OURS: list[tuple[list[object], Any, Any, Any]] = [
     (["--output", "runs"], lambda found: found.directory.parts[0], "runs", "output"),
     (["--tag", "t"], lambda found: found.tag, "t", "default"),
     (["--fresh"], lambda found: found.start.fresh, True, False),
+    (["--strict", "--pretrained_model", "a.pth"], lambda found: found.start.strict, True, False),
     (["--search", "a", "--search", "b"], lambda found: found.start.search, (Path("a"), Path("b")), ()),
     (["--session", "1h30m", "--reserve", "10m"], option("session_s"), 5400.0, None),
     (["--session", "1h", "--reserve", "10m"], option("reserve_s"), 600.0, 0.0),

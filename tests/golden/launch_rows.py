@@ -1,179 +1,57 @@
-"""The rows of the launch table: what is on disk and what was asked, made by hand; nothing here touches a disk."""
+"""The rows of the launch table: what is on disk and what was asked; nothing here touches a disk.
+
+`test_every_row_is_done` lays each of them out as real files, so that no row says what cannot be.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from unbroken.config import Effect, Effects
-from unbroken.launch import Facts, Job, Start
-from unbroken.launch.extension import Extension
-from unbroken.run import Candidate, RunRecord, Survey
-from unbroken.storage.lock import Holder
-
-RUN, OTHER = "1f0e4c2a9b7d5836", "77aa00bb11cc22dd"
-FOLDER = Path("work_dirs/baseline")
-CONFIG: dict[str, Any] = {
-    "model": {"width": 64, "classes": ["road", "roof"]},
-    "train": {"lr": 0.01, "max_iters": 400},
-    "data": {"crop": 512},
-    "workers": 4,
-}
-EFFECTS = Effects(
-    fields={
-        "model": Effects(
-            fields={
-                "width": Effects(own=Effect.SHAPE),
-                "classes": Effects(own=Effect.MEANING),
-                "depth": Effects(own=Effect.SHAPE),
-            }
-        ),
-        "train": Effects(own=Effect.SCHEDULE),
-        "data": Effects(own=Effect.DATA),
-        "workers": Effects(own=Effect.FREE),
-    }
+from tests.golden.launch_facts import (
+    BARE,
+    ELSEWHERE_FILE,
+    EMPTY,
+    ENDED,
+    FOLDER,
+    HOLDER,
+    INPUTS,
+    LONGER,
+    NOTHING,
+    OTHER,
+    RECORD,
+    WEIGHTS,
+    best,
+    changed,
+    copy,
+    ended_rate,
+    extended,
+    foreign,
+    found,
+    inside,
+    job,
+    newer,
+    saved,
 )
-HOLDER = Holder(host="node7", pid=4711, since="2026-11-20T22:01:05+00:00", session="20261120_220105", released=False)
-RECORD = RunRecord(id=RUN, recipe="mapsage", tag="baseline", created="2026-11-20T20:00:00+00:00", seed=0)
+from unbroken.launch import Facts, Job
+from unbroken.launch.fit import Fit
+from unbroken.run import Restoring, Survey
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row: its place in the contract in words, the question, and where it belongs."""
+    """One row: its place in the contract in words, the question, what is on disk, and runs in folders beside it."""
 
     title: str
     job: Job
     facts: Facts
+    beside: tuple[Survey, ...] = ()
 
 
-def falling_rate(config: dict[str, Any], total: int) -> Callable[[int], float]:
-    rate: float = config["train"]["lr"]
-    return lambda step: rate * (1 - step / total)
+def row(title: str, facts: Facts | Survey, asked: Job | None = None, *, beside: tuple[Survey, ...] = ()) -> Row:
+    known = facts if isinstance(facts, Facts) else Facts(survey=facts)
+    return Row(title=title, job=asked or job(), facts=known, beside=beside)
 
-
-def ended_rate(config: dict[str, Any], _total: int) -> Callable[[int], float]:
-    rate: float = config["train"]["lr"]
-    return lambda step: rate * max(0.0, 1 - step / 399)
-
-
-def job(
-    config: dict[str, Any] | None = None,
-    *,
-    total: int | None = 400,
-    recipe: str = "mapsage",
-    rate: Callable[[dict[str, Any], int], Callable[[int], float]] = falling_rate,
-    **start: Any,
-) -> Job:
-    return Job(
-        recipe=recipe,
-        tag="baseline",
-        directory=FOLDER,
-        config=config or CONFIG,
-        effects=EFFECTS,
-        seed=0,
-        total_steps=total,
-        start=Start(**start),
-        command="python scripts/train.py configs/base.py",
-        lr_at=rate(config or CONFIG, total or 400),
-    )
-
-
-def changed(**keys: Any) -> dict[str, Any]:
-    """The config with some keys replaced: `model__width=128`."""
-    result = {name: dict(part) if isinstance(part, dict) else part for name, part in CONFIG.items()}
-    for key, value in keys.items():
-        section, _, name = key.partition("__")
-        if name:
-            result[section][name] = value
-        else:
-            result[section] = value
-    return result
-
-
-def saved(step: int, state: str = "good", **facts: Any) -> Candidate:
-    reasons = {
-        "good": "verified by whole-file sha256",
-        "damaged": "the file is cut off: 8,192 of 24,490 bytes are there",
-    }
-    known: dict[str, Any] = {
-        "path": FOLDER / f"iter_{step}.pth",
-        "step": step,
-        "kind": "checkpoint",
-        "state": state,
-        "reason": reasons.get(state, ""),
-        "run": RUN,
-        "format_name": "unbroken checkpoint" if state == "good" else "",
-        "inside": {"config": CONFIG, "lr": 0.01 * (1 - (step - 1) / 400), "epoch": step // 50, "total": 400}
-        if state == "good"
-        else {},
-    }
-    return Candidate(**{**known, **facts})
-
-
-def best(step: int, **facts: Any) -> Candidate:
-    path = FOLDER / f"best_mIoU_iter_{step}.pth"
-    return saved(step, facts.pop("state", "unchecked"), **{"path": path, "kind": "weights", **facts})
-
-
-def foreign(step: int, state: str = "good", **facts: Any) -> Candidate:
-    known = {"kind": "foreign checkpoint", "run": "", "format_name": "MMEngine checkpoint", "inside": {}}
-    return saved(step, state, **{**known, "reason": "verified by zip CRC" if state == "good" else "", **facts})
-
-
-def newer(step: int) -> Candidate:
-    return saved(step, "newer", reason="format 2, this version knows 1", format_name="unbroken checkpoint")
-
-
-def found(*candidates: Candidate, **facts: Any) -> Survey:
-    """A run with saves; its candidates furthest first, as a survey has them."""
-    own = sum(item.resumable and item.run == RUN for item in candidates)
-    known: dict[str, Any] = {
-        "directory": FOLDER,
-        "exists": True,
-        "record": RECORD,
-        "candidates": tuple(sorted(candidates, key=lambda item: -item.step)),
-        "saves_ever": own,
-        "sessions": ("20261120_200000",),
-    }
-    return Survey(**{**known, **facts})
-
-
-NOTHING = Survey(directory=FOLDER, exists=False)
-BARE: dict[str, Any] = {"record": None, "saves_ever": 0, "sessions": ()}  # `unbroken/` is gone
-
-
-def copy(folder: str, *candidates: Candidate, **facts: Any) -> Survey:
-    place = Path(folder)
-    moved = [replace(item, path=place / item.name) for item in candidates]
-    return found(*moved, **{"directory": place, **facts})
-
-
-def row(title: str, facts: Facts | Survey, asked: Job | None = None) -> Row:
-    return Row(title=title, job=asked or job(), facts=facts if isinstance(facts, Facts) else Facts(survey=facts))
-
-
-LONGER = changed(train__max_iters=800)
-ENDED = {"config": CONFIG, "lr": 0.0, "epoch": 8, "total": 400}
-EXTENDED = {
-    "config": LONGER,
-    "lr": 0.00375,
-    "epoch": 10,
-    "total": 800,
-    "extension": Extension(
-        policy="rewarm", seam=400, total=800, warmup_steps=20, cycle_steps=800, lr=2.5e-5
-    ).as_plain(),
-}
-ELSEWHERE_FILE = Path("backup/iter_200.pth")
-WEIGHTS = best(
-    80,
-    path=Path("weights/best_mIoU_iter_80.pth"),
-    state="good",
-    kind="foreign weights",
-    format_name="MMEngine weights",
-    run="",
-)
 
 ROWS = (
     # nothing, and beginnings
@@ -184,13 +62,14 @@ ROWS = (
             survey=NOTHING,
             near=("tag `baselin` has this config at step 300: work_dirs/baselin",),
         ),
+        beside=(copy("work_dirs/baselin", saved(300, run=OTHER), record=replace(RECORD, id=OTHER, tag="baselin")),),
     ),
     row("killed before the first save", found(saves_ever=0, holder=HOLDER)),
     row("killed before the first save, the file half written", found(saves_ever=0, partials=("iter_10.pth.partial",))),
     row(
         "a folder of somebody else's files, best weights of a lost run among them",
         found(
-            best(300, run=OTHER),
+            best(300, run=OTHER, listed=False),
             **BARE,
         ),
     ),
@@ -206,10 +85,13 @@ ROWS = (
             saved(300, "damaged"),
             saved(200, "damaged"),
             saved(100),
-            best(300, state="damaged", reason="the file is empty"),
+            best(300, state="damaged", reason=EMPTY),
         ),
     ),
-    row("latest.pth became a real copy", found(saved(300), saved(300, "unchecked", path=FOLDER / "latest.pth"))),
+    row(
+        "latest.pth became a real copy",
+        found(saved(300), saved(300, "unchecked", path=FOLDER / "latest.pth", listed=False)),
+    ),
     row("all steps done, killed before the end was recorded", found(saved(400))),
     # history without a good checkpoint
     row("every checkpoint damaged", found(saved(300, "damaged"), saved(200, "damaged"))),
@@ -222,12 +104,12 @@ ROWS = (
     row(
         "finished, own script: the length is known only to the loop",
         found(saved(400), finished_at=400),
-        job(total=None, recipe="open_run"),
+        job(recipe="open_run"),
     ),
     row(
         "finished, own script, config changed: the loop decides",
         found(saved(400), finished_at=400),
-        job(changed(train__max_iters=800), total=None, recipe="open_run"),
+        job(changed(train__max_iters=800), recipe="open_run"),
     ),
     row(
         "finished, and more steps are asked for",
@@ -253,8 +135,13 @@ ROWS = (
         job(changed(train__max_iters=800), total=800, on_extend="hold"),
     ),
     row(
+        "finished at a learning rate of 0, and more steps are asked for",
+        found(saved(400, inside=ENDED), finished_at=400),
+        job(changed(train__max_iters=800), total=800),
+    ),
+    row(
         "finished, more steps are asked for, and the schedule goes on where it was",
-        found(saved(400, inside={**ENDED, "lr": 0.005}), finished_at=400),
+        found(saved(400, inside=inside(400, lr=0.005)), finished_at=400),
         job(changed(train__max_iters=800), total=800),
     ),
     row(
@@ -262,20 +149,20 @@ ROWS = (
         found(saved(400), sessions=("20261120_200000", "20261121_080000")),
         job(changed(train__max_iters=800), total=800),
     ),
-    row("extended, and killed after a save", found(saved(500, inside=EXTENDED)), job(LONGER, total=800)),
+    row("extended, and killed after a save", found(saved(500, inside=extended(500))), job(LONGER, total=800)),
     row(
         "extended, killed after a save, and another --on-extend",
-        found(saved(500, inside=EXTENDED)),
+        found(saved(500, inside=extended(500))),
         job(LONGER, total=800, on_extend="hold"),
     ),
     row(
         "extended, killed after a save, and still more steps are asked for",
-        found(saved(500, inside=EXTENDED)),
+        found(saved(500, inside=extended(500))),
         job(changed(train__max_iters=900), total=900),
     ),
     row(
         "extended, finished again, and still more steps are asked for",
-        found(saved(800, inside={**EXTENDED, "lr": 0.0}), finished_at=800),
+        found(saved(800, inside=extended(800)), finished_at=800),
         job(changed(train__max_iters=1000), total=1000),
     ),
     row("not finished, and --on-extend", found(saved(300)), job(on_extend="restart")),
@@ -310,18 +197,23 @@ ROWS = (
     ),
     row("a key appeared that changes the shape", found(saved(200)), job(changed(model__depth=3))),
     row(
-        "shape changed and accepted",
+        "a change that may change the shape was accepted, and the tensors fit",
         found(saved(200)),
-        job(
-            changed(model__width=128),
-            accepted=frozenset({"model.width"}),
+        job(changed(model__depth=3), accepted=frozenset({"model.depth"})),
+    ),
+    row(
+        "shape changed and accepted, and the tensors were compared (--shapes)",
+        Facts(
+            survey=found(saved(200)),
+            fit=Fit(tensors=2, misfit=("weight [2, 128] in the model, [2, 64] in the file",)),
         ),
+        job(changed(model__width=128), accepted=frozenset({"model.width"})),
     ),
     # files that were named
     row(
         "--ckpt an older checkpoint, newer ones exist",
         Facts(
-            survey=found(saved(300), saved(200), saved(100, "unchecked")),
+            survey=found(saved(300), saved(200, "unchecked"), saved(100, "unchecked")),
             exact=saved(200),
         ),
         job(exact=FOLDER / "iter_200.pth"),
@@ -330,7 +222,7 @@ ROWS = (
         "--ckpt a file from another folder",
         Facts(
             survey=NOTHING,
-            exact=saved(200, path=ELSEWHERE_FILE),
+            exact=saved(200, path=ELSEWHERE_FILE, listed=False),
         ),
         job(exact=ELSEWHERE_FILE),
     ),
@@ -338,24 +230,26 @@ ROWS = (
         "--ckpt a checkpoint of another run, into a run with its own history",
         Facts(
             survey=found(saved(300)),
-            exact=saved(200, path=ELSEWHERE_FILE, run=OTHER),
+            exact=saved(200, path=ELSEWHERE_FILE, run=OTHER, listed=False),
         ),
         job(exact=ELSEWHERE_FILE),
     ),
     row(
         "--ckpt a damaged file",
         Facts(
-            survey=found(saved(300)),
+            survey=found(saved(300), saved(200, "damaged")),
             exact=saved(200, "damaged"),
         ),
         job(exact=FOLDER / "iter_200.pth"),
     ),
-    row("--ckpt weights only", Facts(survey=found(saved(300), WEIGHTS), exact=WEIGHTS), job(exact=WEIGHTS.path)),
+    row("--ckpt weights only", Facts(survey=found(saved(300)), exact=WEIGHTS), job(exact=WEIGHTS.path)),
     row(
         "--ckpt a file that is no checkpoint",
         Facts(
             survey=found(saved(300)),
-            exact=saved(-1, path=Path("logits.pth"), kind="unknown", format_name="unknown", inside={}),
+            exact=saved(
+                -1, path=Path("logits.pth"), kind="unknown", run="", format_name="unknown", inside={}, listed=False
+            ),
         ),
         job(exact=Path("logits.pth")),
     ),
@@ -374,7 +268,7 @@ ROWS = (
         "--pretrained_model damaged",
         Facts(
             survey=NOTHING,
-            weights=replace(WEIGHTS, state="damaged", reason="the file is empty"),
+            weights=replace(WEIGHTS, kind="weights", format_name="", state="damaged", reason=EMPTY),
         ),
         job(weights=WEIGHTS.path),
     ),
@@ -399,51 +293,64 @@ ROWS = (
         "empty here, a copy in a mounted input",
         Facts(
             survey=NOTHING,
-            elsewhere=(copy("/kaggle/input/last-night", saved(200), saved(100, "unchecked")),),
+            elsewhere=(copy("kaggle/input/last-night", saved(200), saved(100, "unchecked")),),
         ),
-        job(search=(Path("/kaggle/input"),)),
+        job(search=(INPUTS,)),
     ),
     row(
         "two copies: the furthest step",
         Facts(
             survey=NOTHING,
-            elsewhere=(copy("/kaggle/input/monday", saved(200)), copy("/kaggle/input/tuesday", saved(300))),
+            elsewhere=(copy("kaggle/input/monday", saved(200)), copy("kaggle/input/tuesday", saved(300))),
         ),
+        job(search=(INPUTS,)),
     ),
     row(
         "a copy whose newest checkpoint was truncated by the upload",
         Facts(
             survey=NOTHING,
-            elsewhere=(copy("/kaggle/input/last-night", saved(300, "damaged"), saved(200)),),
+            elsewhere=(copy("kaggle/input/last-night", saved(300, "damaged"), saved(200)),),
         ),
+        job(search=(INPUTS,)),
     ),
     row(
         "copies elsewhere, all damaged: no silent start from nothing",
         Facts(
             survey=NOTHING,
-            elsewhere=(copy("/kaggle/input/last-night", saved(300, "damaged")),),
+            elsewhere=(copy("kaggle/input/last-night", saved(300, "damaged")),),
         ),
+        job(search=(INPUTS,)),
     ),
     row(
         "damaged here, a good copy elsewhere",
         Facts(
             survey=found(saved(300, "damaged")),
-            elsewhere=(copy("/mnt/backup/baseline", saved(200)),),
+            elsewhere=(copy("mnt/backup/baseline", saved(200)),),
         ),
+        job(search=(Path("mnt/backup"),)),
     ),
-    row("a folder to search is not there", Facts(survey=NOTHING, missing=(Path("/kaggle/input"),))),
+    row("a folder to search is not there", Facts(survey=NOTHING, missing=(INPUTS,)), job(search=(INPUTS,))),
     row(
         "a copy elsewhere of a newer format",
         Facts(
             survey=NOTHING,
-            elsewhere=(copy("/kaggle/input/last-night", newer(300), saved(200)),),
+            elsewhere=(copy("kaggle/input/last-night", newer(300), saved(200)),),
         ),
+        job(search=(INPUTS,)),
     ),
     # files of others, and lost records
-    row("a checkpoint of a newer format", found(newer(300), saved(200, "unchecked"))),
-    row("a newer format belongs to another run: not ours to refuse", found(replace(newer(900), run=OTHER), saved(200))),
-    row("a checkpoint of another run was copied in", found(saved(900, "unchecked", run=OTHER), saved(200))),
-    row("nothing saved yet, only a checkpoint of another run", found(saved(900, "unchecked", run=OTHER), saves_ever=0)),
+    row("a checkpoint of a newer format", found(newer(300), saved(200))),
+    row(
+        "a newer format belongs to another run: not ours to refuse",
+        found(newer(900, run=OTHER, listed=False), saved(200)),
+    ),
+    row(
+        "a checkpoint of another run was copied in", found(saved(900, "unchecked", run=OTHER, listed=False), saved(200))
+    ),
+    row(
+        "nothing saved yet, only a checkpoint of another run",
+        found(saved(900, "unchecked", run=OTHER, listed=False), saves_ever=0),
+    ),
     row("MMEngine's folder, first launch", found(foreign(200), foreign(100, "unchecked"), **BARE)),
     row("MMEngine's folder, killed before our first save", found(foreign(200), saves_ever=0)),
     row("a foreign checkpoint in a run with its own saves", found(foreign(900, "unchecked"), saved(200))),
@@ -459,14 +366,20 @@ ROWS = (
             sessions=(),
         ),
     ),
-    row("unbroken/ lost entirely, checkpoints there", found(saved(300, reason="verified by zip CRC"), **BARE)),
+    row("unbroken/ lost entirely, checkpoints there", found(saved(300, listed=False), **BARE)),
     row(
         "unbroken/ lost entirely, checkpoints of two runs",
         found(
-            saved(300, run=OTHER),
-            saved(200, "unchecked"),
+            saved(300, run=OTHER, listed=False),
+            saved(200, "unchecked", listed=False),
             **BARE,
         ),
     ),
-    row("manifests lost", found(saved(300, reason="verified by zip CRC"), saved(200, "unchecked"))),
+    row("manifests lost", found(saved(300, listed=False), saved(200, "unchecked", listed=False))),
+    # moves that were cut off
+    row("a --fresh was cut off while it moved the old history", found(saved(200), archiving=True)),
+    row(
+        "a restore was cut off",
+        found(saved(300), restoring=Restoring(name="20261119_080000", aside="20261120_230000", moved_aside=True)),
+    ),
 )

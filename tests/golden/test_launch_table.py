@@ -12,24 +12,31 @@ from pathlib import Path
 
 import pytest
 
-from tests.golden.launch_rows import OTHER, ROWS, RUN, Row, best, foreign, found, job, newer, saved
+from tests.golden.launch_facts import OTHER, RUN, best, foreign, found, job, newer, saved
+from tests.golden.launch_rows import ROWS, Row
 from unbroken.config import Effect
 from unbroken.errors import UnbrokenError
-from unbroken.launch import Facts, FineTune, Finished, Fresh, Refuse, Resume, decide
+from unbroken.launch import Facts, FineTune, Finished, Fresh, Plan, Refuse, Resume, decide
 from unbroken.launch.verdicts import as_data
 from unbroken.launch.words import describe, refusal
 
 GOLDEN = Path(__file__).with_name("launch_table.md")
 HEAD = """# The launch table
 
-What a launch does, for every situation of the contract: the words a person reads, and the same as data (`--json`).
+What a launch does, for every situation of the contract: the words a person reads, the exit code, and the same as data
+(`--json`). `tests/golden/test_every_row_is_done.py` makes each situation on a real disk, asks `why`, and does it.
 Written by `python -m tests.golden.test_launch_table`, compared by the tests.
 """
 
 
+def exit_code(plan: Plan) -> int:
+    """What `why` ends with, and `train` when it is done."""
+    return plan.exit_code if isinstance(plan, Refuse) else 0
+
+
 def as_text(row: Row) -> str:
     plan = decide(row.job, row.facts)
-    words = "\n".join(describe(row.job, plan))
+    words = "\n".join((*describe(row.job, plan), f"exit {exit_code(plan)}"))
     data = json.dumps(as_data(plan), ensure_ascii=False, separators=(", ", ": "))
     return f"\n## {row.title}\n\n```\n{words}\n```\n\n`{data}`\n"
 

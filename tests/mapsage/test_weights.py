@@ -9,7 +9,9 @@ from mmengine_files import nano, needs_files, structure_of, with_tensors
 from mapsage.model import EncoderDecoder, segmentor_name
 from unbroken.checkpoint.structure import weights
 from unbroken.errors import DamagedFile, Refused
-from unbroken.train.weights import ShapeMismatch, WeightsReport, compare_weights, fit_weights
+from unbroken.train.weights import compare_weights, fit_weights
+from unbroken.train.weights_report import WeightsReport
+from unbroken.train.weights_table import as_lines
 
 
 def fit(model: EncoderDecoder, state: dict[str, torch.Tensor]) -> WeightsReport:
@@ -24,9 +26,9 @@ def test_a_file_of_the_same_network_loads_completely():
     model = nano()
     report = fit(model, filled(2))
     assert report.complete
-    assert report.loaded == tuple(model.state_dict())
+    assert report.names("loaded") == tuple(model.state_dict())
     assert all((tensor == 2).all() for tensor in model.state_dict().values())
-    assert report.as_lines() == ["124 of 124 tensors loaded"]
+    assert as_lines(report) == ["124 of 124 tensors loaded"]
 
 
 def test_another_number_of_classes_costs_the_classifier_only():
@@ -37,26 +39,35 @@ def test_another_number_of_classes_costs_the_classifier_only():
         "decode_head.conv_seg.bias": torch.zeros(7),
     }
     report = fit(model, state)
-    assert report.mismatched == (
-        ShapeMismatch(name="decode_head.conv_seg.weight", expected=(8, 8, 1, 1), found=(7, 8, 1, 1)),
-        ShapeMismatch(name="decode_head.conv_seg.bias", expected=(8,), found=(7,)),
-    )
+    assert [(fate.name, fate.model, fate.file) for fate in report.fates if fate.group == "misfit"] == [
+        ("decode_head.conv_seg.weight", (8, 8, 1, 1), (7, 8, 1, 1)),
+        ("decode_head.conv_seg.bias", (8,), (7,)),
+    ]
     assert torch.equal(model.decode_head.conv_seg.weight, untouched)
-    assert len(report.loaded) == 122
-    assert report.as_lines()[1] == (
-        "shape differs, kept as initialised: decode_head.conv_seg.weight is [8, 8, 1, 1] in the model, "
-        "[7, 8, 1, 1] in the file"
-    )
+    assert as_lines(report) == [
+        "122 of 124 tensors loaded",
+        "  misfit  2  in both, but differ: keep their initial values",
+        "group   tensor                       model         file          why",
+        "misfit  decode_head.conv_seg.weight  [8, 8, 1, 1]  [7, 8, 1, 1]  another shape",
+        "misfit  decode_head.conv_seg.bias    [8]           [7]           another shape",
+    ]
 
 
-def test_missing_and_unexpected_tensors_are_both_named():
+def test_missing_and_unused_tensors_are_both_named():
     state = filled(2)
     del state["backbone.layers.0.2.bias"]
     report = fit(nano(), state | {"auxiliary_head.conv.weight": torch.zeros(1)})
-    assert report.missing == ("backbone.layers.0.2.bias",)
-    assert report.unexpected == ("auxiliary_head.conv.weight",)
+    assert report.names("missing") == ("backbone.layers.0.2.bias",)
+    assert report.names("unused") == ("auxiliary_head.conv.weight",)
     assert not report.complete
-    assert len(report.as_lines()) == 3
+    assert as_lines(report) == [
+        "123 of 124 tensors loaded",
+        "  missing  1  not in the file: keep their initial values",
+        "  unused   1  not in the model: left out",
+        "group    tensor                      model  file  why",
+        "missing  backbone.layers.0.2.bias    [4]    -",
+        "unused   auxiliary_head.conv.weight  -      [1]",
+    ]
 
 
 def test_the_prefix_of_data_parallel_wrappers_is_dropped_once():
@@ -67,9 +78,9 @@ def test_the_prefix_of_data_parallel_wrappers_is_dropped_once():
 def test_a_bare_backbone_file_fills_the_backbone():
     bare = dict(nano().backbone.state_dict())
     report = fit(nano(), bare)
-    assert len(report.loaded) == len(bare)
-    assert not report.unexpected
-    assert all(name.startswith("decode_head.") for name in report.missing)
+    assert len(report.names("loaded")) == len(bare)
+    assert not report.names("unused")
+    assert all(name.startswith("decode_head.") for name in report.names("missing"))
 
 
 def test_two_entries_for_one_tensor_are_refused_before_anything_is_copied():

@@ -22,12 +22,13 @@ from focalsst.dataset.scene import Extent
 from focalsst.evaluation import evaluate_split
 from focalsst.model.detector import Detector, build_detector
 from focalsst.optimizer import AdamDecayingAll, build_adam
+from focalsst.original_states import spell_as_here
 from focalsst.pickled import read_plain_pickle
 from focalsst.recipes import cycle_of, steps_of
 from focalsst.schedule import OneCycleSchedule
 from unbroken import Extension, Job, __version__
 from unbroken.errors import DamagedFile, Refused, UsageError
-from unbroken.train import Every, Progress, StepReport, Task, clock_time, pick_device
+from unbroken.train import Blueprint, ClassRows, Every, Progress, StepReport, Task, clock_time, pick_device
 
 Say = Callable[[str], None]
 # TensorBoard's names, as the original's curves have them.
@@ -79,7 +80,30 @@ def build(job: Job, say: Say) -> Task:
         step_line=partial(_step_line, config, steps_of(config, len(dataset), epochs=1)),
         curves=_curves,
         extra=_extra,
+        class_rows=class_rows(config, model),
+        translate=partial(spell_as_here, model, optimizer),
     )
+
+
+def blueprint(job: Job) -> Blueprint:
+    """The detector of a job's config, for comparing shapes."""
+    config: SonarConfig = job.options["config"]
+    model = build_detector(detector_settings(config))
+    return Blueprint(model=model, class_rows=class_rows(config, model))
+
+
+def class_rows(config: SonarConfig, model: Detector) -> ClassRows:
+    """The rows of the heat map's last convolution, by class; our own files name their classes in their config."""
+    head, settings = "dense_head.heads_list.0.hm", model.settings.head
+    tensors = frozenset(f"{head}.{settings.branch_convs - 1}.{name}" for name in ("weight", "bias"))
+    return ClassRows(names=config.class_names, tensors=tensors, recorded=_recorded_names)
+
+
+def _recorded_names(config: Mapping[str, Any]) -> Sequence[str]:
+    """The classes in a recorded config, each as its name or as a section with its name."""
+    found = config.get("CLASS_NAMES")
+    names = [item.get("name") if isinstance(item, Mapping) else item for item in found or ()]
+    return [name for name in names if isinstance(name, str)]
 
 
 def build_dataset(config: SonarConfig, data_root: Path, *, training: bool, skip_bad: bool = False) -> SonarFolder:

@@ -23,7 +23,7 @@ from mapsage.predict import predict_labels
 from mapsage.schedule import IterationSchedule, phases_of
 from unbroken import Extension, Job
 from unbroken.config.validation import canonical
-from unbroken.train import Every, Progress, Task, evaluating, one_pass, pick_device
+from unbroken.train import Blueprint, ClassRows, Every, Progress, Task, evaluating, one_pass, pick_device
 
 Say = Callable[[str], None]
 
@@ -72,7 +72,20 @@ def build(job: Job, say: Say) -> Task:
         follow_config=partial(_follow_config, optimizer, schedule, config),
         extra=partial(_extra, job, dataset),
         rename_weights=segmentor_name,
+        class_rows=class_rows(config),
     )
+
+
+def blueprint(job: Job) -> Blueprint:
+    """The network of a job's config, for comparing shapes."""
+    config: MapSageConfig = job.options["config"]
+    return Blueprint(model=build_segmentor(config), rename=segmentor_name, class_rows=class_rows(config))
+
+
+def class_rows(config: MapSageConfig) -> ClassRows:
+    """The rows of the classifier, by class; our own files and MMEngine's name their classes in their `meta`."""
+    tensors = frozenset({"decode_head.conv_seg.weight", "decode_head.conv_seg.bias"})
+    return ClassRows(names=config.class_names, tensors=tensors)
 
 
 def build_segmentor(config: MapSageConfig) -> EncoderDecoder:

@@ -73,24 +73,36 @@ def train(context: typer.Context, recipe: Annotated[str, RECIPE] = "") -> int:
 
 
 @app.command(context_settings=PASSING, short_help="What `train` would do, and why; changes nothing.")
-def why(context: typer.Context, recipe: Annotated[str, RECIPE] = "", as_json: Json = False) -> int:
+def why(
+    context: typer.Context,
+    recipe: Annotated[str, RECIPE] = "",
+    as_json: Json = False,
+    shapes: Annotated[
+        bool, typer.Option("--shapes", help="Compare the tensors of the file with the real model (loads torch).")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the learning rate, done and to come, as a PNG.")
+    ] = None,
+) -> int:
     """Say what `train` with the same arguments would do, and why; changes nothing.
 
-    The exit code is that of the refusal, if it is one.
+    The exit code is that of the refusal, if it is one. These options may also stand behind the recipe's own.
     """
-    from unbroken.cli.train import why_command
+    from unbroken.cli.train import HowToSay, why_command
 
-    return why_command(recipe, context.args, as_json=as_json)
+    return why_command(recipe, context.args, how=HowToSay(as_json=as_json, shapes=shapes, picture=plot))
 
 
 @app.command("ls", short_help="The runs under a folder, one line each.")
 def list_runs(
-    root: Annotated[Path, typer.Argument(metavar="ROOT", help="A folder.")] = Path(), as_json: Json = False
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="A folder.")] = Path(),
+    as_json: Json = False,
+    tree: Annotated[bool, typer.Option("--tree", help="Show which run began with the weights of which.")] = False,
 ) -> None:
     """The runs under a folder: tag, status, step, best metric, last seen, sessions, size."""
     from unbroken.cli.looking import list_command
 
-    list_command(root, as_json=as_json)
+    list_command(root, as_json=as_json, tree=tree)
 
 
 @app.command(short_help="One run: sessions, checkpoints, metrics, origin.")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from unbroken.checkpoint.describe import describe
 from unbroken.checkpoint.structure import read_structure
+from unbroken.cli.lineage import ancestors, as_tree
 from unbroken.cli.overview import Overview, find_runs, overview_of
 from unbroken.cli.tables import as_json_text, columns, size_text
 from unbroken.errors import DamagedFile, UsageError
@@ -19,8 +20,8 @@ MOST_ROWS = 400
 MOST_COLUMNS = 6
 
 
-def list_command(root: Path, *, as_json: bool) -> None:
-    """Print the runs below a folder."""
+def list_command(root: Path, *, as_json: bool, tree: bool = False) -> None:
+    """Print the runs below a folder; with `tree`, those that were begun with another's weights below that one."""
     if not root.is_dir():
         raise UsageError(root, "there is no such folder", do="Name the folder that holds the runs.")
     runs = [overview_of(folder) for folder in find_runs(root)]
@@ -28,16 +29,30 @@ def list_command(root: Path, *, as_json: bool) -> None:
         print(as_json_text([run.as_data() for run in runs]))
         return
     if not runs:
-        print(f"no runs below {root}: a run is a folder with unbroken/run.json in it")
+        print(f"no runs below {root}: a run is a folder with unbroken/run.json in it, or with checkpoints")
         return
     head = ("tag", "status", "step", "best", "last seen", "sessions", "size", "folder")
-    print(columns([head, *(run.row() for run in runs)]))
+    rows = [_indented(run, depth) for run, depth in as_tree(runs)] if tree else [run.row() for run in runs]
+    print(columns([head, *rows]))
+
+
+def _indented(run: Overview, depth: int) -> tuple[str, ...]:
+    tag, *others = run.row()
+    if not depth or not run.parent:
+        return (tag, *others)
+    step = run.parent.get("step")
+    since = f" (from step {step})" if isinstance(step, int) else ""
+    return (f"{'   ' * (depth - 1)}└─ {tag}{since}", *others)
 
 
 def show_command(run: Path, *, as_json: bool) -> None:
     """Print one run."""
     found = overview_of(_run_folder(run))
-    print(as_json_text(found.as_data(full=True)) if as_json else "\n".join(_story(found)))
+    lineage = ancestors(found)
+    if as_json:
+        print(as_json_text(found.as_data(full=True) | {"lineage": lineage}))
+    else:
+        print("\n".join(_story(found, lineage)))
 
 
 def inspect_command(file: Path, *, as_json: bool, tensors: bool) -> None:
@@ -92,27 +107,33 @@ def _step(step: int) -> str:
     return str(step) if step >= 0 else "?"
 
 
-def _story(run: Overview) -> list[str]:
-    lines = [f"{run.tag} ({run.recipe}) - {run.status}", f"folder: {run.directory} ({size_text(run.size_bytes)})"]
+def _story(run: Overview, lineage: Sequence[str]) -> list[str]:
+    whose = f" ({run.recipe})" if run.recipe else ""
+    lines = [f"{run.tag}{whose} - {run.status}", f"folder: {run.directory} ({size_text(run.size_bytes)})"]
     total = f" of {run.total}" if run.total else ""
     lines.append(f"step: {run.step}{total}")
     if run.best:
         lines.append(f"best: {run.best}")
-    if run.parent:
-        lines.append(f"began from: {run.parent.get('file')} (step {run.parent.get('step')})")
+    lines += [f"{'began from' if not place else 'which began from'}: {words}" for place, words in enumerate(lineage)]
+    lines += [f"accepted: {words}" for words in run.accepted]
     if run.last_seen:
         lines.append(f"last seen: {run.last_seen}")
     if run.config is not None:
         lines.append(f"config: {run.config}")
     if run.command:
         lines.append(f"command: {run.command}")
-    lines += ["", "sessions"]
     rows = [(s.name, s.verdict, f"{s.first}-{s.last}" if s.last else "no step", s.ended) for s in run.sessions]
-    lines += [columns([("session", "began", "steps", "ended"), *rows]), "", "files"]
+    lines += ["", "sessions", columns([("session", "began", "steps", "ended"), *rows])] if rows else []
+    lines += ["", "files"]
     files = [(c.name, _step(c.step), c.kind, c.state, c.reason) for c in run.candidates]
     lines.append(columns([("file", "step", "kind", "state", "how"), *files]))
     if any(c.state == "unchecked" for c in run.candidates):
         lines.append(f"unchecked: not needed to go on; to read them all: unbroken verify {run.directory}")
+    if run.status.startswith("left by"):
+        lines.append(
+            "to go on with it here: make it the folder of a training (the same work dir, or the same config and tag); "
+            "`unbroken why` says from which file, and what that file lacks"
+        )
     if run.evaluations:
         lines += ["", "evaluations", *_evaluation_table(run)]
     return lines

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from unbroken.checkpoint.structure import read_structure
 from unbroken.cli.tables import size_text
 from unbroken.journal import read_steps
 from unbroken.run import Candidate, Survey, layout_of, survey
-from unbroken.run.layout import own
+from unbroken.run.layout import looks_like_a_run, own
 
 DEPTH = 6
 
@@ -32,9 +34,10 @@ class Overview:
     """What `ls` and `show` say about a run."""
 
     directory: Path
+    id: str
     tag: str
     recipe: str
-    status: str  # running, finished, stopped, killed, lost, never started
+    status: str  # running, finished, stopped, killed, lost, never started; left by another program
     step: int
     total: int | None
     best: str
@@ -45,6 +48,7 @@ class Overview:
     command: str  # that goes on with the run
     sessions: tuple[SessionStory, ...]
     candidates: tuple[Candidate, ...]
+    accepted: tuple[str, ...]  # changes of meaning that the user wanted, and after which step
     evaluations: tuple[tuple[int, Mapping[str, float]], ...]
 
     def row(self) -> tuple[str, ...]:
@@ -67,9 +71,11 @@ class Overview:
             "sessions": len(self.sessions),
             "size_bytes": self.size_bytes,
             "folder": str(self.directory),
+            "id": self.id,
+            "parent": dict(self.parent) if self.parent else None,
         }
         if full:
-            data["parent"] = dict(self.parent) if self.parent else None
+            data["accepted"] = list(self.accepted)
             data["config"] = str(self.config) if self.config else None
             data["command"] = self.command
             data["sessions"] = [vars(session) for session in self.sessions]
@@ -82,10 +88,10 @@ class Overview:
 
 
 def find_runs(root: Path) -> Iterator[Path]:
-    """Folders below `root` that hold a run; archived histories are left out."""
+    """Folders below `root` that hold a run, ours or one that another program left; archived histories are left out."""
     for folder, names, _ in os.walk(root):
         here = Path(folder)
-        if (own(here) / "run.json").is_file():
+        if (own(here) / "run.json").is_file() or looks_like_a_run(here):
             yield here
             names[:] = []
         elif len(here.relative_to(root).parts) >= DEPTH:
@@ -103,13 +109,14 @@ def overview_of(directory: Path) -> Overview:
     steps = [int(r["step"]) for r in records[-1:]]
     return Overview(
         directory=directory,
+        id=facts.record.id if facts.record else "",
         tag=facts.record.tag if facts.record else directory.name,
-        recipe=facts.record.recipe if facts.record else "?",
-        status=_status(facts),
+        recipe=facts.record.recipe if facts.record else "",
+        status=_status(facts, newest),
         step=max([*steps, newest.step if newest else 0]) if facts.held else (newest.step if newest else 0),
         total=_total(newest),
         best=_best(newest),
-        last_seen=str(facts.events[-1].get("time", "")) if facts.events else "",
+        last_seen=str(facts.events[-1].get("time", "")) if facts.events else _written(newest),
         size_bytes=sum(
             path.stat().st_size for path in directory.rglob("*") if path.is_file() and not path.is_symlink()
         ),
@@ -118,11 +125,12 @@ def overview_of(directory: Path) -> Overview:
         command=next((str(e.get("command", "")) for e in reversed(facts.events) if e.get("event") == "session"), ""),
         sessions=sessions,
         candidates=facts.candidates,
+        accepted=_accepted(newest),
         evaluations=tuple(sorted(evaluations.items())),
     )
 
 
-def _status(facts: Survey) -> str:
+def _status(facts: Survey, newest: Candidate | None) -> str:
     if facts.held:
         return "running"
     last = str(facts.events[-1].get("event")) if facts.events else ""
@@ -132,6 +140,8 @@ def _status(facts: Survey) -> str:
         return "finished"
     if last == "stopped":
         return "stopped"
+    if not facts.events and newest is not None and newest.kind == "foreign checkpoint":
+        return f"left by {newest.format_name.partition(' ')[0]}"
     if not facts.events:
         return "never started"
     released = facts.holder is not None and facts.holder.released
@@ -174,7 +184,22 @@ def _total(newest: Candidate | None) -> int | None:
     return total if isinstance(total, int) else None
 
 
+def _accepted(newest: Candidate | None) -> tuple[str, ...]:
+    listed = newest.inside.get("accepted") if newest else None
+    return tuple(f"{item['words']}, after step {item['step']}" for item in listed or ())
+
+
+def _written(newest: Candidate | None) -> str:
+    """When a file of another program was written: all there is to say when it was seen last."""
+    if newest is None:
+        return ""
+    return datetime.fromtimestamp(newest.path.stat().st_mtime, tz=UTC).isoformat(timespec="seconds")
+
+
 def _best(newest: Candidate | None) -> str:
+    if newest is not None and newest.kind == "foreign checkpoint":
+        score = read_structure(newest.path).metrics.get("best_score")  # of MMEngine; OpenPCDet remembers none
+        return "" if score is None else f"{score:.4g}"
     best = newest.inside.get("best") if newest else None
     if not isinstance(best, Mapping):
         return ""

@@ -6,11 +6,16 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
+from pathlib import Path
 
+from unbroken.cli.curve import as_letters, write_picture
 from unbroken.cli.environment import surroundings
+from unbroken.config import Effect
 from unbroken.errors import UsageError
-from unbroken.launch import Job, Refuse, decide, find_recipe, gather
+from unbroken.launch import Job, Plan, Refuse, Resume, decide, find_recipe, gather, wants_shapes
+from unbroken.launch.preview import rates_of
 from unbroken.launch.recipes import RECIPES
 from unbroken.launch.verdicts import as_data
 from unbroken.launch.words import describe
@@ -31,17 +36,68 @@ def train_command(recipe: str, arguments: Sequence[str], *, typed: Sequence[str]
     return 0
 
 
-def why_command(recipe: str, arguments: Sequence[str], *, as_json: bool = False) -> int:
+@dataclass(frozen=True, kw_only=True)
+class HowToSay:
+    """What `why` itself is asked; everything else that was typed is the recipe's."""
+
+    as_json: bool = False
+    shapes: bool = False  # compare the real tensors, which loads torch
+    picture: Path | None = None  # of the learning rate
+
+
+def why_command(recipe: str, arguments: Sequence[str], *, how: HowToSay | None = None) -> int:
     """Say the plan; the exit code is that of the refusal, if it is one."""
-    as_json = as_json or "--json" in arguments
-    asked = [word for word in arguments if word != "--json"]
+    how, asked = _how_to_say(arguments, how or HowToSay())
     job = _job(recipe, asked, ["unbroken", "train", recipe, *asked], front_door=["unbroken", "why", recipe])
-    plan = decide(job, gather(job))
-    if as_json:
+    facts = gather(job)
+    plan = decide(job, facts)
+    if how.shapes or wants_shapes(plan):
+        from unbroken.train import decide_by_shapes
+
+        plan = decide_by_shapes(job, facts)
+    if how.as_json:
         print(json.dumps({**as_data(plan), "run": str(job.directory), "ignored": list(job.ignored)}, default=str))
     else:
         print("\n".join(describe(job, plan)))
+        if _moves_the_rate(plan) and (rates := rates_of(job, plan)) is not None and rates.ahead:
+            print("\n".join(as_letters(rates)))
+    if how.picture is not None:
+        _draw(job, plan, how.picture)
     return plan.exit_code if isinstance(plan, Refuse) else 0
+
+
+def _how_to_say(arguments: Sequence[str], how: HowToSay) -> tuple[HowToSay, list[str]]:
+    """Take the options of `why` out of what was typed, wherever they stand."""
+    left: list[str] = []
+    words = list(arguments)
+    while words:
+        match words.pop(0):
+            case "--json":
+                how = replace(how, as_json=True)
+            case "--shapes":
+                how = replace(how, shapes=True)
+            case "--plot":
+                if not words:
+                    raise UsageError("--plot", "the file is missing", expected="--plot lr.png")
+                how = replace(how, picture=Path(words.pop(0)))
+            case word:
+                left.append(word)
+    return how, left
+
+
+def _moves_the_rate(plan: Plan) -> bool:
+    """Whether the rates to come are not those that were planned before."""
+    if not isinstance(plan, Resume):
+        return False
+    return bool(plan.curves) or any(change.effect is Effect.SCHEDULE for change in plan.changes)
+
+
+def _draw(job: Job, plan: Plan, file: Path) -> None:
+    rates = rates_of(job, plan)
+    if rates is None or not rates.all:
+        raise UsageError("--plot", "there is no learning rate to draw", expected="a plan that trains, by a schedule")
+    write_picture(rates, file, title=f"{job.directory}: {plan.name.lower()}")
+    print(f"the learning rate is drawn in {file}", file=sys.stderr)
 
 
 def _job(recipe: str, arguments: Sequence[str], typed: Sequence[str], *, front_door: Sequence[str]) -> Job:

@@ -28,8 +28,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from unbroken.config.config_file import ConfigFile, Place
-from unbroken.config.difference import ABSENT, Absent, Change, changes, worst
+from unbroken.config.difference import ABSENT, Absent, Change, changes, keys_of, worst
 from unbroken.config.effect import Effect, Effects
+from unbroken.config.nearest import nearest
 from unbroken.config.overrides import merge_options, set_values
 from unbroken.config.reading import read_config
 from unbroken.errors import ConfigError
@@ -70,7 +71,9 @@ __all__ = [
     "changes",
     "check_schema",
     "effects",
+    "keys_of",
     "merge_options",
+    "nearest",
     "read_config",
     "set_values",
     "validate",

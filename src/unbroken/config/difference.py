@@ -103,5 +103,18 @@ def same(old: Any, new: Any) -> bool:
             return isinstance(old, bool) == isinstance(new, bool) and bool(old == new)
 
 
+def keys_of(tree: Any, under: str = "") -> Iterator[str]:
+    """Every dotted key of a canonical config, sections and positions in lists of sections among them."""
+    if isinstance(tree, Mapping):
+        items: Iterable[tuple[object, Any]] = tree.items()
+    elif isinstance(tree, list | tuple) and all(isinstance(item, Mapping) for item in tree):
+        items = enumerate(tree)
+    else:
+        return
+    for name, value in items:
+        yield _join(under, name)
+        yield from keys_of(value, _join(under, name))
+
+
 def _join(key: str, name: object) -> str:
     return f"{key}.{name}" if key else str(name)

@@ -10,7 +10,7 @@ from unbroken.launch.beginning import beginning_of
 from unbroken.launch.execute import execute
 from unbroken.launch.facts import gather
 from unbroken.launch.job import Job, Start
-from unbroken.launch.plan import Facts, decide
+from unbroken.launch.plan import Facts, decide, wants_shapes
 from unbroken.launch.recipes import Recipe, find_recipe, load_attribute
 from unbroken.launch.verdicts import FineTune, Finished, Fresh, Plan, Refuse, Resume
 
@@ -31,4 +31,5 @@ __all__ = [
     "find_recipe",
     "gather",
     "load_attribute",
+    "wants_shapes",
 ]

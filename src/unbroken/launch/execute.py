@@ -15,6 +15,7 @@ from unbroken.errors import DamagedFile
 from unbroken.journal import Journal
 from unbroken.launch.beginning import beginning_of
 from unbroken.launch.job import Job
+from unbroken.launch.parent import parent_of
 from unbroken.launch.verdicts import FineTune, Fresh, Resume, as_data
 from unbroken.run import Layout, OpenRun, RunRecord, SessionFiles, look_at, read_record
 from unbroken.run.layout import ARCHIVE_FOLDER, manifests, own
@@ -42,13 +43,15 @@ def _execute(
     job: Job, plan: Fresh | Resume | FineTune, files: SessionFiles, conditions: Mapping[str, Any]
 ) -> tuple[OpenRun, Fresh | Resume | FineTune]:
     disk, directory = files.disk, files.directory
+    begins = not isinstance(plan, Resume) or read_record(directory) is None
+    parent = parent_of(job, plan) if begins else None  # before anything moves: the file may lie in this folder
     if _makes_room(plan, directory):
         _archive(files, starts_over=not isinstance(plan, Resume))
     for folder in (directory, own(directory) / "configs", manifests(directory), files.layout.checkpoints(directory)):
         durable_folder(disk, folder)
     if isinstance(plan, Resume) and plan.copy_from is not None:
         plan = _bring_here(disk, job, plan, plan.copy_from)
-    run = OpenRun(files, _record(disk, job, plan, files, conditions), keep_last=job.keep_last)
+    run = OpenRun(files, _record(disk, job, plan, files, conditions, parent), keep_last=job.keep_last)
     try:
         _announce(run, job, plan)
     except BaseException:
@@ -65,13 +68,21 @@ def _announce(run: OpenRun, job: Job, plan: Fresh | Resume | FineTune) -> None:
 
 
 def _record(
-    disk: Disk, job: Job, plan: Fresh | Resume | FineTune, files: SessionFiles, conditions: Mapping[str, Any]
+    disk: Disk,
+    job: Job,
+    plan: Fresh | Resume | FineTune,
+    files: SessionFiles,
+    conditions: Mapping[str, Any],
+    parent: Mapping[str, Any] | None,
 ) -> RunRecord:
-    """The run's record; written now if this is the run's first launch here."""
+    """The run's record; written now if this is the run's first launch here, or its first from another parent."""
     known = read_record(files.directory)
     if known is not None:
+        if isinstance(plan, Resume) or known.parent == parent:
+            return known
+        known = replace(known, parent=parent)  # nothing was saved yet: what was begun with before is gone
+        write_record(disk, files.directory, known)
         return known
-    source = plan.source if isinstance(plan, Resume | FineTune) else None
     continues = isinstance(plan, Resume) and plan.source.run
     began = beginning_of(job, plan)
     record = RunRecord(
@@ -81,7 +92,7 @@ def _record(
         created=files.clock.now().isoformat(timespec="seconds"),
         seed=began.seed,
         conditions=dict(began.conditions or conditions),
-        parent={"file": str(source.path), "step": source.step, "run": source.run} if source else None,
+        parent=parent,
         layout=job.layout.as_plain(),
     )
     write_record(disk, files.directory, record)
@@ -192,6 +203,10 @@ def _set_aside(run: OpenRun, plan: Fresh | Resume | FineTune) -> None:
         aside += [(path, "superseded") for path in plan.superseded]
     folder = run.files.layout.checkpoints(run.directory)
     target = run.directory / ARCHIVE_FOLDER / run.files.session
+    if isinstance(plan, Resume) and plan.keep_copy:
+        durable_folder(run.files.disk, target)
+        _copy(run.files.disk, plan.source.path, target / plan.source.name)
+        run.journal.write("kept a copy", file=plan.source.name, to=str(target.relative_to(run.directory)))
     for path, reason in aside:
         if path.parent == folder and path.exists():
             durable_folder(run.files.disk, target)

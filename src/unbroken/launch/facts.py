@@ -110,8 +110,10 @@ def _near_misses(job: Job) -> Iterator[str]:
 def _reached(run: Path, job: Job) -> str:
     """How far a run is, by a glance: nothing is verified that is not going to be used."""
     found = list_candidates(job.layout.checkpoints(run), manifests(run))
-    steps = [item.step for item in found if item.resumable and item.state != "damaged"]
-    return f"at step {max(steps)}" if steps else "without a checkpoint"
+    furthest = next((item for item in found if item.resumable and item.state != "damaged"), None)
+    if furthest is None:
+        return "without a checkpoint"
+    return f"at epoch {furthest.epoch}" if job.epochs is not None and furthest.epoch else f"at step {furthest.step}"
 
 
 def _last_config(run: Path) -> object:

@@ -18,14 +18,16 @@ class Start:
 
     `exact` is a file to resume from whatever else is there (`--ckpt`). `origin` is a file in which the run's history
     begins (`load_from` with `resume=True`): used until the run has newer checkpoints of its own. `weights` is a file to
-    fine-tune from. `search` are folders that may hold checkpoints of this run. `on_extend` is how the schedule of a
-    finished run goes on when more is asked for; "" when the user did not say.
+    fine-tune from, with `strict` only if it and the model have the same tensors. `search` are folders that may hold
+    checkpoints of this run. `on_extend` is how the schedule of a finished run goes on when more is asked for; "" when
+    the user did not say.
     """
 
     fresh: bool = False
     exact: Path | None = None
     origin: Path | None = None
     weights: Path | None = None
+    strict: bool = False
     search: tuple[Path, ...] = ()
     accepted: frozenset[str] = frozenset()  # config keys whose change the user accepts
     on_extend: Policy | Literal[""] = ""
@@ -49,13 +51,16 @@ class Job:
     keep_last: int | None = None
     start: Start = field(default_factory=Start)
     task: str = ""  # address `module:function` of the builder that loads torch
+    blueprint: str = ""  # address of the builder of the model alone, without data: for comparing shapes
     options: Mapping[str, Any] = field(default_factory=dict)  # settings of this launch that are not config
     ignored: tuple[str, ...] = ()  # config keys that were given and do nothing here
     command: str = ""  # what to type to run this again
     lr_at: Callable[[int], float] | None = None  # learning rate used in step n+1 under this config
     epochs: int | None = None  # how long the training is, where it is measured in epochs
     steps_per_epoch: int | None = None
+    samples_per_step: int | None = None  # over all micro-batches of a step
     flags: Mapping[str, str] = field(default_factory=dict)  # options that this front door calls otherwise
+    override: str = ""  # how a config key is set at this front door: "--set {key} {value}"
     short_names: Mapping[str, str] = field(default_factory=dict)  # of config keys, for tags made from changes
     traits: tuple[str, ...] = ()  # what this config would be told apart by in a tag: "bs2", "lr0.0005"
     texts: Mapping[str, str] = field(default_factory=dict)  # written into each session's folder, by relative path

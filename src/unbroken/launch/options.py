@@ -41,6 +41,11 @@ def add_common_options(parser: argparse.ArgumentParser, *, tag: str = "--tag") -
         "--pretrained_model", type=Path, metavar="FILE", help="begin with the weights of this file (fine-tuning)"
     )
     group.add_argument(
+        "--strict",
+        action="store_true",
+        help="do not fine-tune if one tensor of the model or of the file would be left over",
+    )
+    group.add_argument(
         "--search", type=Path, action="append", default=[], metavar="DIR", help="look for copies of this run here"
     )
     group.add_argument(
@@ -103,12 +108,25 @@ def start_from(
     """The start that the options ask for; `origin` and `weights` are what the config names."""
     listed = str(environment.get(SEARCH_PATH, ""))
     found = [Path(folder) for folder in listed.split(os.pathsep) if folder]
+    require_file_for_strict("--strict", strict=options.strict, weights=options.pretrained_model or weights)
     return Start(
         fresh=options.fresh,
         exact=options.ckpt,
         origin=origin,
         weights=options.pretrained_model or weights,
+        strict=options.strict,
         search=(*options.search, *found),
         accepted=frozenset(options.accept_change),
         on_extend=options.on_extend,
     )
+
+
+def require_file_for_strict(where: str, *, strict: bool, weights: object) -> None:
+    """Raise UsageError when fine-tuning is to be strict and there is no file to fine-tune from."""
+    if strict and not weights:
+        raise UsageError(
+            where,
+            "it is about a file to fine-tune from, and none is named",
+            expected="pretrained_model, or load_from with resume=False in a config",
+            do="Leave it out: resuming is strict in any case, it takes every tensor or refuses.",
+        )

@@ -53,6 +53,14 @@ def _step_of(candidate: Candidate | None) -> int | None:
     return candidate.step if candidate is not None else None
 
 
+def is_replaced(job: Job, source: Candidate) -> bool:
+    """Whether our saves may take the name of another program's file: also at its own step, as it lacks so much."""
+    own_place = source.path.absolute().parent == job.layout.checkpoints(job.directory).absolute()
+    if source.kind != "foreign checkpoint" or not own_place:
+        return False
+    return job.layout.writes_after(source.name, step=source.step - 1, epoch=(source.epoch or 0) - 1)
+
+
 def _in_the_way(job: Job, survey: Survey, item: Candidate, plan: Plan) -> bool:
     """Whether the file has to move so that this session neither meets nor overwrites it."""
     match plan:
@@ -65,14 +73,9 @@ def _in_the_way(job: Job, survey: Survey, item: Candidate, plan: Plan) -> bool:
         case Resume():
             if plan.copy_from is not None:
                 return False  # everything moves
-            step, epoch = plan.source.step, _epoch_of(plan.source)
+            step, epoch = plan.source.step, plan.source.epoch or 0
             run = survey.record.id if survey.record else plan.source.run
     if item.state == "damaged" or item.name == job.layout.pointer:
         return True
     of_this_run = run != "" and item.run == run
     return job.layout.writes_after(item.name, step=step, epoch=epoch) and not of_this_run
-
-
-def _epoch_of(candidate: Candidate) -> int:
-    epoch = candidate.inside.get("epoch")
-    return epoch if isinstance(epoch, int) else 0

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from unbroken.config import Effect, changes
+from unbroken.config import Effect, changes, keys_of
 from unbroken.errors import DamagedFile, UsageError
 from unbroken.launch.extending import with_schedule
+from unbroken.launch.fit import Fit
 from unbroken.launch.job import Job
-from unbroken.launch.passed_over import rejected
+from unbroken.launch.passed_over import is_replaced, rejected
+from unbroken.launch.position import position_of, step_now
 from unbroken.launch.refusals import (
     refuse,
     refuse_changed,
+    refuse_code,
     refuse_half_restored,
     refuse_held,
     refuse_lost,
@@ -20,10 +25,11 @@ from unbroken.launch.refusals import (
     refuse_mixed,
     refuse_newer,
     refuse_others,
+    refuse_unknown_keys,
     refuse_weights,
     runs,
 )
-from unbroken.launch.spelling import again_with, count, fine_tune_words, length, option, pattern, step_now
+from unbroken.launch.spelling import again_with, count, fine_tune_words, length, option, pattern
 from unbroken.launch.tags import tag_for_changes, telling_tag, tells_nothing
 from unbroken.launch.verdicts import FineTune, Finished, Fresh, Plan, Refuse, Resume
 from unbroken.run import Candidate, Survey
@@ -42,6 +48,7 @@ class Facts:
     elsewhere: tuple[Survey, ...] = ()
     missing: tuple[Path, ...] = ()  # folders to search that are not there
     near: tuple[str, ...] = ()  # notes about runs that look like the one that was meant
+    fit: Fit | None = None  # of the file to be used, where shapes were compared
 
 
 def decide(job: Job, facts: Facts) -> Plan:
@@ -68,12 +75,17 @@ def _verdict(job: Job, facts: Facts) -> Plan:
     if survey.record is None and len(runs(survey)) > 1:
         return refuse_mixed(job, survey)
     if survey.newest_good is not None:
-        return _resume_own(job, survey, survey.newest_good)
+        return _resume_own(job, facts, survey.newest_good)
     if (plan := _from_elsewhere(job, facts)) is not None:
         return plan
     if survey.has_history:
         return refuse_lost(job, survey)
     return _begin(job, facts)
+
+
+def wants_shapes(plan: Plan) -> bool:
+    """Whether the plan hangs on a claim about shapes that only the real tensors can settle."""
+    return isinstance(plan, Resume) and any(change.effect is Effect.SHAPE for change in plan.accepted)
 
 
 # -- a run without history -------------------------------------------------------------------------------------------
@@ -84,9 +96,9 @@ def _begin(job: Job, facts: Facts) -> Plan:
     if facts.origin is not None:
         what = f"step {facts.origin.step}, {facts.origin.format_name}"
         reason = f"the config names {facts.origin.path} ({what}) as the start of this run, {facts.origin.reason}"
-        return _resume_named(job, facts.origin, reasons=(reason,))
+        return _resume_named(job, facts, facts.origin, reasons=(reason,))
     if facts.weights is not None:
-        return _fine_tune(facts.weights)
+        return _fine_tune(facts, facts.weights)
     if others := [item for item in facts.survey.candidates if item.resumable]:
         return refuse_others(job, others)
     sessions = len(facts.survey.sessions)
@@ -112,13 +124,13 @@ def _start_over(job: Job, facts: Facts) -> Plan:
     )
     if facts.weights is None:
         return Fresh(archive=archive, reasons=(reason,))
-    plan = _fine_tune(facts.weights)
+    plan = _fine_tune(facts, facts.weights)
     return replace(plan, archive=archive, reasons=(reason, *plan.reasons)) if isinstance(plan, FineTune) else plan
 
 
 def _go_on_archiving(facts: Facts) -> Plan:
     """A kill fell into the move of a --fresh: part of the old history is in the archive, what is left follows it."""
-    plan = _fine_tune(facts.weights) if facts.weights is not None else Fresh(reasons=())
+    plan = _fine_tune(facts, facts.weights) if facts.weights is not None else Fresh(reasons=())
     if isinstance(plan, Refuse):
         return plan
     reason = (
@@ -127,7 +139,7 @@ def _go_on_archiving(facts: Facts) -> Plan:
     return replace(plan, archive=True, reasons=(reason, *plan.reasons))
 
 
-def _fine_tune(source: Candidate) -> FineTune | Refuse:
+def _fine_tune(facts: Facts, source: Candidate) -> FineTune | Refuse:
     if source.state == "newer":
         return refuse_newer(source)
     if source.state == "damaged":
@@ -136,20 +148,17 @@ def _fine_tune(source: Candidate) -> FineTune | Refuse:
             f"{source.path} is damaged: {source.reason}",
             ways_out=("download or copy it again, or name another file",),
         )
-    return FineTune(
-        source=source,
-        reasons=(
-            f"weights are taken from {source.path} ({source.format_name}, step {source.step}); "
-            "optimizer, step and schedule are new",
-        ),
-    )
+    step = f", step {source.recorded_step}" if source.recorded_step is not None else ""
+    what = f"weights are taken from {source.path} ({source.format_name}{step})"
+    return FineTune(source=source, fit=facts.fit, reasons=(f"{what}; optimizer, step and schedule are new",))
 
 
 # -- a run with history ----------------------------------------------------------------------------------------------
 
 
-def _resume_own(job: Job, survey: Survey, source: Candidate) -> Plan:
-    plan = _through_gate(job, Resume(source=source, reasons=_why_this_one(survey, source)))
+def _resume_own(job: Job, facts: Facts, source: Candidate) -> Plan:
+    survey = facts.survey
+    plan = _through_gate(job, facts, Resume(source=source, reasons=_why_this_one(survey, source)))
     if isinstance(plan, Refuse):
         return plan
     finished, total, step = survey.finished_at, job.total_steps, step_now(job, source)
@@ -169,8 +178,8 @@ def _resume_own(job: Job, survey: Survey, source: Candidate) -> Plan:
 
 
 def _place(job: Job, source: Candidate) -> str:
-    epoch = source.inside.get("epoch")
-    return f"epoch {epoch}" if job.epochs is not None and isinstance(epoch, int) else f"step {source.step}"
+    by_epochs = job.epochs is not None and source.epoch is not None
+    return f"epoch {source.epoch}" if by_epochs else f"step {source.step}"
 
 
 def _why_this_one(survey: Survey, source: Candidate) -> tuple[str, ...]:
@@ -209,14 +218,15 @@ def _resume_exactly(job: Job, facts: Facts, source: Candidate) -> Plan:
     if later:
         what = "1 checkpoint of a later step is" if len(later) == 1 else f"{len(later)} checkpoints of later steps are"
         reasons.append(f"{what} superseded and kept in archive/, nothing is deleted")
-    plan = _resume_named(job, source, reasons=tuple(reasons), good=facts.survey.newest_good)
+    plan = _resume_named(job, facts, source, reasons=tuple(reasons))
     if isinstance(plan, Resume):
         return replace(plan, superseded=tuple(item.path for item in later))
     return plan
 
 
-def _resume_named(job: Job, source: Candidate, *, reasons: tuple[str, ...], good: Candidate | None = None) -> Plan:
+def _resume_named(job: Job, facts: Facts, source: Candidate, *, reasons: tuple[str, ...]) -> Plan:
     """Resume from a file the user named, if it holds a training state and is whole."""
+    good = facts.survey.newest_good
     if source.state == "newer":
         return refuse_newer(source)
     if source.state == "damaged":
@@ -226,7 +236,7 @@ def _resume_named(job: Job, source: Candidate, *, reasons: tuple[str, ...], good
         return refuse(DamagedFile.exit_code, f"{source.path} is damaged: {source.reason}", ways_out=tuple(ways))
     if not source.resumable:
         return refuse_weights(job, source)
-    return _through_gate(job, Resume(source=source, reasons=reasons))
+    return _through_gate(job, facts, Resume(source=source, reasons=reasons))
 
 
 def _from_elsewhere(job: Job, facts: Facts) -> Plan | None:
@@ -254,23 +264,42 @@ def _resume_copy(job: Job, facts: Facts, found: Survey, source: Candidate) -> Pl
     notes = tuple(
         f"{item.directory} holds it too, at step {item.newest_good.step}" for item in others if item.newest_good
     )
-    return _through_gate(job, Resume(source=source, copy_from=found.directory, reasons=tuple(reasons), notes=notes))
+    plan = Resume(source=source, copy_from=found.directory, reasons=tuple(reasons), notes=notes)
+    return _through_gate(job, facts, plan)
 
 
-def _through_gate(job: Job, plan: Resume) -> Resume | Refuse:
-    """Compare the config with the one the checkpoint was written under."""
+def _through_gate(job: Job, facts: Facts, plan: Resume) -> Resume | Refuse:
+    """Compare the config with the one the checkpoint was written under, and the tensors where that was asked for."""
     old = plan.source.inside.get("config")
     found = changes(old, job.config, job.effects) if isinstance(old, dict) else ()
-    blocking = tuple(item for item in found if item.effect in GATED and item.key not in job.start.accepted)
+    if unknown := sorted(job.start.accepted - {item.key for item in found} - set(keys_of(job.config))):
+        return refuse_unknown_keys(job, unknown)
+    gated = tuple(item for item in found if item.effect in GATED)
+    accepted = tuple(item for item in gated if item.key in job.start.accepted)
+    blocking = tuple(item for item in gated if item not in accepted)
     if blocking:
-        return refuse_changed(job, plan.source, blocking)
+        return refuse_changed(job, plan.source, blocking, facts.fit)
+    if facts.fit is not None and not facts.fit.complete and plan.source.kind == "checkpoint":
+        return refuse_code(job, plan.source, facts.fit, accepted)
     lr_before = plan.source.inside.get("lr")
     reasons = plan.reasons
     if plan.source.kind == "foreign checkpoint":
-        reasons = (*reasons, "another program wrote it, without random state and data position: exactness begins here")
+        reasons = (
+            *reasons,
+            "another program wrote it, without random state and data position: exactness begins here",
+            "under which config it was written is not known: changes since then cannot be listed",
+        )
     if any(item.effect is Effect.DATA for item in found):
         reasons = (*reasons, "the data settings changed: bit-exactness starts anew at this step")
-    plan = replace(plan, changes=found, reasons=reasons, lr_before=lr_before if isinstance(lr_before, float) else None)
+    plan = replace(
+        plan,
+        changes=found,
+        accepted=accepted,
+        keep_copy=is_replaced(job, plan.source),
+        position=position_of(job, plan.source),
+        reasons=reasons,
+        lr_before=lr_before if isinstance(lr_before, float) else None,
+    )
     return with_schedule(job, plan, step_now(job, plan.source))
 
 
@@ -309,6 +338,14 @@ def _notes(job: Job, facts: Facts, plan: Plan) -> list[str]:
     if start.on_extend and not (isinstance(plan, Resume) and plan.extension):
         given = option(job, "on-extend", start.on_extend)
         notes.append(f"{given} had nothing to do: it is for a finished run that is asked for more")
+    changed = {item.key for item in plan.accepted} if isinstance(plan, Resume) else set()
+    notes += [
+        f"{option(job, 'accept-change', key)} had nothing to accept: this key did not change, or may change anyway"
+        for key in sorted(start.accepted - changed - {item["key"] for item in _accepted_before(plan)})
+    ]
+    notes += [f"accepted after step {item['step']}: {item['words']}" for item in _accepted_before(plan)]
+    if isinstance(plan, Resume) and plan.keep_copy:
+        notes.append(f"a copy of {plan.source.name} is kept in archive/: what is saved here takes its name")
     aside = [item.path.name for item in plan.rejected if item.set_aside]
     if isinstance(plan, Finished):
         more = option(job, "epochs", "N") if job.epochs is not None else "ask for more steps"
@@ -316,3 +353,9 @@ def _notes(job: Job, facts: Facts, plan: Plan) -> list[str]:
     if aside:
         notes.append(f"set aside in archive/, nothing is deleted: {', '.join(aside)}")
     return notes
+
+
+def _accepted_before(plan: Plan) -> Sequence[Mapping[str, Any]]:
+    """What was changed in the life of this run although it changed the meaning of its weights."""
+    listed = plan.source.inside.get("accepted") if isinstance(plan, Resume | Finished) else None
+    return listed if isinstance(listed, list) else ()

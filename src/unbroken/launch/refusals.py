@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from unbroken.config import Change, Effect, worst
-from unbroken.errors import DamagedFile, Incompatible, NewerFormat, Refused, RunHeld
+from unbroken.config import Change, Effect, keys_of, nearest, worst
+from unbroken.errors import DamagedFile, Incompatible, NewerFormat, Refused, RunHeld, UsageError
+from unbroken.launch.fit import Fit
 from unbroken.launch.job import Job
 from unbroken.launch.spelling import (
     again_with,
@@ -139,25 +140,65 @@ def refuse_weights(job: Job, source: Candidate) -> Refuse:
     )
 
 
-def refuse_changed(job: Job, source: Candidate, blocking: tuple[Change, ...]) -> Refuse:
-    """The config changed so that the state on disk no longer means what it did."""
-    worst_effect = worst(blocking)
+def refuse_changed(job: Job, source: Candidate, blocking: tuple[Change, ...], fit: Fit | None) -> Refuse:
+    """The config changed so that the state on disk no longer means what it did.
+
+    What the schema says of shapes is believed only until the real tensors were compared.
+    """
+    fits = fit is not None and fit.complete
+    worst_effect = Effect.MEANING if fits else worst(blocking)
     what = "the weights no longer fit" if worst_effect is Effect.SHAPE else "the weights would mean something else"
-    back = ", ".join(undo(item) for item in blocking[:3]) + (" ..." if len(blocking) > 3 else "")
     tag = tag_for_changes(job.tag, blocking, job.short_names)
     ways = [
         f"keep both as experiments of their own: {option(job, 'tag', tag)}",
         f"start a new run from these weights: {fine_tune_words(job, source, tag=tag)}",
-        f"undo the change: {back}",
+        f"undo the change: {undo(job, blocking)}",
     ]
     if worst_effect is Effect.MEANING and not job.is_script:
         accepted = " ".join(option(job, "accept-change", item.key) for item in blocking)
         ways.append(f"go on all the same, which is recorded in the run for ever: {accepted}")
+    reason = f"the config changed since step {source.step} ({source.name}) so that {what}"
     return Refuse(
         exit_code=Incompatible.exit_code,
-        reasons=(f"the config changed since step {source.step} ({source.name}) so that {what}",),
+        reasons=(reason, *([fit.as_words()] if fit else [])),
         changes=blocking,
         ways_out=tuple(ways),
+        source=source,
+        fit=fit,
+    )
+
+
+def refuse_code(job: Job, source: Candidate, fit: Fit, accepted: tuple[Change, ...]) -> Refuse:
+    """The tensors do not fit, and nothing in the config (but what was accepted) says why: the code is another."""
+    why = "although the config changed in nothing that says so: the program that builds the model is another"
+    back = "go back to the code that wrote it, and run the same command again"
+    if accepted:
+        why = f"whatever is accepted ({', '.join(item.key for item in accepted)})"
+        back = f"undo the change: {undo(job, accepted)}"
+    return Refuse(
+        exit_code=Incompatible.exit_code,
+        reasons=(f"{source.name} does not fit the model any more, {why}", fit.as_words()),
+        changes=accepted,
+        ways_out=(
+            back,
+            f"start a new run from the weights that fit: {fine_tune_words(job, source)}",
+            f"start a new run from nothing: {option(job, 'tag', f'{job.tag}_2')}",
+        ),
+        source=source,
+        fit=fit,
+    )
+
+
+def refuse_unknown_keys(job: Job, keys: Sequence[str]) -> Refuse:
+    """A change is to be accepted of a key that no config has."""
+    near = [name for key in keys if (name := nearest(key, keys_of(job.config)))]
+    return refuse(
+        UsageError.exit_code,
+        f"{option(job, 'accept-change', keys[0])}: the config has no such key",
+        ways_out=(
+            *(option(job, "accept-change", name) for name in near),
+            "name keys as the plan writes them (A.B.C), one to each option",
+        ),
     )
 
 

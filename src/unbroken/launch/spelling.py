@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
+
 from unbroken.config import ABSENT, Change
 from unbroken.launch.job import Job
 from unbroken.run import Candidate
+
+MOST_UNDONE = 3  # changes that a sentence names
 
 
 def option(job: Job, name: str, value: str = "") -> str:
@@ -38,9 +43,16 @@ def pattern(job: Job) -> str:
     return job.layout.checkpoint_name.format(step="*", epoch="*")
 
 
-def undo(change: Change) -> str:
-    """How to take one change back."""
-    return f"remove {change.key}" if change.old is ABSENT else f"{change.key}={change.old}"
+def undo(job: Job, changes: Sequence[Change]) -> str:
+    """How to take changes back: in the config, or on the command line."""
+    shown = changes[:MOST_UNDONE]
+    words = [f"remove {item.key}" if item.old is ABSENT else f"{item.key}={item.old}" for item in shown]
+    in_config = ", ".join(words) + (" ..." if len(changes) > len(shown) else "")
+    if not job.override or any(item.old is ABSENT for item in changes):
+        return in_config
+    flag, _, pair = job.override.partition(" ")
+    pairs = [pair.format(key=item.key, value=shlex.quote(str(item.old))) for item in changes]
+    return f"{in_config} in the config, or: {flag} {' '.join(pairs)}"
 
 
 def count(number: int, noun: str) -> str:
@@ -53,15 +65,6 @@ def length(job: Job) -> str:
     if job.epochs is not None:
         return count(job.epochs, "epoch")
     return count(job.total_steps or 0, "step")
-
-
-def step_now(job: Job, source: Candidate) -> int:
-    """At which of this job's steps the checkpoint is: its place in the data counts, as steps may have been shorter."""
-    position, size = source.inside.get("position"), source.inside.get("dataset_size")
-    if job.epochs is None or not job.steps_per_epoch or not isinstance(position, int) or not isinstance(size, int):
-        return source.step
-    epochs, samples = divmod(position, size) if size else (0, 0)
-    return epochs * job.steps_per_epoch + (-(-samples * job.steps_per_epoch // size) if size else 0)
 
 
 def is_or_are(number: int) -> str:

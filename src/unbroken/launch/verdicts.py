@@ -8,6 +8,8 @@ from typing import Any
 
 from unbroken.config import Change
 from unbroken.launch.extension import Extension, Policy
+from unbroken.launch.fit import Fit
+from unbroken.launch.position import Position
 from unbroken.run import Candidate
 
 
@@ -68,12 +70,16 @@ class Resume(Verdict):
     """Continue from a file.
 
     `extension` is in force when the run was finished and is made longer; in the launch that decides so, `curves` are
-    what its policy does, and then what the others would do.
+    what its policy does, and then what the others would do. `accepted` are those of the changes that would have been
+    refused if the user had not named them.
     """
 
     source: Candidate
     copy_from: Path | None = None  # another folder of this run, whose record comes along
     changes: tuple[Change, ...] = ()
+    accepted: tuple[Change, ...] = ()
+    position: Position | None = None
+    keep_copy: bool = False  # of another program's file, whose name our saves will take
     superseded: tuple[Path, ...] = ()  # files of later steps that this resume leaves behind
     lr_before: float | None = None
     lr_next: float | None = None
@@ -87,6 +93,7 @@ class FineTune(Verdict):
 
     source: Candidate
     archive: bool = False
+    fit: Fit | None = None  # where shapes were compared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +105,16 @@ class Finished(Verdict):
 
 @dataclass(frozen=True, kw_only=True)
 class Refuse(Verdict):
-    """Nothing happens; `ways_out` are commands or edits that would let it happen."""
+    """Nothing happens; `ways_out` are commands or edits that would let it happen.
+
+    `source` is the file that would have been continued, where the refusal is about that.
+    """
 
     exit_code: int
     changes: tuple[Change, ...] = ()
     ways_out: tuple[str, ...] = ()
+    source: Candidate | None = None
+    fit: Fit | None = None  # where shapes were compared
 
 
 Plan = Fresh | Resume | FineTune | Finished | Refuse
@@ -130,21 +142,24 @@ def as_data(plan: Plan) -> dict[str, Any]:
             data |= _source(plan.source)
             data |= {
                 "changes": [item.as_data() for item in plan.changes],
+                "accepted": [item.key for item in plan.accepted],
+                "position": plan.position.as_data() if plan.position else None,
                 "lr_before": plan.lr_before,
                 "lr_next": plan.lr_next,
                 "extension": plan.extension.as_plain() if plan.extension else None,
                 "curves": [curve.as_data() for curve in plan.curves],
+                "keep_copy": plan.keep_copy,
                 "superseded": [str(path) for path in plan.superseded],
                 "copied_from": str(plan.copy_from) if plan.copy_from else None,
             }
         case FineTune():
-            data |= _source(plan.source) | {"archive": plan.archive, "next_step": 1}
+            data |= _source(plan.source) | {"archive": plan.archive, "next_step": 1} | _fit(plan.fit)
         case Refuse():
             data |= {
                 "exit_code": plan.exit_code,
                 "changes": [item.as_data() for item in plan.changes],
                 "ways_out": list(plan.ways_out),
-            }
+            } | _fit(plan.fit)
         case Fresh():
             data |= {"archive": plan.archive, "next_step": 1}
         case Finished():
@@ -152,12 +167,16 @@ def as_data(plan: Plan) -> dict[str, Any]:
     return data
 
 
+def _fit(fit: Fit | None) -> dict[str, Any]:
+    return {"fit": fit.as_data()} if fit is not None else {}
+
+
 def _source(source: Candidate) -> dict[str, Any]:
     return {
         "file": str(source.path),
         "step": source.step,
         "next_step": source.step + 1,
-        "epoch": source.inside.get("epoch"),
+        "epoch": source.epoch,
         "check": source.reason,
         "written_by": source.format_name,
     }

@@ -14,7 +14,8 @@ from unbroken.errors import (
 )
 from unbroken.launch.job import Job
 from unbroken.launch.passed_over import EARLIER
-from unbroken.launch.spelling import option, step_now
+from unbroken.launch.position import Position, step_now
+from unbroken.launch.spelling import count, option
 from unbroken.launch.verdicts import Curve, FineTune, Finished, Fresh, Plan, Refuse, Rejected, Resume
 
 REFUSALS = (Refused, RunHeld, DamagedFile, Incompatible, NewerFormat, UsageError)
@@ -28,6 +29,8 @@ def describe(job: Job, plan: Plan) -> list[str]:
     match plan:
         case Resume():
             lines += [f"  changed: {change}" for change in plan.changes]
+            lines += [f"  accepted: {change.key}, which is recorded in the run for ever" for change in plan.accepted]
+            lines += _in_data(job, plan)
             scheduled = any(change.effect is Effect.SCHEDULE for change in plan.changes)
             lines += _extended(job, plan)
             if (
@@ -37,8 +40,13 @@ def describe(job: Job, plan: Plan) -> list[str]:
                 and plan.lr_next not in (None, plan.lr_before)
             ):
                 lines.append(f"  learning rate: {plan.lr_before:.6g} now -> {plan.lr_next:.6g} in the next step")
+        case FineTune() if plan.fit is not None:
+            lines.append(f"  shapes: {plan.fit.as_words()}")
+            lines += [f"  unfit: {words}" for words in plan.fit.examples()]
+            lines += [f"  {remark}" for remark in plan.fit.remarks]
         case Refuse():
             lines += [f"  changed: {change}" for change in plan.changes]
+            lines += [f"  unfit: {words}" for words in plan.fit.examples()] if plan.fit else []
             lines += [f"  way out: {way}" for way in plan.ways_out]
     lines += _passed_over(plan.rejected)
     lines += [f"  note: {note}" for note in plan.notes]
@@ -60,7 +68,7 @@ def _headline(job: Job, plan: Plan) -> str:
     match plan:
         case Fresh():
             return f"FRESH - train {job.directory} from step 1{total}"
-        case Resume() if job.total_steps is not None and step_now(job, plan.source) >= job.total_steps:
+        case Resume() if _is_done(job, plan):
             return f"RESUME - all {job.total_steps} steps of {job.directory} are done, what comes after them is not"
         case Resume():
             lr = f", learning rate {plan.lr_next:.6g}" if plan.lr_next is not None else ""
@@ -80,6 +88,37 @@ def _next_step(job: Job, plan: Resume) -> str:
     if job.epochs is None or not job.steps_per_epoch:
         return words
     return f"{words} (epoch {step // job.steps_per_epoch + 1} of {job.epochs})"
+
+
+def _is_done(job: Job, plan: Resume) -> bool:
+    return job.total_steps is not None and step_now(job, plan.source) >= job.total_steps
+
+
+def _in_data(job: Job, plan: Resume) -> list[str]:
+    """Where in the data it goes on, and how the steps through it change."""
+    position = plan.position
+    if position is None or _is_done(job, plan):
+        return []
+    lines = [f"  data: {_place(position)}"]
+    before, now = position.before, position.now
+    numbers = {
+        "samples of a step": (before.samples_per_step, now.samples_per_step),
+        "steps of an epoch": (before.steps_per_epoch, now.steps_per_epoch),
+        "steps in all": (before.total_steps, now.total_steps),
+    }
+    changed = [f"{what} {old} -> {new}" for what, (old, new) in numbers.items() if old and new and old != new]
+    return [*lines, *([f"  steps: {', '.join(changed)}"] if changed else [])]
+
+
+def _place(position: Position) -> str:
+    epoch = position.epochs + 1
+    if not position.used:
+        done = f"{count(position.epochs, 'whole epoch')} of {count(position.size, 'sample')}"
+        return f"{done} {'is' if position.epochs == 1 else 'are'} done, epoch {epoch} begins"
+    return (
+        f"epoch {epoch} goes on: {position.used} of its {count(position.size, 'sample')} are used, "
+        f"the other {position.left} follow, none twice"
+    )
 
 
 def _extended(job: Job, plan: Resume) -> list[str]:

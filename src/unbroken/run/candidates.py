@@ -13,6 +13,8 @@ from unbroken.checkpoint.structure import Structure, read_structure
 from unbroken.checkpoint.verify import verify_file
 from unbroken.errors import UnbrokenError
 
+COUNTING = ("unbroken ", "MMEngine ", "OpenPCDet ")  # programs whose files say at which step they were written
+
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
@@ -26,12 +28,24 @@ class Candidate:
     run: str = ""
     format_name: str = ""
     listed: bool = False  # whether there is a manifest of it
+    noted_epoch: int | None = None  # by its manifest, or in a file of another program
     inside: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The file's name."""
         return self.path.name
+
+    @property
+    def epoch(self) -> int | None:
+        """Whole epochs that were done, where the file says so."""
+        said = self.inside.get("epoch")
+        return said if isinstance(said, int) else self.noted_epoch
+
+    @property
+    def recorded_step(self) -> int | None:
+        """The step that the file itself records: a number in its name may be anything, such as a depth."""
+        return self.step if self.format_name.startswith(COUNTING) and self.step >= 0 else None
 
     @property
     def resumable(self) -> bool:
@@ -95,7 +109,14 @@ def _manifest_of(path: Path, manifests: Path) -> Manifest | None:
 
 def _glance(path: Path, manifest: Manifest | None) -> Candidate:
     if manifest is not None and manifest.size_bytes == path.stat().st_size:
-        return Candidate(path=path, step=manifest.step, kind=manifest.kind, state="unchecked", run=manifest.run)
+        return Candidate(
+            path=path,
+            step=manifest.step,
+            noted_epoch=manifest.epoch,
+            kind=manifest.kind,
+            state="unchecked",
+            run=manifest.run,
+        )
     try:
         return _from_structure(path, read_structure(path))
     except UnbrokenError as error:
@@ -123,6 +144,7 @@ def _from_structure(path: Path, structure: Structure) -> Candidate:
         reason=f"format {inside.get('format')}, this version knows {FORMAT}" if newer else "",
         run=str(run.get("id", "")) if isinstance(run, Mapping) else "",
         format_name=structure.kind,
+        noted_epoch=structure.epoch,
         inside=inside,
     )
 

@@ -128,6 +128,16 @@ def layout_by_files(run: Path) -> Layout:
     return next(with_checkpoints, ITERATIONS)
 
 
+def looks_like_a_run(folder: Path) -> bool:
+    """Whether a folder without a record holds checkpoints under the names that a training gives them."""
+    return any(
+        any(layout.checkpoints(folder).glob(name))
+        for layout in LAYOUTS
+        for name in (layout.checkpoint_name.format(step="[0-9]*", epoch="[0-9]*"), layout.rolling_name)
+        if name
+    )
+
+
 def own(run: Path) -> Path:
     """The folder with what unbroken itself writes about a run."""
     return run / OWN_FOLDER

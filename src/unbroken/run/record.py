@@ -1,4 +1,7 @@
-"""`run.json`: which run this is, and under which numerical conditions it began. Written once."""
+"""`run.json`: which run this is, and under which numerical conditions it began.
+
+Written once; only before the first save can a launch that begins from another file replace the parent.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ class RunRecord:
     created: str
     seed: int
     conditions: Mapping[str, Any] = field(default_factory=dict)
-    parent: Mapping[str, Any] | None = None  # what a fine-tuned run took its weights from
+    parent: Mapping[str, Any] | None = None  # the file that the run began from, with its digest
     layout: Mapping[str, Any] | None = None  # the names of its files
 
 

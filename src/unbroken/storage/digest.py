@@ -1,13 +1,20 @@
-"""SHA-256 of what is written, taken while it is written; `sha256sum` gives the same number."""
+"""SHA-256 of a file, or of what is written while it is written; `sha256sum` gives the same number."""
 
 from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from unbroken.storage.files import WritableFile
 
 LARGE_BYTES = 1 << 18
+
+
+def sha256_of(path: Path) -> str:
+    """The digest of a file that is there; raises OSError when it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class DigestingFile:

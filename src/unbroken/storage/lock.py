@@ -10,7 +10,7 @@ import json
 import os
 import socket
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,7 @@ class RunLock:
         self._disk, self._folder, self._clock = disk, folder, clock
         self._lock: BaseFileLock | None = None
         self._holder: Holder | None = None
+        self._previous: Holder | None = None
 
     def acquire(self, session: str) -> Holder | None:
         """Take the lock; returns the previous holder if it died without letting go, raises RunHeld if it lives."""
@@ -62,7 +63,7 @@ class RunLock:
                 f"the run's folder cannot be locked ({error.strerror})",
                 do="Choose a folder that can be written to; a read-only one can be a source: --search.",
             ) from None
-        previous = read_holder(self._folder)
+        self._previous = previous = read_holder(self._folder)
         self._lock = lock
         self._holder = Holder(
             host=socket.gethostname(),
@@ -82,12 +83,24 @@ class RunLock:
 
     def release(self) -> None:
         """Say in the holder file that the run was let go in order, then let go."""
-        if self._lock is None or self._holder is None:
+        if self._holder is not None:
+            self._let_go(replace(self._holder, released=True))
+
+    def withdraw(self) -> None:
+        """Let go of a run that was only looked at: the holder file says again who worked on it last."""
+        self._let_go(self._previous)
+
+    def _let_go(self, last: Holder | None) -> None:
+        if self._lock is None:
             return
+        file = self._folder / "holder.json"
         try:
             # On a full disk the word stays unsaid; the reason why this session ends matters more.
             with suppress(OSError):
-                write_json(self._disk, self._folder / "holder.json", {**asdict(self._holder), "released": True})
+                if last is not None:
+                    write_json(self._disk, file, asdict(last))
+                elif file.exists():
+                    self._disk.remove(file)
         finally:
             self._lock.release()
             self._lock = None

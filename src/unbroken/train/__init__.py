@@ -13,6 +13,7 @@ application gives to `fit`, which is written with the same pieces as anyone's ow
 """
 
 from unbroken.train.cadence import Every
+from unbroken.train.class_rows import ClassRows
 from unbroken.train.console import StepReport, clock_time
 from unbroken.train.device import pick_device
 from unbroken.train.evaluating import evaluating
@@ -30,14 +31,18 @@ from unbroken.train.loader import BadSample, one_pass
 from unbroken.train.progress import Progress
 from unbroken.train.rng import preserved
 from unbroken.train.serialise import read_tree as read_checkpoint
+from unbroken.train.shapes import Blueprint, decide_by_shapes
 from unbroken.train.start import launch, open_run
 from unbroken.train.stop import Exit
+from unbroken.train.takeover import Translated
 from unbroken.train.task import Task
 from unbroken.train.training_run import TrainingRun
 from unbroken.train.twins import count_tensors, differences
 
 __all__ = [
     "BadSample",
+    "Blueprint",
+    "ClassRows",
     "Every",
     "Exit",
     "FoundCheckpoint",
@@ -45,8 +50,10 @@ __all__ = [
     "StepReport",
     "Task",
     "TrainingRun",
+    "Translated",
     "clock_time",
     "count_tensors",
+    "decide_by_shapes",
     "differences",
     "epoch_checkpoints",
     "evaluating",

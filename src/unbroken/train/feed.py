@@ -10,6 +10,7 @@ from unbroken.errors import DamagedFile
 from unbroken.train.loader import BadSample, Collate, Loaded, OnBad, load, size_of
 from unbroken.train.order import Order, steps_in_epoch, steps_left
 from unbroken.train.progress import Progress
+from unbroken.train.takeover import Foreign, place_in_data
 
 Shuffle = Literal["epoch", "stream", "none"]
 
@@ -81,26 +82,18 @@ class Feed:
         """How many micro-batches so many epochs have."""
         return epochs * steps_in_epoch(self.order, batch_size=self.batch_size)
 
-    def _position_of_another_program(self, progress: Progress, accumulate: int) -> int:
-        """It counted steps, and whole epochs if it goes by epochs; within an epoch the steps say how far it was."""
-        if self.order.straddles:
-            return progress.step * self.batch_size
-        in_epoch = -(-steps_in_epoch(self.order, batch_size=self.batch_size) // accumulate)
-        epochs = progress.closed_epochs or progress.step // in_epoch
-        within = max(progress.step - epochs * in_epoch, 0) * self.batch_size * accumulate
-        return epochs * self.order.size + min(within, self.order.size)
-
-    def continue_from(self, progress: Progress, *, own: bool, accumulate: int) -> str | None:
+    def continue_from(self, progress: Progress, *, foreign: Foreign | None, accumulate: int) -> str | None:
         """Take the position of a run over; returns what to say if the data is not what it was.
 
-        A file of another program (`own` False) counted steps only; its samples are counted from these.
+        A `foreign` file, of another program, counted steps; its samples are counted from these.
         """
         size, before = self.order.size, progress.dataset_size
         fingerprint = self.dataset.fingerprint() if hasattr(self.dataset, "fingerprint") else ""
         said = None
-        if not own:
-            progress.position = self._position_of_another_program(progress, accumulate)
-            said = f"data position taken from the step: {progress.position} samples were used"
+        if foreign is not None:
+            progress.position, said = place_in_data(
+                foreign, self.order, batch_size=self.batch_size, accumulate=accumulate
+            )
         elif before and before != size:
             said = (
                 f"the data set had {before} samples and now has {size}: epoch {progress.epoch} is not continued, "

@@ -16,7 +16,8 @@ from unbroken.train.training_run import TrainingRun
 
 def fit(run: TrainingRun, task: Task) -> None:
     """Train until the task's last step; returns when it is done, raises Exit when it was asked to stop."""
-    run.extra, run.rename_weights = task.extra, task.rename_weights
+    run.extra, run.translate = task.extra, task.translate
+    run.adopting.rename, run.adopting.class_rows = task.rename_weights, task.class_rows
     run.log.step_line, run.curves = task.step_line, task.curves
     run.track(**task.parts())
     batches = run.batches(

@@ -11,7 +11,8 @@ from unbroken.errors import DamagedFile, UsageError
 from unbroken.run import Layout, look_at, survey
 from unbroken.run.candidates import Candidate, list_candidates
 from unbroken.run.layout import manifests
-from unbroken.train.source import adopt_weights
+from unbroken.train.adopting import adopt_weights
+from unbroken.train.weights_table import as_lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,18 +65,17 @@ def load_weights(model: Any, path: Path, *, strict: bool, say: Callable[[str], N
 
     What the file has and the model has not is named, and no reason to refuse.
     """
-    report = adopt_weights(model, path, str, strict=strict)
+    report = adopt_weights(model, path, strict=strict)
     if not report.complete:
-        for line in report.as_lines():
+        for line in as_lines(report):
             say(f"  {line}")
 
 
 def _found(seen: Candidate) -> FoundCheckpoint:
-    epoch = seen.inside.get("epoch")
     return FoundCheckpoint(
         path=seen.path,
         step=seen.step,
-        epoch=epoch if isinstance(epoch, int) else None,
+        epoch=seen.epoch,
         kind=seen.format_name or seen.kind,
         save=str(seen.inside.get("save", "")),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unbroken.launch import Job
+from unbroken.launch import Job, Resume
 from unbroken.run import OpenRun
 from unbroken.storage import explained
 from unbroken.train.console import CANNOT_LOG, SessionLog
@@ -22,10 +22,16 @@ def open_outputs(run: OpenRun, job: Job, log: SessionLog, *, step: int) -> None:
         run.keep_text(name, text)
 
 
-def streams_line(streams: Streams | None) -> str:
+def note_accepted(progress: Progress, plan: Resume) -> None:
+    """Keep for ever, in every checkpoint from here on, which changes of meaning were accepted, and when."""
+    progress.accepted = [
+        *progress.accepted,
+        *({"step": progress.step, "key": change.key, "words": str(change)} for change in plan.accepted),
+    ]
+
+
+def streams_line(streams: Streams) -> str:
     """What became of the random streams."""
-    if streams is None:
-        return "the file holds no random state: exactness starts here"
     return "resume random streams: torch, numpy, python" + (", cuda" if streams.cuda else "")
 
 

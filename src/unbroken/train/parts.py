@@ -8,6 +8,7 @@ is loaded and all disagreements are listed.
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -80,18 +81,33 @@ def check(parts: Mapping[str, Any], saved: Mapping[str, Any], where: str) -> Non
 
 
 def restore(parts: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
-    """Put the saved states into the parts; `check` has passed."""
-    for name, part in parts.items():
-        state = from_plain(saved[name])
-        if isinstance(part, GENERATORS):
-            _set_generator(part, state)
-        elif hasattr(part, "load_state_dict"):
-            part.load_state_dict(state)
-        elif isinstance(part, dict):
-            part.clear()
-            part.update(state)
-        else:
-            part[:] = state
+    """Put the saved states into the parts, all or none; `check` has passed.
+
+    A part of the user's own may still refuse its state. Then those before it get back what they had.
+    """
+    before = {name: copy.deepcopy(state_of(part)) for name, part in parts.items()}
+    done: list[str] = []
+    try:
+        for name, part in parts.items():
+            done.append(name)  # before: the one that fails may have taken half
+            _put_back(part, saved[name])
+    except BaseException:
+        for name in done:
+            _put_back(parts[name], before[name])
+        raise
+
+
+def _put_back(part: Any, plain: Any) -> None:
+    state = from_plain(plain)
+    if isinstance(part, GENERATORS):
+        _set_generator(part, state)
+    elif hasattr(part, "load_state_dict"):
+        part.load_state_dict(state)
+    elif isinstance(part, dict):
+        part.clear()
+        part.update(state)
+    else:
+        part[:] = state
 
 
 def _set_generator(part: Generator, state: Any) -> None:

@@ -30,6 +30,7 @@ class Progress:
     best: Best | None = None
     metrics: dict[str, float] = field(default_factory=dict)  # of the last evaluation
     extension: dict[str, Any] | None = None  # in force, when the run was finished once and made longer
+    accepted: list[dict[str, Any]] = field(default_factory=list)  # changes of meaning that the user wanted
     skipped: int = 0  # samples that could not be read and were left out, as the user wished
 
     @property

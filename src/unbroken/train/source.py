@@ -6,16 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from unbroken.checkpoint.kinds import model_part
 from unbroken.checkpoint.structure import read_structure
-from unbroken.errors import UsageError
 from unbroken.run import Layout
 from unbroken.train import parts
 from unbroken.train.contents import Saved, take_apart
 from unbroken.train.progress import Progress
 from unbroken.train.rng import Streams
 from unbroken.train.serialise import load_tree
-from unbroken.train.weights import WeightsReport, fit_weights
+from unbroken.train.takeover import Foreign, Translate, Translated, as_they_are, what_it_lacks
 
 WORDS = {"scheduler": "lr_scheduler"}  # as the guides' log lines call it
 
@@ -31,43 +29,58 @@ class Source:
         self._loaded: Saved | None = None
 
     @property
-    def own(self) -> bool:
-        """Whether unbroken wrote it; another program's file has no random state and no data position."""
-        return self._looked_at.own
+    def foreign(self) -> Foreign | None:
+        """What another program's file says about its place in the data; None for a file that unbroken wrote."""
+        if self._looked_at.own:
+            return None
+        progress, names = self.progress, self._layout.checkpoint_name
+        by_epochs = "model_state" in self._structure.tree  # OpenPCDet's; MMEngine counts iterations
+        milestone = names.format(step=progress.step, epoch=progress.closed_epochs)
+        return Foreign(
+            step=progress.step,
+            epochs=progress.closed_epochs if by_epochs else None,
+            ends_epoch=by_epochs and "{epoch}" in names and self.path.name == milestone,
+        )
 
     @property
     def progress(self) -> Progress:
         """How far the run was."""
         return self._looked_at.progress
 
-    def restore(self, tracked: Mapping[str, Any], say: Callable[[str], None]) -> Streams | None:
-        """Load the states of these parts, or raise with all that does not fit; returns the random streams."""
-        known = self._looked_at.parts
-        if not self.own:  # of parts that only we have, the other program knew nothing: they begin new
+    def restore(
+        self, tracked: Mapping[str, Any], say: Callable[[str], None], translate: Translate = as_they_are
+    ) -> Streams | None:
+        """Load the states of these parts, or raise with all that does not fit; returns the random streams.
+
+        `translate` spells the parts of another program's file as ours: before anything is loaded, and what is loaded.
+        """
+        known = self._spelled(self._looked_at, translate).parts
+        if not self._looked_at.own:  # of parts that only we have, the other program knew nothing: they begin new
             tracked = {name: part for name, part in tracked.items() if name in known}
         parts.check(tracked, {name: known[name] for name in tracked if name in known}, str(self.path))
         if self._loaded is None:
             self._loaded = take_apart(self._layout, load_tree(self._structure))
             say(f"load checkpoint from {self.path}")
-            say(f"resumed epoch: {self.progress.epoch}, iter: {self.progress.step}")
-        parts.restore(tracked, self._loaded.parts)
+            epoch = self.progress.epoch or self.progress.closed_epochs  # a foreign file has no position yet
+            say(f"resumed epoch: {epoch}, iter: {self.progress.step}")
+        spelled = self._spelled(self._loaded, translate)
+        parts.restore(tracked, spelled.parts)
         for name, part in tracked.items():
             say(f"resume {WORDS.get(name, name)}: {parts.class_name(part)}")
+        for remark in spelled.remarks:
+            say(remark)
         plain = self._loaded.streams
         return Streams.from_plain(plain) if plain is not None else None
 
     def require_all_used(self, tracked: Mapping[str, Any]) -> None:
         """Raise unless every part in the checkpoint is tracked: what is not would be lost at the next save."""
-        if self.own:
+        if self._looked_at.own:
             parts.check(tracked, self._looked_at.parts, str(self.path))
 
+    def lacks(self, tracked: Mapping[str, Any]) -> list[str]:
+        """What another program's file does not hold of all that a checkpoint of ours would, a line for each."""
+        absent = [name for name in tracked if name not in self._looked_at.parts]
+        return what_it_lacks(absent, best_known=self.progress.best is not None)
 
-def adopt_weights(model: Any, path: Path, rename: Callable[[str], str], *, strict: bool = False) -> WeightsReport:
-    """Copy the weights of any checkpoint into a model, those that fit; with `strict`, all or none."""
-    tree = load_tree(read_structure(path))
-    weights = model_part(tree) if isinstance(tree, dict) else None
-    if weights is None and isinstance(tree, dict):
-        weights = tree
-    if weights is None:
-        raise UsageError(path, "the file holds no weights by name", found=type(tree).__name__)
-    return fit_weights(model, parts.tensors_in(weights), where=path, rename=rename, strict=strict)
+    def _spelled(self, saved: Saved, translate: Translate) -> Translated:
+        return Translated(parts=saved.parts) if saved.own else translate(saved.parts, str(self.path))

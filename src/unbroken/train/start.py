@@ -12,7 +12,8 @@ from typing import Any
 
 from unbroken.config import Effect, Effects
 from unbroken.errors import RunHeld, UnbrokenError, UsageError
-from unbroken.launch import Job, Refuse, Start, beginning_of, decide, gather
+from unbroken.launch import Job, Refuse, Start, beginning_of, decide, gather, wants_shapes
+from unbroken.launch.options import require_file_for_strict
 from unbroken.launch.words import describe, refusal
 from unbroken.run import SessionFiles
 from unbroken.run.layout import ARCHIVE_FOLDER, ITERATIONS, Layout, own
@@ -24,6 +25,7 @@ from unbroken.train.console import Console, PlainConsole, SessionLog
 from unbroken.train.loader import OnBad
 from unbroken.train.options import SessionOptions
 from unbroken.train.rng import seed_all
+from unbroken.train.shapes import decide_by_shapes
 from unbroken.train.stop import Exit
 from unbroken.train.training_run import TrainingRun
 from unbroken.values import Clock, SystemClock, free_name
@@ -49,6 +51,7 @@ def open_run(
     fresh: bool = False,
     ckpt: str | Path | None = None,
     pretrained_model: str | Path | None = None,
+    strict: bool = False,
     search: tuple[str | Path, ...] = (),
     layout: Layout = ITERATIONS,
     console: Console | None = None,
@@ -58,9 +61,11 @@ def open_run(
     `config` is any dict of plain values; a change between sessions is listed, and refused where `effects` calls the
     key "shape" or "meaning" (keys without an effect count as "data"). `save_every` counts steps, `save_every_s`
     seconds. A session of `session_s` seconds stops, with everything saved, `reserve_s` before its time is up.
+    With `strict`, a fine-tune from `pretrained_model` takes every tensor of both sides or is refused.
     `on_bad="skip"` leaves samples out whose reading raises DamagedFile. A refusal ends the process with its exit code.
     """
     try:
+        require_file_for_strict("open_run(strict=True)", strict=strict, weights=pretrained_model)
         canonical = _canonical(config or {})
         job = Job(
             recipe="open_run",
@@ -75,6 +80,7 @@ def open_run(
                 fresh=fresh,
                 exact=Path(ckpt) if ckpt else None,
                 weights=Path(pretrained_model) if pretrained_model else None,
+                strict=strict,
                 search=tuple(Path(folder) for folder in search),
             ),
             command=shlex.join([Path(sys.executable).name, *sys.argv]),
@@ -124,7 +130,7 @@ def launch(
     try:
         return _planned(job, files, log, previous, options or SessionOptions())
     except BaseException:
-        lock.release()
+        lock.withdraw()
         raise
 
 
@@ -135,6 +141,8 @@ def _planned(
     # The lock is ours by now; what counts is who had it before.
     facts = replace(facts, survey=replace(facts.survey, held=False, holder=previous))
     plan = decide(job, facts)
+    if isinstance(plan, Refuse) or wants_shapes(plan):
+        plan = decide_by_shapes(job, facts)
     if isinstance(plan, Refuse):
         raise refusal(job, plan)
     for line in describe(job, plan):
@@ -149,8 +157,10 @@ def _planned(
 
 
 def _refuse_or_go(job: Job) -> None:
-    plan = decide(job, gather(job))
-    if isinstance(plan, Refuse):
+    facts = gather(job)
+    if isinstance(decide(job, facts), Refuse):
+        plan = decide_by_shapes(job, facts)
+        assert isinstance(plan, Refuse), "what was refused by its config is not let through by its shapes"
         raise refusal(job, plan)
 
 

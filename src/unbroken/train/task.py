@@ -13,8 +13,10 @@ from torch.optim import Optimizer
 
 from unbroken.launch.extension import Extension
 from unbroken.train.cadence import Every
+from unbroken.train.class_rows import ClassRows
 from unbroken.train.console import StepReport, step_line
 from unbroken.train.progress import Progress
+from unbroken.train.takeover import Translate, as_they_are
 
 
 class Schedule(Protocol):
@@ -42,7 +44,9 @@ class Task:
     micro-batches than the others. `follow_config(progress, extension)`, called after a resume, brings schedule and
     optimizer to where the present config has them there, extended if there is an extension, and returns a sentence if
     that changed anything. `step_line` words the log's line of a step; `curves` gives what TensorBoard shows of a step's
-    values, by its own names.
+    values, by its own names. `translate(parts, path)` spells the states in a checkpoint of another program as the parts
+    here do. `rename_weights` and `class_rows` are for fine-tuning: a file's names as the model spells them, and which
+    rows are classes.
     """
 
     model: nn.Module
@@ -72,6 +76,8 @@ class Task:
     curves: Callable[[Mapping[str, float]], Mapping[str, float]] = dict
     extra: Callable[[Progress], Mapping[str, Any]] = lambda _progress: {}
     rename_weights: Callable[[str], str] = str
+    class_rows: ClassRows | None = None
+    translate: Translate = as_they_are
     other_parts: Mapping[str, Any] = field(default_factory=dict)
 
     def parts(self) -> dict[str, Any]:

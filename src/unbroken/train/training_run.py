@@ -19,6 +19,7 @@ from unbroken.errors import STOPPED, DamagedFile, UnbrokenError, UsageError
 from unbroken.launch import FineTune, Finished, Fresh, Job, Resume, execute
 from unbroken.run import OpenRun, SessionFiles
 from unbroken.train import parts, rng
+from unbroken.train.adopting import Adopting
 from unbroken.train.cadence import Every
 from unbroken.train.conditions import current_conditions
 from unbroken.train.console import SessionLog
@@ -26,14 +27,15 @@ from unbroken.train.deadline import Deadline
 from unbroken.train.feed import Feed, Shuffle, feed_of
 from unbroken.train.forgotten import forgotten
 from unbroken.train.loader import BadSample, Collate
-from unbroken.train.opening import open_outputs, position_line, streams_line
+from unbroken.train.opening import note_accepted, open_outputs, position_line, streams_line
 from unbroken.train.options import SessionOptions
 from unbroken.train.pace import Pace
 from unbroken.train.progress import Best, Progress
 from unbroken.train.recorder import Recorder
 from unbroken.train.saving import Saver, current_lr
-from unbroken.train.source import Source, adopt_weights
+from unbroken.train.source import Source
 from unbroken.train.stop import Exit, StopFlag
+from unbroken.train.takeover import Translate, as_they_are
 
 GoingPlan = Fresh | Resume | FineTune | Finished
 
@@ -55,7 +57,7 @@ class TrainingRun:
         self.progress = Progress()
         self.total_steps = job.total_steps
         self.extra: Callable[[Progress], Mapping[str, Any]] = lambda _progress: {}
-        self.rename_weights: Callable[[str], str] = str
+        self.translate: Translate = as_they_are
         self.curves: Callable[[Mapping[str, float]], Mapping[str, float]] = dict
         self.deadline = Deadline(
             files.clock, session_s=options.session_s, reserve_s=options.reserve_s, began_s=options.began_s
@@ -63,6 +65,7 @@ class TrainingRun:
         self._files, self._options = files, options
         self._parts: dict[str, Any] = {}
         self._source = Source(plan.source.path, job.layout) if isinstance(plan, Resume | Finished) else None
+        self.adopting = Adopting(plan.source.path if isinstance(plan, FineTune) else None, strict=job.start.strict)
         self._run: OpenRun | None = None
         self._saver: Saver | None = None
         self._feed: Feed | None = None
@@ -115,9 +118,9 @@ class TrainingRun:
         self._parts |= tracked
         if self._source is not None:
             self.progress = self._source.progress
-            self._streams = self._source.restore(tracked, self.log.say)
-        elif isinstance(self.plan, FineTune) and "model" in tracked:
-            self._adopt_weights(tracked["model"], self.plan.source.path)
+            self._streams = self._source.restore(tracked, self.log.say, self.translate)
+        else:
+            self.adopting.take(tracked, self.log.say)
 
     def batches(
         self,
@@ -328,27 +331,27 @@ class TrainingRun:
 
     # -- beginning -----------------------------------------------------------------------------------------------
 
-    def _adopt_weights(self, model: Any, path: Path) -> None:
-        report = adopt_weights(model, path, self.rename_weights)
-        self.log.say(f"load weights from {path}")
-        for line in report.as_lines():
-            self.log.say(f"  {line}")
-
     def _begin(self, feed: Feed | None, *, accumulate: int) -> None:
         """The first change to the run's folder in this session; everything was checked before."""
         if self._run is not None or isinstance(self.plan, Finished):
             raise UsageError("run.batches", "one run has one sequence of steps", do="Open a second run.")
         if self._source is not None:
             self._source.require_all_used(self._parts)
+        self.adopting.require_taken()
         run, self.plan = execute(self.job, self.plan, self._files, conditions=current_conditions())
         self._run, self._feed = run, feed
+        self.adopting.record(run.journal)
         options = self._options
         open_outputs(run, self.job, self.log, step=self.step)
         self._stop.install()
-        is_own = self._source is None or self._source.own
-        if isinstance(self.plan, Resume):
-            self.log.say(streams_line(self._streams))
-        if feed is not None and (words := feed.continue_from(self.progress, own=is_own, accumulate=accumulate)):
+        foreign = self._source.foreign if self._source is not None else None
+        if isinstance(self.plan, Resume) and self._source is not None:
+            note_accepted(self.progress, self.plan)
+            for line in [streams_line(self._streams)] if self._streams else self._source.lacks(self._parts):
+                self.log.say(line)
+        if foreign is not None:
+            self._streams = rng.capture()  # they begin here, and can be saved before the first step
+        if feed is not None and (words := feed.continue_from(self.progress, foreign=foreign, accumulate=accumulate)):
             self.log.say(words)
         self._recorder = Recorder(
             run, self.log, self._pace, log_every=options.log_every, after=self.progress, curves=self.curves
@@ -363,8 +366,8 @@ class TrainingRun:
             before=self._recorder.sync,
             deadline=self.deadline,
         )
-        self._saver.saved_step = self.step if is_own else None
-        if isinstance(self.plan, Resume) and is_own:
+        self._saver.saved_step = self.step if foreign is None else None
+        if isinstance(self.plan, Resume) and foreign is None:
             if self.progress.dataset_size:
                 self.log.say(position_line(self.progress))
             self._recorder.expect_again(self.step)
@@ -463,7 +466,7 @@ class TrainingRun:
             if self._run is not None:
                 self._run.close()
             else:
-                self._files.lock.release()
+                self._files.lock.withdraw()
         finally:
             self._run = self._saver = None
             self.log.close()

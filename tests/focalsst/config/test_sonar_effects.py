@@ -46,8 +46,8 @@ TABLE: list[tuple[str, list[str], Effect | None]] = [
     ("INFO_PATH", [f"{D}.INFO_PATH.train=['other.npz']"], DATA),
     ("DATA_SPLIT", [f"{D}.DATA_SPLIT.train=trainval"], DATA),
     ("USE_BINARY_FORMAT", [f"{D}.USE_BINARY_FORMAT=False"], DATA),
-    ("CACHE_ALL_DATA", [f"{D}.CACHE_ALL_DATA=False"], FREE),
-    ("USE_DISK_CACHE", [f"{D}.USE_DISK_CACHE=True"], FREE),
+    ("CACHE_ALL_DATA", [f"{D}.CACHE_ALL_DATA=False"], NONE),
+    ("USE_DISK_CACHE", [f"{D}.USE_DISK_CACHE=True"], NONE),
     (
         "POINT_CLOUD_RANGE",
         [f"{key}.POINT_CLOUD_RANGE=[0,-20,-20,60,20,15]" for key in (D, VFE, ENC)]

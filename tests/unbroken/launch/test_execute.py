@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -180,7 +181,15 @@ def test_what_a_cut_off_save_left_is_removed_and_recorded(run: Path) -> None:
 def test_the_first_resume_from_another_programs_file_records_where_it_came_from(run: Path, tmp_path: Path) -> None:
     foreign = as_mmengine(newest(run), tmp_path / "iter_20000.pth", step=20_000)
     with carried_out(job(tmp_path / "new", origin=foreign)) as (opened, _):
-        assert opened.record.parent == {"file": str(foreign), "step": 20_000, "run": ""}
+        assert opened.record.parent == {
+            "file": str(foreign),
+            "sha256": hashlib.sha256(foreign.read_bytes()).hexdigest(),
+            "size_bytes": foreign.stat().st_size,
+            "written_by": "MMEngine checkpoint",
+            "step": 20_000,
+            "run": "",
+            "tag": "",
+        }
     again = plan(job(tmp_path / "new", origin=foreign))
     assert isinstance(again, Resume) and again.source.step == 20_000
 

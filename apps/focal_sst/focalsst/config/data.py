@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import PurePath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -122,8 +122,8 @@ class DataConfig(Section):
     DATA_SPLIT: DataSplit = DataSplit()
     INFO_PATH: InfoPath = InfoPath()
     USE_BINARY_FORMAT: Annotated[bool, DATA] = True
-    CACHE_ALL_DATA: Annotated[bool, FREE] = False
-    USE_DISK_CACHE: Annotated[bool, FREE] = False
+    CACHE_ALL_DATA: Annotated[Any, IGNORED] = None
+    USE_DISK_CACHE: Annotated[Any, IGNORED] = None
     MAP_CLASS_TO_KITTI: Annotated[dict[str, Kitti], FREE] = Field(default_factory=_kitti_names)
     POINT_FEATURE_ENCODING: PointFeatureEncoding = PointFeatureEncoding()
     DATA_AUGMENTOR: DataAugmentor = DataAugmentor()

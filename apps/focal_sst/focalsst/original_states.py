@@ -1,0 +1,165 @@
+"""Checkpoints of the original FocalSST, an OpenPCDet fork: their states spelled as the model and optimizer here do.
+
+Its `model_state` has tables that this network makes itself, and is otherwise the same. Its optimizer knows only the
+parameters of modules without children: in file order those of all other modules, then those of batch norms. So the
+attention's `in_proj_weight` and `in_proj_bias`, whose module has a child, were never trained. Moments are matched by
+name, and every count and shape is compared before one is believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from unbroken.errors import Incompatible
+from unbroken.train import Translated
+
+# Buffers of the original that hold no knowledge: a counter, and tables of its encoder that follow from the config.
+TABLES = ("global_step", "kernel_offsets", "inv_idx")
+MOMENTS = ("exp_avg", "exp_avg_sq")
+MOST_NAMED = 3
+
+
+def spell_as_here(model: nn.Module, optimizer: Optimizer, parts: Mapping[str, Any], where: str) -> Translated:
+    """The parts of an original checkpoint for this model and optimizer; raises Incompatible if they contradict.
+
+    `parts` may hold tensors or their references: only names, shapes and plain numbers are read.
+    """
+    state = parts.get("model")
+    if not isinstance(state, Mapping):
+        return Translated(parts=parts)
+    own = model.state_dict()
+    tables = [name for name in state if name not in own and str(name).rpartition(".")[2] in TABLES]
+    kept = {name: value for name, value in state.items() if name not in tables}
+    remarks = [f"left out, as the network here makes them itself: {_some(tables)}"] if tables else []
+    spelled = {**parts, "model": kept}
+    if kept.keys() == own.keys() and _is_optimizer_state(parts.get("optimizer")):
+        trained = _Trained(parameters=dict(model.named_parameters()), state=state)
+        spelled["optimizer"], more = _spell_optimizer(optimizer, trained, parts["optimizer"], where)
+        remarks += more
+    return Translated(parts=spelled, remarks=tuple(remarks))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trained:
+    """Which parameters the original's optimizer had, by the names in a file's model state."""
+
+    parameters: Mapping[str, nn.Parameter]
+    state: Mapping[str, Any]
+
+    def groups(self) -> tuple[list[str], list[str]]:
+        """The names of its two groups, each in its order."""
+        owners = {name.rpartition(".")[0] for name in self.state}
+        parents = {owner[:place] for owner in owners for place, char in enumerate(owner) if char == "."} | {""}
+        of_leaves = [name for name in self.state if name in self.parameters and _owner(name) not in parents]
+        norms = [name for name in of_leaves if f"{_owner(name)}.running_mean" in self.state]
+        return [name for name in of_leaves if name not in norms], norms
+
+
+def _owner(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _is_optimizer_state(state: object) -> bool:
+    """Whether it has the form of one; what has not is refused where all states are checked."""
+    if not isinstance(state, Mapping) or not isinstance(state.get("state"), Mapping):
+        return False
+    groups = state.get("param_groups")
+    return isinstance(groups, list) and all(
+        isinstance(group, Mapping) and isinstance(group.get("params"), list) for group in groups
+    )
+
+
+def _spell_optimizer(
+    optimizer: Optimizer, trained: _Trained, theirs: Mapping[str, Any], where: str
+) -> tuple[dict[str, Any], list[str]]:
+    """The moments by this optimizer's numbers; its own settings, with the file's learning rate."""
+    moments = _moments_by_name(trained, theirs, where)
+    names = {id(parameter): name for name, parameter in trained.parameters.items()}
+    order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+    state = {number: dict(moments[name]) for number, name in enumerate(order) if name in moments}
+    groups = [
+        {**own, "lr": _plain_rate(found, own)}
+        for own, found in zip(optimizer.state_dict()["param_groups"], theirs["param_groups"])
+    ]
+    return {"state": state, "param_groups": groups}, _said_of_new(trained, moments)
+
+
+def _moments_by_name(trained: _Trained, theirs: Mapping[str, Any], where: str) -> dict[str, Mapping[str, Any]]:
+    """What the file has for each parameter; raises Incompatible where counts or shapes say that the match is wrong."""
+    expected = trained.groups()
+    numbers = [group["params"] for group in theirs["param_groups"]]
+    if [len(group) for group in numbers] != [len(group) for group in expected]:
+        raise _contradiction(
+            where,
+            "its optimizer was not made for its weights, nothing was loaded",
+            expected=f"groups of {' and '.join(str(len(group)) for group in expected)} parameters",
+            found=f"groups of {' and '.join(str(len(group)) for group in numbers) or 'none'}",
+        )
+    name_of = dict(zip([*numbers[0], *numbers[1]], [*expected[0], *expected[1]]))
+    if strangers := [number for number in theirs["state"] if number not in name_of]:
+        raise _contradiction(
+            where,
+            "its optimizer has moments of parameters that are in no group, nothing was loaded",
+            expected=f"numbers below {len(name_of)}",
+            found=_some([str(number) for number in strangers]),
+        )
+    for number, moments in theirs["state"].items():
+        _require_shapes(name_of[number], number, moments, trained, where)
+    return {name_of[number]: moments for number, moments in theirs["state"].items()}
+
+
+def _require_shapes(name: str, number: object, moments: object, trained: _Trained, where: str) -> None:
+    shape = _shape(trained.state[name])
+    shapes = [_shape(moments.get(key)) if isinstance(moments, Mapping) else None for key in MOMENTS]
+    if shape is None or any(found != shape for found in shapes):
+        raise _contradiction(
+            where,
+            f"the moments number {number} of its optimizer are not those of {name}, nothing was loaded",
+            expected=shape,
+            found=next(found for found in shapes if found != shape) or "none",
+        )
+
+
+def _shape(tensor: Any) -> tuple[int, ...] | None:
+    return tuple(tensor.shape) if hasattr(tensor, "shape") else None
+
+
+def _plain_rate(found: Mapping[str, Any], own: Mapping[str, Any]) -> float:
+    rate = found.get("lr")
+    return float(rate if isinstance(rate, int | float) else own["lr"])
+
+
+def _said_of_new(trained: _Trained, moments: Mapping[str, Any]) -> list[str]:
+    """Which parameters begin without moments, and why."""
+    had = {name for group in trained.groups() for name in group}
+    never = [name for name in trained.parameters if name not in had]
+    idle = [name for name in trained.parameters if name in had and name not in moments]
+    lines = []
+    if never:
+        kinds = list(dict.fromkeys(name.rpartition(".")[2] for name in never))
+        what = f"{_some(kinds)} ({'1 tensor' if len(never) == 1 else f'{len(never)} tensors'})"
+        lines.append(f"never trained by the original, trained from here on with new moments: {what}")
+    if idle:
+        lines.append(f"the file has no moments of {_some(idle)}: they begin new")
+    return lines
+
+
+def _some(names: Sequence[str]) -> str:
+    """Few enough to read, and how many there are."""
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _contradiction(where: str, what: str, *, expected: object, found: object) -> Incompatible:
+    return Incompatible(
+        where,
+        what,
+        expected=expected,
+        found=found,
+        do="Take another checkpoint of this run, or only its weights under a new tag: --pretrained_model.",
+    )

@@ -1,0 +1,65 @@
+"""Which run came from which: a run fine-tuned from another has it as its parent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unbroken.cli.overview import Overview, find_runs
+from unbroken.run import RunRecord, read_record
+
+LONGEST = 20  # generations; a circle cannot be, but a record may be edited
+
+
+def as_tree(runs: Sequence[Overview]) -> Iterator[tuple[Overview, int]]:
+    """The runs in the order of their families, each with its depth; a run whose parent is not here is a root."""
+    here = {run.id for run in runs if run.id}
+    children: dict[str, list[Overview]] = {}
+    for run in runs:
+        parent = _run_of(run.parent)
+        children.setdefault(parent if parent in here and parent != run.id else "", []).append(run)
+    shown: set[Path] = set()
+
+    def below(run: Overview, depth: int) -> Iterator[tuple[Overview, int]]:
+        if run.directory not in shown:
+            shown.add(run.directory)
+            yield run, depth
+            for child in children.get(run.id, []) if run.id else []:
+                yield from below(child, depth + 1)
+
+    for run in (*children.get("", []), *runs):  # the second time round: those in a circle
+        yield from below(run, 0)
+
+
+def ancestors(run: Overview) -> list[str]:
+    """Where a run came from, in words, the nearest first; as far as the runs are found beside this one."""
+    known = _records_near(run)
+    words: list[str] = []
+    parent = run.parent
+    while parent and len(words) < LONGEST:
+        words.append(_words(parent))
+        record = known.get(_run_of(parent))
+        parent = record.parent if record is not None else None
+    return words
+
+
+def _records_near(run: Overview) -> dict[str, RunRecord]:
+    """The records of the runs in the folder that holds this one, and in the one that holds its parent's file."""
+    roots = {run.directory.absolute().parent}
+    if run.parent and run.parent.get("file"):
+        roots |= set(list(Path(str(run.parent["file"])).absolute().parents)[1:3])
+    found = (read_record(folder) for root in sorted(roots) if root.is_dir() for folder in find_runs(root))
+    return {record.id: record for record in found if record is not None}
+
+
+def _words(parent: Mapping[str, Any]) -> str:
+    where = f"step {parent['step']}" if isinstance(parent.get("step"), int) and parent["step"] >= 0 else ""
+    whose = f"of `{parent['tag']}`" if parent.get("tag") else f"of run {parent['run']}" if parent.get("run") else ""
+    digest = f"sha256 {str(parent['sha256'])[:12]}" if parent.get("sha256") else ""
+    facts = ", ".join(part for part in (f"{where} {whose}".strip(), digest) if part)
+    return f"{parent.get('file')}" + (f" ({facts})" if facts else "")
+
+
+def _run_of(parent: Mapping[str, Any] | None) -> str:
+    return str(parent.get("run") or "") if parent else ""

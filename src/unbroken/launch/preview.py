@@ -1,0 +1,75 @@
+"""The learning rate of a run, step by step: what was used so far, and what the plan would use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from unbroken.journal import read_steps
+from unbroken.launch.job import Job
+from unbroken.launch.position import step_now
+from unbroken.launch.verdicts import FineTune, Finished, Fresh, Plan, Resume
+from unbroken.run.layout import own
+
+MOST_POINTS = 400
+Points = tuple[tuple[int, float], ...]  # (step, counted from 1; learning rate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """The rates of `done` steps as they were recorded, and of those `ahead`."""
+
+    done: Points
+    ahead: Points
+
+    @property
+    def all(self) -> Points:
+        """Both, in order."""
+        return (*self.done, *self.ahead)
+
+
+def rates_of(job: Job, plan: Plan) -> Rates | None:
+    """The rates of a run under a plan; None where no schedule is known."""
+    if job.lr_at is None or job.total_steps is None:
+        return None
+    match plan:
+        case Fresh() | FineTune():
+            return Rates(done=(), ahead=_points(job.lr_at, 0, job.total_steps))
+        case Resume():
+            step = step_now(job, plan.source)
+            return Rates(
+                done=_recorded(job, plan.source.step, scaled_to=step),
+                ahead=_points(_rate_at(job.lr_at, plan), step, job.total_steps),
+            )
+        case Finished():
+            return Rates(done=_recorded(job, plan.source.step, scaled_to=plan.source.step), ahead=())
+    return None
+
+
+def _rate_at(lr_at: Callable[[int], float], plan: Resume) -> Callable[[int], float]:
+    extension = plan.extension
+    if extension is None:
+        return lr_at
+    return lambda step: extension.value_at(step, start=extension.lr, scheduled=lr_at)
+
+
+def _points(rate_at: Callable[[int], float], first: int, last: int) -> Points:
+    stride = max(1, (last - first) // MOST_POINTS)
+    steps = sorted({*range(first, last, stride), last - 1}) if first < last else []
+    return tuple((step + 1, rate_at(step)) for step in steps)
+
+
+def _recorded(job: Job, reached: int, *, scaled_to: int) -> Points:
+    """The last record of each step; where steps had another size, brought to the steps of this job."""
+    rates = {
+        int(record["step"]): float(record["lr"])
+        for record in read_steps(own(job.directory) / "metrics.jsonl")
+        if isinstance(record.get("lr"), int | float) and int(record["step"]) <= reached
+    }
+    found = [(max(1, round(step * scaled_to / reached)), rate) for step, rate in sorted(rates.items())]
+    return _thinned(found)
+
+
+def _thinned(points: Sequence[tuple[int, float]]) -> Points:
+    stride = max(1, len(points) // MOST_POINTS)
+    return (*points[:-1:stride], *points[-1:])
