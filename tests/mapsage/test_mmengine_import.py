@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
@@ -17,6 +18,7 @@ from mmengine_files import FOLDER, logged_rates, needs_files
 from nano_job import Listener, built, evaluated, job, scalars, session, steps_printed, write_nano_job
 from PIL import Image
 
+from unbroken.cli import main
 from unbroken.errors import DamagedFile, Refused, UnbrokenError, UsageError
 from unbroken.launch import FineTune, Plan, Resume, decide, gather
 from unbroken.train import read_checkpoint
@@ -327,3 +329,31 @@ def _without_playgrounds(path: Path) -> None:
         labels = np.array(picture)
     labels[labels == 8] = 0
     Image.fromarray(labels).save(path)
+
+
+# -- their folder, only looked at --------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_mmengine_left_is_a_run_for_every_command_that_looks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def typed(*words: str) -> str:
+        capsys.readouterr()
+        assert main(list(words)) == 0
+        return capsys.readouterr().out
+
+    shutil.copytree(FOLDER, "runs/theirs")
+    shutil.copytree(FOLDER, "runs/theirs/archive/old")
+    config = write_nano_job(tmp_path)
+
+    (row,) = json.loads(typed("ls", "runs", "--json"))
+    assert (row["tag"], row["status"], row["step"], row["best"]) == ("theirs", "left by MMEngine", 20, "6.79")
+    shown = typed("show", "runs/theirs")
+    assert "theirs - left by MMEngine" in shown and "to go on with it here" in shown
+    assert "all 3 are whole" in typed("verify", "runs/theirs")
+    assert "MMEngine checkpoint" in typed("inspect", "runs/theirs/iter_20.pth")
+    plan = typed("why", "mapsage", str(config), "--work-dir", "runs/theirs", "--cfg-options", "train_cfg.max_iters=30")
+    assert "iter_20.pth is the furthest checkpoint here (step 20, MMEngine checkpoint)" in plan
+    assert "under which config it was written is not known" in plan
+    assert "a copy of iter_20.pth is kept in archive/" in plan
+    assert not list(Path("runs").rglob("unbroken"))

@@ -194,3 +194,15 @@ def test_a_circle_in_edited_records_is_no_endless_loop(here: Path, type_: Type) 
     data["parent"] = {"file": str(RUN / "iter_4.pth"), "step": 4, "run": data["id"]}
     record.write_text(json.dumps(data), "utf-8")
     assert type_("ls", "--tree").code == type_("show", RUN).code == 0
+
+
+def test_a_refused_launch_does_not_take_the_place_of_the_session_that_died(here: Path, type_: Type) -> None:
+    holder = RUN / "unbroken/holder.json"
+    dead = {"host": "node7", "pid": 4711, "since": "2026-11-20T22:01:05+00:00", "session": "s", "released": False}
+    holder.write_text(json.dumps(dead), "utf-8")
+    assert type_(*TRAIN, *WIDER).code == 13
+    assert json.loads(holder.read_text("utf-8")) == dead
+    assert "process 4711 on node7" in type_(*WHY).out
+    holder.unlink()
+    assert type_(*TRAIN, *WIDER).code == 13
+    assert not holder.exists()
