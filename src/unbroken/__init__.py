@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from unbroken.checkpoint.unpickle import read_pickle
     from unbroken.launch.extension import Extension, Place
     from unbroken.launch.job import Job, Start
-    from unbroken.launch.options import OptionParser, add_common_options, session_times, start_from
+    from unbroken.launch.options import OptionParser, accidents, add_common_options, session_limit, start_from
     from unbroken.launch.recipes import Recipe
     from unbroken.run.layout import EPOCHS, ITERATIONS, Layout
 else:
@@ -26,8 +26,9 @@ else:
         "Job": "unbroken.launch.job",
         "Start": "unbroken.launch.job",
         "OptionParser": "unbroken.launch.options",
+        "accidents": "unbroken.launch.options",
         "add_common_options": "unbroken.launch.options",
-        "session_times": "unbroken.launch.options",
+        "session_limit": "unbroken.launch.options",
         "start_from": "unbroken.launch.options",
         "Recipe": "unbroken.launch.recipes",
         "EPOCHS": "unbroken.run.layout",
@@ -54,8 +55,9 @@ __all__ = [
     "Recipe",
     "Start",
     "__version__",
+    "accidents",
     "add_common_options",
     "read_pickle",
-    "session_times",
+    "session_limit",
     "start_from",
 ]

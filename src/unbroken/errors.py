@@ -84,6 +84,13 @@ class DamagedFile(UnbrokenError):
     meaning = "damaged or foreign files"
 
 
+class SaveFailed(UnbrokenError):
+    """Checkpoints could not be written for so long that going on would have meant losing too much."""
+
+    exit_code = 12
+    meaning = DamagedFile.meaning
+
+
 class Incompatible(UnbrokenError):
     """The config or the code no longer fits the state that is on disk."""
 

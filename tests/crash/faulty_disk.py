@@ -85,7 +85,7 @@ class FaultyDisk(Disk):
             raise Crash("the process is dead")
         number = len(self.requests)
         self.requests.append(request)
-        if self._fails(number, request):
+        if number != self._crash_at and self._fails(number, request):
             if half is not None:
                 half()
             raise OSError(self._errno, os.strerror(self._errno), str(request.path))

@@ -41,6 +41,9 @@ class Ticking:
         self._looks += 1
         return self._looks / 10
 
+    def pause_s(self, seconds: float) -> None:
+        self._looks += round(10 * seconds)
+
 
 class Silent:
     """A console that keeps what was said."""

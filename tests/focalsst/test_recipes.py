@@ -80,13 +80,17 @@ OURS: list[tuple[list[object], Any, Any, Any]] = [
     (["--device", "cpu"], option("device"), "cpu", "auto"),
     (["--eval_interval", 0], in_config("OPTIMIZATION.EVAL_INTERVAL"), 0, 1),
     (["--on-bad-frame", "skip"], option("on_bad"), "skip", "stop"),
+    (["--on-oom", "fail"], option("on_oom"), "fail", "halve"),
+    (["--on-nan", "rollback"], option("on_nan"), "rollback", "stop"),
+    (["--restarts", 5], option("restarts"), 5, 0),
+    (["--backoff", "1m"], option("backoff_s"), 60.0, 10.0),
     (["--output", "runs"], lambda found: found.directory.parts[0], "runs", "output"),
     (["--tag", "t"], lambda found: found.tag, "t", "default"),
     (["--fresh"], lambda found: found.start.fresh, True, False),
     (["--strict", "--pretrained_model", "a.pth"], lambda found: found.start.strict, True, False),
     (["--search", "a", "--search", "b"], lambda found: found.start.search, (Path("a"), Path("b")), ()),
-    (["--session", "1h30m", "--reserve", "10m"], option("session_s"), 5400.0, None),
-    (["--session", "1h", "--reserve", "10m"], option("reserve_s"), 600.0, 0.0),
+    (["--session", "1h30m", "--reserve", "10m"], lambda found: found.limit and found.limit.left_s, 5400.0, None),
+    (["--session", "1h", "--reserve", "10m"], lambda found: found.limit and found.limit.reserve_s, 600.0, None),
 ]
 
 
@@ -102,7 +106,7 @@ def test_where_every_option_lands(typed: list[object], look: Any, given: Any, ot
 def test_the_table_has_every_option_of_the_parser() -> None:
     shown = {words[0] for words, *_ in [*ORIGINAL, *OURS]} | {"--search", "--reserve", "--session"}
     known = {name for action in parser()._actions for name in action.option_strings[:1] if name != "-h"}
-    assert known - shown <= {"--cfg_file", "--accept-change", "--on-extend"}
+    assert known - shown <= {"--cfg_file", "--accept-change", "--on-extend", "--until-done"}
 
 
 def test_the_config_may_be_a_word_of_its_own_and_has_a_default() -> None:
@@ -177,7 +181,7 @@ def test_mistakes_in_set(words: list[object], said: str) -> None:
         (["--session", "soon"], "--session: expected a time like 12h, 90m or 1h30m, found 'soon'"),
         (
             ["--session", "20", "--reserve", "10m"],
-            "--session: no time is left to train in. Expected more than --reserve",
+            "--session: no time is left to train in. Expected more than the reserve",
         ),
         (["--launcher", "pytorch"], "--launcher pytorch: a run on several processes is not built yet"),
         (["--launcher", "slurm"], "Start it with `python train.py`"),

@@ -185,3 +185,13 @@ WEIGHTS = best(
     inside={},
 )
 INPUTS = Path("kaggle/input")
+
+
+def written(step: int, *, by: str, save: str) -> dict[str, Any]:
+    """What a checkpoint says of itself where it matters which session wrote it, in which of its saves."""
+    return inside(step, session=by, save=save, time=RECORD.created)
+
+
+def attached(folder: str, *candidates: Candidate) -> Survey:
+    """Files of a run without its records, under any names."""
+    return copy(folder, *(replace(item, listed=False) for item in candidates), **BARE)

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from tests.golden.copy_rows import COPY_ROWS
 from tests.golden.launch_facts import (
     BARE,
     ELSEWHERE_FILE,
@@ -15,7 +16,6 @@ from tests.golden.launch_facts import (
     ENDED,
     FOLDER,
     HOLDER,
-    INPUTS,
     LONGER,
     NOTHING,
     OTHER,
@@ -33,25 +33,10 @@ from tests.golden.launch_facts import (
     newer,
     saved,
 )
-from unbroken.launch import Facts, Job
+from tests.golden.row import row
+from unbroken.launch import Facts
 from unbroken.launch.fit import Fit
-from unbroken.run import Restoring, Survey
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One row: its place in the contract in words, the question, what is on disk, and runs in folders beside it."""
-
-    title: str
-    job: Job
-    facts: Facts
-    beside: tuple[Survey, ...] = ()
-
-
-def row(title: str, facts: Facts | Survey, asked: Job | None = None, *, beside: tuple[Survey, ...] = ()) -> Row:
-    known = facts if isinstance(facts, Facts) else Facts(survey=facts)
-    return Row(title=title, job=asked or job(), facts=known, beside=beside)
-
+from unbroken.run import Restoring
 
 ROWS = (
     # nothing, and beginnings
@@ -289,55 +274,7 @@ ROWS = (
     row("load_from with resume=True, weights only", Facts(survey=NOTHING, origin=WEIGHTS), job(origin=WEIGHTS.path)),
     row("load_from with resume=True, gone on since", found(saved(300)), job(origin=ELSEWHERE_FILE)),
     # elsewhere
-    row(
-        "empty here, a copy in a mounted input",
-        Facts(
-            survey=NOTHING,
-            elsewhere=(copy("kaggle/input/last-night", saved(200), saved(100, "unchecked")),),
-        ),
-        job(search=(INPUTS,)),
-    ),
-    row(
-        "two copies: the furthest step",
-        Facts(
-            survey=NOTHING,
-            elsewhere=(copy("kaggle/input/monday", saved(200)), copy("kaggle/input/tuesday", saved(300))),
-        ),
-        job(search=(INPUTS,)),
-    ),
-    row(
-        "a copy whose newest checkpoint was truncated by the upload",
-        Facts(
-            survey=NOTHING,
-            elsewhere=(copy("kaggle/input/last-night", saved(300, "damaged"), saved(200)),),
-        ),
-        job(search=(INPUTS,)),
-    ),
-    row(
-        "copies elsewhere, all damaged: no silent start from nothing",
-        Facts(
-            survey=NOTHING,
-            elsewhere=(copy("kaggle/input/last-night", saved(300, "damaged")),),
-        ),
-        job(search=(INPUTS,)),
-    ),
-    row(
-        "damaged here, a good copy elsewhere",
-        Facts(
-            survey=found(saved(300, "damaged")),
-            elsewhere=(copy("mnt/backup/baseline", saved(200)),),
-        ),
-        job(search=(Path("mnt/backup"),)),
-    ),
-    row("a folder to search is not there", Facts(survey=NOTHING, missing=(INPUTS,)), job(search=(INPUTS,))),
-    row(
-        "a copy elsewhere of a newer format",
-        Facts(
-            survey=NOTHING,
-            elsewhere=(copy("kaggle/input/last-night", newer(300), saved(200)),),
-        ),
-        job(search=(INPUTS,)),
-    ),
+    *COPY_ROWS,
     # files of others, and lost records
     row("a checkpoint of a newer format", found(newer(300), saved(200))),
     row(

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from tests.golden.launch_facts import CONFIG, CUT_OFF, DATA_SIZE, EMPTY, RECORD, inside, job
-from tests.golden.launch_rows import Row
+from tests.golden.row import Row
 from tests.golden.tiny_training import states_after
 from unbroken.checkpoint import FORMAT
 from unbroken.checkpoint.manifest import Manifest, SaveFacts, write_manifest
@@ -77,7 +77,7 @@ def _named(facts: Facts) -> list[Candidate]:
 
 
 def _lay_out_run(survey: Survey, config: Mapping[str, Any]) -> None:
-    survey.directory.mkdir(parents=True)
+    survey.directory.mkdir(parents=True, exist_ok=True)  # two runs may lie in one folder
     for item in survey.candidates:
         _write_candidate(item, manifests(survey.directory))
     for name in survey.partials:
@@ -148,8 +148,8 @@ def _write_candidate(item: Candidate, listed_in: Path) -> None:
         file=item.name,
         kind=item.kind,
         run=item.run,
-        save=f"{item.step % 10**16:016}",
-        session="20261120_200000",
+        save=str(item.inside.get("save", f"{item.step % 10**16:016}")),
+        session=str(item.inside.get("session", "20261120_200000")),
         step=item.step,
         epoch=_progress(item).epoch,
         time=RECORD.created,

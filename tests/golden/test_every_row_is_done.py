@@ -16,8 +16,9 @@ import torch
 
 from tests.golden import tiny_training
 from tests.golden.launch_facts import FOLDER
-from tests.golden.launch_rows import ROWS, Row
+from tests.golden.launch_rows import ROWS
 from tests.golden.on_disk import held_as_said, image_of, json_lines, lay_out
+from tests.golden.row import Row
 from tests.golden.test_launch_table import exit_code
 from unbroken.checkpoint.kinds import model_part
 from unbroken.cli import entry
@@ -248,11 +249,11 @@ def without_lock(image: Image) -> dict[str, bytes]:
 
 
 def check_the_journal_has_the_plan(done: Done) -> None:
-    """The session was begun with the very plan; a file that was copied in is named where it lies now."""
+    """The session was begun with the very plan; a file that was copied in has the name that the run gives it."""
     recorded, said = done.events[0]["plan"], dict(done.said)
     del said["run"], said["ignored"]
     if said.get("copied_from"):
-        said["file"] = f"{FOLDER}/{Path(said['file']).name}"
+        said["file"] = f"{FOLDER}/iter_{said['step']}.pth"
     assert recorded == said
     assert done.events[-1]["event"] == "finished"
 

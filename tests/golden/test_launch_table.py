@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.golden.launch_facts import OTHER, RUN, best, foreign, found, job, newer, saved
-from tests.golden.launch_rows import ROWS, Row
+from tests.golden.launch_rows import ROWS
+from tests.golden.row import Row
 from unbroken.config import Effect
 from unbroken.errors import UnbrokenError
 from unbroken.launch import Facts, FineTune, Finished, Fresh, Plan, Refuse, Resume, decide
@@ -111,6 +112,12 @@ EXPECTED = {
     "empty here, a copy in a mounted input": (Resume, 200),
     "two copies: the furthest step": (Resume, 300),
     "copies elsewhere, all damaged: no silent start from nothing": (Refuse, 12),
+    "only a file is attached, under another name": (Resume, 200),
+    "only a file is attached, and the upload cut it off: no silent start from nothing": (Refuse, 12),
+    "two different runs of one name, one further than the other: only the user can know": (Refuse, 10),
+    "two different runs of one name, and the record of one is here": (Resume, 200),
+    "one run that two sessions continued to the same step: only the user can know": (Refuse, 10),
+    "one run whose second session did the last steps of the first again": (Resume, 200),
     "a checkpoint of a newer format": (Refuse, 14),
     "a checkpoint of another run was copied in": (Resume, 200),
     "journal lost, a foreign checkpoint further than ours": (Resume, 300),
@@ -141,6 +148,7 @@ def test_a_refused_change_names_each_key_with_old_and_new_and_three_ways_out() -
     assert [(item.key, item.effect) for item in plan.changes] == [
         ("model.width", Effect.SHAPE),
         ("model.classes", Effect.MEANING),
+        ("train.lr", Effect.SCHEDULE),
     ]
     assert len(plan.ways_out) == 3
     assert "--tag baseline_width_128" in plan.ways_out[0]

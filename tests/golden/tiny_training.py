@@ -13,7 +13,7 @@ from tests.golden.launch_facts import DATA_SIZE, falling_rate
 from tests.golden.launch_rows import ROWS
 from unbroken import Job, Recipe
 from unbroken.launch.extension import Extension
-from unbroken.train import Blueprint, Progress, Task
+from unbroken.train import Blueprint, Task
 from unbroken.train.parts import state_of
 
 Config = Mapping[str, Any]
@@ -34,12 +34,12 @@ class Rate:
     def step(self) -> None:
         self._go_to(self._taken + 1)
 
-    def follow(self, progress: Progress, extension: Extension | None) -> None:
+    def follow(self, step: int, extension: Extension | None) -> None:
         """Go on as the present config has it; an extension that begins here begins at the rate that was loaded."""
         if extension != self._extension:
             self._at_seam = self._optimizer.param_groups[0]["lr"]
             self._extension = extension
-        self._go_to(progress.step)
+        self._go_to(step)
 
     def state_dict(self) -> list[dict[str, Any]]:
         extension = self._extension.as_plain() if self._extension else None

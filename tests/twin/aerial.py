@@ -45,10 +45,10 @@ default_hooks = dict(checkpoint=dict(type="CheckpointHook", interval=4, max_keep
 """
 
 
-def write_job(folder: Path, *, wrapper: str = "OptimWrapper", steps: int = STEPS) -> Path:
+def write_job(folder: Path, *, wrapper: str = "OptimWrapper", steps: int = STEPS, val: int = 2) -> Path:
     """Data and config of a small job; returns the config's path."""
     data = folder / "data"
-    write_sample_data(data, train=14, val=2, size_px=64, val_size_px=64, seed=3)
+    write_sample_data(data, train=14, val=val, size_px=64, val_size_px=64, seed=3)
     config = folder / "small.py"
     config.write_text(CONFIG.format(data=str(data), wrapper=wrapper, steps=steps), "utf-8")
     return config

@@ -42,10 +42,10 @@ def environment(**extra: str) -> dict[str, str]:
     return {**kept, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **extra}
 
 
-def run_to_end(command: Sequence[str], **extra: str) -> Session:
+def run_to_end(command: Sequence[str], *, cwd: Path | None = None, **extra: str) -> Session:
     """Run a command to its end."""
     done = subprocess.run(
-        command, env=environment(**extra), capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        command, cwd=cwd, env=environment(**extra), capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     return Session(done.returncode, done.stdout + done.stderr)
 

@@ -13,7 +13,7 @@ from focalsst.config import SonarConfig
 from focalsst.dataset.splits import read_image_set
 from focalsst.places import Places, find_data, places_of
 from focalsst.schedule import OneCycle, optimizer_steps
-from unbroken import EPOCHS, Job, OptionParser, Recipe, add_common_options, session_times, start_from
+from unbroken import EPOCHS, Job, OptionParser, Recipe, accidents, add_common_options, session_limit, start_from
 from unbroken.config import ConfigFile, Validated, effects, merge_options, read_config, set_values, validate
 from unbroken.errors import UnbrokenError, UsageError
 
@@ -124,9 +124,11 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
         total_steps=total,
         epochs=config.epochs,
         steps_per_epoch=per_epoch,
+        samples=frames or None,
         samples_per_step=config.batch_size * config.accumulate,
         layout=EPOCHS,
         keep_last=options.max_ckpt_save_num,
+        limit=session_limit(options, environment),
         start=start_from(options, environment),
         task="focalsst.task:build",
         blueprint="focalsst.task:blueprint",
@@ -142,7 +144,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
             "num_epochs_to_eval": options.num_epochs_to_eval,
             "save_to_file": options.save_to_file,
             "on_bad": options.on_bad_frame,
-            **session_times(options),
+            **accidents(options),
         },
         ignored=(*checked.ignored, *_without_effect(options)),
         command=str(environment.get("command", "")),

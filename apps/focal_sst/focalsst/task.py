@@ -27,7 +27,7 @@ from focalsst.pickled import read_plain_pickle
 from focalsst.recipes import cycle_of, steps_of
 from focalsst.schedule import OneCycleSchedule
 from unbroken import Extension, Job, __version__
-from unbroken.errors import DamagedFile, Refused, UsageError
+from unbroken.errors import DamagedFile, UsageError
 from unbroken.train import Blueprint, ClassRows, Every, Progress, StepReport, Task, clock_time, pick_device
 
 Say = Callable[[str], None]
@@ -76,10 +76,13 @@ def build(job: Job, say: Say) -> Task:
         evaluate=partial(_evaluate, job, config, model, validation, device, say),
         evaluate_every=Every(epochs=config.eval_interval or None, each_from=_each_from(job, config)),
         best="mAP",
-        follow_config=partial(_follow_config, optimizer, schedule, config, len(dataset)),
+        follow_config=partial(_follow_config, optimizer, schedule, config),
         step_line=partial(_step_line, config, steps_of(config, len(dataset), epochs=1)),
         curves=_curves,
         extra=_extra,
+        split=Batch.split,
+        count=len,
+        names=lambda batch: batch.names,
         class_rows=class_rows(config, model),
         translate=partial(spell_as_here, model, optimizer),
     )
@@ -177,13 +180,6 @@ def _try_out(dataset: SonarFolder, *, skip_bad: bool) -> None:
 def _loss(model: Detector, device: torch.device, batch: Batch) -> Mapping[str, Tensor]:
     batch = batch.to(device)
     losses = model.losses(model(batch.points, batch.owner, len(batch)), batch.boxes)
-    if not torch.isfinite(losses.total):
-        raise Refused(
-            "training",
-            "the loss is not a number any more; nothing of this step was kept",
-            found=f"{float(losses.total.detach())} on the frames {', '.join(batch.names)}",
-            do="Look at these frames, lower LR or GRAD_NORM_CLIP; the last checkpoint is from before this step.",
-        )
     return {
         "loss": losses.total,
         "loss_rpn": losses.heatmap + losses.location,
@@ -244,18 +240,17 @@ def _follow_config(
     optimizer: AdamDecayingAll,
     schedule: OneCycleSchedule,
     config: SonarConfig,
-    frames: int,
-    progress: Progress,
+    step: int,
     extension: Extension | None,
 ) -> str | None:
     """After a resume the config's word counts for the schedule; says so when that changes something."""
     before = optimizer.param_groups[0]["lr"]
     for group in optimizer.param_groups:
         group["weight_decay"] = config.weight_decay
-    new_to_it = schedule.taken == 0 and progress.step > 0  # a file of another program has no schedule
+    new_to_it = schedule.taken == 0 and step > 0  # a file of another program has no schedule
     if schedule.follows_config and schedule.extension == extension and not new_to_it:
         return None
-    schedule.rebuild_at(_steps_before(config, frames, progress), extension)
+    schedule.rebuild_at(step, extension)
     after = optimizer.param_groups[0]["lr"]
     extended = f", extended by {extension.policy}" if extension else ""
     return (
@@ -264,19 +259,14 @@ def _follow_config(
     )
 
 
-def _steps_before(config: SonarConfig, frames: int, progress: Progress) -> int:
-    """How many steps of the present config lead to this place in the data."""
-    epochs, samples = divmod(progress.position, frames)
-    return epochs * steps_of(config, frames, epochs=1) + -(-samples // (config.batch_size * config.accumulate))
-
-
 def _curves(values: Mapping[str, float]) -> Mapping[str, float]:
     return {tag: value for name, value in values.items() for tag in CURVES.get(name, (name,))}
 
 
 def _step_line(config: SonarConfig, per_epoch: int, report: StepReport) -> str:
     """The line of OpenPCDet's log; the epoch counts from 0 there, and so it does here."""
-    within = (report.step - 1) % per_epoch + 1
+    left = (report.total or report.step) - report.step - (config.epochs - 1 - report.epoch) * per_epoch
+    within = per_epoch - left  # an epoch whose first steps had another size ends with its last one too
     left_s = report.eta_s if report.eta_s is not None else 0.0
     v = report.values
     words = [

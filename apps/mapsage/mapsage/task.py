@@ -14,7 +14,7 @@ from torch import Tensor
 from mapsage.config import CrossEntropyLoss, DiceLoss, MapSageConfig, SegDataset, Segmentor
 from mapsage.dataset.folders import AerialFolder, Concatenation, Folder
 from mapsage.dataset.pipeline import Pipeline, Sample
-from mapsage.dataset.preprocess import Preprocessor, collate
+from mapsage.dataset.preprocess import Preprocessor, collate, split
 from mapsage.loss import LossTerm, decode_losses, total_loss
 from mapsage.metrics import PixelCounts, count_pixels, scores, table
 from mapsage.model import EncoderDecoder, MixVisionTransformer, SegformerHead, segmentor_name
@@ -71,6 +71,10 @@ def build(job: Job, say: Say) -> Task:
         best=config.default_hooks.checkpoint.save_best,
         follow_config=partial(_follow_config, optimizer, schedule, config),
         extra=partial(_extra, job, dataset),
+        split=split,
+        count=len,
+        names=lambda samples: [sample.name for sample in samples],
+        recompute=None if config.uses_gradient_checkpointing else model.backbone.recompute,
         rename_weights=segmentor_name,
         class_rows=class_rows(config),
     )
@@ -263,11 +267,11 @@ def _follow_config(
     optimizer: torch.optim.Optimizer,
     schedule: IterationSchedule,
     config: MapSageConfig,
-    progress: Progress,
+    step: int,
     extension: Extension | None,
 ) -> str | None:
     """After a resume the config's word counts for the schedule; says so when that changes something."""
-    wanted, step = config.optim_wrapper.optimizer, progress.step
+    wanted = config.optim_wrapper.optimizer
     before = [dict(group) for group in optimizer.param_groups]
     for group in optimizer.param_groups:
         group["betas"], group["eps"] = tuple(wanted.betas), wanted.eps

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from unbroken.checkpoint import FORMAT
 from unbroken.checkpoint.manifest import Manifest, SaveFacts, manifest_path, read_manifest, write_manifest
-from unbroken.checkpoint.retention import Stored, retain
+from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Stored, retain
 from unbroken.checkpoint.verify import verify_file
+from unbroken.errors import UnbrokenError
 from unbroken.storage import Disk, WritableFile, durable_write, explained, point_to
 from unbroken.storage.digest import DigestingFile
 
@@ -45,8 +46,31 @@ class CheckpointStore:
             self._record("saved", file=facts.file, step=facts.step, kind=facts.kind, sha256=manifest.sha256)
             if facts.kind == "checkpoint" and self._pointer:
                 point_to(self._disk, self._folder / self._pointer, facts.file)
-            self._retire()
+            if self._keep_last is not None:
+                self._retire(self._keep_last)
         return manifest
+
+    @property
+    def newest_bytes(self) -> int:
+        """The size of the newest checkpoint; 0 if there is none."""
+        checkpoints = [item for item in self._manifests_here() if item.kind == "checkpoint"]
+        return max(checkpoints, key=lambda item: item.step).size_bytes if checkpoints else 0
+
+    @property
+    def free_bytes(self) -> int:
+        """How much can still be written beside the checkpoints."""
+        return self._disk.free_bytes(self._folder)
+
+    def make_room(self) -> list[str]:
+        """Remove now what retention would remove later, down to two verified ones; the names of what went.
+
+        Where all are to be kept, nothing is removed. A disk that refuses even that changes nothing.
+        """
+        if self._keep_last is None:
+            return []
+        with suppress(OSError, UnbrokenError):
+            return self._retire(min(self._keep_last, NEVER_FEWER_THAN))
+        return []
 
     def save_best(self, facts: SaveFacts, fill: Callable[[WritableFile], None], *, larger: bool) -> bool:
         """Keep the best weights: never over a better file, and the old best goes only after the new is safe."""
@@ -77,19 +101,18 @@ class CheckpointStore:
         digest = digests[0]
         return Manifest(**asdict(facts), format=FORMAT, size_bytes=digest.size_bytes, sha256=digest.sha256)
 
-    def _retire(self) -> None:
-        if self._keep_last is None:
-            return
+    def _retire(self, keep_last: int) -> list[str]:
         manifests = [item for item in self._manifests_here() if item.kind == "checkpoint"]
-        newest = sorted(manifests, key=lambda item: item.step, reverse=True)[: max(2, self._keep_last) + 1]
+        newest = sorted(manifests, key=lambda item: item.step, reverse=True)[: max(NEVER_FEWER_THAN, keep_last) + 1]
         sound = {item.file for item in newest if self._is_sound(item)}
         stored = [
             Stored(name=item.file, step=item.step, verified=item.file in sound, rolling=item.file == self._rolling)
             for item in manifests
         ]
-        for decision in retain(stored, keep_last=self._keep_last):
-            if not decision.keep:
-                self._remove(decision.name, reason=decision.reason)
+        going = [decision for decision in retain(stored, keep_last=keep_last) if not decision.keep]
+        for decision in reversed(going):  # the oldest first
+            self._remove(decision.name, reason=decision.reason)
+        return [decision.name for decision in reversed(going)]
 
     def _is_sound(self, manifest: Manifest) -> bool:
         path = self._folder / manifest.file

@@ -25,7 +25,7 @@ Then:        unbroken train RECIPE CONFIG, and after any interruption the same c
 
 \b
 Exit codes: 0 done, 1 fault of ours, 2 wrong usage or config, 10 refused, 11 held by another process,
-12 damaged files, 13 incompatible config, 14 written by a newer version, 75 stopped and resumable,
+12 damaged files or failing saves, 13 incompatible config, 14 written by a newer version, 75 stopped and resumable,
 130 interrupted at once.
 """
 
@@ -136,6 +136,52 @@ def verify(
     return verify_command(paths, as_json=as_json)
 
 
+@app.command("audit", short_help="Whether each step was done once and each sample used once per epoch.")
+def audit_run(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    verify_files: Annotated[
+        bool, typer.Option("--verify", help="Also read every byte of every checkpoint and compare its digest.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Prove from the records alone that each step was done once and each sample used once per epoch, over all sessions.
+
+    Exit code 12 if something is wrong: each finding names its file, line, step and sample. Changes nothing.
+    """
+    from unbroken.cli.auditing import audit_command
+
+    return audit_command(run, verify=verify_files, as_json=as_json)
+
+
+@app.command(short_help="Follow a run from another terminal.")
+def watch(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    every: Annotated[str, typer.Option(metavar="TIME", help="How often to look: 2s, 500ms, 1m.")] = "2s",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for a run that has not begun.")] = False,
+) -> int:
+    """Follow a run from another terminal, and end when it ends: progress, losses, rate, time left, saves, evaluations.
+
+    It only reads. Where the output is no terminal, it prints one plain line per change.
+    """
+    from unbroken.cli.watching import watch_command
+
+    return watch_command(run, every=every, wait=wait)
+
+
+@app.command(short_help="Ask a running training to save and stop.")
+def stop(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    wait: Annotated[bool, typer.Option(" /--no-wait", help="Only ask; do not wait until it has stopped.")] = True,
+) -> None:
+    """Ask the process that trains a run to save and stop, and wait until it has; its exit code is then 75.
+
+    It may run in another terminal, in another container with the same file system, or on another machine.
+    """
+    from unbroken.cli.stopping import stop_command
+
+    stop_command(run, wait=wait)
+
+
 @app.command(short_help="Bring a history back that --fresh moved into the archive.")
 def restore(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
@@ -149,6 +195,45 @@ def restore(
     from unbroken.cli.restoring import restore_command
 
     restore_command(run, name, as_json=as_json)
+
+
+@app.command(short_help="A run as one file, to take to another machine.")
+def pack(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write, or a folder for it.")],
+    minimal: Annotated[
+        bool, typer.Option("--minimal", help="Only what is needed to go on: newest checkpoint, best weights, records.")
+    ] = False,
+    max_size: Annotated[
+        str, typer.Option(metavar="SIZE", help="Leave out what is least needed until it fits (20GB, 500MB).")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Write a run into one file (a zip) and read it back; checkpoints are verified before they go in.
+
+    The archive stays behind. For want of room, older checkpoints do first, then pictures and results, then logs. A run
+    that is being trained may be packed: it is only read.
+    """
+    from unbroken.cli.packing import pack_command
+
+    pack_command(run, out, minimal=minimal, max_size=max_size, as_json=as_json)
+
+
+@app.command(short_help="The run in such a file as a folder again.")
+def unpack(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `unbroken pack` wrote.")],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="A new folder (default: the run's name).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make the run in a file a folder again; every byte is compared, and nothing that is there is overwritten.
+
+    Killed anywhere, the same command goes on, and nothing half is taken for a run.
+    """
+    from unbroken.cli.packing import unpack_command
+
+    unpack_command(file, folder, as_json=as_json)
 
 
 @app.command(short_help="The whole story on made-up data, in two to four minutes.")

@@ -7,9 +7,11 @@ import platform
 import shlex
 import socket
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from unbroken.cli.limits import host_limit, up_s
 from unbroken.values import SystemClock
 
 KAGGLE_INPUTS = Path("/kaggle/input")
@@ -17,6 +19,7 @@ KAGGLE_INPUTS = Path("/kaggle/input")
 
 def surroundings(typed: Sequence[str]) -> Mapping[str, Any]:
     """The command that goes on with the run, where copies of runs may lie, and facts for the journal."""
+    now = SystemClock().now()
     search = os.environ.get("UNBROKEN_SEARCH_PATH", "")
     if KAGGLE_INPUTS.is_dir():
         search = os.pathsep.join(part for part in (search, str(KAGGLE_INPUTS)) if part)
@@ -24,7 +27,8 @@ def surroundings(typed: Sequence[str]) -> Mapping[str, Any]:
         "command": shlex.join(continuing(typed)),
         "typed": shlex.join(typed),
         "UNBROKEN_SEARCH_PATH": search,
-        "today": SystemClock().now().strftime("%Y%m%d"),
+        "session_limit": asdict(limit) if (limit := host_limit(os.environ, now, up_s=up_s())) else None,
+        "today": now.strftime("%Y%m%d"),
         "host": socket.gethostname(),
         "user_folder": str(Path.cwd()),
         "python": platform.python_version(),

@@ -47,7 +47,7 @@ def _indented(run: Overview, depth: int) -> tuple[str, ...]:
 
 def show_command(run: Path, *, as_json: bool) -> None:
     """Print one run."""
-    found = overview_of(_run_folder(run))
+    found = overview_of(run_folder(run))
     lineage = ancestors(found)
     if as_json:
         print(as_json_text(found.as_data(full=True) | {"lineage": lineage}))
@@ -160,7 +160,8 @@ def _require_there(path: Path) -> None:
     raise UsageError(path, "there is no such file or folder", found=f"in {folder.absolute()}: {there}")
 
 
-def _run_folder(path: Path) -> Path:
+def run_folder(path: Path) -> Path:
+    """The folder itself if a run is in it; else an error that names the runs near it."""
     _require_there(path)
     if own(path).is_dir() or (path.is_dir() and any(layout_of(path).checkpoints(path).glob("*.pth"))):
         return path
@@ -179,7 +180,7 @@ def _checkpoints(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     _require_there(path)
-    run = _run_folder(path)
+    run = run_folder(path)
     found = [candidate.path for candidate in list_candidates(layout_of(run).checkpoints(run), manifests(run))]
     if not found:
         raise UsageError(path, "there is no checkpoint here", expected="*.pth files")

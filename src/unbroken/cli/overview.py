@@ -12,8 +12,10 @@ from typing import Any
 from unbroken.checkpoint.structure import read_structure
 from unbroken.cli.tables import size_text
 from unbroken.journal import read_steps
+from unbroken.report.sessions import how_it_ended
 from unbroken.run import Candidate, Survey, layout_of, survey
 from unbroken.run.layout import looks_like_a_run, own
+from unbroken.storage import PARTIAL_SUFFIX
 
 DEPTH = 6
 
@@ -96,7 +98,7 @@ def find_runs(root: Path) -> Iterator[Path]:
             names[:] = []
         elif len(here.relative_to(root).parts) >= DEPTH:
             names[:] = []
-        names[:] = sorted(name for name in names if name != "archive")
+        names[:] = sorted(name for name in names if name != "archive" and not name.endswith(PARTIAL_SUFFIX))
 
 
 def overview_of(directory: Path) -> Overview:
@@ -164,19 +166,8 @@ def _sessions(facts: Survey, records: Sequence[Mapping[str, Any]]) -> Iterator[S
             verdict=began,
             first=min(done, default=0),
             last=max(done, default=0),
-            ended="running" if running else _ended(events),
+            ended="running" if running else how_it_ended(events),
         )
-
-
-def _ended(events: Sequence[Mapping[str, Any]]) -> str:
-    match events[-1].get("event"):
-        case "finished":
-            return "finished"
-        case "stopped":
-            return f"stopped by {events[-1].get('reason')}"
-        case "failed":
-            return f"failed: {events[-1].get('error')}"[:80]
-    return "killed"
 
 
 def _total(newest: Candidate | None) -> int | None:

@@ -6,6 +6,7 @@ The commands come from the typer application, the options of a recipe from its o
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -21,7 +22,7 @@ import typer.main
 from unbroken.cli.app import app
 from unbroken.cli.train import installed
 from unbroken.config import Effect, Effects, set_values
-from unbroken.errors import INTERRUPTED_TWICE, STOPPED, UnbrokenError, UsageError
+from unbroken.errors import INTERRUPTED_TWICE, STOPPED, Refused, UnbrokenError, UsageError
 from unbroken.launch import Facts, Job, Refuse, Start, decide, find_recipe
 from unbroken.launch.words import refusal
 from unbroken.run import Candidate, RunRecord, Survey
@@ -36,7 +37,7 @@ WHAT_TO_DO = {
     2: "Correct the command or the config; the message names the place and the nearest known name.",
     10: "Choose one of the ways out that the message lists.",
     11: "Wait, or stop the other process with the command that the message shows.",
-    12: "Copy the file again, or choose one of the ways out. Damaged files are kept.",
+    12: "Copy the file again, make room, or choose one of the ways out. Damaged files are kept.",
     13: "Undo the change, or give the changed experiment a name of its own.",
     14: "Install the newer version of unbroken.",
     STOPPED: "Run the same command again: it goes on at the next step.",
@@ -77,7 +78,10 @@ def errors_page() -> str:
     rows |= {
         code: (kinds[0].meaning, ", ".join(f"`{kind.__name__}`" for kind in kinds)) for code, kinds in by_code.items()
     }
-    rows[STOPPED] = ("stopped and resumable (SIGTERM, SIGINT, SIGUSR1)", "")
+    rows[STOPPED] = (
+        "stopped and resumable (SIGTERM, SIGINT, SIGUSR1, SIGHUP, `unbroken stop`, the end of the session)",
+        "",
+    )
     rows[INTERRUPTED_TWICE] = ("interrupted twice: ended at once, without a save", "")
     table = [
         f"| {code} | {meaning} | {names} | {WHAT_TO_DO[code]} |" for code, (meaning, names) in sorted(rows.items())
@@ -198,6 +202,7 @@ def _examples() -> dict[type[UnbrokenError], str]:
         _refused(Facts(survey=_found(GOOD), exact=WEIGHTS), start=Start(exact=WEIGHTS.path)),
         _refused(Facts(survey=replace(_found(GOOD), held=True, holder=HOLDER))),
         _refused(Facts(survey=_found(CUT_OFF))),
+        _save_failed(),
         _refused(Facts(survey=_found(GOOD)), config={**CONFIG, "model": {"width": 128}}),
         _refused(Facts(survey=_found(NEWER))),
     ]
@@ -210,6 +215,16 @@ def _raised(action: Any) -> UnbrokenError:
     except UnbrokenError as error:
         return error
     raise AssertionError("the example no longer fails")
+
+
+def _save_failed() -> UnbrokenError:
+    from unbroken.train.cadence import Every
+    from unbroken.train.patience import Mark, Patience
+
+    patience = Patience(Every(steps=2000), None, good=Mark(step=8000, epoch=0, at_s=0.0))
+    patience.refusal = Refused(FOLDER, "it could not be written", found="0 bytes free")
+    patience.refusal.__cause__ = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return patience.error(FOLDER, 12001)
 
 
 def _refused(facts: Facts, *, start: Start | None = None, config: Mapping[str, Any] = CONFIG) -> UnbrokenError:

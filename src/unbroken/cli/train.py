@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 from unbroken.cli.curve import as_letters, write_picture
 from unbroken.cli.environment import surroundings
+from unbroken.cli.limits import process_age_s
 from unbroken.config import Effect
 from unbroken.errors import UsageError
 from unbroken.launch import Job, Plan, Refuse, Resume, decide, find_recipe, gather, wants_shapes
+from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.preview import rates_of
 from unbroken.launch.recipes import RECIPES
 from unbroken.launch.verdicts import as_data
@@ -24,13 +27,41 @@ from unbroken.values import SystemClock
 
 def train_command(recipe: str, arguments: Sequence[str], *, typed: Sequence[str]) -> int:
     """Train; the exit code is 0 when done, 75 when stopped and resumable."""
-    began_s = SystemClock().monotonic_s()  # loading torch is part of the session
+    began_s = SystemClock().monotonic_s() - process_age_s()  # loading Python and torch is part of the session
     job = _job(recipe, arguments, typed, front_door=typed[: len(typed) - len(arguments)])
+    if job.options.get("restarts"):
+        from unbroken.cli.supervising import supervise
+
+        return supervise(recipe, arguments, typed=typed, job=job, began_s=began_s)
+    return _train(job, began_s=began_s)
+
+
+def train_as_told(
+    recipe: str,
+    arguments: Sequence[str],
+    *,
+    typed: Sequence[str],
+    began_s: float,
+    restarted: Mapping[str, Any],
+    coming: Any,
+) -> int:
+    """Train as the child of a process that starts it again after a crash; `began_s` is when that process began.
+
+    The time of a `--session` counts from there; a limit of the host is read anew by each child.
+    """
+    own_s = SystemClock().monotonic_s() - process_age_s()
+    job = _job(recipe, arguments, typed, front_door=typed[: len(typed) - len(arguments)])
+    typed_limit = job.limit is not None and job.limit.source == "--session"
+    known = {**job.environment, **({"restarted": dict(restarted)} if restarted else {})}
+    return _train(replace(job, environment=known), began_s=began_s if typed_limit else own_s, coming=coming)
+
+
+def _train(job: Job, *, began_s: float, coming: Any = None) -> int:
     from unbroken.cli.display import console_for
     from unbroken.train import Exit, run_job
 
     try:
-        run_job(job, console_for(sys.stdout), began_s=began_s)
+        run_job(job, console_for(sys.stdout), began_s=began_s, coming=coming)
     except Exit as ending:
         return int(ending.code or 0) if isinstance(ending.code, int) else 1
     return 0
@@ -58,7 +89,8 @@ def why_command(recipe: str, arguments: Sequence[str], *, how: HowToSay | None =
     if how.as_json:
         print(json.dumps({**as_data(plan), "run": str(job.directory), "ignored": list(job.ignored)}, default=str))
     else:
-        print("\n".join(describe(job, plan)))
+        timing = last_timing(facts, plan)
+        print("\n".join([*describe(job, plan), *forecast_lines(job, plan, timing, SystemClock().now())]))
         if _moves_the_rate(plan) and (rates := rates_of(job, plan)) is not None and rates.ahead:
             print("\n".join(as_letters(rates)))
     if how.picture is not None:

@@ -23,6 +23,11 @@ class Journal:
         record = {"time": moment, "session": self._session, "event": event, **facts}
         self._lines.append(finite(record), durable=True)
 
+    @property
+    def lines(self) -> LineFile:
+        """The file behind it."""
+        return self._lines
+
     def close(self) -> None:
         """Close the file."""
         self._lines.close()

@@ -10,44 +10,70 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from unbroken.storage import Disk, append_line, explained
+from unbroken.errors import Refused
+from unbroken.storage import Disk, explained, json_line
+from unbroken.storage.patient import PatientFile
 
 BLOCK_BYTES = 1 << 16
 
 
 class LineFile:
-    """An open file of JSON lines."""
+    """An open file of JSON lines; a patient one keeps what the disk refuses, and writes it later, in order."""
 
     def __init__(self, disk: Disk, path: Path) -> None:
-        self._disk, self._path = disk, path
+        self._disk, self.path = disk, path
+        self.patient = False
+        self.trouble = ""  # what the operating system said, while lines wait in memory
         self._lock = threading.Lock()  # a save beside the training records itself from its own thread
-        self._torn = _ends_torn(path)
-        new = not path.exists()
+        torn, new = _ends_torn(path), not path.exists()
         with explained(disk, path, "the record cannot be opened"):
-            self._file = disk.open_append(path)
+            self._file = PatientFile(disk, disk.open_append(path), torn=torn)
             if new:  # a synced file whose name is lost is lost
                 disk.sync_folder(path.parent)
 
+    @property
+    def waiting(self) -> int:
+        """How many lines are not written yet."""
+        return self._file.waiting
+
     def append(self, record: dict[str, Any], *, durable: bool) -> None:
-        """Add one line; Refused when the disk is full."""
-        with self._lock, explained(self._disk, self._path, "the record could not be continued"):
-            if self._torn:  # close the torn line, so that it stays one bad line and does not swallow the next
-                self._file.write(b"\n")
-            self._torn = True
-            append_line(self._disk, self._file, record, durable=durable)
-            self._torn = False
+        """Add one line; Refused when the disk is full, unless this file is patient."""
+        with self._lock:
+            self._file.add(json_line(record))
+            try:
+                with explained(self._disk, self.path, "the record could not be continued"):
+                    self._write(durable=durable)
+            except Refused:
+                if not self.patient:
+                    raise
+
+    def require_written(self) -> None:
+        """Write what waits, if anything does; Refused when the disk is full."""
+        if self.trouble:
+            self.sync()
 
     def sync(self) -> None:
-        """Wait until all lines are on the medium."""
-        with explained(self._disk, self._path, "the record could not be continued"):
-            self._disk.sync(self._file)
+        """Wait until all lines are on the medium; Refused when the disk is full."""
+        with self._lock, explained(self._disk, self.path, "the record could not be continued"):
+            self._write(durable=True)
 
     def close(self) -> None:
         """Wait until all lines are on the medium, then close."""
         try:
             self.sync()
         finally:
-            self._disk.close(self._file)
+            self._file.close()
+
+    def _write(self, *, durable: bool) -> None:
+        try:
+            if durable:
+                self._file.sync()
+            else:
+                self._file.write()
+        except OSError as error:
+            self.trouble = error.strerror or str(error)
+            raise
+        self.trouble = ""
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -33,6 +33,11 @@ class StepLog:
         record = {"step": step, "session": self._session, "evaluation": finite(dict(values))}
         self._lines.append(record, durable=False)
 
+    @property
+    def lines(self) -> LineFile:
+        """The file behind it."""
+        return self._lines
+
     def sync(self) -> None:
         """Wait until all lines are on the medium: a checkpoint is only as good as the record of the way to it."""
         self._lines.sync()

@@ -6,25 +6,25 @@ files move, checkpoints move before the records about them, and nothing is delet
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from unbroken.errors import DamagedFile
 from unbroken.journal import Journal
 from unbroken.launch.beginning import beginning_of
-from unbroken.launch.job import Job
+from unbroken.launch.bringing import bring_here, copy_file
+from unbroken.launch.job import Job, Limit
 from unbroken.launch.parent import parent_of
 from unbroken.launch.verdicts import FineTune, Fresh, Resume, as_data
-from unbroken.run import Layout, OpenRun, RunRecord, SessionFiles, look_at, read_record
+from unbroken.run import OpenRun, RunRecord, SessionFiles, read_record
 from unbroken.run.layout import ARCHIVE_FOLDER, manifests, own
 from unbroken.run.record import write_record
 from unbroken.run.survey import RESTORING
-from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_folder, durable_write, explained
-from unbroken.values import new_id
+from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder, explained
+from unbroken.values import Clock, new_id
 
-COPY_BLOCK_BYTES = 1 << 22
 HELD = ("lock", "holder.json", RESTORING)
 
 
@@ -50,7 +50,7 @@ def _execute(
     for folder in (directory, own(directory) / "configs", manifests(directory), files.layout.checkpoints(directory)):
         durable_folder(disk, folder)
     if isinstance(plan, Resume) and plan.copy_from is not None:
-        plan = _bring_here(disk, job, plan, plan.copy_from)
+        plan = bring_here(disk, job, plan)
     run = OpenRun(files, _record(disk, job, plan, files, conditions, parent), keep_last=job.keep_last)
     try:
         _announce(run, job, plan)
@@ -62,9 +62,23 @@ def _execute(
 
 def _announce(run: OpenRun, job: Job, plan: Fresh | Resume | FineTune) -> None:
     """Say in the journal what this session does, then move away what it will not use."""
-    run.journal.write("session", plan=as_data(plan), command=job.command, environment=dict(job.environment))
+    run.journal.write(
+        "session",
+        plan=as_data(plan),
+        command=job.command,
+        total=job.total_steps,
+        until=_until(job.limit, run.files.clock),
+        environment=dict(job.environment),
+    )
     run.write_config(job.config)
     _set_aside(run, plan)
+
+
+def _until(limit: Limit | None, clock: Clock) -> str | None:
+    """When this session has to be over, for who watches it; it began a moment ago."""
+    if limit is None:
+        return None
+    return (clock.now() + timedelta(seconds=limit.left_s - limit.reserve_s)).isoformat(timespec="seconds")
 
 
 def _record(
@@ -120,6 +134,10 @@ def _archive(files: SessionFiles, *, starts_over: bool) -> None:
         said = Journal(disk, journal, clock=files.clock, session=files.session)
         said.write("archiving", to=target.relative_to(directory).as_posix())
         said.close()
+    else:  # a copy that was cut off while it came in: whole files may be history, half of one is none
+        for path in sorted(directory.rglob(f"*{PARTIAL_SUFFIX}")):
+            if ARCHIVE_FOLDER not in path.relative_to(directory).parts:
+                disk.remove(path)
     move_history_aside(disk, directory, target)
 
 
@@ -142,56 +160,6 @@ def move_all(disk: Disk, paths: Sequence[Path], target: Path) -> None:
         disk.sync_folder(folder)
 
 
-def _bring_here(disk: Disk, job: Job, plan: Resume, origin: Path) -> Resume:
-    """Copy this run's records and the chosen checkpoint from another folder, which may be read-only.
-
-    The checkpoint comes last: a kill before it leaves a folder that claims a history and has nothing to resume from,
-    so the next launch looks elsewhere again or refuses, and never begins from nothing.
-    """
-    for name in ("configs", "manifests"):
-        for path in sorted((own(origin) / name).glob("*.json")):
-            _copy(disk, path, own(job.directory) / name / path.name)
-    is_pointer = plan.source.name == job.layout.pointer  # which a link will replace
-    step = plan.source.step
-    name = job.layout.checkpoint(step=step, epoch=0, milestone=True) if is_pointer else plan.source.name
-    target = job.layout.checkpoints(job.directory) / name
-    best = sorted(job.layout.checkpoints(origin).glob("best_*.pth"))
-    for path in best:
-        _copy(disk, path, target.with_name(path.name))
-    records = (own(origin) / name for name in ("metrics.jsonl", "run.json", "journal.jsonl"))
-    for path in (*_shown(origin, job.layout), *records):
-        if path.is_file():
-            durable_folder(disk, job.directory / path.parent.relative_to(origin))
-            _copy(disk, path, job.directory / path.relative_to(origin))
-    _copy(disk, plan.source.path, target)
-    arrived = look_at(target, manifests(job.directory))
-    if arrived.state != "good":
-        raise DamagedFile(
-            target,
-            "the copy is not what was read",
-            found=arrived.reason,
-            do=f"{plan.source.path} is untouched: run the same command again.",
-        )
-    return replace(plan, source=arrived)
-
-
-def _shown(origin: Path, layout: Layout) -> Iterator[Path]:
-    """What a run shows of its history: its scalars and its curves."""
-    if layout.run_scalars:
-        yield origin / layout.run_scalars
-    for folder in {layout.curves, layout.evaluation_curves} - {""}:
-        yield from sorted((origin / folder).glob("*"))
-
-
-def _copy(disk: Disk, source: Path, target: Path) -> None:
-    def fill(file: WritableFile) -> None:
-        with source.open("rb") as reader:
-            while block := reader.read(COPY_BLOCK_BYTES):
-                file.write(block)
-
-    durable_write(disk, target, fill)
-
-
 def _set_aside(run: OpenRun, plan: Fresh | Resume | FineTune) -> None:
     """Move what this session will not use out of the way of the names it will write."""
     aside = [
@@ -205,7 +173,7 @@ def _set_aside(run: OpenRun, plan: Fresh | Resume | FineTune) -> None:
     target = run.directory / ARCHIVE_FOLDER / run.files.session
     if isinstance(plan, Resume) and plan.keep_copy:
         durable_folder(run.files.disk, target)
-        _copy(run.files.disk, plan.source.path, target / plan.source.name)
+        copy_file(run.files.disk, plan.source.path, target / plan.source.name)
         run.journal.write("kept a copy", file=plan.source.name, to=str(target.relative_to(run.directory)))
     for path, reason in aside:
         if path.parent == folder and path.exists():

@@ -9,14 +9,13 @@ from itertools import islice
 from pathlib import Path
 
 from unbroken.errors import UsageError
+from unbroken.launch.copies import copies
 from unbroken.launch.job import Job
 from unbroken.launch.plan import Facts
 from unbroken.run import Candidate, Survey, look_at, read_record, survey
 from unbroken.run.candidates import confirm, list_candidates
-from unbroken.run.layout import OWN_FOLDER, manifests, own
+from unbroken.run.layout import manifests, own
 
-SEARCH_DEPTH = 6
-MOST_FOLDERS = 20_000
 MOST_SIBLINGS = 200
 MOST_NEAR, NEAR_DEPTH, MOST_NEAR_FOLDERS = 8, 5, 500
 
@@ -31,9 +30,10 @@ def gather(job: Job) -> Facts:
         exact=_named(job.start.exact, job, here),
         origin=_named(job.start.origin, job, here) if begins else None,
         weights=_named(job.start.weights, job, here) if begins else None,
-        elsewhere=tuple(_copies(job, here)) if wants_copy else (),
+        elsewhere=tuple(copies(job, here)) if wants_copy else (),
         missing=tuple(root for root in job.start.search if not root.is_dir()) if wants_copy else (),
         near=tuple(_near_misses(job)) if not here.has_history else (),
+        taken=frozenset(_names_beside(job)) if here.has_history else frozenset(),
     )
 
 
@@ -67,32 +67,6 @@ def _checkpoints_below(folder: Path) -> Iterator[str]:
         folders[:] = sorted(folders) if len(here.parts) < NEAR_DEPTH and count < MOST_NEAR_FOLDERS else []
 
 
-def _copies(job: Job, here: Survey) -> Iterator[Survey]:
-    """Folders below the search roots that hold this run: same recipe and tag, and once it has a history, same run."""
-    for root in job.start.search:
-        if not root.is_dir():
-            continue
-        for folder in _run_folders(root, besides=job.directory.resolve()):
-            record = read_record(folder)
-            if record is None or (record.recipe, record.tag) != (job.recipe, job.tag):
-                continue
-            if not here.has_history or here.record is None or here.record.id == record.id:
-                yield survey(folder, job.layout)
-
-
-def _run_folders(root: Path, *, besides: Path) -> Iterator[Path]:
-    for seen, (folder, names, _) in enumerate(os.walk(root)):
-        depth = len(Path(folder).relative_to(root).parts)
-        if Path(folder).resolve() == besides:
-            names[:] = []  # neither the run itself nor what it has in its archive
-        elif OWN_FOLDER in names and (own(Path(folder)) / "run.json").is_file():
-            yield Path(folder)
-            names[:] = []
-        elif depth >= SEARCH_DEPTH or seen > MOST_FOLDERS:
-            names[:] = []
-        names.sort()
-
-
 def _near_misses(job: Job) -> Iterator[str]:
     """Runs beside this one that have the same config: perhaps the tag was mistyped."""
     parent = job.directory.parent
@@ -105,6 +79,14 @@ def _near_misses(job: Job) -> Iterator[str]:
         if _last_config(folder) == job.config:
             where = _reached(folder, job)
             yield f"tag `{record.tag}` has this config {where}: {folder}"
+
+
+def _names_beside(job: Job) -> Iterator[str]:
+    """The tags of the runs beside this one."""
+    parent = job.directory.parent
+    for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
+        if folder != job.directory and own(folder).is_dir():
+            yield folder.name
 
 
 def _reached(run: Path, job: Job) -> str:

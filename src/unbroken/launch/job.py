@@ -33,6 +33,18 @@ class Start:
     on_extend: Policy | Literal[""] = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """How long a session may be, in seconds from when it began; `reserve_s` before that it has to be over.
+
+    `source` says who set the limit: an option, or the host in its environment.
+    """
+
+    left_s: float
+    reserve_s: float
+    source: str
+
+
 SCRIPT = "open_run"  # the recipe of anyone's own loop: options are arguments there, not flags
 
 
@@ -47,6 +59,7 @@ class Job:
     effects: Effects
     seed: int
     total_steps: int | None = None  # None: known only when the data is seen
+    limit: Limit | None = None  # of this session's time
     layout: Layout = ITERATIONS
     keep_last: int | None = None
     start: Start = field(default_factory=Start)
@@ -59,6 +72,7 @@ class Job:
     epochs: int | None = None  # how long the training is, where it is measured in epochs
     steps_per_epoch: int | None = None
     samples_per_step: int | None = None  # over all micro-batches of a step
+    samples: int | None = None  # of an epoch
     flags: Mapping[str, str] = field(default_factory=dict)  # options that this front door calls otherwise
     override: str = ""  # how a config key is set at this front door: "--set {key} {value}"
     short_names: Mapping[str, str] = field(default_factory=dict)  # of config keys, for tags made from changes

@@ -6,13 +6,14 @@ import argparse
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
 from unbroken.errors import UsageError
 from unbroken.launch.extension import POLICIES, USUAL
-from unbroken.launch.job import Start
+from unbroken.launch.job import Limit, Start
 
 SEARCH_PATH = "UNBROKEN_SEARCH_PATH"
 LONGEST_TAG = 100
@@ -46,7 +47,12 @@ def add_common_options(parser: argparse.ArgumentParser, *, tag: str = "--tag") -
         help="do not fine-tune if one tensor of the model or of the file would be left over",
     )
     group.add_argument(
-        "--search", type=Path, action="append", default=[], metavar="DIR", help="look for copies of this run here"
+        "--search",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help=f"look for copies of this run here, and not in the folders of {SEARCH_PATH}; may be repeated",
     )
     group.add_argument(
         "--accept-change", action="append", default=[], metavar="KEY", help="go on although this key changed"
@@ -63,20 +69,85 @@ def add_common_options(parser: argparse.ArgumentParser, *, tag: str = "--tag") -
         "--session", type=duration_s, metavar="TIME", help="stop in time, with everything saved (12h, 90m, 1h30m)"
     )
     session.add_argument(
-        "--reserve", type=duration_s, default=0.0, metavar="TIME", help="be done this long before (10m; default: 0)"
+        "--reserve",
+        type=duration_s,
+        metavar="TIME",
+        help="be done this long before (10m; default: 0, or what docs/sessions.md says of this host)",
+    )
+    session.add_argument(
+        "--until-done", action="store_true", help="take no notice of a limit that the host names: run to the end"
+    )
+    _add_accidents(parser)
+
+
+def _add_accidents(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("if something goes wrong")
+    group.add_argument(
+        "--on-oom",
+        choices=["halve", "fail"],
+        default="halve",
+        help="when memory runs out: repeat the step with half the samples at once (default), or end",
+    )
+    group.add_argument(
+        "--on-nan",
+        choices=["stop", "rollback", "ignore"],
+        default="stop",
+        help="when a loss or gradient is not finite: end before the step (default), go back to the last checkpoint "
+        "and leave its samples out, or go on",
+    )
+    group.add_argument(
+        "--restarts",
+        type=_restarts,
+        default=0,
+        metavar="N",
+        help="after a crash, start it again: at most N times without a further checkpoint (default: 0)",
+    )
+    group.add_argument(
+        "--backoff",
+        type=duration_s,
+        default=10.0,
+        metavar="TIME",
+        help="wait this long before starting again, twice as long each time, at most 10m (default: 10s)",
     )
 
 
-def session_times(options: argparse.Namespace) -> dict[str, float | None]:
-    """How long the session may be, and how long before its end it has to be done; UsageError if nothing is left."""
-    if options.session is not None and options.session <= options.reserve:
+def accidents(options: argparse.Namespace) -> dict[str, Any]:
+    """What a job's `options` need to know of accidents."""
+    return {
+        "on_oom": options.on_oom,
+        "on_nan": options.on_nan,
+        "restarts": options.restarts,
+        "backoff_s": options.backoff,
+    }
+
+
+def _restarts(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected how often, 0 or more, found {text!r}")
+    return int(text)
+
+
+def session_limit(options: argparse.Namespace, environment: Mapping[str, Any]) -> Limit | None:
+    """How long this session may be: as the options say, else as the host does; UsageError if nothing is left."""
+    if options.session is not None and options.until_done:
+        raise UsageError("--until-done", "it contradicts --session", do="Give one of the two.")
+    host = environment.get("session_limit")
+    if options.session is not None:
+        limit = Limit(left_s=options.session, reserve_s=options.reserve or 0.0, source="--session")
+    elif options.until_done or not isinstance(host, Mapping):
+        return None
+    else:
+        limit = Limit(**host)
+        limit = limit if options.reserve is None else replace(limit, reserve_s=options.reserve)
+    if limit.left_s <= limit.reserve_s:
         raise UsageError(
-            "--session",
+            limit.source,
             "no time is left to train in",
-            expected=f"more than --reserve, which is {options.reserve:g} s",
-            found=f"{options.session:g} s",
+            expected=f"more than the reserve (--reserve), which is {limit.reserve_s:g} s",
+            found=f"{limit.left_s:g} s",
+            do="" if limit.source == "--session" else "If that is not so: --session TIME, or --until-done.",
         )
-    return {"session_s": options.session, "reserve_s": options.reserve}
+    return limit
 
 
 def duration_s(text: str) -> float:
@@ -107,7 +178,7 @@ def start_from(
 ) -> Start:
     """The start that the options ask for; `origin` and `weights` are what the config names."""
     listed = str(environment.get(SEARCH_PATH, ""))
-    found = [Path(folder) for folder in listed.split(os.pathsep) if folder]
+    usual = [Path(folder) for folder in listed.split(os.pathsep) if folder]
     require_file_for_strict("--strict", strict=options.strict, weights=options.pretrained_model or weights)
     return Start(
         fresh=options.fresh,
@@ -115,7 +186,7 @@ def start_from(
         origin=origin,
         weights=options.pretrained_model or weights,
         strict=options.strict,
-        search=(*options.search, *found),
+        search=tuple(options.search or usual),  # naming one folder is how one of two copies is chosen
         accepted=frozenset(options.accept_change),
         on_extend=options.on_extend,
     )

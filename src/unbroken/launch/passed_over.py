@@ -10,7 +10,7 @@ EARLIER = "an earlier step"
 
 
 def rejected(job: Job, survey: Survey, elsewhere: tuple[Survey, ...], plan: Plan) -> tuple[Rejected, ...]:
-    """Every file that could have been meant and is not used: of this folder, and of the copy that is used."""
+    """Every file that could have been meant and is not used: of this folder, and what is damaged in the copies."""
     source = plan.source.path if isinstance(plan, Resume | FineTune | Finished) else None
     chosen = survey.newest_good if isinstance(plan, Refuse) else None
     here = tuple(
@@ -27,7 +27,7 @@ def rejected(job: Job, survey: Survey, elsewhere: tuple[Survey, ...], plan: Plan
     copied = tuple(
         Rejected(path=item.path, step=item.step, reason=item.reason, damaged=True)
         for copy in elsewhere
-        if isinstance(plan, Refuse) or (isinstance(plan, Resume) and plan.copy_from == copy.directory)
+        if isinstance(plan, Refuse) or (isinstance(plan, Resume) and plan.copy_from is not None)
         for item in copy.candidates
         if item.state == "damaged"
     )

@@ -9,6 +9,8 @@ from typing import Any
 
 from unbroken.config import Effect, changes, keys_of
 from unbroken.errors import DamagedFile, UsageError
+from unbroken.launch.chosen import choose_copy, newer_file, why_this_one
+from unbroken.launch.elsewhere import of_this_run
 from unbroken.launch.extending import with_schedule
 from unbroken.launch.fit import Fit
 from unbroken.launch.job import Job
@@ -21,7 +23,6 @@ from unbroken.launch.refusals import (
     refuse_half_restored,
     refuse_held,
     refuse_lost,
-    refuse_lost_copies,
     refuse_mixed,
     refuse_newer,
     refuse_others,
@@ -29,7 +30,7 @@ from unbroken.launch.refusals import (
     refuse_weights,
     runs,
 )
-from unbroken.launch.spelling import again_with, count, fine_tune_words, length, option, pattern
+from unbroken.launch.spelling import again_with, fine_tune_words, length, option, pattern
 from unbroken.launch.tags import tag_for_changes, telling_tag, tells_nothing
 from unbroken.launch.verdicts import FineTune, Finished, Fresh, Plan, Refuse, Resume
 from unbroken.run import Candidate, Survey
@@ -48,13 +49,14 @@ class Facts:
     elsewhere: tuple[Survey, ...] = ()
     missing: tuple[Path, ...] = ()  # folders to search that are not there
     near: tuple[str, ...] = ()  # notes about runs that look like the one that was meant
+    taken: frozenset[str] = frozenset()  # names that runs beside this one have
     fit: Fit | None = None  # of the file to be used, where shapes were compared
 
 
 def decide(job: Job, facts: Facts) -> Plan:
     """Decide what this launch does; golden-tested, touches nothing."""
     plan = _verdict(job, facts)
-    plan = replace(plan, rejected=rejected(job, facts.survey, facts.elsewhere, plan))
+    plan = replace(plan, rejected=rejected(job, facts.survey, of_this_run(facts.survey, facts.elsewhere), plan))
     return replace(plan, notes=(*plan.notes, *_notes(job, facts, plan)))
 
 
@@ -70,7 +72,7 @@ def _verdict(job: Job, facts: Facts) -> Plan:
         return _resume_exactly(job, facts, facts.exact)
     if survey.archiving:
         return _go_on_archiving(facts)
-    if (newer := _newer(survey)) is not None:
+    if (newer := newer_file(survey)) is not None:
         return refuse_newer(newer)
     if survey.record is None and len(runs(survey)) > 1:
         return refuse_mixed(job, survey)
@@ -158,18 +160,18 @@ def _fine_tune(facts: Facts, source: Candidate) -> FineTune | Refuse:
 
 def _resume_own(job: Job, facts: Facts, source: Candidate) -> Plan:
     survey = facts.survey
-    plan = _through_gate(job, facts, Resume(source=source, reasons=_why_this_one(survey, source)))
+    plan = _through_gate(job, facts, Resume(source=source, reasons=why_this_one(survey, source)))
     if isinstance(plan, Refuse):
         return plan
     finished, total, step = survey.finished_at, job.total_steps, step_now(job, source)
     if total is not None and step > total:
         reason = f"{source.name} is at {_place(job, source)}, past the {length(job)} asked for"
-        return Finished(source=source, reasons=(reason,), notes=_unused_changes(job, plan))
+        return Finished(source=source, reasons=(reason,), notes=_unused_changes(job, plan, facts.taken))
     if finished is None or finished > source.step:
         return plan
     if total is not None and total <= step:
         reason = f"the run was completed at step {finished}; {source.name} holds its final state, {source.reason}"
-        return Finished(source=source, reasons=(reason,), notes=_unused_changes(job, plan))
+        return Finished(source=source, reasons=(reason,), notes=_unused_changes(job, plan, facts.taken))
     if total is None and not plan.changes:
         reason = f"the run was completed at step {finished} with this config; {source.name}, {source.reason}"
         return Finished(source=source, reasons=(reason,))
@@ -182,28 +184,12 @@ def _place(job: Job, source: Candidate) -> str:
     return f"epoch {source.epoch}" if by_epochs else f"step {source.step}"
 
 
-def _why_this_one(survey: Survey, source: Candidate) -> tuple[str, ...]:
-    if source.kind == "foreign checkpoint":
-        first = f"{source.name} is the furthest checkpoint here (step {source.step}, {source.format_name})"
-    else:
-        first = f"{source.name} has the furthest recorded step of this run ({source.step})"
-    words = [f"{first}, {source.reason}"]
-    lost = [item for item in survey.candidates if item.state == "damaged" and item.resumable]
-    further = max((item for item in lost if item.step > source.step), key=lambda item: item.step, default=None)
-    if further is not None:
-        again = count(further.step - source.step, "step")
-        words.append(f"{further.name} is damaged: the {again} up to it are done again")
-    if survey.record is None and source.run:
-        words.append(f"unbroken/run.json is not here: the checkpoint itself says which run it is of ({source.run})")
-    return tuple(words)
-
-
-def _unused_changes(job: Job, plan: Resume) -> tuple[str, ...]:
+def _unused_changes(job: Job, plan: Resume, taken: frozenset[str]) -> tuple[str, ...]:
     """What a changed config would have done, where nothing is left to train."""
     changed = [item for item in plan.changes if item.effect is not Effect.FREE]
     if not changed:
         return ()
-    tag = option(job, "tag", tag_for_changes(job.tag, changed, job.short_names))
+    tag = option(job, "tag", tag_for_changes(job, changed, taken))
     return (*(f"without effect, as no step is left: {item}" for item in changed), f"to train with it: {tag}")
 
 
@@ -241,31 +227,8 @@ def _resume_named(job: Job, facts: Facts, source: Candidate, *, reasons: tuple[s
 
 def _from_elsewhere(job: Job, facts: Facts) -> Plan | None:
     """The furthest copy of this run in the folders that were searched; None when there is none."""
-    found = [(item, item.newest_good) for item in facts.elsewhere]
-    good = [(item, source) for item, source in found if source is not None]
-    best = max(good, key=lambda pair: pair[1].step, default=None)
-    newer = [item for copy in facts.elsewhere if (item := _newer(copy)) is not None]
-    if newer and (best is None or max(item.step for item in newer) > best[1].step):
-        return refuse_newer(max(newer, key=lambda item: item.step))
-    if best is not None:
-        return _resume_copy(job, facts, *best)
-    lost = [item for item in facts.elsewhere if item.has_history]
-    return refuse_lost_copies(job, lost) if lost else None
-
-
-def _resume_copy(job: Job, facts: Facts, found: Survey, source: Candidate) -> Plan:
-    here = "no checkpoint here is good" if facts.survey.has_history else "nothing was saved here yet"
-    where = f"{found.directory} holds this run at step {source.step}, {source.reason}"
-    reasons = [f"{here}, and {where}; it is copied here"]
-    reasons += _why_this_one(found, source)[1:]
-    if facts.survey.candidates or facts.survey.sessions:
-        reasons.append("what is here moves into archive/ before the copy comes in, nothing is deleted")
-    others = [item for item in facts.elsewhere if item is not found and item.newest_good]
-    notes = tuple(
-        f"{item.directory} holds it too, at step {item.newest_good.step}" for item in others if item.newest_good
-    )
-    plan = Resume(source=source, copy_from=found.directory, reasons=tuple(reasons), notes=notes)
-    return _through_gate(job, facts, plan)
+    plan = choose_copy(job, facts.survey, facts.elsewhere)
+    return _through_gate(job, facts, plan) if isinstance(plan, Resume) else plan
 
 
 def _through_gate(job: Job, facts: Facts, plan: Resume) -> Resume | Refuse:
@@ -278,9 +241,9 @@ def _through_gate(job: Job, facts: Facts, plan: Resume) -> Resume | Refuse:
     accepted = tuple(item for item in gated if item.key in job.start.accepted)
     blocking = tuple(item for item in gated if item not in accepted)
     if blocking:
-        return refuse_changed(job, plan.source, blocking, facts.fit)
+        return refuse_changed(job, plan.source, blocking, found, fit=facts.fit, taken=facts.taken)
     if facts.fit is not None and not facts.fit.complete and plan.source.kind == "checkpoint":
-        return refuse_code(job, plan.source, facts.fit, accepted)
+        return refuse_code(job, plan.source, facts.fit, accepted, found)
     lr_before = plan.source.inside.get("lr")
     reasons = plan.reasons
     if plan.source.kind == "foreign checkpoint":
@@ -304,10 +267,6 @@ def _through_gate(job: Job, facts: Facts, plan: Resume) -> Resume | Refuse:
 
 
 # -- what else is to be said -----------------------------------------------------------------------------------------
-
-
-def _newer(survey: Survey) -> Candidate | None:
-    return next((item for item in survey.candidates if item.state == "newer" and survey.owns(item)), None)
 
 
 def _notes(job: Job, facts: Facts, plan: Plan) -> list[str]:

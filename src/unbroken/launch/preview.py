@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from unbroken.journal import read_steps
@@ -37,12 +37,13 @@ def rates_of(job: Job, plan: Plan) -> Rates | None:
             return Rates(done=(), ahead=_points(job.lr_at, 0, job.total_steps))
         case Resume():
             step = step_now(job, plan.source)
+            ahead = _points(_rate_at(job.lr_at, plan), step, job.total_steps)
             return Rates(
-                done=_recorded(job, plan.source.step, scaled_to=step),
-                ahead=_points(_rate_at(job.lr_at, plan), step, job.total_steps),
+                done=_recorded(job, plan.source.step),
+                ahead=tuple((place - step + plan.source.step, rate) for place, rate in ahead),
             )
         case Finished():
-            return Rates(done=_recorded(job, plan.source.step, scaled_to=plan.source.step), ahead=())
+            return Rates(done=_recorded(job, plan.source.step), ahead=())
     return None
 
 
@@ -59,17 +60,13 @@ def _points(rate_at: Callable[[int], float], first: int, last: int) -> Points:
     return tuple((step + 1, rate_at(step)) for step in steps)
 
 
-def _recorded(job: Job, reached: int, *, scaled_to: int) -> Points:
-    """The last record of each step; where steps had another size, brought to the steps of this job."""
+def _recorded(job: Job, reached: int) -> Points:
+    """The last record of each step."""
     rates = {
         int(record["step"]): float(record["lr"])
         for record in read_steps(own(job.directory) / "metrics.jsonl")
         if isinstance(record.get("lr"), int | float) and int(record["step"]) <= reached
     }
-    found = [(max(1, round(step * scaled_to / reached)), rate) for step, rate in sorted(rates.items())]
-    return _thinned(found)
-
-
-def _thinned(points: Sequence[tuple[int, float]]) -> Points:
+    points = sorted(rates.items())
     stride = max(1, len(points) // MOST_POINTS)
     return (*points[:-1:stride], *points[-1:])

@@ -31,13 +31,12 @@ def refuse(exit_code: int, *reasons: str, ways_out: tuple[str, ...] = ()) -> Ref
 
 def refuse_held(job: Job, survey: Survey) -> Refuse:
     """Another live process works on the run."""
-    stop = f"kill -TERM {survey.holder.pid} on {survey.holder.host}" if survey.holder else "kill -TERM"
     return refuse(
         RunHeld.exit_code,
         f"the run is held by {survey.holder or 'another process'}, which is still alive",
         ways_out=(
             "wait until it ends",
-            f"stop it: {stop}  (it saves everything first), then run the same command again",
+            f"stop it: unbroken stop {job.directory}  (it saves everything first), then run the same command again",
             f"train beside it under another name: {option(job, 'tag', f'{job.tag}_2')}",
         ),
     )
@@ -140,15 +139,23 @@ def refuse_weights(job: Job, source: Candidate) -> Refuse:
     )
 
 
-def refuse_changed(job: Job, source: Candidate, blocking: tuple[Change, ...], fit: Fit | None) -> Refuse:
-    """The config changed so that the state on disk no longer means what it did.
+def refuse_changed(
+    job: Job,
+    source: Candidate,
+    blocking: tuple[Change, ...],
+    found: tuple[Change, ...],
+    *,
+    fit: Fit | None,
+    taken: frozenset[str],
+) -> Refuse:
+    """The config changed so that the state on disk no longer means what it did: `blocking` of all that was `found`.
 
     What the schema says of shapes is believed only until the real tensors were compared.
     """
     fits = fit is not None and fit.complete
     worst_effect = Effect.MEANING if fits else worst(blocking)
     what = "the weights no longer fit" if worst_effect is Effect.SHAPE else "the weights would mean something else"
-    tag = tag_for_changes(job.tag, blocking, job.short_names)
+    tag = tag_for_changes(job, blocking, taken)
     ways = [
         f"keep both as experiments of their own: {option(job, 'tag', tag)}",
         f"start a new run from these weights: {fine_tune_words(job, source, tag=tag)}",
@@ -161,14 +168,16 @@ def refuse_changed(job: Job, source: Candidate, blocking: tuple[Change, ...], fi
     return Refuse(
         exit_code=Incompatible.exit_code,
         reasons=(reason, *([fit.as_words()] if fit else [])),
-        changes=blocking,
+        changes=found,
         ways_out=tuple(ways),
         source=source,
         fit=fit,
     )
 
 
-def refuse_code(job: Job, source: Candidate, fit: Fit, accepted: tuple[Change, ...]) -> Refuse:
+def refuse_code(
+    job: Job, source: Candidate, fit: Fit, accepted: tuple[Change, ...], found: tuple[Change, ...]
+) -> Refuse:
     """The tensors do not fit, and nothing in the config (but what was accepted) says why: the code is another."""
     why = "although the config changed in nothing that says so: the program that builds the model is another"
     back = "go back to the code that wrote it, and run the same command again"
@@ -178,7 +187,7 @@ def refuse_code(job: Job, source: Candidate, fit: Fit, accepted: tuple[Change, .
     return Refuse(
         exit_code=Incompatible.exit_code,
         reasons=(f"{source.name} does not fit the model any more, {why}", fit.as_words()),
-        changes=accepted,
+        changes=found,
         ways_out=(
             back,
             f"start a new run from the weights that fit: {fine_tune_words(job, source)}",

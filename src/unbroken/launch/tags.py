@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import zlib
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from unbroken.config import ABSENT, Change
+from unbroken.config import ABSENT, Change, keys_of
+from unbroken.launch.job import Job
 
 LONGEST = 60
 TELLS_NOTHING = re.compile(
@@ -21,10 +24,20 @@ def tells_nothing(tag: str) -> bool:
     return TELLS_NOTHING.fullmatch(tag) is not None
 
 
-def tag_for_changes(tag: str, changes: Sequence[Change], short_names: Mapping[str, str]) -> str:
-    """The tag with what changed behind it: `baseline_d96_nhead6`."""
-    words = dict.fromkeys(trait(change.key, change.new, short_names) for change in changes)
-    return _cut("_".join([tag, *words]))
+def tag_for_changes(job: Job, changes: Sequence[Change], taken: Collection[str] = ()) -> str:
+    """The tag with what changed behind it, `baseline_d96_nhead6`: a name that is not `taken` by another run.
+
+    Where that is too long, the changes are kept and told apart by a few letters that stand for all of them.
+    """
+    ends = Counter(_end_of(key) for key in keys_of(job.config))
+    words = dict.fromkeys(trait(c.key, c.new, job.short_names, ends=ends) for c in changes)
+    added = "_".join(words)
+    if len(added) > LONGEST // 2:
+        added = f"{added[: LONGEST // 2 - 9].rstrip('_.-')}_{zlib.crc32(added.encode()):08x}"
+    room = LONGEST - len(added) - 1
+    wanted = f"{job.tag[:room].rstrip('_.-')}_{added}"
+    names = (wanted, *(f"{wanted}_{number}" for number in range(2, len(taken) + 3)))
+    return next(name for name in names if name not in taken and name != job.tag)
 
 
 def telling_tag(traits: Sequence[str], today: str) -> str:
@@ -32,17 +45,20 @@ def telling_tag(traits: Sequence[str], today: str) -> str:
     return _cut("_".join(["baseline", *traits])) + (f"_{today}" if today else "")
 
 
-def trait(key: str, value: Any, short_names: Mapping[str, str]) -> str:
-    """One setting as part of a name: `bs2`, `d96`; by the application's short name, else by the end of its key."""
-    name = short_names.get(key, f"{_end_of(key)}_")
+def trait(key: str, value: Any, short_names: Mapping[str, str], *, ends: Mapping[str, int]) -> str:
+    """One setting as part of a name: `bs2`, `d96`; by the application's short name, else by the end of its key.
+
+    `ends` counts the keys that end in the same word: then the word before it is needed too.
+    """
+    name = short_names.get(key, f"{_end_of(key, words=1 if ends.get(_end_of(key), 0) < 2 else 2)}_")
     text = "none" if value is ABSENT or value is None else _text(value)
     return re.sub(r"[^\w.-]+", "_", f"{name}{text}").strip("_.")
 
 
-def _end_of(key: str) -> str:
-    """The last word of a key: positions in a list tell nothing."""
-    words = [word for word in key.split(".") if not word.isdecimal()]
-    return (words or [key])[-1].lower()
+def _end_of(key: str, *, words: int = 1) -> str:
+    """The last words of a key: positions in a list tell nothing."""
+    telling = [word for word in key.split(".") if not word.isdecimal()] or [key]
+    return "_".join(telling[-words:]).lower()
 
 
 def _text(value: Any) -> str:

@@ -75,7 +75,9 @@ class Resume(Verdict):
     """
 
     source: Candidate
-    copy_from: Path | None = None  # another folder of this run, whose record comes along
+    copy_from: Path | None = None  # another folder with a copy of this run
+    records_from: Path | None = None  # the folder of which the records come along
+    weights_along: tuple[Path, ...] = ()  # best weights that come along
     changes: tuple[Change, ...] = ()
     accepted: tuple[Change, ...] = ()
     position: Position | None = None

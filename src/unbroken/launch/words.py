@@ -14,7 +14,7 @@ from unbroken.errors import (
 )
 from unbroken.launch.job import Job
 from unbroken.launch.passed_over import EARLIER
-from unbroken.launch.position import Position, step_now
+from unbroken.launch.position import Position, step_now, total_now
 from unbroken.launch.spelling import count, option
 from unbroken.launch.verdicts import Curve, FineTune, Finished, Fresh, Plan, Refuse, Rejected, Resume
 
@@ -83,11 +83,11 @@ def _headline(job: Job, plan: Plan) -> str:
 
 def _next_step(job: Job, plan: Resume) -> str:
     """`step 61 of 180`, and in a training by epochs the epoch that this step is of."""
-    step, total = step_now(job, plan.source), job.total_steps
-    words = f"step {step + 1}" + (f" of {total}" if total is not None else "")
+    total = f" of {total_now(job, plan.source)}" if job.total_steps is not None else ""
+    words = f"step {plan.source.step + 1}{total}"
     if job.epochs is None or not job.steps_per_epoch:
         return words
-    return f"{words} (epoch {step // job.steps_per_epoch + 1} of {job.epochs})"
+    return f"{words} (epoch {step_now(job, plan.source) // job.steps_per_epoch + 1} of {job.epochs})"
 
 
 def _is_done(job: Job, plan: Resume) -> bool:
@@ -107,11 +107,18 @@ def _in_data(job: Job, plan: Resume) -> list[str]:
         "steps in all": (before.total_steps, now.total_steps),
     }
     changed = [f"{what} {old} -> {new}" for what, (old, new) in numbers.items() if old and new and old != new]
+    if position.schedule_step != plan.source.step:
+        changed.append(f"the schedule is where {count(position.schedule_step, 'step')} of the present size lead to")
     return [*lines, *([f"  steps: {', '.join(changed)}"] if changed else [])]
 
 
 def _place(position: Position) -> str:
     epoch = position.epochs + 1
+    if position.size != position.size_before:
+        return (
+            f"the data set had {count(position.size_before, 'sample')} and now has {position.size}: what was begun is "
+            f"not continued, epoch {epoch} begins"
+        )
     if not position.used:
         done = f"{count(position.epochs, 'whole epoch')} of {count(position.size, 'sample')}"
         return f"{done} {'is' if position.epochs == 1 else 'are'} done, epoch {epoch} begins"

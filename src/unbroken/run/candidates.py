@@ -59,7 +59,7 @@ def list_candidates(folder: Path, manifests: Path) -> list[Candidate]:
     Links are left out: `latest.pth` is a convenience that resume never trusts.
     """
     files = [path for path in folder.glob("*.pth") if path.is_file() and not path.is_symlink()]
-    return sorted((_seen(path, manifests) for path in files), key=furthest_first)
+    return sorted((glance_at(path, manifests) for path in files), key=furthest_first)
 
 
 def furthest_first(candidate: Candidate) -> tuple[int, bool, bool, str]:
@@ -69,7 +69,7 @@ def furthest_first(candidate: Candidate) -> tuple[int, bool, bool, str]:
 
 def look_at(path: Path, manifests: Path) -> Candidate:
     """Open and verify one file."""
-    return confirm(_seen(path, manifests), manifests)
+    return confirm(glance_at(path, manifests), manifests)
 
 
 def confirm(candidate: Candidate, manifests: Path) -> Candidate:
@@ -96,7 +96,8 @@ def confirm(candidate: Candidate, manifests: Path) -> Candidate:
     return replace(seen, state="good", reason=f"verified by {verdict.method}")
 
 
-def _seen(path: Path, manifests: Path) -> Candidate:
+def glance_at(path: Path, manifests: Path) -> Candidate:
+    """Judge one file by its manifest if it has one, else by what it says about itself; its numbers are not read."""
     manifest = _manifest_of(path, manifests)
     return replace(_glance(path, manifest), listed=manifest is not None)
 

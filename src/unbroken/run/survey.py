@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,8 +69,8 @@ class Survey:
         return _belongs(item, self.record, foreign=self.saves_ever == 0 and not _own_ones(self.candidates, self.record))
 
 
-def survey(directory: Path, layout: Layout) -> Survey:
-    """Look at a run's folder without changing anything."""
+def survey(directory: Path, layout: Layout, *, is_copy: bool = False) -> Survey:
+    """Look at a run's folder without changing anything; in a copy of a run, nobody's lock is tried either."""
     if not directory.is_dir():
         return Survey(directory=directory, exists=False)
     folder = layout.checkpoints(directory)
@@ -87,7 +87,7 @@ def survey(directory: Path, layout: Layout) -> Survey:
         finished_at=_finished_at(events),
         archiving=_archiving(events),
         restoring=_restoring(directory),
-        held=is_held(own(directory)),
+        held=not is_copy and is_held(own(directory)),
         holder=read_holder(own(directory)),
         events=events,
     )
@@ -96,22 +96,29 @@ def survey(directory: Path, layout: Layout) -> Survey:
 def _verified_down_to_first_good(
     folder: Path, directory: Path, record: RunRecord | None, *, saves_ever: int
 ) -> list[Candidate]:
+    found = list_candidates(folder, manifests(directory))
+    foreign = saves_ever == 0 and not _own_ones(found, record)
+    return verified_down_to_first_good(
+        found, manifests(directory), belongs=lambda item: _belongs(item, record, foreign=foreign)
+    )
+
+
+def verified_down_to_first_good(
+    found: Sequence[Candidate], listed_in: Path, *, belongs: Callable[[Candidate], bool]
+) -> list[Candidate]:
     """Verify the furthest file, and the next while it is not good; what a file says counts, not its manifest."""
-    waiting = list_candidates(folder, manifests(directory))
-    foreign = saves_ever == 0 and not _own_ones(waiting, record)
-    done: list[Candidate] = []
-    satisfied = False
+    waiting, done, satisfied = list(found), list[Candidate](), False
     while waiting:
         item = waiting.pop(0)
-        wanted = item.resumable and not satisfied and _belongs(item, record, foreign=foreign)
+        wanted = item.resumable and not satisfied and belongs(item)
         if wanted and item.state == "unchecked":
-            seen = confirm(item, manifests(directory))
+            seen = confirm(item, listed_in)
             if seen.step != item.step:  # it belongs at another place in the order
                 waiting = sorted([*waiting, seen], key=furthest_first)
                 continue
             item = seen
         # The file itself may have said that it is of another run.
-        satisfied = satisfied or (wanted and item.state == "good" and _belongs(item, record, foreign=foreign))
+        satisfied = satisfied or (wanted and item.state == "good" and belongs(item))
         done.append(item)
     return done
 

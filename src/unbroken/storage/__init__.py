@@ -9,10 +9,10 @@ The *lock* of a run is held by exactly one live process; the *holder* is who tha
 
 from unbroken.storage.durable import (
     PARTIAL_SUFFIX,
-    append_line,
     durable_folder,
     durable_write,
     explained,
+    json_line,
     point_to,
     write_json,
 )
@@ -22,10 +22,10 @@ __all__ = [
     "PARTIAL_SUFFIX",
     "Disk",
     "WritableFile",
-    "append_line",
     "durable_folder",
     "durable_write",
     "explained",
+    "json_line",
     "point_to",
     "write_json",
 ]

@@ -61,12 +61,9 @@ def write_json(disk: Disk, path: Path, data: Any) -> None:
     durable_write(disk, path, lambda file: _put(file, text.encode()))
 
 
-def append_line(disk: Disk, file: WritableFile, data: Any, *, durable: bool) -> None:
-    """Add one JSON line to an open file in one write; wait for the medium when `durable`."""
-    line = json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n"
-    file.write(line.encode())
-    if durable:
-        disk.sync(file)
+def json_line(data: Any) -> bytes:
+    """One line of a file of JSON lines."""
+    return (json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
 
 
 def point_to(disk: Disk, pointer: Path, target_name: str) -> bool:

@@ -112,7 +112,7 @@ def held_error(folder: Path) -> RunHeld:
     return RunHeld(
         folder.parent,
         f"the run is held by {holder}" if holder else "the run is held by another process",
-        do="Wait for it, stop it (kill -TERM lets it save first), or choose another --tag.",
+        do="Wait for it, stop it (`unbroken stop` lets it save first), or choose another --tag.",
     )
 
 
@@ -134,6 +134,20 @@ def is_held(folder: Path) -> bool:
         return not _could_lock(descriptor)
     finally:
         os.close(descriptor)
+
+
+def holds(folder: Path, pid: int) -> bool:
+    """Whether that process of this machine has the run's lock file open; False also where that cannot be seen.
+
+    A process of the same number may be another one: in another container, or after the holder has died.
+    """
+    with suppress(OSError):
+        lock = (folder / "lock").stat()
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                if os.path.samestat(entry.stat(), lock):
+                    return True
+    return False
 
 
 def _could_lock(descriptor: int) -> bool:

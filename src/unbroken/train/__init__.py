@@ -12,10 +12,12 @@ application gives to `fit`, which is written with the same pieces as anyone's ow
             run.end_step(loss=loss)
 """
 
+from unbroken.train.accidents import Accidents
 from unbroken.train.cadence import Every
 from unbroken.train.class_rows import ClassRows
 from unbroken.train.console import StepReport, clock_time
 from unbroken.train.device import pick_device
+from unbroken.train.dividing import even_slices
 from unbroken.train.evaluating import evaluating
 from unbroken.train.fit import fit
 from unbroken.train.found import (
@@ -40,6 +42,7 @@ from unbroken.train.training_run import TrainingRun
 from unbroken.train.twins import count_tensors, differences
 
 __all__ = [
+    "Accidents",
     "BadSample",
     "Blueprint",
     "ClassRows",
@@ -57,6 +60,7 @@ __all__ = [
     "differences",
     "epoch_checkpoints",
     "evaluating",
+    "even_slices",
     "find_checkpoint",
     "fit",
     "furthest_checkpoint",

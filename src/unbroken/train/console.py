@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from unbroken.run import ITERATIONS
-from unbroken.storage import Disk, WritableFile, explained
+from unbroken.storage import Disk, explained
+from unbroken.storage.patient import PatientFile
 from unbroken.values import Clock
 
 CANNOT_LOG = "the session's log cannot be written"
@@ -65,7 +68,11 @@ class PlainConsole:
 
 
 class SessionLog:
-    """The readable output of one session: text log and scalars; holds its lines back until it may write."""
+    """The readable output of one session: text log and scalars; holds its lines back until it may write.
+
+    Once it is open, nothing that refuses its words ends a training: lines wait for the disk, and a terminal that is
+    gone is spoken to no more.
+    """
 
     def __init__(self, console: Console, clock: Clock) -> None:
         self._console, self._clock = console, clock
@@ -74,8 +81,9 @@ class SessionLog:
         self._waiting: list[tuple[datetime, str]] = []
         self._disk: Disk | None = None
         self._path = Path()
-        self._text: WritableFile | None = None
-        self._scalars: list[WritableFile] = []
+        self._text: PatientFile | None = None
+        self._scalars: list[PatientFile] = []
+        self._console_gone = False
 
     def open(self, disk: Disk, text: Path, scalars: tuple[Path, ...], *, moment: str) -> None:
         """Begin to write, each line after its `moment`; what was said before is written first."""
@@ -83,21 +91,22 @@ class SessionLog:
         with explained(disk, text, CANNOT_LOG):
             for path in (text, *scalars):
                 disk.make_folder(path.parent)
-            self._text = disk.open_append(text)
-            self._scalars = [disk.open_append(path) for path in scalars]
+            self._text = PatientFile(disk, disk.open_append(text))
+            self._scalars = [PatientFile(disk, disk.open_append(path)) for path in scalars]
             for when, line in self._waiting:
-                self._text.write(self._dated(when, line))
+                self._text.add(self._dated(when, line))
+            self._text.write()
         self._waiting.clear()
 
     def say(self, line: str) -> None:
         """Show a line and log it."""
-        self._console.say(line)
+        self._show(lambda: self._console.say(line))
         self._log(line)
 
     def step(self, report: StepReport) -> None:
         """Show progress; write it down when it is due."""
         line = self.step_line(report) if report.due else ""
-        self._console.step(report, line)
+        self._show(lambda: self._console.step(report, line))
         if not report.due:
             return
         self._log(line)
@@ -110,20 +119,34 @@ class SessionLog:
 
     def close(self) -> None:
         """Close the files and the console."""
-        if self._disk is not None:
-            for file in (self._text, *self._scalars):
-                if file is not None:
-                    self._disk.close(file)
+        for file in (self._text, *self._scalars):
+            if file is not None:
+                self._write(file)
+                file.close()
+        lost = self._text.waiting if self._text is not None else 0
         self._disk, self._text, self._scalars = None, None, []
-        self._console.close()
+        if lost:
+            self._show(lambda: self._console.say(f"warning: the last {lost} lines are not in {self._path}"))
+        self._show(self._console.close)
+
+    def _show(self, action: Callable[[], None]) -> None:
+        """Do something at the console; where it is gone, say so once in the log and turn away from it."""
+        if self._console_gone:
+            return
+        try:
+            action()
+        except OSError as error:
+            self._console_gone = True
+            turn_away()
+            self._log(f"warning: the output cannot be written ({error.strerror}); this log goes on")
 
     def _log(self, line: str) -> None:
         now = self._clock.now()
-        if self._text is None or self._disk is None:
+        if self._text is None:
             self._waiting.append((now, line))
             return
-        with explained(self._disk, self._path, CANNOT_LOG):
-            self._text.write(self._dated(now, line))
+        self._text.add(self._dated(now, line))
+        self._write(self._text)
 
     def _dated(self, when: datetime, line: str) -> bytes:
         moment = when.strftime(self._moment)
@@ -131,11 +154,21 @@ class SessionLog:
 
     def _scalar(self, values: Mapping[str, float]) -> None:
         line = (json.dumps(dict(values)) + "\n").encode()
-        if self._disk is None:
-            return
-        with explained(self._disk, self._path, CANNOT_LOG):
-            for file in self._scalars:
-                file.write(line)
+        for file in self._scalars:
+            file.add(line)
+            self._write(file)
+
+    def _write(self, file: PatientFile) -> None:
+        with suppress(OSError):  # it waits for the next line
+            file.write()
+
+
+def turn_away() -> None:
+    """Let standard output lead nowhere, so that Python does not complain once more at exit of what is gone."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def step_line(report: StepReport) -> str:

@@ -13,6 +13,7 @@ import re
 import socket
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from unbroken.errors import Refused
@@ -31,7 +32,7 @@ class Curves:
     """The event file of one session; a thread writes what waits every `follow_every_s` seconds.
 
     The file appears with its first point. When a write fails a record may be torn and nothing behind it would be read,
-    so nothing more is written: every later `flush` and `close` raises the same refusal.
+    so the next attempt is made in a file of its own, from the first point on that is not known to be written.
     """
 
     def __init__(
@@ -45,14 +46,14 @@ class Curves:
         follow_every_s: float = FOLLOW_EVERY_S,
     ) -> None:
         """`after` is the step this session goes on from; below 0 nothing of earlier sessions is dropped."""
-        self._disk = disk
+        self._disk, self._session = disk, session
         self._begun_s = clock.now().timestamp()
         earlier = [path.name for path in folder.glob(EVENT_FILES)]
         self._path = folder / _name_after(earlier, self._begun_s, session)
         self._restart = after + 1 if earlier and after >= 0 else None
         self._waiting: list[Point] = []
         self._file: WritableFile | None = None
-        self._failure: Refused | None = None
+        self._holds_points = False  # whether something in the file is to be kept
         self._closed = False
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -85,17 +86,13 @@ class Curves:
                     self._disk.close(file)
 
     def _follow(self, every_s: float) -> None:
-        """Write now and then, for who looks on; what cannot be written waits for the next `flush`, which raises."""
+        """Write now and then, for who looks on; what cannot be written waits, and the next `flush` raises."""
         while not self._ended.wait(every_s):
-            try:
+            with suppress(Refused):
                 self._write(durable=False)
-            except Refused:
-                return
 
     def _write(self, *, durable: bool) -> None:
         with self._lock:
-            if self._failure is not None:
-                raise self._failure
             count = len(self._waiting)
             if count and self._closed:
                 raise ValueError(f"{self._path.name} is closed")
@@ -103,15 +100,29 @@ class Curves:
             try:
                 with explained(self._disk, self._path, CANNOT_WRITE):
                     self._put(data, durable=durable)
-            except Refused as refused:
-                self._failure = refused
+            except Refused:
+                if count:
+                    self._leave_file()
                 raise
+            self._holds_points = self._holds_points or bool(count)
             del self._waiting[:count]  # in one step: `add` may append meanwhile
+
+    def _leave_file(self) -> None:
+        """Begin the next file with what waits; one that holds nothing yet is begun again under its own name."""
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):
+                self._disk.close(file)
+        if self._holds_points:
+            earlier = [path.name for path in self._path.parent.glob(EVENT_FILES)]
+            self._path = self._path.with_name(_name_after(earlier, self._begun_s, self._session))
+            self._restart, self._holds_points = self._waiting[0][0], False
 
     def _put(self, data: bytes, *, durable: bool) -> None:
         if data and self._file is None:
             durable_folder(self._disk, self._path.parent)
-            self._file = self._disk.open_append(self._path)
+            begin = self._disk.create if self._path.exists() else self._disk.open_append
+            self._file = begin(self._path)
             self._disk.sync_folder(self._path.parent)
         if data and self._file is not None:
             self._file.write(data)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal
 
 from unbroken.errors import DamagedFile
 from unbroken.train.loader import BadSample, Collate, Loaded, OnBad, load, size_of
-from unbroken.train.order import Order, steps_in_epoch, steps_left
+from unbroken.train.order import Key, Order, Permutations, micro_batches, steps_in_epoch, steps_left
 from unbroken.train.progress import Progress
 from unbroken.train.takeover import Foreign, place_in_data
 
@@ -27,8 +28,10 @@ class Feed:
     pin_memory: bool
     on_bad: OnBad = "stop"
     position: int = 0
+    excluded: frozenset[Key] = frozenset()  # left out as if they could not be read; set before the first is read
     _loaded: Iterator[Loaded] | None = field(default=None, repr=False)
     _ahead: Loaded | None = field(default=None, repr=False)
+    _permutations: Permutations | None = field(default=None, repr=False)
 
     @property
     def at_end_of_epoch(self) -> bool:
@@ -48,7 +51,7 @@ class Feed:
             bad += found.bad
             self._require_some_readable(bad)
         self.position = found.position
-        if self.on_bad == "skip":
+        if self.on_bad == "skip" or self.excluded:
             self._ahead = self._pull()
             while self._ahead.batch is None and not self.at_end_of_epoch:
                 bad += self._ahead.bad
@@ -71,8 +74,15 @@ class Feed:
                 collate=self.collate,
                 pin_memory=self.pin_memory,
                 on_bad=self.on_bad,
+                excluded=self.excluded,
             )
         return next(self._loaded)
+
+    def coming(self, *, count: int) -> list[Key]:
+        """The samples of the next `count` micro-batches, as the order has them; none is read for that."""
+        self._permutations = self._permutations or Permutations(self.order)
+        ahead = micro_batches(self.order, self.position, batch_size=self.batch_size, permutations=self._permutations)
+        return [key for keys, _ in islice(ahead, count) for key in keys]
 
     def steps_left(self, epochs: int, *, accumulate: int) -> int:
         """Steps from here to the end of the last epoch."""
@@ -95,11 +105,12 @@ class Feed:
                 foreign, self.order, batch_size=self.batch_size, accumulate=accumulate
             )
         elif before and before != size:
+            epochs = -(-progress.position // before)  # the one that was begun counts as done
             said = (
-                f"the data set had {before} samples and now has {size}: epoch {progress.epoch} is not continued, "
-                f"epoch {progress.epoch + 1} begins"
+                f"the data set had {before} samples and now has {size}: what was begun is not continued, "
+                f"epoch {epochs + 1} begins"
             )
-            progress.position = (progress.epoch + 1) * size
+            progress.position = epochs * size
         elif progress.fingerprint and fingerprint and progress.fingerprint != fingerprint:
             said = "the files of the data set are not those the run was trained on: exactness starts anew here"
         progress.dataset_size, progress.fingerprint = size, fingerprint

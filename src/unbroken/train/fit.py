@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
-from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
-
 from unbroken.launch import Resume
+from unbroken.launch.forecast import duration
+from unbroken.launch.position import schedule_step
+from unbroken.train.accidents import Accidents
+from unbroken.train.order import Key
 from unbroken.train.rng import preserved
+from unbroken.train.stepping import Stepper
 from unbroken.train.task import Task
 from unbroken.train.training_run import TrainingRun
 
+Coming = Callable[[str, int, Callable[[], list[Key]]], None]
 
-def fit(run: TrainingRun, task: Task) -> None:
-    """Train until the task's last step; returns when it is done, raises Exit when it was asked to stop."""
-    run.extra, run.translate = task.extra, task.translate
-    run.adopting.rename, run.adopting.class_rows = task.rename_weights, task.class_rows
-    run.log.step_line, run.curves = task.step_line, task.curves
-    run.track(**task.parts())
+
+def fit(run: TrainingRun, task: Task, *, accidents: Accidents | None = None, coming: Coming | None = None) -> None:
+    """Train until the task's last step; returns when it is done, raises Exit when it was asked to stop.
+
+    `accidents` says what to do when a step goes wrong. `coming(what, step, samples)` is called before each step and
+    each evaluation: whoever watches this process can name what it was doing when it crashed.
+    """
+    hand_over(task, run)
+    stepper = Stepper(run, task, accidents or Accidents())
+    watched = coming or (lambda _what, _step, _samples: None)
     batches = run.batches(
         task.dataset,
         batch_size=task.batch_size,
@@ -30,24 +38,38 @@ def fit(run: TrainingRun, task: Task) -> None:
         shuffle=task.shuffle,
         drop_last=task.drop_last,
         collate=task.collate,
-        before_first=lambda: _before_first(run, task),
+        before_first=lambda: _before_first(run, task, stepper, watched),
     )
     for group in _groups(run, batches, task):
         lr = task.optimizer.param_groups[0]["lr"]
-        values = _optimise(task, group)
+        values = stepper.take(group)
         task.schedule.step()
         run.end_step(lr=lr, **values)
-        _evaluate_if_due(run, task)
+        _evaluate_if_due(run, task, watched)
+        _announce(run, task, watched)
+    stepper.say_ignored()
 
 
-def _before_first(run: TrainingRun, task: Task) -> None:
+def hand_over(task: Task, run: TrainingRun) -> None:
+    """Give a run what it needs to know of a task, and track the task's parts; they are restored here."""
+    run.extra, run.translate, run.optional = task.extra, task.translate, frozenset({"scaler"})
+    run.adopting.rename, run.adopting.class_rows = task.rename_weights, task.class_rows
+    run.log.step_line, run.curves = task.step_line, task.curves
+    run.track(**task.parts())
+
+
+def _before_first(run: TrainingRun, task: Task, stepper: Stepper, coming: Coming) -> None:
     """The run stands where it goes on: the schedule follows the config from here, a missed evaluation is done."""
+    stepper.begin()
     if isinstance(run.plan, Resume):
         extension = run.plan.extension
-        if words := task.follow_config(run.progress, extension):
+        done = run.progress
+        step = schedule_step(run.job, step=done.step, position=done.position, size=done.dataset_size)
+        if words := task.follow_config(step, extension):
             run.log.say(words)
         run.progress.extension = extension.as_plain() if extension else None
-    _evaluate_if_due(run, task)
+    _evaluate_if_due(run, task, coming)
+    _announce(run, task, coming)
 
 
 def _groups(run: TrainingRun, batches: Iterator[Any], task: Task) -> Iterator[list[Any]]:
@@ -62,38 +84,22 @@ def _groups(run: TrainingRun, batches: Iterator[Any], task: Task) -> Iterator[li
         yield group
 
 
-def _optimise(task: Task, group: list[Any]) -> dict[str, Tensor]:
-    """One optimizer step over the micro-batches of `group`; returns the mean of each named value."""
-    task.model.train()
-    totals: dict[str, Tensor] = {}
-    for batch in group:
-        with task.autocast():
-            values = task.loss(batch)
-        share = values["loss"] / len(group)
-        (task.scaler.scale(share) if task.scaler else share).backward()  # type: ignore[no-untyped-call]
-        for name, value in values.items():
-            totals[name] = totals.get(name, 0.0) + value.detach() / len(group)
-    if task.clip_norm is not None:
-        if task.scaler:
-            task.scaler.unscale_(task.optimizer)
-        trained = [p for group in task.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        totals["grad_norm"] = clip_grad_norm_(trained, task.clip_norm, norm_type=task.clip_norm_type)
-    if task.scaler:
-        task.scaler.step(task.optimizer)
-        task.scaler.update()
-    else:
-        task.optimizer.step()
-    task.optimizer.zero_grad(set_to_none=True)
-    return totals
+def _announce(run: TrainingRun, task: Task, coming: Coming) -> None:
+    """Say which samples the next step will read, before any of them is."""
+    feed = run.opened.feed
+    if feed is not None:
+        coming("step", run.step + 1, partial(feed.coming, count=task.accumulate))
 
 
-def _evaluate_if_due(run: TrainingRun, task: Task) -> None:
+def _evaluate_if_due(run: TrainingRun, task: Task, coming: Coming) -> None:
     """Evaluate the current weights if that is due and was not done, also first thing after a resume."""
     early = run.step < task.evaluate_from
     if task.evaluate is None or early or not run.evaluation_due(task.evaluate_every):
         return
     if not run.deadline.fits("evaluation", "save"):
-        run.stop("the end of the session, before an evaluation that would not fit,")
+        longest = duration(run.deadline.longest_s("evaluation"))
+        run.stop(f"the end of the session, before an evaluation that may take {longest},")
+    coming("evaluation", run.step, list)
     run.wait_for_saves()  # loader workers are not started while a file is being written
     with preserved(), run.deadline.timing("evaluation"):
         metrics = task.evaluate(run.progress, run.poll)

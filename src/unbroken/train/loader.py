@@ -20,16 +20,18 @@ from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_in
 from unbroken.errors import DamagedFile, UnbrokenError, UsageError
 from unbroken.train.order import Key, Order, micro_batches
 from unbroken.train.rng import generator_for_sample, preserved, seed_global_streams_for_sample
+from unbroken.train.stop import ASKING, interruptible
 
 _WORKERS: weakref.WeakSet[multiprocessing.process.BaseProcess] = weakref.WeakSet()
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 Collate = Callable[[list[Any]], Any]
 OnBad = Literal["stop", "skip"]  # what a sample that cannot be read does
+EXCLUDED = "a step with it had a loss that is not finite, and was rolled back"
 
 
 @dataclass(frozen=True, kw_only=True)
 class BadSample:
-    """A sample that could not be read and is left out, and why."""
+    """A sample that is left out, because it could not be read or its step went wrong, and why."""
 
     epoch: int
     sample: int
@@ -52,8 +54,8 @@ class SeededItems(Dataset[Any]):
     `dataset[index]`, so that ordinary augmentation code is exact as well.
     """
 
-    def __init__(self, dataset: Any, seed: int, on_bad: OnBad) -> None:
-        self._dataset, self._seed, self._on_bad = dataset, seed, on_bad
+    def __init__(self, dataset: Any, seed: int, on_bad: OnBad, excluded: frozenset[Key] = frozenset()) -> None:
+        self._dataset, self._seed, self._on_bad, self._excluded = dataset, seed, on_bad, excluded
 
     def __getitems__(self, request: tuple[list[Key], int]) -> Loaded | UnbrokenError:
         keys, position = request
@@ -61,6 +63,9 @@ class SeededItems(Dataset[Any]):
         bad: list[BadSample] = []
         with _as_in_a_worker():
             for epoch, index in keys:
+                if (epoch, index) in self._excluded:
+                    bad.append(BadSample(epoch=epoch, sample=index, reason=EXCLUDED))
+                    continue
                 try:
                     read.append(((epoch, index), self._item(epoch, index)))
                 except UnbrokenError as error:
@@ -103,14 +108,18 @@ def load(
     collate: Collate | None = None,
     pin_memory: bool = False,
     on_bad: OnBad = "stop",
+    excluded: frozenset[Key] = frozenset(),
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[Loaded]:
-    """Endless batches from `position` on; workers run ahead, but only what is yielded counts as used."""
+    """Endless batches from `position` on; workers run ahead, but only what is yielded counts as used.
+
+    The samples of `excluded` are left out as if they could not be read.
+    """
     requests = micro_batches(order, position, batch_size=batch_size, rank=rank, world_size=world_size)
     join = collate or default_collate
     loader = DataLoader(
-        SeededItems(dataset, order.seed, on_bad),
+        SeededItems(dataset, order.seed, on_bad, excluded),
         batch_sampler=requests,  # type: ignore[arg-type]  # a request is (keys, position), see __getitems__
         num_workers=workers,
         collate_fn=_Joined(join),  # type: ignore[arg-type]  # it gets what __getitems__ returns
@@ -127,20 +136,34 @@ def load(
 
 def _raising(loaded: Iterator[Loaded | UnbrokenError]) -> Iterator[Loaded]:
     """What a user can act on (an unreadable picture, say) comes out of a worker as it was raised there."""
-    for item in loaded:
+    while True:
+        with interruptible():  # a batch may take minutes, or never come
+            item = next(loaded, None)
+        if item is None:
+            return
         if isinstance(item, UnbrokenError):
             raise item
         yield item
 
 
 @atexit.register
-def _end_workers() -> None:
-    """At exit multiprocessing asks its children to end and waits; ours ignore that, so they are ended here first."""
+def end_workers() -> None:
+    """End the workers of this process at once: asked to end they would be waited for, one that hangs for ever.
+
+    At exit multiprocessing asks its children to end and waits; ours ignore that, so they are ended here first.
+    """
     workers = [worker for worker in _WORKERS if worker.is_alive()]
-    if workers and hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would report each as an accident
+    if not workers:
+        return
+    quiet = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
+    # Torch's handler would report each as an accident.
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if quiet else None
     for worker in workers:
         worker.kill()
+    for worker in workers:
+        worker.join()
+    if quiet:
+        signal.signal(signal.SIGCHLD, handler)
 
 
 def one_pass(
@@ -188,7 +211,7 @@ def _serve_the_trainer(_worker: int) -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+    for name in ASKING:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from unbroken.errors import UsageError
 from unbroken.launch import Job, Resume
 from unbroken.run import OpenRun
 from unbroken.storage import explained
@@ -28,6 +29,19 @@ def note_accepted(progress: Progress, plan: Resume) -> None:
         *progress.accepted,
         *({"step": progress.step, "key": change.key, "words": str(change)} for change in plan.accepted),
     ]
+
+
+def require_nothing_more(progress: Progress, *, epochs: int | None, steps: int | None) -> None:
+    """Raise where a loop asks a completed run for more than its launch knew of: it would do nothing, silently."""
+    done, asked = (progress.epoch, epochs) if epochs is not None else (progress.step, steps)
+    if asked is not None and asked > done:
+        unit = "epochs" if epochs is not None else "steps"
+        raise UsageError(
+            "run",
+            f"it was completed after {done} {unit}, and the launch could not know that more are asked for now",
+            found=f"{unit}={asked}",
+            do=f'Say it where the launch sees it too: open_run(..., config={{"{unit}": {asked}, ...}}).',
+        )
 
 
 def streams_line(streams: Streams) -> str:

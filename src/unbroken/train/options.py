@@ -10,7 +10,7 @@ from unbroken.train.loader import OnBad
 
 @dataclass(frozen=True, kw_only=True)
 class SessionOptions:
-    """`save_every_s` and `session_s` in seconds, None for no limit; `log_every` in steps.
+    """`save_every_s` in seconds, None for no such reason; `log_every` in steps.
 
     `save_beside` lets a thread write the checkpoints; with `exits`, a refusal ends the process with its exit code.
     """
@@ -21,6 +21,4 @@ class SessionOptions:
     save_beside: bool = False
     exits: bool = False
     on_bad: OnBad = "stop"  # a sample that cannot be read: stop, or leave it out and say so
-    session_s: float | None = None
-    reserve_s: float = 0.0
-    began_s: float | None = None  # on the monotonic clock; None: now
+    began_s: float | None = None  # of the session, on the monotonic clock; None: now

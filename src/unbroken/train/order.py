@@ -70,14 +70,20 @@ class Permutations:
 
 
 def micro_batches(
-    order: Order, position: int, *, batch_size: int, rank: int = 0, world_size: int = 1
+    order: Order,
+    position: int,
+    *,
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+    permutations: Permutations | None = None,
 ) -> Iterator[tuple[list[Key], int]]:
     """Endless pairs of (this process's samples, position after the batch), from `position` on.
 
     All processes together take `batch_size * world_size` consecutive positions; process `rank` takes every
-    `world_size`-th of them.
+    `world_size`-th of them. Whoever asks again and again keeps the `permutations`, which cost an epoch's drawing.
     """
-    permutations = Permutations(order)
+    permutations = permutations or Permutations(order)
     wanted = batch_size * world_size
     position = _past_what_is_dropped(order, position, wanted)
     while True:

@@ -32,6 +32,9 @@ class Progress:
     extension: dict[str, Any] | None = None  # in force, when the run was finished once and made longer
     accepted: list[dict[str, Any]] = field(default_factory=list)  # changes of meaning that the user wanted
     skipped: int = 0  # samples that could not be read and were left out, as the user wished
+    divisions: list[dict[str, Any]] = field(default_factory=list)  # what ran out of memory taught; see memory.py
+    excluded: list[list[int]] = field(default_factory=list)  # [epoch, sample] of steps that went wrong; see finite.py
+    not_finite: int = 0  # steps that went on although their loss was not finite, as the user wished
 
     @property
     def epoch(self) -> int:

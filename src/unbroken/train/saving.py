@@ -10,6 +10,7 @@ import torch
 from torch.optim import Optimizer
 
 from unbroken.checkpoint.manifest import SaveFacts
+from unbroken.errors import Refused
 from unbroken.launch import Job
 from unbroken.run import OpenRun
 from unbroken.storage import WritableFile
@@ -17,8 +18,10 @@ from unbroken.train import parts
 from unbroken.train.cadence import Every
 from unbroken.train.contents import compose, compose_weights, stamp
 from unbroken.train.deadline import Deadline
+from unbroken.train.patience import Mark, Patience, cause_of, is_of_the_disk, mark_of
 from unbroken.train.progress import Best, Progress
 from unbroken.train.rng import Streams
+from unbroken.train.room import short_of_room
 from unbroken.train.serialise import write_tree
 from unbroken.train.tree import map_leaves
 from unbroken.train.writer import Writer
@@ -46,6 +49,9 @@ class Saver:
         deadline: Deadline,
     ) -> None:
         self._before, self._deadline = before, deadline
+        self.patience = Patience(every, every_s, good=Mark(step=0, epoch=0, at_s=run.files.clock.monotonic_s()))
+        self.insisting = False  # at the end of a session: it is tried again whatever the patience says
+        self._best_again: Callable[[], str] | None = None  # best weights that could not be written yet
         self._job, self._run, self._tracked = job, run, tracked
         self._every, self._every_s, self._beside = every, every_s, beside
         self._saved_at_s = run.files.clock.monotonic_s()
@@ -54,13 +60,15 @@ class Saver:
 
     def due(self, progress: Progress, *, total: int | None) -> bool:
         """Whether the state after the last step should be saved now."""
-        elapsed_s = self._run.files.clock.monotonic_s() - self._saved_at_s
-        by_time = self._every_s is not None and elapsed_s >= self._every_s
-        return by_time or self._every.due(progress, total=total)
+        now_s = self._run.files.clock.monotonic_s()
+        by_time = self._every_s is not None and now_s - self._saved_at_s >= self._every_s
+        again = self.patience.try_again(progress, now_s=now_s)
+        return by_time or again or self._every.due(progress, total=total)
 
     def save(self, progress: Progress, streams: Streams, *, extra: Extra, total: int | None) -> None:
-        """Write a checkpoint of the present state."""
+        """Write a checkpoint of the present state; SaveFailed if too much would be lost by going on without it."""
         self.writer.wait()  # before the copy, so that there is never a second one
+        last_try = self.patience.exhausted(progress, now_s=self._run.files.clock.monotonic_s())
         states = {name: self._state_of(part) for name, part in self._tracked.items()}
         more, lr = extra(progress), current_lr(self._tracked)
         again, now = self.saved_step == progress.step, replace(progress)
@@ -78,9 +86,45 @@ class Saver:
                 return f"{manifest.file} now holds its evaluation"
             return f"Saving checkpoint at {now.step} iterations: {manifest.file}"
 
-        self.writer.submit(write)
-        self.saved_step = progress.step
+        self.saved_step = progress.step  # first: a failure takes it back
         self._saved_at_s = self._run.files.clock.monotonic_s()
+        self.writer.submit(lambda: self._try(write, now))
+        if last_try and not self.insisting:
+            self.writer.wait()
+            self.require_saved(now.step)
+
+    def require_saved(self, step: int) -> None:
+        """Raise SaveFailed if the last save, of the state after `step`, failed."""
+        if self.patience.failing:
+            raise self.patience.error(self._run.directory, step)
+
+    def _try(self, write: Callable[[], str], progress: Progress) -> str:
+        """One attempt; a disk that refuses it may let the next one pass, so that is said and the training goes on."""
+        said = [short_of_room(self._run) or ""]
+        try:
+            said += [self.write_best_again(), write()]
+            self._run.journal.lines.require_written()
+        except Refused as refusal:
+            if not is_of_the_disk(refusal):
+                raise
+            said.append(self._failed(refusal, progress))
+        else:
+            self.patience.succeeded(mark_of(progress, self._run.files.clock.monotonic_s()))
+        return "\n".join(filter(None, said))
+
+    def _failed(self, refusal: Refused, progress: Progress) -> str:
+        wait_s = self.patience.failed(refusal, now_s=self._run.files.clock.monotonic_s())
+        self.saved_step = None
+        gone = self._run.store.make_room()
+        good, cause = self.patience.good.step, cause_of(refusal)
+        self._run.journal.write("save failed", step=progress.step, error=cause, last_good_step=good, removed=gone)
+        room = f", {refusal.found}" if refusal.found else ""
+        return (
+            f"warning: SAVE FAILED at step {progress.step}: {cause}{room}. A kill now would lose "
+            f"{progress.step - good} steps (the last good save is of step {good}). The training goes on; "
+            f"the newest state is tried again in {wait_s:.0f} s"
+            + (f". Removed as superseded: {', '.join(gone)}" if gone else "")
+        )
 
     def save_best(self, progress: Progress, best: Best, *, larger: bool, extra: Extra, total: int | None) -> None:
         """Keep the model's weights as the best so far."""
@@ -103,7 +147,38 @@ class Saver:
                 return f"{words} does not beat the best file that is already here: that one is kept"
             return f"The best checkpoint with {words} at {best.step} iter is saved to {name}."
 
-        self.writer.submit(write)
+        def attempt() -> str:
+            nonlocal state
+            try:
+                return write()
+            except Refused as refusal:
+                if not is_of_the_disk(refusal):
+                    raise
+                state = map_leaves(state, torch.Tensor, _copy)  # the training goes on, and they wait
+                self._best_again = write
+                return (
+                    f"warning: the best weights (step {now.step}, {words}) could not be written "
+                    f"({cause_of(refusal)}): they wait in memory for the next save"
+                )
+
+        self._best_again = None  # the better ones take their place
+        self.writer.submit(attempt)
+
+    @property
+    def best_waits(self) -> bool:
+        """Whether best weights wait in memory."""
+        return self._best_again is not None
+
+    def write_best_again(self) -> str:
+        """Write the best weights that could not be written before, if there are any; returns what to say."""
+        if self._best_again is None:
+            return ""
+        try:
+            said = self._best_again()
+        except Refused:  # the checkpoint that comes next matters more
+            return ""
+        self._best_again = None
+        return said
 
     def _state_of(self, part: Any) -> Any:
         """The state of a part; a copy of it when the training goes on while it is written."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from unbroken.train.contents import Saved, take_apart
 from unbroken.train.progress import Progress
 from unbroken.train.rng import Streams
 from unbroken.train.serialise import load_tree
-from unbroken.train.takeover import Foreign, Translate, Translated, as_they_are, what_it_lacks
+from unbroken.train.takeover import ABSENT, Foreign, Translate, Translated, as_they_are, what_it_lacks
 
 WORDS = {"scheduler": "lr_scheduler"}  # as the guides' log lines call it
 
@@ -27,6 +27,7 @@ class Source:
         self._structure = read_structure(path)
         self._looked_at = take_apart(layout, self._structure.tree)
         self._loaded: Saved | None = None
+        self._optional: frozenset[str] = frozenset()
 
     @property
     def foreign(self) -> Foreign | None:
@@ -48,15 +49,25 @@ class Source:
         return self._looked_at.progress
 
     def restore(
-        self, tracked: Mapping[str, Any], say: Callable[[str], None], translate: Translate = as_they_are
+        self,
+        tracked: Mapping[str, Any],
+        say: Callable[[str], None],
+        translate: Translate = as_they_are,
+        *,
+        optional: Collection[str] = (),
     ) -> Streams | None:
         """Load the states of these parts, or raise with all that does not fit; returns the random streams.
 
         `translate` spells the parts of another program's file as ours: before anything is loaded, and what is loaded.
+        Those that are `optional` begin new where the file has them not.
         """
+        self._optional = frozenset(optional)
         known = self._spelled(self._looked_at, translate).parts
         if not self._looked_at.own:  # of parts that only we have, the other program knew nothing: they begin new
             tracked = {name: part for name, part in tracked.items() if name in known}
+        for name in [name for name in tracked if name not in known and name in self._optional]:
+            say(ABSENT.get(name, f"the file has no state of {name}: it begins new"))
+            tracked = {other: part for other, part in tracked.items() if other != name}
         parts.check(tracked, {name: known[name] for name in tracked if name in known}, str(self.path))
         if self._loaded is None:
             self._loaded = take_apart(self._layout, load_tree(self._structure))
@@ -75,7 +86,14 @@ class Source:
     def require_all_used(self, tracked: Mapping[str, Any]) -> None:
         """Raise unless every part in the checkpoint is tracked: what is not would be lost at the next save."""
         if self._looked_at.own:
-            parts.check(tracked, self._looked_at.parts, str(self.path))
+            saved = self._looked_at.parts
+            new = {name for name in tracked if name not in saved and name in self._optional}
+            gone = {name for name in saved if name not in tracked and name in self._optional}
+            parts.check(
+                {name: part for name, part in tracked.items() if name not in new},
+                {name: state for name, state in saved.items() if name not in gone},
+                str(self.path),
+            )
 
     def lacks(self, tracked: Mapping[str, Any]) -> list[str]:
         """What another program's file does not hold of all that a checkpoint of ours would, a line for each."""

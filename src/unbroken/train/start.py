@@ -13,6 +13,8 @@ from typing import Any
 from unbroken.config import Effect, Effects
 from unbroken.errors import RunHeld, UnbrokenError, UsageError
 from unbroken.launch import Job, Refuse, Start, beginning_of, decide, gather, wants_shapes
+from unbroken.launch.forecast import forecast_lines, last_timing
+from unbroken.launch.job import Limit
 from unbroken.launch.options import require_file_for_strict
 from unbroken.launch.words import describe, refusal
 from unbroken.run import SessionFiles
@@ -26,7 +28,7 @@ from unbroken.train.loader import OnBad
 from unbroken.train.options import SessionOptions
 from unbroken.train.rng import seed_all
 from unbroken.train.shapes import decide_by_shapes
-from unbroken.train.stop import Exit
+from unbroken.train.stop import Exit, Interrupted, StopFlag
 from unbroken.train.training_run import TrainingRun
 from unbroken.values import Clock, SystemClock, free_name
 
@@ -84,6 +86,7 @@ def open_run(
                 search=tuple(Path(folder) for folder in search),
             ),
             command=shlex.join([Path(sys.executable).name, *sys.argv]),
+            limit=Limit(left_s=session_s, reserve_s=reserve_s, source="session_s") if session_s is not None else None,
         )
         return launch(
             job,
@@ -95,8 +98,6 @@ def open_run(
                 save_beside=True,
                 exits=True,
                 on_bad=on_bad,
-                session_s=session_s,
-                reserve_s=reserve_s,
             ),
         )
     except UnbrokenError as error:
@@ -126,16 +127,20 @@ def launch(
         _refuse_or_go(job)  # the plan's refusal names the ways out; a run let go in this moment is still refused
         raise
     files = SessionFiles(disk=disk, clock=clock, directory=job.directory, layout=job.layout, session=session, lock=lock)
-    log = SessionLog(console, clock)
+    log, stop = SessionLog(console, clock), StopFlag()
     try:
-        return _planned(job, files, log, previous, options or SessionOptions())
-    except BaseException:
+        stop.install()
+        return _planned(job, files, log, previous, options or SessionOptions(), stop)
+    except BaseException as error:
+        if isinstance(error, Interrupted):
+            log.say(f"{error.reason} before the first step: nothing was changed")
+        stop.uninstall()
         lock.withdraw()
         raise
 
 
 def _planned(
-    job: Job, files: SessionFiles, log: SessionLog, previous: Holder | None, options: SessionOptions
+    job: Job, files: SessionFiles, log: SessionLog, previous: Holder | None, options: SessionOptions, stop: StopFlag
 ) -> TrainingRun:
     facts = gather(job)
     # The lock is ours by now; what counts is who had it before.
@@ -145,7 +150,8 @@ def _planned(
         plan = decide_by_shapes(job, facts)
     if isinstance(plan, Refuse):
         raise refusal(job, plan)
-    for line in describe(job, plan):
+    timing = last_timing(facts, plan)
+    for line in (*describe(job, plan), *forecast_lines(job, plan, timing, files.clock.now())):
         log.say(line)
     began = beginning_of(job, plan)
     if began.seed != job.seed:
@@ -153,7 +159,7 @@ def _planned(
     for sentence in take_over(began.conditions):
         log.say(sentence)
     seed_all(began.seed)
-    return TrainingRun(job, plan, files, log, seed=began.seed, options=options)
+    return TrainingRun(job, plan, files, log, seed=began.seed, options=options, timing=timing, stop=stop)
 
 
 def _refuse_or_go(job: Job) -> None:

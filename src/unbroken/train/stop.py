@@ -1,13 +1,24 @@
-"""Being asked to stop: SIGTERM, SIGINT and SIGUSR1 raise a flag that the loop reads between steps."""
+"""Being asked to stop: a signal, a request or the time raises a flag that the loop reads between steps.
+
+While the loop only waits (for a batch that may never come, before the first step) there is no next step to read it at:
+there the wait itself is broken off, by an `Interrupted` that is raised in it.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-ASKING = ("SIGTERM", "SIGINT", "SIGUSR1")
+from unbroken.errors import STOPPED
+
+ASKING = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
+LOOK_EVERY_S = 1.0  # at a wait that lasts
+PATIENCE_S = 30.0  # for the batch that ends a step in progress
 
 
 class Exit(SystemExit):
@@ -18,29 +29,118 @@ class Exit(SystemExit):
         self.reason = reason
 
 
+class Interrupted(Exit):
+    """A stop was asked for during a wait, which is broken off."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(STOPPED, f"stopped by {reason}")
+
+
 class StopFlag:
-    """Raised by a signal; a second Ctrl-C interrupts at once."""
+    """Raised by a signal; a second Ctrl-C interrupts at once.
+
+    From `install` to `begin` everything is a wait. `mid_step` says whether a step is in progress, whose end is then
+    waited for.
+    """
 
     def __init__(self) -> None:
         self.reason: str | None = None
+        self.mid_step: Callable[[], bool] = lambda: False
         self._before: dict[int, Any] = {}
+        self._process = os.getpid()
+        self._waits = 0  # how many there were, so that a long one is told from many short ones
+        self._breakable = False
+        self._out_of_patience = False
+        self._ended = threading.Event()
+        self._watcher: threading.Thread | None = None
+
+    @property
+    def listens(self) -> bool:
+        """Whether this is the process whose signals it gets."""
+        return bool(self._before) and os.getpid() == self._process
 
     def install(self) -> None:
         """Listen, if this is the main thread (elsewhere Python allows no handlers)."""
-        if threading.current_thread() is not threading.main_thread():
+        if self._before or threading.current_thread() is not threading.main_thread():
             return
+        self._breakable = True
         for name in ASKING:
-            if hasattr(signal, name):
-                number = getattr(signal, name)
-                self._before[number] = signal.signal(number, self._ask)
+            number = getattr(signal, name, None)
+            if number is None or (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
+                continue  # nohup: the terminal's end is not ours
+            self._before[number] = signal.signal(number, self._ask)
+
+    def begin(self) -> None:
+        """From now on there is something to finish before the process ends."""
+        self._breakable = False
+
+    def watch(self, why: Callable[[], str | None]) -> None:
+        """Ask `why` to stop now and then during a wait that lasts; needs the handlers to break it off."""
+        if not self._before or not hasattr(signal, "pthread_kill"):
+            return
+        self._watcher = threading.Thread(target=self._watch, args=(why,), name="unbroken-stop", daemon=True)
+        self._watcher.start()
 
     def uninstall(self) -> None:
         """Put the earlier handlers back."""
+        self._ended.set()
+        if self._watcher is not None:  # before the handlers go: what it sends would end the process
+            self._watcher.join()
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
 
+    @contextmanager
+    def breakable(self) -> Iterator[None]:
+        """A wait that a stop may break off."""
+        if self._breakable:
+            yield
+            return
+        self._waits += 1
+        self._breakable = True
+        try:
+            if self.reason is not None:
+                self._break()
+            yield
+        finally:
+            self._breakable = False
+
     def _ask(self, number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a loader worker in its first moments; only the trainer may act
+            return
         if number == signal.SIGINT and self.reason == "SIGINT":
             raise KeyboardInterrupt
-        self.reason = signal.Signals(number).name
+        if self.reason is None or number == signal.SIGINT:
+            self.reason = signal.Signals(number).name
+        self._break()
+
+    def _break(self) -> None:
+        if self._breakable and (self._out_of_patience or not self.mid_step()):
+            self._breakable = False
+            raise Interrupted(self.reason or "")
+
+    def _watch(self, why: Callable[[], str | None]) -> None:
+        """In a thread: what no signal tells (a request, the time) is told to a wait that lasts, as a signal."""
+        wait, looks = 0, 0
+        while not self._ended.wait(LOOK_EVERY_S):
+            if not self._breakable or self._waits != wait:
+                wait, looks = self._waits, 0
+                continue
+            looks += 1
+            if self.reason is None:
+                self.reason, looks = why(), 0
+            self._out_of_patience = self.reason is not None and looks * LOOK_EVERY_S >= PATIENCE_S
+            if self.reason is not None:
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """A wait that a stop of the session that listens, if one does, may break off; elsewhere an ordinary one."""
+    flag = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    here = threading.current_thread() is threading.main_thread()
+    if not here or not isinstance(flag, StopFlag) or not flag.listens:
+        yield
+        return
+    with flag.breakable():
+        yield

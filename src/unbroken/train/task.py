@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -15,6 +15,7 @@ from unbroken.launch.extension import Extension
 from unbroken.train.cadence import Every
 from unbroken.train.class_rows import ClassRows
 from unbroken.train.console import StepReport, step_line
+from unbroken.train.dividing import divided, samples_in
 from unbroken.train.progress import Progress
 from unbroken.train.takeover import Translate, as_they_are
 
@@ -41,12 +42,14 @@ class Task:
 
     `evaluate(progress, poll)` returns metrics and calls `poll()` between batches, so that a stop is heard.
     The training is `steps` steps long, or `epochs` epochs, and then the last step of each epoch may have fewer
-    micro-batches than the others. `follow_config(progress, extension)`, called after a resume, brings schedule and
+    micro-batches than the others. `follow_config(step, extension)`, called after a resume, brings schedule and
     optimizer to where the present config has them there, extended if there is an extension, and returns a sentence if
     that changed anything. `step_line` words the log's line of a step; `curves` gives what TensorBoard shows of a step's
     values, by its own names. `translate(parts, path)` spells the states in a checkpoint of another program as the parts
     here do. `rename_weights` and `class_rows` are for fine-tuning: a file's names as the model spells them, and which
-    rows are classes.
+    rows are classes. When memory runs out, `split(batch, parts)` divides a micro-batch in its order into parts of
+    nearly equal size, `count(batch)` says how many samples it has, and `recompute()` switches gradient checkpointing
+    on, where the model has it. `names(batch)` is what a user calls its samples.
     """
 
     model: nn.Module
@@ -71,13 +74,17 @@ class Task:
     evaluate_from: int = 1
     best: str | None = None
     best_is_larger: bool = True
-    follow_config: Callable[[Progress, Extension | None], str | None] = lambda _progress, _extension: None
+    follow_config: Callable[[int, Extension | None], str | None] = lambda _step, _extension: None
     step_line: Callable[[StepReport], str] = step_line
     curves: Callable[[Mapping[str, float]], Mapping[str, float]] = dict
     extra: Callable[[Progress], Mapping[str, Any]] = lambda _progress: {}
     rename_weights: Callable[[str], str] = str
     class_rows: ClassRows | None = None
     translate: Translate = as_they_are
+    split: Callable[[Any, int], Sequence[Any]] = divided
+    count: Callable[[Any], int] = samples_in
+    names: Callable[[Any], Sequence[str]] = lambda _batch: ()
+    recompute: Callable[[], None] | None = None
     other_parts: Mapping[str, Any] = field(default_factory=dict)
 
     def parts(self) -> dict[str, Any]:

@@ -7,17 +7,19 @@ can influence the next one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import torch
 
-from unbroken.errors import STOPPED, DamagedFile, UnbrokenError, UsageError
+from unbroken.errors import DamagedFile, UnbrokenError, UsageError
 from unbroken.launch import FineTune, Finished, Fresh, Job, Resume, execute
+from unbroken.launch.forecast import TIMING
 from unbroken.run import OpenRun, SessionFiles
+from unbroken.run.layout import own
+from unbroken.storage.request import Requests
 from unbroken.train import parts, rng
 from unbroken.train.adopting import Adopting
 from unbroken.train.cadence import Every
@@ -26,15 +28,18 @@ from unbroken.train.console import SessionLog
 from unbroken.train.deadline import Deadline
 from unbroken.train.feed import Feed, Shuffle, feed_of
 from unbroken.train.forgotten import forgotten
-from unbroken.train.loader import BadSample, Collate
-from unbroken.train.opening import note_accepted, open_outputs, position_line, streams_line
+from unbroken.train.loader import Collate, end_workers
+from unbroken.train.opening import note_accepted, open_outputs, position_line, require_nothing_more, streams_line
 from unbroken.train.options import SessionOptions
+from unbroken.train.order import Key
 from unbroken.train.pace import Pace
+from unbroken.train.patience import mark_of
 from unbroken.train.progress import Best, Progress
 from unbroken.train.recorder import Recorder
 from unbroken.train.saving import Saver, current_lr
+from unbroken.train.session import Session, give_up
 from unbroken.train.source import Source
-from unbroken.train.stop import Exit, StopFlag
+from unbroken.train.stop import Exit, Interrupted, StopFlag
 from unbroken.train.takeover import Translate, as_they_are
 
 GoingPlan = Fresh | Resume | FineTune | Finished
@@ -52,32 +57,31 @@ class TrainingRun:
         *,
         seed: int,
         options: SessionOptions,
+        timing: Mapping[str, Any],
+        stop: StopFlag,
     ) -> None:
         self.job, self.plan, self.log, self.seed = job, plan, log, seed
         self.progress = Progress()
         self.total_steps = job.total_steps
         self.extra: Callable[[Progress], Mapping[str, Any]] = lambda _progress: {}
         self.translate: Translate = as_they_are
+        self.optional: frozenset[str] = frozenset()  # parts that a config may switch on and off in mid-run
         self.curves: Callable[[Mapping[str, float]], Mapping[str, float]] = dict
-        self.deadline = Deadline(
-            files.clock, session_s=options.session_s, reserve_s=options.reserve_s, began_s=options.began_s
-        )
+        self.deadline = Deadline(files.clock, limit=job.limit, began_s=options.began_s, known=timing)
         self._files, self._options = files, options
         self._parts: dict[str, Any] = {}
         self._source = Source(plan.source.path, job.layout) if isinstance(plan, Resume | Finished) else None
         self.adopting = Adopting(plan.source.path if isinstance(plan, FineTune) else None, strict=job.start.strict)
-        self._run: OpenRun | None = None
-        self._saver: Saver | None = None
-        self._feed: Feed | None = None
+        self._session: Session | None = None
         self._streams: rng.Streams | None = None
-        self._samples: list[int] = []  # of the step in progress
+        self.samples: list[Key] = []  # (epoch, sample) of the step in progress
         self._turns = 0  # micro-batches handed out since the last step
         self._epochs: int | None = None  # how long the run is, when it is measured in epochs
         self._accumulate: int | None = None  # micro-batches of a step, where the loop said so
         self._lr: float | None = None  # of the step in progress
         self._looked_for_forgotten = False
-        self._recorder: Recorder | None = None
-        self._stop, self._pace = StopFlag(), Pace(files.clock)
+        self._stop, self._pace = stop, Pace(files.clock)
+        self._stop.mid_step = lambda: self._turns > 0
 
     # -- how far it is -------------------------------------------------------------------------------------------
 
@@ -104,7 +108,8 @@ class TrainingRun:
     @property
     def at_end_of_epoch(self) -> bool:
         """Whether the batch handed out last was the last one of its epoch."""
-        return self._feed is not None and self._feed.at_end_of_epoch
+        feed = self._session.feed if self._session is not None else None
+        return feed is not None and feed.at_end_of_epoch
 
     # -- the pieces of a loop ------------------------------------------------------------------------------------
 
@@ -118,7 +123,7 @@ class TrainingRun:
         self._parts |= tracked
         if self._source is not None:
             self.progress = self._source.progress
-            self._streams = self._source.restore(tracked, self.log.say, self.translate)
+            self._streams = self._source.restore(tracked, self.log.say, self.translate, optional=self.optional)
         else:
             self.adopting.take(tracked, self.log.say)
 
@@ -149,9 +154,10 @@ class TrainingRun:
             found = "neither" if epochs is None else "both"
             raise UsageError("run.batches", "how long to train?", expected="epochs= or steps=", found=found)
         if self.finished:
+            require_nothing_more(self.progress, epochs=epochs, steps=steps)
             return
         self._epochs, self.total_steps = epochs or self._epochs, steps or self.total_steps
-        feed = self._feed
+        feed = self._session.feed if self._session is not None else None
         if feed is None or not within_epoch:
             feed = feed_of(
                 dataset,
@@ -177,8 +183,8 @@ class TrainingRun:
             self._pace.waiting()
             loaded, bad = feed.next()
             self._pace.loaded()
-            self._note_skipped(bad)
-            self._enter_turn([sample for _, sample in loaded.keys])
+            self.opened.note_skipped(self.progress, bad)
+            self._enter_turn(loaded.keys)
             yield loaded.batch
         if not within_epoch:
             self._finish()
@@ -191,17 +197,19 @@ class TrainingRun:
         """
         self._epochs = total
         if self.finished:
+            require_nothing_more(self.progress, epochs=total, steps=None)
             return
         for epoch in range(self._closed_epochs(), total):
             yield epoch
             self.progress.closed_epochs = epoch + 1
-            self._require_saver().saved_step = None  # the end of the epoch may have changed the state
+            self.opened.saver.saved_step = None  # the end of the epoch may have changed the state
         self._finish()
 
     def steps(self, total: int) -> Iterator[int]:
         """The numbers of the steps left, for a loop that draws its own batches from the global random streams."""
         self.total_steps = total
         if self.finished:
+            require_nothing_more(self.progress, epochs=None, steps=total)
             return
         self._begin(None, accumulate=1)
         while self.step < total:
@@ -218,39 +226,39 @@ class TrainingRun:
         if not self._looked_for_forgotten:
             self._warn_of_forgotten()
         self.progress.step += 1
-        if self._feed is not None:
-            self.progress.position = self._feed.position
-            self._count_steps(self._feed)  # a batch of which nothing could be read was none
+        session = self.opened
+        if session.feed is not None:
+            self.progress.position = session.feed.position
+            self._count_steps(session.feed)  # a batch of which nothing could be read was none
             if self.total_steps is None and self._epochs is not None:
-                self.total_steps = -(-self._feed.micro_batches(self._epochs) // self._turns)
+                self.total_steps = -(-session.feed.micro_batches(self._epochs) // self._turns)
         self._streams = rng.capture()
         numbers = {name: _number(value) for name, value in values.items()}
         if "lr" not in numbers and self._lr is not None:
             numbers["lr"] = self._lr
-        assert self._recorder is not None
-        self._recorder.record(self.progress, self._samples, numbers, total=self.total_steps)
-        self._samples, self._turns = [], 0
+        session.recorder.record(self.progress, [k for _, k in self.samples], numbers, total=self.total_steps)
+        self.samples, self._turns = [], 0
         self.deadline.took("step", self._pace.last_step_s)
-        if self._require_saver().due(self.progress, total=self.total_steps):
+        if session.saver.due(self.progress, total=self.total_steps):
             self.save()
-        self._say_saved()
+            session.run.journal.write(TIMING, **self.deadline.as_plain())
+        session.say_saved()
         self.poll()
 
     def record_evaluation(self, *, best: str | None = None, larger: bool = True, **metrics: float) -> bool:
         """Record an evaluation of the weights after this step; keep them as the best if `best` says they are."""
-        run, saver = self._require_run(), self._require_saver()
+        session = self.opened
         self.progress.evaluated_step = self.step
         self.progress.metrics = dict(metrics)
-        assert self._recorder is not None
-        self._recorder.record_evaluation(self.progress, metrics)
+        session.recorder.record_evaluation(self.progress, metrics)
         improved = best is not None and self.progress.improves(best, metrics[best], larger=larger)
         if improved and best is not None:
             self.progress.best = Best(metric=best, value=metrics[best], step=self.step)
             best_now = self.progress.best
-            saver.save_best(self.progress, best_now, larger=larger, extra=self.extra, total=self.total_steps)
-            self._say_saved()
-        run.journal.write("evaluated", step=self.step, metrics=metrics, best=improved)
-        if self._is_saved and self.step:
+            session.saver.save_best(self.progress, best_now, larger=larger, extra=self.extra, total=self.total_steps)
+            session.say_saved()
+        session.run.journal.write("evaluated", step=self.step, metrics=metrics, best=improved)
+        if session.is_saved(self.step) and self.step:
             self.save()  # the same step again, now with its evaluation
         return improved
 
@@ -260,15 +268,21 @@ class TrainingRun:
         """Stop here if a signal or the time asks for it: state is saved, the process ends with exit code 75."""
         if self._stop.reason is None and not self._complete_by_steps and not self.deadline.fits("step", "save"):
             self._stop.reason = "the end of the session"
-        if self._stop.reason is None:
-            return
-        if not self._is_saved:
-            self.save()
-        self.wait_for_saves()
-        self._require_run().journal.write("stopped", step=self.step, reason=self._stop.reason)
-        said = f"stopped by {self._stop.reason} after step {self.step}: everything is saved"
-        self.log.say(f"{said}\nto continue, run: {self.job.command}")
-        raise Exit(STOPPED, said)
+        session = self.opened
+        self._stop.reason = self._stop.reason or session.requests.look()
+        if self._stop.reason is not None:
+            self._end_here(session, self._stop.reason)
+
+    def _end_here(self, session: Session, reason: str) -> NoReturn:
+        session.stop(
+            reason,
+            self.progress,
+            self.save,
+            self.deadline,
+            job=self.job,
+            total=self.total_steps,
+            mid_step=self._turns > 0,
+        )
 
     def stop(self, reason: str) -> None:
         """Stop here, as a signal would."""
@@ -277,17 +291,16 @@ class TrainingRun:
 
     def save(self) -> None:
         """Write a checkpoint of the state after the last finished step."""
-        saver = self._require_saver()
+        session = self.opened
         if self._streams is None:
             raise UsageError("run.save", "there is no finished step to save yet", do="Call it after run.end_step().")
-        saver.save(self.progress, self._streams, extra=self.extra, total=self.total_steps)
-        self._say_saved()
+        session.saver.save(self.progress, self._streams, extra=self.extra, total=self.total_steps)
+        session.say_saved()
 
     def wait_for_saves(self) -> None:
-        """Return when every save that was begun is on disk; raises what went wrong with one."""
-        if self._saver is not None:
-            self._saver.writer.wait()
-            self._say_saved()
+        """Return when every save that was begun is done; what the disk refused is said and tried again later."""
+        if self._session is not None:
+            self._session.wait_for_saves()
 
     def evaluation_due(self, every: int | Every | None = None) -> bool:
         """Whether the weights of this step, or of the step resumed from, still have to be evaluated.
@@ -316,34 +329,53 @@ class TrainingRun:
 
     def _end(self, error: BaseException | None) -> None:
         """Save what is not saved, record how it ended, let go of everything."""
+        session = self._session
         try:
             # The loop was left early, or the next batch cannot be read: nothing of what was done is lost.
             whole = error is None or (isinstance(error, DamagedFile) and self._turns == 0)
-            if whole and self._run is not None and not self._is_saved:
-                self.save()
-            if self._run is not None and error is not None and not isinstance(error, SystemExit):
-                with suppress(UnbrokenError):  # on a full disk, why the session ends matters more than this record
-                    self._run.journal.write("failed", step=self.step, error=f"{type(error).__name__}: {error}")
-            if self._recorder is not None:
-                self._recorder.close()
+            if isinstance(error, Interrupted):
+                self._break_off(session, error)
+            if session is not None and whole and not session.is_saved(self.step):
+                session.settle(self.progress, self.save)
+            if session is not None and error is not None and not isinstance(error, SystemExit):
+                session.failed(self.step, error)
+            if session is not None:
+                session.close_recorder(quietly=error is not None)
+        except UnbrokenError as last:
+            error = last
+            raise
         finally:
-            self._close()
+            self._close(quietly=error is not None)
+
+    def _break_off(self, session: Session | None, stop: Interrupted) -> None:
+        """A wait was broken off by a stop."""
+        end_workers()
+        if session is not None and self._stop.reason is not None:
+            self._end_here(session, self._stop.reason)
+        self.log.say(f"{stop.reason} before the first step: nothing was changed\nto continue, run: {self.job.command}")
 
     # -- beginning -----------------------------------------------------------------------------------------------
 
     def _begin(self, feed: Feed | None, *, accumulate: int) -> None:
         """The first change to the run's folder in this session; everything was checked before."""
-        if self._run is not None or isinstance(self.plan, Finished):
+        if self._session is not None or isinstance(self.plan, Finished):
             raise UsageError("run.batches", "one run has one sequence of steps", do="Open a second run.")
         if self._source is not None:
             self._source.require_all_used(self._parts)
         self.adopting.require_taken()
+        self._stop.begin()
         run, self.plan = execute(self.job, self.plan, self._files, conditions=current_conditions())
-        self._run, self._feed = run, feed
+        try:
+            self._session = self._prepared(run, feed, accumulate=accumulate)
+        except BaseException as error:
+            give_up(run, self.step, error)
+            raise
+
+    def _prepared(self, run: OpenRun, feed: Feed | None, *, accumulate: int) -> Session:
+        """What the session writes with; says what it goes on from."""
         self.adopting.record(run.journal)
         options = self._options
         open_outputs(run, self.job, self.log, step=self.step)
-        self._stop.install()
         foreign = self._source.foreign if self._source is not None else None
         if isinstance(self.plan, Resume) and self._source is not None:
             note_accepted(self.progress, self.plan)
@@ -353,46 +385,43 @@ class TrainingRun:
             self._streams = rng.capture()  # they begin here, and can be saved before the first step
         if feed is not None and (words := feed.continue_from(self.progress, foreign=foreign, accumulate=accumulate)):
             self.log.say(words)
-        self._recorder = Recorder(
+        recorder = Recorder(
             run, self.log, self._pace, log_every=options.log_every, after=self.progress, curves=self.curves
         )
-        self._saver = Saver(
+        saver = Saver(
             self.job,
             run,
             self._parts,
             every=options.every,
             every_s=options.save_every_s,
             beside=options.save_beside,
-            before=self._recorder.sync,
+            before=recorder.sync,
             deadline=self.deadline,
         )
-        self._saver.saved_step = self.step if foreign is None else None
+        saver.saved_step = self.step if foreign is None else None
+        saver.patience.good = mark_of(self.progress, self._files.clock.monotonic_s())
+        requests = Requests(run.files.disk, own(run.directory), run.files.clock, session=run.files.session)
+        self._stop.watch(lambda: requests.look() or (None if self.deadline.fits("save") else "the end of the session"))
         if isinstance(self.plan, Resume) and foreign is None:
             if self.progress.dataset_size:
                 self.log.say(position_line(self.progress))
-            self._recorder.expect_again(self.step)
+            recorder.expect_again(self.step)
+        return Session(run=run, log=self.log, recorder=recorder, saver=saver, feed=feed, requests=requests)
 
     # -- inside the loop -----------------------------------------------------------------------------------------
 
-    def _enter_turn(self, samples: list[int]) -> None:
+    def _enter_turn(self, samples: list[Key]) -> None:
         """A micro-batch is handed out; the first one of a step finds the streams where the last step left them."""
         if self._turns == 0 and self._streams is not None:
             rng.restore(self._streams)
         self._turns += 1
-        self._samples += samples
+        self.samples += samples
         self._lr = current_lr(self._parts)
 
     def _count_steps(self, feed: Feed) -> None:
         """How many steps there are, when that follows from the position in the data."""
         if self._epochs is not None and self._accumulate is not None:
             self.total_steps = self.step + feed.steps_left(self._epochs, accumulate=self._accumulate)
-
-    def _note_skipped(self, bad: Sequence[BadSample]) -> None:
-        """Say and record which samples could not be read and are left out."""
-        for each in bad:
-            self.progress.skipped += 1
-            self._require_run().journal.write("skipped", epoch=each.epoch, sample=each.sample, reason=each.reason)
-            self.log.say(f"skipped sample {each.sample} of epoch {each.epoch}: {each.reason}")
 
     @property
     def _complete_by_steps(self) -> bool:
@@ -417,58 +446,30 @@ class TrainingRun:
     # -- ending --------------------------------------------------------------------------------------------------
 
     @property
-    def _is_saved(self) -> bool:
-        """Whether the state after the last step is on disk (before the first step there is none)."""
-        return self.step == 0 or (self._saver is not None and self._saver.saved_step == self.step)
-
-    def _say_saved(self) -> None:
-        for line in self._require_saver().writer.said():
-            self.log.say(line)
-
-    def _require_run(self) -> OpenRun:
-        if self._run is None:
+    def opened(self) -> Session:
+        """The open session."""
+        if self._session is None:
             raise UsageError("run", "the run is not open yet", do="This belongs inside the loop over run.batches(...).")
-        return self._run
-
-    def _require_saver(self) -> Saver:
-        self._require_run()
-        assert self._saver is not None
-        return self._saver
+        return self._session
 
     def _finish(self) -> None:
-        run = self._require_run()
+        session = self.opened
         self.total_steps = self.step
         if self._turns:
-            self.log.say(
-                f"warning: after the last step {len(self._samples)} samples were handed out and not stepped on"
-            )
-        if not self._is_saved:
-            self.save()
-        self.wait_for_saves()
-        run.journal.write("finished", step=self.step)
-        self.log.say(f"finished: {self.step} steps, {self.directory}")
-        if self.progress.skipped:
-            times = "once" if self.progress.skipped == 1 else f"{self.progress.skipped} times"
-            self.log.say(f"{times} a sample that cannot be read was left out")
+            self.log.say(f"warning: after the last step {len(self.samples)} samples were handed out and not stepped on")
+        session.settle(self.progress, self.save)
+        session.run.journal.write(TIMING, **self.deadline.as_plain())
+        session.finished(self.progress)
 
-    def _close(self) -> None:
-        self._stop.uninstall()
-        self._feed = None  # ends its workers; they ignore SIGTERM, so the exit would wait for them forever
+    def _close(self, *, quietly: bool) -> None:
+        session, self._session = self._session, None
         try:
-            self.wait_for_saves()
-        finally:
-            self._close_files()
-
-    def _close_files(self) -> None:
-        if self._saver is not None:
-            self._saver.writer.close()
-        try:
-            if self._run is not None:
-                self._run.close()
+            if session is not None:
+                session.close(quietly=quietly)
             else:
                 self._files.lock.withdraw()
         finally:
-            self._run = self._saver = None
+            self._stop.uninstall()  # a save that is still being written is finished, whoever asks to stop
             self.log.close()
 
 

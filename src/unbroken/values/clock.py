@@ -18,6 +18,10 @@ class Clock(Protocol):
         """Seconds on a clock that never goes back."""
         ...
 
+    def pause_s(self, seconds: float) -> None:
+        """Return when so many seconds have gone by."""
+        ...
+
 
 class SystemClock:
     """The clock of this machine."""
@@ -29,3 +33,7 @@ class SystemClock:
     def monotonic_s(self) -> float:
         """Seconds on a clock that never goes back."""
         return time.monotonic()
+
+    def pause_s(self, seconds: float) -> None:
+        """Return when so many seconds have gone by; a signal's handler may raise meanwhile."""
+        time.sleep(seconds)

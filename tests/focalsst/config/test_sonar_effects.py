@@ -121,7 +121,7 @@ TABLE: list[tuple[str, list[str], Effect | None]] = [
     ("OUTPUT_RAW_SCORE", ["MODEL.POST_PROCESSING.OUTPUT_RAW_SCORE=True"], NONE),
     ("EVAL_METRIC", ["MODEL.POST_PROCESSING.EVAL_METRIC=other"], NONE),
     ("BATCH_NORM", ["MODEL.BATCH_NORM.MOMENTUM=0.1"], MEANING),
-    ("AS_PUBLISHED", ["AS_PUBLISHED=True"], MEANING),
+    ("AS_PUBLISHED", ["AS_PUBLISHED=True"], SHAPE),
     *((key, [f"{OPT}.{key}={value}"], SCHEDULE) for key, value in {
         "BATCH_SIZE_PER_GPU": "2", "NUM_EPOCHS": "80", "GRAD_ACCUMULATION_STEPS": "4", "LR": "0.002",
         "WEIGHT_DECAY": "0.05", "MOMS": "[0.9,0.8]", "PCT_START": "0.3", "DIV_FACTOR": "25", "GRAD_NORM_CLIP": "35",

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unbroken.config import ABSENT, Change, Effect
+from unbroken import Job
+from unbroken.config import ABSENT, Change, Effect, Effects
 from unbroken.launch.options import file_name
 from unbroken.launch.tags import tag_for_changes, telling_tag, tells_nothing, trait
 
 SHORT = {"MODEL.d_model.0": "d", "MODEL.nhead.0": "nhead", "OPTIMIZATION.BATCH": "bs"}
+
+
+def job(tag: str, config: dict[str, Any] | None = None) -> Job:
+    return Job(
+        recipe="r", tag=tag, directory=Path("runs") / tag, config=config or {}, effects=Effects(), seed=0,
+        short_names=SHORT,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -44,7 +55,9 @@ def test_a_tag_is_made_from_every_change() -> None:
         Change(key="MODEL.nhead.0", old=8, new=6, effect=Effect.MEANING),
         Change(key="DATA.VOXEL_SIZE.0", old=0.25, new=0.15, effect=Effect.MEANING),
     ]
-    assert tag_for_changes("baseline", changes, SHORT) == "baseline_d96_nhead6_voxel_size_0.15"
+    assert tag_for_changes(job("baseline"), changes) == "baseline_d96_nhead6_voxel_size_0.15"
+    taken = {"baseline_d96_nhead6_voxel_size_0.15", "baseline_d96_nhead6_voxel_size_0.15_2"}
+    assert tag_for_changes(job("baseline"), changes, taken) == "baseline_d96_nhead6_voxel_size_0.15_3"
     assert telling_tag(["bs2", "lr0.0005"], "20260205") == "baseline_bs2_lr0.0005_20260205"
 
 
@@ -53,7 +66,20 @@ def test_a_tag_is_made_from_every_change() -> None:
     [(True, "x_on"), (None, "x_none"), (ABSENT, "x_none"), (1e-4, "x_0.0001"), ([1, 2], "x_1_2"), ("a/b c", "x_a_b_c")],
 )
 def test_a_value_becomes_part_of_a_name(value: object, word: str) -> None:
-    assert trait("A.0.X", value, {}) == word
+    assert trait("A.0.X", value, {}, ends={}) == word
+
+
+def test_keys_that_end_alike_are_told_apart_by_the_word_before() -> None:
+    config = {"VFE": {"NUM_FILTERS": 8}, "HEAD": {"NUM_FILTERS": 8}, "OTHER": 1}
+    change = Change(key="VFE.NUM_FILTERS", old=8, new=16, effect=Effect.SHAPE)
+    assert tag_for_changes(job("baseline", config), [change]) == "baseline_vfe_num_filters_16"
+
+
+@pytest.mark.parametrize("length", [40, 59, 60, 61, 100])
+def test_a_long_tag_gives_way_to_what_changed(length: int) -> None:
+    change = Change(key="MODEL.nhead.0", old=8, new=6, effect=Effect.MEANING)
+    tag = tag_for_changes(job("x" * length), [change])
+    assert tag.endswith("_nhead6") and tag != "x" * length and file_name(tag) == tag
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
@@ -64,5 +90,5 @@ def test_a_value_becomes_part_of_a_name(value: object, word: str) -> None:
 )
 def test_whatever_changed_the_suggested_tag_is_a_folder_everywhere(changed: list[tuple[str, object]]) -> None:
     changes = [Change(key=key, old=0, new=new, effect=Effect.SHAPE) for key, new in changed]
-    tag = tag_for_changes("baseline", changes, SHORT)
-    assert file_name(tag) == tag and tag.startswith("baseline")
+    tag = tag_for_changes(job("baseline"), changes)
+    assert file_name(tag) == tag and tag.startswith("baseline_")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from unbroken.errors import RunHeld
-from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, append_line, durable_write, point_to, write_json
+from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_write, json_line, point_to, write_json
 from unbroken.storage.digest import DigestingFile
 from unbroken.storage.lock import RunLock, is_held, read_holder
 from unbroken.values import SystemClock
@@ -89,8 +89,8 @@ def test_json_keeps_every_language(tmp_path: Path) -> None:
 def test_appended_lines_never_hold_a_newline_of_their_own(tmp_path: Path) -> None:
     disk = Disk()
     file = disk.open_append(tmp_path / "lines")
-    append_line(disk, file, {"text": "two\nlines"}, durable=True)
-    append_line(disk, file, {"n": 2}, durable=False)
+    file.write(json_line({"text": "two\nlines"}))
+    file.write(json_line({"n": 2}))
     disk.close(file)
     assert [json.loads(line) for line in (tmp_path / "lines").read_text().splitlines()] == [
         {"text": "two\nlines"},

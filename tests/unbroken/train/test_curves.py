@@ -267,23 +267,47 @@ def test_a_full_disk_is_explained(tmp_path: Path, kind: str) -> None:
     add_steps(curves, 1, 3)
     with pytest.raises(Refused, match=r"(?s)curves for TensorBoard.*No space left on device"):
         curves.flush()
-    with pytest.raises(Refused, match="No space left on device"):
-        curves.close()
+    add_steps(curves, 4, 4)
+    curves.close()  # there is room again
     curves.close()
     assert not disk.open_files
-    assert sum(request.kind == "write" for request in disk.requests) <= 1, "something was written behind a torn record"
+    assert [step for step, _ in points(tmp_path / "full" / "logs")] == [1, 2, 3, 4]
 
 
-def test_what_the_thread_meets_is_raised_by_the_next_flush(tmp_path: Path) -> None:
-    disk = FaultyDisk(fail_at=0, errno=errno.ENOSPC)
+def test_what_the_thread_cannot_write_waits_and_the_next_flush_raises(tmp_path: Path) -> None:
+    disk = FaultyDisk(fail_at=0, errno=errno.ENOSPC, stays_full=True)
     curves = open_curves(tmp_path / "logs", disk=disk, every_s=SOON_S)
     add_steps(curves, 1, 3)
-    curves._thread.join(60)
-    assert not curves._thread.is_alive()
+    give_up = time.monotonic() + 60
+    while not disk.requests and time.monotonic() < give_up:
+        time.sleep(SOON_S)
     with pytest.raises(Refused, match="No space left on device"):
         curves.flush()
     with pytest.raises(Refused, match="No space left on device"):
         curves.close()
+
+
+@pytest.mark.parametrize("kind", ["write", "sync"])
+def test_after_a_torn_record_the_points_go_on_in_a_file_of_their_own(tmp_path: Path, kind: str) -> None:
+    look = FaultyDisk()
+    curves = open_curves(tmp_path / "look" / "logs", disk=look)
+    for first in (1, 4):
+        add_steps(curves, first, first + 2)
+        curves.flush()
+    curves.close()
+    second = [n for n, request in enumerate(look.requests) if request.kind == kind][1]
+
+    disk = FaultyDisk(fail_at=second, errno=errno.ENOSPC)
+    curves = open_curves(tmp_path / "full" / "logs", disk=disk)
+    add_steps(curves, 1, 3)
+    curves.flush()
+    add_steps(curves, 4, 6)
+    with pytest.raises(Refused, match="No space left on device"):
+        curves.flush()
+    add_steps(curves, 7, 7)
+    curves.close()
+    assert len(list((tmp_path / "full" / "logs").iterdir())) == 2
+    assert [step for step, _ in points(tmp_path / "full" / "logs")] == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_a_value_that_is_no_number_is_raised_and_spoils_no_file(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from unbroken.config import Effect, Effects
-from unbroken.errors import Refused
+from unbroken.errors import SaveFailed
 from unbroken.launch import Job
 from unbroken.run import ITERATIONS, survey
 from unbroken.storage import Disk
@@ -22,6 +22,7 @@ from unbroken.train.cadence import Every
 from unbroken.train.console import StepReport
 from unbroken.train.options import SessionOptions
 from unbroken.train.writer import Writer
+from unbroken.values import SystemClock
 
 EVERY_SECOND = SessionOptions(every=Every(steps=2), save_beside=True)
 
@@ -92,15 +93,28 @@ def test_training_goes_on_while_a_file_is_written_and_the_file_holds_the_step_it
     assert survey(tmp_path / "beside", ITERATIONS).finished_at == 9
 
 
-def test_a_full_disk_is_heard_of_and_the_earlier_checkpoint_stays(tmp_path: Path) -> None:
+def test_a_full_disk_is_heard_of_and_the_training_goes_on(tmp_path: Path) -> None:
     disk, listener = SlowDisk(full=True), Listener()
     run = launch(job(tmp_path), console=listener, disk=disk, options=EVERY_SECOND)
-    with pytest.raises(Refused, match="No space left"):
-        train(run, listener, disk, {})
+    train(run, listener, disk, {})
+    assert any("SAVE FAILED at step 4: No space left on device" in line for line in listener.lines)
     found = survey(tmp_path / "beside", ITERATIONS)
-    assert found.newest_good is not None and found.newest_good.step == 2
+    assert found.finished_at == 9 and found.newest_good is not None and found.newest_good.step == 9
     assert not found.held, "the run was let go"
     assert not list((tmp_path / "beside").glob("*.partial"))
+
+
+class Hurried(SystemClock):
+    """A clock on which a pause is over at once."""
+
+    def __init__(self) -> None:
+        self._paused_s = 0.0
+
+    def monotonic_s(self) -> float:
+        return super().monotonic_s() + self._paused_s
+
+    def pause_s(self, seconds: float) -> None:
+        self._paused_s += seconds
 
 
 class FullAtStepThree(Disk):
@@ -119,6 +133,7 @@ def test_a_script_whose_last_save_fails_ends_with_the_refusals_code(tmp_path: Pa
         job(tmp_path),
         console=listener,
         disk=FullAtStepThree(),
+        clock=Hurried(),
         options=replace(EVERY_SECOND, save_beside=beside, exits=True),
     )
     with pytest.raises(Exit) as caught, run:
@@ -127,7 +142,7 @@ def test_a_script_whose_last_save_fails_ends_with_the_refusals_code(tmp_path: Pa
             run.end_step(loss=0.0)
             if step == 2:
                 break  # the loop is left early: what was not saved yet is saved now
-    assert caught.value.code == Refused.exit_code
+    assert caught.value.code == SaveFailed.exit_code
     assert any("No space left" in line for line in listener.lines)
 
 

@@ -104,3 +104,22 @@ def test_a_refused_first_launch_leaves_no_trace(tmp_path: Path) -> None:
         train(tmp_path, ckpt=tmp_path / "missing.pth")
     assert caught.value.code == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loop_that_asks_a_completed_run_for_more_is_told_where_to_say_so(tmp_path: Path) -> None:
+    def loop(epochs: int, config: dict[str, int] | None = None) -> None:
+        with open_run(tmp_path, tag="t", config=config, console=Quiet()) as run:
+            run.track(counters={"n": 0})
+            for _ in run.batches(list(range(8)), batch_size=4, epochs=epochs):
+                run.end_step(loss=1.0)
+
+    loop(2)
+    loop(2)
+    with pytest.raises(Exit) as refused:
+        loop(3)
+    assert refused.value.code == 2 and 'config={"epochs": 3' in refused.value.reason
+    loop(3, {"epochs": 3})
+    with open_run(tmp_path, tag="t", config={"epochs": 3}, console=Quiet()) as run:
+        assert run.finished and run.step == 0
+        run.track(counters={"n": 0})
+        assert run.step == 6

@@ -40,7 +40,7 @@ class SonarConfig(Section):
     DATA_CONFIG: DataConfig
     MODEL: Model
     OPTIMIZATION: Optimization
-    AS_PUBLISHED: Annotated[bool, MEANING] = False
+    AS_PUBLISHED: Annotated[bool, SHAPE] = False  # of tensors only where HEIGHT_AWARE is on; they are compared
     HOOK: Annotated[Any, IGNORED] = None
 
     def misfits(self) -> Iterator[Misfit]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from focalsst.dataset.folder import Sample
+from unbroken.train import even_slices
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,6 +36,20 @@ class Batch:
             boxes=self.boxes.to(device),
             counts=self.counts.to(device),
             names=self.names,
+        )
+
+    def split(self, parts: int) -> list[Batch]:
+        """Divide it in its order into parts of nearly equal size; the points of a sample stay together."""
+        return [self._part(piece) for piece in even_slices(len(self), parts)]
+
+    def _part(self, piece: slice) -> Batch:
+        here = (self.owner >= piece.start) & (self.owner < piece.stop)
+        return Batch(
+            points=self.points[here],
+            owner=self.owner[here] - piece.start,
+            boxes=self.boxes[piece, : int(self.counts[piece].max())],
+            counts=self.counts[piece],
+            names=self.names[piece],
         )
 
 

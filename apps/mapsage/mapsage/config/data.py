@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mapsage.config.values import Count, Fraction, FromZero, NotNegative, Positive, Size
 from mapsage.dataset.palette import EARTHVQA_CLASSES, EARTHVQA_PALETTE, LOVEDA_CLASSES, LOVEDA_PALETTE
@@ -43,6 +43,12 @@ class Resize(Section):
     keep_ratio: Annotated[bool, DATA] = False
 
 
+def _backwards(**ranges: tuple[float, float]) -> Iterator[Misfit]:
+    for name, (low, high) in ranges.items():
+        if low > high:
+            yield Misfit(name, "goes downwards", f"({high:g}, {low:g})", f"({low:g}, {high:g})")
+
+
 class RandomResize(Section):
     """Resize to `scale` (width, height in px) times a random ratio."""
 
@@ -51,6 +57,10 @@ class RandomResize(Section):
     ratio_range: Annotated[tuple[Positive, Positive], DATA] = (0.5, 2.0)
     keep_ratio: Annotated[bool, DATA] = False
     resize_type: Annotated[Literal["Resize"], IGNORED] = "Resize"
+
+    def misfits(self) -> Iterator[Misfit]:
+        """A range goes upwards."""
+        yield from _backwards(ratio_range=self.ratio_range)
 
 
 class RandomCrop(Section):
@@ -77,6 +87,10 @@ class PhotoMetricDistortion(Section):
     contrast_range: Annotated[Bounds, DATA] = (0.5, 1.5)
     saturation_range: Annotated[Bounds, DATA] = (0.5, 1.5)
     hue_delta: Annotated[Count, DATA] = 18  # of OpenCV's 180
+
+    def misfits(self) -> Iterator[Misfit]:
+        """A range goes upwards."""
+        yield from _backwards(contrast_range=self.contrast_range, saturation_range=self.saturation_range)
 
 
 class PackSegInputs(Section):
@@ -125,6 +139,12 @@ class SegDataset(Section):
     reduce_zero_label: Annotated[bool | None, MEANING] = None
     metainfo: MetaInfo | None = None
     pipeline: tuple[Transform, ...]
+
+    @model_validator(mode="after")
+    def _with_meaning_of_zero(self) -> Self:
+        """What 0 means is worked out once and recorded: it must not change with the name of a folder."""
+        object.__setattr__(self, "reduce_zero_label", self.zero_is_no_data)
+        return self
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ class SegDataPreProcessor(Section):
 class Pretrained(Section):
     """Weights that the backbone starts from; every later launch starts from the run's own checkpoint."""
 
-    type: Annotated[Literal["Pretrained"], MEANING] = "Pretrained"
+    type: Annotated[Literal["Pretrained"], FREE] = "Pretrained"
     checkpoint: Annotated[str, FREE]
     prefix: Annotated[str | None, FREE] = None
 

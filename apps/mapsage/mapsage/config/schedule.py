@@ -10,7 +10,7 @@ from pydantic import Field
 from mapsage.config.values import Count, Fraction, FromZero, NotNegative, Positive, Rate
 from unbroken.config import Effect, Misfit, Section
 
-SCHEDULE, FREE, IGNORED = Effect.SCHEDULE, Effect.FREE, Effect.IGNORED
+SHAPE, SCHEDULE, FREE, IGNORED = Effect.SHAPE, Effect.SCHEDULE, Effect.FREE, Effect.IGNORED
 
 
 class AdamW(Section):
@@ -59,7 +59,8 @@ class OptimWrapper(Section):
     optimizer: AdamW
     clip_grad: ClipGrad | None = None
     accumulative_counts: Annotated[Count, SCHEDULE] = 1
-    paramwise_cfg: ParamwiseCfg | None = None
+    # With it, each parameter is a group of its own: an optimizer state has one form or the other.
+    paramwise_cfg: Annotated[ParamwiseCfg | None, SHAPE] = None
     loss_scale: Annotated[Literal["dynamic"] | Positive, SCHEDULE] = "dynamic"  # of AmpOptimWrapper only
     dtype: Annotated[Literal["float16", "bfloat16"] | None, SCHEDULE] = None  # of AmpOptimWrapper only
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from mapsage.dataset.palette import IGNORED
 from mapsage.dataset.pipeline import Sample
 from unbroken.errors import ConfigError
+from unbroken.train import even_slices
 
 Size = tuple[int, int]
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # RGB, in grey levels of 0..255
@@ -63,6 +64,11 @@ class Preprocessor(nn.Module):
 def collate(samples: list[Sample]) -> list[Sample]:
     """Keep the samples of a batch as a list: they may differ in size until they are padded."""
     return samples
+
+
+def split(samples: list[Sample], parts: int) -> list[list[Sample]]:
+    """Divide a batch in its order into parts of nearly equal size."""
+    return [samples[piece] for piece in even_slices(len(samples), parts)]
 
 
 def _pad(pixels: torch.Tensor, size: Size, value: float) -> torch.Tensor:

@@ -172,6 +172,11 @@ class MixVisionTransformer(nn.Module):
             maps.append(image_NCHW)
         return [maps[i] for i in self.out_indices]
 
+    def recompute(self) -> None:
+        """Do from now on as under `with_cp`."""
+        for stage in self.layers:
+            cast(Stage, stage).with_cp = True
+
 
 def _drop_path_rates(highest: float, num_layers: Sequence[int]) -> list[list[float]]:
     """Rising evenly from 0 to `highest` over all blocks, a list per stage; rounded to float32 as in mmseg."""

@@ -1,0 +1,83 @@
+"""`audit`: what the records of a run prove about it, printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from unbroken.cli.looking import run_folder
+from unbroken.cli.tables import as_json_text, columns
+from unbroken.errors import DamagedFile
+from unbroken.report import Audit, audit
+from unbroken.report.findings import counted, span
+
+MOST_FINDINGS = 40
+MOST_NOTES = 20
+
+
+def audit_command(run: Path, *, verify: bool, as_json: bool) -> int:
+    """Print the audit of a run; 0 when nothing is wrong."""
+    found = audit(run_folder(run), verify=verify)
+    print(as_json_text(found.as_data()) if as_json else "\n".join(_lines(found)))
+    return 0 if found.good else DamagedFile.exit_code
+
+
+def _lines(found: Audit) -> Iterator[str]:
+    yield f"{found.run}" + (" (running: as of now)" if found.running else "")
+    if found.sessions:
+        yield columns([("session", "began", "steps", "in the final history", "ended"), *_rows(found)])
+    yield from _facts(found)
+    for note in found.notes[:MOST_NOTES]:
+        yield f"note: {note}"
+    if len(found.notes) > MOST_NOTES:
+        yield f"note: and {len(found.notes) - MOST_NOTES} more (--json lists all)"
+    for finding in found.findings[:MOST_FINDINGS]:
+        yield f"wrong: {finding}"
+    if len(found.findings) > MOST_FINDINGS:
+        yield f"wrong: and {len(found.findings) - MOST_FINDINGS + found.more_findings} more (--json lists them)"
+    yield found.verdict
+
+
+def _rows(found: Audit) -> Iterator[tuple[str, ...]]:
+    for session in found.sessions:
+        steps = f"{session.first}-{session.last}" if session.last else "none"
+        began = session.verdict + (f" after {session.base}" if session.base else "")
+        yield session.name, began, steps, str(session.kept), session.ended
+
+
+def _facts(found: Audit) -> Iterator[str]:
+    repeats = found.repeats
+    if found.steps:
+        yield f"steps: {span(found.first + 1, found.last).partition(' ')[2]}, {found.missing} without a record"
+    if repeats.lost:
+        yield (
+            f"lost: {counted(repeats.lost, 'step')}; done again and compared: {repeats.compared}, "
+            f"bit-identical: {repeats.identical}" + _changed(found)
+        )
+    if found.size:
+        yield (
+            f"samples: {found.samples} used, data set of {found.size}, {counted(found.whole_epochs, 'whole epoch')}"
+            + (f", {found.excused} left out as unreadable" if found.excused else "")
+        )
+    for epoch in found.epochs:
+        if not epoch.whole or epoch.begun_before:
+            yield (
+                f"epoch {epoch.number + 1}: {_part(epoch.begun_before, epoch.whole)}, {epoch.once} of {epoch.size} "
+                + ("samples used once, " + f"{len(epoch.twice)} more than once")
+            )
+    yield f"saves: {found.saves}; evaluations: {found.evaluations}"
+    yield from (f"changed {change}" for change in found.changes)
+
+
+def _changed(found: Audit) -> str:
+    repeats = found.repeats
+    if not repeats.changed:
+        return ""
+    order = "in the same order" if repeats.other_order is None else f"in another order from step {repeats.other_order}"
+    return f"; under a changed config: {repeats.changed}, their samples {order}"
+
+
+def _part(begun_before: bool, whole: bool) -> str:
+    if begun_before:
+        return "its beginning is not in these records"
+    return "whole" if whole else "not to its end"

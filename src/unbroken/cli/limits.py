@@ -1,0 +1,58 @@
+"""How long a session may be, where the host says so in its environment; docs/sessions.md has the table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from unbroken.launch.job import Limit
+
+KAGGLE_S = {"TPU": 9 * 3600.0, "": 12 * 3600.0}  # https://www.kaggle.com/docs/notebooks
+KAGGLE_RESERVE_S = 600.0  # the guide's: saving a version takes its time
+BATCH_RESERVE_S = 60.0
+TICKS_PER_S = 100.0  # of /proc, whatever the kernel's own
+
+
+def host_limit(environment: Mapping[str, str], now: datetime, *, up_s: float | None = None) -> Limit | None:
+    """The limit that the environment names; None if it names none. `up_s` is how long this machine has been up."""
+    if (end := _moment(environment.get("UNBROKEN_SESSION_END", ""))) is not None:
+        return Limit(left_s=end - now.timestamp(), reserve_s=0.0, source="UNBROKEN_SESSION_END")
+    if (end := _moment(environment.get("SLURM_JOB_END_TIME", ""))) is not None:
+        left_s = end - now.timestamp()
+        return Limit(left_s=left_s, reserve_s=BATCH_RESERVE_S, source="Slurm, SLURM_JOB_END_TIME")
+    if environment.get("KAGGLE_KERNEL_RUN_TYPE"):
+        kind = "TPU" if environment.get("TPU_WORKER_ID") or environment.get("TPU_NAME") else ""
+        left_s = KAGGLE_S[kind] - (up_s or 0.0)
+        return Limit(left_s=left_s, reserve_s=KAGGLE_RESERVE_S, source="Kaggle, KAGGLE_KERNEL_RUN_TYPE")
+    return None
+
+
+def up_s(of_processes: Path = Path("/proc")) -> float | None:
+    """How long the first process of this machine or container has been running; None where that cannot be seen."""
+    return _age_s(of_processes, "1")
+
+
+def process_age_s(of_processes: Path = Path("/proc")) -> float:
+    """How long this process has been running: its session began then; 0 where that cannot be seen."""
+    return max(_age_s(of_processes, "self") or 0.0, 0.0)
+
+
+def _age_s(of_processes: Path, process: str) -> float | None:
+    """From the 22nd field of `stat`, which counts ticks since the boot (proc(5))."""
+    try:
+        ticks = float((of_processes / process / "stat").read_text("utf-8").rpartition(")")[2].split()[19])
+        return float((of_processes / "uptime").read_text("ascii").split()[0]) - ticks / TICKS_PER_S
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _moment(text: str) -> float | None:
+    """Seconds since 1970, written so or as a date and time."""
+    if re.fullmatch(r"\d{9,11}(\.\d+)?", text):
+        return float(text)
+    try:
+        return datetime.fromisoformat(text).timestamp() if text else None
+    except ValueError:
+        return None

@@ -1,0 +1,90 @@
+"""`pack` and `unpack`: a run as one file that survives the way to another machine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from unbroken.cli.tables import as_json_text, columns, size_text
+from unbroken.errors import UsageError
+from unbroken.run.packing import Packed, Wanted, pack
+from unbroken.run.parcel import WORDS, LeftOut, by_need
+from unbroken.run.unpacking import unpack
+from unbroken.storage import Disk
+from unbroken.values import SystemClock
+
+UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+MOST_NAMED = 8
+
+
+def pack_command(run: Path, out: Path, *, minimal: bool, max_size: str, as_json: bool) -> None:
+    """Pack a run, and say what is in the file and what is not."""
+    if not run.is_dir():
+        raise UsageError(run, "there is no such folder", expected="the folder of a run", do="See `unbroken ls ROOT`.")
+    wanted = Wanted(minimal=minimal, most_bytes=bytes_of(max_size) if max_size else None)
+    done = pack(run, out, wanted, disk=Disk(), clock=SystemClock())
+    if as_json:
+        print(as_json_text(_as_data(done)))
+        return
+    listed = done.listed
+    print(f"{done.path}: {listed.tag or listed.folder} at step {listed.step}, {len(listed.files)} files")
+    print(f"  {size_text(done.size_bytes)}, every byte read back")
+    rows = [(WORDS[need], str(count), size_text(size)) for need, (count, size) in by_need(done.parcel.taken).items()]
+    print(columns([("  packed", "files", "size"), *((f"  {words}", *others) for words, *others in rows)]))
+    for line in _left_out_in_words(done.parcel.left_out):
+        print(f"  left out: {line}")
+    print(f"to unpack it: unbroken unpack {done.path.name}")
+
+
+def _left_out_in_words(left_out: tuple[LeftOut, ...]) -> list[str]:
+    """One line for each kind and reason; the few are named."""
+    groups: dict[tuple[str, str], list[LeftOut]] = {}
+    for item in left_out:
+        groups.setdefault((WORDS[item.item.need], item.reason), []).append(item)
+    lines = []
+    for (words, reason), items in groups.items():
+        size = size_text(sum(one.item.size_bytes for one in items))
+        if len(items) <= MOST_NAMED:
+            words = ", ".join(one.item.name for one in items)
+        lines.append(f"{words} ({len(items)} files, {size}) - {reason}" if len(items) > 1 else f"{words} - {reason}")
+    return lines
+
+
+def _as_data(done: Packed) -> dict[str, object]:
+    return {
+        "file": str(done.path),
+        "size_bytes": done.size_bytes,
+        "run": done.listed.run,
+        "tag": done.listed.tag,
+        "step": done.listed.step,
+        "packed": [{"file": item.name, "size_bytes": item.size_bytes} for item in done.listed.files],
+        "left_out": [
+            {"file": one.item.name, "size_bytes": one.item.size_bytes, "reason": one.reason}
+            for one in done.parcel.left_out
+        ],
+    }
+
+
+def unpack_command(file: Path, folder: Path | None, *, as_json: bool) -> None:
+    """Unpack a run, and say where it stands and how it goes on."""
+    done = unpack(file, folder, disk=Disk())
+    newest = done.facts.newest_good
+    if as_json:
+        data = {"run": done.listed.run, "tag": done.listed.tag, "folder": str(done.directory)}
+        print(as_json_text({**data, "step": newest.step if newest else None, "files": len(done.listed.files)}))
+        return
+    files = f"{len(done.listed.files)} files" + (f", {done.kept} of them were there already" if done.kept else "")
+    print(f"{done.directory}: {done.listed.tag or done.listed.folder}, {files}, each compared with the packing list")
+    if newest is not None:
+        print(f"  goes on after step {newest.step} ({newest.name}, {newest.reason})")
+    if command := next((str(e.get("command")) for e in reversed(done.facts.events) if e.get("command")), ""):
+        print(f"  it was trained with: {command}")
+
+
+def bytes_of(text: str) -> int:
+    """`20GB`, `500MB`, `1.5GiB` or a bare number, in bytes."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B|[KMG]IB|)", text.strip().upper())
+    if found is None or float(found[1]) <= 0:
+        raise UsageError("--max-size", "this is no size", expected="a size like 20GB or 500MB", found=repr(text))
+    unit = "" if found[2] == "B" else found[2]
+    return int(float(found[1]) * UNITS[unit])

@@ -1,0 +1,75 @@
+"""`stop`: the process that trains a run is asked to stop, from wherever the run's folder can be written."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from unbroken.cli.looking import run_folder
+from unbroken.cli.watching import clean
+from unbroken.report import Glance, Watch
+from unbroken.run.layout import own
+from unbroken.storage import Disk, explained
+from unbroken.storage.lock import Holder, holds, is_held, read_holder
+from unbroken.storage.request import ask_to_stop
+from unbroken.values import SystemClock
+
+LOOK_EVERY_S = 0.2
+
+
+def stop_command(run: Path, *, wait: bool) -> None:
+    """Leave a request, send a signal where the process can be reached, and wait until the run is let go."""
+    folder = own(run_folder(run))
+    watch, holder = Watch(run, SystemClock(), Disk()), read_holder(folder)
+    glance = watch.look()
+    if holder is None or not (glance.live or _maybe_elsewhere(holder)):
+        _say(f"{run}: nothing to stop, no process holds it" + (f" ({_ended(glance)})" if glance.begun else ""))
+        return
+    with explained(Disk(), folder, "the request to stop cannot be left there"):
+        ask_to_stop(Disk(), folder, SystemClock(), holder)
+    if not glance.live:
+        _say(f"{run}: {holder} did not let go of it, but from here its lock looks free: a request is left for it")
+        return
+    reached = _signal(folder, holder)
+    _say(f"{run}: {holder} is asked to stop" + ("" if reached else ", it looks about once a second"))
+    if not wait:
+        return
+    while is_held(folder) and _same(folder, holder):
+        time.sleep(LOOK_EVERY_S)
+    last = watch.look()
+    _say(f"{run}: {_ended(last)}")
+    if last.status != "finished" and last.command:
+        _say(f"to go on: {last.command}")
+
+
+def _maybe_elsewhere(holder: Holder) -> bool:
+    """Whether a holder that is not seen may live: on another machine, whose locks not every file system shows."""
+    return not holder.released and holder.host != socket.gethostname()
+
+
+def _signal(folder: Path, holder: Holder) -> bool:
+    """Send SIGTERM, if the holder is a process of this machine; to no other process of that number."""
+    if holder.host != socket.gethostname() or not holds(folder, holder.pid):
+        return False
+    with suppress(OSError):
+        os.kill(holder.pid, signal.SIGTERM)
+        return True
+    return False
+
+
+def _same(folder: Path, holder: Holder) -> bool:
+    now = read_holder(folder)
+    return now is None or now.session == holder.session
+
+
+def _ended(glance: Glance) -> str:
+    of = f" of {glance.total}" if glance.total is not None else ""
+    return f"{glance.status} after step {glance.step}{of}"
+
+
+def _say(words: str) -> None:
+    print(clean(words), flush=True)

@@ -1,0 +1,107 @@
+"""Bringing a copy of a run into its folder: its records and what it shows of its history, and the checkpoint last.
+
+The folder it comes from may be read-only. A kill before the checkpoint arrives leaves a folder that has nothing to
+resume from, so that the next launch looks elsewhere again or refuses, and never begins from nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from unbroken.errors import DamagedFile
+from unbroken.journal import read_events
+from unbroken.launch.job import Job
+from unbroken.launch.verdicts import Resume
+from unbroken.run import Candidate, Layout, look_at
+from unbroken.run.layout import manifests, own
+from unbroken.storage import Disk, WritableFile, durable_folder, durable_write
+
+COPY_BLOCK_BYTES = 1 << 22
+TEXTS = {".log", ".txt", ".json", ".jsonl", ".py", ".yaml", ".yml", ".csv"}  # what a person reads of a session
+
+
+def bring_here(disk: Disk, job: Job, plan: Resume) -> Resume:
+    """Copy what the plan says; the plan with its source where it lies now."""
+    if plan.records_from is not None:
+        _bring_readable(disk, job, plan.records_from)
+    checkpoints = job.layout.checkpoints(job.directory)
+    for path in plan.weights_along:
+        copy_file(disk, path, checkpoints / path.name)
+    if plan.records_from is not None:
+        _bring_records(disk, job, plan.records_from)
+    target = checkpoints / name_on_arrival(job.layout, plan.source)
+    copy_file(disk, plan.source.path, target)
+    arrived = look_at(target, manifests(job.directory))
+    if arrived.state != "good":
+        raise DamagedFile(
+            target,
+            "the copy is not what was read",
+            found=arrived.reason,
+            do=f"{plan.source.path} is untouched: run the same command again.",
+        )
+    return replace(plan, source=arrived)
+
+
+def name_on_arrival(layout: Layout, source: Candidate) -> str:
+    """The name that the run itself gives to such a file, whatever it was called on its way."""
+    if source.kind != "checkpoint":
+        return source.name
+    epoch = source.epoch or 0
+    own_names = {layout.checkpoint(step=source.step, epoch=epoch, milestone=True), layout.rolling_name}
+    if source.name in own_names:
+        return source.name
+    # Where names count epochs, only the rolling name is right in the middle of one as at its end.
+    return layout.checkpoint(step=source.step, epoch=epoch, milestone=not layout.rolling_name)
+
+
+def shown(run: Path, layout: Layout) -> Iterator[Path]:
+    """What a run shows of its history: scalars, curves, and of each session log, scalars and config; no pictures."""
+    if layout.run_scalars:
+        yield run / layout.run_scalars
+    for folder in sorted({layout.curves, layout.evaluation_curves} - {""}):
+        yield from sorted((run / folder).glob("*"))
+    if layout.evaluation_curves:  # beside the curves lie the results, by epoch
+        yield from _texts_below((run / layout.evaluation_curves).parent)
+    for session in dict.fromkeys(str(event.get("session")) for event in read_events(own(run) / "journal.jsonl")):
+        if layout.session_folder:
+            yield from _texts_below(layout.session(run, session))
+        else:
+            yield layout.log(run, session)
+
+
+def _texts_below(folder: Path) -> Iterator[Path]:
+    yield from (path for path in sorted(folder.rglob("*")) if path.suffix in TEXTS)
+
+
+def _bring_readable(disk: Disk, job: Job, origin: Path) -> None:
+    for name in ("configs", "manifests"):
+        for path in sorted((own(origin) / name).glob("*.json")):
+            copy_file(disk, path, own(job.directory) / name / path.name)
+    for path in shown(origin, job.layout):
+        _bring(disk, job, origin, path)
+
+
+def _bring_records(disk: Disk, job: Job, origin: Path) -> None:
+    """The journal comes last: it is what says that there is a history."""
+    for name in ("metrics.jsonl", "run.json", "journal.jsonl"):
+        _bring(disk, job, origin, own(origin) / name)
+
+
+def _bring(disk: Disk, job: Job, origin: Path, path: Path) -> None:
+    if path.is_file():
+        target = job.directory / path.relative_to(origin)
+        durable_folder(disk, target.parent)
+        copy_file(disk, path, target)
+
+
+def copy_file(disk: Disk, source: Path, target: Path) -> None:
+    """Copy one file durably."""
+
+    def fill(file: WritableFile) -> None:
+        with source.open("rb") as reader:
+            while block := reader.read(COPY_BLOCK_BYTES):
+                file.write(block)
+
+    durable_write(disk, target, fill)

@@ -1,0 +1,126 @@
+"""How far a session will get, and how many more it takes: from what earlier sessions recorded of their pace."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from unbroken.launch.job import Job, Limit
+from unbroken.launch.plan import Facts
+from unbroken.launch.position import total_now
+from unbroken.launch.spelling import count
+from unbroken.launch.verdicts import FineTune, Fresh, Plan, Resume
+
+TIMING = "timing"  # the journal's event
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """Of a session: the step it will reach, and how many sessions of its length follow, until when."""
+
+    reaches: int
+    total: int
+    sessions_after: int
+    step_s: float
+    done_at: datetime
+
+
+def last_timing(facts: Facts, plan: Plan) -> Mapping[str, Any]:
+    """What the last session that did a step, here or where the run is taken from, recorded of its pace; else empty."""
+    origin = plan.copy_from if isinstance(plan, Resume) else None
+    survey = next((found for found in facts.elsewhere if found.directory == origin), facts.survey)
+    found = (event for event in reversed(survey.events) if event.get("event") == TIMING and event.get("steps"))
+    return next(found, {})
+
+
+def forecast(job: Job, plan: Plan, timing: Mapping[str, Any], now: datetime) -> Forecast | None:
+    """Where this session will end, if the pace stays; None where the length or the pace is not known."""
+    limit = job.limit
+    steps, seconds = timing.get("steps"), timing.get("seconds")
+    if job.total_steps is None or not steps or not seconds or not isinstance(plan, Fresh | FineTune | Resume):
+        return None
+    step_s = float(seconds) / int(steps)
+    done, total = (plan.source.step, total_now(job, plan.source)) if isinstance(plan, Resume) else (0, job.total_steps)
+    needed_s, startup_s = (total - done) * step_s, float(timing.get("startup_s") or 0.0)
+    if limit is None:
+        return Forecast(
+            reaches=total,
+            total=total,
+            sessions_after=0,
+            step_s=step_s,
+            done_at=now + timedelta(seconds=startup_s + needed_s),
+        )
+    useful_s = _useful_s(limit, startup_s)
+    reaches = min(total, done + int(useful_s / step_s))
+    after = _sessions((total - reaches) * step_s, useful_s)
+    calendar_s = startup_s + needed_s if not after else (after + 1) * limit.left_s
+    return Forecast(
+        reaches=reaches,
+        total=total,
+        sessions_after=after,
+        step_s=step_s,
+        done_at=now + timedelta(seconds=calendar_s),
+    )
+
+
+def sessions_left(steps: int, timing: Mapping[str, Any], limit: Limit) -> int | None:
+    """How many more sessions of this length so many steps take; None where no step was timed."""
+    if not timing.get("steps") or not timing.get("seconds"):
+        return None
+    needed_s = steps * float(timing["seconds"]) / int(timing["steps"])
+    return _sessions(needed_s, _useful_s(limit, float(timing.get("startup_s") or 0.0)))
+
+
+def _useful_s(limit: Limit, startup_s: float) -> float:
+    return max(limit.left_s - limit.reserve_s - startup_s, 0.0)
+
+
+def _sessions(needed_s: float, useful_s: float) -> int:
+    return math.ceil(needed_s / useful_s) if useful_s > 0 else 0
+
+
+def forecast_lines(job: Job, plan: Plan, timing: Mapping[str, Any], now: datetime) -> list[str]:
+    """What a person is told of this session's time, before it begins."""
+    if not isinstance(plan, Fresh | FineTune | Resume):
+        return []
+    limit, found = job.limit, forecast(job, plan, timing, now)
+    lines = []
+    if limit is not None:
+        until = now + timedelta(seconds=limit.left_s - limit.reserve_s)
+        lines.append(
+            f"session: {duration(limit.left_s)} ({limit.source}), over {duration(limit.reserve_s)} before, "
+            f"at {until:%Y-%m-%d %H:%M}"
+        )
+    if found is None:
+        return [*lines, *(["  how far it gets is known once steps were timed"] if limit is not None else [])]
+    pace = f"at {found.step_s:.3g} s a step, as before"
+    if limit is None:
+        whole = duration((found.done_at - now).total_seconds())
+        return [f"time: about {whole} {pace}: until {_day(found.done_at, now)}"]
+    if found.reaches >= found.total:
+        return [*lines, f"  {pace}, it reaches the end (step {found.total}) at about {_day(found.done_at, now)}"]
+    if not found.sessions_after:
+        return [*lines, f"  {pace}, it is too short for a step: the last one took {found.step_s:.3g} s"]
+    more = f"{count(found.sessions_after, 'more session')} of this length"
+    return [
+        *lines,
+        f"  {pace}, it reaches about step {found.reaches} of {found.total}; {more}, one after the other, "
+        f"until {_day(found.done_at, now)}",
+    ]
+
+
+def duration(seconds: float) -> str:
+    """`11 h 50 min`, `9 min`, `40 s`."""
+    seconds = max(seconds, 0.0)
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    minutes = round(seconds / 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _day(moment: datetime, now: datetime) -> str:
+    return f"{moment:%H:%M}" if moment.date() == now.date() else f"{moment:%Y-%m-%d %H:%M}"

@@ -1,0 +1,15 @@
+"""What can be said about a run from its records alone: no torch, no training code, nothing is changed.
+
+The *final history* of a run is, for each step, the record that the surviving line of checkpoints continued from: the
+last session goes on from a file, the session that wrote this file did so from another, and so on to the beginning.
+What a session did beyond the file that was continued from is *lost*; a step that was lost and done again is
+*repeated*, and must have come out the same. An *audit* proves that in the final history each step was done once and
+each sample used once per epoch, or names what is wrong: each a *finding*. A *glance* is what a run is doing now; a
+*watch* takes one after the other.
+"""
+
+from unbroken.report.audit import Audit, audit
+from unbroken.report.findings import Finding
+from unbroken.report.glance import Glance, Watch
+
+__all__ = ["Audit", "Finding", "Glance", "Watch", "audit"]

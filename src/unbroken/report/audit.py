@@ -1,0 +1,336 @@
+"""An audit of one run: the journal, the steps, the files, and one verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from unbroken.report.epochs import Epoch, EpochFold
+from unbroken.report.findings import Finding, Findings, counted, span
+from unbroken.report.lines import numbered
+from unbroken.report.repeats import Repeats
+from unbroken.report.saves import SavedFile, check_files
+from unbroken.report.sessions import Session, sessions_of, surviving
+from unbroken.report.steps import METRICS, StepFold
+from unbroken.run import layout_of, read_record
+from unbroken.run.layout import own
+from unbroken.storage.lock import is_held
+
+JOURNAL = "journal.jsonl"
+Event = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionSpan:
+    """One session, the steps it recorded, and how many of these are in the final history."""
+
+    name: str
+    verdict: str
+    base: int
+    first: int
+    last: int
+    kept: int
+    ended: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepeatCount:
+    """The steps that were lost and what came of them."""
+
+    lost: int  # records that are not part of the final history
+    repeated: int  # steps that were done again
+    compared: int
+    identical: int
+    changed: int  # not compared: something that is computed had changed in between
+    other_order: int | None  # of these, the first step that brought other samples than were expected there
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What was found; `findings` is empty when the run is what it should be."""
+
+    run: Path
+    first: int  # the step before the first that is recorded: 0, or where another program had come to
+    steps: int
+    last: int
+    missing: int
+    sessions: tuple[SessionSpan, ...]
+    repeats: RepeatCount
+    samples: int  # used in all
+    size: int  # of the data set; 0: the loop draws its own samples
+    whole_epochs: int
+    epochs: tuple[Epoch, ...]  # those of which there is something to say
+    excused: int
+    evaluations: int
+    saves: int
+    changes: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    more_findings: int
+    notes: tuple[str, ...]
+    running: bool
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+    @property
+    def verdict(self) -> str:
+        """The whole audit in one line."""
+        if not self.good:
+            number = len(self.findings) + self.more_findings
+            return f"audit: {counted(number, 'thing')} wrong in {counted(self.steps, 'step')}"
+        said = f"audit: {counted(self.steps, 'step')}, each once"
+        if not self.size:
+            return said + ("; its loop draws its own samples" if self.steps else "")
+        begun = [epoch for epoch in self.epochs if not epoch.whole]
+        part = " and a part of one" if begun else ""
+        return f"{said}; {counted(self.whole_epochs, 'epoch')}{part}, each sample once"
+
+    def as_data(self) -> dict[str, Any]:
+        """The same as JSON-able data."""
+        return {"verdict": self.verdict, "good": self.good, **asdict(self), "run": str(self.run)}
+
+
+def audit(run: Path, *, verify: bool = False) -> Audit:
+    """Read the records of a run and judge them; changes nothing, needs no torch."""
+    findings = Findings()
+    running = is_held(own(run))
+    events = _events(run, findings)
+    sessions = sessions_of(events, configs=own(run) / "configs", running=running)
+    files = check_files(run, layout_of(run), events, findings, verify=verify)
+    _require_metrics(run, events, findings)
+    fold = _fold(run, sessions, events, files, findings)
+    _counterparts(events, fold, findings)
+    return _summary(run, fold, events, findings, running=running)
+
+
+def _events(run: Path, findings: Findings) -> list[Event]:
+    path = own(run) / JOURNAL
+    if not path.is_file():
+        findings.add(JOURNAL, "missing: nothing says which sessions there were")
+        return []
+    events: list[Event] = []
+    for line, record in numbered(path):
+        if record is None or not isinstance(record.get("event"), str):
+            findings.note(f"{JOURNAL} line {line} is not an event (a kill can leave half a line)")
+        else:
+            events.append(record)
+    return events
+
+
+def _require_metrics(run: Path, events: Sequence[Event], findings: Findings) -> None:
+    if (own(run) / METRICS).is_file():
+        return
+    if any(event.get("event") in ("saved", "evaluated", "finished") for event in events):
+        findings.add(METRICS, "missing: not one step that was done is recorded")
+    elif not events:
+        findings.add(METRICS, "missing: no session of unbroken worked here")
+
+
+# -- the fold, again with what it needed to know -----------------------------------------------------------------------
+
+
+def _fold(
+    run: Path, sessions: list[Session], events: Sequence[Event], files: Sequence[SavedFile], findings: Findings
+) -> StepFold:
+    """Fold once; a second time where only the records say which sessions or how many samples there are."""
+    known = list(sessions)
+    for _ in range(3):
+        attempt = Findings(wrong=list(findings.wrong), notes=list(findings.notes))
+        fold, missing_facts = _attempt(run, known, events, files, attempt)
+        if fold.unknown:
+            known = _with_unknown(known, fold)
+        elif missing_facts:
+            if missing_facts.size:
+                count = missing_facts.size
+                findings.note(f"no save says how many samples the data set has: {count} by their largest number")
+            files = [*files, missing_facts]
+        else:
+            break
+    unlisted = [session for session in known if not session.listed]
+    for session in unlisted:
+        attempt.add(METRICS, f"session {session.name} is not in the journal", step=session.base + 1)
+    findings.wrong, findings.notes, findings.more = attempt.wrong, attempt.notes, attempt.more
+    return fold
+
+
+def _attempt(
+    run: Path, sessions: Sequence[Session], events: Sequence[Event], files: Sequence[SavedFile], findings: Findings
+) -> tuple[StepFold, SavedFile | None]:
+    """One reading; also the fact that it turned out to need, if it did."""
+    chain = [session for session in sessions if session.name in surviving(sessions)]
+    sizes = _sizes(sessions, chain, files)
+    epochs = EpochFold(findings, _excused(events))
+    position, asked = _beginning(chain, files)
+    first_size = sizes.get(chain[0].name, 0) if chain else 0
+    epochs.begin(size=first_size, position=position)
+    record = read_record(run)
+    conditions = record.conditions if record is not None else {}
+    exact = conditions.get("device", "cpu") == "cpu" or bool(conditions.get("deterministic"))
+    repeats = Repeats(findings, exact=exact)
+    fold = StepFold(sessions, findings, epochs, repeats, sizes)
+    fold.used_after = dict.fromkeys(asked, 0)
+    if (own(run) / METRICS).is_file():
+        fold.read(own(run) / METRICS)
+    if fold.unknown:
+        return fold, None
+    if not first_size and epochs.largest >= 0:
+        last = chain[-1].name if chain else ""
+        return fold, SavedFile(name="", step=None, session=last, position=None, size=epochs.largest + 1)
+    at = next((step for step, used in fold.used_after.items() if used), None)
+    if position is None and at is not None and chain:
+        began = asked[at] - fold.used_after[at]
+        return fold, SavedFile(name="", step=chain[0].base, session="", position=began, size=None)
+    return fold, None
+
+
+def _with_unknown(sessions: list[Session], fold: StepFold) -> list[Session]:
+    """Sessions that only the steps know, each after the last one that can have led to it."""
+    known = list(sessions)
+    for name, base in fold.unknown.items():
+        place = next((at for at, session in enumerate(known) if session.name > name), len(known))
+        parent = known[place - 1].name if place and base else None
+        known.insert(place, Session(name=name, verdict="?", base=base, parent=parent, ended="?", listed=False))
+        if place + 1 < len(known) and known[place + 1].parent == parent and known[place + 1].base > base:
+            known[place + 1] = replace(known[place + 1], parent=name)
+    return known
+
+
+def _sizes(sessions: Sequence[Session], chain: Sequence[Session], files: Sequence[SavedFile]) -> dict[str, int]:
+    """How many samples the data set of each session has: as its saves say, or the next one that went on from them."""
+    said = {file.session: file.size for file in files if file.size}
+    for session in sessions:
+        if session.parent is not None and session.size:
+            said[session.parent] = session.size
+    sizes: dict[str, int] = {}
+    near = next((said[session.name] for session in chain if session.name in said), 0)
+    for session in chain:
+        near = said.get(session.name) or near
+        sizes[session.name] = near
+    return sizes
+
+
+def _beginning(chain: Sequence[Session], files: Sequence[SavedFile]) -> tuple[int | None, dict[int, int]]:
+    """The position at which the history begins, or the steps whose position is known, from which it follows."""
+    if not chain or not chain[0].base:
+        return 0, {}
+    base = chain[0].base
+    if chain[0].position is not None:
+        return chain[0].position, {}
+    known = {file.step: file.position for file in files if file.step and file.position is not None}
+    known |= {session.base: session.position for session in chain[1:] if session.position is not None}
+    if base in known:
+        return known[base], {}
+    return None, {step: position for step, position in known.items() if step > base and position}
+
+
+def _excused(events: Iterable[Event]) -> dict[int, set[int]]:
+    """Samples that were left out because they cannot be read, by epoch."""
+    found: dict[int, set[int]] = {}
+    for event in events:
+        epoch, sample = event.get("epoch"), event.get("sample")
+        if event.get("event") == "skipped" and isinstance(epoch, int) and isinstance(sample, int):
+            found.setdefault(epoch, set()).add(sample)
+    return found
+
+
+# -- what else must agree ----------------------------------------------------------------------------------------------
+
+
+def _counterparts(events: Sequence[Event], fold: StepFold, findings: Findings) -> None:
+    """Saves and evaluations of the journal against the steps, and the other way round."""
+    told: set[tuple[str, int]] = set()
+    for event in events:
+        step, session = event.get("step"), str(event.get("session"))
+        if type(step) is not int:
+            continue
+        match event.get("event"):
+            case "evaluated":
+                told.add((session, step))
+                if (session, step) not in fold.evaluated and fold.spans:
+                    words = f"the evaluation after step {step} is in the journal only, session {session}"
+                    findings.add(METRICS, words, step=step)
+            case "saved" | "finished" if not _reached(fold, session, step):
+                what = f"{event['file']} was saved" if "file" in event else "the run was finished"
+                words = f"{what} after step {step}, but session {session} has no record up to there"
+                findings.add(METRICS, words, step=step)
+    for session, step in sorted(fold.evaluated - told):
+        findings.note(f"the evaluation after step {step} is not in the journal: session {session} was killed after it")
+
+
+def _reached(fold: StepFold, name: str, step: int) -> bool:
+    if not fold.spans:
+        return True  # that the whole record is missing was said
+    known = fold.spans.get(name)
+    base = next((session.base for session in fold.sessions if session.name == name), None)
+    return base is None or step <= max(base, known.last if known else 0)
+
+
+def _changes(fold: StepFold) -> Iterable[str]:
+    finished = {(session.name, fold.spans[session.name].last) for session in fold.sessions if _is_done(session, fold)}
+    for session in fold.sessions:
+        for change in session.changes:
+            key = change.partition(":")[0]
+            yield f"after step {session.base}: {change}" + (", accepted" if key in session.accepted else "")
+        if (session.parent, session.base) in finished:
+            yield f"after step {session.base}: the run was finished and is made longer"
+
+
+def _is_done(session: Session, fold: StepFold) -> bool:
+    return session.ended == "finished" and session.name in fold.spans
+
+
+def _summary(run: Path, fold: StepFold, events: Sequence[Event], findings: Findings, *, running: bool) -> Audit:
+    epochs, repeats = fold.epochs, fold.repeats
+    chain = surviving(fold.sessions)
+    if fold.first:
+        programs = [session.written_by for session in fold.sessions if session.name in chain and session.written_by]
+        by = f" by {programs[0]}" if programs else ""
+        findings.note(f"{span(1, fold.first)} were done{by} before these records begin")
+    whole = [epoch for epoch in epochs.closed if epoch.whole and not epoch.begun_before]
+    sizes = [fold.sizes[name] for name in chain if name in fold.sizes]
+    return Audit(
+        run=run,
+        first=fold.first,
+        steps=fold.steps,
+        last=fold.last,
+        missing=sum(last - first + 1 for first, last in fold.missing),
+        sessions=tuple(_spans(fold)),
+        repeats=RepeatCount(
+            lost=repeats.lost,
+            repeated=repeats.repeated,
+            compared=repeats.compared,
+            identical=repeats.identical,
+            changed=repeats.changed,
+            other_order=repeats.other_order,
+        ),
+        samples=epochs.used,
+        size=sizes[0] if sizes else 0,
+        whole_epochs=epochs.exact + len(whole),
+        epochs=tuple(epochs.closed),
+        excused=sum(epoch.excused for epoch in epochs.closed),
+        evaluations=len(fold.evaluations),
+        saves=sum(event.get("event") == "saved" and event.get("kind") == "checkpoint" for event in events),
+        changes=tuple(_changes(fold)),
+        findings=tuple(findings.wrong),
+        more_findings=findings.more,
+        notes=tuple(findings.notes),
+        running=running,
+    )
+
+
+def _spans(fold: StepFold) -> Iterable[SessionSpan]:
+    for session in fold.sessions:
+        known = fold.spans.get(session.name)
+        yield SessionSpan(
+            name=session.name,
+            verdict=session.verdict.lower(),
+            base=session.base,
+            first=known.first if known else 0,
+            last=known.last if known else 0,
+            kept=known.kept if known else 0,
+            ended=session.ended,
+        )

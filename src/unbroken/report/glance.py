@@ -1,0 +1,256 @@
+"""A run as it is at this moment: how far, how fast, how long still; made from its files, which are only read."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from unbroken.checkpoint.manifest import read_manifest
+from unbroken.checkpoint.structure import read_structure
+from unbroken.errors import UnbrokenError
+from unbroken.report.follow import Follower
+from unbroken.report.sessions import how_it_ended
+from unbroken.run import layout_of
+from unbroken.run.layout import manifests, own
+from unbroken.storage import Disk
+from unbroken.storage.lock import is_held
+from unbroken.values import Clock
+
+RATE_OVER_S = 60.0
+NOT_VALUES = {"step", "session", "epoch", "samples", "evaluation"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Glance:
+    """What there is to say about a run now; None where the files do not say it."""
+
+    live: bool  # a process holds the run
+    begun: bool  # a session is in the journal
+    status: str  # "running", "beginning", or how the last session ended
+    session: str
+    command: str  # that goes on with the run
+    step: int
+    total: int | None
+    epoch: int | None  # counted from 1
+    values: Mapping[str, float]
+    steps_per_s: float | None
+    left_s: float | None
+    deadline_left_s: float | None
+    saved: str  # the last checkpoint, its step and how long ago it was written
+    saved_step: int | None
+    saved_ago_s: float | None
+    evaluated: Mapping[str, float]
+    evaluated_step: int | None
+    best: str
+    free_bytes: int | None
+    news: tuple[str, ...] = ()  # events since the look before
+
+
+@dataclass
+class Watch:
+    """Looks at a run again and again; each look reads only what is new."""
+
+    run: Path
+    clock: Clock
+    disk: Disk
+    _events: list[dict[str, Any]] = field(default_factory=list)
+    _last: Mapping[str, Any] = field(default_factory=dict)
+    _seen: deque[tuple[float, int]] = field(default_factory=deque)
+    _total: int | None = None
+    _best: str = ""
+    _looked_into: str = ""
+
+    def __post_init__(self) -> None:
+        self._journal = Follower(own(self.run) / "journal.jsonl", whole=True)
+        self._metrics = Follower(own(self.run) / "metrics.jsonl", whole=False)
+
+    def look(self) -> Glance:
+        """What is there now. The lock is asked first: what its owner wrote before letting go is then seen."""
+        live = is_held(own(self.run))
+        fresh = self._journal.new()
+        self._events += fresh
+        session = self._latest("session")
+        name = str(session.get("session", ""))
+        self._follow_steps(name)
+        saved, evaluated = self._latest("saved", kind="checkpoint"), self._latest("evaluated")
+        self._look_into(saved)
+        step = self._step(session)
+        rate = self._rate(name)
+        total = self._total_of(session)
+        epoch = self._last.get("epoch")
+        ended = how_it_ended([event for event in self._events if event.get("session") == name])
+        return Glance(
+            live=live,
+            begun=bool(session),
+            status=("running" if self._last else "beginning") if live else ended if session else "not begun",
+            session=name,
+            command=str(session.get("command", "")),
+            step=step,
+            total=total,
+            epoch=epoch + 1 if isinstance(epoch, int) else None,
+            values=_numbers({key: value for key, value in self._last.items() if key not in NOT_VALUES}),
+            steps_per_s=rate,
+            left_s=max(total - step, 0) / rate if total is not None and rate else None,
+            deadline_left_s=self._left_until(session.get("until")),
+            saved=str(saved.get("file", "")),
+            saved_step=_whole(saved.get("step")),
+            saved_ago_s=self._ago(saved.get("time")),
+            evaluated=_numbers(evaluated.get("metrics")),
+            evaluated_step=_whole(evaluated.get("step")),
+            best=self._best,
+            free_bytes=self._free_bytes(),
+            news=tuple(words for event in fresh if (words := told(event))),
+        )
+
+    # -- steps -------------------------------------------------------------------------------------------------------
+
+    def _follow_steps(self, session: str) -> None:
+        for record in self._metrics.new():
+            if "evaluation" in record or not isinstance(record.get("step"), int):
+                continue
+            if record.get("session") != self._last.get("session"):
+                self._seen.clear()  # it may have begun at an earlier step
+            self._last = record
+        now_s = self.clock.monotonic_s()
+        if session and self._last.get("session") != session:
+            self._last = {}  # a new session has not done a step yet
+        if self._last:
+            self._seen.append((now_s, int(self._last["step"])))
+        while len(self._seen) > 2 and now_s - self._seen[0][0] > RATE_OVER_S:
+            self._seen.popleft()
+
+    def _step(self, session: Mapping[str, Any]) -> int:
+        if self._last:
+            return int(self._last["step"])
+        plan = session.get("plan")
+        return (_whole(plan.get("step")) or 0) if isinstance(plan, Mapping) else 0
+
+    def _rate(self, session: str) -> float | None:
+        """Steps per second over the last minute; before that is known, by the times of this session's saves."""
+        if self._seen and self._seen[-1][1] > self._seen[0][1]:
+            (before_s, before), (now_s, now) = self._seen[0], self._seen[-1]
+            return (now - before) / (now_s - before_s) if now_s > before_s else None
+        noted = [
+            (moment, event["step"])
+            for event in self._events
+            if event.get("session") == session
+            and event.get("event") == "saved"
+            and isinstance(event.get("step"), int)
+            and (moment := _moment(event.get("time"))) is not None
+        ]
+        if len(noted) < 2 or noted[-1][1] <= noted[0][1]:
+            return None
+        took_s = (noted[-1][0] - noted[0][0]).total_seconds()
+        return float(noted[-1][1] - noted[0][1]) / took_s if took_s > 0 else None
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    def _look_into(self, saved: Mapping[str, Any]) -> None:
+        """What the newest checkpoint says of the whole run; opened once, and again only when there is a newer one."""
+        mark = f"{saved.get('time')} {saved.get('file')}"
+        if not saved or mark == self._looked_into:
+            return
+        try:
+            stamp = read_structure(layout_of(self.run).checkpoints(self.run) / str(saved.get("file"))).stamp
+        except (UnbrokenError, OSError):  # removed, or replaced, in this moment
+            return
+        self._looked_into = mark
+        self._total = _whole(stamp.get("total"))
+        best = stamp.get("best")
+        if isinstance(best, Mapping):
+            self._note_best(best)
+        self._best_by_manifest()
+
+    def _best_by_manifest(self) -> None:
+        """The best weights are written before the checkpoint that knows of them."""
+        saved = self._latest("saved", kind="weights")
+        manifest = read_manifest(manifests(self.run), str(saved.get("file"))) if saved else None
+        if manifest is not None:
+            self._note_best({"metric": manifest.metric, "value": manifest.value, "step": manifest.step})
+
+    def _note_best(self, best: Mapping[str, Any]) -> None:
+        value = best.get("value")
+        if isinstance(value, int | float):
+            self._best = f"{best.get('metric')} {value:.4g} after step {best.get('step')}"
+
+    def _free_bytes(self) -> int | None:
+        try:
+            return self.disk.free_bytes(self.run)
+        except OSError:
+            return None
+
+    # -- events ------------------------------------------------------------------------------------------------------
+
+    def _latest(self, name: str, **wanted: str) -> Mapping[str, Any]:
+        found = (
+            event
+            for event in reversed(self._events)
+            if event.get("event") == name and all(event.get(key) == value for key, value in wanted.items())
+        )
+        return next(found, {})
+
+    def _total_of(self, session: Mapping[str, Any]) -> int | None:
+        return _whole(session.get("total")) or self._total
+
+    def _ago(self, time: Any) -> float | None:
+        moment = _moment(time)
+        return max((self.clock.now() - moment).total_seconds(), 0.0) if moment is not None else None
+
+    def _left_until(self, time: Any) -> float | None:
+        moment = _moment(time)
+        return max((moment - self.clock.now()).total_seconds(), 0.0) if moment is not None else None
+
+
+def told(event: Mapping[str, Any]) -> str:
+    """One event in words; nothing for those that a watcher need not know."""
+    step = event.get("step")
+    match event.get("event"):
+        case "session":
+            plan = event.get("plan")
+            plan = plan if isinstance(plan, Mapping) else {}
+            after = f" after step {plan['step']}" if _whole(plan.get("step")) else ""
+            return f"session {event.get('session')}: {str(plan.get('verdict', '?')).lower()}{after}"
+        case "saved":
+            return f"saved {event.get('file')} after step {step}"
+        case "evaluated":
+            numbers = _numbers(event.get("metrics"))
+            words = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items() if "/" not in name)
+            return f"evaluated after step {step}: {words}" + (" (the best so far)" if event.get("best") else "")
+        case "skipped":
+            return f"skipped sample {event.get('sample')}: {event.get('reason')}"
+        case "replayed":
+            return str(event.get("verdict", ""))
+    return ""
+
+
+def clock_time(seconds: float) -> str:
+    """`1:02:03`, with days when there are any."""
+    days, rest = divmod(int(seconds), 86_400)
+    text = f"{rest // 3600}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
+    return f"{days}d {text}" if days else text
+
+
+def _numbers(values: Any) -> dict[str, float]:
+    """The values that are numbers; NaN and infinity are written as text."""
+    found: dict[str, float] = {}
+    for name, value in values.items() if isinstance(values, Mapping) else ():
+        if isinstance(value, float) or value in ("nan", "inf", "-inf") or _whole(value) is not None:
+            with suppress(OverflowError):  # a whole number of an edited file
+                found[str(name)] = float(value)
+    return found
+
+
+def _moment(time: Any) -> datetime | None:
+    try:
+        return datetime.fromisoformat(time).astimezone()
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -1,0 +1,158 @@
+"""The sessions of a run as its journal tells them, and the line of them that the final history is made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import Any
+
+from unbroken.config import Effect
+from unbroken.run.layout import ARCHIVE_FOLDER
+
+Event = Mapping[str, Any]
+UNCHANGING = (Effect.FREE, Effect.IGNORED)
+BEGINS = ("Fresh", "FineTune")
+ENDINGS = ("finished", "stopped", "failed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """One session: from which step of which other one it went on, and how it ended."""
+
+    name: str
+    verdict: str
+    base: int = 0  # the step it went on after
+    parent: str | None = None  # the session whose save it went on from; None: a history begins here
+    position: int | None = None  # samples used at its beginning, where its plan says so
+    size: int | None = None  # samples of the data set at its beginning, the same
+    written_by: str = ""  # the program whose file a history begins with, when that is not ours
+    generation: int = 0  # sessions of one generation compute the same
+    changes: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
+    ended: str = "killed"
+    listed: bool = True  # in the journal
+
+    @property
+    def begins(self) -> bool:
+        """Whether a history begins with this session."""
+        return self.parent is None
+
+
+def how_it_ended(events: Sequence[Event]) -> str:
+    """How a session ended, by the last of its own events that says so."""
+    last = next((event for event in reversed(events) if event.get("event") in ENDINGS), {})
+    match last.get("event"):
+        case "finished":
+            return "finished"
+        case "stopped":
+            return f"stopped by {last.get('reason')}"
+        case "failed":
+            return f"failed: {last.get('error')}"[:80]
+    return "killed"
+
+
+def sessions_of(events: Sequence[Event], *, configs: Path, running: bool) -> list[Session]:
+    """The sessions in the order in which they began."""
+    found = list(_began(events, configs))
+    if not found:
+        return []
+    own: dict[str, list[Event]] = {}
+    for event in events:
+        own.setdefault(str(event.get("session")), []).append(event)
+    found = [replace(session, ended=how_it_ended(own[session.name])) for session in found]
+    if running and found[-1].ended == "killed":
+        found[-1] = replace(found[-1], ended="running")
+    return found
+
+
+def _began(events: Sequence[Event], configs: Path) -> Iterator[Session]:
+    """Follow every saved file through the journal: its name, and where it was moved to, lead to who wrote it."""
+    writers: dict[str, tuple[str, int]] = {}
+    begun: list[Session] = []
+    for event in events:
+        file = str(event.get("file"))
+        match event.get("event"):
+            case "saved" if event.get("kind") == "checkpoint" and _number(event.get("step")) is not None:
+                writers[file] = str(event.get("session")), int(event["step"])
+            case "removed":
+                writers.pop(file, None)
+            case "set aside" if file in writers:
+                writers[f"{event.get('to')}/{file}"] = writers.pop(file)
+            case "kept a copy" if file in writers:
+                writers[f"{event.get('to')}/{file}"] = writers[file]
+            case "session":
+                begun.append(_session(event, begun, writers, configs))
+                yield begun[-1]
+
+
+def _session(
+    event: Event, earlier: Sequence[Session], writers: Mapping[str, tuple[str, int]], configs: Path
+) -> Session:
+    plan = event.get("plan")
+    plan = plan if isinstance(plan, Mapping) else {}
+    name, verdict = str(event.get("session")), str(plan.get("verdict", "?"))
+    before = earlier[-1] if earlier else None
+    generation = before.generation if before else 0
+    if verdict in BEGINS:
+        changed = before is not None and (
+            verdict == "FineTune" or _config(configs, name) != _config(configs, before.name)
+        )
+        return Session(name=name, verdict=verdict, generation=generation + changed)
+    base, place = _number(plan.get("step")) or 0, plan.get("position")
+    place = place if isinstance(place, Mapping) else {}
+    size, epochs, used = (_number(place.get(key)) for key in ("size", "epochs", "used"))
+    known = size is not None and epochs is not None and used is not None
+    changes = [change for change in plan.get("changes") or () if isinstance(change, Mapping)]
+    other = str(plan.get("written_by", ""))
+    foreign = bool(other) and not other.startswith("unbroken")
+    return Session(
+        name=name,
+        verdict=verdict,
+        base=base,
+        parent=None if foreign else _writer(str(plan.get("file", "")), base, earlier, writers),
+        position=epochs * size + used if known and size and epochs is not None and used is not None else None,
+        size=size,
+        written_by=other.rpartition(" ")[0] if foreign else "",
+        generation=generation + (foreign or any(change.get("effect") not in UNCHANGING for change in changes)),
+        changes=tuple(
+            f"{change.get('key')}: {change.get('old')} -> {change.get('new')} ({change.get('effect')})"
+            for change in changes
+        ),
+        accepted=tuple(map(str, plan.get("accepted") or ())),
+    )
+
+
+def _writer(file: str, step: int, earlier: Sequence[Session], writers: Mapping[str, tuple[str, int]]) -> str | None:
+    """The session that wrote the file; where a kill came before the journal's line, the last one that can have."""
+    parts = PurePath(file.replace("\\", "/")).parts
+    key = "/".join(parts[parts.index(ARCHIVE_FOLDER) :]) if ARCHIVE_FOLDER in parts else "".join(parts[-1:])
+    name, saved = writers.get(key) or writers.get("".join(parts[-1:])) or ("", -1)
+    if saved == step and any(session.name == name for session in earlier):
+        return name
+    able = (session.name for session in reversed(earlier) if session.base <= step)
+    return next(able, None)
+
+
+def surviving(sessions: Sequence[Session]) -> dict[str, int | None]:
+    """Up to which step each session is part of the final history (None: to its end); the others have no part in it."""
+    by_name = {session.name: session for session in sessions}
+    kept: dict[str, int | None] = {}
+    session, limit = (sessions[-1] if sessions else None), None
+    while session is not None and session.name not in kept:
+        kept[session.name] = limit
+        limit = session.base
+        session = by_name.get(session.parent) if session.parent is not None else None
+    return kept
+
+
+def _config(configs: Path, session: str) -> Any:
+    try:
+        return json.loads((configs / f"{session}.json").read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _number(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

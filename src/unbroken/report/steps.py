@@ -1,0 +1,181 @@
+"""The fold over `metrics.jsonl`: which steps the final history has, in which order, and what stands between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from unbroken.report.epochs import EpochFold
+from unbroken.report.findings import Findings, span
+from unbroken.report.lines import numbered
+from unbroken.report.repeats import Repeats
+from unbroken.report.sessions import Session, surviving
+
+METRICS = "metrics.jsonl"
+NUMBERS = frozenset([int])
+HELD_BACK = 64  # steps that may come too early before those in front of them count as missing
+
+
+@dataclass
+class Span:
+    """The steps that one session recorded."""
+
+    first: int = 0
+    last: int = 0
+    kept: int = 0  # of its steps, those in the final history
+
+
+class _Step(NamedTuple):
+    line: int
+    step: int
+    epoch: int
+    samples: list[int]
+    loss: Any
+    session: Session
+
+
+@dataclass
+class StepFold:
+    """Reads the records once, in the order in which they were written."""
+
+    sessions: Sequence[Session]
+    findings: Findings
+    epochs: EpochFold
+    repeats: Repeats
+    sizes: Mapping[str, int]  # of the data set, by session
+    spans: dict[str, Span] = field(default_factory=dict)
+    unknown: dict[str, int] = field(default_factory=dict)  # sessions that the journal does not know: step before theirs
+    evaluations: set[int] = field(default_factory=set)  # steps of the final history that were evaluated
+    evaluated: set[tuple[str, int]] = field(default_factory=set)
+    steps: int = 0
+    missing: list[tuple[int, int]] = field(default_factory=list)
+    used_after: dict[int, int] = field(default_factory=dict)  # samples recorded up to the steps asked for
+    unreadable: int = 0
+
+    def __post_init__(self) -> None:
+        self._by_name = {session.name: session for session in self.sessions}
+        self._kept = surviving(self.sessions)
+        chain = [session for session in self.sessions if session.name in self._kept]
+        self.first = self.last = chain[0].base if chain else 0
+        self._entered: Session | None = None
+        self._early: dict[int, _Step] = {}
+
+    def read(self, path: Path) -> None:
+        """Fold the whole file."""
+        for line, record in numbered(path):
+            if record is None:
+                self.unreadable += 1
+                self.findings.note(f"{METRICS} line {line} is not a record (a kill can leave half a line)")
+            else:
+                self._take(line, record)
+        self._give_up_waiting()
+        wanted = max((limit for limit in self._kept.values() if limit is not None), default=0)
+        if wanted > self.last:  # the step from which the last session went on
+            self._miss(wanted)
+        self.epochs.finish()
+
+    # -- one record --------------------------------------------------------------------------------------------------
+
+    def _take(self, line: int, record: dict[str, Any]) -> None:
+        step, name = record.get("step"), record.get("session")
+        if type(step) is not int or step < 0 or not isinstance(name, str):
+            self.findings.add(METRICS, "this record names no step and session", line=line)
+            return
+        session = self._by_name.get(name)
+        if session is None:
+            if name not in self.unknown:
+                self.findings.add(METRICS, f"session {name} is not in the journal", line=line, step=step)
+            self.unknown.setdefault(name, max(step - 1, 0))
+            return
+        limit = self._kept.get(name, -1)
+        survives = limit is None or step <= limit
+        if "evaluation" in record:
+            self.evaluated.add((name, step))
+            if survives:
+                self.evaluations.add(step)
+            return
+        epoch, samples = record.get("epoch"), record.get("samples")
+        if type(epoch) is not int or not isinstance(samples, list) or not NUMBERS.issuperset(map(type, samples)):
+            self.findings.add(METRICS, f"step {step} is recorded without its epoch or samples", line=line, step=step)
+            return
+        self._spanned(session, step)
+        done = _Step(line, step, epoch, samples, record.get("loss"), session)
+        if survives:
+            self._arrive(done)
+        else:
+            self.repeats.lose(session, line, step, samples, done.loss)
+
+    def _spanned(self, session: Session, step: int) -> None:
+        known = self.spans.get(session.name)
+        if known is None:
+            known = self.spans[session.name] = Span(first=step, last=step)
+        elif step > known.last:
+            known.last = step
+        elif step < known.first:
+            known.first = step
+
+    # -- the order of steps ------------------------------------------------------------------------------------------
+
+    def _arrive(self, done: _Step) -> None:
+        if done.session is not self._entered:
+            self._give_up_waiting()
+            self._enter(done.session)
+        expected = self.last + 1
+        if done.step == expected:
+            self._accept(done)
+            while self._early and (waiting := self._early.pop(self.last + 1, None)) is not None:
+                words = f"step {waiting.step} stands before step {done.step}, which is on line {done.line}"
+                self.findings.add(METRICS, words, line=waiting.line, step=waiting.step)
+                self._accept(waiting)
+        elif done.step < expected or done.step in self._early:
+            self._doubled(done)
+        else:
+            self._early[done.step] = done
+            if len(self._early) > HELD_BACK:
+                self._give_up_waiting()
+
+    def _doubled(self, done: _Step) -> None:
+        late = any(first <= done.step <= last for first, last in self.missing)
+        words = f"step {done.step} comes after step {self.last}" if late else f"step {done.step} is recorded twice"
+        self.findings.add(METRICS, f"{words} in session {done.session.name}", line=done.line, step=done.step)
+
+    def _give_up_waiting(self) -> None:
+        """What is still in front of the steps held back has no record."""
+        while self._early:
+            following = min(self._early)
+            if following > self.last + 1:
+                self._miss(following - 1)
+            self._accept(self._early.pop(following))
+
+    def _miss(self, last: int) -> None:
+        first = self.last + 1
+        self.missing.append((first, last))
+        have = "has" if first == last else "have"
+        self.findings.add(METRICS, f"{span(first, last)} {have} no record", step=first)
+        self.epochs.skip(last - first + 1)
+        self.last = last
+
+    def _accept(self, done: _Step) -> None:
+        self.last = done.step
+        self.steps += 1
+        self.spans[done.session.name].kept += 1
+        if self.repeats.lost:
+            self.repeats.meet(done.session, done.line, done.step, done.samples, done.loss)
+        self.epochs.take(done.step, done.epoch, done.samples)
+        if self.used_after and done.step in self.used_after:
+            self.used_after[done.step] = self.epochs.used
+
+    # -- sessions ----------------------------------------------------------------------------------------------------
+
+    def _enter(self, session: Session) -> None:
+        """The final history goes on with another session: from a step that it has, at the position that it has."""
+        if self._entered is not None and session.base > self.last:
+            self._miss(session.base)
+        self._entered = session
+        self.epochs.resize(self.sizes.get(session.name, 0))
+        found = self.epochs.mismatch(session.position) if session.position is not None else None
+        if found is not None:
+            words = f"session {session.name} went on after {found[0]} samples of the epoch, {found[1]} are recorded"
+            self.findings.add(METRICS, words, step=session.base)

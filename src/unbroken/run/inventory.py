@@ -1,0 +1,81 @@
+"""Every file of a run with how much it is needed: the facts that a parcel is chosen from. Looks only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from unbroken.run.candidates import Candidate, confirm
+from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, Layout, manifests, own
+from unbroken.run.parcel import Item, Need, unportable
+from unbroken.run.survey import RESTORING, Survey
+from unbroken.storage import PARTIAL_SUFFIX
+
+PACKING_LIST = "packed.json"  # in the run's own folder: what a file that travelled held
+NOT_THE_RUNS = {"lock", "holder.json", RESTORING, PACKING_LIST}  # of the process here, or of an earlier journey
+
+
+def inventory(facts: Survey, layout: Layout, *, unsound: Mapping[str, str]) -> tuple[Item, ...]:
+    """The files of a run; every checkpoint that may go in is verified first. `unsound` adds files with a reason."""
+    run = facts.directory
+    checked = {item.path: item for item in _verified(facts)}
+    found, taken = [], set[str]()
+    for path in _files(run):
+        name = path.relative_to(run).as_posix()
+        try:
+            size_bytes = path.stat().st_size
+        except FileNotFoundError:  # retention of a live process
+            continue
+        item = Item(name=name, size_bytes=size_bytes, need=_need(run, path, layout))
+        candidate = checked.get(path)
+        if candidate is not None:
+            item = _of_candidate(item, candidate, facts)
+        why = unsound.get(name) or unportable(name)
+        if why or name.casefold() in taken:
+            item = replace(item, need=Need.UNSOUND, reason=why or "another file has this name in other letters")
+        taken.add(name.casefold())
+        found.append(item)
+    return tuple(found)
+
+
+def _verified(facts: Survey) -> list[Candidate]:
+    return [confirm(item, manifests(facts.directory)) if item.path.exists() else item for item in facts.candidates]
+
+
+def _files(run: Path) -> Iterator[Path]:
+    """Ordinary files: links (`latest.pth`) are made again, and what a cut-off write left is no file of the run."""
+    for place, names, files in os.walk(run):
+        names[:] = sorted(name for name in names if not (Path(place) / name).is_symlink())
+        for name in sorted(files):
+            path = Path(place) / name
+            kept_here = path.parent == own(run) and name in NOT_THE_RUNS
+            if path.is_file() and not path.is_symlink() and not name.endswith(PARTIAL_SUFFIX) and not kept_here:
+                yield path
+
+
+def _of_candidate(item: Item, candidate: Candidate, facts: Survey) -> Item:
+    item = replace(item, step=max(candidate.step, 0))
+    if candidate.state == "damaged":
+        return replace(item, need=Need.UNSOUND, reason=f"damaged: {candidate.reason}")
+    if candidate.resumable:
+        newest = facts.newest_good
+        if not facts.owns(candidate):
+            return replace(item, need=Need.UNSOUND, reason="of another run")
+        return replace(item, need=Need.NEWEST if newest and newest.path == candidate.path else Need.OLDER)
+    is_best = candidate.kind == "weights" and candidate.run == (facts.record.id if facts.record else candidate.run)
+    return replace(item, need=Need.BEST if is_best else Need.RESULT)
+
+
+def _need(run: Path, path: Path, layout: Layout) -> Need:
+    name = path.relative_to(run).as_posix()
+    first, *others = name.split("/")
+    if first == ARCHIVE_FOLDER and others:
+        return Need.ARCHIVE
+    if first == OWN_FOLDER and others:
+        return Need.RECORD
+    folders = [folder for folder in (layout.curves, layout.evaluation_curves) if folder]
+    if name == layout.run_scalars or any(name.startswith(f"{folder}/") for folder in folders):
+        return Need.CURVE
+    return Need.SESSION if path.suffix in (".log", ".txt", ".json", ".jsonl", ".py", ".yaml", ".yml") else Need.RESULT

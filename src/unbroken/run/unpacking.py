@@ -1,0 +1,110 @@
+"""Unpacking a run: beside its place first, under a name that nothing takes for a run, and moved there when it is whole.
+
+Killed anywhere, the same command goes on: files that have arrived whole are kept, others are written again.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from unbroken.errors import DamagedFile, Refused, UsageError
+from unbroken.run.packed import PackingList, read_blocks, read_list
+from unbroken.run.record import layout_of
+from unbroken.run.survey import Survey, survey
+from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_folder, durable_write, explained
+from unbroken.storage.digest import sha256_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unpacked:
+    """A run that arrived, and what it is."""
+
+    directory: Path
+    listed: PackingList
+    facts: Survey
+    kept: int  # files that an earlier, interrupted call had brought
+
+
+def unpack(path: Path, directory: Path | None, *, disk: Disk) -> Unpacked:
+    """Unpack into a new folder; nothing that is there is overwritten.
+
+    Raises DamagedFile for a file that is not whole or not ours, Refused where the folder is in use or has no room.
+    """
+    if not path.is_file():
+        raise UsageError(path, "there is no such file", do="Name a file that `unbroken pack` wrote.")
+    listed = read_list(path)
+    target = directory or Path(listed.folder)
+    _require_free(target)
+    beside = target.with_name(target.name + PARTIAL_SUFFIX)
+    if beside.is_symlink() or (beside.exists() and not beside.is_dir()):
+        raise Refused(beside, "this name is needed for unpacking, and something else has it", do="Move it away.")
+    with explained(disk, target, "the run could not be unpacked"):
+        _require_room(disk, listed, target, beside)
+        durable_folder(disk, beside)
+        _remove_others(disk, listed, beside)
+        kept = _fill(disk, path, listed, beside)
+        if target.is_dir():
+            disk.remove_folder(target)  # it was empty
+        disk.rename(beside, target)
+        disk.sync_folder(target.parent)
+    return Unpacked(directory=target, listed=listed, facts=survey(target, layout_of(target)), kept=kept)
+
+
+def _require_free(target: Path) -> None:
+    if target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir()))):
+        raise Refused(
+            target,
+            "something is there already, and nothing is overwritten",
+            expected="a folder that is new or empty",
+            do="Name another folder: unbroken unpack FILE DIR.",
+        )
+
+
+def _require_room(disk: Disk, listed: PackingList, target: Path, beside: Path) -> None:
+    there = next(folder for folder in (target.absolute(), *target.absolute().parents) if folder.is_dir())
+    arrived = sum(path.stat().st_size for path in beside.rglob("*") if path.is_file()) if beside.is_dir() else 0
+    needed, free = sum(item.size_bytes for item in listed.files), disk.free_bytes(there)
+    if needed > free + arrived:
+        raise Refused(
+            target,
+            "there is no room to unpack the run",
+            expected=f"{needed:,} bytes",
+            found=f"{free:,} bytes free",
+            do="Make room, or pack less: unbroken pack RUN OUT --minimal.",
+        )
+
+
+def _remove_others(disk: Disk, listed: PackingList, beside: Path) -> None:
+    """Remove what an interrupted call with another file, or in the middle of a file, has left."""
+    wanted = {beside / item.name for item in listed.files}
+    for path in sorted(beside.rglob("*"), reverse=True):
+        if path.is_symlink() or (path.is_file() and path not in wanted):
+            disk.remove(path)
+        elif path.is_dir() and not any(path.iterdir()):
+            disk.remove_folder(path)
+
+
+def _fill(disk: Disk, path: Path, listed: PackingList, beside: Path) -> int:
+    """Write every file that is not there yet, each compared with the list as it lies on the disk; how many were."""
+    kept = 0
+    with zipfile.ZipFile(path) as archive:
+        for item in listed.files:
+            target = beside / item.name
+            if target.is_file() and target.stat().st_size == item.size_bytes and sha256_of(target) == item.sha256:
+                kept += 1
+                continue
+            durable_folder(disk, target.parent)
+            _extract(disk, path, archive, f"{listed.folder}/{item.name}", target)
+            if sha256_of(target) != item.sha256:
+                raise DamagedFile(path, f"{item.name} in it is not what was packed", do="Copy or download it again.")
+    return kept
+
+
+def _extract(disk: Disk, path: Path, archive: zipfile.ZipFile, name: str, target: Path) -> None:
+    def fill(file: WritableFile) -> None:
+        for block in read_blocks(path, archive, name):
+            file.write(block)
+
+    durable_write(disk, target, fill)

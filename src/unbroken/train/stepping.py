@@ -1,0 +1,276 @@
+"""One optimizer step over its micro-batches, and what becomes of it when memory runs out or a number is not finite.
+
+Until the optimizer steps, everything a step changes can be put back: a step that fails leaves no trace, is done again
+in smaller parts, or ends the run with the state after the step before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_, get_total_norm
+
+from unbroken.errors import Refused
+from unbroken.journal import read_events
+from unbroken.launch import Resume
+from unbroken.launch.spelling import count
+from unbroken.run.layout import own
+from unbroken.train import finite, memory
+from unbroken.train.accidents import Accidents
+from unbroken.train.before import Before
+from unbroken.train.memory import Division
+from unbroken.train.order import Key
+from unbroken.train.task import Task
+from unbroken.train.training_run import TrainingRun
+
+
+@dataclass(kw_only=True)
+class Gradients:
+    """What the backward passes of a step left, besides the gradients themselves."""
+
+    values: dict[str, Tensor] = field(default_factory=dict)  # the mean of each named value
+    losses: list[Tensor] = field(default_factory=list)  # of each micro-batch
+    norm: Tensor | None = None
+
+
+class Stepper:
+    """Does the steps of a session; knows what its run has learned about memory."""
+
+    def __init__(self, run: TrainingRun, task: Task, accidents: Accidents) -> None:
+        self._run, self._task, self._accidents = run, task, accidents
+        self._divisions: list[Division] = []
+        self._recomputes = self._unscaled = False
+        self._ignored = 0  # in this session
+
+    def begin(self) -> None:
+        """Take over what the run has learned; it is open, and no batch was read yet."""
+        run, feed, events = self._run, self._run.opened.feed, self._events()
+        run.progress.excluded = finite.left_out(run.progress.excluded, events, epoch=run.epoch)
+        if feed is not None:
+            feed.excluded = frozenset((epoch, sample) for epoch, sample in run.progress.excluded)
+        if self._accidents.on_nan == "rollback":
+            source = run.plan.source.name if isinstance(run.plan, Resume) else "model"
+            finite.require_finite_weights(self._task.model, source)
+        if self._accidents.on_oom == "fail":
+            run.progress.divisions = []
+            return
+        self._divisions = memory.learned(run.progress.divisions, events, after=run.step)
+        if present := memory.division_at(self._divisions, run.step + 1):
+            learned = f"learned in step {present.step}, where memory ran out"
+            run.log.say(f"{memory.in_words(present)}: {learned}; --on-oom fail takes whole micro-batches again")
+
+    def take(self, group: Sequence[Any]) -> dict[str, Tensor]:
+        """One step; returns the mean of each named value."""
+        before = Before(self._task)
+        while (found := self._attempt(group, before)) is None:
+            pass
+        self._require_finite(found, group, before)
+        try:
+            self._update()
+        except (RuntimeError, MemoryError) as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            raise self._cannot_be_undone(error) from error
+        return found.values
+
+    # -- memory --------------------------------------------------------------------------------------------------
+
+    def _attempt(self, group: Sequence[Any], before: Before) -> Gradients | None:
+        """The gradients of a step; None if memory ran out and the next attempt needs less."""
+        division = self._in_force()
+        try:
+            return self._gradients(group, division)
+        except (RuntimeError, MemoryError) as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        # Outside: the error's trace holds the tensors of the failed attempt.
+        self._put_back(before)
+        memory.let_go()
+        largest = max(memory.largest_part(self._task.count(batch), division) for batch in group)
+        self._divide_further(largest, division, said)
+        return None
+
+    def _in_force(self) -> Division | None:
+        """What was learned of memory, as far as it holds in the coming step; recorded with it."""
+        division = memory.division_at(self._divisions, self._run.step + 1)
+        if division is not None and division.recompute and not self._recomputes and self._task.recompute is not None:
+            self._task.recompute()
+            self._recomputes = True
+        held = [each.as_plain() for each in self._divisions if each.step <= self._run.step + 1]
+        self._run.progress.divisions = held
+        return division
+
+    def _divide_further(self, largest: int, present: Division | None, said: str) -> None:
+        run, step = self._run, self._run.step + 1
+        if self._accidents.on_oom == "fail":
+            raise self._out_of_memory(largest, said, tried="the step was not repeated: --on-oom fail")
+        can_recompute = self._task.recompute is not None
+        less = memory.smaller(largest, present, step=step, can_recompute=can_recompute)
+        if less is None:
+            checkpointing = "with gradient checkpointing" if can_recompute else "the network has no checkpointing"
+            raise self._out_of_memory(largest, said, tried=f"it cannot be divided further, {checkpointing}")
+        self._divisions = [*self._divisions, less]
+        run.opened.run.journal.write(
+            memory.EVENT, step=step, before=largest, after=less.micro_batch, recompute=less.recompute, error=said
+        )
+        run.log.say(
+            f"out of memory in step {step} with {count(largest, 'sample')} at once ({said})\n"
+            f"step {step} is repeated with {memory.in_words(less)}: the same samples, the same random state, the mean "
+            "over them; the run goes on like this\n"
+            "  not quite the same: layers that normalise over a batch, losses that divide by what a batch holds "
+            "(labelled pixels, boxes)"
+        )
+
+    def _out_of_memory(self, largest: int, said: str, *, tried: str) -> Refused:
+        saved = self._keep()
+        return Refused(
+            f"step {self._run.step + 1}",
+            f"memory ran out with {count(largest, 'sample')} at once; {tried}",
+            found=said,
+            do=f"Make the samples or the network smaller, use mixed precision, or a device with more memory; {saved}.",
+        )
+
+    def _cannot_be_undone(self, error: BaseException) -> Refused:
+        return Refused(
+            f"step {self._run.step + 1}",
+            "memory ran out while the optimizer changed the weights, which cannot be taken back",
+            found=str(error).strip().splitlines()[0],
+            do="Run the same command again: it goes on from the last checkpoint. If it happens there too, the "
+            "optimizer's state needs more memory than there is.",
+        )
+
+    # -- gradients -----------------------------------------------------------------------------------------------
+
+    def _gradients(self, group: Sequence[Any], division: Division | None) -> Gradients:
+        """The backward passes over all micro-batches; the norm of the gradients, clipped if the task says so."""
+        task, found = self._task, Gradients()
+        task.model.train()
+        for batch in group:
+            losses = [self._backward(part, share, len(group), found) for part, share in self._parts(batch, division)]
+            found.losses.append(sum(losses[1:], losses[0]))
+        trained = [p for each in task.optimizer.param_groups for p in each["params"] if p.grad is not None]
+        if task.clip_norm is not None:
+            if task.scaler:
+                task.scaler.unscale_(task.optimizer)
+                self._unscaled = True
+            found.norm = clip_grad_norm_(trained, task.clip_norm, norm_type=task.clip_norm_type)
+            found.values["grad_norm"] = found.norm
+        elif not task.scaler and self._accidents.on_nan != "ignore":
+            found.norm = get_total_norm([p.grad for p in trained if p.grad is not None])
+        return found
+
+    def _parts(self, batch: Any, division: Division | None) -> Iterator[tuple[Any, float]]:
+        """A micro-batch in as many parts as memory needs, each with its share of the samples."""
+        samples = self._task.count(batch) if division is not None else 0
+        number = memory.parts_of(samples, division)
+        if number == 1:
+            yield batch, 1.0
+            return
+        for part in self._task.split(batch, number):
+            yield part, self._task.count(part) / samples
+
+    def _backward(self, part: Any, share: float, micro_batches: int, found: Gradients) -> Tensor:
+        """Forward and backward pass of one part, weighed by its share of a micro-batch; returns its share of the loss.
+
+        A whole micro-batch is weighed by nothing but their number, bit for bit as without any parts.
+        """
+        task = self._task
+        with task.autocast():
+            values = task.loss(part)
+        for name, value in values.items():
+            weighed = value.detach() / micro_batches if share == 1.0 else value.detach() * share / micro_batches
+            found.values[name] = found.values.get(name, 0.0) + weighed
+        whole = values["loss"] / micro_batches
+        loss = whole if share == 1.0 else whole * share
+        (task.scaler.scale(loss) if task.scaler else loss).backward()  # type: ignore[no-untyped-call]
+        return values["loss"].detach() * share
+
+    def _update(self) -> None:
+        task = self._task
+        if task.scaler:
+            task.scaler.step(task.optimizer)
+            task.scaler.update()
+        else:
+            task.optimizer.step()
+        self._unscaled = False
+        task.optimizer.zero_grad(set_to_none=True)
+
+    def _put_back(self, before: Before) -> None:
+        before.put_back()
+        if self._unscaled and self._task.scaler:
+            self._task.scaler.update(self._task.scaler.get_scale())  # forgets the unscaling, keeps the scale
+        self._unscaled = False
+
+    # -- numbers that are none -----------------------------------------------------------------------------------
+
+    def _require_finite(self, found: Gradients, group: Sequence[Any], before: Before) -> None:
+        """Raise, with nothing of the step kept, unless loss and gradients are finite or the user does not mind."""
+        loss, norm = found.values["loss"], None if self._task.scaler else found.norm
+        if finite.finite([loss, norm]):
+            return
+        step = self._run.step + 1
+        what = "the norm of the gradients" if finite.finite([loss]) else "the loss"
+        value = float(found.norm if found.norm is not None and finite.finite([loss]) else loss)
+        keys, names = self._to_blame(found, group)
+        samples = f"{value} on {finite.samples_in_words(keys, names)}"
+        if self._accidents.on_nan == "ignore":
+            self._ignore(step, what, samples)
+            return
+        self._put_back(before)
+        if self._accidents.on_nan == "stop":
+            raise finite.stopping(step, what, samples=samples, saved=self._keep())
+        self._go_back(step, what, samples, names)
+
+    def _to_blame(self, found: Gradients, group: Sequence[Any]) -> tuple[list[Key], list[str]]:
+        """The samples, by number and by name, of the micro-batches whose loss is not finite; of all, if each is."""
+        keys = list(self._run.samples)
+        blamed: list[Key] = []
+        names: list[str] = []
+        sound = [finite.finite([loss]) for loss in found.losses]
+        for batch, is_sound in zip(group, sound):
+            here, keys = keys[: self._task.count(batch)], keys[self._task.count(batch) :]
+            if not is_sound or all(sound):
+                blamed += here
+                names += self._task.names(batch)
+        return blamed, names
+
+    def _ignore(self, step: int, what: str, samples: str) -> None:
+        run = self._run
+        run.progress.not_finite += 1
+        self._ignored += 1
+        if self._ignored == 1:
+            run.opened.run.journal.write("not finite", step=step, what=what, found=samples)
+            run.log.say(f"step {step}: {what} is not a number: {samples}; it goes on (--on-nan ignore), said once")
+
+    def _go_back(self, step: int, what: str, samples: str, names: list[str]) -> NoReturn:
+        run = self._run
+        if finite.rollbacks_at(self._events(), step) >= finite.MOST_AT_ONE_STEP:
+            raise finite.giving_up(step, what, samples=samples, saved=self._keep())
+        all_keys = [list(key) for key in run.samples]
+        run.opened.run.journal.write(finite.EVENT, step=step, what=what, samples=all_keys, names=names, found=samples)
+        said = f"step {step}: {what} is not a number any more: {samples}"
+        run.log.say(f"{said}\ngoing back to the last checkpoint; the samples of this step are left out of their epoch")
+        raise finite.GoBack(said)
+
+    def say_ignored(self) -> None:
+        """Say at the end how often a number was not finite."""
+        if self._ignored:
+            steps = count(self._ignored, "step")
+            self._run.log.say(f"{steps} of this session had a loss or a gradient that is not a number")
+
+    # -- records -------------------------------------------------------------------------------------------------
+
+    def _keep(self) -> str:
+        """Save the state after the last finished step; says so."""
+        run = self._run
+        if not run.opened.is_saved(run.step):
+            run.save()
+        run.wait_for_saves()
+        return f"the state after step {run.step} is saved" if run.step else "nothing was trained yet"
+
+    def _events(self) -> list[dict[str, Any]]:
+        return read_events(own(self._run.directory) / "journal.jsonl")
