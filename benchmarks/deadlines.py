@@ -9,6 +9,7 @@ ended. The seed is printed.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import subprocess
@@ -109,13 +110,20 @@ def session(folder: Path, session_s: float, reserve_s: float) -> tuple[int, floa
     return done.returncode, took_s
 
 
-def many(folder: Path, sessions: int, seed: int) -> list[tuple[float, float, float, int]]:
-    """Session length, reserve, seconds taken, exit code of the sessions of one run."""
+def left_at_stop_s(folder: Path) -> float:
+    """How much of its time the last session had left when it stopped, with everything saved."""
+    lines = (folder / "unbroken" / "journal.jsonl").read_text("utf-8").splitlines()
+    return next(event["left_s"] for event in map(json.loads, reversed(lines)) if event["event"] == "timing")
+
+
+def many(folder: Path, sessions: int, seed: int) -> list[tuple[float, float, float, int, float]]:
+    """Session length, reserve, seconds taken, exit code of the sessions of one run, and what their ends took."""
     chance, found = random.Random(seed), []
     for _ in range(sessions):
         session_s, reserve_s = chance.uniform(60.0, 120.0), chance.uniform(0.0, 5.0)
         code, took_s = session(folder, session_s, reserve_s)
-        found.append((session_s, reserve_s, took_s, code))
+        ending_s = took_s - (session_s - reserve_s) + left_at_stop_s(folder)
+        found.append((session_s, reserve_s, took_s, code, ending_s))
     return found
 
 
@@ -130,12 +138,16 @@ def main() -> None:
         runs = [Path(folder) / f"run{number}" for number in range(asked.at_once)]
         results = list(pool.map(lambda n: many(runs[n], each, asked.seed + n), range(asked.at_once)))
     rows = [row for result in results for row in result]
-    late = [took - (length - reserve) for length, reserve, took, _ in rows]
+    late = [took - (length - reserve) for length, reserve, took, *_ in rows]
     idle = [max(-seconds, 0.0) for seconds in late]
-    allowed = [max(0.05 * length, 2 * STEP_S) for length, _, _, _ in rows]
+    allowed = [max(0.05 * length, 2 * STEP_S) for length, *_ in rows]
     print(f"seed {asked.seed}, {len(rows)} sessions, {asked.at_once} at once, steps of about {STEP_S} s")
-    print(f"exit codes: {sorted({code for *_, code in rows})}")
+    print(f"exit codes: {sorted({row[3] for row in rows})}")
     print(f"late: {sum(seconds > 0 for seconds in late)} of {len(rows)}, the worst {max(late):+.2f} s")
+    endings = sorted(row[4] for row in rows)
+    print(
+        f"from the last save to the end of the process: median {endings[len(endings) // 2]:.2f} s, {endings[-1]:.2f} s"
+    )
     print(f"idle: mean {sum(idle) / len(idle):.2f} s, the longest {max(idle):.2f} s")
     print(f"idle beyond 5 % of the session or two steps: {sum(i > a for i, a in zip(idle, allowed))}")
 

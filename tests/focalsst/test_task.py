@@ -149,7 +149,9 @@ def test_the_last_epoch_has_a_checkpoint_of_its_own_whatever_the_interval(tmp_pa
 
 def test_a_loss_that_is_no_number_ends_the_training_before_its_step(tmp_path: Path) -> None:
     found = asked(tmp_path, "--set", "OPTIMIZATION.LR", 1e30, "OPTIMIZATION.GRAD_NORM_CLIP", 1e30)
-    with pytest.raises(Refused, match=r"the loss is not a number any more.* Found (nan|inf) on samples .* \(\d+, \d+\)"):
+    with pytest.raises(
+        Refused, match=r"the loss is not a number any more.* Found (nan|inf) on samples .* \(\d+, \d+\)"
+    ):
         session(found)
     assert all(np.isfinite(line["loss"]) for line in steps(found.directory))
 

@@ -17,7 +17,8 @@ KINDS: tuple[What, ...] = ("step", "save", "evaluation")
 REMEMBERED = 50
 FEW = 5  # so few of a kind say little: one may well take longer than the longest of them
 FEW_MARGIN, MARGIN = 1.5, 1.1
-ENDING_S = 2.0  # letting go of files, ending workers, and the exit of an interpreter that has torch in it (up to 1 s)
+# The end of a process (files, workers, an interpreter with torch in it) takes about half of what its beginning took.
+ENDING_SHARE, ENDING_S, LONGEST_ENDING_S = 0.6, 1.0, 10.0
 
 
 class Deadline:
@@ -84,7 +85,16 @@ class Deadline:
     def fits(self, *what: What) -> bool:
         """Whether these can still be done, one after the other, if each takes its longest; unknown ones count 0."""
         left_s = self.left_s
-        return left_s is None or sum(map(self.longest_s, what)) + ENDING_S <= left_s
+        return left_s is None or sum(map(self.longest_s, what)) + self._ending_s <= left_s
+
+    @property
+    def _ending_s(self) -> float:
+        return min(max(ENDING_SHARE * self._startup_s, ENDING_S), LONGEST_ENDING_S)
+
+    @property
+    def _startup_s(self) -> float:
+        began_s = self._clock.monotonic_s() if self._first_step_began_s is None else self._first_step_began_s
+        return began_s - self._began_s
 
     def what_is_left(self, step: int, total: int | None) -> str:
         """In words, how much of the training is left, and in a limited session how many more of them that takes."""
@@ -97,11 +107,10 @@ class Deadline:
     def as_plain(self) -> dict[str, Any]:
         """What later sessions can learn from this one: the longest of each kind, and steps with all that is between."""
         longest = {kind: max((*self._took.get(kind, ()), 0.0)) or self._known.get(kind, 0.0) for kind in KINDS}
-        startup_s = (self._first_step_began_s or self._clock.monotonic_s()) - self._began_s
         return {
             "longest_s": {kind: seconds for kind, seconds in longest.items() if seconds},
             "steps": self._trained_steps,
             "seconds": self._trained_s,
-            "startup_s": startup_s,
+            "startup_s": self._startup_s,
             "left_s": self.left_s,
         }

@@ -9,7 +9,7 @@ import pytest
 
 from unbroken.launch.job import Limit
 from unbroken.launch.options import duration_s, file_name
-from unbroken.train.deadline import ENDING_S, Deadline
+from unbroken.train.deadline import ENDING_SHARE, Deadline
 
 
 class Watch:
@@ -41,11 +41,13 @@ def test_what_took_long_before_is_expected_to_take_as_long_again_and_a_bit_more(
     watch = Watch()
     deadline = Deadline(watch, limit=limit(100.0, 10.0))
     assert deadline.fits("step", "save")
-    for seconds in (2.0, 5.0, 1.0, 1.0, 1.0):
+    watch.seconds += 10.0  # of beginning
+    for seconds in (5.0, 2.0, 1.0, 1.0, 1.0):
+        watch.seconds += seconds
         deadline.took("step", seconds)
     with deadline.timing("save"):
         watch.seconds += 20.0
-    needed = 1.1 * 5.0 + 1.5 * 20.0 + ENDING_S  # of saves there was one only
+    needed = 1.1 * 5.0 + 1.5 * 20.0 + ENDING_SHARE * 10.0  # of saves there was one only
     watch.seconds = 1000.0 + 90.0 - needed
     assert deadline.fits("step", "save")
     watch.seconds += 0.01
