@@ -1,6 +1,6 @@
 """`python -m unbroken`: the command line."""
 
-from unbroken.cli import main
+from unbroken.cli import run
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run()

@@ -5,7 +5,7 @@
 
 import sys
 
-from unbroken.cli import main
+from unbroken.cli import run
 
 if __name__ == "__main__":
-    raise SystemExit(main(["train", "mapsage", *sys.argv[1:]], typed=["python", *sys.argv]))
+    run(["train", "mapsage", *sys.argv[1:]], typed=["python", *sys.argv])

@@ -3,6 +3,6 @@
 Every command that reports has `--json`. Nothing but `train` and `demo` loads torch.
 """
 
-from unbroken.cli.entry import main, run_tool
+from unbroken.cli.entry import main, run, run_tool
 
-__all__ = ["main", "run_tool"]
+__all__ = ["main", "run", "run_tool"]

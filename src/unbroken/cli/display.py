@@ -7,13 +7,15 @@ from typing import TextIO
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from unbroken.cli.environment import in_notebook
 from unbroken.train.console import Console, PlainConsole, StepReport, clock_time
 
 
 def console_for(stream: TextIO) -> Console:
     """A bar where a person watches, lines where a file or a notebook does."""
     terminal = RichConsole(file=stream)
-    return BarConsole() if terminal.is_terminal and not terminal.is_dumb_terminal else PlainConsole()
+    watched = terminal.is_terminal and not terminal.is_dumb_terminal and not in_notebook()
+    return BarConsole() if watched else PlainConsole()
 
 
 class BarConsole:

@@ -7,10 +7,13 @@ quarter of its time.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from unbroken.errors import INTERRUPTED_TWICE, UnbrokenError, UsageError
 
@@ -20,6 +23,21 @@ def main(arguments: Sequence[str] | None = None, *, typed: Sequence[str] | None 
     words = list(sys.argv[1:] if arguments is None else arguments)
     hint = ": what was saved is whole, run the same command again" if words[:1] == ["train"] else ""
     return _guarded(lambda: _run(words, typed or ["unbroken", *words]), as_json="--json" in words, hint=hint)
+
+
+def run(arguments: Sequence[str] | None = None, *, typed: Sequence[str] | None = None) -> NoReturn:
+    """Run one command line as the whole of a process, and end it.
+
+    An interpreter that has torch in it takes about a second to take itself apart, under load several: that would be
+    part of every limited session and of every grace period. Whatever counts is on disk by then, so it just ends.
+    """
+    code = main(arguments, typed=typed)
+    if "torch" not in sys.modules:
+        raise SystemExit(code)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # its reader may have gone
+            stream.flush()
+    os._exit(code)
 
 
 def run_tool(tool: Callable[[Sequence[str]], int]) -> int:

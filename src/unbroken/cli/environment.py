@@ -35,6 +35,11 @@ def surroundings(typed: Sequence[str]) -> Mapping[str, Any]:
     }
 
 
+def in_notebook() -> bool:
+    """Whether a notebook keeps what is printed: its cells pretend to be terminals, and store every redrawn bar."""
+    return any(name in os.environ for name in ("JPY_PARENT_PID", "KAGGLE_KERNEL_RUN_TYPE", "COLAB_RELEASE_TAG"))
+
+
 def continuing(typed: Sequence[str]) -> list[str]:
     """The command that goes on with what this one did: starting over, or from an old file, is meant once."""
     kept: list[str] = []

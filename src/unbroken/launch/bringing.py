@@ -1,6 +1,6 @@
-"""Bringing a copy of a run into its folder: its records and what it shows of its history, and the checkpoint last.
+"""Bringing a copy of a run into its folder: its journal first, the checkpoint last.
 
-The folder it comes from may be read-only. A kill before the checkpoint arrives leaves a folder that has nothing to
+The folder it comes from may be read-only. A kill in between leaves a folder that claims a history and has nothing to
 resume from, so that the next launch looks elsewhere again or refuses, and never begins from nothing.
 """
 
@@ -25,12 +25,11 @@ TEXTS = {".log", ".txt", ".json", ".jsonl", ".py", ".yaml", ".yml", ".csv"}  # w
 def bring_here(disk: Disk, job: Job, plan: Resume) -> Resume:
     """Copy what the plan says; the plan with its source where it lies now."""
     if plan.records_from is not None:
+        _bring_records(disk, job, plan.records_from)
         _bring_readable(disk, job, plan.records_from)
     checkpoints = job.layout.checkpoints(job.directory)
     for path in plan.weights_along:
         copy_file(disk, path, checkpoints / path.name)
-    if plan.records_from is not None:
-        _bring_records(disk, job, plan.records_from)
     target = checkpoints / name_on_arrival(job.layout, plan.source)
     copy_file(disk, plan.source.path, target)
     arrived = look_at(target, manifests(job.directory))
@@ -84,8 +83,8 @@ def _bring_readable(disk: Disk, job: Job, origin: Path) -> None:
 
 
 def _bring_records(disk: Disk, job: Job, origin: Path) -> None:
-    """The journal comes last: it is what says that there is a history."""
-    for name in ("metrics.jsonl", "run.json", "journal.jsonl"):
+    """The journal comes first: it is what says that there is a history."""
+    for name in ("journal.jsonl", "run.json", "metrics.jsonl"):
         _bring(disk, job, origin, own(origin) / name)
 
 

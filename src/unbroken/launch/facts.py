@@ -8,15 +8,17 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from unbroken.errors import UsageError
+from unbroken.errors import UnbrokenError, UsageError
 from unbroken.launch.copies import copies
 from unbroken.launch.job import Job
 from unbroken.launch.plan import Facts
 from unbroken.run import Candidate, Survey, look_at, read_record, survey
 from unbroken.run.candidates import confirm, list_candidates
 from unbroken.run.layout import manifests, own
+from unbroken.run.packed import read_list
 
 MOST_SIBLINGS = 200
+MOST_PACKED = 20
 MOST_NEAR, NEAR_DEPTH, MOST_NEAR_FOLDERS = 8, 5, 500
 
 
@@ -32,7 +34,7 @@ def gather(job: Job) -> Facts:
         weights=_named(job.start.weights, job, here) if begins else None,
         elsewhere=tuple(copies(job, here)) if wants_copy else (),
         missing=tuple(root for root in job.start.search if not root.is_dir()) if wants_copy else (),
-        near=tuple(_near_misses(job)) if not here.has_history else (),
+        near=(*_near_misses(job), *_packed(job)) if not here.has_history else (),
         taken=frozenset(_names_beside(job)) if here.has_history else frozenset(),
     )
 
@@ -79,6 +81,18 @@ def _near_misses(job: Job) -> Iterator[str]:
         if _last_config(folder) == job.config:
             where = _reached(folder, job)
             yield f"tag `{record.tag}` has this config {where}: {folder}"
+
+
+def _packed(job: Job) -> Iterator[str]:
+    """Packed runs of this name below the search roots: a launch goes on from folders only."""
+    for root in job.start.search:
+        for path in islice(sorted(root.rglob("*.zip")), MOST_PACKED) if root.is_dir() else ():
+            try:
+                found = read_list(path)
+            except UnbrokenError:
+                continue  # a zip of something else
+            if (found.recipe, found.tag) == (job.recipe, job.tag):
+                yield f"{path} holds this run at step {found.step}, packed: unbroken unpack {path} {job.directory}"
 
 
 def _names_beside(job: Job) -> Iterator[str]:

@@ -305,6 +305,10 @@ def _notes(job: Job, facts: Facts, plan: Plan) -> list[str]:
     notes += [f"accepted after step {item['step']}: {item['words']}" for item in _accepted_before(plan)]
     if isinstance(plan, Resume) and plan.keep_copy:
         notes.append(f"a copy of {plan.source.name} is kept in archive/: what is saved here takes its name")
+    if isinstance(plan, Resume) and (divisions := plan.source.inside.get("divisions")):
+        least = count(divisions[-1]["micro_batch"], "sample")
+        learned = f"at most {least} at once, learned in step {divisions[-1]['step']}, where memory ran out"
+        notes.append(f"{learned}; {option(job, 'on-oom', 'fail')} takes whole micro-batches again")
     aside = [item.path.name for item in plan.rejected if item.set_aside]
     if isinstance(plan, Finished):
         more = option(job, "epochs", "N") if job.epochs is not None else "ask for more steps"

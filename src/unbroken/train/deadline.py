@@ -17,8 +17,8 @@ KINDS: tuple[What, ...] = ("step", "save", "evaluation")
 REMEMBERED = 50
 FEW = 5  # so few of a kind say little: one may well take longer than the longest of them
 FEW_MARGIN, MARGIN = 1.5, 1.1
-# The end of a process (files, workers, an interpreter with torch in it) takes about half of what its beginning took.
-ENDING_SHARE, ENDING_S, LONGEST_ENDING_S = 0.6, 1.0, 10.0
+# Letting go of files and workers, and the end of the process: longer on a machine that was slow to begin.
+ENDING_SHARE, ENDING_S, LONGEST_ENDING_S = 0.2, 0.5, 5.0
 
 
 class Deadline:

@@ -52,9 +52,12 @@ class Recorder:
         same = {number: record for number, record in recorded.items() if record.get("session") in sessions}
         self._replay = Replay(same)
         if recorded:
-            lost = f"steps {step + 1}-{max(recorded)} were done after the last save and lost"
-            what = "they are done again and compared" if same else "the config changed, so they are not compared"
-            self._log.say(f"{lost}: {what}")
+            last = max(recorded)
+            one = last == step + 1
+            lost = f"step {last} was" if one else f"steps {step + 1}-{last} were"
+            again = "it is done again and compared" if one else "they are done again and compared"
+            what = again if same else "the config changed, so there is nothing to compare with"
+            self._log.say(f"{lost} done after the last save and lost: {what}")
 
     def record(self, progress: Progress, samples: list[int], values: Mapping[str, float], *, total: int | None) -> None:
         """Write one finished step down."""

@@ -132,6 +132,17 @@ def test_what_any_zip_program_makes_of_the_file_is_found_by_searching(type_: Typ
 
 
 @pytest.mark.usefixtures("here")
+def test_a_packed_run_that_is_only_mounted_is_named_with_what_unpacks_it(type_: Type) -> None:
+    Path("input").mkdir()
+    file = packed(Path("input/out.zip"))
+    with zipfile.ZipFile("input/other.zip", "w") as other:
+        other.writestr("notes.txt", "of something else")
+    answer = type_("why", "mapsage", "small.py", "--work-dir", "new", "--tag", "small", "--search", "input")
+    assert "plan: FRESH" in answer.out
+    assert f"note: {file} holds this run at step 4, packed: unbroken unpack {file} new" in answer.out
+
+
+@pytest.mark.usefixtures("here")
 def test_into_a_folder_goes_a_file_with_a_telling_name_and_nothing_is_replaced(type_: Type) -> None:
     Path("out").mkdir()
     assert [type_("pack", RUN, "out").code for _ in range(2)] == [0, 0]
