@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,18 @@ def test_a_refused_change_names_each_key_with_old_and_new_and_three_ways_out() -
     assert "--tag baseline_width_128" in plan.ways_out[0]
     assert "--pretrained_model" in plan.ways_out[1]
     assert "model.width=64" in plan.ways_out[2]
+
+
+def test_what_was_learned_of_memory_is_said() -> None:
+    row = by_title("good checkpoints, same config")
+    first, *others = row.facts.survey.candidates
+    learned = {**first.inside, "divisions": [{"step": 61, "micro_batch": 2, "recompute": False}]}
+    survey = replace(row.facts.survey, candidates=(replace(first, inside=learned), *others))
+    plan = decide(row.job, replace(row.facts, survey=survey))
+    assert (
+        "at most 2 samples at once, learned in step 61, where memory ran out; --on-oom fail takes whole micro-batches "
+        "again" in plan.notes
+    )
 
 
 def test_a_script_is_told_arguments_and_never_flags() -> None:

@@ -30,7 +30,7 @@ from unbroken.launch.refusals import (
     refuse_weights,
     runs,
 )
-from unbroken.launch.spelling import again_with, fine_tune_words, length, option, pattern
+from unbroken.launch.spelling import again_with, count, fine_tune_words, length, option, pattern
 from unbroken.launch.tags import tag_for_changes, telling_tag, tells_nothing
 from unbroken.launch.verdicts import FineTune, Finished, Fresh, Plan, Refuse, Resume
 from unbroken.run import Candidate, Survey

@@ -18,7 +18,7 @@ REMEMBERED = 50
 FEW = 5  # so few of a kind say little: one may well take longer than the longest of them
 FEW_MARGIN, MARGIN = 1.5, 1.1
 # Letting go of files and workers, and the end of the process: longer on a machine that was slow to begin.
-ENDING_SHARE, ENDING_S, LONGEST_ENDING_S = 0.2, 0.5, 5.0
+ENDING_SHARE, ENDING_S, LONGEST_ENDING_S = 0.05, 0.5, 2.0
 
 
 class Deadline:
