@@ -305,7 +305,8 @@ def _notes(job: Job, facts: Facts, plan: Plan) -> list[str]:
     notes += [f"accepted after step {item['step']}: {item['words']}" for item in _accepted_before(plan)]
     if isinstance(plan, Resume) and plan.keep_copy:
         notes.append(f"a copy of {plan.source.name} is kept in archive/: what is saved here takes its name")
-    if isinstance(plan, Resume) and (divisions := plan.source.inside.get("divisions")):
+    divisions = plan.source.inside.get("divisions") if isinstance(plan, Resume) else None
+    if divisions and job.options.get("on_oom") != "fail":
         least = count(divisions[-1]["micro_batch"], "sample")
         learned = f"at most {least} at once, learned in step {divisions[-1]['step']}, where memory ran out"
         notes.append(f"{learned}; {option(job, 'on-oom', 'fail')} takes whole micro-batches again")
