@@ -1,6 +1,7 @@
 """The command line: the only room that prints, reads the environment and decides exit codes.
 
-Every command that reports has `--json`. Nothing but `train` and `demo` loads torch.
+Every command that reports has `--json`. Nothing but `train`, `demo` and a `why` that compares shapes
+loads torch.
 """
 
 from unbroken.cli.entry import main, run, run_tool

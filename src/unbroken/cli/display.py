@@ -8,7 +8,8 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from unbroken.cli.environment import in_notebook
-from unbroken.train.console import Console, PlainConsole, StepReport, clock_time
+from unbroken.train.console import Console, PlainConsole, StepReport
+from unbroken.values import clock_time
 
 
 def console_for(stream: TextIO) -> Console:

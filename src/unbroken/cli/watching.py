@@ -17,9 +17,8 @@ from unbroken.cli.tables import size_text
 from unbroken.errors import UsageError
 from unbroken.launch.options import duration_s
 from unbroken.report import Glance, Watch
-from unbroken.report.glance import clock_time
 from unbroken.storage import Disk
-from unbroken.values import SystemClock
+from unbroken.values import SystemClock, clock_time
 
 SHORTEST_S = 0.05
 MOST_VALUES = 6

@@ -228,13 +228,6 @@ def told(event: Mapping[str, Any]) -> str:
     return ""
 
 
-def clock_time(seconds: float) -> str:
-    """`1:02:03`, with days when there are any."""
-    days, rest = divmod(int(seconds), 86_400)
-    text = f"{rest // 3600}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
-    return f"{days}d {text}" if days else text
-
-
 def _numbers(values: Any) -> dict[str, float]:
     """The values that are numbers; NaN and infinity are written as text."""
     found: dict[str, float] = {}

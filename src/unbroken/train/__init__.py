@@ -15,7 +15,7 @@ application gives to `fit`, which is written with the same pieces as anyone's ow
 from unbroken.train.accidents import Accidents
 from unbroken.train.cadence import Every
 from unbroken.train.class_rows import ClassRows
-from unbroken.train.console import StepReport, clock_time
+from unbroken.train.console import StepReport
 from unbroken.train.device import pick_device
 from unbroken.train.dividing import even_slices
 from unbroken.train.evaluating import evaluating
@@ -40,6 +40,7 @@ from unbroken.train.takeover import Translated
 from unbroken.train.task import Task
 from unbroken.train.training_run import TrainingRun
 from unbroken.train.twins import count_tensors, differences
+from unbroken.values import clock_time
 
 __all__ = [
     "Accidents",

@@ -15,7 +15,7 @@ from typing import Protocol
 from unbroken.run import ITERATIONS
 from unbroken.storage import Disk, explained
 from unbroken.storage.patient import PatientFile
-from unbroken.values import Clock
+from unbroken.values import Clock, clock_time
 
 CANNOT_LOG = "the session's log cannot be written"
 
@@ -183,11 +183,3 @@ def step_line(report: StepReport) -> str:
     words += [f"time: {report.step_s:.4f}", f"data_time: {report.data_s:.4f}"]
     words += [f"{name}: {value:.4f}" for name, value in values.items()]
     return "  ".join(words)
-
-
-def clock_time(seconds: float) -> str:
-    """`1:02:03`, with days when there are any."""
-    whole = int(seconds)
-    days, rest = divmod(whole, 86_400)
-    text = f"{rest // 3600}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
-    return f"{days}d {text}" if days else text

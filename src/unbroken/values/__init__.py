@@ -4,7 +4,7 @@ A *run id* is the random name a run gets once; it is inside every checkpoint, so
 is copied to. A *session name* is the local time at which a process began to work on a run.
 """
 
-from unbroken.values.clock import Clock, SystemClock
+from unbroken.values.clock import Clock, SystemClock, clock_time
 from unbroken.values.ids import free_name, new_id
 
-__all__ = ["Clock", "SystemClock", "free_name", "new_id"]
+__all__ = ["Clock", "SystemClock", "clock_time", "free_name", "new_id"]

@@ -37,3 +37,10 @@ class SystemClock:
     def pause_s(self, seconds: float) -> None:
         """Return when so many seconds have gone by; a signal's handler may raise meanwhile."""
         time.sleep(seconds)
+
+
+def clock_time(seconds: float) -> str:
+    """`1:02:03`, with days when there are any."""
+    days, rest = divmod(int(seconds), 86_400)
+    text = f"{rest // 3600}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
+    return f"{days}d {text}" if days else text
