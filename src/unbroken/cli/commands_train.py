@@ -1,0 +1,97 @@
+"""Commands that train, or have to do with a training that runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unbroken.cli.parser import PASSING, RECIPE, Json
+
+commands = typer.Typer()
+
+
+@commands.command(context_settings=PASSING, options_metavar="", short_help="Plan, print the plan, carry it out.")
+def train(context: typer.Context, recipe: Annotated[str, RECIPE] = "") -> int:
+    """Plan, print the plan, carry it out. After any interruption, run the same command again.
+
+    \b
+    unbroken train RECIPE CONFIG [options of the recipe]
+    unbroken train RECIPE --help                          shows these options
+    """
+    from unbroken.cli.train import train_command
+
+    return train_command(recipe, context.args, typed=context.obj["typed"])
+
+
+@commands.command(context_settings=PASSING, short_help="What `train` would do, and why; changes nothing.")
+def why(
+    context: typer.Context,
+    recipe: Annotated[str, RECIPE] = "",
+    as_json: Json = False,
+    shapes: Annotated[
+        bool, typer.Option("--shapes", help="Compare the tensors of the file with the real model (loads torch).")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the learning rate, done and to come, as a PNG.")
+    ] = None,
+) -> int:
+    """Say what `train` with the same arguments would do, and why; changes nothing.
+
+    The exit code is that of the refusal, if it is one. These options may also stand behind the recipe's own.
+    """
+    from unbroken.cli.train import HowToSay, why_command
+
+    return why_command(recipe, context.args, how=HowToSay(as_json=as_json, shapes=shapes, picture=plot))
+
+
+@commands.command(short_help="Follow a run from another terminal.")
+def watch(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    every: Annotated[str, typer.Option(metavar="TIME", help="How often to look: 2s, 500ms, 1m.")] = "2s",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for a run that has not begun.")] = False,
+) -> int:
+    """Follow a run from another terminal, and end when it ends: progress, losses, rate, time left, saves, evaluations.
+
+    It only reads. Where the output is no terminal, it prints one plain line per change.
+    """
+    from unbroken.cli.watching import watch_command
+
+    return watch_command(run, every=every, wait=wait)
+
+
+@commands.command(short_help="Ask a running training to save and stop.")
+def stop(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    wait: Annotated[bool, typer.Option(" /--no-wait", help="Only ask; do not wait until it has stopped.")] = True,
+) -> None:
+    """Ask the process that trains a run to save and stop, and wait until it has; its exit code is then 75.
+
+    It may run in another terminal, in another container with the same file system, or on another machine.
+    """
+    from unbroken.cli.stopping import stop_command
+
+    stop_command(run, wait=wait)
+
+
+@commands.command(short_help="The whole story on made-up data, in two to four minutes.")
+def demo(
+    story: Annotated[str, typer.Argument(metavar="STORY", help="Which one: aerial or sonar.")] = "aerial",
+    dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to play (default: demo/STORY).")] = None,
+) -> int:
+    """The whole story on made-up data: train, be killed, resume, compare with a run that was not."""
+    from unbroken.cli.made_up import demo_command
+
+    return demo_command(story, dir or Path("demo") / story)
+
+
+@commands.command(short_help="Write a small sample data set in the real layout.")
+def data(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="Which one: aerial or sonar.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder.")],
+) -> None:
+    """Write a small sample data set in the real layout."""
+    from unbroken.cli.made_up import data_command
+
+    data_command(kind, folder)
