@@ -20,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from unbroken.storage import Disk
 from unbroken.train.curves import Curves
+from unbroken.train.hparams import RunSettings
 from unbroken.values import SystemClock
 
 POINTS, BLOCKS, PROCESSES = 500, 15, 5
@@ -40,7 +41,15 @@ def microseconds(add: Callable[[int], None], first: int) -> float:
 
 def compare_adding(folder: Path, curves_of_a_step: int) -> None:
     values = {f"train/loss_{number}": 0.5 for number in range(curves_of_a_step)}
-    ours = Curves(Disk(), folder / "ours", SystemClock(), session="bench", after=-1, follow_every_s=PAUSE_S / 3)
+    ours = Curves(
+        Disk(),
+        folder / "ours",
+        SystemClock(),
+        session="bench",
+        after=-1,
+        settings=RunSettings(group="bench", begun_s=1.7e9, values={"lr": 1e-3}),
+        follow_every_s=PAUSE_S / 3,
+    )
     theirs = SummaryWriter(str(folder / "theirs"), max_queue=POINTS * curves_of_a_step, flush_secs=1)
 
     def add_theirs(step: int) -> None:
@@ -87,8 +96,10 @@ def import_ms(before: str, module: str) -> float:
 
 def measure_imports() -> None:
     cases = {
-        "unbroken.train.curves": ("unbroken.train.console", "unbroken.train.curves"),
-        "what its thread imports": ("unbroken.train", "tensorboard.summary.writer.record_writer"),
+        "what our thread imports": (
+            "unbroken.train",
+            "tensorboard.summary.writer.record_writer, tensorboard.plugins.hparams.metadata",
+        ),
         "torch.utils.tensorboard": ("unbroken.train", "torch.utils.tensorboard"),
     }
     rounds = [{name: import_ms(*case) for name, case in cases.items()} for _ in range(PROCESSES)]

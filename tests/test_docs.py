@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import typer.main
 
+from unbroken.cli import ledger
 from unbroken.cli.app import app
 from unbroken.cli.pages import error_classes, pages
 from unbroken.cli.train import installed
@@ -66,6 +67,8 @@ def problems(line: str) -> list[str]:
     command = ALL_COMMANDS[words[0]]
     known = {"-h", "--help"}
     known |= {word for parameter in command.params for word in (*parameter.opts, *parameter.secondary_opts)}
+    if words[0] == "ls":
+        known |= set(ledger.option_parser()._option_string_actions)
     if words[0] in ("train", "why") and len(words) > 1:
         if words[1] in installed():
             known |= options_of(words[1])

@@ -16,18 +16,20 @@ if TYPE_CHECKING:
     from unbroken.checkpoint.unpickle import read_pickle
     from unbroken.launch.extension import Extension, Place
     from unbroken.launch.job import Job, Start
-    from unbroken.launch.options import OptionParser, accidents, add_common_options, session_limit, start_from
+    from unbroken.launch.options import accidents, add_common_options, disk_quota, session_limit, start_from
     from unbroken.launch.recipes import Recipe
     from unbroken.run.layout import EPOCHS, ITERATIONS, Layout
+    from unbroken.values.option_parser import OptionParser
 else:
     _LOADED_ON_FIRST_USE = {
         "Extension": "unbroken.launch.extension",
         "Place": "unbroken.launch.extension",
         "Job": "unbroken.launch.job",
         "Start": "unbroken.launch.job",
-        "OptionParser": "unbroken.launch.options",
+        "OptionParser": "unbroken.values.option_parser",
         "accidents": "unbroken.launch.options",
         "add_common_options": "unbroken.launch.options",
+        "disk_quota": "unbroken.launch.options",
         "session_limit": "unbroken.launch.options",
         "start_from": "unbroken.launch.options",
         "Recipe": "unbroken.launch.recipes",
@@ -57,6 +59,7 @@ __all__ = [
     "__version__",
     "accidents",
     "add_common_options",
+    "disk_quota",
     "read_pickle",
     "session_limit",
     "start_from",

@@ -25,7 +25,7 @@ def saving(session: Session) -> range:
     """The requests of the save of step 6, from its first write to the end of its retention."""
     first = session.first("create", "iter_6.pth.partial")
     return range(
-        first, next(n for n in range(first, len(session.requests)) if session.requests[n].kind == "remove") + 4
+        first, next(n for n in range(first, len(session.requests)) if session.requests[n].kind == "remove") + 2
     )
 
 

@@ -138,7 +138,7 @@ def test_after_every_instant_the_next_launch_continues_from_what_was_acknowledge
             wrong.append(f"{state.words}: {error!r}")
         else:
             wrong += [f"{state.words}: {problem}" for problem in problems(state, plan, root / RUN)]
-        unread = [name for name in opened if name.endswith((".partial", ".log"))]
+        unread = [name for name in opened if name.endswith((".partial", ".going", ".log"))]
         assert not unread, "what differs between states that count as one was read"
     print(f"{kind}: {len(sessions[kind].requests)} requests, {len(states)} different states")
     assert not wrong, f"{len(wrong)} of {len(states)}\n" + "\n".join(wrong[:40])
@@ -189,7 +189,8 @@ def test_a_launch_at_any_instant_tidies_up_and_can_itself_be_followed_by_another
         root = tmp_path / "state"
         job = state.at(root)
         begin_only(job, UnsyncedDisk(), day=20)
-        left = [path for path in (root / RUN).rglob("*.partial") if "archive" not in path.parts]
+        unended = [*(root / RUN).rglob("*.partial"), *(root / RUN).rglob("*.going")]
+        left = [path for path in unended if "archive" not in path.parts]
         wrong += [f"{state.words}: {path.name} is still there" for path in left]
         after = replace(state, image=_image_of_checkpoints(root))
         if job.start.fresh:  # what was acknowledged lies in the archive now
@@ -251,7 +252,7 @@ def _image_of_checkpoints(root: Path) -> Image:
 
 
 def _essence(image: Image) -> tuple[Any, ...]:
-    unread = (".partial", ".log", "scalars.json")
+    unread = (".partial", ".going", ".log", "scalars.json")
     return tuple((n, bool(c) if n.endswith(unread) and not isinstance(c, Link) else c) for n, c in image.items())
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.crash.faulty_disk import FaultyDisk
 from unbroken.checkpoint.manifest import SaveFacts, read_manifest
-from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Stored, retain
+from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Policy, Stored, retain
 from unbroken.checkpoint.store import CheckpointStore
 from unbroken.checkpoint.verify import verify_file
 from unbroken.train.serialise import write_tree
@@ -32,7 +32,7 @@ def stored(items: Sequence[tuple[int, bool]]) -> list[Stored]:
 def test_only_what_has_two_newer_sound_ones_may_go(
     items: list[tuple[int, bool]], keep_last: int | None, pinned: set[int]
 ) -> None:
-    decisions = retain(stored(items), keep_last=keep_last, pinned={f"iter_{step}.pth" for step in pinned})
+    decisions = retain(stored(items), Policy(keep_last=keep_last), pinned={f"iter_{step}.pth" for step in pinned})
     going = {int(item.name[5:-4]) for item in decisions if not item.keep}
     newest = sorted((step for step, _ in items), reverse=True)
     for step in going:
@@ -45,7 +45,7 @@ def test_only_what_has_two_newer_sound_ones_may_go(
 @seed(SEED)
 @given(items=STORED, keep_last=KEEP)
 def test_as_many_sound_ones_stay_as_there_were_up_to_two(items: list[tuple[int, bool]], keep_last: int | None) -> None:
-    decisions = retain(stored(items), keep_last=keep_last)
+    decisions = retain(stored(items), Policy(keep_last=keep_last))
     sound = {item.name for item in stored(items) if item.verified}
     assert sum(item.keep for item in decisions if item.name in sound) >= min(len(sound), NEVER_FEWER_THAN)
 
@@ -54,7 +54,7 @@ def test_as_many_sound_ones_stay_as_there_were_up_to_two(items: list[tuple[int, 
 @given(items=STORED, keep_last=st.integers(2, 5))
 def test_without_damage_exactly_the_last_ones_stay(items: list[tuple[int, bool]], keep_last: int) -> None:
     whole = stored([(step, True) for step, _ in items])
-    kept = {item.name for item in retain(whole, keep_last=keep_last) if item.keep}
+    kept = {item.name for item in retain(whole, Policy(keep_last=keep_last)) if item.keep}
     assert kept == {f"iter_{step}.pth" for step in sorted((item.step for item in whole), reverse=True)[:keep_last]}
 
 
@@ -75,7 +75,7 @@ def test_a_rolling_save_stays_takes_no_place_among_the_last_ones_and_counts_as_s
 ) -> None:
     named = [item for item in stored(items) if item.step != rolling]
     latest = Stored(name="latest_model.pth", step=rolling, verified=True, rolling=True)
-    decisions = {item.name: item for item in retain([*named, latest], keep_last=keep_last)}
+    decisions = {item.name: item for item in retain([*named, latest], Policy(keep_last=keep_last))}
     assert decisions[latest.name].keep
     for item in named:
         newer = [other for other in named if other.step > item.step]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from focalsst.metrics import Detections, Labels
-from focalsst.picture import FOUND, PAPER, TRUE, FrameView, draw_curves, draw_scenes
+from focalsst.picture import FOUND, PAPER, TRUE, FrameView, draw_curves, draw_scenes, from_above_png
 from unbroken.errors import UsageError
 
 BOXES = np.array([[11.4, 1.9, -0.1, 4.3, 3.2, 1.6, 1.0], [13.1, -4.4, 0.1, 3.3, 2.1, 1.7, -1.9]], np.float32)
@@ -92,3 +94,28 @@ def test_a_loss_that_was_not_finite_leaves_a_gap(tmp_path):
     broken = [{"step": 1, "epoch": 0, "loss": "nan"}, {"step": 2, "epoch": 0, "loss": 1.0}]
     draw_curves([broken, [{"step": 3, "session": "b"}]], [], tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("size_m", [(60.0, 12.0), (10.0, 40.0), (25.0, 25.0)])
+def test_a_frame_from_above_is_a_small_picture_whatever_its_shape(size_m: tuple[float, float]) -> None:
+    seed = 5
+    print(f"seed {seed}")
+    chance = np.random.default_rng(seed)
+    points = np.column_stack([chance.uniform(0, size_m[0], 300), chance.uniform(-0.5, 0.5, 300) * size_m[1]])
+    points = np.column_stack([points, chance.uniform(-2, 0, (300, 2))])
+    boxes = np.array([[size_m[0] / 2, 0.0, -1.0, 2.0, 3.0, 2.0, 0.5], [np.nan] * 7])
+    truth = Labels(frame_id="f", names=["Box"], boxes_N7=boxes[:1])
+    many = Detections(
+        frame_id="f", names=["Box"] * 80, boxes_N7=boxes.repeat(40, axis=0), scores_N=np.linspace(0, 1, 80)
+    )
+    data = from_above_png(FrameView(points=points, truth=truth, detections=many), least_score=0.1, most_found=5)
+    with Image.open(io.BytesIO(data)) as picture:
+        assert picture.format == "PNG" and picture.width == 768 and picture.height <= 768
+
+
+def test_a_frame_without_points_or_boxes_is_drawn_all_the_same() -> None:
+    nothing = Detections(frame_id="f", names=[], boxes_N7=np.zeros((0, 7)), scores_N=np.zeros(0))
+    empty = Labels(frame_id="f", names=[], boxes_N7=np.zeros((0, 7)))
+    data = from_above_png(FrameView(points=np.zeros((0, 4)), truth=empty, detections=nothing))
+    with Image.open(io.BytesIO(data)) as picture:
+        assert max(picture.size) <= 768

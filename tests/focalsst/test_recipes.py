@@ -84,6 +84,7 @@ OURS: list[tuple[list[object], Any, Any, Any]] = [
     (["--on-nan", "rollback"], option("on_nan"), "rollback", "stop"),
     (["--restarts", 5], option("restarts"), 5, 0),
     (["--backoff", "1m"], option("backoff_s"), 60.0, 10.0),
+    (["--pictures", 0], option("pictures"), 0, 3),
     (["--output", "runs"], lambda found: found.directory.parts[0], "runs", "output"),
     (["--tag", "t"], lambda found: found.tag, "t", "default"),
     (["--fresh"], lambda found: found.start.fresh, True, False),
@@ -255,3 +256,9 @@ def test_the_help_has_all_options_of_the_original_that_do_something() -> None:
 def test_a_key_without_effect_can_be_set_and_is_said_to_have_none() -> None:
     found = job("--set", "OPTIMIZATION.WARMUP_EPOCH", "5", "MODEL.BACKBONE_3D.DSVT.conv_out_channel", "64")
     assert {"OPTIMIZATION.WARMUP_EPOCH", "MODEL.BACKBONE_3D.DSVT.conv_out_channel"} <= set(found.ignored)
+
+
+@pytest.mark.parametrize("typed", ["13", "-1", "x", "1.5"])
+def test_a_number_of_pictures_that_makes_no_sense_is_refused(typed: str) -> None:
+    with pytest.raises(UsageError, match="expected how many, 0 to 12"):
+        job(f"--pictures={typed}")

@@ -129,6 +129,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
         total_steps=options.steps,
         samples_per_step=options.batch * options.accumulate,
         start=start_from(options, environment),
+        backup=options.backup,
         task="tests.twin.frail:build",
         options={"save_every": options.save_every, "log_every": 1, **accidents(options), "all": options},
         command=str(environment.get("command", "")),

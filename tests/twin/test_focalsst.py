@@ -32,7 +32,7 @@ from tests.twin.killing import (
 )
 from tests.twin.sonar import EPOCHS, FRAMES, write_job
 from unbroken.run import EPOCHS as LAYOUT
-from unbroken.run import survey
+from unbroken.run.survey import survey
 from unbroken.train import read_checkpoint
 
 LAST = f"ckpt/checkpoint_epoch_{EPOCHS}.pth"

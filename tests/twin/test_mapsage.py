@@ -19,7 +19,8 @@ from tests.twin.killing import (
     run_to_end,
     step_records,
 )
-from unbroken.run import ITERATIONS, survey
+from unbroken.run import ITERATIONS
+from unbroken.run.survey import survey
 
 
 def train(config: Path, run: Path, *options: object) -> list[str]:
@@ -69,8 +70,8 @@ def test_a_kill_inside_a_save_resumes_from_the_previous_checkpoint_and_says_so(t
     config = write_job(tmp_path)
     run = next(
         tmp_path / f"run{attempt}"
-        for attempt in range(12)  # a save takes milliseconds, so a kill can come too late
-        if kill_inside_a_save(tmp_path / f"run{attempt}", train(config, tmp_path / f"run{attempt}"), after_steps=5)
+        for attempt in range(12)  # a save takes milliseconds, so a kill can come too late; others are over
+        if kill_inside_a_save(tmp_path / f"run{attempt}", train(config, tmp_path / f"run{attempt}"), after_steps=12)
     )
     before = survey(run, ITERATIONS).newest_good
     assert before is not None

@@ -14,8 +14,9 @@ from unbroken.checkpoint import FORMAT
 from unbroken.checkpoint.structure import read_structure
 from unbroken.config import Effect, Effects
 from unbroken.launch import Job, Plan, Start, decide, gather
-from unbroken.run import ITERATIONS, Survey, read_record, survey
+from unbroken.run import ITERATIONS, Survey, read_record
 from unbroken.run.record import write_record
+from unbroken.run.survey import survey
 from unbroken.storage import Disk
 from unbroken.train.serialise import read_tree, write_tree
 

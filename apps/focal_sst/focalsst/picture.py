@@ -5,6 +5,7 @@ From above x, forward, points to the right and y, left, points up; from the side
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ Records = Sequence[Mapping[str, Any]]  # the lines of a run's metrics.jsonl
 
 DPI: Final = 110
 WIDTH_IN: Final = 15.0
+SMALL_IN, SMALL_DPI = 7.68, 100  # 768 px
 PAPER, INK, GRID = "#101826", "#e6edf3", "#2b3a4f"
 TRUE, FOUND = "#39d98a", "#ff9f1c"
 CLASS_COLOURS: Final = ("#ff9f1c", "#ff5fa2", "#4cc9f0", "#c77dff")  # of detections, by the order of the classes
@@ -110,6 +112,38 @@ def draw_scenes(
     bar.outline.set_edgecolor(GRID)
     _legend(figure, classes)
     _save(figure, path, dpi)
+
+
+def from_above_png(view: FrameView, *, least_score: float = 0.0, most_found: int = 50) -> bytes:
+    """One frame from above as a PNG of at most 768 px; of many detections the best."""
+    view = _with_sure_ones(view, least_score, most=most_found)
+    low, high = _extent([_without_detections(view)])  # the same at each evaluation
+    size = np.maximum(high - low, 1e-3)
+    width_in = SMALL_IN - 0.7
+    height_in = min(width_in * float(size[1] / size[0]) + 1.4, SMALL_IN)
+    figure = Figure(figsize=(SMALL_IN, height_in), layout="constrained", facecolor=PAPER)
+    axes = figure.subplots()
+    shades = view.points[:, 2]
+    limits, classes = _limits([shades]), _classes([view])
+    dot = float(np.clip(6_000 / max(len(view.points), 1), 0.5, 5.0))
+    axes.scatter(
+        view.points[:, 0],
+        view.points[:, 1],
+        c=shades,
+        s=dot,
+        cmap=SHADES,
+        vmin=limits[0],
+        vmax=limits[1],
+        linewidths=0,
+        alpha=0.85,
+    )
+    _style(axes, "y, left (m)", low=(low[0], low[1]), high=(high[0], high[1]))
+    _draw_boxes(axes, view, classes, from_above=True, metres_per_point=float(size[0]) / (width_in * POINTS_PER_IN))
+    axes.set_title(view.title, color=INK, fontsize=10, loc="left")
+    _legend(figure, classes, columns=3)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=SMALL_DPI)
+    return buffer.getvalue()
 
 
 def draw_curves(
@@ -257,7 +291,7 @@ def _style(axes: Axes, what: str, *, low: tuple[float, float], high: tuple[float
         spine.set_color(GRID)
 
 
-def _legend(figure: Figure, classes: Sequence[str]) -> None:
+def _legend(figure: Figure, classes: Sequence[str], *, columns: int | None = None) -> None:
     handles: list[Any] = [
         Line2D([], [], color=INK, marker=">", linestyle="", markersize=9, label="sonar"),
         Patch(facecolor=f"{TRUE}30", edgecolor=TRUE, linewidth=2.4, label="true box"),
@@ -267,23 +301,30 @@ def _legend(figure: Figure, classes: Sequence[str]) -> None:
         for name in classes
         for words in (f"found: {name}, with score",)
     ]
-    legend = figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=10)
+    legend = figure.legend(
+        handles=handles, loc="outside upper center", ncols=columns or len(handles), frameon=False, fontsize=10
+    )
     for text in legend.get_texts():
         text.set_color(INK)
 
 
-def _with_sure_ones(view: FrameView, least_score: float) -> FrameView:
+def _without_detections(view: FrameView) -> FrameView:
+    return FrameView(points=view.points, truth=view.truth)
+
+
+def _with_sure_ones(view: FrameView, least_score: float, *, most: int | None = None) -> FrameView:
     found = view.detections
     if found is None:
         return view
-    kept = np.flatnonzero(found.scores_N >= least_score).tolist()
-    sure = Detections(
+    sure = np.flatnonzero(found.scores_N >= least_score)
+    kept = sure[np.argsort(-found.scores_N[sure], kind="stable")][:most].tolist()
+    drawn = Detections(
         frame_id=found.frame_id,
         names=[found.names[row] for row in kept],
         boxes_N7=found.boxes_N7[kept],
         scores_N=found.scores_N[kept],
     )
-    return FrameView(points=view.points, truth=view.truth, detections=sure)
+    return FrameView(points=view.points, truth=view.truth, detections=drawn)
 
 
 def _extent(views: Sequence[FrameView]) -> tuple[Numbers, Numbers]:

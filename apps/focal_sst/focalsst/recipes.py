@@ -13,7 +13,17 @@ from focalsst.config import SonarConfig
 from focalsst.dataset.splits import read_image_set
 from focalsst.places import Places, find_data, places_of
 from focalsst.schedule import OneCycle, optimizer_steps
-from unbroken import EPOCHS, Job, OptionParser, Recipe, accidents, add_common_options, session_limit, start_from
+from unbroken import (
+    EPOCHS,
+    Job,
+    OptionParser,
+    Recipe,
+    accidents,
+    add_common_options,
+    disk_quota,
+    session_limit,
+    start_from,
+)
 from unbroken.config import ConfigFile, Validated, effects, merge_options, read_config, set_values, validate
 from unbroken.errors import UnbrokenError, UsageError
 
@@ -128,7 +138,9 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
         samples_per_step=config.batch_size * config.accumulate,
         layout=EPOCHS,
         keep_last=options.max_ckpt_save_num,
+        backup=options.backup,
         limit=session_limit(options, environment),
+        quota=disk_quota(options, environment),
         start=start_from(options, environment),
         task="focalsst.task:build",
         blueprint="focalsst.task:blueprint",
@@ -144,13 +156,14 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
             "num_epochs_to_eval": options.num_epochs_to_eval,
             "save_to_file": options.save_to_file,
             "on_bad": options.on_bad_frame,
+            "pictures": options.pictures,
             **accidents(options),
         },
         ignored=(*checked.ignored, *_without_effect(options)),
         command=str(environment.get("command", "")),
         lr_at=cycle_of(config, total).lr_at if total else None,
         texts={places.config.name: yaml.safe_dump(checked.canonical, sort_keys=False, allow_unicode=True)},
-        flags={"tag": "extra_tag"},
+        flags={"tag": "extra_tag", "keep_last": "max_ckpt_save_num"},
         override="--set {key} {value}",
         short_names=SHORT_NAMES,
         traits=_traits(config),

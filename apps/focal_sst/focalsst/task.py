@@ -25,6 +25,7 @@ from focalsst.optimizer import AdamDecayingAll, build_adam
 from focalsst.original_states import spell_as_here
 from focalsst.pickled import read_plain_pickle
 from focalsst.recipes import cycle_of, steps_of
+from focalsst.sample_pictures import draw_samples
 from focalsst.schedule import OneCycleSchedule
 from unbroken import Extension, Job, __version__
 from unbroken.errors import DamagedFile, UsageError
@@ -79,6 +80,7 @@ def build(job: Job, say: Say) -> Task:
         follow_config=partial(_follow_config, optimizer, schedule, config),
         step_line=partial(_step_line, config, steps_of(config, len(dataset), epochs=1)),
         curves=_curves,
+        pictures=_pictures(config, model, validation, device, job.options["pictures"]),
         extra=_extra,
         split=Batch.split,
         count=len,
@@ -261,6 +263,12 @@ def _follow_config(
 
 def _curves(values: Mapping[str, float]) -> Mapping[str, float]:
     return {tag: value for name, value in values.items() for tag in CURVES.get(name, (name,))}
+
+
+def _pictures(
+    config: SonarConfig, model: Detector, dataset: SonarFolder, device: torch.device, count: int
+) -> Callable[[Progress], Mapping[str, bytes]] | None:
+    return partial(draw_samples, model, dataset, device, config.nms_threshold, count) if count else None
 
 
 def _step_line(config: SonarConfig, per_epoch: int, report: StepReport) -> str:

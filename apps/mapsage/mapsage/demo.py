@@ -187,7 +187,8 @@ def _losses(run: Path) -> dict[int, float]:
 def _records(run: Path) -> list[dict[str, Any]]:
     path = run / "unbroken" / "metrics.jsonl"
     whole = path.read_text("utf-8").splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in whole if line.endswith("\n")]
+    found = [json.loads(line) for line in whole if line.endswith("\n")]
+    return [record for record in found if "step" in record]  # a rewind is none of them
 
 
 def _sessions(run: Path) -> Iterator[list[dict[str, Any]]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mapsage.config import MapSageConfig
 from mapsage.schedule import phases_of, rates_at
-from unbroken import Job, OptionParser, Recipe, accidents, add_common_options, session_limit, start_from
+from unbroken import Job, OptionParser, Recipe, accidents, add_common_options, disk_quota, session_limit, start_from
 from unbroken.config import ConfigError, ConfigFile, effects, merge_options, read_config, validate
 
 SHORT_NAMES = {
@@ -79,7 +79,9 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
         total_steps=config.train_cfg.max_iters,
         samples_per_step=config.train_dataloader.batch_size * config.optim_wrapper.accumulative_counts,
         keep_last=hook.max_keep_ckpts if hook.max_keep_ckpts > 0 else None,
+        backup=options.backup,
         limit=session_limit(options, environment),
+        quota=disk_quota(options, environment),
         start=start_from(options, environment, **_named_files(config, options)),
         task="mapsage.task:build",
         blueprint="mapsage.task:blueprint",
@@ -88,6 +90,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
             "workers": options.workers,
             "save_every": hook.interval,
             "log_every": config.default_hooks.logger.interval,
+            "pictures": options.pictures,
             **accidents(options),
             "config": config,
         },
@@ -95,6 +98,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
         command=str(environment.get("command", "")),
         lr_at=_rate_at(config),
         override="--cfg-options {key}={value}",
+        flags={"keep_last": "default_hooks.checkpoint.max_keep_ckpts"},
         short_names=SHORT_NAMES,
         texts={"vis_data/config.py": _as_python(checked.canonical)},
         environment=environment,

@@ -20,6 +20,7 @@ from mapsage.metrics import PixelCounts, count_pixels, scores, table
 from mapsage.model import EncoderDecoder, MixVisionTransformer, SegformerHead, segmentor_name
 from mapsage.optimizer import build_adamw
 from mapsage.predict import predict_labels
+from mapsage.sample_pictures import draw_samples
 from mapsage.schedule import IterationSchedule, phases_of
 from unbroken import Extension, Job
 from unbroken.config.validation import canonical
@@ -66,6 +67,7 @@ def build(job: Job, say: Say) -> Task:
         scaler=_scaler(config, device) if amp else None,
         autocast=_autocast(config, device) if amp else nullcontext,
         evaluate=_evaluation(config, model, preprocess, say),
+        pictures=_pictures(config, model, preprocess, job.options["pictures"]),
         evaluate_every=Every(steps=config.train_cfg.val_interval),
         evaluate_from=config.train_cfg.val_begin,
         best=config.default_hooks.checkpoint.save_best,
@@ -231,6 +233,15 @@ def _evaluate(
     words = "  ".join(f"{name}: {value:.4f}" for name, value in metrics.items())
     say(f"Iter(val) [{len(dataset)}/{len(dataset)}]  {words}")
     return metrics
+
+
+def _pictures(
+    config: MapSageConfig, model: EncoderDecoder, preprocess: Preprocessor, count: int
+) -> Callable[[Progress], Mapping[str, bytes]] | None:
+    if config.val_dataloader is None or not count:
+        return None
+    dataset = build_dataset(config.val_dataloader.datasets)
+    return partial(draw_samples, model, dataset, partial(predict, config, model, preprocess), count)
 
 
 def predict(config: MapSageConfig, model: EncoderDecoder, preprocess: Preprocessor, sample: Sample) -> Tensor:

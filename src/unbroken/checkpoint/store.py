@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from unbroken.checkpoint import FORMAT
-from unbroken.checkpoint.manifest import Manifest, SaveFacts, manifest_path, read_manifest, write_manifest
-from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Stored, retain
+from unbroken.checkpoint.manifest import Manifest, SaveFacts, read_manifest, write_manifest
+from unbroken.checkpoint.removal import Record, finish_removal, leftovers, let_go
+from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Policy, Stored, retain
 from unbroken.checkpoint.verify import verify_file
 from unbroken.errors import UnbrokenError
 from unbroken.storage import Disk, WritableFile, durable_write, explained, point_to
 from unbroken.storage.digest import DigestingFile
 
-Record = Callable[..., None]  # Journal.write, taken as a function: the store does not know the journal
-
 
 class CheckpointStore:
-    """The checkpoints of one run, open for writing."""
+    """The checkpoints of one run, open for writing; `pinned` is asked anew at each retention."""
 
     def __init__(
         self,
@@ -31,9 +30,12 @@ class CheckpointStore:
         pointer: str,
         keep_last: int | None,
         rolling: str = "",
+        pinned: Callable[[], Collection[str]] = tuple,
+        writes: Callable[[str], bool] = lambda _name: False,  # whether a name is one that this run gives
     ) -> None:
         self._disk, self._folder, self._manifests = disk, folder, manifests
         self._record, self._pointer, self._keep_last, self._rolling = record, pointer, keep_last, rolling
+        self._pinned, self._writes, self._pins_unknown = pinned, writes, False
         self._sound: dict[str, tuple[int, int]] = {}  # name -> (size, mtime) at which its digest was checked
 
     def save(self, facts: SaveFacts, fill: Callable[[WritableFile], None]) -> Manifest:
@@ -53,7 +55,7 @@ class CheckpointStore:
     @property
     def newest_bytes(self) -> int:
         """The size of the newest checkpoint; 0 if there is none."""
-        checkpoints = [item for item in self._manifests_here() if item.kind == "checkpoint"]
+        checkpoints = self._checkpoints()
         return max(checkpoints, key=lambda item: item.step).size_bytes if checkpoints else 0
 
     @property
@@ -81,9 +83,18 @@ class CheckpointStore:
             self._record("best kept", file=better.file, value=better.value, not_replaced_by=facts.value)
             return False
         self.save(facts, fill)
-        for rival in rivals:
-            self._remove(rival.file, reason=f"{facts.file} is better: {facts.value} against {rival.value}")
+        pinned = self._pinned_now()
+        for rival in rivals if pinned is not None else ():
+            if rival.file not in (pinned or ()):
+                self._remove(rival.file, reason=f"{facts.file} is better: {facts.value} against {rival.value}")
         return True
+
+    def finish_removals(self) -> None:
+        """End removals that a kill cut off, as soon as two sound states are here; until then they can be undone."""
+        left = leftovers(self._folder, self._writes)
+        if left and len(self._sound_ones(self._checkpoints(), NEVER_FEWER_THAN + 1)) >= NEVER_FEWER_THAN:
+            for name in left:
+                finish_removal(self._disk, self._folder, name, manifests=self._manifests, record=self._record)
 
     def _write_file(self, path: Path, facts: SaveFacts, fill: Callable[[WritableFile], None]) -> Manifest:
         digests: list[DigestingFile] = []
@@ -102,17 +113,45 @@ class CheckpointStore:
         return Manifest(**asdict(facts), format=FORMAT, size_bytes=digest.size_bytes, sha256=digest.sha256)
 
     def _retire(self, keep_last: int) -> list[str]:
-        manifests = [item for item in self._manifests_here() if item.kind == "checkpoint"]
-        newest = sorted(manifests, key=lambda item: item.step, reverse=True)[: max(NEVER_FEWER_THAN, keep_last) + 1]
-        sound = {item.file for item in newest if self._is_sound(item)}
+        self.finish_removals()
+        pinned = self._pinned_now()
+        if pinned is None:
+            return []
+        manifests = self._checkpoints()
+        sound = self._sound_ones(manifests, max(NEVER_FEWER_THAN, keep_last) + 1)
         stored = [
-            Stored(name=item.file, step=item.step, verified=item.file in sound, rolling=item.file == self._rolling)
+            Stored(
+                name=item.file,
+                step=item.step,
+                verified=item.file in sound,
+                save=item.save,
+                rolling=item.file == self._rolling,
+            )
             for item in manifests
         ]
-        going = [decision for decision in retain(stored, keep_last=keep_last) if not decision.keep]
+        decisions = retain(stored, Policy(keep_last=keep_last), pinned=pinned)
+        going = [decision for decision in decisions if not decision.keep]
         for decision in reversed(going):  # the oldest first
             self._remove(decision.name, reason=decision.reason)
         return [decision.name for decision in reversed(going)]
+
+    def _checkpoints(self) -> list[Manifest]:
+        return [item for item in self._manifests_here() if item.kind == "checkpoint"]
+
+    def _sound_ones(self, manifests: Iterable[Manifest], count: int) -> set[str]:
+        """Of the newest so many, those whose every byte is as it was written."""
+        newest = sorted(manifests, key=lambda item: item.step, reverse=True)[:count]
+        return {item.file for item in newest if self._is_sound(item)}
+
+    def _pinned_now(self) -> Collection[str] | None:
+        """The names that are pinned at this moment; None while that cannot be known, when nothing may go."""
+        try:
+            return self._pinned()
+        except UnbrokenError as error:
+            if not self._pins_unknown:
+                self._record("nothing removed", reason=str(error))
+            self._pins_unknown = True
+            return None
 
     def _is_sound(self, manifest: Manifest) -> bool:
         path = self._folder / manifest.file
@@ -128,12 +167,7 @@ class CheckpointStore:
         return False
 
     def _remove(self, name: str, *, reason: str) -> None:
-        """Remove a file, then its manifest: a manifest alone harms nobody, a file alone is still verifiable."""
-        with suppress(FileNotFoundError):
-            self._disk.remove(self._folder / name)
-        with suppress(FileNotFoundError):
-            self._disk.remove(manifest_path(self._manifests, name))
-        self._record("removed", file=name, reason=reason)
+        let_go(self._disk, self._folder, name, manifests=self._manifests, record=self._record, reason=reason)
 
     def _manifests_here(self) -> Iterable[Manifest]:
         for path in sorted(self._manifests.glob("*.json")):

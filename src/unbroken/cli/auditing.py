@@ -8,7 +8,7 @@ from pathlib import Path
 from unbroken.cli.looking import run_folder
 from unbroken.cli.tables import as_json_text, columns
 from unbroken.errors import DamagedFile
-from unbroken.report import Audit, audit
+from unbroken.report.audit import Audit, audit
 from unbroken.report.findings import counted, span
 
 MOST_FINDINGS = 40

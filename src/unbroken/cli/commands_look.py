@@ -7,21 +7,19 @@ from typing import Annotated
 
 import typer
 
-from unbroken.cli.parser import Json
+from unbroken.cli.parser import PASSING, Json
 
 commands = typer.Typer()
 
 
-@commands.command("ls", short_help="The runs under a folder, one line each.")
-def list_runs(
-    root: Annotated[Path, typer.Argument(metavar="ROOT", help="A folder.")] = Path(),
-    as_json: Json = False,
-    tree: Annotated[bool, typer.Option("--tree", help="Show which run began with the weights of which.")] = False,
-) -> None:
-    """The runs under a folder: tag, status, step, best metric, last seen, sessions, size."""
-    from unbroken.cli.looking import list_command
+@commands.command(
+    "ls", context_settings=PASSING, add_help_option=False, short_help="The runs under a folder, one line each."
+)
+def list_runs(context: typer.Context) -> int:
+    """The runs under a folder: tag, status, step, best metric, last seen, sessions, size; filtered and sorted."""
+    from unbroken.cli.ledger import list_command
 
-    list_command(root, as_json=as_json, tree=tree)
+    return list_command(context.args)
 
 
 @commands.command(short_help="One run: sessions, checkpoints, metrics, origin.")
@@ -70,3 +68,30 @@ def audit_run(
     from unbroken.cli.auditing import audit_command
 
     return audit_command(run, verify=verify_files, as_json=as_json)
+
+
+@commands.command("compare", short_help="Runs side by side: results, and only the settings that differ.")
+def compare_runs(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN RUN...", help="Runs' folders, or tags of runs below the current folder.")
+    ],
+    metric: Annotated[
+        str, typer.Option("--metric", metavar="NAME", help="The metric that decides (else the runs' own).")
+    ] = "",
+    as_json: Json = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown instead of text.")] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="OUT", help="Write a page with curves; one file that needs no network."),
+    ] = None,
+    language: Annotated[
+        str, typer.Option("--lang", metavar="zh|en", help="The language (the page: by default that of the system).")
+    ] = "",
+) -> None:
+    """Runs side by side: metrics at the best and at the last step, time, samples, sessions, settings that differ.
+
+    Exit code 2 for fewer than two runs. --html replaces nothing but an earlier page of its own.
+    """
+    from unbroken.cli.comparing import compare_command
+
+    compare_command(runs, metric=metric, as_json=as_json, as_markdown=as_markdown, page=page, language=language)

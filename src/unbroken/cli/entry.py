@@ -1,7 +1,7 @@
 """The way in: one command line in, one exit code out; what every command does with an error.
 
-`why` and `train` take this way without the parser of commands (their options are the recipe's): it would cost `why` a
-quarter of its time.
+`why`, `train` and `ls` take this way without the parser of commands: the options of the first two are the recipe's, and
+it would cost `why` a quarter of its time and `ls` more than all the rest.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -60,6 +59,8 @@ def _guarded(command: Callable[[], int], *, as_json: bool, hint: str) -> int:
     except BrokenPipeError:
         return _reader_gone()
     except Exception:  # noqa: BLE001 - the one place that may: everything else is a fault of ours
+        import traceback
+
         traceback.print_exc()
         print("\nThis is a fault of unbroken or of the training code; no checkpoint was harmed.", file=sys.stderr)
         return 1
@@ -80,6 +81,10 @@ def _run(words: list[str], typed: Sequence[str]) -> int:
             from unbroken.cli.train import train_command
 
             return train_command(recipe, rest, typed=typed)
+        case ["ls", *rest]:
+            from unbroken.cli.ledger import list_command
+
+            return list_command(rest)
         case _:
             from unbroken.cli.app import run
 

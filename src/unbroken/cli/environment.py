@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
-import platform
 import shlex
-import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from unbroken.cli.limits import host_limit, up_s
 from unbroken.values import SystemClock
+
+if TYPE_CHECKING:  # `ls` asks here for its cache, and is quick because it loads no more
+    from unbroken.launch.job import Quota
 
 KAGGLE_INPUTS = Path("/kaggle/input")
 
 
 def surroundings(typed: Sequence[str]) -> Mapping[str, Any]:
     """The command that goes on with the run, where copies of runs may lie, and facts for the journal."""
+    import platform
+    import socket
+    from dataclasses import asdict
+
+    from unbroken.cli.limits import host_limit, host_quota, up_s
+
     now = SystemClock().now()
     search = os.environ.get("UNBROKEN_SEARCH_PATH", "")
     if KAGGLE_INPUTS.is_dir():
@@ -28,11 +33,32 @@ def surroundings(typed: Sequence[str]) -> Mapping[str, Any]:
         "typed": shlex.join(typed),
         "UNBROKEN_SEARCH_PATH": search,
         "session_limit": asdict(limit) if (limit := host_limit(os.environ, now, up_s=up_s())) else None,
+        "disk_quota": _plain_quota(host_quota(os.environ, Path.cwd())),
         "today": now.strftime("%Y%m%d"),
         "host": socket.gethostname(),
         "user_folder": str(Path.cwd()),
         "python": platform.python_version(),
     }
+
+
+def _plain_quota(quota: Quota | None) -> dict[str, Any] | None:
+    """As data: the environment of a job stands in its journal."""
+    from dataclasses import asdict
+
+    return None if quota is None else {**asdict(quota), "folder": str(quota.folder)}
+
+
+def cache_folder() -> Path | None:
+    """Where what can be made again is kept: UNBROKEN_CACHE (empty: nowhere), or a folder among the user's caches."""
+    if (chosen := os.environ.get("UNBROKEN_CACHE")) is not None:
+        return Path(chosen).absolute() if chosen else None
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        if os.path.isabs(place := os.environ.get(name, "")):  # noqa: PTH117
+            return Path(place) / "unbroken"
+    try:
+        return Path.home() / ".cache" / "unbroken"
+    except RuntimeError:  # a user without a home
+        return None
 
 
 def in_notebook() -> bool:

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from unbroken.launch.job import Limit
+from unbroken.launch.disk import size_bytes
+from unbroken.launch.job import Limit, Quota
 
 KAGGLE_S = {"TPU": 9 * 3600.0, "": 12 * 3600.0}  # https://www.kaggle.com/docs/notebooks
 KAGGLE_RESERVE_S = 600.0  # the guide's: saving a version takes its time
+KAGGLE_WORKING, KAGGLE_BYTES = Path("/kaggle/working"), 20 * 10**9  # what a saved version may hold
 BATCH_RESERVE_S = 60.0
 TICKS_PER_S = 100.0  # of /proc, whatever the kernel's own
 
@@ -26,6 +28,15 @@ def host_limit(environment: Mapping[str, str], now: datetime, *, up_s: float | N
         kind = "TPU" if environment.get("TPU_WORKER_ID") or environment.get("TPU_NAME") else ""
         left_s = KAGGLE_S[kind] - (up_s or 0.0)
         return Limit(left_s=left_s, reserve_s=KAGGLE_RESERVE_S, source="Kaggle, KAGGLE_KERNEL_RUN_TYPE")
+    return None
+
+
+def host_quota(environment: Mapping[str, str], here: Path) -> Quota | None:
+    """The room that the environment names; None if it names none."""
+    if size := size_bytes(environment.get("UNBROKEN_QUOTA", "")):
+        return Quota(size_bytes=size, folder=here, source="UNBROKEN_QUOTA")
+    if environment.get("KAGGLE_KERNEL_RUN_TYPE") and KAGGLE_WORKING in (here, *here.parents):
+        return Quota(size_bytes=KAGGLE_BYTES, folder=KAGGLE_WORKING, source=f"Kaggle, {KAGGLE_WORKING}")
     return None
 
 

@@ -6,27 +6,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unbroken.cli.overview import Overview, find_runs
+from unbroken.cli.overview import Overview
+from unbroken.report.rows import Row
 from unbroken.run import RunRecord, read_record
+from unbroken.run.finding import find_runs
 
 LONGEST = 20  # generations; a circle cannot be, but a record may be edited
 
 
-def as_tree(runs: Sequence[Overview]) -> Iterator[tuple[Overview, int]]:
+def as_tree(runs: Sequence[Row]) -> Iterator[tuple[Row, int]]:
     """The runs in the order of their families, each with its depth; a run whose parent is not here is a root."""
     here = {run.id for run in runs if run.id}
-    children: dict[str, list[Overview]] = {}
+    children: dict[str, list[Row]] = {}
     for run in runs:
-        parent = _run_of(run.parent)
+        parent = _run_of(run.parent_facts)
         children.setdefault(parent if parent in here and parent != run.id else "", []).append(run)
-    shown: set[Path] = set()
+    shown: set[str] = set()
 
-    def below(run: Overview, depth: int) -> Iterator[tuple[Overview, int]]:
-        if run.directory not in shown:
-            shown.add(run.directory)
-            yield run, depth
-            for child in children.get(run.id, []) if run.id else []:
-                yield from below(child, depth + 1)
+    def below(run: Row, depth: int) -> Iterator[tuple[Row, int]]:
+        waiting = [(run, depth)]  # a chain of children may be longer than calls can be nested
+        while waiting:
+            run, depth = waiting.pop()
+            if run.folder not in shown:
+                shown.add(run.folder)
+                yield run, depth
+                waiting += [(child, depth + 1) for child in reversed(children.get(run.id, []) if run.id else [])]
 
     for run in (*children.get("", []), *runs):  # the second time round: those in a circle
         yield from below(run, 0)

@@ -1,4 +1,4 @@
-"""Commands that only look: `ls`, `show`, `inspect`, `verify`."""
+"""Commands that look at one run or file: `show`, `inspect`, `verify`."""
 
 from __future__ import annotations
 
@@ -8,41 +8,19 @@ from pathlib import Path
 
 from unbroken.checkpoint.describe import describe
 from unbroken.checkpoint.structure import read_structure
-from unbroken.cli.lineage import ancestors, as_tree
-from unbroken.cli.overview import Overview, find_runs, overview_of
-from unbroken.cli.tables import as_json_text, columns, size_text
+from unbroken.cli.lineage import ancestors
+from unbroken.cli.overview import Overview, overview_of
+from unbroken.cli.tables import as_json_text, columns, shown, size_text
 from unbroken.errors import DamagedFile, UsageError
 from unbroken.run import layout_of, look_at
 from unbroken.run.candidates import list_candidates
+from unbroken.run.finding import find_runs
 from unbroken.run.layout import manifests, own
+from unbroken.run.pins import Pin, read_pins
 
 MOST_ROWS = 400
 MOST_COLUMNS = 6
-
-
-def list_command(root: Path, *, as_json: bool, tree: bool = False) -> None:
-    """Print the runs below a folder; with `tree`, those that were begun with another's weights below that one."""
-    if not root.is_dir():
-        raise UsageError(root, "there is no such folder", do="Name the folder that holds the runs.")
-    runs = [overview_of(folder) for folder in find_runs(root)]
-    if as_json:
-        print(as_json_text([run.as_data() for run in runs]))
-        return
-    if not runs:
-        print(f"no runs below {root}: a run is a folder with unbroken/run.json in it, or with checkpoints")
-        return
-    head = ("tag", "status", "step", "best", "last seen", "sessions", "size", "folder")
-    rows = [_indented(run, depth) for run, depth in as_tree(runs)] if tree else [run.row() for run in runs]
-    print(columns([head, *rows]))
-
-
-def _indented(run: Overview, depth: int) -> tuple[str, ...]:
-    tag, *others = run.row()
-    if not depth or not run.parent:
-        return (tag, *others)
-    step = run.parent.get("step")
-    since = f" (from step {step})" if isinstance(step, int) else ""
-    return (f"{'   ' * (depth - 1)}└─ {tag}{since}", *others)
+LONGEST_LINE = 4000  # a command, a folder and what a run began from may be long
 
 
 def show_command(run: Path, *, as_json: bool) -> None:
@@ -50,7 +28,9 @@ def show_command(run: Path, *, as_json: bool) -> None:
     found = overview_of(run_folder(run))
     lineage = ancestors(found)
     if as_json:
-        print(as_json_text(found.as_data(full=True) | {"lineage": lineage}))
+        pins, trouble = _pins_of(found.directory)
+        pinned = None if trouble else {name: pin.note for name, pin in pins.items()}
+        print(as_json_text(found.as_data() | {"lineage": lineage, "pinned": pinned}))
     else:
         print("\n".join(_story(found, lineage)))
 
@@ -64,23 +44,23 @@ def inspect_command(file: Path, *, as_json: bool, tensors: bool) -> None:
     if as_json:
         print(as_json_text(facts))
         return
-    print(f"{facts['file']}: {facts['kind']} ({facts['format']}, {size_text(facts['size_bytes'])})")
+    print(f"{shown(facts['file'])}: {facts['kind']} ({facts['format']}, {size_text(facts['size_bytes'])})")
     for name in ("step", "epoch"):
         if facts[name] is not None:
             print(f"{name}: {facts[name]}")
     for name, value in facts["metrics"].items():
-        print(f"{name}: {value}")
+        print(f"{shown(name)}: {shown(value)}")
     print("\n" + columns([("key", "holds"), *((key, words) for key, words in facts["keys"].items())]))
     model, optimizer = facts["model"], facts["optimizer"]
     if model:
         print(f"\nmodel: {model['tensors']} tensors, {model['parameters_and_buffers']:,} parameters and buffers")
     if optimizer:
-        moments = ", ".join(optimizer["state_names"])
+        moments = shown(", ".join(optimizer["state_names"]))
         print(f"optimizer: {optimizer['parameters_with_state']} parameters with state ({moments})")
     else:
         print("optimizer: none, training cannot be resumed from this file")
     for foreign in facts["foreign"]:
-        print(f"foreign object: {foreign['class']} x {foreign['count']} ({foreign['note']})")
+        print(f"foreign object: {shown(foreign['class'])} x {foreign['count']} ({foreign['note']})")
     if tensors and facts["tensors"]:
         rows = [(t["name"], "x".join(map(str, t["shape"])) or "scalar", t["dtype"]) for t in facts["tensors"]]
         print("\n" + columns([("tensor", "shape", "type"), *rows[:MOST_ROWS]]))
@@ -122,13 +102,16 @@ def _story(run: Overview, lineage: Sequence[str]) -> list[str]:
         lines.append(f"config: {run.config}")
     if run.command:
         lines.append(f"command: {run.command}")
+    lines = [shown(line, LONGEST_LINE) for line in lines]
     rows = [(s.name, s.verdict, f"{s.first}-{s.last}" if s.last else "no step", s.ended) for s in run.sessions]
     lines += ["", "sessions", columns([("session", "began", "steps", "ended"), *rows])] if rows else []
     lines += ["", "files"]
-    files = [(c.name, _step(c.step), c.kind, c.state, c.reason) for c in run.candidates]
+    pins, trouble = _pins_of(run.directory)
+    files = [(c.name, _step(c.step), c.kind, c.state, _how(c.reason, pins.get(c.name))) for c in run.candidates]
     lines.append(columns([("file", "step", "kind", "state", "how"), *files]))
+    lines += [shown(trouble, LONGEST_LINE)] if trouble else []
     if any(c.state == "unchecked" for c in run.candidates):
-        lines.append(f"unchecked: not needed to go on; to read them all: unbroken verify {run.directory}")
+        lines.append(f"unchecked: not needed to go on; to read them all: unbroken verify {shown(run.directory)}")
     if run.status.startswith("left by"):
         lines.append(
             "to go on with it here: make it the folder of a training (the same work dir, or the same config and tag); "
@@ -139,14 +122,28 @@ def _story(run: Overview, lineage: Sequence[str]) -> list[str]:
     return lines
 
 
+def _pins_of(run: Path) -> tuple[dict[str, Pin], str]:
+    """What is pinned, or why that cannot be known."""
+    try:
+        return read_pins(run), ""
+    except DamagedFile as error:
+        return {}, str(error)
+
+
+def _how(reason: str, pin: Pin | None) -> str:
+    """How a file was judged, and that it is pinned."""
+    pinned = "" if pin is None else f"pinned: {shown(pin.note)}" if pin.note else "pinned"
+    return "; ".join(words for words in (reason, pinned) if words)
+
+
 def _evaluation_table(run: Overview) -> list[str]:
     """The numbers that stand for an evaluation; those of parts of it, which have a path for a name, come after."""
     names = sorted(run.evaluations[-1][1], key=lambda name: "/" in name)
-    shown = names[:MOST_COLUMNS]
-    table: list[tuple[str, ...]] = [("step", *shown)]
+    chosen = names[:MOST_COLUMNS]
+    table: list[tuple[str, ...]] = [("step", *chosen)]
     for step, values in run.evaluations:
-        table.append((str(step), *(f"{values[name]:.4g}" if name in values else "" for name in shown)))
-    more = len(names) - len(shown)
+        table.append((str(step), *(f"{values[name]:.4g}" if name in values else "" for name in chosen)))
+    more = len(names) - len(chosen)
     return [columns(table), *([f"and {more} more numbers of each: --json"] if more else [])]
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from unbroken.cli.tables import as_json_text, columns, size_text
 from unbroken.errors import UsageError
-from unbroken.run.packing import Packed, Wanted, pack
-from unbroken.run.parcel import WORDS, LeftOut, by_need
-from unbroken.run.unpacking import unpack
+from unbroken.keep.packing import Packed, Wanted, pack
+from unbroken.keep.parcel import WORDS, LeftOut, by_need
+from unbroken.keep.unpacking import unpack
 from unbroken.storage import Disk
 from unbroken.values import SystemClock
 

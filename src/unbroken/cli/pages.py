@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 
 import typer.main
 
+from unbroken.cli import ledger
 from unbroken.cli.app import app
 from unbroken.cli.train import installed
 from unbroken.config import Effect, Effects, set_values
@@ -31,6 +32,7 @@ from unbroken.storage.lock import Holder
 
 GENERATED = "<!-- Written by `python -m unbroken.cli.pages`. Change the code, not this page. -->\n"
 HELP_COLUMNS = 100
+OWN_PARSERS = {"ls": ledger.option_parser}
 WHAT_TO_DO = {
     0: "Nothing.",
     1: "Report it, with the trace that was printed. What was saved is whole.",
@@ -63,6 +65,8 @@ def cli_page() -> str:
     parts.append("Exit codes and error messages: [errors.md](errors.md).")
     for name, command in commands.items():
         parts += _command(name, command)
+        if name in OWN_PARSERS:
+            parts.append(_help_of(OWN_PARSERS[name]().format_help))
     for name in installed():
         parts += _recipe(name)
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
@@ -150,11 +154,16 @@ def _prose(text: str) -> str:
 def _recipe(name: str) -> Iterator[str]:
     yield f"## Options of the recipe `{name}`"
     yield f"After `unbroken train {name}` and `unbroken why {name}`:"
+    yield _help_of(find_recipe(name).usage)
+
+
+def _help_of(written: Callable[[], str]) -> str:
+    """What a parser of options writes about itself, as a block."""
     with _plain_terminal():
-        text = find_recipe(name).usage()
+        text = written()
     usage, _, rest = text.strip().partition("\n\n")
     lines = textwrap.wrap(" ".join(usage.split()), HELP_COLUMNS, subsequent_indent=" " * 8, break_on_hyphens=False)
-    yield "```\n" + "\n".join(lines) + f"\n\n{rest}\n```"
+    return "```\n" + "\n".join(lines) + f"\n\n{rest}\n```"
 
 
 @contextmanager

@@ -17,6 +17,9 @@ from unbroken.cli.limits import process_age_s
 from unbroken.config import Effect
 from unbroken.errors import UsageError
 from unbroken.launch import Job, Plan, Refuse, Resume, decide, find_recipe, gather, wants_shapes
+from unbroken.launch.disk import Sizes
+from unbroken.launch.disk_facts import planned_disk
+from unbroken.launch.disk_words import planned_disk_lines
 from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.preview import rates_of
 from unbroken.launch.recipes import RECIPES
@@ -86,16 +89,28 @@ def why_command(recipe: str, arguments: Sequence[str], *, how: HowToSay | None =
         from unbroken.train import decide_by_shapes
 
         plan = decide_by_shapes(job, facts)
+    timing = last_timing(facts, plan)
+    disk = planned_disk(job, plan, timing, _sizes_by_shapes(job, plan) if how.shapes else None)
     if how.as_json:
-        print(json.dumps({**as_data(plan), "run": str(job.directory), "ignored": list(job.ignored)}, default=str))
+        more = {"run": str(job.directory), "ignored": list(job.ignored), "disk": disk.as_data() if disk else None}
+        print(json.dumps({**as_data(plan), **more}, default=str))
     else:
-        timing = last_timing(facts, plan)
-        print("\n".join([*describe(job, plan), *forecast_lines(job, plan, timing, SystemClock().now())]))
+        said = [*describe(job, plan), *forecast_lines(job, plan, timing, SystemClock().now())]
+        print("\n".join([*said, *planned_disk_lines(job, plan, disk)]))
         if _moves_the_rate(plan) and (rates := rates_of(job, plan)) is not None and rates.ahead:
             print("\n".join(as_letters(rates)))
     if how.picture is not None:
         _draw(job, plan, how.picture)
     return plan.exit_code if isinstance(plan, Refuse) else 0
+
+
+def _sizes_by_shapes(job: Job, plan: Plan) -> Sizes | None:
+    """What a save takes, by the model that is built for it; not where earlier saves say it better."""
+    if isinstance(plan, Resume) or not job.blueprint:
+        return None
+    from unbroken.train.sizes import sizes_of_blueprint
+
+    return sizes_of_blueprint(job)
 
 
 def _how_to_say(arguments: Sequence[str], how: HowToSay) -> tuple[HowToSay, list[str]]:

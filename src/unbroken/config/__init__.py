@@ -16,6 +16,7 @@ The words of this room:
 - **canonical**: a validated config as JSON-able data with every default filled in and every ignored key left
   out; two configs mean the same when their canonical forms are equal.
 - **change**: one key that differs between two canonical forms, with both values and its effect.
+- **difference**: one key that is not the same in all of several configs, with the value of each.
 - **misfit**: settings that are right alone and wrong together, found by a section's own `misfits`.
 
 Flow: `read_config` -> `set_values` / `merge_options` -> `validate` -> `changes`. What needs pydantic
@@ -33,6 +34,7 @@ from unbroken.config.effect import Effect, Effects
 from unbroken.config.nearest import nearest
 from unbroken.config.overrides import merge_options, set_values
 from unbroken.config.reading import read_config
+from unbroken.config.side_by_side import Difference, differences
 from unbroken.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ __all__ = [
     "Change",
     "ConfigError",
     "ConfigFile",
+    "Difference",
     "Effect",
     "Effects",
     "Misfit",
@@ -70,6 +73,7 @@ __all__ = [
     "Validated",
     "changes",
     "check_schema",
+    "differences",
     "effects",
     "keys_of",
     "merge_options",

@@ -3,10 +3,11 @@
 *Events* (`journal.jsonl`) are the few things a person asks about afterwards: sessions, plans, saves, evaluations,
 damage found, files set aside. *Steps* (`metrics.jsonl`) hold one line per optimizer step: its loss, bit for bit, and
 the ids of the samples it used - the fingerprint that proves a repeated step was the same step - and one line per
-evaluation. A line is one JSON object; a last line without its newline is what a kill left, and does not count.
+evaluation; a line between them says where a resume rewound the history. A line is one JSON object; a last line without
+its newline is what a kill left, and does not count.
 """
 
-from unbroken.journal.events import Journal, read_events
-from unbroken.journal.steps import StepLog, read_steps, steps_after
+from unbroken.journal.events import NO_SESSION, Journal, read_events
+from unbroken.journal.steps import StepLog, evaluated_step, reached, read_steps, steps_after
 
-__all__ = ["Journal", "StepLog", "read_events", "read_steps", "steps_after"]
+__all__ = ["NO_SESSION", "Journal", "StepLog", "evaluated_step", "reached", "read_events", "read_steps", "steps_after"]

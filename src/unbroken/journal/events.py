@@ -9,6 +9,8 @@ from unbroken.journal.lines import LineFile, finite, read_lines
 from unbroken.storage import Disk
 from unbroken.values import Clock
 
+NO_SESSION = ""  # who wrote an event that belongs to no session: what a person did between or beside them
+
 
 class Journal:
     """The open journal of one session."""

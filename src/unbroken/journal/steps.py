@@ -1,4 +1,8 @@
-"""One line per optimizer step and per evaluation: the fingerprints and the curves of a run."""
+"""One line per optimizer step and per evaluation: the fingerprints and the curves of a run.
+
+A session that goes on from a step before the last one recorded says so before its first line: `{"session": S,
+"rewound": {"to": 80, "from": 129}}`. What was recorded of steps 81 to 129 stays above it and counts no more.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +37,10 @@ class StepLog:
         record = {"step": step, "session": self._session, "evaluation": finite(dict(values))}
         self._lines.append(record, durable=False)
 
+    def write_rewound(self, to: int, *, before: int) -> None:
+        """Record that the history goes on after step `to`, and that it had come to step `before`."""
+        self._lines.append({"session": self._session, "rewound": {"to": to, "from": before}}, durable=False)
+
     @property
     def lines(self) -> LineFile:
         """The file behind it."""
@@ -48,17 +56,53 @@ class StepLog:
 
 
 def read_steps(path: Path) -> Iterator[dict[str, Any]]:
-    """All lines, oldest first, also those of steps that were lost in a kill and done again."""
-    return read_lines(path)
+    """All steps and evaluations, oldest first, also those of steps that were lost in a kill and done again."""
+    return (record for record in read_lines(path) if _step_of(record) is not None)
+
+
+def reached(path: Path) -> int:
+    """The step at which the recorded history stands: its last one, or the one that it was rewound to."""
+    for record in read_lines_backwards(path):
+        step = _rewound_to(record) if "rewound" in record else _step_of(record)
+        if step is not None:
+            return step
+    return 0
 
 
 def steps_after(path: Path, step: int) -> dict[int, dict[str, Any]]:
     """The newest record of every step later than `step`, as an interrupted session left them."""
     found: dict[int, dict[str, Any]] = {}
     for record in read_lines_backwards(path):
-        number = record.get("step")
-        if not isinstance(number, int) or number <= step:
+        number = _step_of(record)
+        if number is None or "evaluation" in record:  # a session may begin with one, of the step it goes on from
+            continue
+        if number <= step:
             break
-        if "evaluation" not in record:
-            found.setdefault(number, record)
+        found.setdefault(number, record)
     return found
+
+
+def evaluated_step(path: Path, step: int) -> dict[str, Any] | None:
+    """The newest record of `step`, if an evaluation of it was recorded as well."""
+    evaluated = False
+    for record in read_lines_backwards(path):
+        number = _step_of(record)
+        if number == step and "evaluation" not in record:
+            return record if evaluated else None
+        if number is not None and number < step:
+            return None
+        evaluated = evaluated or number == step
+    return None
+
+
+def _step_of(record: Mapping[str, Any]) -> int | None:
+    return _whole(record.get("step"))
+
+
+def _rewound_to(record: Mapping[str, Any]) -> int | None:
+    to = record["rewound"]
+    return _whole(to.get("to")) if isinstance(to, Mapping) else None
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -14,6 +14,7 @@ from unbroken.errors import DamagedFile
 from unbroken.journal import read_events
 from unbroken.launch.job import Job
 from unbroken.launch.verdicts import Resume
+from unbroken.logbook import memory
 from unbroken.run import Candidate, Layout, look_at
 from unbroken.run.layout import manifests, own
 from unbroken.storage import Disk, WritableFile, durable_folder, durable_write
@@ -63,7 +64,8 @@ def shown(run: Path, layout: Layout) -> Iterator[Path]:
         yield from sorted((run / folder).glob("*"))
     if layout.evaluation_curves:  # beside the curves lie the results, by epoch
         yield from _texts_below((run / layout.evaluation_curves).parent)
-    for session in dict.fromkeys(str(event.get("session")) for event in read_events(own(run) / "journal.jsonl")):
+    events = read_events(own(run) / "journal.jsonl")
+    for session in dict.fromkeys(str(event["session"]) for event in events if event.get("session")):
         if layout.session_folder:
             yield from _texts_below(layout.session(run, session))
         else:
@@ -84,7 +86,7 @@ def _bring_readable(disk: Disk, job: Job, origin: Path) -> None:
 
 def _bring_records(disk: Disk, job: Job, origin: Path) -> None:
     """The journal comes first: it is what says that there is a history."""
-    for name in ("journal.jsonl", "run.json", "metrics.jsonl"):
+    for name in ("journal.jsonl", "run.json", "metrics.jsonl", memory.FILE):
         _bring(disk, job, origin, own(origin) / name)
 
 

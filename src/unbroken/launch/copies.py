@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from unbroken.checkpoint.remains import read_stamp
+from unbroken.checkpoint.removal import GOING_SUFFIX
 from unbroken.launch.elsewhere import run_of
 from unbroken.launch.job import Job
-from unbroken.run import Candidate, Survey, read_record, survey
+from unbroken.run import Candidate, Survey, read_record
 from unbroken.run.candidates import furthest_first, glance_at
 from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, manifests, own
-from unbroken.run.survey import verified_down_to_first_good
+from unbroken.run.survey import survey, verified_down_to_first_good
 from unbroken.storage import PARTIAL_SUFFIX
 
 SEARCH_DEPTH = 10  # /kaggle/input/notebooks/<user>/<name>/<program>/output/<group>/<config>/<tag>/ckpt is 9 deep
@@ -74,7 +75,7 @@ def _of_this_name(job: Job, folder: Path, files: Sequence[str]) -> Stamps:
 
 
 def _may_be_checkpoint(name: str) -> bool:
-    return any(mark in name.lower() for mark in CHECKPOINT_MARKS) and not name.endswith(PARTIAL_SUFFIX)
+    return any(mark in name.lower() for mark in CHECKPOINT_MARKS) and not name.endswith((PARTIAL_SUFFIX, GOING_SUFFIX))
 
 
 def _unrecorded(job: Job, folder: Path, stamps: Stamps) -> Iterator[Survey]:

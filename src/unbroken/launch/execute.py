@@ -67,6 +67,7 @@ def _announce(run: OpenRun, job: Job, plan: Fresh | Resume | FineTune) -> None:
         plan=as_data(plan),
         command=job.command,
         total=job.total_steps,
+        best=plan.source.inside.get("best") if isinstance(plan, Resume) else None,
         until=_until(job.limit, run.files.clock),
         environment=dict(job.environment),
     )
@@ -184,3 +185,4 @@ def _set_aside(run: OpenRun, plan: Fresh | Resume | FineTune) -> None:
     for path in sorted(partials):
         run.files.disk.remove(path)
         run.journal.write("removed", file=path.name, reason="a save that was cut off")
+    run.store.finish_removals()

@@ -9,13 +9,14 @@ from itertools import islice
 from pathlib import Path
 
 from unbroken.errors import UnbrokenError, UsageError
+from unbroken.keep.packed import read_list
 from unbroken.launch.copies import copies
 from unbroken.launch.job import Job
 from unbroken.launch.plan import Facts
-from unbroken.run import Candidate, Survey, look_at, read_record, survey
+from unbroken.run import Candidate, Survey, look_at, read_record
 from unbroken.run.candidates import confirm, list_candidates
 from unbroken.run.layout import manifests, own
-from unbroken.run.packed import read_list
+from unbroken.run.survey import survey
 
 MOST_SIBLINGS = 200
 MOST_PACKED = 20

@@ -45,6 +45,15 @@ class Limit:
     source: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Quota:
+    """How many bytes may lie below a folder; `source` says who set it. For a run elsewhere, the folder is its own."""
+
+    size_bytes: int
+    folder: Path
+    source: str
+
+
 SCRIPT = "open_run"  # the recipe of anyone's own loop: options are arguments there, not flags
 
 
@@ -62,6 +71,8 @@ class Job:
     limit: Limit | None = None  # of this session's time
     layout: Layout = ITERATIONS
     keep_last: int | None = None
+    quota: Quota | None = None  # of the disk, where it is less than the file system says
+    backup: Path | None = None  # a folder that each save is backed up to, beside the training
     start: Start = field(default_factory=Start)
     task: str = ""  # address `module:function` of the builder that loads torch
     blueprint: str = ""  # address of the builder of the model alone, without data: for comparing shapes

@@ -7,28 +7,18 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from unbroken.errors import UsageError
+from unbroken.launch.disk import size_bytes
 from unbroken.launch.extension import POLICIES, USUAL
-from unbroken.launch.job import Limit, Start
+from unbroken.launch.job import Limit, Quota, Start
 
 SEARCH_PATH = "UNBROKEN_SEARCH_PATH"
 LONGEST_TAG = 100
+USUAL_PICTURES, MOST_PICTURES = 3, 12
 NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # on Windows; a run folder may move there
-
-
-class OptionParser(argparse.ArgumentParser):
-    """Options whose mistakes are errors of the one family, with the nearest name; no abbreviations."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong and where to read on."""
-        unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
-        near = get_close_matches(unknown[1], self._option_string_actions, n=1) if unknown else []
-        meant = f"Did you mean {near[0]}? " if near else ""
-        raise UsageError(self.prog, message, do=f"{meant}See `{self.prog} --help`.")
 
 
 def add_common_options(parser: argparse.ArgumentParser, *, tag: str = "--tag") -> None:
@@ -77,7 +67,28 @@ def add_common_options(parser: argparse.ArgumentParser, *, tag: str = "--tag") -
     session.add_argument(
         "--until-done", action="store_true", help="take no notice of a limit that the host names: run to the end"
     )
+    parser.add_argument_group("how much the disk holds").add_argument(
+        "--quota",
+        type=_size_bytes,
+        metavar="SIZE",
+        help="warn if what is saved will not fit into so much (20GB, 500MB), counted from the current folder; "
+        "default: UNBROKEN_QUOTA, or what the host allows",
+    )
+    parser.add_argument_group("if the disk fails").add_argument(
+        "--backup",
+        type=Path,
+        metavar="DEST",
+        help="copy the run to DEST, a folder on another disk, after each save; in the background, never stopping it",
+    )
     _add_accidents(parser)
+    shown = parser.add_argument_group("what is shown")
+    shown.add_argument(
+        "--pictures",
+        type=_pictures,
+        default=USUAL_PICTURES,
+        metavar="N",
+        help=f"validation samples drawn with what was predicted, after each evaluation (default: {USUAL_PICTURES})",
+    )
 
 
 def _add_accidents(parser: argparse.ArgumentParser) -> None:
@@ -127,6 +138,12 @@ def _restarts(text: str) -> int:
     return int(text)
 
 
+def _pictures(text: str) -> int:
+    if not text.isdecimal() or int(text) > MOST_PICTURES:
+        raise argparse.ArgumentTypeError(f"expected how many, 0 to {MOST_PICTURES}, found {text!r}")
+    return int(text)
+
+
 def session_limit(options: argparse.Namespace, environment: Mapping[str, Any]) -> Limit | None:
     """How long this session may be: as the options say, else as the host does; UsageError if nothing is left."""
     if options.session is not None and options.until_done:
@@ -148,6 +165,21 @@ def session_limit(options: argparse.Namespace, environment: Mapping[str, Any]) -
             do="" if limit.source == "--session" else "If that is not so: --session TIME, or --until-done.",
         )
     return limit
+
+
+def disk_quota(options: argparse.Namespace, environment: Mapping[str, Any]) -> Quota | None:
+    """How much may be saved: as the option says, else as the surroundings do."""
+    if options.quota is not None:
+        return Quota(size_bytes=options.quota, folder=Path.cwd(), source="--quota")
+    found = environment.get("disk_quota")
+    return Quota(**{**found, "folder": Path(found["folder"])}) if isinstance(found, Mapping) else None
+
+
+def _size_bytes(text: str) -> int:
+    found = size_bytes(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"expected a size like 20GB or 500MB, found {text!r}")
+    return found
 
 
 def duration_s(text: str) -> float:

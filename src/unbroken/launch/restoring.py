@@ -12,9 +12,9 @@ from pathlib import Path
 from unbroken.errors import UsageError
 from unbroken.journal import Journal
 from unbroken.launch.execute import move_all, move_history_aside
-from unbroken.run import Survey, layout_of, survey
+from unbroken.run import Survey, layout_of
 from unbroken.run.layout import ARCHIVE_FOLDER, own
-from unbroken.run.survey import RESTORING, Restoring
+from unbroken.run.survey import RESTORING, Restoring, survey
 from unbroken.storage import Disk, durable_folder, explained, write_json
 from unbroken.storage.lock import RunLock
 from unbroken.values import Clock, free_name

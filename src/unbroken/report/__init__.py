@@ -8,8 +8,23 @@ each sample used once per epoch, or names what is wrong: each a *finding*. A *gl
 *watch* takes one after the other.
 """
 
-from unbroken.report.audit import Audit, audit
-from unbroken.report.findings import Finding
-from unbroken.report.glance import Glance, Watch
+from __future__ import annotations
 
-__all__ = ["Audit", "Finding", "Glance", "Watch", "audit"]
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unbroken.report.audit import Audit
+    from unbroken.report.findings import Finding
+    from unbroken.report.glance import Glance, Watch
+else:
+    _LOADED_ON_FIRST_USE = {"Audit": "audit", "Finding": "findings", "Glance": "glance", "Watch": "glance"}
+
+    def __getattr__(name: str) -> object:
+        """Load a name when it is first asked for."""
+        if name not in _LOADED_ON_FIRST_USE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_LOADED_ON_FIRST_USE[name]}"), name)
+
+
+__all__ = ["Audit", "Finding", "Glance", "Watch"]

@@ -14,8 +14,8 @@ from unbroken.checkpoint.manifest import read_manifest
 from unbroken.checkpoint.structure import read_structure
 from unbroken.errors import UnbrokenError
 from unbroken.report.follow import Follower
-from unbroken.report.sessions import how_it_ended
 from unbroken.run import layout_of
+from unbroken.run.history import how_it_ended
 from unbroken.run.layout import manifests, own
 from unbroken.storage import Disk
 from unbroken.storage.lock import is_held

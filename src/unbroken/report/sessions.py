@@ -9,12 +9,12 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from unbroken.config import Effect
+from unbroken.run.history import how_it_ended
 from unbroken.run.layout import ARCHIVE_FOLDER
 
 Event = Mapping[str, Any]
 UNCHANGING = (Effect.FREE, Effect.IGNORED)
 BEGINS = ("Fresh", "FineTune")
-ENDINGS = ("finished", "stopped", "failed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,19 +38,6 @@ class Session:
     def begins(self) -> bool:
         """Whether a history begins with this session."""
         return self.parent is None
-
-
-def how_it_ended(events: Sequence[Event]) -> str:
-    """How a session ended, by the last of its own events that says so."""
-    last = next((event for event in reversed(events) if event.get("event") in ENDINGS), {})
-    match last.get("event"):
-        case "finished":
-            return "finished"
-        case "stopped":
-            return f"stopped by {last.get('reason')}"
-        case "failed":
-            return f"failed: {last.get('error')}"[:80]
-    return "killed"
 
 
 def sessions_of(events: Sequence[Event], *, configs: Path, running: bool) -> list[Session]:

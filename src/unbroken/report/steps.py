@@ -80,6 +80,9 @@ class StepFold:
 
     def _take(self, line: int, record: dict[str, Any]) -> None:
         step, name = record.get("step"), record.get("session")
+        if "rewound" in record:
+            self._rewind(line, record["rewound"], name)
+            return
         if type(step) is not int or step < 0 or not isinstance(name, str):
             self.findings.add(METRICS, "this record names no step and session", line=line)
             return
@@ -106,6 +109,16 @@ class StepFold:
             self._arrive(done)
         else:
             self.repeats.lose(session, line, step, samples, done.loss)
+
+    def _rewind(self, line: int, rewound: Any, name: Any) -> None:
+        """Where the history goes on: what the record says of it, the journal has to say as well."""
+        to = rewound.get("to") if isinstance(rewound, Mapping) else None
+        session = self._by_name.get(name) if isinstance(name, str) else None
+        if type(to) is not int or session is None:
+            self.findings.add(METRICS, "this rewind names no step, or no session of the journal", line=line)
+        elif to != session.base:
+            words = f"session {session.name} rewound to step {to}, but by the journal it went on after {session.base}"
+            self.findings.add(METRICS, words, line=line, step=to)
 
     def _spanned(self, session: Session, step: int) -> None:
         known = self.spans.get(session.name)

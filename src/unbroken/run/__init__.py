@@ -6,11 +6,39 @@ A *candidate* is a file one could resume from, with what is wrong with it if som
 lock, the journal and the store for one session.
 """
 
-from unbroken.run.candidates import Candidate, look_at
-from unbroken.run.layout import EPOCHS, ITERATIONS, Layout
-from unbroken.run.opened import OpenRun, SessionFiles
-from unbroken.run.record import RunRecord, layout_of, read_record
-from unbroken.run.survey import Restoring, Survey, survey
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unbroken.run.candidates import Candidate, look_at
+    from unbroken.run.layout import EPOCHS, ITERATIONS, Layout
+    from unbroken.run.opened import OpenRun, SessionFiles
+    from unbroken.run.record import RunRecord, layout_of, read_record
+    from unbroken.run.survey import Restoring, Survey
+else:
+    _LOADED_ON_FIRST_USE = {  # `ls` needs little of this room, and is quick because it loads no more
+        "Candidate": "candidates",
+        "look_at": "candidates",
+        "EPOCHS": "layout",
+        "ITERATIONS": "layout",
+        "Layout": "layout",
+        "OpenRun": "opened",
+        "SessionFiles": "opened",
+        "RunRecord": "record",
+        "layout_of": "record",
+        "read_record": "record",
+        "Restoring": "survey",
+        "Survey": "survey",
+    }
+
+    def __getattr__(name: str) -> object:
+        """Load a name when it is first asked for."""
+        if name not in _LOADED_ON_FIRST_USE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_LOADED_ON_FIRST_USE[name]}"), name)
+
 
 __all__ = [
     "EPOCHS",
@@ -25,5 +53,4 @@ __all__ = [
     "layout_of",
     "look_at",
     "read_record",
-    "survey",
 ]

@@ -6,10 +6,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-OWN_FOLDER = "unbroken"  # not hidden: notebook hosts drop dot files
-ARCHIVE_FOLDER = "archive"
+from unbroken.run.names import ARCHIVE_FOLDER as ARCHIVE_FOLDER
+from unbroken.run.names import CHECKPOINT_FOLDER
+from unbroken.run.names import OWN_FOLDER as OWN_FOLDER
+
+Part = Literal["checkpoint", "rolling", "weights", ""]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,7 @@ class Layout:
     run_scalars: str = ""  # of all sessions, in order
     curves: str = ""  # folder of TensorBoard's event files, over steps
     evaluation_curves: str = ""  # the same over epochs, for what is measured at their end
+    predictions: str = "predictions"  # folder of pictures of what evaluated weights predict, by step
     keys: Mapping[str, str] = field(default_factory=dict)
     weights_extra: tuple[str, ...] = ()  # of the entries that an application adds, those of a weights file too
 
@@ -61,6 +65,18 @@ class Layout:
                 reached = {"step": step, "epoch": epoch}
                 return all(int(number) > reached[unit] for unit, number in found.groupdict().items())
         return False
+
+    def part_of(self, name: str) -> tuple[Part, str]:
+        """What a file of this name would be if this layout wrote it, and the metric of weights; "" if it would not."""
+        if self.rolling_name and name == self.rolling_name:
+            return "rolling", ""
+        patterns: dict[Part, str] = {"checkpoint": self.checkpoint_name, "weights": self.weights_name}
+        for part, pattern in patterns.items():
+            wanted = re.escape(pattern).replace(r"\{metric\}", r"(?P<metric>.+)")
+            wanted = re.sub(r"\\\{(?:step|epoch)\\\}", "(?:0|[1-9][0-9]*)", wanted)
+            if (found := re.fullmatch(wanted, name)) is not None:
+                return part, found.groupdict().get("metric", "")
+        return "", ""
 
     def weights(self, metric: str, *, step: int, epoch: int) -> str:
         """The file name of the best weights by `metric`."""
@@ -102,13 +118,14 @@ ITERATIONS = Layout(
     log_name="{session}.log",
     session_scalars="vis_data/scalars.json",
     run_scalars="vis_data/scalars.json",
+    curves="tensorboard",
     keys={"model": "state_dict", "optimizer": "optimizer", "scheduler": "param_schedulers"},
     weights_extra=("meta",),
 )
 
 # The layout of OpenPCDet, by epochs.
 EPOCHS = Layout(
-    checkpoint_folder="ckpt",
+    checkpoint_folder=CHECKPOINT_FOLDER,
     checkpoint_name="checkpoint_epoch_{epoch}.pth",
     rolling_name="latest_model.pth",
     weights_name="best_{metric}_epoch_{epoch}.pth",

@@ -11,6 +11,7 @@ from unbroken.checkpoint.manifest import Manifest, SaveFacts
 from unbroken.checkpoint.store import CheckpointStore
 from unbroken.journal import Journal, StepLog
 from unbroken.run.layout import Layout, manifests, own
+from unbroken.run.pins import read_pins
 from unbroken.run.record import RunRecord
 from unbroken.storage import Disk, WritableFile, durable_write, write_json
 from unbroken.storage.lock import RunLock
@@ -46,6 +47,8 @@ class OpenRun:
             pointer=files.layout.pointer,
             rolling=files.layout.rolling_name,
             keep_last=keep_last,
+            pinned=lambda: read_pins(files.directory),
+            writes=lambda name: files.layout.part_of(name)[0] != "",
         )
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unbroken.journal import read_events
+from unbroken.journal import NO_SESSION, read_events
 from unbroken.run.candidates import Candidate, confirm, furthest_first, list_candidates
 from unbroken.run.layout import Layout, manifests, own
 from unbroken.run.record import RunRecord, read_record
@@ -83,7 +83,7 @@ def survey(directory: Path, layout: Layout, *, is_copy: bool = False) -> Survey:
         candidates=tuple(_verified_down_to_first_good(folder, directory, record, saves_ever=saves)),
         partials=tuple(sorted(path.name for path in folder.glob(f"*.pth{PARTIAL_SUFFIX}"))),
         saves_ever=saves,
-        sessions=tuple(dict.fromkeys(str(event.get("session")) for event in events)),
+        sessions=tuple(dict.fromkeys(str(e.get("session")) for e in events if e.get("session") != NO_SESSION)),
         finished_at=_finished_at(events),
         archiving=_archiving(events),
         restoring=_restoring(directory),

@@ -9,6 +9,7 @@ The *lock* of a run is held by exactly one live process; the *holder* is who tha
 
 from unbroken.storage.durable import (
     PARTIAL_SUFFIX,
+    NotTaken,
     durable_folder,
     durable_write,
     explained,
@@ -21,6 +22,7 @@ from unbroken.storage.files import Disk, WritableFile
 __all__ = [
     "PARTIAL_SUFFIX",
     "Disk",
+    "NotTaken",
     "WritableFile",
     "durable_folder",
     "durable_write",

@@ -8,22 +8,35 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from unbroken.errors import Refused
+from unbroken.errors import Refused, UnbrokenError
 from unbroken.storage.files import Disk, WritableFile
 
 PARTIAL_SUFFIX = ".partial"
 
 
-def durable_write(disk: Disk, path: Path, fill: Callable[[WritableFile], None]) -> None:
+class NotTaken(Exception):
+    """What `fill` or `check` of a durable write raise when the file is not to take its name after all."""
+
+
+def durable_write(
+    disk: Disk,
+    path: Path,
+    fill: Callable[[WritableFile], None],
+    *,
+    check: Callable[[Path], None] | None = None,
+) -> None:
     """Replace `path` by what `fill` writes; at any instant the name holds the old content or the new, whole.
 
-    When the disk refuses (full, failing), the partial is removed and the OSError goes on.
+    `check` is given the partial, whole and on the medium, before it takes the name; what it raises prevents that.
+    When it does, or the disk refuses (full, failing), the partial is removed and the error goes on.
     """
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
     try:
         _write_and_sync(disk, partial, fill)
+        if check is not None:
+            check(partial)
         disk.rename(partial, path)
-    except OSError:
+    except (OSError, UnbrokenError, NotTaken):
         with suppress(OSError):
             disk.remove(partial)
         raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from pathlib import Path
 from typing import Protocol
@@ -89,6 +88,8 @@ class Disk:
 
     def move(self, source: Path, target: Path) -> None:
         """Move a file or a folder to a new name on any file system."""
+        import shutil  # it loads three compressors, which looking does without
+
         shutil.move(source, target)
 
     def remove(self, path: Path) -> None:
@@ -105,6 +106,8 @@ class Disk:
 
     def free_bytes(self, folder: Path) -> int:
         """Bytes that can still be written next to `folder`."""
+        import shutil
+
         return shutil.disk_usage(folder).free
 
     def is_writable(self, folder: Path) -> bool:

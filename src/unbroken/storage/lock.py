@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,6 +105,28 @@ class RunLock:
         finally:
             self._lock.release()
             self._lock = None
+
+
+@contextmanager
+def kept_out(folder: Path) -> Iterator[None]:
+    """Keep all others out of a copy of a run while it is brought up to date; who worked on the run stays written.
+
+    Raises RunHeld where one is in it. A file system without locks keeps nobody out; there each file is still whole.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / "lock", timeout=GRACE_S)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise held_error(folder) from None
+    except (OSError, NotImplementedError):
+        if not folder.is_dir():
+            raise
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def held_error(folder: Path) -> RunHeld:

@@ -30,6 +30,7 @@ from unbroken.train.found import (
 )
 from unbroken.train.job import run_job
 from unbroken.train.loader import BadSample, one_pass
+from unbroken.train.pictures import spread
 from unbroken.train.progress import Progress
 from unbroken.train.rng import preserved
 from unbroken.train.serialise import read_tree as read_checkpoint
@@ -74,4 +75,5 @@ __all__ = [
     "preserved",
     "read_checkpoint",
     "run_job",
+    "spread",
 ]

@@ -8,7 +8,6 @@ reader in Rust drops by itself what a curve has from a step on when that step co
 
 from __future__ import annotations
 
-import io
 import re
 import socket
 import threading
@@ -18,14 +17,14 @@ from pathlib import Path
 
 from unbroken.errors import Refused
 from unbroken.storage import Disk, WritableFile, durable_folder, explained
+from unbroken.train import event_records, hparams
+from unbroken.train.event_records import Point
+from unbroken.train.hparams import RunSettings
 from unbroken.values import Clock
 
 FOLLOW_EVERY_S = 5.0
 EVENT_FILES = "events.out.tfevents.*"
-VERSION = "brain.Event:2"  # from version 2 on readers heed START events
 CANNOT_WRITE = "the curves for TensorBoard cannot be written"
-
-Point = tuple[int, dict[str, float], float]  # step, value by tag, wall time in seconds
 
 
 class Curves:
@@ -43,16 +42,21 @@ class Curves:
         *,
         session: str,
         after: int,
+        settings: RunSettings | None = None,
         follow_every_s: float = FOLLOW_EVERY_S,
     ) -> None:
-        """`after` is the step this session goes on from; below 0 nothing of earlier sessions is dropped."""
-        self._disk, self._session = disk, session
+        """`after` is the step this session goes on from; below 0 nothing of earlier sessions is dropped.
+
+        `settings` are the run's row in the HParams tab, written when the file is begun.
+        """
+        self._disk, self._clock, self._session, self._settings = disk, clock, session, settings
         self._begun_s = clock.now().timestamp()
-        earlier = [path.name for path in folder.glob(EVENT_FILES)]
+        earlier = _event_files(folder)
         self._path = folder / _name_after(earlier, self._begun_s, session)
         self._restart = after + 1 if earlier and after >= 0 else None
         self._waiting: list[Point] = []
         self._file: WritableFile | None = None
+        self._settings_written = False
         self._holds_points = False  # whether something in the file is to be kept
         self._closed = False
         self._lock = threading.Lock()
@@ -62,13 +66,23 @@ class Curves:
         )
         self._thread.start()
 
-    def add(self, step: int, values: Mapping[str, float], *, wall_time_s: float) -> None:
-        """Let one point of each curve wait to be written; its values become 32-bit floats, also NaN and infinity."""
+    def add(self, step: int, values: Mapping[str, float | bytes], *, wall_time_s: float) -> None:
+        """Let one point of each curve wait to be written; its values become 32-bit floats, also NaN and infinity.
+
+        A value of bytes is a PNG, to be shown under its tag.
+        """
         self._waiting.append((step, dict(values), wall_time_s))
 
     def flush(self) -> None:
         """Write everything waiting and wait until it is on the medium; Refused when the disk is full."""
         self._write(durable=True)
+
+    def finish(self) -> None:
+        """Write everything, and in the HParams tab that the run is finished."""
+        self.flush()
+        if self._settings is not None and self._holds_points:
+            with explained(self._disk, self._path, CANNOT_WRITE):
+                self._write_settings(self._settings, ended_s=self._clock.now().timestamp())
 
     def close(self) -> None:
         """Write what waits, end the thread and close the file."""
@@ -114,13 +128,15 @@ class Curves:
             with suppress(OSError):
                 self._disk.close(file)
         if self._holds_points:
-            earlier = [path.name for path in self._path.parent.glob(EVENT_FILES)]
+            earlier = _event_files(self._path.parent)
             self._path = self._path.with_name(_name_after(earlier, self._begun_s, self._session))
             self._restart, self._holds_points = self._waiting[0][0], False
 
     def _put(self, data: bytes, *, durable: bool) -> None:
         if data and self._file is None:
             durable_folder(self._disk, self._path.parent)
+            if self._settings is not None and not self._settings_written:
+                self._write_settings(self._settings, ended_s=None)
             begin = self._disk.create if self._path.exists() else self._disk.open_append
             self._file = begin(self._path)
             self._disk.sync_folder(self._path.parent)
@@ -129,27 +145,24 @@ class Curves:
         if durable and self._file is not None:
             self._disk.sync(self._file)
 
+    def _write_settings(self, settings: RunSettings, *, ended_s: float | None) -> None:
+        """Replace the file of the settings; half of one is skipped by readers, and written anew by the next session."""
+        file = self._disk.create(self._path.parent / hparams.FILE)
+        try:
+            file.write(settings.as_file(ended_s=ended_s))
+        finally:
+            self._disk.close(file)
+        self._settings_written = True
+
     def _records(self, points: list[Point]) -> bytes:
         """The points, after the head of the file when it is not begun, as TensorBoard's checksummed records."""
-        # Here and not above: the import takes a sixth of a second, and the thread has it to itself.
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-        from tensorboard.summary.writer.record_writer import RecordWriter
+        begin = b"" if self._file else event_records.head(begun_s=self._begun_s, restart=self._restart)
+        return begin + event_records.points(points)
 
-        data = io.BytesIO()
-        records = RecordWriter(data)
-        if self._file is None:
-            records.write(Event(wall_time=self._begun_s, file_version=VERSION).SerializeToString())
-            if self._restart is not None:
-                start = SessionLog(status=SessionLog.START)
-                event = Event(wall_time=self._begun_s, step=self._restart, session_log=start)
-                for _ in range(2):
-                    records.write(event.SerializeToString())
-        for step, values, wall_time_s in points:
-            event = Event(wall_time=wall_time_s, step=step)
-            for tag, value in values.items():
-                event.summary.value.add(tag=tag, simple_value=value)
-            records.write(event.SerializeToString())
-        return data.getvalue()
+
+def _event_files(folder: Path) -> list[str]:
+    """The files of sessions, and of other programs."""
+    return [path.name for path in folder.glob(EVENT_FILES) if path.name != hparams.FILE]
 
 
 def _name_after(earlier: list[str], begun_s: float, session: str) -> str:

@@ -88,6 +88,10 @@ class Feed:
         """Steps from here to the end of the last epoch."""
         return steps_left(self.order, self.position, epochs=epochs, batch_size=self.batch_size, accumulate=accumulate)
 
+    def last_step(self, epochs: int | None, done: int, accumulate: int) -> int | None:
+        """The step that ends the last epoch; None where the length is no number of epochs."""
+        return None if epochs is None else done + self.steps_left(epochs, accumulate=accumulate)
+
     def micro_batches(self, epochs: int) -> int:
         """How many micro-batches so many epochs have."""
         return epochs * steps_in_epoch(self.order, batch_size=self.batch_size)

@@ -11,6 +11,7 @@ from unbroken.launch.forecast import duration
 from unbroken.launch.position import schedule_step
 from unbroken.train.accidents import Accidents
 from unbroken.train.order import Key
+from unbroken.train.pictures import Gallery
 from unbroken.train.rng import preserved
 from unbroken.train.stepping import Stepper
 from unbroken.train.task import Task
@@ -27,6 +28,7 @@ def fit(run: TrainingRun, task: Task, *, accidents: Accidents | None = None, com
     """
     hand_over(task, run)
     stepper = Stepper(run, task, accidents or Accidents())
+    gallery = Gallery(task.pictures, run.log.say)
     watched = coming or (lambda _what, _step, _samples: None)
     batches = run.batches(
         task.dataset,
@@ -38,16 +40,17 @@ def fit(run: TrainingRun, task: Task, *, accidents: Accidents | None = None, com
         shuffle=task.shuffle,
         drop_last=task.drop_last,
         collate=task.collate,
-        before_first=lambda: _before_first(run, task, stepper, watched),
+        before_first=lambda: _before_first(run, task, stepper, gallery, watched),
     )
     for group in _groups(run, batches, task):
         lr = task.optimizer.param_groups[0]["lr"]
         values = stepper.take(group)
         task.schedule.step()
         run.end_step(lr=lr, **values)
-        _evaluate_if_due(run, task, watched)
+        _evaluate_if_due(run, task, gallery, watched)
         _announce(run, task, watched)
     stepper.say_ignored()
+    gallery.tidy(run.opened, run.progress)  # a kill may have come between the last evaluation and its own
 
 
 def hand_over(task: Task, run: TrainingRun) -> None:
@@ -58,7 +61,7 @@ def hand_over(task: Task, run: TrainingRun) -> None:
     run.track(**task.parts())
 
 
-def _before_first(run: TrainingRun, task: Task, stepper: Stepper, coming: Coming) -> None:
+def _before_first(run: TrainingRun, task: Task, stepper: Stepper, gallery: Gallery, coming: Coming) -> None:
     """The run stands where it goes on: the schedule follows the config from here, a missed evaluation is done."""
     stepper.begin()
     if isinstance(run.plan, Resume):
@@ -68,7 +71,7 @@ def _before_first(run: TrainingRun, task: Task, stepper: Stepper, coming: Coming
         if words := task.follow_config(step, extension):
             run.log.say(words)
         run.progress.extension = extension.as_plain() if extension else None
-    _evaluate_if_due(run, task, coming)
+    _evaluate_if_due(run, task, gallery, coming)
     _announce(run, task, coming)
 
 
@@ -91,7 +94,7 @@ def _announce(run: TrainingRun, task: Task, coming: Coming) -> None:
         coming("step", run.step + 1, partial(feed.coming, count=task.accumulate))
 
 
-def _evaluate_if_due(run: TrainingRun, task: Task, coming: Coming) -> None:
+def _evaluate_if_due(run: TrainingRun, task: Task, gallery: Gallery, coming: Coming) -> None:
     """Evaluate the current weights if that is due and was not done, also first thing after a resume."""
     early = run.step < task.evaluate_from
     if task.evaluate is None or early or not run.evaluation_due(task.evaluate_every):
@@ -103,4 +106,7 @@ def _evaluate_if_due(run: TrainingRun, task: Task, coming: Coming) -> None:
     run.wait_for_saves()  # loader workers are not started while a file is being written
     with preserved(), run.deadline.timing("evaluation"):
         metrics = task.evaluate(run.progress, run.poll)
+        pictures = gallery.drawn(run.progress)
+    gallery.keep(run.opened, run.step, pictures)
     run.record_evaluation(best=task.best, larger=task.best_is_larger, **metrics)
+    gallery.tidy(run.opened, run.progress)

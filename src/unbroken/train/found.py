@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from unbroken.errors import DamagedFile, UsageError
-from unbroken.run import Layout, look_at, survey
+from unbroken.run import Layout, look_at
 from unbroken.run.candidates import Candidate, list_candidates
 from unbroken.run.layout import manifests
+from unbroken.run.survey import survey
 from unbroken.train.adopting import adopt_weights
 from unbroken.train.weights_table import as_lines
 

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, TypeVar
 
 from unbroken.config import Effect
-from unbroken.journal import read_events, steps_after
+from unbroken.errors import Refused
+from unbroken.journal import evaluated_step, reached, read_events, steps_after
+from unbroken.launch import Job
 from unbroken.run import OpenRun
 from unbroken.run.layout import own
 from unbroken.train import cadence
 from unbroken.train.console import SessionLog, StepReport
 from unbroken.train.curves import Curves
+from unbroken.train.hparams import RunSettings, settings_of, shortened
 from unbroken.train.pace import Pace
 from unbroken.train.progress import Progress
 from unbroken.train.replay import Replay
+
+NOT_VALUES = ("step", "session", "epoch", "samples")  # of a step's record
+Value = TypeVar("Value", float, bytes)
 
 
 class Recorder:
@@ -23,6 +31,7 @@ class Recorder:
     def __init__(
         self,
         run: OpenRun,
+        job: Job,
         log: SessionLog,
         pace: Pace,
         *,
@@ -33,21 +42,38 @@ class Recorder:
         self._run, self._log, self._pace, self._log_every = run, log, pace, log_every
         self._replay = Replay({})
         self._shown = curves
+        self._pictures: Mapping[str, bytes] = {}
+        self._path = own(run.directory) / "metrics.jsonl"
+        before = reached(self._path)
+        if before > after.step:
+            run.steps.write_rewound(after.step, before=before)
         layout = run.files.layout
-        self._curves = self._open(layout.curves, after.step)
+        self._curves = self._open_over_steps(layout.curves, after, _settings(run, job))
         # Over epochs where they have a folder of their own, else among the others over steps.
         again = after.ends_epoch and after.evaluated_step < after.step  # a kill may have come after its curve
         self._evaluations = self._open(layout.evaluation_curves, after.epoch - again)
 
-    def _open(self, folder: str, after: int) -> Curves | None:
+    def _open(self, folder: str, after: int, settings: RunSettings | None = None) -> Curves | None:
         files = self._run.files
         if not folder:
             return None
-        return Curves(files.disk, self._run.directory / folder, files.clock, session=files.session, after=after)
+        place = self._run.directory / folder
+        return Curves(files.disk, place, files.clock, session=files.session, after=after, settings=settings)
+
+    def _open_over_steps(self, folder: str, after: Progress, settings: RunSettings) -> Curves | None:
+        """Where a kill came between an evaluation and its save, it is done again: what is shown of it goes first.
+
+        Readers drop whole steps, so the step itself is shown again, from its record.
+        """
+        again = evaluated_step(self._path, after.step) if after.evaluated_step < after.step else None
+        curves = self._open(folder, after.step - (again is not None), settings)
+        if curves is not None and again is not None:
+            curves.add(after.step, self._shown(_values(again)), wall_time_s=self._now_s())
+        return curves
 
     def expect_again(self, step: int) -> None:
         """Compare the steps after `step` that an interrupted session had already done, when they come again."""
-        recorded = steps_after(own(self._run.directory) / "metrics.jsonl", step)
+        recorded = steps_after(self._path, step)
         sessions = comparable_sessions(read_events(own(self._run.directory) / "journal.jsonl"))
         same = {number: record for number, record in recorded.items() if record.get("session") in sessions}
         self._replay = Replay(same)
@@ -90,7 +116,17 @@ class Recorder:
         if self._evaluations is not None:
             self._evaluations.add(progress.epoch, metrics, wall_time_s=self._now_s())
         elif self._curves is not None:
-            self._curves.add(progress.step, metrics, wall_time_s=self._now_s())
+            self._curves.add(progress.step, _below("val", metrics), wall_time_s=self._now_s())
+        if self._curves is not None and progress.best is not None:
+            best = {f"best/{progress.best.metric}": progress.best.value}
+            self._curves.add(progress.step, best, wall_time_s=self._now_s())
+        if self._curves is not None and self._pictures:
+            self._curves.add(progress.step, _below("predictions", self._pictures), wall_time_s=self._now_s())
+        self._pictures = {}
+
+    def show_pictures(self, pictures: Mapping[str, bytes]) -> None:
+        """Let TensorBoard show pictures (PNG by name) with the evaluation that is recorded next, and saved with it."""
+        self._pictures = pictures
 
     def _now_s(self) -> float:
         return self._run.files.clock.now().timestamp()
@@ -100,6 +136,12 @@ class Recorder:
         for curves in (self._curves, self._evaluations):
             if curves is not None:
                 curves.flush()
+
+    def finish(self) -> None:
+        """Show that the run is finished; a disk that refuses is said when the curves are closed."""
+        if self._curves is not None:
+            with suppress(Refused):
+                self._curves.finish()
 
     def close(self) -> None:
         """Say how far the comparison came, if the session ends before it is over; close the curves."""
@@ -119,3 +161,35 @@ def comparable_sessions(events: Sequence[Mapping[str, Any]]) -> set[str]:
             break
         found.add(str(earlier.get("session")))
     return found
+
+
+def under_train(values: Mapping[str, float]) -> Mapping[str, float]:
+    """What TensorBoard shows of a step's values where nothing else is wanted: all of them, below `train/`."""
+    return _below("train", values)
+
+
+def _below(group: str, values: Mapping[str, Value]) -> dict[str, Value]:
+    """TensorBoard groups its charts by what stands before a slash; a name that has one stays."""
+    return {name if "/" in name else f"{group}/{name}": value for name, value in values.items()}
+
+
+def _values(record: Mapping[str, Any]) -> dict[str, float]:
+    """The values of a step's record; NaN and infinity stand there as text."""
+    found: dict[str, float] = {}
+    for name, value in record.items():
+        if name not in NOT_VALUES:
+            with suppress(TypeError, ValueError):
+                found[name] = float(value)
+    return found
+
+
+def _settings(run: OpenRun, job: Job) -> RunSettings:
+    """The run's row in the HParams tab; two runs of one tag stay two."""
+    begun = run.files.clock.now()
+    with suppress(ValueError):
+        begun = datetime.fromisoformat(run.record.created)
+    return RunSettings(
+        group=f"{shortened(run.record.tag)} ({run.record.id[:6]})",
+        begun_s=begun.timestamp(),
+        values=settings_of(job.config, job.effects, chosen=job.short_names),
+    )

@@ -1,12 +1,37 @@
-"""Looking, before a save, whether there is room for it."""
+"""Looking whether there is room: before a save for it, and before a training for all that it will save."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
+from unbroken.errors import UnbrokenError
+from unbroken.launch import Job
+from unbroken.launch.disk import SavePolicy, forecast_disk
+from unbroken.launch.disk_facts import GARBLED, room_for, sizes_in, stored_in
+from unbroken.launch.disk_words import disk_lines
 from unbroken.run import OpenRun
+from unbroken.train.sizes import sizes_of
 
+LOG_EVERY = 10  # steps; a guess is enough for lines of a log
 AMPLE = 2  # times the size of the last checkpoint
+
+
+def room_ahead(job: Job, tracked: Mapping[str, Any], policy: SavePolicy, *, done: int, total: int | None) -> list[str]:
+    """What to say before the first step: by the saves that are here, or by the tensors of a new training."""
+    with suppress(OSError, UnbrokenError, *GARBLED):  # a forecast ends no training
+        found = forecast_disk(
+            policy,
+            sizes_in(job.directory, job.layout) or sizes_of(job, tracked, log_every=LOG_EVERY),
+            stored_in(job.directory, job.layout),
+            room_for(job.directory, job.quota),
+            done=done,
+            total=total,
+            step_s=None,
+        )
+        return disk_lines(job, found)
+    return []
 
 
 def short_of_room(run: OpenRun) -> str | None:

@@ -12,16 +12,18 @@ from torch.optim import Optimizer
 from unbroken.checkpoint.manifest import SaveFacts
 from unbroken.errors import Refused
 from unbroken.launch import Job
+from unbroken.launch.disk import policy
 from unbroken.run import OpenRun
 from unbroken.storage import WritableFile
 from unbroken.train import parts
+from unbroken.train.backing_up import Backups
 from unbroken.train.cadence import Every
 from unbroken.train.contents import compose, compose_weights, stamp
 from unbroken.train.deadline import Deadline
 from unbroken.train.patience import Mark, Patience, cause_of, is_of_the_disk, mark_of
 from unbroken.train.progress import Best, Progress
 from unbroken.train.rng import Streams
-from unbroken.train.room import short_of_room
+from unbroken.train.room import room_ahead, short_of_room
 from unbroken.train.serialise import write_tree
 from unbroken.train.tree import map_leaves
 from unbroken.train.writer import Writer
@@ -47,7 +49,9 @@ class Saver:
         beside: bool,
         before: Callable[[], None],
         deadline: Deadline,
+        total: int | None = None,
     ) -> None:
+        self._total = total
         self._before, self._deadline = before, deadline
         self.patience = Patience(every, every_s, good=Mark(step=0, epoch=0, at_s=run.files.clock.monotonic_s()))
         self.insisting = False  # at the end of a session: it is tried again whatever the patience says
@@ -56,7 +60,18 @@ class Saver:
         self._every, self._every_s, self._beside = every, every_s, beside
         self._saved_at_s = run.files.clock.monotonic_s()
         self.writer = Writer(beside=beside)
+        self.backups = Backups(run, job.backup, deadline) if job.backup is not None else None
         self.saved_step: int | None = None  # the step whose present state is on disk, or on its way there
+
+    def foreseen(self) -> list[str]:
+        """Whether there is room for what will be saved; nothing where the launch could say it already.
+
+        It could not of a new training, whose tensors are here by now, nor of a script's, whose length is known by now.
+        """
+        if self._run.store.newest_bytes and not self._job.is_script:
+            return []
+        asked = policy(self._job, self._every.steps, self._every.epochs, self._every_s)
+        return room_ahead(self._job, self._tracked, asked, done=self.patience.good.step, total=self._total)
 
     def due(self, progress: Progress, *, total: int | None) -> bool:
         """Whether the state after the last step should be saved now."""
@@ -110,6 +125,8 @@ class Saver:
             said.append(self._failed(refusal, progress))
         else:
             self.patience.succeeded(mark_of(progress, self._run.files.clock.monotonic_s()))
+            if self.backups is not None:
+                self.backups.saved()
         return "\n".join(filter(None, said))
 
     def _failed(self, refusal: Refused, progress: Progress) -> str:

@@ -14,6 +14,7 @@ from unbroken.errors import STOPPED, Refused, SaveFailed, UnbrokenError
 from unbroken.journal.lines import LineFile
 from unbroken.launch import Job
 from unbroken.launch.forecast import TIMING
+from unbroken.logbook.entries import note_run
 from unbroken.run import OpenRun
 from unbroken.storage.request import Requests
 from unbroken.train.console import SessionLog
@@ -40,11 +41,19 @@ class Session:
     feed: Feed | None  # None for a loop that draws its own batches
     requests: Requests
     troubled: bool = False  # whether it was said that records wait
+    hurried: bool = False  # a signal ended it, and what follows a signal may be a kill
+    ended: str = "stopped"  # what `ls` will say of it
 
     def __post_init__(self) -> None:
         for lines in self._records:
             lines.patient = True
         self.requests.remove_stale(self.log.say)
+        if self.saver.backups is not None:
+            self.saver.backups.begin()
+            self.say_saved()
+        for line in self.saver.foreseen():
+            self.log.say(line)
+        self._note()
 
     @property
     def _records(self) -> tuple[LineFile, LineFile]:
@@ -59,6 +68,8 @@ class Session:
         for lines in self.saver.writer.said():
             for line in lines.split("\n"):
                 self.log.say(line)
+        for line in self.saver.backups.said() if self.saver.backups is not None else ():
+            self.log.say(line)
         trouble = next((lines for lines in self._records if lines.trouble), None)
         if trouble is not None and not self.troubled:
             self.log.say(
@@ -126,13 +137,14 @@ class Session:
         In the middle of a step there is no whole state to save: what was saved last counts.
         """
         reason = self.requests.reason() or reason  # its command sends a signal too
+        self.hurried = reason.startswith("SIG")
         said = f"stopped by {reason} after step {progress.step}: everything is saved"
         if mid_step and not self.is_saved(progress.step):
             last = self.saver.patience.good.step
             said = f"stopped by {reason}: step {progress.step + 1} waited for data; step {last} is the last one saved"
         else:
             self.settle(progress, save)
-        self.run.journal.write(TIMING, **deadline.as_plain())
+        self.run.journal.write(TIMING, total=total, **deadline.as_plain())
         self.run.journal.write("stopped", step=progress.step, reason=reason)
         self.log.say(f"{said}{deadline.what_is_left(progress.step, total)}")
         self.log.say(f"to continue, run: {job.command}")
@@ -141,6 +153,8 @@ class Session:
     def finished(self, progress: Progress) -> None:
         """Record that the training is complete, and say so."""
         self.run.journal.write("finished", step=progress.step)
+        self.ended = "finished"
+        self.recorder.finish()
         self.log.say(f"finished: {progress.step} steps, {self.run.directory}")
         if progress.skipped:
             times = "once" if progress.skipped == 1 else f"{progress.skipped} times"
@@ -170,16 +184,29 @@ class Session:
             finally:
                 self._close_files(quietly=quietly)
 
+    def _end_backups(self) -> None:
+        """The last thing that is done with the run still held: all is written, and the backup gets it."""
+        if self.saver.backups is not None:
+            for line in self.saver.backups.end(hurried=self.hurried):
+                self.log.say(line)
+
     def _close_files(self, *, quietly: bool) -> None:
         try:
             self.requests.answered()
             self._say_what_is_lost()
+            self._note(ended=self.ended)
+            self._end_backups()
         finally:
             try:
                 self.run.close()
             except Refused:
                 if not quietly:
                     raise
+
+    def _note(self, *, ended: str = "") -> None:
+        """Bring the run's row in the record of experiments up to date, while its folder is still ours."""
+        files = self.run.files
+        note_run(files.disk, files.clock, self.run.directory, self.log.say, ended=ended)
 
     def _say_what_is_lost(self) -> None:
         for lines in self._records:

@@ -12,7 +12,11 @@ from typing import Any
 
 from unbroken.config import Effect, Effects
 from unbroken.errors import RunHeld, UnbrokenError, UsageError
-from unbroken.launch import Job, Refuse, Start, beginning_of, decide, gather, wants_shapes
+from unbroken.keep.place import require_apart
+from unbroken.launch import Job, Refuse, Resume, Start, beginning_of, decide, gather, wants_shapes
+from unbroken.launch.disk import policy
+from unbroken.launch.disk_facts import planned_disk, quota_in
+from unbroken.launch.disk_words import disk_lines
 from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.job import Limit
 from unbroken.launch.options import require_file_for_strict
@@ -50,6 +54,8 @@ def open_run(
     reserve_s: float = 0.0,
     on_bad: OnBad = "stop",
     keep_last: int | None = None,
+    backup: str | Path | None = None,
+    quota: str | None = None,
     fresh: bool = False,
     ckpt: str | Path | None = None,
     pretrained_model: str | Path | None = None,
@@ -64,7 +70,9 @@ def open_run(
     key "shape" or "meaning" (keys without an effect count as "data"). `save_every` counts steps, `save_every_s`
     seconds. A session of `session_s` seconds stops, with everything saved, `reserve_s` before its time is up.
     With `strict`, a fine-tune from `pretrained_model` takes every tensor of both sides or is refused.
-    `on_bad="skip"` leaves samples out whose reading raises DamagedFile. A refusal ends the process with its exit code.
+    `on_bad="skip"` leaves samples out whose reading raises DamagedFile. `backup` is a folder on another disk that each
+    save is copied to, beside the training. `quota` ("20GB") is how much may lie below the current folder: a warning
+    says before the first step if that is too little. A refusal ends the process with its exit code.
     """
     try:
         require_file_for_strict("open_run(strict=True)", strict=strict, weights=pretrained_model)
@@ -78,6 +86,8 @@ def open_run(
             seed=seed,
             layout=layout,
             keep_last=keep_last,
+            backup=Path(backup) if backup else None,
+            quota=quota_in(quota, "open_run(quota)") if quota else None,
             start=Start(
                 fresh=fresh,
                 exact=Path(ckpt) if ckpt else None,
@@ -115,6 +125,8 @@ def launch(
 ) -> TrainingRun:
     """Lock the run, decide, say the plan; raises the refusal if it is one. Changes nothing but the lock."""
     clock, disk = clock or SystemClock(), disk or Disk()
+    if job.backup is not None:
+        require_apart(job.directory, job.backup)
     if not job.directory.exists():
         _refuse_or_go(job)  # a refusal leaves no trace of a run that never was
     with explained(disk, job.directory, "the run's folder cannot be made"):
@@ -152,6 +164,11 @@ def _planned(
         raise refusal(job, plan)
     timing = last_timing(facts, plan)
     for line in (*describe(job, plan), *forecast_lines(job, plan, timing, files.clock.now())):
+        log.say(line)
+    asked = policy(job, options.every.steps, options.every.epochs, options.save_every_s)
+    early = isinstance(plan, Resume) and not job.is_script  # of others more is known once their parts are there
+    disk = planned_disk(job, plan, timing, asked=asked) if early else None
+    for line in disk_lines(job, disk) if disk is not None else ():
         log.say(line)
     began = beginning_of(job, plan)
     if began.seed != job.seed:

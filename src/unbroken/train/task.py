@@ -17,6 +17,7 @@ from unbroken.train.class_rows import ClassRows
 from unbroken.train.console import StepReport, step_line
 from unbroken.train.dividing import divided, samples_in
 from unbroken.train.progress import Progress
+from unbroken.train.recorder import under_train
 from unbroken.train.takeover import Translate, as_they_are
 
 
@@ -45,11 +46,12 @@ class Task:
     micro-batches than the others. `follow_config(step, extension)`, called after a resume, brings schedule and
     optimizer to where the present config has them there, extended if there is an extension, and returns a sentence if
     that changed anything. `step_line` words the log's line of a step; `curves` gives what TensorBoard shows of a step's
-    values, by its own names. `translate(parts, path)` spells the states in a checkpoint of another program as the parts
-    here do. `rename_weights` and `class_rows` are for fine-tuning: a file's names as the model spells them, and which
-    rows are classes. When memory runs out, `split(batch, parts)` divides a micro-batch in its order into parts of
-    nearly equal size, `count(batch)` says how many samples it has, and `recompute()` switches gradient checkpointing
-    on, where the model has it. `names(batch)` is what a user calls its samples.
+    values, by its own names. `pictures(progress)`, called after each evaluation, draws what the model predicts of a few
+    fixed samples: PNG files by short name. `translate(parts, path)` spells the states in a checkpoint of another
+    program as the parts here do. `rename_weights` and `class_rows` are for fine-tuning: a file's names as the model
+    spells them, and which rows are classes. When memory runs out, `split(batch, parts)` divides a micro-batch in its
+    order into parts of nearly equal size, `count(batch)` says how many samples it has, and `recompute()` switches
+    gradient checkpointing on, where the model has it. `names(batch)` is what a user calls its samples.
     """
 
     model: nn.Module
@@ -76,7 +78,8 @@ class Task:
     best_is_larger: bool = True
     follow_config: Callable[[int, Extension | None], str | None] = lambda _step, _extension: None
     step_line: Callable[[StepReport], str] = step_line
-    curves: Callable[[Mapping[str, float]], Mapping[str, float]] = dict
+    curves: Callable[[Mapping[str, float]], Mapping[str, float]] = under_train
+    pictures: Callable[[Progress], Mapping[str, bytes]] | None = None
     extra: Callable[[Progress], Mapping[str, Any]] = lambda _progress: {}
     rename_weights: Callable[[str], str] = str
     class_rows: ClassRows | None = None

@@ -35,7 +35,7 @@ from unbroken.train.order import Key
 from unbroken.train.pace import Pace
 from unbroken.train.patience import mark_of
 from unbroken.train.progress import Best, Progress
-from unbroken.train.recorder import Recorder
+from unbroken.train.recorder import Recorder, under_train
 from unbroken.train.saving import Saver, current_lr
 from unbroken.train.session import Session, give_up
 from unbroken.train.source import Source
@@ -66,7 +66,7 @@ class TrainingRun:
         self.extra: Callable[[Progress], Mapping[str, Any]] = lambda _progress: {}
         self.translate: Translate = as_they_are
         self.optional: frozenset[str] = frozenset()  # parts that a config may switch on and off in mid-run
-        self.curves: Callable[[Mapping[str, float]], Mapping[str, float]] = dict
+        self.curves: Callable[[Mapping[str, float]], Mapping[str, float]] = under_train
         self.deadline = Deadline(files.clock, limit=job.limit, began_s=options.began_s, known=timing)
         self._files, self._options = files, options
         self._parts: dict[str, Any] = {}
@@ -241,7 +241,7 @@ class TrainingRun:
         self.deadline.took("step", self._pace.last_step_s)
         if session.saver.due(self.progress, total=self.total_steps):
             self.save()
-            session.run.journal.write(TIMING, **self.deadline.as_plain())
+            session.run.journal.write(TIMING, total=self.total_steps, **self.deadline.as_plain())
         session.say_saved()
         self.poll()
 
@@ -250,14 +250,14 @@ class TrainingRun:
         session = self.opened
         self.progress.evaluated_step = self.step
         self.progress.metrics = dict(metrics)
-        session.recorder.record_evaluation(self.progress, metrics)
         improved = best is not None and self.progress.improves(best, metrics[best], larger=larger)
         if improved and best is not None:
             self.progress.best = Best(metric=best, value=metrics[best], step=self.step)
-            best_now = self.progress.best
+        session.recorder.record_evaluation(self.progress, metrics)
+        if improved and (best_now := self.progress.best) is not None:
             session.saver.save_best(self.progress, best_now, larger=larger, extra=self.extra, total=self.total_steps)
             session.say_saved()
-        session.run.journal.write("evaluated", step=self.step, metrics=metrics, best=improved)
+        session.run.journal.write("evaluated", step=self.step, metrics=metrics, metric=best, best=improved)
         if session.is_saved(self.step) and self.step:
             self.save()  # the same step again, now with its evaluation
         return improved
@@ -386,7 +386,7 @@ class TrainingRun:
         if feed is not None and (words := feed.continue_from(self.progress, foreign=foreign, accumulate=accumulate)):
             self.log.say(words)
         recorder = Recorder(
-            run, self.log, self._pace, log_every=options.log_every, after=self.progress, curves=self.curves
+            run, self.job, self.log, self._pace, log_every=options.log_every, after=self.progress, curves=self.curves
         )
         saver = Saver(
             self.job,
@@ -397,6 +397,7 @@ class TrainingRun:
             beside=options.save_beside,
             before=recorder.sync,
             deadline=self.deadline,
+            total=self.total_steps or (feed.last_step(self._epochs, self.step, accumulate) if feed else None),
         )
         saver.saved_step = self.step if foreign is None else None
         saver.patience.good = mark_of(self.progress, self._files.clock.monotonic_s())
@@ -458,7 +459,7 @@ class TrainingRun:
         if self._turns:
             self.log.say(f"warning: after the last step {len(self.samples)} samples were handed out and not stepped on")
         session.settle(self.progress, self.save)
-        session.run.journal.write(TIMING, **self.deadline.as_plain())
+        session.run.journal.write(TIMING, total=self.total_steps, **self.deadline.as_plain())
         session.finished(self.progress)
 
     def _close(self, *, quietly: bool) -> None:

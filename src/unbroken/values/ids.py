@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Container
 from datetime import datetime
 
 
 def new_id() -> str:
     """A random name of 16 hex digits (64 bits: no two runs of a laboratory will ever share one)."""
+    import secrets  # 10 ms that only a run's beginning and its saves pay for
+
     return secrets.token_hex(8)
 
 

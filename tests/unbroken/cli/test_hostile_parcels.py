@@ -14,8 +14,8 @@ from tests.crash.faulty_disk import UnsyncedDisk
 from tests.unbroken.cli.test_packing import RUN, packed
 from tests.unbroken.cli.typing_commands import Type, contents, reads_well
 from unbroken.errors import DamagedFile, NewerFormat, Refused, UsageError
-from unbroken.run.packed import check_packed, read_list
-from unbroken.run.unpacking import unpack
+from unbroken.keep.packed import check_packed, read_list
+from unbroken.keep.unpacking import unpack
 from unbroken.storage import Disk
 
 Change = Callable[[zipfile.ZipInfo], None]

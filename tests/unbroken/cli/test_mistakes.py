@@ -24,7 +24,7 @@ def test_without_arguments_the_commands_are_listed(type_: Type) -> None:
 def test_every_command_has_help(type_: Type, command: str, flag: str) -> None:
     answer = type_(command, flag)
     assert answer.code == 0 and answer.err == ""
-    assert answer.out.startswith(f"Usage: unbroken {command}")
+    assert answer.out.lower().startswith(f"usage: unbroken {command}")
 
 
 def test_a_recipe_shows_its_own_options(type_: Type) -> None:
@@ -38,7 +38,7 @@ def test_a_recipe_shows_its_own_options(type_: Type) -> None:
 
 MISTAKES = [
     (["frobnicate"], ["No such command 'frobnicate'", "See `unbroken --help`"]),
-    (["ls", "--nope"], ["No such option: --nope", "See `unbroken ls --help`"]),
+    (["ls", "--nope"], ["unrecognized arguments: --nope", "See `unbroken ls --help`"]),
     (["inspect"], ["Missing argument 'FILE'", "See `unbroken inspect --help`"]),
     (["verify"], ["Missing argument 'PATH...'"]),
     (["train"], ["what to train is missing", "mapsage", "package.module:name"]),

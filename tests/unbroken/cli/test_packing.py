@@ -13,12 +13,13 @@ from tests.crash.faulty_disk import Crash, FaultyDisk, UnsyncedDisk
 from tests.unbroken.cli.typing_commands import Type, contents, reads_well
 from unbroken.cli.packing import bytes_of
 from unbroken.errors import UsageError
-from unbroken.run import ITERATIONS, survey
+from unbroken.keep.packed import check_packed
+from unbroken.keep.packing import Wanted, pack
+from unbroken.keep.parcel import MINIMUM, Item, Need, choose
+from unbroken.keep.unpacking import unpack
+from unbroken.run import ITERATIONS
 from unbroken.run.layout import own
-from unbroken.run.packed import check_packed
-from unbroken.run.packing import Wanted, pack
-from unbroken.run.parcel import MINIMUM, Item, Need, choose
-from unbroken.run.unpacking import unpack
+from unbroken.run.survey import survey
 from unbroken.storage import Disk
 from unbroken.storage.lock import RunLock
 from unbroken.values import SystemClock
@@ -174,10 +175,11 @@ def test_a_size_is_kept_and_what_does_not_fit_is_said_or_refused(type_: Type) ->
     everything = pack(RUN, Path("whole.zip"), Wanted(), disk=Disk(), clock=SystemClock())
     whole = everything.size_bytes
     assert whole <= everything.parcel.size_bytes, "what is promised to fit must fit"
-    answer = type_("pack", RUN, "small.zip", "--max-size", f"{whole - 1000}")
-    assert answer.code == 0, answer.err
-    assert "left out: pictures/1.png - for want of room" in answer.out
-    assert Path("small.zip").stat().st_size < whole - 1000
+    listed = type_("pack", RUN, "small.zip", "--max-size", f"{whole - 900_000}", "--json")
+    assert listed.code == 0, listed.err
+    left_out = {one["file"]: one["reason"] for one in listed.data["left_out"]}
+    assert left_out["pictures/1.png"] == "for want of room" and all(name.endswith(".png") for name in left_out)
+    assert Path("small.zip").stat().st_size < whole - 900_000
     refused = type_("pack", RUN, "tiny.zip", "--max-size", "10KB")
     assert refused.code == 10 and reads_well(refused)
     assert "the minimum does not fit" in refused.err and "at most 10,000 bytes" in refused.err

@@ -21,12 +21,14 @@ from unbroken.journal import read_events, read_steps
 from unbroken.launch import Finished, Fresh, Job, Refuse, Resume, execute
 from unbroken.launch.bringing import name_on_arrival
 from unbroken.launch.copies import copies
-from unbroken.launch.options import SEARCH_PATH, OptionParser, add_common_options, start_from
-from unbroken.run import EPOCHS, ITERATIONS, OpenRun, SessionFiles, read_record, survey
+from unbroken.launch.options import SEARCH_PATH, add_common_options, start_from
+from unbroken.run import EPOCHS, ITERATIONS, OpenRun, SessionFiles, read_record
 from unbroken.run.layout import own
+from unbroken.run.survey import survey
 from unbroken.storage import Disk
 from unbroken.storage.lock import RunLock
 from unbroken.values import SystemClock
+from unbroken.values.option_parser import OptionParser
 
 SESSION = "20261122_000000"
 BEST = "best_loss_iter_100.pth"
@@ -195,7 +197,7 @@ def test_the_whole_history_comes_along_but_no_pictures(run: Path, inputs: Path, 
     with carried_out(fresh):
         pass
     here, there = contents(fresh.directory), contents(mounted)
-    grows = {"unbroken/journal.jsonl", "unbroken/metrics.jsonl"}
+    grows = {"unbroken/journal.jsonl", "unbroken/metrics.jsonl", "unbroken/logged.jsonl"}
     of_the_lock = {"unbroken/lock", "unbroken/holder.json"}
     checkpoints = {name for name in there if name.startswith("iter_")} - {"iter_120.pth"}
     expected = set(there) - grows - of_the_lock - checkpoints - {f"{session}/vis_data/prediction.png"}

@@ -14,7 +14,8 @@ from unbroken.cli import main
 from unbroken.errors import RunHeld, UsageError
 from unbroken.launch import restoring
 from unbroken.launch.restoring import archived, restore
-from unbroken.run import ITERATIONS, survey
+from unbroken.run import ITERATIONS
+from unbroken.run.survey import survey
 from unbroken.storage import Disk, durable_folder
 from unbroken.storage.lock import RunLock
 from unbroken.train import differences, read_checkpoint

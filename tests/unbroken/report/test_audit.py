@@ -14,7 +14,7 @@ from tests.twin.killing import events, kill_until_done, python, run_to_end
 from tests.unbroken.cli.typing_commands import contents
 from tests.unbroken.report.runs import KILLED, edit, journal, metrics, session
 from unbroken.cli import main
-from unbroken.report import Audit, audit
+from unbroken.report.audit import Audit, audit
 
 PLAIN = Path(__file__).resolve().parents[3] / "examples" / "plain_loop.py"
 PER_EPOCH = 6  # steps: 22 samples in fours, the last step of an epoch has two
@@ -221,7 +221,7 @@ def test_records_that_begin_in_the_middle(cut: Path) -> None:
 
 
 def at_step(records: list[dict[str, Any]], step: int, *, last: bool = True) -> int:
-    places = [at for at, record in enumerate(records) if record["step"] == step and "samples" in record]
+    places = [at for at, record in enumerate(records) if record.get("step") == step and "samples" in record]
     return places[-1 if last else 0]
 
 
@@ -294,6 +294,27 @@ def test_a_step_recorded_twice_is_named(whole: Path) -> None:
     edit(metrics(whole), lambda records: records.insert(3, dict(records[2])))
     (finding,) = audit(whole).findings
     assert str(finding).startswith("metrics.jsonl line 4: step 3 is recorded twice in session")
+
+
+def rewinds(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [record for record in records if "rewound" in record]
+
+
+def test_a_rewind_that_the_journal_does_not_know_of_is_named(cut: Path) -> None:
+    def plant(records: list[dict[str, Any]]) -> None:
+        rewinds(records)[0]["rewound"]["to"] -= 1
+
+    assert audit(cut).good
+    edit(metrics(cut), plant)
+    (finding,) = audit(cut).findings
+    assert "but by the journal it went on after" in finding.words and "rewound to step" in finding.words
+
+
+@pytest.mark.parametrize("rewound", [None, 7, {"to": "x"}, {"to": True}, []])
+def test_a_garbled_rewind_is_named_and_stops_nothing(cut: Path, rewound: object) -> None:
+    edit(metrics(cut), lambda records: rewinds(records)[0].__setitem__("rewound", rewound))
+    (finding,) = audit(cut).findings
+    assert finding.words == "this rewind names no step, or no session of the journal"
 
 
 def test_a_changed_bit_of_a_repeated_loss_is_named(cut: Path) -> None:

@@ -20,7 +20,8 @@ from unbroken.config import Effect, Effects
 from unbroken.errors import SaveFailed
 from unbroken.journal import read_events, read_steps
 from unbroken.launch import Job
-from unbroken.run import ITERATIONS, Survey, survey
+from unbroken.run import ITERATIONS, Survey
+from unbroken.run.survey import survey
 from unbroken.storage import Disk, WritableFile
 from unbroken.train import Exit, TrainingRun, launch, read_checkpoint
 from unbroken.train.cadence import Every

@@ -15,7 +15,8 @@ from torch import nn
 from unbroken.config import Effect, Effects
 from unbroken.errors import SaveFailed
 from unbroken.launch import Job
-from unbroken.run import ITERATIONS, survey
+from unbroken.run import ITERATIONS
+from unbroken.run.survey import survey
 from unbroken.storage import Disk
 from unbroken.train import Exit, launch, read_checkpoint
 from unbroken.train.cadence import Every

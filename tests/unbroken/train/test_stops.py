@@ -16,7 +16,8 @@ import pytest
 from tests.twin.killing import PATIENCE_S, environment, python
 from unbroken.errors import STOPPED
 from unbroken.journal import read_events
-from unbroken.run import ITERATIONS, Survey, survey
+from unbroken.run import ITERATIONS, Survey
+from unbroken.run.survey import survey
 from unbroken.storage import Disk
 from unbroken.storage.lock import read_holder
 from unbroken.storage.request import ask_to_stop

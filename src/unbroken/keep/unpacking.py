@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unbroken.errors import DamagedFile, Refused, UsageError
-from unbroken.run.packed import PackingList, read_blocks, read_list
+from unbroken.keep.packed import PackingList, read_blocks, read_list
 from unbroken.run.record import layout_of
 from unbroken.run.survey import Survey, survey
 from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_folder, durable_write, explained

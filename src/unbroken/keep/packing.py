@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unbroken.errors import DamagedFile, Refused, UsageError
-from unbroken.run.inventory import inventory
-from unbroken.run.packed import (
+from unbroken.keep.inventory import inventory
+from unbroken.keep.packed import (
     FORMAT,
     ChangedMeanwhile,
     Fingerprint,
@@ -18,7 +18,7 @@ from unbroken.run.packed import (
     fingerprints,
     write_packed,
 )
-from unbroken.run.parcel import MINIMUM, WORDS, Parcel, by_need, choose, unportable
+from unbroken.keep.parcel import MINIMUM, WORDS, Parcel, by_need, choose, unportable
 from unbroken.run.record import layout_of
 from unbroken.run.survey import Survey, survey
 from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_folder, durable_write, explained

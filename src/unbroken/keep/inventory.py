@@ -7,14 +7,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from unbroken.checkpoint.removal import GOING_SUFFIX
+from unbroken.keep.parcel import Item, Need, unportable
 from unbroken.run.candidates import Candidate, confirm
 from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, Layout, manifests, own
-from unbroken.run.parcel import Item, Need, unportable
 from unbroken.run.survey import RESTORING, Survey
 from unbroken.storage import PARTIAL_SUFFIX
+from unbroken.storage.request import FILE as REQUEST
 
 PACKING_LIST = "packed.json"  # in the run's own folder: what a file that travelled held
-NOT_THE_RUNS = {"lock", "holder.json", RESTORING, PACKING_LIST}  # of the process here, or of an earlier journey
+BACKUP_LIST = "backup.json"  # likewise in a backup: what it holds
+EVENTS = ".tfevents."  # TensorBoard's, also where a run's record is older than its curves
+# Of a process here, or of an earlier journey.
+NOT_THE_RUNS = {"lock", "holder.json", REQUEST, RESTORING, PACKING_LIST, BACKUP_LIST}
+LEFT_BEHIND = (PARTIAL_SUFFIX, f".pth{GOING_SUFFIX}")  # by a write or a removal that was cut off
 
 
 def inventory(facts: Survey, layout: Layout, *, unsound: Mapping[str, str]) -> tuple[Item, ...]:
@@ -22,7 +28,7 @@ def inventory(facts: Survey, layout: Layout, *, unsound: Mapping[str, str]) -> t
     run = facts.directory
     checked = {item.path: item for item in _verified(facts)}
     found, taken = [], set[str]()
-    for path in _files(run):
+    for path in files_of(run):
         name = path.relative_to(run).as_posix()
         try:
             size_bytes = path.stat().st_size
@@ -44,14 +50,14 @@ def _verified(facts: Survey) -> list[Candidate]:
     return [confirm(item, manifests(facts.directory)) if item.path.exists() else item for item in facts.candidates]
 
 
-def _files(run: Path) -> Iterator[Path]:
-    """Ordinary files: links (`latest.pth`) are made again, and what a cut-off write left is no file of the run."""
+def files_of(run: Path) -> Iterator[Path]:
+    """Ordinary files: links (`latest.pth`) are made again, and what was cut off is no file of the run."""
     for place, names, files in os.walk(run):
         names[:] = sorted(name for name in names if not (Path(place) / name).is_symlink())
         for name in sorted(files):
             path = Path(place) / name
             kept_here = path.parent == own(run) and name in NOT_THE_RUNS
-            if path.is_file() and not path.is_symlink() and not name.endswith(PARTIAL_SUFFIX) and not kept_here:
+            if path.is_file() and not path.is_symlink() and not name.endswith(LEFT_BEHIND) and not kept_here:
                 yield path
 
 
@@ -76,6 +82,7 @@ def _need(run: Path, path: Path, layout: Layout) -> Need:
     if first == OWN_FOLDER and others:
         return Need.RECORD
     folders = [folder for folder in (layout.curves, layout.evaluation_curves) if folder]
-    if name == layout.run_scalars or any(name.startswith(f"{folder}/") for folder in folders):
+    of_curves = EVENTS in path.name or any(name.startswith(f"{folder}/") for folder in folders)
+    if name == layout.run_scalars or of_curves:
         return Need.CURVE
     return Need.SESSION if path.suffix in (".log", ".txt", ".json", ".jsonl", ".py", ".yaml", ".yml") else Need.RESULT

@@ -20,9 +20,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO, cast
 
 from unbroken.errors import DamagedFile, NewerFormat
-from unbroken.run.inventory import PACKING_LIST
+from unbroken.keep.inventory import PACKING_LIST
+from unbroken.keep.parcel import Item, Need, unportable
 from unbroken.run.layout import OWN_FOLDER
-from unbroken.run.parcel import Item, Need, unportable
 from unbroken.storage import WritableFile
 
 FORMAT = 1

@@ -1,0 +1,103 @@
+"""`pin`: files of a run that stay whatever the policy says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from unbroken.cli.looking import run_folder
+from unbroken.cli.tables import as_json_text, columns, shown
+from unbroken.errors import UsageError
+from unbroken.run import Layout, layout_of
+from unbroken.run.pins import Pin, pin, read_pins, unpin
+from unbroken.storage import Disk
+from unbroken.values import SystemClock
+
+LONGEST_NOTE = 500
+
+
+def pin_command(run: Path, words: Sequence[str], *, note: str, remove: bool, as_json: bool) -> None:
+    """List the pins of a run, add some, or take some away."""
+    run_folder(run)
+    if len(note) > LONGEST_NOTE:
+        raise UsageError("--note", "the note is too long", expected=f"{LONGEST_NOTE} characters", found=len(note))
+    if not words and (note or remove):
+        raise UsageError(f"unbroken pin {run}", "no file was named", do="Name a file or a step behind the run.")
+    layout, pins = layout_of(run), read_pins(run)
+    folder = layout.checkpoints(run)
+    if remove:
+        names = [_pinned(run, word, pins, layout) for word in words]
+        unpin(run, names, disk=Disk(), clock=SystemClock())
+    elif words:
+        names = [_to_pin(run, word, layout) for word in words]
+        pin(run, dict.fromkeys(names, note), disk=Disk(), clock=SystemClock())
+        _require_still_there(folder, names)
+    _say(run, folder, read_pins(run), as_json=as_json)
+
+
+def _say(run: Path, folder: Path, pins: Mapping[str, Pin], *, as_json: bool) -> None:
+    here = {name: (folder / name).is_file() for name in pins}
+    if as_json:
+        rows = [{"file": name, "note": p.note, "time": p.time, "here": here[name]} for name, p in pins.items()]
+        print(as_json_text({"run": str(run), "pins": rows}))
+    elif not pins:
+        print(f"nothing is pinned in {run}")
+    else:
+        rows_of_text = [(name, p.time, p.note + ("" if here[name] else " (not here)")) for name, p in pins.items()]
+        print(columns([("pinned", "since", "note"), *rows_of_text]))
+
+
+def _to_pin(run: Path, word: str, layout: Layout) -> str:
+    """The name of the file that is meant: by itself, by its path, or by its step (its epoch, where names have that)."""
+    folder = layout.checkpoints(run)
+    name = _name(run, word, layout)
+    path = folder / name
+    if layout.pointer and name == layout.pointer and path.is_symlink():
+        raise UsageError(
+            path, "this is a link, which leads to the newest checkpoint", do=f"Pin {path.readlink().name} instead."
+        )
+    if not path.is_file():
+        raise UsageError(path, "there is no such file", found=_near(folder, name), do=f"See `unbroken show {run}`.")
+    if layout.part_of(name)[0] == "rolling":
+        ends = layout.checkpoint_name.format(step="N", epoch="N")
+        raise UsageError(
+            path,
+            "the next save of this training replaces this file, pinned or not",
+            do=f"Pin the end of an epoch ({ends}), or copy this file to a name of your own: prune leaves that alone.",
+        )
+    return name
+
+
+def _pinned(run: Path, word: str, pins: Mapping[str, Pin], layout: Layout) -> str:
+    name = word if word in pins else _name(run, word, layout)
+    if name not in pins:
+        raise UsageError(run / word, "this is not pinned", found=", ".join(map(shown, pins)) or "no pins")
+    return name
+
+
+def _name(run: Path, word: str, layout: Layout) -> str:
+    """The file name that was meant; a path has to lead into the folder of the checkpoints."""
+    if word.isascii() and word.isdigit():
+        number = int(word[:30])
+        return layout.checkpoint_name.format(step=number, epoch=number)
+    path, folder = Path(word), layout.checkpoints(run)
+    if path.name != word and path.parent.resolve() != folder.resolve():
+        raise UsageError(word, "only checkpoints of the run itself can be pinned", expected=f"a file in {folder}")
+    if not path.name or "\0" in word:
+        raise UsageError(repr(word), "this is no file name", expected=f"a file in {folder}")
+    return path.name
+
+
+def _near(folder: Path, name: str) -> str:
+    names = sorted(path.name for path in folder.glob("*.pth") if not path.is_symlink()) if folder.is_dir() else []
+    near = get_close_matches(name, names, n=3, cutoff=0.5) or names
+    more = f" and {len(near) - 5} more" if len(near) > 5 else ""
+    return ", ".join(map(shown, near[:5])) + more if near else "no checkpoints"
+
+
+def _require_still_there(folder: Path, names: Sequence[str]) -> None:
+    """Retention of a live training may have been at work in the same moment."""
+    gone = [name for name in names if not (folder / name).is_file()]
+    if gone:
+        raise UsageError(folder, f"{', '.join(gone)} was removed by the training just before it was pinned")

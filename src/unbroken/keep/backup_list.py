@@ -1,0 +1,95 @@
+"""What a backup holds, as it was when it was read back: `unbroken/backup.json` in the mirror.
+
+The list only saves reading: where it is missing, garbled or does not fit a file any more, the bytes themselves are
+compared again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unbroken.keep.inventory import BACKUP_LIST
+from unbroken.run.layout import own
+from unbroken.storage import Disk, write_json
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stamp:
+    """What a file looks like from outside; a save always makes a new one."""
+
+    size_bytes: int
+    changed_ns: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A file of the mirror: its digest, and what both sides looked like when that was found out."""
+
+    sha256: str
+    source: Stamp
+    copy: Stamp
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackupList:
+    """Whose mirror it is (`run` is empty for a run of another program), and its files."""
+
+    run: str
+    source: str
+    files: Mapping[str, Held] = field(default_factory=dict)
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """The stamp of an ordinary file; None where there is none, or something else has the name."""
+    try:
+        facts = path.lstat()
+    except OSError:
+        return None
+    if path.is_symlink() or not path.is_file():
+        return None
+    return Stamp(size_bytes=facts.st_size, changed_ns=facts.st_mtime_ns)
+
+
+def read_list(mirror: Path) -> BackupList | None:
+    """The list of a mirror, if there is a readable one of a known format."""
+    try:
+        data = json.loads((own(mirror) / BACKUP_LIST).read_text("utf-8"))
+        if data["format"] != FORMAT:
+            return None
+        files = {str(name): _held(*facts) for name, facts in data["files"].items()}
+        return BackupList(run=str(data["run"]), source=str(data["source"]), files=files)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def write_list(disk: Disk, mirror: Path, listed: BackupList) -> None:
+    """Write the list durably."""
+    files = {name: _plain(held) for name, held in sorted(listed.files.items())}
+    data = {"format": FORMAT, "run": listed.run, "source": listed.source, "files": files}
+    write_json(disk, own(mirror) / BACKUP_LIST, data)
+
+
+def _held(sha256: Any, source: Any, copy: Any) -> Held:
+    if not isinstance(sha256, str):
+        raise TypeError(sha256)
+    return Held(sha256=sha256, source=_stamp(*source), copy=_stamp(*copy))
+
+
+def _stamp(size_bytes: Any, changed_ns: Any) -> Stamp:
+    if not isinstance(size_bytes, int) or not isinstance(changed_ns, int):
+        raise TypeError(size_bytes)
+    return Stamp(size_bytes=size_bytes, changed_ns=changed_ns)
+
+
+def _plain(held: Held) -> list[Any]:
+    return [
+        held.sha256,
+        [held.source.size_bytes, held.source.changed_ns],
+        [held.copy.size_bytes, held.copy.changed_ns],
+    ]

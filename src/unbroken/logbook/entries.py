@@ -1,0 +1,239 @@
+"""What there is to say of runs in `experiments_log.txt`, from their records: of one run, or of all of a folder."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from unbroken.checkpoint.manifest import read_manifest
+from unbroken.errors import UnbrokenError
+from unbroken.journal.lines import read_lines_backwards
+from unbroken.logbook.book import RESULT, TAG, Entry
+from unbroken.logbook.file import Written, book_for, write_book
+from unbroken.logbook.memory import Memory, memory_of, place_of, results_before
+from unbroken.logbook.words import Facts, clean, config_words, ours, result_words
+from unbroken.run.finding import find_runs
+from unbroken.run.folder import entries, json_of
+from unbroken.run.layout import OWN_FOLDER, manifests, own
+from unbroken.run.summary import Summary, config_of, summary_of
+from unbroken.storage import Disk
+from unbroken.storage.lock import read_holder
+from unbroken.values import Clock
+
+PATIENCE_S = 5.0  # of a session, which has better things to do
+LONGER_PATIENCE_S = 30.0  # of a person's command
+BY_EPOCH = re.compile(r"_epoch_(\d+)\.pth\.json$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """One run, and what its row is called and was made of."""
+
+    summary: Summary
+    label: str
+    memory: Memory
+    baseline: Path | None  # None for one that is itself what others are compared with
+
+
+def note_run(disk: Disk, clock: Clock, directory: Path, say: Callable[[str], None], *, ended: str = "") -> None:
+    """Bring the row of one run up to date, as its session begins or ends (`ended` says how); a warning if it cannot.
+
+    Nothing else of the project is looked at but the run's neighbours: what it differs from is one of them.
+    """
+    try:
+        path = book_for(directory, Path.cwd())
+        summary = summary_of(directory)
+        summary = replace(summary, status=ended) if ended else summary
+        memory = memory_of(directory, path)
+        label = _label_before(memory, summary) or _free_label(directory, summary, path)
+        baseline = _baseline(directory, summary.recipe, _neighbours(directory))
+        known = Known(summary=summary, label=label, memory=memory, baseline=baseline)
+        write_book(
+            disk,
+            clock,
+            path,
+            lambda language: [(directory, entry_of(known, language, config_of))],
+            language="",
+            usual=usual_language(),
+            wait_s=PATIENCE_S,
+        )
+    except (UnbrokenError, OSError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
+        say(f"warning: this run is not noted in the record of experiments: {error}")
+
+
+def write_log(disk: Disk, clock: Clock, root: Path, path: Path, *, language: str) -> Written:
+    """Bring the rows of all runs below a folder up to date."""
+    summaries = [summary_of(directory) for directory in find_runs(root)]
+    kept = [item for item in summaries if item.status != "never started"]
+    memories = [memory_of(item.directory, path) for item in kept]
+    labels = _labels([_label_before(memory, item) or clean(item.label) for item, memory in zip(kept, memories)], kept)
+    siblings: dict[Path, list[tuple[Path, Mapping[str, Any]]]] = {}
+    for item in kept:
+        siblings.setdefault(item.directory.parent, []).append((item.directory, _record(item.directory)))
+    configs: dict[Path, Mapping[str, Any]] = {}
+
+    def config(directory: Path) -> Mapping[str, Any]:
+        if directory not in configs:
+            configs[directory] = config_of(directory)
+        return configs[directory]
+
+    known = [
+        Known(
+            summary=item,
+            label=label,
+            memory=memory,
+            baseline=_baseline(item.directory, item.recipe, siblings[item.directory.parent]),
+        )
+        for item, label, memory in zip(kept, labels, memories)
+    ]
+    return write_book(
+        disk,
+        clock,
+        path,
+        lambda spoken: [(item.summary.directory, entry_of(item, spoken, config)) for item in known],
+        language=language,
+        usual=usual_language(),
+        wait_s=LONGER_PATIENCE_S,
+    )
+
+
+def usual_language() -> str:
+    """The language of a new file: Chinese where this machine speaks it."""
+    import locale
+
+    spoken = locale.getlocale(locale.LC_CTYPE)[0] or ""
+    return "zh" if spoken.lower().startswith(("zh", "chinese")) else "en"
+
+
+def entry_of(known: Known, language: str, config: Callable[[Path], Mapping[str, Any]]) -> Entry:
+    """What there is to say of a run, in a language."""
+    summary, memory = known.summary, known.memory
+    own_config = config(summary.directory)
+    compared = config(known.baseline) if known.baseline is not None else None
+    words = ""
+    if own_config and compared != {}:
+        parent = summary.parent or {}
+        words = config_words(
+            own_config,
+            compared,
+            language,
+            parent=str(parent.get("tag") or Path(str(parent.get("file") or "")).name),
+            workers=_workers(summary.directory) if compared is None else "",
+        )
+    return Entry(
+        label=known.label,
+        names=tuple(dict.fromkeys(filter(None, (memory.label, known.label)))),
+        date=(summary.began or summary.last_seen)[:10],
+        config=words,
+        result=result_words(summary, _facts(summary), language),
+        written=memory.written,
+        others=tuple(text for text in results_before(summary.directory) if text not in memory.written.get(RESULT, ())),
+        ours=ours(language) if memory.written.get(TAG) else None,
+    )
+
+
+def _facts(summary: Summary) -> Facts:
+    holder = read_holder(own(summary.directory)) if summary.status == "running" else None
+    step = summary.best.step if summary.best is not None else summary.last_step
+    return Facts(
+        since=holder.since if holder is not None else "",
+        epoch=_epoch_of(summary.directory, step) if step is not None else None,
+    )
+
+
+def _epoch_of(directory: Path, step: int) -> int | None:
+    """The epoch that ended with a step, as the manifests of a run by epochs say."""
+    folder = manifests(directory)
+    names = sorted(entry.name for entry in entries(str(folder)) if BY_EPOCH.search(entry.name))  # `best_` comes first
+    found = (read_manifest(folder, name.removesuffix(".json")) for name in names)
+    return next((manifest.epoch for manifest in found if manifest is not None and manifest.step == step), None)
+
+
+def _workers(directory: Path) -> str:
+    """How many workers the last session was asked for, if it was said: no run's config has them all."""
+    with suppress(OSError):
+        events = (event for event in read_lines_backwards(own(directory) / "journal.jsonl"))
+        command = next((str(event.get("command")) for event in events if event.get("event") == "session"), "")
+        if found := re.search(r"--(?:num_)?workers[= ](\d{1,6})\b", command):
+            return found[1]
+    return ""
+
+
+def _neighbours(directory: Path) -> list[tuple[Path, Mapping[str, Any]]]:
+    folders = [Path(entry.path) for entry in entries(str(directory.parent)) if entry.is_dir(follow_symlinks=False)]
+    return [(folder, record) for folder in folders if (record := _record(folder)) or folder.name == directory.name]
+
+
+def _record(directory: Path) -> Mapping[str, Any]:
+    found = json_of(own(directory) / "run.json")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _baseline(directory: Path, recipe: str, runs: Sequence[tuple[Path, Mapping[str, Any]]]) -> Path | None:
+    """What a run is compared with: the oldest of its folder that is called a baseline, else the oldest at all."""
+    alike = [(folder, record) for folder, record in runs if str(record.get("recipe") or "") == recipe]
+    if not alike:
+        return None
+
+    def rank(run: tuple[Path, Mapping[str, Any]]) -> tuple[bool, bool, str, str]:
+        folder, record = run
+        tag = str(record.get("tag") or folder.name)
+        named = tag.lower().startswith(("baseline", "基线"))
+        return not named, tag != folder.name, str(record.get("created") or ""), folder.name  # a copy has its own name
+
+    chosen = min(alike, key=rank)[0]
+    return None if chosen.name == directory.name else chosen
+
+
+def _label_before(memory: Memory, summary: Summary) -> str:
+    """What the run's row is called, unless the run was renamed since; its group may stand before the name."""
+    label = clean(summary.label)
+    return memory.label if memory.label == label or memory.label.endswith(f"/{label}") else ""
+
+
+def _free_label(directory: Path, summary: Summary, path: Path) -> str:
+    """What the row of a run that has none is called: its group says more where another run has the name already."""
+    label = clean(summary.label)
+    known = [(other, memory_of(other, path)) for other in _namesakes(directory)]
+    claimed = {memory.label for other, memory in known if memory.place == place_of(other, path)}
+    group = directory.resolve().parent
+    while label in claimed and group != group.parent:
+        label, group = clean(f"{group.name}/{label}"), group.parent
+    return label
+
+
+def _namesakes(directory: Path) -> Iterator[Path]:
+    """Runs of the same name in the folders beside this one's, and beside those."""
+    run = directory.resolve()
+    for pattern, above in zip(("*", "*/*"), run.parents[1:3]):
+        with suppress(OSError):
+            for record in above.glob(f"{pattern}/{_literal(run.name)}/{OWN_FOLDER}/run.json"):
+                if record.parent.parent != run:
+                    yield record.parent.parent
+
+
+def _literal(name: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", name)
+
+
+def _labels(labels: Sequence[str], summaries: Sequence[Summary]) -> list[str]:
+    """The labels, with as much of the group before them as it takes to tell them apart."""
+    found = list(labels)
+    groups = [item.directory.resolve().parents for item in summaries]
+    for depth in range(max(map(len, groups), default=0)):
+        again = _twice(found)
+        if not again:
+            break
+        for place, label in enumerate(found):
+            if label in again and depth < len(groups[place]):
+                found[place] = clean(f"{groups[place][depth].name}/{label}")
+    return found
+
+
+def _twice(labels: Iterable[str]) -> set[str]:
+    return {label for label, times in Counter(labels).items() if times > 1}

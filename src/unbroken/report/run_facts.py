@@ -1,0 +1,90 @@
+"""Everything that a comparison knows about one run, gathered by looking only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from unbroken.checkpoint.structure import read_structure
+from unbroken.errors import UnbrokenError
+from unbroken.report.segments import RunCurves, curves_of
+from unbroken.run import layout_of, read_record
+from unbroken.run.candidates import list_candidates
+from unbroken.run.history import number_of, step_of
+from unbroken.run.layout import manifests, own
+from unbroken.run.predictions import evaluations_in
+from unbroken.run.summary import Score, Summary, config_of, summary_of
+
+PREDICTIONS = "predictions"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """One run: its short form, its config, its curves, and what its newest checkpoint says about the data."""
+
+    summary: Summary
+    config: Mapping[str, Any] = field(default_factory=dict)
+    curves: RunCurves = field(default_factory=RunCurves)
+    seed: int | None = None
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    best: Score | None = None  # as the run recorded it
+    samples: int | None = None  # used up to the newest checkpoint
+    dataset_size: int | None = None
+    fingerprint: str = ""  # of the data set's files
+    pictures: Mapping[int, Mapping[str, Path]] = field(default_factory=dict)  # sample predictions by step and name
+
+
+def facts_of(directory: Path) -> RunFacts:
+    """Look at one run; whatever is missing or garbled is left out."""
+    summary = summary_of(directory)
+    curves = curves_of(directory)
+    if summary.status == "never started" and curves.sessions and not own(directory).is_dir():
+        last = max(session.last for session in curves.sessions)  # all that is left are the curves
+        summary = replace(summary, status="left by another program", step=last)
+    record, inside = read_record(directory), _newest_checkpoint(directory)
+    return RunFacts(
+        summary=summary,
+        config=config_of(directory),
+        curves=curves,
+        seed=record.seed if record is not None and type(record.seed) is int else None,
+        conditions=record.conditions if record is not None and isinstance(record.conditions, Mapping) else {},
+        best=summary.best or _score(inside.get("best")),
+        samples=step_of(inside.get("position")) or None,
+        dataset_size=step_of(inside.get("dataset_size")) or None,
+        fingerprint=str(inside.get("fingerprint") or ""),
+        pictures=pictures_of(directory),
+    )
+
+
+def pictures_of(directory: Path) -> dict[int, dict[str, Path]]:
+    """The sample predictions that a run kept; links are left out: they may lead out of the run."""
+    folder = directory / PREDICTIONS
+    found = {} if folder.is_symlink() else evaluations_in(folder)
+    return {
+        step: {path.stem: path for path in sorted(place.glob("*.png")) if path.is_file() and not path.is_symlink()}
+        for step, place in found.items()
+        if not place.is_symlink()
+    }
+
+
+def _newest_checkpoint(directory: Path) -> Mapping[str, Any]:
+    """What the furthest checkpoint says about itself; its numbers are not read, nor is it verified."""
+    for candidate in list_candidates(layout_of(directory).checkpoints(directory), manifests(directory)):
+        if candidate.resumable and candidate.state != "damaged":
+            try:
+                tree = read_structure(candidate.path).tree
+            except UnbrokenError:
+                continue
+            inside = tree.get("unbroken") if isinstance(tree, Mapping) else None
+            return inside if isinstance(inside, Mapping) else {}
+    return {}
+
+
+def _score(best: Any) -> Score | None:
+    best = best if isinstance(best, Mapping) else {}
+    value, step, metric = number_of(best.get("value")), step_of(best.get("step")), best.get("metric")
+    if value is None or step is None or not isinstance(metric, str):
+        return None
+    return Score(metric=metric, value=value, step=step)

@@ -1,0 +1,26 @@
+"""One task for many folders, in several processes at once; in this one where others cannot be started."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+Found = TypeVar("Found")
+
+
+def spread(task: Callable[[str], Found], folders: Sequence[str], *, processes: int, at_once: int) -> list[Found]:
+    """The task's result for each folder, in order."""
+    try:
+        with ProcessPoolExecutor(
+            processes,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=signal.signal,
+            initargs=(signal.SIGINT, signal.SIG_IGN),  # the first process says that it was interrupted
+        ) as pool:
+            return list(pool.map(task, folders, chunksize=at_once))
+    except (BrokenProcessPool, OSError, ImportError):
+        return list(map(task, folders))

@@ -1,0 +1,86 @@
+"""What lies in a run's folder, by name and size: found in one walk, nothing is opened."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unbroken.run.layout import LAYOUTS, OWN_FOLDER
+
+MANIFESTS = f"{OWN_FOLDER}/manifests"
+CHECKPOINT_FOLDERS = tuple(dict.fromkeys(layout.checkpoint_folder for layout in LAYOUTS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """The size of all files, and those that may be checkpoints."""
+
+    size_bytes: int
+    checkpoint_folder: str  # relative to the run's; "" for the folder itself
+    sizes: Mapping[str, int]  # of the `.pth` files there; links are left out
+    manifests: frozenset[str]  # the files that have one
+
+
+def files_of(directory: str, record: Mapping[str, Any]) -> Files:
+    """Look at the size of every file; `record` is the run's, as it was read."""
+    named = checkpoint_folder_of(record)
+    parts = CHECKPOINT_FOLDERS if named is None else (named,)
+    total, sizes, listed = 0, {part: dict[str, int]() for part in parts}, list[str]()
+    for folder, name, size in _walk(directory):
+        total += size
+        if folder in sizes and name.endswith(".pth"):
+            sizes[folder][name] = size
+        elif folder == MANIFESTS:
+            listed.append(name[: -len(".json")])
+    chosen = next((part for part in parts if sizes[part]), parts[0])
+    return Files(size_bytes=total, checkpoint_folder=chosen, sizes=sizes[chosen], manifests=frozenset(listed))
+
+
+def checkpoint_folder_of(record: Mapping[str, Any]) -> str | None:
+    """Where the record says that checkpoints lie; None where it does not say, or says somewhere outside the run."""
+    layout = record.get("layout")
+    part = layout.get("checkpoint_folder") if isinstance(layout, Mapping) else None
+    if not isinstance(part, str) or part.startswith("/") or {"..", ":", "\\", "\0"} & {*part, *part.split("/")}:
+        return None
+    return part.rstrip("/")
+
+
+def json_of(path: Path | str) -> Any:
+    """The content of a JSON file; None for one that cannot be read."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - a Path for each of 10,000 runs costs as much as the reading
+            return json.loads(file.read())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    """What is in a folder; nothing where it cannot be read."""
+    try:
+        with os.scandir(folder) as found:
+            yield from found
+    except OSError:
+        return
+
+
+def _walk(directory: str) -> Iterator[tuple[str, str, int]]:
+    """Folder, name and size of every ordinary file."""
+    waiting = [""]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            found = list(os.scandir(f"{directory}/{folder}"))
+        except OSError:
+            continue
+        for entry in found:
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(f"{folder}/{entry.name}" if folder else entry.name)
+                elif entry.is_file(follow_symlinks=False):
+                    yield folder, entry.name, entry.stat(follow_symlinks=False).st_size
+            except OSError:  # retention of a live process
+                continue

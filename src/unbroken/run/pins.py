@@ -1,0 +1,93 @@
+"""Files that a person wants kept whatever the policy says: `unbroken/pins.json`, read anew at every retention."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from unbroken.errors import DamagedFile
+from unbroken.journal import NO_SESSION, Journal
+from unbroken.run.layout import own
+from unbroken.storage import Disk, durable_folder, explained, write_json
+from unbroken.storage.turn import turn_at
+from unbroken.values import Clock
+
+PINS = "pins.json"  # in the run's own folder
+PATIENCE_S = 20.0  # another process changes the pins in milliseconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pin:
+    """A file that stays, since when and why."""
+
+    note: str = ""
+    time: str = ""
+
+
+def read_pins(run: Path) -> dict[str, Pin]:
+    """What is pinned in a run, by file name; DamagedFile where that cannot be known, so that nothing goes meanwhile."""
+    file = own(run) / PINS
+    try:
+        data = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unreadable(file, error) from None
+    if not isinstance(data, Mapping):
+        raise _unreadable(file, type(data).__name__)
+    return {name: _pin(value) for name, value in data.items()}
+
+
+def pin(run: Path, names: Mapping[str, str], *, disk: Disk, clock: Clock) -> None:
+    """Pin files, each with a note; a note that was there stays where the new one is empty."""
+    now = clock.now().isoformat(timespec="seconds")
+    with _open(run, disk, clock) as pins:
+        for name, note in names.items():
+            pins[name] = Pin(note=note or pins.get(name, Pin()).note, time=now)
+    _record(run, [{"event": "pinned", "file": name, "note": note} for name, note in names.items()], disk, clock)
+
+
+def unpin(run: Path, names: list[str], *, disk: Disk, clock: Clock) -> None:
+    """Let the policy decide about these files again."""
+    with _open(run, disk, clock) as pins:
+        for name in names:
+            pins.pop(name, None)
+    _record(run, [{"event": "unpinned", "file": name} for name in names], disk, clock)
+
+
+@contextmanager
+def _open(run: Path, disk: Disk, clock: Clock) -> Iterator[dict[str, Pin]]:
+    """The pins to change, while no other process changes them; what they are then is written durably."""
+    with explained(disk, own(run), "the pins could not be written"):
+        durable_folder(disk, own(run))
+        with turn_at(own(run) / PINS, clock, wait_s=PATIENCE_S):
+            pins = read_pins(run)
+            yield pins
+            write_json(disk, own(run) / PINS, {name: asdict(pin) for name, pin in sorted(pins.items())})
+
+
+def _record(run: Path, events: list[dict[str, str]], disk: Disk, clock: Clock) -> None:
+    journal = Journal(disk, own(run) / "journal.jsonl", clock=clock, session=NO_SESSION)
+    for facts in events:
+        journal.write(**facts)
+    journal.close()
+
+
+def _pin(value: Any) -> Pin:
+    """A pin as it was written; what somebody edited into it by hand is still a pin."""
+    facts = value if isinstance(value, Mapping) else {}
+    return Pin(note=str(facts.get("note", "")), time=str(facts.get("time", "")))
+
+
+def _unreadable(file: Path, found: object) -> DamagedFile:
+    return DamagedFile(
+        file,
+        "what is pinned cannot be read, so nothing is removed",
+        expected="an object of file names",
+        found=found,
+        do="Correct the file, or remove it and pin anew.",
+    )

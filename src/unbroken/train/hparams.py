@@ -1,0 +1,80 @@
+"""What TensorBoard's HParams tab shows of a run: the settings of its newest session, one row for the whole run.
+
+TensorBoard's readers keep the first settings that they meet in a folder. So they lie in a file that is read before all
+others and is replaced by each session: after a resume under another config the row shows what counts now.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from unbroken.config import Effect, Effects
+from unbroken.train import event_records
+
+FILE = "events.out.tfevents.0000000000.settings"  # its name sorts before those of all sessions
+MOST_SETTINGS = 60  # columns; more make the page slow
+MOST_CHARACTERS = 100  # of a text, with the names
+Setting = bool | float | str
+# What is changed between experiments comes first, what hardly ever is last.
+USEFUL_FIRST = (Effect.SCHEDULE, Effect.DATA, Effect.MEANING, Effect.SHAPE, Effect.FREE, Effect.IGNORED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """The row of one run: `group` is its name there, `begun_s` when the run began, in seconds since 1970."""
+
+    group: str
+    begun_s: float
+    values: Mapping[str, Setting] = field(default_factory=dict)
+
+    def as_file(self, *, ended_s: float | None) -> bytes:
+        """The content of the file; `ended_s` is when the run was finished, None while it is not."""
+        return event_records.settings(self.values, group=self.group, begun_s=self.begun_s, ended_s=ended_s)
+
+
+def settings_of(
+    config: Mapping[str, Any], effects: Effects, *, chosen: Mapping[str, str] | None = None
+) -> dict[str, Setting]:
+    """The single values of a config by dotted key, lists of them as text; the `chosen` keys first, at most sixty."""
+    found = [(key, value) for key, value in _flat(config, "") if key]
+    found.sort(key=lambda item: (item[0] not in (chosen or {}), *_usefulness(item[0], effects)))
+    return {shortened(key): value for key, value in found[:MOST_SETTINGS]}
+
+
+def shortened(text: str) -> str:
+    """A text of bounded length, without control characters."""
+    shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    return shown if len(shown) <= MOST_CHARACTERS else f"{shown[: MOST_CHARACTERS - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _flat(value: Any, key: str) -> Iterator[tuple[str, Setting]]:
+    match value:
+        case Mapping():
+            for name, below in value.items():
+                yield from _flat(below, f"{key}.{name}" if key else str(name))
+        case list() | tuple() if any(isinstance(item, Mapping) for item in value):
+            for place, below in enumerate(value):
+                yield from _flat(below, f"{key}.{place}")
+        case bool():
+            yield key, value
+        case int() | float() if _is_a_number(value):
+            yield key, float(value)
+        case _:
+            yield key, shortened(str(list(value) if isinstance(value, tuple) else value))
+
+
+def _is_a_number(value: float) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:  # a whole number beyond what a float holds
+        return False
+
+
+def _usefulness(key: str, effects: Effects) -> tuple[bool, int, bool, str]:
+    """Which of two keys comes first: kinds (`type`) and what stands in lists of sections are rarely what differs."""
+    effect, parts = effects.find(key), key.split(".")
+    place = USEFUL_FIRST.index(effect) if effect is not None else len(USEFUL_FIRST)
+    return parts[-1].lower() in ("type", "name"), place, any(part.isdigit() for part in parts), key
