@@ -222,8 +222,8 @@ def measure(asked: argparse.Namespace, folder: Path) -> None:
     time.sleep(2.5)  # what changed a moment ago is read again the next time
     anew = ours(root, folder, "cache", "--anew")
     commands = {
-        "unbroken ls": ours(root, folder, "cache"),
-        f"unbroken ls --where {QUERY} --sort -best.mIoU": ours(
+        "ls": ours(root, folder, "cache"),
+        f"ls --where {QUERY} --sort -best.mIoU": ours(
             root, folder, "cache", "--where", QUERY, "--sort", "-best.mIoU"
         ),
         "python -c print(1)": ([sys.executable, "-c", "print(1)"], surroundings(folder)),
@@ -232,18 +232,18 @@ def measure(asked: argparse.Namespace, folder: Path) -> None:
     if isinstance(theirs, str):
         print(f"MLflow was not measured: {theirs}")
     else:
-        commands["MLflow search_runs, all"] = theirs("", ""), surroundings(folder)
+        commands["MLflow: search_runs, all"] = theirs("", ""), surroundings(folder)
         filtered = theirs("metrics.mIoU > 40", "metrics.mIoU DESC")
-        commands["MLflow search_runs, filter and order"] = filtered, surroundings(folder)
-    found = {"unbroken ls --anew (every run's files are read)": [seconds(*anew)[0] for _ in range(3)]}
+        commands["MLflow: search_runs, filter and order"] = filtered, surroundings(folder)
+    found = {"ls --anew (every run's files are read)": [seconds(*anew)[0] for _ in range(3)]}
     for _ in range(asked.turns):
         for name, (command, environment) in commands.items():
             took_s, imports_s = seconds(command, environment)
             found.setdefault(name, []).append(took_s)
             if imports_s:
                 found.setdefault(f"{name}, without its imports", []).append(took_s - imports_s)
-    middle = sorted(found["unbroken ls"])[asked.turns // 2]
-    print(f"whole processes, median and best of {asked.turns} alternating turns; ratio to `unbroken ls`")
+    middle = sorted(found["ls"])[asked.turns // 2]
+    print(f"whole processes, median and best of {asked.turns} alternating turns; ratio to `ls`")
     print("\n".join(table(found, middle)))
 
 

@@ -90,6 +90,8 @@ OURS: list[tuple[list[object], Any, Any, Any]] = [
     (["--fresh"], lambda found: found.start.fresh, True, False),
     (["--strict", "--pretrained_model", "a.pth"], lambda found: found.start.strict, True, False),
     (["--search", "a", "--search", "b"], lambda found: found.start.search, (Path("a"), Path("b")), ()),
+    (["--backup", "spare"], lambda found: found.backup, Path("spare"), None),
+    (["--quota", "20GB"], lambda found: found.quota and found.quota.size_bytes, 20_000_000_000, None),
     (["--session", "1h30m", "--reserve", "10m"], lambda found: found.limit and found.limit.left_s, 5400.0, None),
     (["--session", "1h", "--reserve", "10m"], lambda found: found.limit and found.limit.reserve_s, 600.0, None),
 ]
