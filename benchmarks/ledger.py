@@ -223,9 +223,7 @@ def measure(asked: argparse.Namespace, folder: Path) -> None:
     anew = ours(root, folder, "cache", "--anew")
     commands = {
         "ls": ours(root, folder, "cache"),
-        f"ls --where {QUERY} --sort -best.mIoU": ours(
-            root, folder, "cache", "--where", QUERY, "--sort", "-best.mIoU"
-        ),
+        f"ls --where {QUERY} --sort -best.mIoU": ours(root, folder, "cache", "--where", QUERY, "--sort", "-best.mIoU"),
         "python -c print(1)": ([sys.executable, "-c", "print(1)"], surroundings(folder)),
     }
     theirs = mlflow(folder, told)

@@ -1,13 +1,15 @@
 """Reading 1,000,000 points for a comparison: python benchmarks/points.py [--points N] [--folder DIR]
 
-The same curves (loss and learning rate of each step) are read from our record by `curves_of`, and from the event files
-that the training writes beside it by TensorBoard's EventAccumulator, in the same run, taking turns; so are those of a
-record with one value a line. Records are written as a session writes them, each step with the ids of its samples.
+The same curves (loss and learning rate of each step) are read from our record by `facts_of_runs`, as `compare` does,
+and from the event files that the training writes beside it by TensorBoard's EventAccumulator, in the same run, taking
+turns; so are those of a record with one value a line. Records are written as a session writes them, each step with the
+ids of its samples.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import statistics
 import tempfile
@@ -16,12 +18,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
-
 from unbroken.journal import Journal, StepLog
-from unbroken.report.segments import curves_of
+from unbroken.report.run_facts import facts_of_runs
 from unbroken.storage import Disk
-from unbroken.train.curves import Curves
 from unbroken.values import SystemClock
 
 POINTS, TURNS, SAMPLES, SEED = 1_000_000, 3, 8, 6
@@ -48,6 +47,8 @@ CASES = (Case(100, ("loss", "lr")), Case(1, ("loss", "lr")), Case(1, ("loss",)))
 
 def write_run(run: Path, steps: int, names: Sequence[str], chance: random.Random) -> None:
     """What a session of so many steps leaves: journal, record, event file."""
+    from unbroken.train.curves import Curves  # here, because the processes that read load this file too
+
     (run / "unbroken").mkdir(parents=True)
     disk, clock = Disk(), SystemClock()
     journal = Journal(disk, run / "unbroken" / "journal.jsonl", clock=clock, session=SESSION)
@@ -67,11 +68,13 @@ def write_run(run: Path, steps: int, names: Sequence[str], chance: random.Random
 
 
 def read_ours(runs: Sequence[Path]) -> int:
-    read = (curves_of(run) for run in runs)
+    read = (found.curves for found in facts_of_runs(runs, processes=os.cpu_count() or 1))
     return sum(len(segment.points) for run in read for segments in run.values.values() for segment in segments)
 
 
 def read_theirs(runs: Sequence[Path]) -> int:
+    from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+
     count = 0
     for run in runs:
         events = EventAccumulator(str(run / "tensorboard"), size_guidance={SCALARS: 0})

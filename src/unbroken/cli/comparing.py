@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from unbroken.logbook.entries import usual_language
 from unbroken.report.compare import Comparison, compare
 from unbroken.report.foreign_curves import has_foreign_curves
 from unbroken.report.page.escaping import plain
-from unbroken.report.run_facts import RunFacts, facts_of
+from unbroken.report.run_facts import RunFacts, facts_of_runs
 from unbroken.report.wording import LANGUAGES, headline
 from unbroken.run import read_record
 from unbroken.run.finding import find_runs, holds_run
@@ -36,7 +37,7 @@ def compare_command(
     folders = run_folders_of(words)
     if page is not None:
         _require_ours(page)
-    facts = [facts_of(folder) for folder in folders]
+    facts = facts_of_runs(folders, processes=os.cpu_count() or 1)
     found = compare(facts, metric=metric)
     if as_json:
         print(as_json_text(finite(found.as_data())))

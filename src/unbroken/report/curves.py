@@ -1,14 +1,16 @@
 """The curves of a run out of its record `metrics.jsonl`: columns of steps and values, by session and by name.
 
 A million points are read in less than a second: the lines that a session writes have one shape, and one regular
-expression per shape takes a whole block apart. What does not fit (evaluations, rewinds, lines that a kill or an editor
-left) is read as JSON, line by line; what is no record is counted and left out.
+expression per shape takes a whole block apart; a large record is read by several processes, a part each. What does not
+fit (evaluations, rewinds, lines that a kill or an editor left) is read as JSON, line by line; what is no record is
+counted and left out.
 """
 
 from __future__ import annotations
 
 import gc
 import json
+import os
 import re
 from array import array
 from collections.abc import Iterator, Mapping
@@ -16,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from unbroken.report.lines import as_record
 from unbroken.run.history import number_of
@@ -24,6 +26,7 @@ from unbroken.storage import json_line
 
 BLOCK_BYTES = 1 << 20
 NOT_VALUES = frozenset(("step", "session", "epoch", "samples", "evaluation", "rewound"))
+LARGE_BYTES = 1 << 25  # from here on several processes are worth their start
 MOST_NAMES = 1000  # values of one session; what a broken loop logs beyond is left out
 LARGEST_STEP = 10**15
 SHAPES = 24  # of lines that are tried on a file before the rest is read as JSON
@@ -94,24 +97,71 @@ class Curves:
         """The session of this name, begun when it is not there."""
         return self.sessions.setdefault(name, SessionCurves())
 
+    def extend(self, later: Curves) -> None:
+        """Add what was recorded after this."""
+        self.unreadable += later.unreadable
+        for name, found in later.sessions.items():
+            session = self.session(name)
+            if found.first is not None and found.last is not None:
+                session.spanned(found.first, found.last)
+            for known, new in ((session.values, found.values), (session.evaluations, found.evaluations)):
+                for key, column in new.items():
+                    known.setdefault(key, Column()).extend(column.steps, column.values, ordered=column.ordered)
 
-def read_curves(path: Path) -> Curves:
+
+class Part(NamedTuple):
+    """Some of the bytes of a record: whole lines, but for its last one."""
+
+    path: Path
+    begin: int
+    end: int
+
+
+def read_curves(path: Path, *, processes: int = 1) -> Curves:
     """Read a whole record; one that is not there has no curves, a last line without its end does not count."""
-    curves = Curves()
     try:
-        with path.open("rb") as file, _no_collections():
-            reader = _Reader(curves)
-            for block in _blocks(file):
-                reader.take(block)
+        parts = _parts(path, processes)
+        if len(parts) == 1:
+            return read_part(parts[0])
+        from unbroken.report.spreading import spread
+
+        curves = Curves()
+        for found in spread(read_part, parts, processes=len(parts)):
+            curves.extend(found)
+        return curves
     except FileNotFoundError:
-        pass
+        return Curves()
+
+
+def read_part(part: Part) -> Curves:
+    """Read some of a record."""
+    curves = Curves()
+    with part.path.open("rb") as file, _no_collections():
+        reader = _Reader(curves)
+        for block in _blocks(file, part):
+            reader.take(block)
     return curves
 
 
-def _blocks(file: BinaryIO) -> Iterator[bytes]:
+def _parts(path: Path, processes: int) -> list[Part]:
+    """A record in as many parts as there are processes; a small one in one."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        count = processes if size >= LARGE_BYTES else 1
+        places = [0]
+        for number in range(1, count):
+            file.seek(max(size * number // count, places[-1]))
+            file.readline()
+            places.append(file.tell())
+    return [Part(path, begin, end) for begin, end in zip(places, [*places[1:], size])]
+
+
+def _blocks(file: BinaryIO, part: Part) -> Iterator[bytes]:
     """Pieces of whole lines."""
-    while block := file.read(BLOCK_BYTES):
-        block += file.readline()
+    at = file.seek(part.begin)
+    while at < part.end and (block := file.read(min(BLOCK_BYTES, part.end - at))):
+        block += b"" if block.endswith(b"\n") else file.readline()
+        at += len(block)
         yield block if block.endswith(b"\n") else block[: block.rfind(b"\n") + 1]
 
 

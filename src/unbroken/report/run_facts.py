@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from unbroken.checkpoint.structure import read_structure
 from unbroken.errors import UnbrokenError
-from unbroken.report.segments import RunCurves, curves_of
+from unbroken.report.curves import LARGE_BYTES
+from unbroken.report.segments import METRICS, RunCurves, curves_of
 from unbroken.run import layout_of, read_record
 from unbroken.run.candidates import list_candidates
 from unbroken.run.history import number_of, step_of
@@ -36,10 +37,20 @@ class RunFacts:
     pictures: Mapping[int, Mapping[str, Path]] = field(default_factory=dict)  # sample predictions by step and name
 
 
-def facts_of(directory: Path) -> RunFacts:
+def facts_of_runs(directories: Sequence[Path], *, processes: int = 1) -> list[RunFacts]:
+    """Look at several runs; many large ones are looked at by several processes at once."""
+    sizes = [_record_bytes(directory) for directory in directories]
+    if sum(sizes) >= LARGE_BYTES > max(sizes) and processes > 1:
+        from unbroken.report.spreading import spread
+
+        return spread(facts_of, directories, processes=processes, at_once=-(-len(directories) // processes))
+    return [facts_of(directory, processes=processes) for directory in directories]
+
+
+def facts_of(directory: Path, *, processes: int = 1) -> RunFacts:
     """Look at one run; whatever is missing or garbled is left out."""
     summary = summary_of(directory)
-    curves = curves_of(directory)
+    curves = curves_of(directory, processes=processes)
     if summary.status == "never started" and curves.sessions and not own(directory).is_dir():
         last = max(session.last for session in curves.sessions)  # all that is left are the curves
         summary = replace(summary, status="left by another program", step=last)
@@ -67,6 +78,13 @@ def pictures_of(directory: Path) -> dict[int, dict[str, Path]]:
         for step, place in found.items()
         if not place.is_symlink()
     }
+
+
+def _record_bytes(directory: Path) -> int:
+    try:
+        return (own(directory) / METRICS).stat().st_size
+    except OSError:
+        return 0
 
 
 def _newest_checkpoint(directory: Path) -> Mapping[str, Any]:

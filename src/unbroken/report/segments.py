@@ -79,15 +79,15 @@ class RunCurves:
         return dict(sorted(found.items()))
 
 
-def curves_of(directory: Path) -> RunCurves:
-    """Read the curves of a run, ours or one that another program left."""
+def curves_of(directory: Path, *, processes: int = 1) -> RunCurves:
+    """Read the curves of a run, ours or one that another program left; several processes read a large record."""
     record = own(directory) / METRICS
     if not record.is_file():
         curves, sessions = read_foreign_curves(directory)
         return arrange(curves, sessions)
     events = read_events(own(directory) / "journal.jsonl")
     sessions = sessions_of(events, configs=own(directory) / "configs", running=is_held(own(directory)))
-    return arrange(read_curves(record), sessions)
+    return arrange(read_curves(record, processes=processes), sessions)
 
 
 def arrange(curves: Curves, sessions: Sequence[Session]) -> RunCurves:

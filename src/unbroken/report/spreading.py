@@ -1,4 +1,4 @@
-"""One task for many folders, in several processes at once; in this one where others cannot be started."""
+"""One task for many things, in several processes at once; in this one where others cannot be started."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+Item = TypeVar("Item")
 Found = TypeVar("Found")
 
 
-def spread(task: Callable[[str], Found], folders: Sequence[str], *, processes: int, at_once: int) -> list[Found]:
-    """The task's result for each folder, in order."""
+def spread(task: Callable[[Item], Found], items: Sequence[Item], *, processes: int, at_once: int = 1) -> list[Found]:
+    """The task's result for each item, in order; a process is given `at_once` of them."""
     try:
         with ProcessPoolExecutor(
             processes,
@@ -21,6 +22,6 @@ def spread(task: Callable[[str], Found], folders: Sequence[str], *, processes: i
             initializer=signal.signal,
             initargs=(signal.SIGINT, signal.SIG_IGN),  # the first process says that it was interrupted
         ) as pool:
-            return list(pool.map(task, folders, chunksize=at_once))
+            return list(pool.map(task, items, chunksize=at_once))
     except (BrokenProcessPool, OSError, ImportError):
-        return list(map(task, folders))
+        return list(map(task, items))

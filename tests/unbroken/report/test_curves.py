@@ -12,7 +12,7 @@ import pytest
 
 from tests.unbroken.report.runs import KILLED, session
 from unbroken.journal.lines import finite
-from unbroken.report.curves import Column, Curves, read_curves
+from unbroken.report.curves import LARGE_BYTES, Column, Curves, Part, read_curves, read_part
 from unbroken.report.foreign_curves import read_foreign_curves, scalars_in
 from unbroken.report.page.decimation import decimate, smoothed
 from unbroken.report.segments import RunCurves, arrange, curves_of, split_at
@@ -308,3 +308,24 @@ def test_a_smoothed_curve_is_the_mean_around() -> None:
     assert mean is not None
     assert all(value is not None and 0.49 < value < 0.51 for value in mean[1])
     assert smoothed(column_of([1.0] * 20)) is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_record_read_in_parts_is_the_record_read_in_one(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    lines = [step(number, chance.choice((FIRST, SECOND)), loss=chance.random()) for number in range(1, 400)]
+    for odd in (evaluation(200, FIRST, mIoU=1.5), b"no record\n", b"\n"):
+        lines.insert(chance.randrange(len(lines)), odd)
+    path = record_of(tmp_path, *lines, lines[0][:-5])
+    size = path.stat().st_size
+    ends = sorted({0, *(len(b"".join(lines[: chance.randrange(len(lines))])) for _ in range(5))})
+    pieces = Curves()
+    for begin, end in zip(ends, [*ends[1:], size]):
+        pieces.extend(read_part(Part(path, begin, end)))
+    assert pieces == read_curves(path)
+
+
+def test_several_processes_read_a_large_record_as_one_does(tmp_path: Path) -> None:
+    path = record_of(tmp_path, *(step(number, loss=number / 7, lr=1e-3) for number in range(1, 330_000)))
+    assert path.stat().st_size > LARGE_BYTES
+    assert read_curves(path, processes=3) == read_curves(path)
