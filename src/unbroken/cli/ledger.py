@@ -16,6 +16,7 @@ from unbroken.errors import UsageError
 from unbroken.report.index import RunIndex
 from unbroken.report.listing import configs_of, list_runs
 from unbroken.report.rows import Row
+from unbroken.run.finding import is_backup
 from unbroken.storage import Disk
 from unbroken.values.clock import SystemClock
 
@@ -199,10 +200,13 @@ def _labels(rows: Sequence[Row], place: Callable[[str], str]) -> dict[str, str]:
     by_id: dict[str, list[Row]] = {}
     for row in rows:
         by_id.setdefault(row.id or row.folder, []).append(row)
-    for same in by_id.values():
-        first = max(same, key=lambda row: (row.label == row.tag, row.step, -len(row.folder)))
+    for same in (same for same in by_id.values() if len(same) > 1):
+        kind = {row.folder: "backup" if is_backup(row.folder) else "copy" for row in same}
+        first = max(
+            same, key=lambda row: (kind[row.folder] == "copy", row.label == row.tag, row.step, -len(row.folder))
+        )
         copies = [row for row in same if row is not first]
-        found |= {row.folder: f"{row.label} (copy of {_told_apart(first, row, place)})" for row in copies}
+        found |= {row.folder: f"{row.label} ({kind[row.folder]} of {_told_apart(first, row, place)})" for row in copies}
     return found
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unbroken.keep.inventory import BACKUP_LIST
 from unbroken.run.layout import own
+from unbroken.run.names import BACKUP_LIST
 from unbroken.storage import Disk, write_json
 
 FORMAT = 1

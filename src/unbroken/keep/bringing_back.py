@@ -17,10 +17,10 @@ from unbroken.keep.backup import METRICS, Ways, identity, mirror
 from unbroken.keep.backup_list import stamp_of
 from unbroken.keep.copying import Copying, prefix_digest
 from unbroken.keep.following import Parting, parting, set_aside
-from unbroken.keep.inventory import BACKUP_LIST
 from unbroken.keep.listing import Found, Listing, Point, list_run, points_of
 from unbroken.run.candidates import look_at
 from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, manifests, own
+from unbroken.run.names import BACKUP_LIST
 from unbroken.run.record import layout_of, read_record
 from unbroken.run.survey import Survey, survey
 from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder, explained, point_to

@@ -11,12 +11,12 @@ from unbroken.checkpoint.removal import GOING_SUFFIX
 from unbroken.keep.parcel import Item, Need, unportable
 from unbroken.run.candidates import Candidate, confirm
 from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, Layout, manifests, own
+from unbroken.run.names import BACKUP_LIST
 from unbroken.run.survey import RESTORING, Survey
 from unbroken.storage import PARTIAL_SUFFIX
 from unbroken.storage.request import FILE as REQUEST
 
 PACKING_LIST = "packed.json"  # in the run's own folder: what a file that travelled held
-BACKUP_LIST = "backup.json"  # likewise in a backup: what it holds
 EVENTS = ".tfevents."  # TensorBoard's, also where a run's record is older than its curves
 # Of a process here, or of an earlier journey.
 NOT_THE_RUNS = {"lock", "holder.json", REQUEST, RESTORING, PACKING_LIST, BACKUP_LIST}

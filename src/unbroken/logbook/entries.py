@@ -17,7 +17,7 @@ from unbroken.logbook.book import RESULT, TAG, Entry
 from unbroken.logbook.file import Written, book_for, write_book
 from unbroken.logbook.memory import Memory, memory_of, place_of, results_before
 from unbroken.logbook.words import Facts, clean, config_words, ours, result_words
-from unbroken.run.finding import find_runs
+from unbroken.run.finding import find_runs, is_backup
 from unbroken.run.folder import entries, json_of
 from unbroken.run.layout import OWN_FOLDER, manifests, own
 from unbroken.run.summary import Summary, config_of, summary_of
@@ -69,7 +69,7 @@ def note_run(disk: Disk, clock: Clock, directory: Path, say: Callable[[str], Non
 def write_log(disk: Disk, clock: Clock, root: Path, path: Path, *, language: str) -> Written:
     """Bring the rows of all runs below a folder up to date."""
     summaries = [summary_of(directory) for directory in find_runs(root)]
-    kept = [item for item in summaries if item.status != "never started"]
+    kept = list(_without_backups(item for item in summaries if item.status != "never started"))
     memories = [memory_of(item.directory, path) for item in kept]
     labels = _labels([_label_before(memory, item) or clean(item.label) for item, memory in zip(kept, memories)], kept)
     siblings: dict[Path, list[tuple[Path, Mapping[str, Any]]]] = {}
@@ -100,6 +100,13 @@ def write_log(disk: Disk, clock: Clock, root: Path, path: Path, *, language: str
         usual=usual_language(),
         wait_s=LONGER_PATIENCE_S,
     )
+
+
+def _without_backups(summaries: Iterable[Summary]) -> Iterator[Summary]:
+    """A backup has no row beside that of its run; where its run is gone, it stands for it."""
+    known = [(item, is_backup(str(item.directory))) for item in summaries]
+    runs = {item.id for item, backup in known if not backup}
+    yield from (item for item, backup in known if not backup or not item.id or item.id not in runs)
 
 
 def usual_language() -> str:

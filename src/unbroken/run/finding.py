@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from unbroken.run.names import ARCHIVE_FOLDER, CHECKPOINT_FOLDER, OWN_FOLDER
+from unbroken.run.names import ARCHIVE_FOLDER, BACKUP_LIST, CHECKPOINT_FOLDER, OWN_FOLDER
 from unbroken.storage import PARTIAL_SUFFIX
 
 DEPTH = 6
@@ -30,6 +30,11 @@ def run_folders(root: str) -> Iterator[str]:
             yield folder
         elif depth < DEPTH:
             waiting += [(path, depth + 1) for path in reversed(inside)]
+
+
+def is_backup(folder: str) -> bool:
+    """Whether the run in this folder is a backup of another one."""
+    return os.path.isfile(f"{folder}/{OWN_FOLDER}/{BACKUP_LIST}")  # noqa: PTH113 - as everywhere here
 
 
 def holds_run(folder: str) -> list[str] | None:

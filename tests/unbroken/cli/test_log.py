@@ -16,7 +16,7 @@ from tests.mapsage.mmengine_files import needs_files
 from tests.twin import sonar
 from tests.twin.killing import environment, kill_after_steps, python, run_to_end
 from tests.unbroken.cli.typing_commands import Type, contents, process
-from tests.unbroken.run.test_logbook import GUIDE
+from tests.unbroken.logbook.test_book import GUIDE
 from unbroken.logbook.book import Book
 from unbroken.logbook.file import book_for
 
@@ -206,6 +206,18 @@ def test_a_copy_gets_a_row_and_a_renamed_run_keeps_its_own(project: Path) -> Non
     assert process("log", project).code == 0
     assert set(rows(project)) == {"baseline_backup", "first"}, "what is gone stays as history"
     assert rows(project)["first"][3].endswith("*")
+
+
+def test_a_backup_has_no_row_beside_that_of_its_run_and_stands_for_one_that_is_gone(project: Path) -> None:
+    loop(project, "baseline")
+    assert process("backup", project / "runs" / "baseline", project / "spare").code == 0
+    before = book(project).read_bytes()
+    assert process("log", project).code == 0
+    assert book(project).read_bytes() == before
+    book(project).unlink()
+    shutil.rmtree(project / "runs")
+    assert process("log", project).code == 0
+    assert set(rows(project)) == {"baseline"}
 
 
 def test_a_fresh_start_has_a_row_of_its_own_and_the_old_one_stays(project: Path) -> None:

@@ -101,6 +101,14 @@ def test_a_copied_and_a_renamed_folder_are_told_from_the_original(runs: Path, ty
     assert [tag for tag in tags(type_("ls")) if tag.startswith("longer")] == ["longer (copy of runs/longer)", "longer"]
 
 
+def test_a_backup_is_one_of_its_run_however_damaged_the_run_is(runs: Path, type_: Type) -> None:
+    assert type_("backup", runs / "baseline", "spare").code == 0
+    for path in (runs / "baseline").glob("*.pth"):
+        path.unlink()
+    found = [tag for tag in tags(type_("ls")) if tag.startswith("baseline")]
+    assert sorted(found) == ["baseline", "baseline (backup of runs/baseline)"]
+
+
 def test_families_of_runs_without_parents_here_are_roots(runs: Path, type_: Type) -> None:
     finished(runs / "child", id="c1", parent={"file": "x.pth", "step": 7, "run": "gone"})
     finished(runs / "grand", id="c2", parent={"file": "y.pth", "step": 100, "run": "c1"})
