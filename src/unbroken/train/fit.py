@@ -50,7 +50,8 @@ def fit(run: TrainingRun, task: Task, *, accidents: Accidents | None = None, com
         _evaluate_if_due(run, task, gallery, watched)
         _announce(run, task, watched)
     stepper.say_ignored()
-    gallery.tidy(run.opened, run.progress)  # a kill may have come between the last evaluation and its own
+    if not run.finished:
+        gallery.tidy(run.opened, run.progress)  # a kill may have come between the last evaluation and its own
 
 
 def hand_over(task: Task, run: TrainingRun) -> None:
