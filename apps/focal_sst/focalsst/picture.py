@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -90,18 +91,7 @@ def draw_scenes(
     metres_per_point = float(size[0]) / (width_in * POINTS_PER_IN)
     for row, view, shade in zip(panels, views, shades, strict=True):
         for axes, other, what in ((row[0], 1, "y, left (m)"), (row[1], 2, "z, up (m)")):
-            dots = axes.scatter(
-                view.points[:, 0],
-                view.points[:, other],
-                c=shade,
-                s=dot,
-                cmap=SHADES,
-                vmin=limits[0],
-                vmax=limits[1],
-                linewidths=0,
-                alpha=0.85,
-                rasterized=True,
-            )
+            dots = _draw_points(axes, view.points[:, 0], view.points[:, other], shade, size=dot, limits=limits)
             _style(axes, what, low=(low[0], low[other]), high=(high[0], high[other]))
             _draw_boxes(axes, view, classes, from_above=other == 1, metres_per_point=metres_per_point)
         row[0].set_title(f"{view.title}: from above", color=INK, fontsize=11, loc="left")
@@ -112,6 +102,16 @@ def draw_scenes(
     bar.outline.set_edgecolor(GRID)
     _legend(figure, classes)
     _save(figure, path, dpi)
+
+
+def _draw_points(
+    axes: Axes, x_N: Numbers, y_N: Numbers, shade_N: Numbers, *, size: float, limits: tuple[float, float]
+) -> PathCollection:
+    """The echoes, each in its shade."""
+    low, high = limits
+    return axes.scatter(
+        x_N, y_N, c=shade_N, s=size, cmap=SHADES, vmin=low, vmax=high, linewidths=0, alpha=0.85, rasterized=True
+    )
 
 
 def from_above_png(view: FrameView, *, least_score: float = 0.0, most_found: int = 50) -> bytes:
@@ -126,17 +126,7 @@ def from_above_png(view: FrameView, *, least_score: float = 0.0, most_found: int
     shades = view.points[:, 2]
     limits, classes = _limits([shades]), _classes([view])
     dot = float(np.clip(6_000 / max(len(view.points), 1), 0.5, 5.0))
-    axes.scatter(
-        view.points[:, 0],
-        view.points[:, 1],
-        c=shades,
-        s=dot,
-        cmap=SHADES,
-        vmin=limits[0],
-        vmax=limits[1],
-        linewidths=0,
-        alpha=0.85,
-    )
+    _draw_points(axes, view.points[:, 0], view.points[:, 1], shades, size=dot, limits=limits)
     _style(axes, "y, left (m)", low=(low[0], low[1]), high=(high[0], high[1]))
     _draw_boxes(axes, view, classes, from_above=True, metres_per_point=float(size[0]) / (width_in * POINTS_PER_IN))
     axes.set_title(view.title, color=INK, fontsize=10, loc="left")

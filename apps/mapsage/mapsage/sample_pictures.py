@@ -56,8 +56,8 @@ def palette(classes: int) -> tuple[Colour, ...]:
     more = max(classes - len(EARTHVQA_PALETTE), 0)
     # Steps of the golden ratio around the colour wheel: neighbours differ as much as they can.
     hues = [int(255 * (0.13 + 0.618034 * number) % 255) for number in range(more)]
-    strips = (Image.new("HSV", (1, 1), (hue, 150, 200)).convert("RGB").getpixel((0, 0)) for hue in hues)
-    return (*EARTHVQA_PALETTE, *(tuple(strip) for strip in strips))  # type: ignore[arg-type]
+    pixels = (Image.new("HSV", (1, 1), (hue, 150, 200)).convert("RGB").tobytes() for hue in hues)
+    return (*EARTHVQA_PALETTE, *((red, green, blue) for red, green, blue in pixels))
 
 
 def _panel(height: int, width: int) -> tuple[int, int]:

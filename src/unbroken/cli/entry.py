@@ -93,7 +93,7 @@ def _run(words: list[str], typed: Sequence[str]) -> int:
 
 def _reader_gone() -> int:
     """Whoever read our output has ended (`| head`); Python must not complain of it once more at exit."""
-    sys.stdout = Path("/dev/null").open("w") if Path("/dev/null").exists() else sys.stderr  # noqa: SIM115
+    sys.stdout = Path("/dev/null").open("w") if Path("/dev/null").exists() else sys.stderr  # noqa: SIM115 - open to the end
     print("unbroken: standard output was closed by its reader", file=sys.stderr)
     return 1
 

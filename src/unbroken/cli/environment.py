@@ -53,8 +53,8 @@ def cache_folder() -> Path | None:
     if (chosen := os.environ.get("UNBROKEN_CACHE")) is not None:
         return Path(chosen).absolute() if chosen else None
     for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
-        if os.path.isabs(place := os.environ.get(name, "")):  # noqa: PTH117
-            return Path(place) / "unbroken"
+        if (place := Path(os.environ.get(name, ""))).is_absolute():
+            return place / "unbroken"
     try:
         return Path.home() / ".cache" / "unbroken"
     except RuntimeError:  # a user without a home

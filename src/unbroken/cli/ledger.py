@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unbroken.cli.environment import cache_folder
@@ -62,9 +63,9 @@ def list_command(words: Sequence[str]) -> int:
 
 
 def _list(wish: Wish) -> None:
-    if not os.path.isdir(wish.root):  # noqa: PTH112 - as everywhere here, a Path for each run would cost too much
+    if not Path(wish.root).is_dir():
         raise UsageError(wish.root, "there is no such folder", do="Name the folder that holds the runs.")
-    root = os.path.abspath(wish.root)  # noqa: PTH100
+    root = os.path.abspath(wish.root)  # noqa: PTH100 - a Path keeps `..`, and folders are compared as text
     index, processes = RunIndex(cache_folder(), Disk()), os.cpu_count() or 1
     now_s = SystemClock().now().timestamp()
     rows = list_runs(root, index, now_s=now_s, anew=wish.anew, processes=processes)

@@ -10,8 +10,8 @@ from typing import Any
 
 from unbroken.checkpoint.retention import NEVER_FEWER_THAN
 from unbroken.journal import NO_SESSION
-from unbroken.keep.parcel import unportable
 from unbroken.run.layout import ARCHIVE_FOLDER
+from unbroken.values import why_unsafe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ def set_aside(events: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
     found = []
     for event in events:
         name, to = str(event.get("file")), str(event.get("to")).replace("\\", "/")
-        inside = to.startswith(f"{ARCHIVE_FOLDER}/") and not unportable(f"{to}/{name}") and "/" not in name
+        inside = to.startswith(f"{ARCHIVE_FOLDER}/") and not why_unsafe(f"{to}/{name}") and "/" not in name
         if event.get("event") == "set aside" and inside:
             found.append((name, f"{to}/{name}"))
     return found

@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from unbroken.checkpoint.removal import GOING_SUFFIX
-from unbroken.keep.parcel import Item, Need, unportable
+from unbroken.keep.parcel import Item, Need
 from unbroken.run.candidates import Candidate, confirm
 from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, Layout, manifests, own
 from unbroken.run.names import BACKUP_LIST
 from unbroken.run.survey import RESTORING, Survey
 from unbroken.storage import PARTIAL_SUFFIX
 from unbroken.storage.request import FILE as REQUEST
+from unbroken.values import why_unsafe
 
 PACKING_LIST = "packed.json"  # in the run's own folder: what a file that travelled held
 EVENTS = ".tfevents."  # TensorBoard's, also where a run's record is older than its curves
@@ -38,7 +39,7 @@ def inventory(facts: Survey, layout: Layout, *, unsound: Mapping[str, str]) -> t
         candidate = checked.get(path)
         if candidate is not None:
             item = _of_candidate(item, candidate, facts)
-        why = unsound.get(name) or unportable(name)
+        why = unsound.get(name) or why_unsafe(name)
         if why or name.casefold() in taken:
             item = replace(item, need=Need.UNSOUND, reason=why or "another file has this name in other letters")
         taken.add(name.casefold())

@@ -21,9 +21,10 @@ from typing import IO, Any, BinaryIO, cast
 
 from unbroken.errors import DamagedFile, NewerFormat
 from unbroken.keep.inventory import PACKING_LIST
-from unbroken.keep.parcel import Item, Need, unportable
+from unbroken.keep.parcel import Item, Need
 from unbroken.run.layout import OWN_FOLDER
 from unbroken.storage import WritableFile
+from unbroken.values import why_unsafe
 
 FORMAT = 1
 BLOCK_BYTES = 1 << 22
@@ -188,7 +189,7 @@ def _require_harmless(path: Path, infos: Sequence[zipfile.ZipInfo]) -> None:
 def _harm(info: zipfile.ZipInfo) -> str:
     """Why an entry must not be unpacked, if it must not."""
     name, kind = info.orig_filename, stat.S_IFMT(info.external_attr >> 16)
-    if (why := unportable(name)) or "/" not in name:
+    if (why := why_unsafe(name)) or "/" not in name:
         return why or "lies beside the run's folder"
     if kind not in (0, stat.S_IFREG):
         return "is a link or a device"

@@ -18,11 +18,11 @@ from unbroken.keep.packed import (
     fingerprints,
     write_packed,
 )
-from unbroken.keep.parcel import MINIMUM, WORDS, Parcel, by_need, choose, unportable
+from unbroken.keep.parcel import MINIMUM, WORDS, Parcel, by_need, choose
 from unbroken.run.record import layout_of
 from unbroken.run.survey import Survey, survey
 from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_folder, durable_write, explained
-from unbroken.values import Clock
+from unbroken.values import Clock, why_unsafe
 
 ATTEMPTS = 4
 SUFFIX = ".zip"
@@ -79,7 +79,7 @@ def _write(
     stamped: Mapping[str, object] = said if isinstance(said, Mapping) else {}
     head = PackingList(
         format=FORMAT,
-        folder=facts.directory.resolve().name if not unportable(facts.directory.resolve().name) else "run",
+        folder=facts.directory.resolve().name if not why_unsafe(facts.directory.resolve().name) else "run",
         run=record.id if record else newest.run,
         recipe=record.recipe if record else str(stamped.get("recipe", "")),
         tag=record.tag if record else str(stamped.get("tag", "")),

@@ -14,7 +14,6 @@ from enum import IntEnum
 ENTRY_BYTES = 400  # most that a file costs besides its bytes and its name: two zip headers and its line in the list
 NAME_COPIES = 4  # its name stands in both headers and, perhaps with escapes, in the list
 HEAD_BYTES = 4096  # of the list itself
-LONGEST_PART = 200  # bytes of one name; some systems allow 255
 
 
 class Need(IntEnum):
@@ -76,16 +75,6 @@ class Parcel:
     def size_bytes(self) -> int:
         """At most so large will the file be."""
         return parcel_bytes(self.taken)
-
-
-def unportable(name: str) -> str:
-    """What keeps a path with `/` from being one on every system, if something does."""
-    parts = name.split("/")
-    if name.startswith("/") or any(part in ("", ".", "..") or len(part.encode()) > LONGEST_PART for part in parts):
-        return "does not stay inside the folder"
-    if "\\" in name or ":" in name or any(ord(char) < 32 for char in name):
-        return "has a name that not every system allows"
-    return ""
 
 
 def choose(items: Sequence[Item], *, minimal: bool, most_bytes: int | None) -> Parcel:

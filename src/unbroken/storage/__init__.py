@@ -4,7 +4,8 @@
 asked for, so that a test can interrupt each of them. *Durable* means: after the call returns, a power cut or a SIGKILL
 leaves either the old content or the new content under the name, never a mixture. A *partial* is the temporary file of
 a durable write (`<name>.partial`); one that is found at a launch is what an interrupted write left behind.
-The *lock* of a run is held by exactly one live process; the *holder* is who that is.
+A file is *ordinary* when it is neither a folder nor a pipe, a socket or a device: nothing else that a person or a
+record names is read. The *lock* of a run is held by exactly one live process; the *holder* is who that is.
 """
 
 from unbroken.storage.durable import (
@@ -18,16 +19,22 @@ from unbroken.storage.durable import (
     write_json,
 )
 from unbroken.storage.files import Disk, WritableFile
+from unbroken.storage.ordinary import NotOrdinary, is_ordinary, open_ordinary, read_json, read_whole
 
 __all__ = [
     "PARTIAL_SUFFIX",
     "Disk",
+    "NotOrdinary",
     "NotTaken",
     "WritableFile",
     "durable_folder",
     "durable_write",
     "explained",
+    "is_ordinary",
     "json_line",
+    "open_ordinary",
     "point_to",
+    "read_json",
+    "read_whole",
     "write_json",
 ]

@@ -1,4 +1,4 @@
-"""Small values that every room shares: names of runs and sessions, and the clock.
+"""Small values that every room shares: names of runs and sessions, paths out of recorded names, and the clock.
 
 A *run id* is the random name a run gets once; it is inside every checkpoint, so that a file is recognised wherever it
 is copied to. A *session name* is the local time at which a process began to work on a run.
@@ -6,5 +6,16 @@ is copied to. A *session name* is the local time at which a process began to wor
 
 from unbroken.values.clock import Clock, SystemClock, clock_time
 from unbroken.values.ids import free_name, new_id
+from unbroken.values.places import LeadsOut, is_name, place, why_unsafe
 
-__all__ = ["Clock", "SystemClock", "clock_time", "free_name", "new_id"]
+__all__ = [
+    "Clock",
+    "LeadsOut",
+    "SystemClock",
+    "clock_time",
+    "free_name",
+    "is_name",
+    "new_id",
+    "place",
+    "why_unsafe",
+]

@@ -1,0 +1,73 @@
+"""The one way to open what a person or a stranger's record names: an ordinary file, and no more of it than it may have.
+
+A name may lead to a device without end, to a pipe that nobody writes, or to a file of many gigabytes where a line was
+expected. So the opening itself never waits, what was opened is looked at before a byte is read, and who reads says
+how much there may be.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from unbroken.storage.files import BINARY
+
+MOST_RECORD_BYTES = 64 << 20  # of a record that is read as a whole: hundreds of times what any run has
+AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)  # a pipe without a writer opens all the same
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class NotOrdinary(OSError):
+    """What has this name is no ordinary file, or is larger than what it stands for ever is."""
+
+
+def open_ordinary(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file for reading; NotOrdinary for a folder, a pipe, a socket or a device, OSError as `open` raises it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | AT_ONCE | BINARY)
+    except ValueError as error:  # a NUL in the name, or one that the file system's encoding has not
+        raise NotOrdinary(errno.EINVAL, f"no file can have this name ({error})", str(path)) from None
+    try:
+        kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+        if kind != stat.S_IFREG:
+            raise NotOrdinary(errno.EINVAL, f"{KINDS.get(kind, 'something else')}, not an ordinary file", str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_whole(path: str | os.PathLike[str], *, most_bytes: int = MOST_RECORD_BYTES) -> bytes:
+    """All bytes of an ordinary file; NotOrdinary where there are more than `most_bytes`."""
+    with open_ordinary(path) as file:
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise NotOrdinary(errno.EFBIG, f"larger than {most_bytes:,} bytes", str(path))
+    return data
+
+
+def read_json(path: str | os.PathLike[str], *, most_bytes: int = MOST_RECORD_BYTES) -> Any:
+    """The content of a JSON file; OSError where it cannot be read, ValueError where it is none or too deep."""
+    data = read_whole(path, most_bytes=most_bytes)
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def is_ordinary(path: Path) -> bool:
+    """Whether a name leads to an ordinary file, through a link or not; False where that cannot be seen."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
