@@ -9,16 +9,17 @@ from typing import Any
 
 from unbroken.checkpoint import FORMAT
 from unbroken.checkpoint.manifest import Manifest, read_manifest
+from unbroken.checkpoint.stamp import checked_stamp
 from unbroken.checkpoint.structure import Structure, read_structure
 from unbroken.checkpoint.verify import verify_file
-from unbroken.errors import UnbrokenError
+from unbroken.errors import DamagedFile, UnbrokenError
 
 COUNTING = ("unbroken ", "MMEngine ", "OpenPCDet ")  # programs whose files say at which step they were written
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One file; `inside` is what it says about itself, known once the file has been opened."""
+    """One file; `inside` is what it says about itself, known once the file has been opened and found sound."""
 
     path: Path
     step: int
@@ -81,7 +82,7 @@ def confirm(candidate: Candidate, manifests: Path) -> Candidate:
     except UnbrokenError as error:
         return replace(candidate, state="damaged", reason=_words(error))
     seen = replace(_from_structure(candidate.path, structure), listed=candidate.listed)
-    if seen.state == "newer":
+    if seen.state != "unchecked":
         return seen
     manifest = _manifest_of(candidate.path, manifests)
     if manifest is not None and seen.inside.get("save") not in (None, manifest.save):
@@ -132,22 +133,25 @@ def _glance(path: Path, manifest: Manifest | None) -> Candidate:
 
 
 def _from_structure(path: Path, structure: Structure) -> Candidate:
-    inside = structure.tree.get("unbroken") if isinstance(structure.tree, Mapping) else None
-    inside = inside if isinstance(inside, Mapping) else {}
-    run = inside.get("run")
-    number = inside.get("format", 0)
-    newer = isinstance(number, int) and number > FORMAT
-    return Candidate(
+    inside = structure.stamp
+    run, number = inside.get("run"), inside.get("format")
+    seen = Candidate(
         path=path,
         step=structure.step if structure.step is not None else _step_in_name(path),
         kind=_kind(structure),
-        state="newer" if newer else "unchecked",
-        reason=f"format {inside.get('format')}, this version knows {FORMAT}" if newer else "",
+        state="unchecked",
         run=str(run.get("id", "")) if isinstance(run, Mapping) else "",
         format_name=structure.kind,
         noted_epoch=structure.epoch,
         inside=inside,
     )
+    if type(number) is int and number > FORMAT:
+        return replace(seen, state="newer", reason=f"format {number}, this version knows {FORMAT}")
+    try:
+        checked_stamp(structure)
+    except DamagedFile as error:
+        return replace(seen, state="damaged", reason=_words(error), inside={})
+    return seen
 
 
 def _kind(structure: Structure) -> str:
