@@ -75,6 +75,9 @@ def _list(wish: Wish) -> None:
         print(as_json_text([_as_data(row, place(row.folder)) for row in chosen]))
     elif chosen:
         print(_table(chosen, rows, place, tree=wish.tree))
+        for row in chosen:
+            if row.status == "not reachable":
+                print(f"{shown(row.label, LONGEST_LABEL)}: {shown(_trouble(row.folder))}")
         if len(chosen) == wish.limit:
             print(f"the first {wish.limit} of {len(rows)} runs (--limit)")
     else:
@@ -159,6 +162,13 @@ def _place_of(root: str, typed: str) -> Callable[[str], str]:
     if head == ".":
         return lambda folder: folder[start + 1 :] or "."
     return lambda folder: head + folder[start:]
+
+
+def _trouble(folder: str) -> str:
+    from unbroken.run.links import unreachable
+    from unbroken.run.record import layout_of
+
+    return unreachable(Path(folder), layout_of(Path(folder)))
 
 
 def _table(chosen: Sequence[Row], rows: Sequence[Row], place: Callable[[str], str], *, tree: bool) -> str:

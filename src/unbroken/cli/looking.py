@@ -90,6 +90,7 @@ def _step(step: int) -> str:
 def _story(run: Overview, lineage: Sequence[str]) -> list[str]:
     whose = f" ({run.recipe})" if run.recipe else ""
     lines = [f"{run.tag}{whose} - {run.status}", f"folder: {run.directory} ({size_text(run.size_bytes)})"]
+    lines += [run.trouble] if run.trouble else []
     total = f" of {run.total}" if run.total else ""
     lines.append(f"step: {run.step}{total}")
     if run.best:

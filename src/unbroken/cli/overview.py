@@ -12,7 +12,7 @@ from unbroken.journal.lines import finite
 from unbroken.run import Candidate, Survey, layout_of
 from unbroken.run.history import how_it_ended, numbers_of, score_of, step_of
 from unbroken.run.layout import own
-from unbroken.run.summary import summary_of
+from unbroken.run.summary import LOST, NOT_REACHABLE, summary_of
 from unbroken.run.survey import survey
 
 
@@ -35,7 +35,8 @@ class Overview:
     id: str
     tag: str
     recipe: str
-    status: str  # running, finished, stopped, killed, lost, never started; left by another program
+    status: str  # as in a summary
+    trouble: str  # why it is not reachable
     step: int
     total: int | None
     best: str
@@ -55,6 +56,7 @@ class Overview:
             "tag": self.tag,
             "recipe": self.recipe,
             "status": self.status,
+            "trouble": self.trouble,
             "step": self.step,
             "total": self.total,
             "best": self.best,
@@ -88,8 +90,9 @@ def overview_of(directory: Path) -> Overview:
         id=summary.id,
         tag=summary.tag,
         recipe=summary.recipe,
-        status="lost" if facts.has_history and newest is None and not facts.held else summary.status,
-        step=max(steps),
+        status=_status(facts, summary.status),
+        trouble=facts.unreachable,
+        step=summary.step if facts.unreachable else max(steps),
         total=step_of(inside.get("total")) or summary.total,
         best=f"{best.metric} {best.value:.4g} @ {best.step}" if best is not None else "",
         last_seen=summary.last_seen,
@@ -102,6 +105,14 @@ def overview_of(directory: Path) -> Overview:
         accepted=_accepted(inside),
         evaluations=_evaluations(records),
     )
+
+
+def _status(facts: Survey, status: str) -> str:
+    if facts.held:
+        return status
+    if facts.unreachable:
+        return NOT_REACHABLE
+    return LOST if facts.has_history and facts.newest_good is None else status
 
 
 def _sessions(facts: Survey, records: Sequence[Mapping[str, Any]]) -> Iterator[SessionStory]:

@@ -10,6 +10,7 @@ from unbroken.cli.looking import run_folder
 from unbroken.cli.tables import as_json_text, columns, shown
 from unbroken.errors import UsageError
 from unbroken.run import Layout, layout_of
+from unbroken.run.links import checkpoint_files
 from unbroken.run.pins import Pin, pin, read_pins, unpin
 from unbroken.storage import Disk
 from unbroken.values import SystemClock
@@ -58,7 +59,9 @@ def _to_pin(run: Path, word: str, layout: Layout) -> str:
             path, "this is a link, which leads to the newest checkpoint", do=f"Pin {path.readlink().name} instead."
         )
     if not path.is_file():
-        raise UsageError(path, "there is no such file", found=_near(folder, name), do=f"See `unbroken show {run}`.")
+        raise UsageError(
+            path, "there is no such file", found=_near(run, folder, name), do=f"See `unbroken show {run}`."
+        )
     if layout.part_of(name)[0] == "rolling":
         ends = layout.checkpoint_name.format(step="N", epoch="N")
         raise UsageError(
@@ -89,8 +92,8 @@ def _name(run: Path, word: str, layout: Layout) -> str:
     return path.name
 
 
-def _near(folder: Path, name: str) -> str:
-    names = sorted(path.name for path in folder.glob("*.pth") if not path.is_symlink()) if folder.is_dir() else []
+def _near(run: Path, folder: Path, name: str) -> str:
+    names = [path.name for path in checkpoint_files(folder, run)]
     near = get_close_matches(name, names, n=3, cutoff=0.5) or names
     more = f" and {len(near) - 5} more" if len(near) > 5 else ""
     return ", ".join(map(shown, near[:5])) + more if near else "no checkpoints"

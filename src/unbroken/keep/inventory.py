@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unbroken.checkpoint.removal import GOING_SUFFIX
 from unbroken.keep.parcel import Item, Need
 from unbroken.run.candidates import Candidate, confirm
-from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, Layout, manifests, own
+from unbroken.run.folder import walk
+from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, Layout, manifests
 from unbroken.run.names import BACKUP_LIST
 from unbroken.run.survey import RESTORING, Survey
 from unbroken.storage import PARTIAL_SUFFIX
@@ -29,12 +29,9 @@ def inventory(facts: Survey, layout: Layout, *, unsound: Mapping[str, str]) -> t
     run = facts.directory
     checked = {item.path: item for item in _verified(facts)}
     found, taken = [], set[str]()
-    for path in files_of(run):
-        name = path.relative_to(run).as_posix()
-        try:
-            size_bytes = path.stat().st_size
-        except FileNotFoundError:  # retention of a live process
-            continue
+    files = files_of(run, layout)
+    for name, size_bytes in files.sizes.items():
+        path = run / name
         item = Item(name=name, size_bytes=size_bytes, need=_need(run, path, layout))
         candidate = checked.get(path)
         if candidate is not None:
@@ -44,22 +41,33 @@ def inventory(facts: Survey, layout: Layout, *, unsound: Mapping[str, str]) -> t
             item = replace(item, need=Need.UNSOUND, reason=why or "another file has this name in other letters")
         taken.add(name.casefold())
         found.append(item)
-    return tuple(found)
+    links = (
+        Item(name=name, size_bytes=0, need=Need.LINK, reason="a link that is not followed") for name in files.links
+    )
+    return (*found, *links)
 
 
 def _verified(facts: Survey) -> list[Candidate]:
     return [confirm(item, manifests(facts.directory)) if item.path.exists() else item for item in facts.candidates]
 
 
-def files_of(run: Path) -> Iterator[Path]:
-    """Ordinary files: links (`latest.pth`) are made again, and what was cut off is no file of the run."""
-    for place, names, files in os.walk(run):
-        names[:] = sorted(name for name in names if not (Path(place) / name).is_symlink())
-        for name in sorted(files):
-            path = Path(place) / name
-            kept_here = path.parent == own(run) and name in NOT_THE_RUNS
-            if path.is_file() and not path.is_symlink() and not name.endswith(LEFT_BEHIND) and not kept_here:
-                yield path
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """What of a run's folder is copied, by name below it with `/`, and the links that are not followed."""
+
+    sizes: Mapping[str, int]
+    links: tuple[str, ...]
+
+
+def files_of(run: Path, layout: Layout) -> Files:
+    """Ordinary files: the pointer is made again, and what was cut off is no file of the run."""
+    links, sizes = list[str](), dict[str, int]()
+    for folder, name, size_bytes in walk(str(run), (layout.checkpoint_folder,), links):
+        kept_here = folder == OWN_FOLDER and name in NOT_THE_RUNS
+        if not name.endswith(LEFT_BEHIND) and not kept_here:
+            sizes[f"{folder}/{name}" if folder else name] = size_bytes
+    pointer = (layout.checkpoints(run) / layout.pointer).relative_to(run).as_posix() if layout.pointer else ""
+    return Files(sizes=dict(sorted(sizes.items())), links=tuple(sorted(set(links) - {pointer})))
 
 
 def _of_candidate(item: Item, candidate: Candidate, facts: Survey) -> Item:

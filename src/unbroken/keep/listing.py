@@ -6,7 +6,6 @@ the steps on the way to it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +18,9 @@ from unbroken.keep.backup_list import Stamp
 from unbroken.keep.inventory import files_of
 from unbroken.run.candidates import Candidate, list_candidates
 from unbroken.run.layout import ARCHIVE_FOLDER, Layout, looks_like_a_run, manifests, own
+from unbroken.run.links import unreachable
 from unbroken.run.record import layout_of, read_record
-from unbroken.run.survey import RESTORING
+from unbroken.run.survey import RESTORING, require_reachable
 
 TRIES = 5
 LAST_RECORDS = ("metrics.jsonl", "journal.jsonl", "run.json")  # what says that there is a history comes after it
@@ -78,13 +78,16 @@ def list_run(run: Path) -> Listing:
 
 def _listed(run: Path) -> Listing:
     layout = layout_of(run)
+    require_reachable(run, unreachable(run, layout))
     points = points_of(run, layout)
     events = read_events(own(run) / "journal.jsonl")
     _require_whole(run, events)
     record = read_record(run)
     taken = {item.name for point in points for item in (point.found, point.manifest_found) if item is not None}
     manifest_folder = manifests(run).relative_to(run).as_posix()
-    found = [item for path in files_of(run) if (item := look(run, path)) is not None and item.name not in taken]
+    files = files_of(run, layout)
+    seen = (look(run, run / name) for name in files.sizes if name not in taken)
+    found = [item for item in seen if item is not None]
     found = [item for item in found if not item.name.startswith(f"{manifest_folder}/")]
     own_ones = [item for item in found if item.name.startswith(f"{own(run).name}/")]
     archive = [item for item in found if item.name.startswith(f"{ARCHIVE_FOLDER}/")]
@@ -97,7 +100,7 @@ def _listed(run: Path) -> Listing:
         records=tuple(sorted(own_ones, key=_record_order)),
         others=tuple(item for item in found if item not in own_ones and item not in archive),
         archive=tuple(sorted(archive, key=_archive_order)),
-        links=tuple(name for name in _links(run) if pointer is None or run / name != pointer),
+        links=files.links,
         pointer=str(pointer.readlink()) if pointer is not None and pointer.is_symlink() else "",
         events=events,
     )
@@ -140,7 +143,7 @@ def _point(run: Path, candidate: Candidate) -> Point | None:
         found=found,
         candidate=candidate,
         manifest=manifest if manifest is not None and manifest.file == candidate.name else None,
-        manifest_found=look(run, named) if named.is_file() and not named.is_symlink() else None,
+        manifest_found=look(run, named) if named.is_file() else None,
     )
 
 
@@ -151,15 +154,6 @@ def _record_order(item: Found) -> tuple[int, str]:
 
 def _archive_order(item: Found) -> tuple[bool, str]:
     return item.name.endswith("/journal.jsonl"), item.name
-
-
-def _links(run: Path) -> list[str]:
-    return sorted(
-        path.relative_to(run).as_posix()
-        for place, folders, files in os.walk(run)
-        for name in (*folders, *files)
-        if (path := Path(place) / name).is_symlink()
-    )
 
 
 def _require_run(run: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,9 @@ from unbroken.keep.packed import (
     write_packed,
 )
 from unbroken.keep.parcel import MINIMUM, WORDS, Parcel, by_need, choose
+from unbroken.run.layout import own
 from unbroken.run.record import layout_of
-from unbroken.run.survey import Survey, survey
+from unbroken.run.survey import Survey, require_reachable, survey
 from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_folder, durable_write, explained
 from unbroken.values import Clock, why_unsafe
 
@@ -59,6 +60,7 @@ def pack(run: Path, out: Path, wanted: Wanted, *, disk: Disk, clock: Clock) -> P
         parcel = choose(inventory(facts, layout, unsound=unsound), minimal=wanted.minimal, most_bytes=wanted.most_bytes)
         if not parcel.fits:
             raise _too_large(run, parcel, wanted)
+        _require_continued(facts, {item.name for item in parcel.taken})
         path = _target(run, out, facts)
         try:
             return _write(path, facts, parcel, seen, disk=disk, clock=clock)
@@ -96,6 +98,7 @@ def _write(
         durable_write(disk, path, fill)
     try:
         listed = check_packed(path)
+        _require_continued(facts, {item.name for item in listed.files})
     except DamagedFile:
         disk.remove(path)
         raise
@@ -104,6 +107,7 @@ def _write(
 
 def _require_continuable(facts: Survey) -> None:
     run = facts.directory
+    require_reachable(run, facts.unreachable)
     if facts.restoring is not None or facts.archiving:
         raise Refused(
             run,
@@ -114,6 +118,21 @@ def _require_continuable(facts: Survey) -> None:
         raise DamagedFile(run, "no checkpoint here is sound", do=f"See `unbroken verify {run}`.")
     if facts.newest_good is None:
         raise Refused(run, "nothing was saved here yet: there is nothing to continue from", do="Pack it after a save.")
+
+
+def _require_continued(facts: Survey, names: Collection[str]) -> None:
+    """Raise DamagedFile unless the run goes on from these files as far as from where it lies, as the same run."""
+    run, newest = facts.directory, facts.newest_good
+    assert newest is not None
+    records = (own(run) / name for name in ("run.json", "journal.jsonl", "metrics.jsonl"))
+    needed = [newest.path, *(path for path in records if path.is_file())]
+    missing = [name for path in needed if (name := path.relative_to(run).as_posix()) not in names]
+    if missing:
+        raise DamagedFile(
+            run,
+            f"a packed run without {', '.join(missing)} could not be continued at step {newest.step}, and was not kept",
+            do="Is it a link, or does another file have this name in other letters? Put the file itself there.",
+        )
 
 
 def _target(run: Path, out: Path, facts: Survey) -> Path:

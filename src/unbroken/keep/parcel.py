@@ -28,6 +28,7 @@ class Need(IntEnum):
     OLDER = 6
     ARCHIVE = 7
     UNSOUND = 8
+    LINK = 9
 
 
 MINIMUM = (Need.NEWEST, Need.RECORD, Need.BEST, Need.CURVE)
@@ -41,6 +42,7 @@ WORDS = {
     Need.OLDER: "older checkpoints",
     Need.ARCHIVE: "the archive",
     Need.UNSOUND: "files that are damaged, changed while they were read, or of another run",
+    Need.LINK: "links",
 }
 
 
@@ -52,7 +54,7 @@ class Item:
     size_bytes: int
     need: Need
     step: int = 0
-    reason: str = ""  # why it is unsound
+    reason: str = ""  # why it is unsound, or a link
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +94,7 @@ def choose(items: Sequence[Item], *, minimal: bool, most_bytes: int | None) -> P
 
 
 def _never(item: Item, *, minimal: bool) -> str:
-    if item.need is Need.UNSOUND:
+    if item.need in (Need.UNSOUND, Need.LINK):
         return item.reason
     if item.need is Need.ARCHIVE:
         return "the archive stays behind"

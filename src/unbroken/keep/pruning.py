@@ -17,7 +17,7 @@ from unbroken.run.candidates import Candidate, confirm, furthest_first
 from unbroken.run.layout import Layout, Part, manifests, own
 from unbroken.run.pins import read_pins
 from unbroken.run.record import layout_of
-from unbroken.run.survey import Survey, survey
+from unbroken.run.survey import Survey, require_reachable, survey
 from unbroken.storage.lock import held_error
 
 
@@ -92,6 +92,7 @@ def plan_pruning(directory: Path, policy: Policy, *, own_lock: bool = False, ver
 
 
 def _require_at_rest(facts: Survey) -> None:
+    require_reachable(facts.directory, facts.unreachable)
     if facts.held:
         raise held_error(own(facts.directory))
     if facts.restoring is not None:

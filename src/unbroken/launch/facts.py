@@ -26,6 +26,8 @@ MOST_NEAR, NEAR_DEPTH, MOST_NEAR_FOLDERS = 8, 5, 500
 def gather(job: Job) -> Facts:
     """Look at everything the decision needs; changes nothing."""
     here = survey(job.directory, job.layout)
+    if here.unreachable:
+        return Facts(survey=here)
     begins = here.newest_good is None or job.start.fresh or here.archiving
     wants_copy = here.newest_good is None and job.start.exact is None and not (job.start.fresh or here.archiving)
     return Facts(

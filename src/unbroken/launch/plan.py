@@ -27,6 +27,7 @@ from unbroken.launch.refusals import (
     refuse_newer,
     refuse_others,
     refuse_unknown_keys,
+    refuse_unreachable,
     refuse_weights,
     runs,
 )
@@ -66,6 +67,8 @@ def _verdict(job: Job, facts: Facts) -> Plan:
         return refuse_held(job, survey)
     if survey.restoring is not None:
         return refuse_half_restored(job, survey.restoring)
+    if survey.unreachable:
+        return refuse_unreachable(survey)
     if job.start.fresh:
         return _start_over(job, facts)
     if facts.exact is not None:

@@ -42,6 +42,18 @@ def refuse_held(job: Job, survey: Survey) -> Refuse:
     )
 
 
+def refuse_unreachable(survey: Survey) -> Refuse:
+    """Part of the run lies behind a link that leads to nothing, such as a disk that is not mounted."""
+    return refuse(
+        Refused.exit_code,
+        f"{survey.unreachable}: nothing is begun anew while what was saved may be there",
+        ways_out=(
+            "make it reachable again (is the disk mounted?), then run the same command again",
+            "if what it held is gone for good: remove the link by hand",
+        ),
+    )
+
+
 def refuse_newer(candidate: Candidate) -> Refuse:
     """A file is of a format that this version does not know."""
     reason = f"{candidate.path} was written by a newer version of unbroken ({candidate.reason})"

@@ -20,7 +20,7 @@ from unbroken.logbook.words import Facts, clean, config_words, ours, result_word
 from unbroken.run.finding import find_runs, is_backup
 from unbroken.run.folder import entries, json_of
 from unbroken.run.layout import OWN_FOLDER, manifests, own
-from unbroken.run.summary import Summary, config_of, summary_of
+from unbroken.run.summary import NOT_REACHABLE, Summary, config_of, summary_of
 from unbroken.storage import Disk
 from unbroken.storage.lock import read_holder
 from unbroken.values import Clock
@@ -69,7 +69,7 @@ def note_run(disk: Disk, clock: Clock, directory: Path, say: Callable[[str], Non
 def write_log(disk: Disk, clock: Clock, root: Path, path: Path, *, language: str) -> Written:
     """Bring the rows of all runs below a folder up to date."""
     summaries = [summary_of(directory) for directory in find_runs(root)]
-    kept = list(_without_backups(item for item in summaries if item.status != "never started"))
+    kept = list(_without_backups(item for item in summaries if item.status != "never started" and _is_known(item)))
     memories = [memory_of(item.directory, path) for item in kept]
     labels = _labels([_label_before(memory, item) or clean(item.label) for item, memory in zip(kept, memories)], kept)
     siblings: dict[Path, list[tuple[Path, Mapping[str, Any]]]] = {}
@@ -100,6 +100,11 @@ def write_log(disk: Disk, clock: Clock, root: Path, path: Path, *, language: str
         usual=usual_language(),
         wait_s=LONGER_PATIENCE_S,
     )
+
+
+def _is_known(summary: Summary) -> bool:
+    """Whether the run's records can be read: of one on a disk that is not there, the row stays as it is."""
+    return summary.status != NOT_REACHABLE or bool(summary.id)
 
 
 def _without_backups(summaries: Iterable[Summary]) -> Iterator[Summary]:

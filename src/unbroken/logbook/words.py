@@ -66,6 +66,7 @@ WORDS = {
         "killed": "中断于 {} 步",
         "finished": "已完成 {} 步",
         "lost": "检查点已丢失",
+        "not reachable": "检查点目录无法访问",
         "never started": "未开始",
         "comma": "，",
     },
@@ -88,11 +89,12 @@ WORDS = {
         "killed": "killed at {} steps",
         "finished": "finished {} steps",
         "lost": "checkpoints lost",
+        "not reachable": "checkpoint folder not reachable",
         "never started": "never started",
         "comma": ", ",
     },
 }
-STATES = ("running", "stopped", "killed", "finished", "lost", "never started")
+STATES = ("running", "stopped", "killed", "finished", "lost", "not reachable", "never started")
 
 
 @dataclass(frozen=True, kw_only=True)

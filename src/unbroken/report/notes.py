@@ -103,7 +103,7 @@ def _how_far(named: Named) -> Iterator[Note]:
         step = f"{now.step}/{now.total}" if now.total else str(now.step)
         if now.status == "running":
             yield Note(kind="running", facts={"run": label, "step": step})
-        elif now.status in ("stopped", "killed", "lost"):
+        elif now.status in ("stopped", "killed", "lost", "not reachable"):
             yield Note(kind="unfinished", facts={"run": label, "step": step, "status": now.status})
     yield from _differing("totals", [(label, str(run.summary.total)) for run, label in named if run.summary.total])
 

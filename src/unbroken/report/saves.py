@@ -14,6 +14,7 @@ from unbroken.errors import UnbrokenError
 from unbroken.report.findings import Findings
 from unbroken.run import Layout
 from unbroken.run.layout import manifests
+from unbroken.run.links import checkpoint_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ def check_files(
     """Hold every file against its manifest and the journal; with `verify`, read every byte of it."""
     folder, records = layout.checkpoints(run), manifests(run)
     saved = known_saves(events)
-    here = sorted(path for path in folder.glob("*.pth") if path.is_file() and not path.is_symlink())
+    here = checkpoint_files(folder, run)
     found = [_check(path, records, saved.get(path.name), findings, verify=verify) for path in here]
     names = {path.name for path in here}
     gone = sorted(set(saved) - names)

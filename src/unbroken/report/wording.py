@@ -42,6 +42,7 @@ STATUS_ZH = {
     "stopped": "已停止",
     "killed": "被中断",
     "lost": "丢失",
+    "not reachable": "无法访问",
     "never started": "未开始",
 }
 

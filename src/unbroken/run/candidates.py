@@ -13,6 +13,7 @@ from unbroken.checkpoint.stamp import checked_stamp
 from unbroken.checkpoint.structure import Structure, read_structure
 from unbroken.checkpoint.verify import verify_file
 from unbroken.errors import DamagedFile, UnbrokenError
+from unbroken.run.links import checkpoint_files
 
 COUNTING = ("unbroken ", "MMEngine ", "OpenPCDet ")  # programs whose files say at which step they were written
 
@@ -57,9 +58,10 @@ class Candidate:
 def list_candidates(folder: Path, manifests: Path) -> list[Candidate]:
     """Every `.pth` in a folder, furthest step first, judged by manifest where there is one, else by content.
 
-    Links are left out: `latest.pth` is a convenience that resume never trusts.
+    A link is one of them where it stands for a file that was moved elsewhere; `latest.pth` is a convenience that
+    resume never trusts.
     """
-    files = [path for path in folder.glob("*.pth") if path.is_file() and not path.is_symlink()]
+    files = checkpoint_files(folder, manifests.parent.parent)
     return sorted((glance_at(path, manifests) for path in files), key=furthest_first)
 
 

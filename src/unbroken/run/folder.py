@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unbroken.run.layout import LAYOUTS, OWN_FOLDER
+from unbroken.run.layout import LAYOUTS
+from unbroken.run.links import FOLDERS, MANIFESTS, RECORDS, is_checkpoint_elsewhere, why_not_followed
 
-MANIFESTS = f"{OWN_FOLDER}/manifests"
 CHECKPOINT_FOLDERS = tuple(dict.fromkeys(layout.checkpoint_folder for layout in LAYOUTS))
 
 
@@ -21,7 +21,7 @@ class Files:
 
     size_bytes: int
     checkpoint_folder: str  # relative to the run's; "" for the folder itself
-    sizes: Mapping[str, int]  # of the `.pth` files there; links are left out
+    sizes: Mapping[str, int]  # of the `.pth` files there
     manifests: frozenset[str]  # the files that have one
 
 
@@ -30,7 +30,7 @@ def files_of(directory: str, record: Mapping[str, Any]) -> Files:
     named = checkpoint_folder_of(record)
     parts = CHECKPOINT_FOLDERS if named is None else (named,)
     total, sizes, listed = 0, {part: dict[str, int]() for part in parts}, list[str]()
-    for folder, name, size in _walk(directory):
+    for folder, name, size in walk(directory, parts):
         total += size
         if folder in sizes and name.endswith(".pth"):
             sizes[folder][name] = size
@@ -67,20 +67,42 @@ def entries(folder: str) -> Iterator[os.DirEntry[str]]:
         return
 
 
-def _walk(directory: str) -> Iterator[tuple[str, str, int]]:
-    """Folder, name and size of every ordinary file."""
-    waiting = [""]
+def walk(run: str, parts: Collection[str], links: list[str] | None = None) -> Iterator[tuple[str, str, int]]:
+    """Folder (below the run's, with `/`), name and size of each file of a run, also behind links (see `run.links`).
+
+    `parts` are the folders in which checkpoints may lie. The names of links that are not followed go to `links`.
+    """
+    waiting, left_out, behind = [""], [] if links is None else links, set[str]()
     while waiting:
         folder = waiting.pop()
         try:
-            found = list(os.scandir(f"{directory}/{folder}"))
+            found = list(os.scandir(f"{run}/{folder}"))
         except OSError:
             continue
         for entry in found:
+            name = f"{folder}/{entry.name}" if folder else entry.name
             try:
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(f"{folder}/{entry.name}" if folder else entry.name)
-                elif entry.is_file(follow_symlinks=False):
-                    yield folder, entry.name, entry.stat(follow_symlinks=False).st_size
+                if entry.is_symlink():
+                    if not _is_followed(run, parts, folder, entry):
+                        left_out.append(name)
+                        continue
+                    behind.add(os.path.realpath(entry.path))
+                if entry.is_dir():
+                    waiting.append(name)
+                elif entry.is_file():
+                    yield folder, entry.name, entry.stat().st_size
             except OSError:  # retention of a live process
                 continue
+        if behind:  # a folder of this run that one of its links leads to is not walked a second time
+            home = os.path.realpath(run)
+            waiting = [name for name in waiting if f"{home}/{name}" not in behind]
+
+
+def _is_followed(run: str, parts: Collection[str], folder: str, entry: os.DirEntry[str]) -> bool:
+    if entry.is_dir():
+        name = f"{folder}/{entry.name}" if folder else entry.name
+        return (name in FOLDERS or name in parts) and not why_not_followed(entry.path, run)
+    if folder in parts and entry.name.endswith(".pth"):
+        return is_checkpoint_elsewhere(entry.path, run)
+    is_record = folder in RECORDS and entry.name.endswith((".json", ".jsonl"))
+    return is_record and entry.is_file() and not why_not_followed(entry.path, run)

@@ -20,7 +20,11 @@ from unbroken.run.folder import Files, entries, files_of, json_of
 from unbroken.run.furthest import Furthest, furthest_checkpoint
 from unbroken.run.history import History, Score, history_of, step_of
 from unbroken.run.layout import OWN_FOLDER
+from unbroken.run.links import unreachable
+from unbroken.run.record import layout_of
 from unbroken.storage.lock import is_held, read_holder
+
+LOST, NEVER_STARTED, NOT_REACHABLE = "lost", "never started", "not reachable"
 
 __all__ = ["Score", "Summary", "config_of", "find_runs", "summary_of"]
 
@@ -34,7 +38,7 @@ class Summary:
     id: str
     tag: str
     recipe: str
-    status: str  # running, finished, stopped, killed, lost, never started; left by MMEngine, left by OpenPCDet
+    status: str  # running, finished, stopped, killed, lost, not reachable, never started; left by MMEngine or OpenPCDet
     step: int
     total: int | None
     best: Score | None
@@ -46,6 +50,7 @@ class Summary:
     trained_s: float | None  # from the begin to the last sign of each session, summed
     size_bytes: int
     parent: Mapping[str, Any] | None
+    trouble: str = ""  # why it is not reachable
 
 
 def summary_of(directory: Path) -> Summary:
@@ -69,14 +74,17 @@ def summary_and_files(directory: Path) -> tuple[Summary, Files]:
     tag = _text(record, "tag") or name
     last_step, last = history.evaluations[-1] if history.evaluations else (None, {})
     parent = record.get("parent")
+    status = _status(own, history, furthest, held=held)
+    trouble = unreachable(directory, layout_of(directory)) if status in (LOST, NEVER_STARTED) else ""
+    saved = max(history.saved.values(), default=0) if trouble else furthest.step
     summary = Summary(
         directory=directory,
         label=tag if tag == name else name,
         id=_text(record, "id"),
         tag=tag,
         recipe=_text(record, "recipe"),
-        status=_status(own, history, furthest, held=held),
-        step=max(furthest.step, _last_step(own)) if held else furthest.step,
+        status=NOT_REACHABLE if trouble else status,
+        step=max(furthest.step, _last_step(own)) if held else saved,
         total=history.total,
         best=history.best,
         last=last,
@@ -87,6 +95,7 @@ def summary_and_files(directory: Path) -> tuple[Summary, Files]:
         trained_s=history.trained_s(until=sign_s),
         size_bytes=files.size_bytes,
         parent=parent if isinstance(parent, Mapping) else None,
+        trouble=trouble,
     )
     return summary, files
 
@@ -131,13 +140,13 @@ def _status(own: Path, history: History, furthest: Furthest, *, held: bool) -> s
     if held:
         return "running"
     if furthest.lost:
-        return "lost"  # no checkpoint that could be continued from is here
+        return LOST  # no checkpoint that could be continued from is here
     if history.finished_at is not None:
         return "finished"
     if history.last_event == "stopped":
         return "stopped"
     if not history.last_event:
-        return "never started"
+        return NEVER_STARTED
     holder = read_holder(own)
     return "stopped" if holder is not None and holder.released else "killed"
 

@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unbroken.errors import Refused
 from unbroken.journal import NO_SESSION, read_events
 from unbroken.run.candidates import Candidate, confirm, furthest_first, list_candidates
 from unbroken.run.layout import Layout, manifests, own
+from unbroken.run.links import unreachable
 from unbroken.run.record import RunRecord, read_record
 from unbroken.storage import PARTIAL_SUFFIX
 from unbroken.storage.lock import Holder, is_held, read_holder
@@ -37,6 +39,7 @@ class Survey:
 
     directory: Path
     exists: bool
+    unreachable: str = ""  # which of its folders is on a disk that is not there, as a sentence
     record: RunRecord | None = None
     candidates: tuple[Candidate, ...] = ()  # furthest step first; verified down to the first good one
     partials: tuple[str, ...] = ()  # files of saves that were cut off
@@ -71,14 +74,16 @@ class Survey:
 
 def survey(directory: Path, layout: Layout, *, is_copy: bool = False) -> Survey:
     """Look at a run's folder without changing anything; in a copy of a run, nobody's lock is tried either."""
+    lacking = unreachable(directory, layout)
     if not directory.is_dir():
-        return Survey(directory=directory, exists=False)
+        return Survey(directory=directory, exists=False, unreachable=lacking)
     folder = layout.checkpoints(directory)
     events = read_events(own(directory) / "journal.jsonl")
     record, saves = read_record(directory), _saves(events)
     return Survey(
         directory=directory,
         exists=True,
+        unreachable=lacking,
         record=record,
         candidates=tuple(_verified_down_to_first_good(folder, directory, record, saves_ever=saves)),
         partials=tuple(sorted(path.name for path in folder.glob(f"*.pth{PARTIAL_SUFFIX}"))),
@@ -91,6 +96,12 @@ def survey(directory: Path, layout: Layout, *, is_copy: bool = False) -> Survey:
         holder=read_holder(own(directory)),
         events=events,
     )
+
+
+def require_reachable(directory: Path, trouble: str) -> None:
+    """Raise Refused where part of the run lies behind a link that leads to nothing."""
+    if trouble:
+        raise Refused(directory, trouble, do="Is the disk mounted? Then run the same command again.")
 
 
 def _verified_down_to_first_good(

@@ -23,6 +23,7 @@ from unbroken.launch.options import require_file_for_strict
 from unbroken.launch.words import describe, refusal
 from unbroken.run import SessionFiles
 from unbroken.run.layout import ARCHIVE_FOLDER, ITERATIONS, Layout, own
+from unbroken.run.links import unreachable
 from unbroken.storage import Disk, durable_folder, explained
 from unbroken.storage.lock import Holder, RunLock
 from unbroken.train.cadence import Every
@@ -127,7 +128,7 @@ def launch(
     clock, disk = clock or SystemClock(), disk or Disk()
     if job.backup is not None:
         require_apart(job.directory, job.backup)
-    if not job.directory.exists():
+    if not job.directory.exists() or unreachable(job.directory, job.layout):
         _refuse_or_go(job)  # a refusal leaves no trace of a run that never was
     with explained(disk, job.directory, "the run's folder cannot be made"):
         durable_folder(disk, own(job.directory))
