@@ -8,13 +8,14 @@ from collections import Counter
 from pathlib import Path
 from typing import BinaryIO
 
-from unbroken.checkpoint.contents import Contents, check_storages
+from unbroken.checkpoint.contents import SMALL_BYTES, Contents, check_storages
 from unbroken.checkpoint.storages import Spot, read_spot
 from unbroken.checkpoint.unpickle import MAX_PICKLE_BYTES, read_pickle
 from unbroken.checkpoint.walk import printable
 from unbroken.errors import DamagedFile
 
 MAX_ENTRIES = 1_000_000
+MOST_INFLATED = 20
 DATA_DESCRIPTOR_FLAG, ENCRYPTED_FLAG = 0x8, 0x1
 BROKEN_ZIP = (  # what zipfile raises for files that are no sound archives
     zipfile.BadZipFile,
@@ -33,6 +34,7 @@ BROKEN_ZIP = (  # what zipfile raises for files that are no sound archives
 def read_archive(file: BinaryIO, path: Path) -> Contents:
     """Read the pickle and the directory of a torch zip, and no tensor."""
     entries = list_entries(file, path)
+    _require_little_inflation(entries, path)
     prefix = _prefix(entries, path)
     pickle = entries[f"{prefix}/data.pkl"]
     if pickle.size_bytes > MAX_PICKLE_BYTES:
@@ -64,6 +66,14 @@ def list_entries(file: BinaryIO, path: Path) -> dict[str, Spot]:
     if len(infos) > MAX_ENTRIES:
         raise DamagedFile(path, f"the zip has {len(infos)} entries, more than any checkpoint has")
     return {info.filename: _spot(info, path) for info in infos}
+
+
+def _require_little_inflation(entries: dict[str, Spot], path: Path) -> None:
+    """Raise for a bomb, which grows a thousandfold: torch compresses nothing, and numbers hardly shrink."""
+    packed = [spot for spot in entries.values() if spot.deflated_bytes is not None]
+    claimed, found = sum(spot.size_bytes for spot in packed), sum(spot.deflated_bytes or 0 for spot in packed)
+    if claimed > max(MOST_INFLATED * found, SMALL_BYTES):
+        raise DamagedFile(path, f"{found:,} compressed bytes claim to be {claimed:,}, as in no checkpoint")
 
 
 def _without_directory(path: Path, error: Exception) -> DamagedFile:

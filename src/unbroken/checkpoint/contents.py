@@ -10,6 +10,8 @@ from unbroken.checkpoint.leaves import Name, StorageRef
 from unbroken.checkpoint.storages import Spot
 from unbroken.errors import DamagedFile
 
+SMALL_BYTES = 64 << 20  # up to so much a file may unfold into, however few bytes it has
+
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:

@@ -13,6 +13,7 @@ STAMP = "unbroken"
 MODEL_KEYS = ("state_dict", "model_state", "model_state_dict", "model", "module")
 OPTIMIZER_KEYS = ("optimizer", "optimizer_state", "optimizer_state_dict", "optimizers")
 MMENGINE_MARKS = {"mmengine_version", "iter", "message_hub"}
+MOST_CURVE_BYTES = 8 << 20  # of one curve: MMEngine keeps the last 10,000 values
 STEP_KEYS = ("step", "global_step", "iteration", "iter", "it")
 
 
@@ -105,7 +106,9 @@ def _hub_metrics(hub: object) -> dict[str, float]:
 
 
 def _last_value(history: object) -> object:
-    values = array_values(history) if isinstance(history, SmallArray) else None
+    values = (
+        array_values(history) if isinstance(history, SmallArray) and len(history.data) <= MOST_CURVE_BYTES else None
+    )
     return values[-1] if values else None
 
 

@@ -40,6 +40,16 @@ ITEM_BYTES = {
 }
 
 
+MOST_DIMENSIONS = 64  # of a tensor, by torch itself
+
+
+def is_shape(value: object) -> bool:
+    """Whether this is a row of sizes that a tensor or an array can have, its number of items below 2**63."""
+    if not isinstance(value, tuple | list) or len(value) > MOST_DIMENSIONS:
+        return False
+    return all(type(n) is int and 0 <= n < 2**63 for n in value) and math.prod(n for n in value if n) < 2**63
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Name:
     """A global that was mentioned, by module and name; inert."""

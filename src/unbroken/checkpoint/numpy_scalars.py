@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 
-from unbroken.checkpoint.leaves import Name, Opaque, SmallArray
+from unbroken.checkpoint.leaves import Name, Opaque, SmallArray, is_shape
 
 STRUCT_CODES = {
     "b1": "?",
@@ -73,10 +73,10 @@ def _text(order: str, kind: str, raw: bytes) -> str:
 def fill_array(array: SmallArray, state: object) -> None:
     """Complete an array, which numpy pickles as an empty one with version, shape, dtype, order, bytes."""
     match state:
-        case (_, tuple(shape), dtype, column_major, bytes(data)) if all(type(n) is int for n in shape):
+        case (_, tuple(shape), dtype, column_major, bytes(data)) if is_shape(shape):
             array.dtype, array.shape, array.data = dtype_code(dtype) or _named(dtype), shape, data
             array.column_major = bool(column_major)
-        case (_, tuple(shape), dtype, _, list()) if all(type(n) is int for n in shape):
+        case (_, tuple(shape), dtype, _, list()) if is_shape(shape):
             array.dtype, array.shape = "|O", shape  # an array of objects: they stay shut
         case _:
             raise ValueError("a numpy array whose content is not spelled as numpy does")

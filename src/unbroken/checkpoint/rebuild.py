@@ -7,9 +7,9 @@ accept only the harmless forms of their arguments and raise ValueError or TypeEr
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-from unbroken.checkpoint.leaves import ITEM_BYTES, Fields, Name, Opaque, SmallArray, StorageRef, TensorRef
+from unbroken.checkpoint.leaves import ITEM_BYTES, Fields, Name, Opaque, SmallArray, StorageRef, TensorRef, is_shape
 from unbroken.checkpoint.numpy_scalars import dtype_code, scalar_value
 
 STORAGE_DTYPES = {
@@ -93,6 +93,12 @@ def _sizes(value: object, what: str) -> tuple[int, ...]:
     return tuple(value)
 
 
+def _shape(value: object) -> tuple[int, ...]:
+    if not is_shape(value):
+        raise ValueError("a shape that no tensor can have")
+    return tuple(cast(tuple[int, ...], value))
+
+
 def _tensor(
     storage: object,
     offset: object,
@@ -128,7 +134,7 @@ def _tensor_v3(
 def _tensor_as(
     storage: StorageRef, dtype: str, offset: object, shape: object, stride: object, requires_grad: object
 ) -> TensorRef:
-    sizes, steps = _sizes(shape, "shape"), _sizes(stride, "stride")
+    sizes, steps = _shape(shape), _sizes(stride, "stride")
     (first,) = _sizes((offset,), "offset")
     if len(sizes) != len(steps):
         raise ValueError("a tensor whose shape and stride have different lengths")
@@ -230,7 +236,7 @@ def _array_from_buffer(data: object, dtype: object, shape: object, order: object
     code = dtype_code(dtype)
     if code is None or not isinstance(data, bytes | bytearray):
         return Opaque(module="numpy", name="ndarray", args=(data, dtype, shape, order))
-    return SmallArray(dtype=code, shape=_sizes(shape, "shape"), data=bytes(data), column_major=order == "F")
+    return SmallArray(dtype=code, shape=_shape(shape), data=bytes(data), column_major=order == "F")
 
 
 def _reconstructor(cls: object, _base: object, content: object = None) -> object:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from unbroken.checkpoint.contents import Contents
-from unbroken.checkpoint.leaves import ITEM_BYTES, StorageRef, TensorRef
+from unbroken.checkpoint.leaves import ITEM_BYTES, StorageRef, TensorRef, is_shape
 from unbroken.checkpoint.storages import Spot
 from unbroken.checkpoint.walk import printable
 from unbroken.errors import DamagedFile
@@ -44,7 +44,7 @@ def read_safetensors(file: BinaryIO, path: Path, size_bytes: int) -> Contents:
     header_bytes = int.from_bytes(file.read(8), "little")
     first = 8 + header_bytes
     try:
-        header = json.loads(file.read(header_bytes), object_pairs_hook=_each_once)
+        header = json.loads(file.read(min(header_bytes, size_bytes)), object_pairs_hook=_each_once)
         notes = header.pop("__metadata__", {})
         refs = {name: _ref(name, row) for name, row in header.items()}
         spots = {name: _spot(name, row, first) for name, row in header.items()}
@@ -78,7 +78,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _ref(name: str, row: dict[str, list[int]]) -> TensorRef:
     shape, dtype = tuple(row["shape"]), DTYPES[str(row["dtype"])]
-    if not all(type(n) is int and 0 <= n < 2**63 for n in shape):
+    if not is_shape(shape):
         raise ValueError(f"shape of {name}")
     stride = [1]
     for size in reversed(shape[1:]):

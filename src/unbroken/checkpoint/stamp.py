@@ -93,6 +93,10 @@ def checked_stamp(structure: Structure) -> Stamp | None:
         raise _misfit(structure, "", "a mapping", stamp)
     for name, rule in RULES.items():
         _check(structure, stamp, name, rule)
+    extra = [name for name in stamp.get("parts", ()) if name not in stamp.get("tracked", ())]
+    if extra:
+        what = f"the entry {STAMP}.parts has {summary(extra[0])}, which {STAMP}.tracked does not name"
+        raise DamagedFile(structure.path, what)
     return _as_value(stamp)
 
 

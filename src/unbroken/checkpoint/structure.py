@@ -17,16 +17,19 @@ from typing import Any, BinaryIO, Self
 
 from unbroken.checkpoint import FORMAT
 from unbroken.checkpoint.archive import read_archive
-from unbroken.checkpoint.contents import Contents
+from unbroken.checkpoint.contents import SMALL_BYTES, Contents
 from unbroken.checkpoint.kinds import STAMP, has_optimizer, model_part, recognise
 from unbroken.checkpoint.leaves import Name, StorageRef, TensorRef
 from unbroken.checkpoint.legacy import FIRST_BYTES, read_legacy
 from unbroken.checkpoint.safetensors import looks_like_safetensors, read_safetensors
 from unbroken.checkpoint.storages import Spot, in_native_order, read_spot
-from unbroken.checkpoint.walk import Endless, check_tree, walk
+from unbroken.checkpoint.walk import Endless, check_tree, printable, walk
 from unbroken.errors import DamagedFile, NewerFormat, UsageError
 
 HEAD_BYTES = 64
+# Tensors may be views of one block (tied weights) or expanded (a stride of 0), but each becomes numbers of its own when
+# it is loaded. Files of real programs unfold into once or twice what they store; small ones may do as they like.
+MOST_UNFOLDED = 4
 FOREIGN_HEADS = {
     b"\x89HDF": "an HDF5 file",
     b"\x1f\x8b": "a gzip file",
@@ -74,7 +77,7 @@ def read_structure(path: str | os.PathLike[str]) -> Structure:
             contents = _read_contents(file, path, size_bytes)
     except OSError as error:
         raise DamagedFile(path, f"the file cannot be read ({error.strerror or error})") from error
-    _check_tree(contents.tree, path)
+    _check_tree(contents, path)
     known = recognise(contents.tree)
     return Structure(
         path=path,
@@ -222,9 +225,19 @@ def _read_contents(file: BinaryIO, path: Path, size_bytes: int) -> Contents:
     raise DamagedFile(path, "this is not a checkpoint", expected="a file written by torch.save", found=repr(head[:8]))
 
 
-def _check_tree(tree: object, path: Path) -> None:
-    """See to it that nobody after us meets a tree without end."""
+def _check_tree(contents: Contents, path: Path) -> None:
+    """See to it that nobody after us meets a tree without end, or tensors that the file's bytes cannot account for."""
     try:
-        check_tree(tree)
+        claimed = check_tree(contents.tree)
     except Endless as error:
         raise DamagedFile(path, f"{error}, as no checkpoint is") from error
+    stored = sum(spot.size_bytes for spot in contents.spots.values())
+    if claimed > max(MOST_UNFOLDED * stored, SMALL_BYTES):
+        refs = ((".".join(name), leaf) for name, leaf in walk(contents.tree) if isinstance(leaf, TensorRef))
+        name, ref = max(refs, key=lambda item: item[1].size_bytes)
+        raise DamagedFile(
+            path,
+            f"its tensors unfold into {claimed:,} bytes, the largest is {printable(name[:80])} {list(ref.shape)}",
+            expected=f"about the {stored:,} bytes that are stored",
+            do="A tensor that was expanded is saved whole with tensor.clone().",
+        )

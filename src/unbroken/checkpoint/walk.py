@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from unbroken.checkpoint.leaves import Opaque
+from unbroken.checkpoint.leaves import Opaque, TensorRef
 
 MAX_DEPTH = 200
 MAX_NODES = 5_000_000
@@ -16,9 +17,12 @@ class Endless(ValueError):
     """A tree that contains itself, or unfolds into more than any checkpoint has."""
 
 
-def check_tree(tree: object) -> None:
-    """Raise Endless unless every later walk ends soon; each container is measured once, however shared."""
-    known: dict[int, tuple[int, int]] = {}  # id -> how many nodes it unfolds into, how many levels
+def check_tree(tree: object) -> int:
+    """Raise Endless unless every later walk ends soon; return the bytes of all tensors, each counted where it stands.
+
+    Each container is measured once, however often it is shared.
+    """
+    known: dict[int, _Measure] = {}
     opened: set[int] = set()
     todo = [tree]
     while todo:
@@ -33,18 +37,30 @@ def check_tree(tree: object) -> None:
                 raise Endless("the tree contains itself")
             todo.extend(waiting)
             continue
-        known[id(todo.pop())] = _checked_size(node, [known[id(child)] for child in inner])
+        known[id(todo.pop())] = _measured(node, [known[id(child)] for child in inner])
+    return known[id(tree)].tensor_bytes
 
 
-def _checked_size(node: object, inner: list[tuple[int, int]]) -> tuple[int, int]:
+@dataclass(frozen=True, slots=True)
+class _Measure:
+    """What a container unfolds into."""
+
+    nodes: int
+    levels: int
+    tensor_bytes: int
+
+
+def _measured(node: object, inner: list[_Measure]) -> _Measure:
     own = len(node) if isinstance(node, PLAIN) else 0
-    nodes = own + sum(nodes for nodes, _ in inner)
-    levels = 1 + max((levels for _, levels in inner), default=0)
+    nodes = own + sum(each.nodes for each in inner)
+    levels = 1 + max((each.levels for each in inner), default=0)
     if nodes > MAX_NODES:
         raise Endless("the tree unfolds into more parts than any checkpoint has")
     if levels > MAX_DEPTH:
         raise Endless(f"the tree is nested deeper than {MAX_DEPTH} levels")
-    return nodes, levels
+    leaves = _values(node) if isinstance(node, PLAIN) else (node,)
+    own_bytes = sum(leaf.size_bytes for leaf in leaves if isinstance(leaf, TensorRef))
+    return _Measure(nodes, levels, own_bytes + sum(each.tensor_bytes for each in inner))
 
 
 def walk(tree: object) -> Iterator[tuple[tuple[str, ...], Any]]:

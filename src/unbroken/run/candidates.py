@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,8 +13,11 @@ from unbroken.checkpoint.manifest import Manifest, read_manifest
 from unbroken.checkpoint.stamp import checked_stamp
 from unbroken.checkpoint.structure import Structure, read_structure
 from unbroken.checkpoint.verify import verify_file
+from unbroken.checkpoint.walk import printable
 from unbroken.errors import DamagedFile, UnbrokenError
+from unbroken.run.layout import LAYOUTS
 from unbroken.run.links import checkpoint_files
+from unbroken.run.record import layout_of
 
 COUNTING = ("unbroken ", "MMEngine ", "OpenPCDet ")  # programs whose files say at which step they were written
 
@@ -86,6 +90,8 @@ def confirm(candidate: Candidate, manifests: Path) -> Candidate:
     seen = replace(_from_structure(candidate.path, structure), listed=candidate.listed)
     if seen.state != "unchecked":
         return seen
+    if gone := _stateless(structure, manifests.parent.parent):
+        return replace(seen, state="damaged", reason=f"the state of {printable(gone[:80])} is missing", inside={})
     manifest = _manifest_of(candidate.path, manifests)
     if manifest is not None and seen.inside.get("save") not in (None, manifest.save):
         manifest = None  # written by a later save that was cut off before its manifest
@@ -97,6 +103,16 @@ def confirm(candidate: Candidate, manifests: Path) -> Candidate:
     if verdict.state != "good":
         return replace(seen, state="damaged", reason=verdict.reason)
     return replace(seen, state="good", reason=f"verified by {verdict.method}")
+
+
+def _stateless(structure: Structure, run: Path) -> str:
+    """The first tracked part that has no state in a file of ours, neither by its own name nor by a layout's."""
+    stamp = structure.stamp
+    if structure.kind != "unbroken checkpoint":
+        return ""
+    homes = [layout.keys for layout in (*LAYOUTS, layout_of(run))]
+    at_home = {name for keys in homes for name, key in keys.items() if key in structure.tree}
+    return next((name for name in stamp["tracked"] if name not in stamp["parts"] and name not in at_home), "")
 
 
 def glance_at(path: Path, manifests: Path) -> Candidate:
@@ -171,7 +187,7 @@ def _kind_of_name(path: Path) -> str:
 
 
 def _step_in_name(path: Path) -> int:
-    digits = "".join(char if char.isdigit() else " " for char in path.stem).split()
+    digits = re.findall("[0-9]+", path.stem)
     return int(digits[-1]) if digits else -1
 
 

@@ -29,7 +29,7 @@ class Before:
         for module, name, tensor, value in self._buffers:
             tensor.copy_(value)
             setattr(module, name, tensor)  # a forward pass may have put another tensor in its place
-        parts.restore(self._small, self._states)
+        parts.restore(self._small, self._states, "the state before the step")
         self._task.optimizer.zero_grad(set_to_none=True)
         rng.restore(self._streams)
 

@@ -6,13 +6,19 @@ A checkpoint is complete in itself: copied alone to another machine, training re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from unbroken import __version__
 from unbroken.checkpoint import FORMAT
+from unbroken.checkpoint.describe import summary
+from unbroken.checkpoint.kinds import STAMP, count_of
 from unbroken.checkpoint.manifest import SaveFacts
+from unbroken.checkpoint.walk import printable
+from unbroken.errors import DamagedFile
 from unbroken.launch import Job
 from unbroken.run import Layout, RunRecord
 from unbroken.train.progress import Best, Progress
@@ -83,29 +89,37 @@ def compose_weights(
     return {**to_plain(meta), layout.keys.get("model", "model"): model_state, "unbroken": stamped}
 
 
-def take_apart(layout: Layout, tree: Mapping[str, Any]) -> Saved:
-    """The parts and counters of a checkpoint of ours, of MMEngine or of OpenPCDet."""
-    own = tree.get("unbroken")
-    if not isinstance(own, Mapping):
-        return _of_openpcdet(tree) if "model_state" in tree else _of_mmengine(tree)
-    keys = {name: layout.keys.get(name) for name in own["tracked"]}
-    parts = {name: tree[key] if key else own["parts"][name] for name, key in keys.items()}
+def take_apart(layout: Layout, tree: Mapping[str, Any], where: Path) -> Saved:
+    """The parts and counters of a checkpoint of ours, whose stamp was checked, of MMEngine or of OpenPCDet.
+
+    DamagedFile where a part or a counter is not there or not what it is called.
+    """
+    own = tree.get(STAMP)
+    if own is None:
+        return _of_openpcdet(tree, where) if "model_state" in tree else _of_mmengine(tree, where)
+    places = {name: (tree, key) if (key := layout.keys.get(name)) else (own["parts"], name) for name in own["tracked"]}
+    gone = [name for name, (holder, key) in places.items() if key not in holder]
+    if gone:
+        raise DamagedFile(
+            where, f"the state of {printable(gone[0][:80])} is missing", expected=", ".join(own["tracked"])
+        )
+    parts = {name: holder[key] for name, (holder, key) in places.items()}
     return Saved(parts=parts, progress=Progress.from_plain(own), streams=own["streams"], own=True)
 
 
-def _of_openpcdet(tree: Mapping[str, Any]) -> Saved:
+def _of_openpcdet(tree: Mapping[str, Any], where: Path) -> Saved:
     """`epoch` counts whole epochs, `it` optimizer steps."""
-    step, epoch = int(tree.get("it") or 0), int(tree.get("epoch") or 0)
+    step, epoch = _counter(tree, "it", where), _counter(tree, "epoch", where)
     progress = Progress(step=step, closed_epochs=epoch, evaluated_step=step)
     parts = {name: tree[key] for name, key in OPENPCDET_KEYS.items() if tree.get(key) is not None}
     return Saved(parts=parts, progress=progress, streams=None, own=False)
 
 
-def _of_mmengine(tree: Mapping[str, Any]) -> Saved:
+def _of_mmengine(tree: Mapping[str, Any], where: Path) -> Saved:
     meta = tree.get("meta")
     hub = tree.get("message_hub")
     info = hub.get("runtime_info", {}) if isinstance(hub, Mapping) else {}
-    step = int(meta["iter"]) if isinstance(meta, Mapping) else 0
+    step = _counter(meta, "iter", where) if isinstance(meta, Mapping) else 0
     score = info.get("best_score") if isinstance(info, Mapping) else None
     best_file = str(info.get("best_ckpt", "")) if score is not None else ""
     progress = Progress(step=step, evaluated_step=step, best=_foreign_best(score, best_file))
@@ -113,10 +127,18 @@ def _of_mmengine(tree: Mapping[str, Any]) -> Saved:
     return Saved(parts=parts, progress=progress, streams=None, own=False)
 
 
+def _counter(holder: Mapping[str, Any], key: str, where: Path) -> int:
+    """A counter of another program, which may be none or absent before the first step."""
+    count = count_of(holder.get(key) or 0)
+    if count is None:
+        raise DamagedFile(where, f"`{key}` is no count", expected="a whole number", found=summary(holder[key]))
+    return count
+
+
 def _foreign_best(score: object, file: str) -> Best | None:
     """`best_mIoU_iter_10.pth` and its score, as MMEngine remembers them."""
     stem = file.replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".pth").removeprefix("best_")
     metric, _, number = stem.partition("_iter_")
-    if not isinstance(score, float) or not number.isdigit():
+    if not isinstance(score, float) or re.fullmatch("[0-9]{1,18}", number) is None:
         return None
     return Best(metric=metric.rsplit("/", 1)[-1], value=score, step=int(number))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -18,16 +19,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from unbroken.checkpoint.leaves import TensorRef
-from unbroken.errors import Incompatible, UsageError
+from unbroken.errors import DamagedFile, Incompatible, UsageError
+from unbroken.train.state_checks import LIKE_PARAMETERS, REFUSALS, Shaped
 from unbroken.train.tree import from_plain, to_plain
 
 MOST_SHOWN = 8
-# Entries of torch's optimizers that have their parameter's shape; others (factored or joined moments) need not.
-LIKE_PARAMETERS = frozenset(
-    {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "grad_avg", "acc_delta", "exp_inf"}
-)
-Shaped = torch.Tensor | TensorRef
 Generator = torch.Generator | np.random.Generator | random.Random
 GENERATORS = (torch.Generator, np.random.Generator, random.Random)
 
@@ -80,10 +76,10 @@ def check(parts: Mapping[str, Any], saved: Mapping[str, Any], where: str) -> Non
         )
 
 
-def restore(parts: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+def restore(parts: Mapping[str, Any], saved: Mapping[str, Any], where: object) -> None:
     """Put the saved states into the parts, all or none; `check` has passed.
 
-    A part of the user's own may still refuse its state. Then those before it get back what they had.
+    A part may still refuse its state. Then those before it get back what they had, and DamagedFile says which it was.
     """
     before = {name: copy.deepcopy(state_of(part)) for name, part in parts.items()}
     done: list[str] = []
@@ -91,9 +87,17 @@ def restore(parts: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
         for name, part in parts.items():
             done.append(name)  # before: the one that fails may have taken half
             _put_back(part, saved[name])
-    except BaseException:
+    except BaseException as error:
         for name in done:
-            _put_back(parts[name], before[name])
+            with suppress(*REFUSALS):  # one that takes nothing at all must not keep the others from what they had
+                _put_back(parts[name], before[name])
+        if isinstance(error, REFUSALS):
+            raise DamagedFile(
+                where,
+                f"the state of {done[-1]} is refused by its {type(parts[done[-1]]).__name__}, nothing was loaded",
+                found=f"{type(error).__name__}: {error}"[:300],
+                do="If its code was changed since the save, undo that; else take an older checkpoint.",
+            ) from error
         raise
 
 

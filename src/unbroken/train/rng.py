@@ -71,6 +71,15 @@ def restore(streams: Streams) -> None:
         torch.cuda.set_rng_state(state, device)
 
 
+def try_out(streams: Streams) -> None:
+    """Raise what a generator raises that does not take its state; the global streams stay as they are."""
+    torch.Generator().set_state(streams.cpu)
+    np.random.RandomState().set_state(streams.numpy)
+    random.Random().setstate(streams.python)
+    for device, state in enumerate(streams.cuda[: torch.cuda.device_count()]):
+        torch.Generator(f"cuda:{device}").set_state(state)
+
+
 @contextmanager
 def preserved() -> Iterator[None]:
     """Whatever is drawn inside leaves the global streams as they were."""

@@ -14,6 +14,7 @@ import torch
 
 from unbroken.checkpoint.leaves import TensorRef
 from unbroken.checkpoint.structure import StorageReader, Structure, read_structure
+from unbroken.errors import DamagedFile
 from unbroken.storage import WritableFile
 from unbroken.train.tree import map_leaves
 
@@ -34,9 +35,12 @@ def load_tree(structure: Structure) -> Any:
         blocks: dict[str, torch.Tensor] = {}
 
         def build(ref: TensorRef) -> torch.Tensor:
+            dtype = getattr(torch, ref.dtype, None)
+            if dtype is None or ref.dtype.startswith("q"):  # quantised numbers mean nothing without their scale
+                raise DamagedFile(structure.path, f"it has a tensor of {ref.dtype}, which cannot be loaded by itself")
             if ref.storage_key not in blocks:
                 blocks[ref.storage_key] = _bytes_tensor(reader.storage(ref.storage_key))
-            return _view(blocks[ref.storage_key], ref)
+            return _view(blocks[ref.storage_key], ref, dtype)
 
         return map_leaves(structure.tree, TensorRef, build)
 
@@ -45,10 +49,11 @@ def _bytes_tensor(raw: bytearray) -> torch.Tensor:
     return torch.frombuffer(raw, dtype=torch.uint8) if raw else torch.empty(0, dtype=torch.uint8)
 
 
-def _view(block: torch.Tensor, ref: TensorRef) -> torch.Tensor:
-    dtype = getattr(torch, ref.dtype)
-    numbers = block.view(dtype) if block.numel() else torch.empty(0, dtype=dtype)
-    return numbers.as_strided(ref.shape, ref.stride, ref.offset).clone()
+def _view(block: torch.Tensor, ref: TensorRef, dtype: torch.dtype) -> torch.Tensor:
+    if ref.numel == 0:
+        return torch.empty(ref.shape, dtype=dtype)
+    whole_items = block[: block.numel() // ref.item_bytes * ref.item_bytes]
+    return whole_items.view(dtype).as_strided(ref.shape, ref.stride, ref.offset).clone()
 
 
 def _compact_on_cpu(tensor: torch.Tensor) -> torch.Tensor:

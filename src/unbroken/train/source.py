@@ -6,13 +6,16 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from unbroken.checkpoint.stamp import checked_stamp
 from unbroken.checkpoint.structure import read_structure
+from unbroken.errors import DamagedFile
 from unbroken.run import Layout
 from unbroken.train import parts
 from unbroken.train.contents import Saved, take_apart
 from unbroken.train.progress import Progress
-from unbroken.train.rng import Streams
+from unbroken.train.rng import Streams, try_out
 from unbroken.train.serialise import load_tree
+from unbroken.train.state_checks import REFUSALS, require_sound
 from unbroken.train.takeover import ABSENT, Foreign, Translate, Translated, as_they_are, what_it_lacks
 
 WORDS = {"scheduler": "lr_scheduler"}  # as the guides' log lines call it
@@ -25,8 +28,10 @@ class Source:
         self.path = path
         self._layout = layout
         self._structure = read_structure(path)
-        self._looked_at = take_apart(layout, self._structure.tree)
+        checked_stamp(self._structure)
+        self._looked_at = take_apart(layout, self._structure.tree, path)
         self._loaded: Saved | None = None
+        self._streams: Streams | None = None
         self._optional: frozenset[str] = frozenset()
 
     @property
@@ -68,20 +73,22 @@ class Source:
         for name in [name for name in tracked if name not in known and name in self._optional]:
             say(ABSENT.get(name, f"the file has no state of {name}: it begins new"))
             tracked = {other: part for other, part in tracked.items() if other != name}
-        parts.check(tracked, {name: known[name] for name in tracked if name in known}, str(self.path))
+        known = {name: known[name] for name in tracked if name in known}
+        require_sound(tracked, known, self.path)
+        parts.check(tracked, known, str(self.path))
         if self._loaded is None:
-            self._loaded = take_apart(self._layout, load_tree(self._structure))
+            self._loaded = take_apart(self._layout, load_tree(self._structure), self.path)
+            self._streams = self._streams_of(self._loaded)
             say(f"load checkpoint from {self.path}")
             epoch = self.progress.epoch or self.progress.closed_epochs  # a foreign file has no position yet
             say(f"resumed epoch: {epoch}, iter: {self.progress.step}")
         spelled = self._spelled(self._loaded, translate)
-        parts.restore(tracked, spelled.parts)
+        parts.restore(tracked, spelled.parts, self.path)
         for name, part in tracked.items():
             say(f"resume {WORDS.get(name, name)}: {parts.class_name(part)}")
         for remark in spelled.remarks:
             say(remark)
-        plain = self._loaded.streams
-        return Streams.from_plain(plain) if plain is not None else None
+        return self._streams
 
     def require_all_used(self, tracked: Mapping[str, Any]) -> None:
         """Raise unless every part in the checkpoint is tracked: what is not would be lost at the next save."""
@@ -99,6 +106,18 @@ class Source:
         """What another program's file does not hold of all that a checkpoint of ours would, a line for each."""
         absent = [name for name in tracked if name not in self._looked_at.parts]
         return what_it_lacks(absent, best_known=self.progress.best is not None)
+
+    def _streams_of(self, saved: Saved) -> Streams | None:
+        """The random streams, which the generators of this process have been seen to take."""
+        if saved.streams is None:
+            return None
+        streams = Streams.from_plain(saved.streams)
+        try:
+            try_out(streams)
+        except REFUSALS as error:
+            what = "the entry unbroken.streams is not sound: no generator takes these states"
+            raise DamagedFile(self.path, what, found=str(error)[:120]) from error
+        return streams
 
     def _spelled(self, saved: Saved, translate: Translate) -> Translated:
         return Translated(parts=saved.parts) if saved.own else translate(saved.parts, str(self.path))

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tests.unbroken.real_runs import contents
-from unbroken.errors import Incompatible, UnbrokenError
+from unbroken.errors import DamagedFile, Incompatible, UnbrokenError
 from unbroken.train import open_run, parts, read_checkpoint
 from unbroken.train.stop import Exit
 from unbroken.train.tree import map_leaves
@@ -145,12 +145,12 @@ def test_a_part_that_refuses_its_state_takes_the_others_back_with_it(folder: Pat
     tracked = training.parts()
     tracked = {"own": stubborn, **tracked} if place == "first" else {**tracked, "own": stubborn}
     before = training.digest()
-    with pytest.raises(RuntimeError, match="another version"):
-        parts.restore(tracked, {**state, "own": {"value": 7}})
+    with pytest.raises(DamagedFile, match=r"state of own is refused.*another version"):
+        parts.restore(tracked, {**state, "own": {"value": 7}}, "file")
     assert training.digest() == before
     assert stubborn.value == 1
     stubborn.willing = True
-    parts.restore(tracked, {**state, "own": {"value": 7}})
+    parts.restore(tracked, {**state, "own": {"value": 7}}, "file")
     assert training.digest() == Training(seed=3).digest() and stubborn.value == 7
 
 

@@ -150,7 +150,7 @@ def test_states_fit_the_parts_they_were_taken_from_and_restore_them_in_place() -
     counters, history = other["counters"], other["history"]
     other["counters"]["n"], other["history"][0] = 9, 9
     parts.check(other, saved, "file")
-    parts.restore(other, saved)
+    parts.restore(other, saved, "file")
     assert other["counters"] is counters == {"n": 3} and other["history"] is history == [1, 2]
     assert all(torch.equal(a, b) for a, b in zip(one["model"].parameters(), other["model"].parameters()))
 

@@ -103,7 +103,7 @@ def test_training_goes_on_from_a_file_as_if_it_had_not_stopped(tmp_path: Path, o
     saved = through_a_file(cut, tmp_path)
 
     parts.check(rest.parts(), saved, "file")
-    parts.restore(rest.parts(), saved)
+    parts.restore(rest.parts(), saved, "file")
     rest.train(5, 12)
 
     assert cut.losses + rest.losses == whole.losses
@@ -128,6 +128,6 @@ def test_a_random_generator_can_be_a_part(tmp_path: Path, make: Callable[[], Any
     expected = draw(generator)
 
     parts.require_part("generator", other)
-    parts.restore({"generator": other}, read_tree(tmp_path / "generator.pth"))
+    parts.restore({"generator": other}, read_tree(tmp_path / "generator.pth"), "file")
 
     assert draw(other) == expected

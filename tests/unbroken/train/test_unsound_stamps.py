@@ -18,7 +18,9 @@ from unbroken.checkpoint.leaves import TensorRef
 from unbroken.checkpoint.stamp import RULES, checked_stamp
 from unbroken.checkpoint.structure import read_structure
 from unbroken.errors import DamagedFile
+from unbroken.run import ITERATIONS
 from unbroken.train import open_run, read_checkpoint
+from unbroken.train.source import Source
 from unbroken.train.stop import Exit
 
 GONE = object()
@@ -100,6 +102,8 @@ def test_whatever_stands_in_a_field_it_is_believed_whole_or_the_file_and_the_fie
         ("format", "1"),
         ("run", "mine"),
         ("", 5),
+        ("parts.counters", GONE),
+        ("parts.more", {}),
     ],
 )
 def test_a_launch_takes_the_next_older_checkpoint_and_says_what_is_wrong_with_the_newest(
@@ -112,7 +116,11 @@ def test_a_launch_takes_the_next_older_checkpoint_and_says_what_is_wrong_with_th
     put(newest, with_entry(tree, name, value) if name else {**tree, "unbroken": value})
     (folder / "t" / "unbroken" / "manifests" / "iter_4.pth.json").unlink()
     seen = {item.name: item for item in look(folder / "t").candidates}
-    assert seen["iter_4.pth"].state == "damaged" and f"unbroken.{name}".rstrip(".") in seen["iter_4.pth"].reason
+    assert seen["iter_4.pth"].state == "damaged"
+    field = (
+        "the state of counters" if name == "parts.counters" else f"unbroken.{name}".removesuffix(".more").rstrip(".")
+    )
+    assert field in seen["iter_4.pth"].reason
     assert seen["iter_2.pth"].state == "good"
     training = Training(seed=1)
     before, on_disk = training.digest(), without_locks(folder / "t")
@@ -122,6 +130,30 @@ def test_a_launch_takes_the_next_older_checkpoint_and_says_what_is_wrong_with_th
     assert training.digest() == before and without_locks(folder / "t") == on_disk
     session(folder, training)
     assert "iter_4.pth" in " ".join(contents(folder / "t" / "archive"))
+
+
+@pytest.mark.parametrize("key", ["state_dict", "optimizer", "param_schedulers"])
+def test_a_checkpoint_without_one_of_its_states_is_passed_over_for_the_next_older(
+    trained: Path, tmp_path: Path, key: str
+) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "runs", symlinks=True))
+    rewrite(folder / "t" / "iter_4.pth", lambda tree: tree.pop(key))
+    (folder / "t" / "unbroken" / "manifests" / "iter_4.pth.json").unlink()
+    seen = {item.name: item for item in look(folder / "t").candidates}
+    assert (seen["iter_4.pth"].state, seen["iter_2.pth"].state) == ("damaged", "good")
+    assert "is missing" in seen["iter_4.pth"].reason
+
+
+@pytest.mark.parametrize("counter", ["x", -1, 2**63, [1], {"a": 1}])
+@pytest.mark.parametrize("form", ["mmengine", "openpcdet"])
+def test_a_file_of_another_program_whose_counters_are_none_is_damage(tmp_path: Path, form: str, counter: Any) -> None:
+    state = {"w": torch.zeros(2)}
+    tree: dict[str, Any] = {"model_state": state, "optimizer_state": {"state": {}}, "epoch": 1, "it": counter}
+    if form == "mmengine":
+        tree = {"state_dict": state, "optimizer": {"state": {}}, "meta": {"iter": counter}}
+    torch.save(tree, tmp_path / "file.pth")
+    with pytest.raises(DamagedFile, match=r"file\.pth: `(it|iter)` is no count"):
+        Source(tmp_path / "file.pth", ITERATIONS)
 
 
 def session_of(folder: Path, training: Training, **asked: Any) -> None:
