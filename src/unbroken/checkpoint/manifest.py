@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unbroken.storage import Disk, write_json
+from unbroken.values import is_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +47,16 @@ def write_manifest(disk: Disk, folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path, file_name: str) -> Manifest | None:
-    """The manifest of a file; None when there is none that can be read (the file is then judged by itself)."""
+    """The manifest of a file; None when there is none that can be read (the file is then judged by itself).
+
+    One that was written for a file of another name is none: what it says is never done to the file that it names.
+    """
+    if not is_name(file_name):
+        return None
     try:
         data: dict[str, Any] = json.loads(manifest_path(folder, file_name).read_text("utf-8"))
         known = {field.name for field in fields(Manifest)}
-        return Manifest(**{key: value for key, value in data.items() if key in known})
+        found = Manifest(**{key: value for key, value in data.items() if key in known})
     except (OSError, ValueError, TypeError, AttributeError):
         return None
+    return found if found.file == file_name else None

@@ -6,22 +6,38 @@ it would cost `why` a quarter of its time and `ls` more than all the rest.
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import NoReturn
 
-from unbroken.errors import INTERRUPTED_TWICE, UnbrokenError, UsageError
+from unbroken.errors import INTERRUPTED_TWICE, DamagedFile, SaveFailed, UnbrokenError, UsageError
+from unbroken.storage.files import DISK_TROUBLE, turn_away
+from unbroken.values.text import ESCAPED
+
+LONGEST_NAME = 200
+# What a person's or a stranger's file can be like; anything else that a system call says is a fault of ours.
+REFUSED_BY_SYSTEM = DISK_TROUBLE | {
+    getattr(errno, name)
+    for name in ("EACCES", "EPERM", "ENAMETOOLONG", "ELOOP", "ENOTDIR", "EISDIR", "EROFS", "EINVAL", "ESTALE", "EFBIG")
+    if hasattr(errno, name)
+}
 
 
 def main(arguments: Sequence[str] | None = None, *, typed: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code. `typed` is what to tell the user to type again."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     hint = ": what was saved is whole, run the same command again" if words[:1] == ["train"] else ""
-    return _guarded(lambda: _run(words, typed or ["unbroken", *words]), as_json="--json" in words, hint=hint)
+    return _guarded(
+        lambda: _run(words, typed or ["unbroken", *words]),
+        as_json="--json" in words,
+        hint=hint,
+        is_training=words[:1] == ["train"],
+    )
 
 
 def run(arguments: Sequence[str] | None = None, *, typed: Sequence[str] | None = None) -> NoReturn:
@@ -45,25 +61,52 @@ def run_tool(tool: Callable[[Sequence[str]], int]) -> int:
     return _guarded(lambda: tool(sys.argv[1:]), as_json=False, hint=hint)
 
 
-def _guarded(command: Callable[[], int], *, as_json: bool, hint: str) -> int:
+def _guarded(command: Callable[[], int], *, as_json: bool, hint: str, is_training: bool = False) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may have no Chinese, and no encoding has half a character
+            stream.reconfigure(errors=ESCAPED)
     try:
-        return command()
+        code = command()
+        if sys.stdout is not None:  # closed by who started us: then nobody wants to read it
+            sys.stdout.flush()  # here, where what that may say is still answered
+        return code
     except UnbrokenError as error:
-        _complain(error, as_json=as_json)
-        return error.exit_code
+        return _complain(error, as_json=as_json)
     except KeyboardInterrupt:
         print(f"interrupted at once{hint}", file=sys.stderr)
         return INTERRUPTED_TWICE
     except SystemExit as ending:
         return int(ending.code) if isinstance(ending.code, int) else 1
     except BrokenPipeError:
-        return _reader_gone()
+        return _cannot_print("standard output was closed by its reader", exit_code=1)
+    except OSError as error:
+        if error.filename is None and error.errno in DISK_TROUBLE:
+            return _cannot_print(
+                f"standard output cannot be written ({error.strerror})", exit_code=SaveFailed.exit_code
+            )
+        if is_training or error.errno not in REFUSED_BY_SYSTEM:
+            return _fault()
+        return _complain(_refused_by_system(error), as_json=as_json)
     except Exception:  # noqa: BLE001 - the one place that may: everything else is a fault of ours
-        import traceback
+        return _fault()
 
-        traceback.print_exc()
-        print("\nThis is a fault of unbroken or of the training code; no checkpoint was harmed.", file=sys.stderr)
-        return 1
+
+def _fault() -> int:
+    import traceback
+
+    traceback.print_exc()
+    print("\nThis is a fault of unbroken or of the training code; no checkpoint was harmed.", file=sys.stderr)
+    return 1
+
+
+def _refused_by_system(error: OSError) -> DamagedFile:
+    """What the operating system says of a file or a folder that was named: that is no fault of ours."""
+    where = next((str(name) for name in (error.filename2, error.filename) if name), "the disk")
+    return DamagedFile(
+        where if len(where) <= LONGEST_NAME else f"{where[:LONGEST_NAME]}...",
+        f"the operating system refuses it ({error.strerror})",
+        do="Look at the name, at who may read or write it, and where links lead.",
+    )
 
 
 def _run(words: list[str], typed: Sequence[str]) -> int:
@@ -91,15 +134,21 @@ def _run(words: list[str], typed: Sequence[str]) -> int:
             return run(words, typed=typed)
 
 
-def _reader_gone() -> int:
-    """Whoever read our output has ended (`| head`); Python must not complain of it once more at exit."""
-    sys.stdout = Path("/dev/null").open("w") if Path("/dev/null").exists() else sys.stderr  # noqa: SIM115 - open to the end
-    print("unbroken: standard output was closed by its reader", file=sys.stderr)
-    return 1
+def _cannot_print(why: str, *, exit_code: int) -> int:
+    """Whoever read our output has ended (`| head`), or its disk is full; Python must not complain of it at exit."""
+    turn_away()
+    with suppress(OSError, ValueError):
+        print(f"unbroken: {why}", file=sys.stderr)
+    return exit_code
 
 
-def _complain(error: UnbrokenError, *, as_json: bool) -> None:
+def _complain(error: UnbrokenError, *, as_json: bool) -> int:
     if as_json:
-        print(json.dumps(error.as_data(), ensure_ascii=False))
+        try:
+            print(json.dumps(error.as_data(), ensure_ascii=False), flush=True)
+        except OSError as failure:
+            return _cannot_print(f"standard output cannot be written ({failure.strerror})", exit_code=error.exit_code)
     else:
-        print(error, file=sys.stderr)
+        with suppress(OSError, ValueError):
+            print(error, file=sys.stderr)
+    return error.exit_code

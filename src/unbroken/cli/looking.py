@@ -12,7 +12,7 @@ from unbroken.cli.lineage import ancestors
 from unbroken.cli.overview import Overview, overview_of
 from unbroken.cli.tables import as_json_text, columns, shown, size_text
 from unbroken.errors import DamagedFile, UsageError
-from unbroken.run import layout_of, look_at
+from unbroken.run import layout_seen, look_at
 from unbroken.run.candidates import list_candidates
 from unbroken.run.finding import find_runs
 from unbroken.run.layout import manifests, own
@@ -71,16 +71,23 @@ def inspect_command(file: Path, *, as_json: bool, tensors: bool) -> None:
 def verify_command(paths: Sequence[Path], *, as_json: bool) -> int:
     """Verify files and runs; 0 when all are whole."""
     files = [file for path in paths for file in _checkpoints(path)]
+    damaged = {str(path): damage for path in paths if path.is_dir() and (damage := layout_seen(path)[1])}
     seen = [look_at(file, _manifests_for(file)) for file in files]
     if as_json:
         facts = [{"file": str(c.path), "state": c.state, "step": c.step, "reason": c.reason} for c in seen]
+        facts += [
+            {"file": f"{run}/unbroken/run.json", "state": "damaged", "step": -1, "reason": w}
+            for run, w in damaged.items()
+        ]
         print(as_json_text(facts))
     else:
         rows = [(c.state, _step(c.step), str(c.path), c.reason) for c in seen]
         print(columns([("state", "step", "file", "how"), *rows]))
         bad = sum(candidate.state != "good" for candidate in seen)
         print(f"\n{bad} of {len(seen)} cannot be used" if bad else f"\nall {len(seen)} are whole")
-    return 0 if all(candidate.state == "good" for candidate in seen) else DamagedFile.exit_code
+        for run, damage in damaged.items():
+            print(f"{shown(run)}/unbroken/run.json: {shown(damage)}: damaged, it is not followed")
+    return 0 if not damaged and all(candidate.state == "good" for candidate in seen) else DamagedFile.exit_code
 
 
 def _step(step: int) -> str:
@@ -103,6 +110,8 @@ def _story(run: Overview, lineage: Sequence[str]) -> list[str]:
         lines.append(f"config: {run.config}")
     if run.command:
         lines.append(f"command: {run.command}")
+    if run.damage:
+        lines.append(f"damaged: unbroken/run.json: {run.damage}: it is not followed, the files are shown as they lie")
     lines = [shown(line, LONGEST_LINE) for line in lines]
     rows = [(s.name, s.verdict, f"{s.first}-{s.last}" if s.last else "no step", s.ended) for s in run.sessions]
     lines += ["", "sessions", columns([("session", "began", "steps", "ended"), *rows])] if rows else []
@@ -161,7 +170,7 @@ def _require_there(path: Path) -> None:
 def run_folder(path: Path) -> Path:
     """The folder itself if a run is in it; else an error that names the runs near it."""
     _require_there(path)
-    if own(path).is_dir() or (path.is_dir() and any(layout_of(path).checkpoints(path).glob("*.pth"))):
+    if own(path).is_dir() or (path.is_dir() and any(layout_seen(path)[0].checkpoints(path).glob("*.pth"))):
         return path
     around = path if path.is_dir() else path.parent
     near = [str(folder) for folder in find_runs(around)][:5] if around.is_dir() else []
@@ -179,7 +188,7 @@ def _checkpoints(path: Path) -> list[Path]:
         return [path]
     _require_there(path)
     run = run_folder(path)
-    found = [candidate.path for candidate in list_candidates(layout_of(run).checkpoints(run), manifests(run))]
+    found = [candidate.path for candidate in list_candidates(layout_seen(run)[0].checkpoints(run), manifests(run))]
     if not found:
         raise UsageError(path, "there is no checkpoint here", expected="*.pth files")
     return found

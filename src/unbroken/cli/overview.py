@@ -9,7 +9,7 @@ from typing import Any
 
 from unbroken.journal import read_steps
 from unbroken.journal.lines import finite
-from unbroken.run import Candidate, Survey, layout_of
+from unbroken.run import Candidate, Survey, layout_seen
 from unbroken.run.history import how_it_ended, numbers_of, score_of, step_of
 from unbroken.run.layout import own
 from unbroken.run.summary import LOST, NOT_REACHABLE, summary_of
@@ -49,6 +49,7 @@ class Overview:
     candidates: tuple[Candidate, ...]
     accepted: tuple[str, ...]  # changes of meaning that the user wanted, and after which step
     evaluations: tuple[tuple[int, Mapping[str, float]], ...]
+    damage: str  # what of the record is not followed
 
     def as_data(self) -> dict[str, Any]:
         """The same as data."""
@@ -66,6 +67,7 @@ class Overview:
             "id": self.id,
             "parent": dict(self.parent) if self.parent else None,
             "accepted": list(self.accepted),
+            "damage": self.damage,
             "config": str(self.config) if self.config else None,
             "command": self.command,
             "sessions": [vars(session) for session in self.sessions],
@@ -79,7 +81,8 @@ class Overview:
 
 def overview_of(directory: Path) -> Overview:
     """Gather everything `show` says about one run; unlike in a listing, the newest checkpoints are verified."""
-    facts, summary = survey(directory, layout_of(directory)), summary_of(directory)
+    layout, damage = layout_seen(directory)
+    facts, summary = survey(directory, layout), summary_of(directory)
     newest = facts.newest_good
     inside = newest.inside if newest is not None else {}
     records = list(read_steps(own(directory) / "metrics.jsonl"))
@@ -104,6 +107,7 @@ def overview_of(directory: Path) -> Overview:
         candidates=facts.candidates,
         accepted=_accepted(inside),
         evaluations=_evaluations(records),
+        damage=damage,
     )
 
 

@@ -29,6 +29,7 @@ from unbroken.launch.words import refusal
 from unbroken.run import Candidate, RunRecord, Survey
 from unbroken.storage import Disk, WritableFile, durable_write
 from unbroken.storage.lock import Holder
+from unbroken.values import as_bytes
 
 GENERATED = "<!-- Written by `python -m unbroken.cli.pages`. Change the code, not this page. -->\n"
 HELP_COLUMNS = 100
@@ -278,7 +279,7 @@ def write_pages(folder: Path) -> list[Path]:
 
 def _write(path: Path, text: str) -> None:
     def fill(file: WritableFile) -> None:
-        file.write(text.encode())
+        file.write(as_bytes(text))
 
     durable_write(Disk(), path, fill)
 

@@ -12,7 +12,7 @@ from unbroken.errors import UsageError
 from unbroken.run import Layout, layout_of
 from unbroken.run.links import checkpoint_files
 from unbroken.run.pins import Pin, pin, read_pins, unpin
-from unbroken.storage import Disk
+from unbroken.storage import Disk, is_ordinary
 from unbroken.values import SystemClock
 
 LONGEST_NOTE = 500
@@ -38,7 +38,7 @@ def pin_command(run: Path, words: Sequence[str], *, note: str, remove: bool, as_
 
 
 def _say(run: Path, folder: Path, pins: Mapping[str, Pin], *, as_json: bool) -> None:
-    here = {name: (folder / name).is_file() for name in pins}
+    here = {name: is_ordinary(folder / name) for name in pins}
     if as_json:
         rows = [{"file": name, "note": p.note, "time": p.time, "here": here[name]} for name, p in pins.items()]
         print(as_json_text({"run": str(run), "pins": rows}))
@@ -58,7 +58,7 @@ def _to_pin(run: Path, word: str, layout: Layout) -> str:
         raise UsageError(
             path, "this is a link, which leads to the newest checkpoint", do=f"Pin {path.readlink().name} instead."
         )
-    if not path.is_file():
+    if not is_ordinary(path):
         raise UsageError(
             path, "there is no such file", found=_near(run, folder, name), do=f"See `unbroken show {run}`."
         )
@@ -101,6 +101,6 @@ def _near(run: Path, folder: Path, name: str) -> str:
 
 def _require_still_there(folder: Path, names: Sequence[str]) -> None:
     """Retention of a live training may have been at work in the same moment."""
-    gone = [name for name in names if not (folder / name).is_file()]
+    gone = [name for name in names if not is_ordinary(folder / name)]
     if gone:
         raise UsageError(folder, f"{', '.join(gone)} was removed by the training just before it was pinned")

@@ -12,6 +12,7 @@ from pathlib import Path
 from unbroken.cli.looking import run_folder
 from unbroken.cli.watching import clean
 from unbroken.report import Glance, Watch
+from unbroken.run.bounds import require_inside
 from unbroken.run.layout import own
 from unbroken.storage import Disk, explained
 from unbroken.storage.lock import Holder, holds, is_held, read_holder
@@ -29,6 +30,7 @@ def stop_command(run: Path, *, wait: bool) -> None:
     if holder is None or not (glance.live or _maybe_elsewhere(holder)):
         _say(f"{run}: nothing to stop, no process holds it" + (f" ({_ended(glance)})" if glance.begun else ""))
         return
+    require_inside(run)
     with explained(Disk(), folder, "the request to stop cannot be left there"):
         ask_to_stop(Disk(), folder, SystemClock(), holder)
     if not glance.live:

@@ -31,6 +31,7 @@ from unbroken.keep.copying import Copying, prefix_digest
 from unbroken.keep.following import Mirrored, leaving, parting, removed_saves, set_aside
 from unbroken.keep.inventory import NOT_THE_RUNS
 from unbroken.keep.listing import Found, Listing, Point, list_run
+from unbroken.run.bounds import require_inside
 from unbroken.run.candidates import look_at
 from unbroken.run.layout import ARCHIVE_FOLDER, manifests, own
 from unbroken.run.record import read_record
@@ -72,6 +73,7 @@ def mirror(source: Path, target: Path, ways: Ways, *, disk: Disk, clock: Clock) 
     Raises Refused where the two have parted, where there is no room, and when the source never stands still.
     """
     listing = list_run(source)
+    require_inside(target, listing.layout)
     require_same_run(listing, target)
     with _out_of_reach(target):
         durable_folder(disk, own(target))

@@ -18,6 +18,7 @@ from unbroken.keep.backup_list import stamp_of
 from unbroken.keep.copying import Copying, prefix_digest
 from unbroken.keep.following import Parting, parting, set_aside
 from unbroken.keep.listing import Found, Listing, Point, list_run, points_of
+from unbroken.run.bounds import require_inside
 from unbroken.run.candidates import look_at
 from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, manifests, own
 from unbroken.run.names import BACKUP_LIST
@@ -113,6 +114,7 @@ class _Mending:
 
     def run(self) -> BroughtBack:
         """Compare, then bring, with the run to itself."""
+        require_inside(self._run, self._listing.layout)
         self._require_same()
         with explained(self._disk, self._run, "the run could not be brought back"):
             durable_folder(self._disk, own(self._run))

@@ -24,7 +24,7 @@ from unbroken.keep.inventory import PACKING_LIST
 from unbroken.keep.parcel import Item, Need
 from unbroken.run.layout import OWN_FOLDER
 from unbroken.storage import WritableFile
-from unbroken.values import why_unsafe
+from unbroken.values import as_bytes, why_unsafe
 
 FORMAT = 1
 BLOCK_BYTES = 1 << 22
@@ -117,7 +117,7 @@ def write_packed(
             digest = _add(archive, path, f"{head.folder}/{item.name}", item, seen=seen.get(path, ()))
             files.append(PackedFile(name=item.name, size_bytes=item.size_bytes, sha256=digest))
         listed = PackingList(**{**vars(head), "files": tuple(files)})
-        archive.writestr(_entry(listed.name, 0), json.dumps(asdict(listed), ensure_ascii=False, indent=1))
+        archive.writestr(_entry(listed.name, 0), as_bytes(json.dumps(asdict(listed), ensure_ascii=False, indent=1)))
     return listed
 
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from unbroken.values import as_bytes
+
 ENTRY_BYTES = 400  # most that a file costs besides its bytes and its name: two zip headers and its line in the list
 NAME_COPIES = 4  # its name stands in both headers and, perhaps with escapes, in the list
 HEAD_BYTES = 4096  # of the list itself
@@ -103,7 +105,7 @@ def _never(item: Item, *, minimal: bool) -> str:
 
 def parcel_bytes(items: Sequence[Item]) -> int:
     """The most bytes that a file with these items can have."""
-    return HEAD_BYTES + sum(item.size_bytes + ENTRY_BYTES + NAME_COPIES * len(item.name.encode()) for item in items)
+    return HEAD_BYTES + sum(item.size_bytes + ENTRY_BYTES + NAME_COPIES * len(as_bytes(item.name)) for item in items)
 
 
 def by_need(items: Sequence[Item]) -> dict[Need, tuple[int, int]]:

@@ -9,6 +9,7 @@ from unbroken.checkpoint.removal import finish_removal, let_go
 from unbroken.checkpoint.retention import Decision, Policy
 from unbroken.journal import NO_SESSION, Journal
 from unbroken.keep.pruning import Pruning, plan_pruning
+from unbroken.run.bounds import require_inside
 from unbroken.run.layout import manifests, own
 from unbroken.run.pins import read_pins
 from unbroken.storage import Disk, durable_folder, explained, point_to
@@ -39,6 +40,7 @@ def prune(directory: Path, policy: Policy, *, disk: Disk, clock: Clock) -> Prune
 
     Where nothing goes, nothing is written. The lock says afterwards, as before, who worked on the run last.
     """
+    require_inside(directory)
     guess = plan_pruning(directory, policy, verify=False)
     if not guess.going and not guess.leftovers:
         plan = plan_pruning(directory, policy)

@@ -6,6 +6,7 @@ resume from, so that the next launch looks elsewhere again or refuses, and never
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,10 @@ from unbroken.launch.job import Job
 from unbroken.launch.verdicts import Resume
 from unbroken.logbook import memory
 from unbroken.run import Candidate, Layout, look_at
-from unbroken.run.layout import manifests, own
-from unbroken.storage import Disk, WritableFile, durable_folder, durable_write
+from unbroken.run.bounds import is_inside
+from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, manifests, own
+from unbroken.storage import Disk, WritableFile, durable_folder, durable_write, is_ordinary, open_ordinary
+from unbroken.values import is_name, place
 
 COPY_BLOCK_BYTES = 1 << 22
 TEXTS = {".log", ".txt", ".json", ".jsonl", ".py", ".yaml", ".yml", ".csv"}  # what a person reads of a session
@@ -30,7 +33,7 @@ def bring_here(disk: Disk, job: Job, plan: Resume) -> Resume:
         _bring_readable(disk, job, plan.records_from)
     checkpoints = job.layout.checkpoints(job.directory)
     for path in plan.weights_along:
-        copy_file(disk, path, checkpoints / path.name)
+        copy_file(disk, path, place(checkpoints, path.name))
     target = checkpoints / name_on_arrival(job.layout, plan.source)
     copy_file(disk, plan.source.path, target)
     arrived = look_at(target, manifests(job.directory))
@@ -65,11 +68,16 @@ def shown(run: Path, layout: Layout) -> Iterator[Path]:
     if layout.evaluation_curves:  # beside the curves lie the results, by epoch
         yield from _texts_below((run / layout.evaluation_curves).parent)
     events = read_events(own(run) / "journal.jsonl")
-    for session in dict.fromkeys(str(event["session"]) for event in events if event.get("session")):
+    for session in dict.fromkeys(event["session"] for event in events if _is_session(event.get("session"))):
         if layout.session_folder:
             yield from _texts_below(layout.session(run, session))
         else:
             yield layout.log(run, session)
+
+
+def _is_session(recorded: object) -> bool:
+    """Whether a session of this name may have written a folder or a log: it may be a stranger who says so."""
+    return is_name(recorded) and recorded not in (OWN_FOLDER, ARCHIVE_FOLDER)
 
 
 def _texts_below(folder: Path) -> Iterator[Path]:
@@ -79,7 +87,7 @@ def _texts_below(folder: Path) -> Iterator[Path]:
 def _bring_readable(disk: Disk, job: Job, origin: Path) -> None:
     for name in ("configs", "manifests"):
         for path in sorted((own(origin) / name).glob("*.json")):
-            copy_file(disk, path, own(job.directory) / name / path.name)
+            _bring(disk, job, origin, path)
     for path in shown(origin, job.layout):
         _bring(disk, job, origin, path)
 
@@ -91,8 +99,9 @@ def _bring_records(disk: Disk, job: Job, origin: Path) -> None:
 
 
 def _bring(disk: Disk, job: Job, origin: Path, path: Path) -> None:
-    if path.is_file():
-        target = job.directory / path.relative_to(origin)
+    """Copy a file of a run, unless it lies behind a link out of that; what has its name here stays as it is."""
+    target = job.directory / path.relative_to(origin)
+    if is_ordinary(path) and not os.path.lexists(target) and is_inside(path.parent, origin):
         durable_folder(disk, target.parent)
         copy_file(disk, path, target)
 
@@ -101,7 +110,7 @@ def copy_file(disk: Disk, source: Path, target: Path) -> None:
     """Copy one file durably."""
 
     def fill(file: WritableFile) -> None:
-        with source.open("rb") as reader:
+        with open_ordinary(source) as reader:
             while block := reader.read(COPY_BLOCK_BYTES):
                 file.write(block)
 

@@ -29,11 +29,12 @@ from unbroken.launch.job import Job, Quota
 from unbroken.launch.position import total_now
 from unbroken.launch.verdicts import FineTune, Fresh, Plan, Resume
 from unbroken.logbook.words import clean
-from unbroken.run import layout_of, read_record
+from unbroken.run import layout_seen, read_record
 from unbroken.run.folder import entries
 from unbroken.run.layout import ARCHIVE_FOLDER, Layout, manifests
 from unbroken.run.predictions import LAST_EVALUATIONS, evaluations_in
 from unbroken.run.summary import config_of
+from unbroken.storage import is_ordinary
 
 GROWING = (".jsonl", ".log", ".txt", "scalars.json")  # records: a little with every step
 GARBLED = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError)  # of records that were edited
@@ -68,7 +69,7 @@ def _planned(
         done = plan.source.step
         total = total_now(job, plan.source) if total is not None else _recorded_total(timing, done)
         run = plan.copy_from or job.directory
-        sizes = known or sizes_in(run, layout_of(run))
+        sizes = known or sizes_in(run, layout_seen(run)[0])
         stored = stored_in(job.directory, job.layout)
     else:
         sizes, stored = known or _sizes_beside(job), Stored()
@@ -134,7 +135,7 @@ def _sizes_beside(job: Job) -> Sizes | None:
         config = config_of(run)
         if not config or any(change.effect is Effect.SHAPE for change in changes(config, job.config, job.effects)):
             continue
-        if (found := sizes_in(run, layout_of(run), anew=True)) is not None:
+        if (found := sizes_in(run, layout_seen(run)[0], anew=True)) is not None:
             return replace(found, source=f"as of {clean(run.name)}")
     return None
 
@@ -143,7 +144,7 @@ def _saved(run: Path, layout: Layout) -> Iterator[Manifest]:
     folder, files = manifests(run), layout.checkpoints(run)
     for entry in entries(str(folder)):
         manifest = read_manifest(folder, entry.name.removesuffix(".json"))
-        if manifest is not None and (files / manifest.file).is_file():
+        if manifest is not None and is_ordinary(files / manifest.file):
             yield manifest
 
 

@@ -13,7 +13,8 @@ from unbroken.keep.packed import read_list
 from unbroken.launch.copies import copies
 from unbroken.launch.job import Job
 from unbroken.launch.plan import Facts
-from unbroken.run import Candidate, Survey, look_at, read_record
+from unbroken.run import Candidate, Survey, layout_of, look_at, read_record
+from unbroken.run.bounds import require_inside
 from unbroken.run.candidates import confirm, list_candidates
 from unbroken.run.layout import manifests, own
 from unbroken.run.survey import survey
@@ -25,6 +26,8 @@ MOST_NEAR, NEAR_DEPTH, MOST_NEAR_FOLDERS = 8, 5, 500
 
 def gather(job: Job) -> Facts:
     """Look at everything the decision needs; changes nothing."""
+    layout_of(job.directory)  # a record that leads out of the folder is none to go on with
+    require_inside(job.directory, job.layout)
     here = survey(job.directory, job.layout)
     if here.unreachable:
         return Facts(survey=here)

@@ -9,15 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from unbroken.errors import UsageError
+from unbroken.errors import DamagedFile, UsageError
 from unbroken.journal import Journal
 from unbroken.launch.execute import move_all, move_history_aside
-from unbroken.run import Survey, layout_of
+from unbroken.run import Survey, layout_of, layout_seen
+from unbroken.run.bounds import require_inside
 from unbroken.run.layout import ARCHIVE_FOLDER, own
 from unbroken.run.survey import RESTORING, Restoring, survey
 from unbroken.storage import Disk, durable_folder, explained, write_json
 from unbroken.storage.lock import RunLock
-from unbroken.values import Clock, free_name
+from unbroken.values import Clock, free_name, is_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ def archived(run: Path) -> tuple[Archived, ...]:
     folder = run / ARCHIVE_FOLDER
     names = sorted((path.name for path in folder.iterdir()), reverse=True) if folder.is_dir() else []
     histories = (folder / name for name in names if (own(folder / name) / "journal.jsonl").is_file())
-    return tuple(Archived(name=path.name, facts=survey(path, layout_of(path))) for path in histories)
+    return tuple(Archived(name=path.name, facts=survey(path, layout_seen(path)[0])) for path in histories)
 
 
 def restore(run: Path, name: str, *, disk: Disk, clock: Clock) -> str | None:
@@ -47,8 +48,16 @@ def restore(run: Path, name: str, *, disk: Disk, clock: Clock) -> str | None:
 
     Raises UsageError if there is no such history, RunHeld while somebody works on the run.
     """
+    require_inside(run)
     facts = survey(run, layout_of(run))
     begun = facts.restoring
+    if begun is not None and not (is_name(begun.name) and (is_name(begun.aside) or begun.aside == "")):
+        raise DamagedFile(
+            own(run) / RESTORING,
+            f"it names a history {str(begun.name)[:80]!r} and a place {str(begun.aside)[:80]!r} for what is here",
+            expected="names in archive/",
+            do="This was not written by unbroken. Remove it, then run the same command again.",
+        )
     _require_archived(run, begun.name if begun is not None else name, asked=name, begun=begun)
     lock = RunLock(disk, own(run), clock)
     with explained(disk, run, "the history could not be brought back"):

@@ -10,6 +10,7 @@ from typing import Any
 
 from unbroken.config import ABSENT, Change, keys_of
 from unbroken.launch.job import Job
+from unbroken.values import as_bytes
 
 LONGEST = 60
 TELLS_NOTHING = re.compile(
@@ -33,7 +34,7 @@ def tag_for_changes(job: Job, changes: Sequence[Change], taken: Collection[str] 
     words = dict.fromkeys(trait(c.key, c.new, job.short_names, ends=ends) for c in changes)
     added = "_".join(words)
     if len(added) > LONGEST // 2:
-        added = f"{added[: LONGEST // 2 - 9].rstrip('_.-')}_{zlib.crc32(added.encode()):08x}"
+        added = f"{added[: LONGEST // 2 - 9].rstrip('_.-')}_{zlib.crc32(as_bytes(added)):08x}"
     room = LONGEST - len(added) - 1
     wanted = f"{job.tag[:room].rstrip('_.-')}_{added}"
     names = (wanted, *(f"{wanted}_{number}" for number in range(2, len(taken) + 3)))

@@ -17,7 +17,7 @@ from unbroken.logbook.book import FILE_NAME, Book, Change, Entry
 from unbroken.logbook.memory import remember
 from unbroken.storage import Disk, WritableFile, durable_write, explained
 from unbroken.storage.turn import turn_at
-from unbroken.values import Clock
+from unbroken.values import ESCAPED, Clock
 
 TRIES = 20  # a file that somebody saves again and again
 UPWARDS = 4  # folders above a run that are looked through for a file, where it is not below the current one
@@ -77,7 +77,7 @@ def _written(disk: Disk, path: Path, entries: Entries, *, language: str, usual: 
     asked = entries(spoken)
     changes = book.update([entry for _, entry in asked], spoken) if asked or before else []
     noted = tuple((directory, change) for (directory, _), change in zip(asked, changes))
-    after = mark + book.text.encode(encoding)
+    after = mark + book.text.encode(encoding, ESCAPED)
     if after != (before or b""):
         _require_writable(path)
         for directory, change in noted:

@@ -12,9 +12,10 @@ from typing import Any
 from unbroken.errors import UnbrokenError
 from unbroken.journal.lines import LineFile, read_lines
 from unbroken.logbook.book import CONFIG, DATE, RESULT, TAG, Change
+from unbroken.run.bounds import is_inside
 from unbroken.run.folder import entries, json_of
 from unbroken.run.layout import ARCHIVE_FOLDER, own
-from unbroken.storage import Disk
+from unbroken.storage import Disk, is_ordinary
 
 FILE = "logged.jsonl"
 KEPT = 16  # texts of a column: files of several folders may show the run, each as of another day
@@ -43,7 +44,7 @@ def results_before(directory: Path) -> tuple[str, ...]:
 
 def remember(disk: Disk, directory: Path, book: Path, change: Change) -> None:
     """Keep what the row says now; a folder that is not ours, or cannot be written, is left as it is."""
-    if not (own(directory) / "run.json").is_file():
+    if not (is_ordinary(own(directory) / "run.json") and is_inside(own(directory), directory)):
         return
     known, place = memory_of(directory, book), place_of(directory, book)
     new = {name: text for name, text in change.cells.items() if text and text not in known.written.get(name, ())[-1:]}

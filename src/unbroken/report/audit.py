@@ -14,7 +14,7 @@ from unbroken.report.repeats import Repeats
 from unbroken.report.saves import SavedFile, check_files
 from unbroken.report.sessions import Session, sessions_of, surviving
 from unbroken.report.steps import METRICS, StepFold
-from unbroken.run import layout_of, read_record
+from unbroken.run import layout_seen, read_record
 from unbroken.run.layout import own
 from unbroken.storage.lock import is_held
 
@@ -100,7 +100,10 @@ def audit(run: Path, *, verify: bool = False) -> Audit:
     running = is_held(own(run))
     events = _events(run, findings)
     sessions = sessions_of(events, configs=own(run) / "configs", running=running)
-    files = check_files(run, layout_of(run), events, findings, verify=verify)
+    layout, damage = layout_seen(run)
+    if damage:
+        findings.add("run.json", f"{damage}: it is not followed, the files are looked at as they lie")
+    files = check_files(run, layout, events, findings, verify=verify)
     _require_metrics(run, events, findings)
     fold = _fold(run, sessions, events, files, findings)
     _counterparts(events, fold, findings)

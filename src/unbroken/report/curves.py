@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, NamedTuple
 from unbroken.report.lines import as_record
 from unbroken.run.history import number_of
 from unbroken.storage import json_line
+from unbroken.values import as_bytes
 
 BLOCK_BYTES = 1 << 20
 NOT_VALUES = frozenset(("step", "session", "epoch", "samples", "evaluation", "rewound"))
@@ -321,4 +322,4 @@ def _pattern(session: str, names: tuple[str, ...], begin: bytes, whole: bytes, n
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode()
+    return as_bytes(json.dumps(value, ensure_ascii=False))  # as a line of a record has it

@@ -14,12 +14,12 @@ from unbroken.checkpoint.manifest import read_manifest
 from unbroken.checkpoint.structure import read_structure
 from unbroken.errors import UnbrokenError
 from unbroken.report.follow import Follower
-from unbroken.run import layout_of
+from unbroken.run import layout_seen
 from unbroken.run.history import how_it_ended
 from unbroken.run.layout import manifests, own
 from unbroken.storage import Disk
 from unbroken.storage.lock import is_held
-from unbroken.values import Clock
+from unbroken.values import Clock, LeadsOut, place
 
 RATE_OVER_S = 60.0
 NOT_VALUES = {"step", "session", "epoch", "samples", "evaluation"}
@@ -156,8 +156,8 @@ class Watch:
         if not saved or mark == self._looked_into:
             return
         try:
-            stamp = read_structure(layout_of(self.run).checkpoints(self.run) / str(saved.get("file"))).stamp
-        except (UnbrokenError, OSError):  # removed, or replaced, in this moment
+            stamp = read_structure(place(layout_seen(self.run)[0].checkpoints(self.run), saved.get("file"))).stamp
+        except (UnbrokenError, OSError, LeadsOut):  # removed, or replaced, in this moment
             return
         self._looked_into = mark
         self._total = _whole(stamp.get("total"))

@@ -9,6 +9,7 @@ from typing import Any
 
 from unbroken.report.findings import Findings
 from unbroken.report.sessions import Session
+from unbroken.values import as_bytes
 
 METRICS = "metrics.jsonl"
 
@@ -86,4 +87,4 @@ def _packed(samples: Sequence[int]) -> bytes:
     try:
         return array("q", samples).tobytes()
     except OverflowError:  # an edited file
-        return repr(samples).encode()
+        return as_bytes(repr(samples))

@@ -11,7 +11,7 @@ from unbroken.checkpoint.structure import read_structure
 from unbroken.errors import UnbrokenError
 from unbroken.report.curves import LARGE_BYTES
 from unbroken.report.segments import METRICS, RunCurves, curves_of
-from unbroken.run import layout_of, read_record
+from unbroken.run import layout_seen, read_record
 from unbroken.run.candidates import list_candidates
 from unbroken.run.history import number_of, step_of
 from unbroken.run.layout import manifests, own
@@ -89,7 +89,7 @@ def _record_bytes(directory: Path) -> int:
 
 def _newest_checkpoint(directory: Path) -> Mapping[str, Any]:
     """What the furthest checkpoint says about itself; its numbers are not read, nor is it verified."""
-    for candidate in list_candidates(layout_of(directory).checkpoints(directory), manifests(directory)):
+    for candidate in list_candidates(layout_seen(directory)[0].checkpoints(directory), manifests(directory)):
         if candidate.resumable and candidate.state != "damaged":
             try:
                 tree = read_structure(candidate.path).tree

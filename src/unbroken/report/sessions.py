@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -11,6 +10,8 @@ from typing import Any
 from unbroken.config import Effect
 from unbroken.run.history import how_it_ended
 from unbroken.run.layout import ARCHIVE_FOLDER
+from unbroken.storage import read_json
+from unbroken.values import place
 
 Event = Mapping[str, Any]
 UNCHANGING = (Effect.FREE, Effect.IGNORED)
@@ -136,8 +137,8 @@ def surviving(sessions: Sequence[Session]) -> dict[str, int | None]:
 
 def _config(configs: Path, session: str) -> Any:
     try:
-        return json.loads((configs / f"{session}.json").read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_json(place(configs, f"{session}.json"))
+    except (OSError, ValueError):
         return None
 
 

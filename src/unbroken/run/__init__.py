@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from unbroken.run.candidates import Candidate, look_at
     from unbroken.run.layout import EPOCHS, ITERATIONS, Layout
     from unbroken.run.opened import OpenRun, SessionFiles
-    from unbroken.run.record import RunRecord, layout_of, read_record
+    from unbroken.run.record import RunRecord, layout_of, layout_seen, read_record
     from unbroken.run.survey import Restoring, Survey
 else:
     _LOADED_ON_FIRST_USE = {  # `ls` needs little of this room, and is quick because it loads no more
@@ -28,6 +28,7 @@ else:
         "SessionFiles": "opened",
         "RunRecord": "record",
         "layout_of": "record",
+        "layout_seen": "record",
         "read_record": "record",
         "Restoring": "survey",
         "Survey": "survey",
@@ -51,6 +52,7 @@ __all__ = [
     "SessionFiles",
     "Survey",
     "layout_of",
+    "layout_seen",
     "look_at",
     "read_record",
 ]

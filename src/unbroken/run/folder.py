@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from typing import Any
 
 from unbroken.run.layout import LAYOUTS
 from unbroken.run.links import FOLDERS, MANIFESTS, RECORDS, is_checkpoint_elsewhere, why_not_followed
+from unbroken.storage import read_json
+from unbroken.values import why_unsafe
 
 CHECKPOINT_FOLDERS = tuple(dict.fromkeys(layout.checkpoint_folder for layout in LAYOUTS))
 
@@ -44,17 +45,14 @@ def checkpoint_folder_of(record: Mapping[str, Any]) -> str | None:
     """Where the record says that checkpoints lie; None where it does not say, or says somewhere outside the run."""
     layout = record.get("layout")
     part = layout.get("checkpoint_folder") if isinstance(layout, Mapping) else None
-    if not isinstance(part, str) or part.startswith("/") or {"..", ":", "\\", "\0"} & {*part, *part.split("/")}:
-        return None
-    return part.rstrip("/")
+    return part if isinstance(part, str) and not (part and why_unsafe(part)) else None
 
 
 def json_of(path: Path | str) -> Any:
     """The content of a JSON file; None for one that cannot be read."""
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - a Path for each of 10,000 runs costs as much as the reading
-            return json.loads(file.read())
-    except (OSError, ValueError, RecursionError):
+        return read_json(path)
+    except (OSError, ValueError):
         return None
 
 

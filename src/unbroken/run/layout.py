@@ -11,6 +11,14 @@ from typing import Any, Literal
 from unbroken.run.names import ARCHIVE_FOLDER as ARCHIVE_FOLDER
 from unbroken.run.names import CHECKPOINT_FOLDER
 from unbroken.run.names import OWN_FOLDER as OWN_FOLDER
+from unbroken.values import LeadsOut, place, why_unsafe
+
+# What of a layout becomes part of a path, and what stands in it for a number or a name.
+FOLDERS = ("checkpoint_folder", "session_folder", "curves", "evaluation_curves", "predictions")
+NAMES = ("checkpoint_name", "rolling_name", "weights_name", "pointer")
+FILES = ("log_name", "session_scalars", "run_scalars")
+LONGEST_METRIC_BYTES = 120  # of a metric's name in that of a file
+PLACEHOLDER = re.compile(r"\{(?:step|epoch|metric|session|stamp)\}")
 
 Part = Literal["checkpoint", "rolling", "weights", ""]
 
@@ -80,16 +88,17 @@ class Layout:
 
     def weights(self, metric: str, *, step: int, epoch: int) -> str:
         """The file name of the best weights by `metric`."""
-        return self.weights_name.format(metric=re.sub(r"[^\w.-]", "_", metric), step=step, epoch=epoch)
+        named = re.sub(r"[^\w.-]", "_", metric).encode()[:LONGEST_METRIC_BYTES].decode(errors="ignore")
+        return self.weights_name.format(metric=named, step=step, epoch=epoch)
 
     def session(self, run: Path, session: str) -> Path:
-        """The folder of one session's readable output."""
-        return run / self.session_folder.format(session=session)
+        """The folder of one session's readable output; LeadsOut for a recorded session that is no name."""
+        return place(run, self.session_folder.format(session=session)) if self.session_folder else run
 
     def log(self, run: Path, session: str) -> Path:
-        """The text log of one session."""
+        """The text log of one session; LeadsOut as above."""
         name = self.log_name.format(session=session, stamp=session.replace("_", "-"))
-        return self.session(run, session) / name
+        return place(self.session(run, session), name)
 
     def scalars(self, run: Path, session: str) -> tuple[Path, ...]:
         """The files that get a line per logged step: of the session, and of the run."""
@@ -102,10 +111,25 @@ class Layout:
 
     @classmethod
     def from_plain(cls, data: Mapping[str, Any]) -> Layout:
-        """The layout in a run's record."""
+        """The layout in a run's record; LeadsOut, with the field, where a name in it is none inside the run."""
         known = {item.name for item in fields(cls)}
         found = {key: value for key, value in data.items() if key in known}
+        for key in (*FOLDERS, *NAMES, *FILES):
+            if why := _why_no_part(found.get(key, ""), is_name=key in NAMES):
+                raise LeadsOut(f"layout.{key} {str(found[key])[:80]!r} {why}")
         return cls(**{**found, "weights_extra": tuple(found.get("weights_extra", ()))})
+
+
+def _why_no_part(recorded: object, *, is_name: bool) -> str:
+    """What keeps a recorded pattern from being part of a path, as the end of a sentence; "" where nothing does."""
+    if recorded == "":
+        return ""
+    named = PLACEHOLDER.sub("0", recorded) if isinstance(recorded, str) else recorded
+    if why := why_unsafe(named):
+        return why
+    if is_name and "/" in str(named):
+        return "is no name of a file"
+    return "has braces that stand for nothing" if {"{", "}"} & set(str(named)) else ""
 
 
 # The layout of MMEngine, by iterations.

@@ -15,7 +15,7 @@ from unbroken.run.pins import read_pins
 from unbroken.run.record import RunRecord
 from unbroken.storage import Disk, WritableFile, durable_write, write_json
 from unbroken.storage.lock import RunLock
-from unbroken.values import Clock, new_id
+from unbroken.values import Clock, as_bytes, new_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,4 +136,4 @@ class OpenRun:
 
 
 def _put(file: WritableFile, text: str) -> None:
-    file.write(text.encode())
+    file.write(as_bytes(text))

@@ -11,6 +11,7 @@ from typing import Any
 
 from unbroken.errors import DamagedFile
 from unbroken.journal import NO_SESSION, Journal
+from unbroken.run.bounds import require_inside
 from unbroken.run.layout import own
 from unbroken.storage import Disk, durable_folder, explained, write_json
 from unbroken.storage.turn import turn_at
@@ -62,6 +63,7 @@ def unpin(run: Path, names: list[str], *, disk: Disk, clock: Clock) -> None:
 @contextmanager
 def _open(run: Path, disk: Disk, clock: Clock) -> Iterator[dict[str, Pin]]:
     """The pins to change, while no other process changes them; what they are then is written durably."""
+    require_inside(run)
     with explained(disk, own(run), "the pins could not be written"):
         durable_folder(disk, own(run))
         with turn_at(own(run) / PINS, clock, wait_s=PATIENCE_S):

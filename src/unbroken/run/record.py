@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from unbroken.errors import DamagedFile
 from unbroken.run.layout import Layout, layout_by_files, own
 from unbroken.storage import Disk, write_json
+from unbroken.values import LeadsOut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +42,30 @@ def read_record(run: Path) -> RunRecord | None:
 
 
 def layout_of(run: Path) -> Layout:
-    """The names of the files in a run's folder: as its record says, or as they look."""
+    """The names of the files in a run's folder: as its record says, or as they look.
+
+    Raises DamagedFile where the record names something that does not lie inside the folder.
+    """
+    layout, damage = layout_seen(run)
+    if damage:
+        raise DamagedFile(
+            own(run) / "run.json",
+            damage,
+            expected="names inside the run's folder",
+            do="This was not written by unbroken: nothing is done by it. Copy the run again, or remove the entry.",
+        )
+    return layout
+
+
+def layout_seen(run: Path) -> tuple[Layout, str]:
+    """The same for who only looks: where the record cannot be followed, as the files look, and what is wrong."""
     record = read_record(run)
     try:
-        return Layout.from_plain(record.layout) if record is not None and record.layout else layout_by_files(run)
-    except TypeError:  # a record of another version
-        return layout_by_files(run)
+        return (Layout.from_plain(record.layout) if record is not None and record.layout else layout_by_files(run)), ""
+    except LeadsOut as error:
+        return layout_by_files(run), str(error)
+    except (TypeError, AttributeError):  # a record of another version
+        return layout_by_files(run), ""
 
 
 def write_record(disk: Disk, run: Path, record: RunRecord) -> None:

@@ -23,6 +23,7 @@ from unbroken.run.layout import OWN_FOLDER
 from unbroken.run.links import unreachable
 from unbroken.run.record import layout_of
 from unbroken.storage.lock import is_held, read_holder
+from unbroken.values import is_name
 
 LOST, NEVER_STARTED, NOT_REACHABLE = "lost", "never started", "not reachable"
 
@@ -161,14 +162,10 @@ def _sessions_newest_first(directory: Path) -> Iterator[str]:
     own = directory / OWN_FOLDER
     with suppress(OSError):
         for event in read_lines_backwards(own / "journal.jsonl"):
-            if event.get("event") == "session" and _is_name(event.get("session")):
+            if event.get("event") == "session" and is_name(event.get("session")):
                 yield event["session"]
     names = sorted((entry.name for entry in entries(str(own / "configs"))), reverse=True)
     yield from (name.removesuffix(".json") for name in names if name.endswith(".json"))
-
-
-def _is_name(session: Any) -> bool:
-    return isinstance(session, str) and len(session) < 100 and not {"/", "\\", "\0"} & set(session)
 
 
 def _last_step(own: Path) -> int:

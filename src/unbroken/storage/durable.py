@@ -10,6 +10,7 @@ from typing import Any
 
 from unbroken.errors import Refused, UnbrokenError
 from unbroken.storage.files import Disk, WritableFile
+from unbroken.values import as_bytes
 
 PARTIAL_SUFFIX = ".partial"
 
@@ -71,12 +72,12 @@ def explained(disk: Disk, path: Path, what: str) -> Iterator[None]:
 def write_json(disk: Disk, path: Path, data: Any) -> None:
     """Replace `path` durably by `data` as UTF-8 JSON."""
     text = json.dumps(data, ensure_ascii=False, indent=1) + "\n"
-    durable_write(disk, path, lambda file: _put(file, text.encode()))
+    durable_write(disk, path, lambda file: _put(file, as_bytes(text)))
 
 
 def json_line(data: Any) -> bytes:
     """One line of a file of JSON lines."""
-    return (json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
+    return as_bytes(json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
 def point_to(disk: Disk, pointer: Path, target_name: str) -> bool:

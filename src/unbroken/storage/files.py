@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 DISK_TROUBLE = {errno.EIO, errno.ENOSPC, errno.EDQUOT}
 
 
+AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)  # opening never waits for the other end of a pipe
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 BINARY = getattr(os, "O_BINARY", 0)  # Windows would turn every line feed into two bytes
 
 
@@ -43,16 +47,28 @@ class _OpenFile:
         """Nothing is buffered here."""
 
 
+def _opened(path: Path, how: int) -> _OpenFile:
+    """Open an ordinary file, without waiting for anybody and without following a link that a stranger may have made."""
+    descriptor = os.open(path, how | BINARY | AT_ONCE | NO_LINK, 0o644)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not an ordinary file", str(path))
+    return _OpenFile(descriptor)
+
+
 class Disk:
     """The real disk. Tests hand in a disk that stops at the n-th request instead."""
 
     def create(self, path: Path) -> WritableFile:
-        """Open `path` for writing, empty."""
-        return _OpenFile(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | BINARY, 0o644))
+        """Open `path` for writing, empty; a link, a pipe or another thing that has the name gives way to a file."""
+        with suppress(OSError):
+            if not stat.S_ISREG(path.lstat().st_mode):
+                path.unlink()
+        return _opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
 
     def open_append(self, path: Path) -> WritableFile:
-        """Open `path` so that every write lands at its end."""
-        return _OpenFile(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | BINARY, 0o644))
+        """Open `path` so that every write lands at its end; OSError for a link, a pipe or a device of this name."""
+        return _opened(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def sync(self, file: WritableFile) -> None:
         """Return only when the file's bytes are on the medium."""
@@ -118,3 +134,11 @@ class Disk:
             read_only = False
         permitted = bool(stat.S_IMODE(folder.stat().st_mode) & 0o222)
         return permitted and not read_only and os.access(folder, os.W_OK)
+
+
+def turn_away() -> None:
+    """Let standard output lead nowhere, so that Python does not complain once more at exit of what is gone."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

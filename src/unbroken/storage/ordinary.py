@@ -14,10 +14,9 @@ import stat
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from unbroken.storage.files import BINARY
+from unbroken.storage.files import AT_ONCE, BINARY
 
 MOST_RECORD_BYTES = 64 << 20  # of a record that is read as a whole: hundreds of times what any run has
-AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)  # a pipe without a writer opens all the same
 KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",

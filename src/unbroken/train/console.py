@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -14,8 +13,9 @@ from typing import Protocol
 
 from unbroken.run import ITERATIONS
 from unbroken.storage import Disk, explained
+from unbroken.storage.files import turn_away
 from unbroken.storage.patient import PatientFile
-from unbroken.values import Clock, clock_time
+from unbroken.values import Clock, as_bytes, clock_time, encodable
 
 CANNOT_LOG = "the session's log cannot be written"
 
@@ -56,7 +56,7 @@ class PlainConsole:
 
     def say(self, line: str) -> None:
         """Show one line."""
-        print(line, file=sys.stdout, flush=True)
+        print(encodable(line, getattr(sys.stdout, "encoding", None)), file=sys.stdout, flush=True)
 
     def step(self, report: StepReport, line: str) -> None:
         """Show a line for the steps that are written down."""
@@ -150,10 +150,10 @@ class SessionLog:
 
     def _dated(self, when: datetime, line: str) -> bytes:
         moment = when.strftime(self._moment)
-        return "".join(f"{moment}{part}\n" for part in line.split("\n")).encode()
+        return as_bytes("".join(f"{moment}{part}\n" for part in line.split("\n")))
 
     def _scalar(self, values: Mapping[str, float]) -> None:
-        line = (json.dumps(dict(values)) + "\n").encode()
+        line = as_bytes(json.dumps(dict(values)) + "\n")
         for file in self._scalars:
             file.add(line)
             self._write(file)
@@ -161,14 +161,6 @@ class SessionLog:
     def _write(self, file: PatientFile) -> None:
         with suppress(OSError):  # it waits for the next line
             file.write()
-
-
-def turn_away() -> None:
-    """Let standard output lead nowhere, so that Python does not complain once more at exit of what is gone."""
-    with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
 
 
 def step_line(report: StepReport) -> str:

@@ -10,6 +10,8 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from unbroken.values import encodable
+
 VERSION = "brain.Event:2"  # from version 2 on readers heed START events
 PNG_START = b"\x89PNG\r\n\x1a\n"
 COLOURS = 3
@@ -38,11 +40,11 @@ def points(given: Iterable[Point]) -> bytes:
         for tag, value in values.items():
             if isinstance(value, bytes):
                 width, height = png_size(value)
-                shown = event.summary.value.add(tag=tag).image
+                shown = event.summary.value.add(tag=_text(tag)).image
                 shown.width, shown.height, shown.colorspace = width, height, COLOURS
                 shown.encoded_image_string = value
             else:
-                event.summary.value.add(tag=tag, simple_value=value)
+                event.summary.value.add(tag=_text(tag), simple_value=value)
         events.append(event)
     return _records(events)
 
@@ -52,15 +54,15 @@ def settings(hparams: Mapping[str, bool | float | str], *, group: str, begun_s: 
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
-    begun = plugin_data_pb2.SessionStartInfo(group_name=group, start_time_secs=begun_s)
+    begun = plugin_data_pb2.SessionStartInfo(group_name=_text(group), start_time_secs=begun_s)
     for name, value in hparams.items():
         match value:
             case bool():
-                begun.hparams[name].bool_value = value
+                begun.hparams[_text(name)].bool_value = value
             case str():
-                begun.hparams[name].string_value = value
+                begun.hparams[_text(name)].string_value = _text(value)
             case _:
-                begun.hparams[name].number_value = value
+                begun.hparams[_text(name)].number_value = value
     told = {metadata.SESSION_START_INFO_TAG: plugin_data_pb2.HParamsPluginData(session_start_info=begun)}
     if ended_s is not None:
         ended = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=ended_s)
@@ -76,6 +78,11 @@ def png_size(data: bytes) -> tuple[int, int]:
     if not data.startswith(PNG_START) or len(data) < 24:
         raise ValueError("this is not a PNG file")
     return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+
+
+def _text(named: str) -> str:
+    """A name as these files can have it."""
+    return encodable(named, "utf-8")
 
 
 def _records(events: Iterable[Any]) -> bytes:

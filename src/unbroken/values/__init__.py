@@ -7,12 +7,16 @@ is copied to. A *session name* is the local time at which a process began to wor
 from unbroken.values.clock import Clock, SystemClock, clock_time
 from unbroken.values.ids import free_name, new_id
 from unbroken.values.places import LeadsOut, is_name, place, why_unsafe
+from unbroken.values.text import ESCAPED, as_bytes, encodable
 
 __all__ = [
+    "ESCAPED",
     "Clock",
     "LeadsOut",
     "SystemClock",
+    "as_bytes",
     "clock_time",
+    "encodable",
     "free_name",
     "is_name",
     "new_id",
