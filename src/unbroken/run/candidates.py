@@ -17,7 +17,7 @@ from unbroken.checkpoint.walk import printable
 from unbroken.errors import DamagedFile, UnbrokenError
 from unbroken.run.layout import LAYOUTS
 from unbroken.run.links import checkpoint_files
-from unbroken.run.record import layout_of
+from unbroken.run.record import layout_seen
 
 COUNTING = ("unbroken ", "MMEngine ", "OpenPCDet ")  # programs whose files say at which step they were written
 
@@ -110,7 +110,7 @@ def _stateless(structure: Structure, run: Path) -> str:
     stamp = structure.stamp
     if structure.kind != "unbroken checkpoint":
         return ""
-    homes = [layout.keys for layout in (*LAYOUTS, layout_of(run))]
+    homes = [layout.keys for layout in (*LAYOUTS, layout_seen(run)[0])]
     at_home = {name for keys in homes for name, key in keys.items() if key in structure.tree}
     return next((name for name in stamp["tracked"] if name not in stamp["parts"] and name not in at_home), "")
 

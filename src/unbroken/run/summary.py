@@ -21,7 +21,7 @@ from unbroken.run.furthest import Furthest, furthest_checkpoint
 from unbroken.run.history import History, Score, history_of, step_of
 from unbroken.run.layout import OWN_FOLDER
 from unbroken.run.links import unreachable
-from unbroken.run.record import layout_of
+from unbroken.run.record import layout_seen
 from unbroken.storage.lock import is_held, read_holder
 from unbroken.values import is_name
 
@@ -76,7 +76,7 @@ def summary_and_files(directory: Path) -> tuple[Summary, Files]:
     last_step, last = history.evaluations[-1] if history.evaluations else (None, {})
     parent = record.get("parent")
     status = _status(own, history, furthest, held=held)
-    trouble = unreachable(directory, layout_of(directory)) if status in (LOST, NEVER_STARTED) else ""
+    trouble = unreachable(directory, layout_seen(directory)[0]) if status in (LOST, NEVER_STARTED) else ""
     saved = max(history.saved.values(), default=0) if trouble else furthest.step
     summary = Summary(
         directory=directory,

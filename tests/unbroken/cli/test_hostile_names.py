@@ -241,7 +241,7 @@ def test_nothing_is_written_through_a_link_that_leads_out_of_the_run(here: Path,
     place = here / "run" / name
     shutil.move(place, away) if place.exists() else away.mkdir()
     place.symlink_to(away)
-    (away / "20260101_000000").mkdir()
+    (away / "train.py").write_text("mine\n")
     words = commands("run")
     for command in ("train", "prune", "backup", "stop", "pin", "restore", "pack", "show", "log", "ls"):
         answered(type_, here, words[command])
@@ -269,3 +269,12 @@ def test_a_folder_of_checkpoints_may_be_a_link(here: Path, type_: Type) -> None:
     (here / "run_epochs" / "ckpt").symlink_to(large)
     assert type_("train", RECIPE, "run_epochs", "12").code == 0
     assert (large / "checkpoint_epoch_3.pth").is_file()
+
+
+@pytest.mark.parametrize("name", ["unbroken", "unbroken/manifests", "tensorboard", "vis_data"])
+def test_a_folder_that_its_owner_moved_to_another_disk_goes_on_there(here: Path, type_: Type, name: str) -> None:
+    large = here.parent.parent / "large"
+    shutil.move(here / "run" / name, large)
+    (here / "run" / name).symlink_to(large)
+    assert type_("train", RECIPE, "run", "12").code == 0
+    assert not (here / "run" / name / "unbroken").exists()
