@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from unbroken.config.config_file import ConfigFile
@@ -13,6 +14,7 @@ from unbroken.config.section import Misfit, Section
 from unbroken.errors import ConfigError
 
 SHOWN = 8  # more than this at once is not read
+MOST_COMPLAINTS = 1000  # more than this at once is another kind of file, and each takes a search for the name meant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ def raise_together(complaints: Sequence[Complaint], file: ConfigFile) -> NoRetur
 def complaints_of(errors: Iterable[Any], schema: type[Section], tree: Mapping[str, Any]) -> list[Complaint]:
     """Translate pydantic's findings; union members that fail at the same key become one complaint."""
     by_key: dict[str, list[Complaint]] = {}
-    for error in errors:
+    for error in islice(errors, MOST_COMPLAINTS):
         complaint = _translate(error, schema, tree)
         by_key.setdefault(complaint.key, []).append(complaint)
     return [_one_of(found) for found in by_key.values()]

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from itertools import islice
+
+MOST_KNOWN = 1000  # names that a wrong one is compared with
+LONGEST = 100  # characters of a name that are looked at: the comparison takes their square
 
 
 def nearest(name: str, known: Iterable[object]) -> str:
     """Return the known name most like this one, whatever its capitals; empty when none is close."""
-    by_lower = {str(word).lower(): str(word) for word in known}
-    close = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    short = [word for word in map(str, islice(known, MOST_KNOWN)) if len(word) <= LONGEST]
+    by_lower = {word.lower(): word for word in short}
+    close = get_close_matches(name[:LONGEST].lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[close[0]] if close else ""
 
 
 def suggestion(name: str, known: Iterable[object]) -> str:
     """Say which known name was probably meant, or which names there are."""
-    names = [str(word) for word in known]
+    names = [str(word) for word in islice(known, MOST_KNOWN)]
     close = nearest(name, names)
     if close:
         return f"Did you mean `{close}`?"
     if not names:
         return ""
-    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    shown = ", ".join(name[:LONGEST] for name in names[:12]) + (", ..." if len(names) > 12 else "")
     return f"Known here: {shown}."

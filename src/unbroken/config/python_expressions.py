@@ -53,7 +53,7 @@ def _value(node: ast.expr, scope: Scope) -> Any:
         case ast.Call():
             return _call(node, scope)
         case ast.Subscript(value=holder, slice=index):
-            return _item(_holder(holder, scope), _index(index, scope))
+            return _part(_holder(holder, scope), _index(index, scope), scope)
         case ast.Attribute():
             return _attribute(node, scope)
         case ast.Set():
@@ -151,7 +151,8 @@ def _call(node: ast.Call, scope: Scope) -> Any:
         case ast.Name(id=name) if name in FUNCTIONS and name not in scope.names:
             return FUNCTIONS[name](*_elements(node.args, scope), **_keywords(node, scope))
         case ast.Attribute(value=holder, attr=name) if any(name in known for known in METHODS.values()):
-            return _call_method(node, _holder(holder, scope), name, scope)
+            held = _holder(holder, scope)
+            return _call_method(node, plain_copy(held) if held is scope.base else held, name, scope)
         case _:
             raise scope.refuse(node, f"a config cannot call {_called(node.func)}")
 
@@ -180,7 +181,7 @@ def _holder(node: ast.expr, scope: Scope) -> Any:
     if isinstance(node, ast.Name) and node.id == "_base_":
         if scope.base is None:
             raise scope.refuse(node, "this file has no `_base_`", do="")
-        return plain_copy(scope.base)
+        return scope.base
     return evaluate(node, scope)
 
 
@@ -190,7 +191,16 @@ def _attribute(node: ast.Attribute, scope: Scope) -> Any:
         root = root.value
     if not (isinstance(root, ast.Name) and root.id == "_base_") or node.attr.startswith("__"):
         raise scope.refuse(node, f"a config cannot use the attribute `.{node.attr}`")
-    return _item(_holder(node.value, scope), node.attr)
+    return _part(_holder(node.value, scope), node.attr, scope)
+
+
+def _part(holder: Any, index: Any, scope: Scope) -> Any:
+    """An item of a value; of the base a copy, so that nothing that is done to it changes the base."""
+    found = _item(holder, index)
+    if holder is scope.base:
+        scope.meter.weigh(found)
+        return plain_copy(found)
+    return found
 
 
 def _item(holder: Any, index: Any) -> Any:
@@ -230,6 +240,7 @@ def _compare(node: ast.Compare, scope: Scope) -> bool:
 
 def _rounds(node: Comprehension, scope: Scope) -> Iterator[Scope]:
     """Yield one scope per round of a comprehension; its names are gone afterwards, as in Python."""
+    scope.meter.spend(len(scope.names) // 10)
     return _round(node.generators, replace(scope, names=dict(scope.names)))
 
 

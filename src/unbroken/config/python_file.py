@@ -37,7 +37,7 @@ def read_python(path: Path, *, environment: Mapping[str, str]) -> ConfigFile:
 def _read(path: Path, reader: Reader, *, chain: tuple[Path, ...], named_in: object) -> ConfigFile:
     resolved = path.resolve()
     refuse_circle(resolved, chain, named_in=named_in)
-    text, words = take_environment(read_text(path, named_in=named_in), reader.environment)
+    text, words = take_environment(read_text(path, reader.meter, named_in=named_in), reader.environment)
     module = _parse(text, path)
     bases = [_read(base, reader, chain=(*chain, resolved), named_in=place) for base, place in _bases(module, path)]
     base = _joined(bases, path)

@@ -19,7 +19,11 @@ class Trace:
 
     def assigned(self, key: str, value: ast.expr, scope: Scope) -> None:
         """Note that a key now holds the value of an expression."""
-        fresh = dict(_written(key, value, self, scope))
+        scope.meter.spend(len(self.places) // 10)
+        fresh: dict[str, Place] = {}
+        for full, place in _written(key, value, self, scope):
+            scope.meter.note_key(full)
+            fresh[full] = place
         for old in [place for place in self.places if _is_below(place, key)]:
             del self.places[old]
         self.places.update(fresh)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from unbroken.config.meter import TooMuch
 from unbroken.config.python_expressions import WHAT_FAILS, bind, evaluate
 from unbroken.config.python_operations import BINARY
 from unbroken.config.python_places import Trace
@@ -23,6 +24,13 @@ _HINTS: dict[type[ast.stmt], tuple[str, str]] = {
 
 def carry_out(statement: ast.stmt, scope: Scope, trace: Trace) -> None:
     """Carry out one statement at the top level of a config."""
+    try:
+        _carry_out(statement, scope, trace)
+    except TooMuch as error:  # of remembering where its keys were written
+        raise scope.refuse(statement, str(error), do="") from error
+
+
+def _carry_out(statement: ast.stmt, scope: Scope, trace: Trace) -> None:
     match statement:
         case ast.Assign(targets=targets, value=value):
             _assign(targets, value, scope, trace)

@@ -12,7 +12,8 @@ from unbroken.config.nearest import suggestion
 from unbroken.config.python_scope import Scope
 
 _HOLE = re.compile(r"\{\{\s*(_base_(?:\.\w+)+|\w+)\s*\}\}")
-_FROM_ENVIRONMENT = re.compile(r"""\{\{\s*(["']?)\s*\$\s*(\w+)\s*(?::\s*([^{}\n]*?))?\s*\1\s*\}\}""")
+# Possessive (`*+`), so that no text can make it try the same blanks again and again.
+_FROM_ENVIRONMENT = re.compile(r"""\{\{\s*+(["']?)\s*+\$\s*+(\w++)\s*+(:[^{}\n]*+|["']?)\s*+\}\}""")
 _FORMAT = re.compile(r"[<>=^]?[-+ ]?0?\d{0,2}(\.\d{1,2})?[bdeEfFgGoxXs%]?")  # no room for a width that fills memory
 
 
@@ -35,8 +36,12 @@ def take_environment(text: str, environment: Mapping[str, str]) -> tuple[str, di
     words: dict[str, Any] = {}
 
     def word(found: re.Match[str]) -> str:
+        quote, rest = found[1], found[3].strip()
+        if not rest.endswith(quote) or (not quote and rest in ('"', "'")):
+            return found[0]
+        default = rest[1 : len(rest) - len(quote)].strip() if rest.startswith(":") else None
         name = f"_env_{len(words)}_{found[2]}"
-        words[name] = environment.get(found[2], found[3])
+        words[name] = environment.get(found[2], default)
         return f"{{{{{name}}}}}"
 
     return _FROM_ENVIRONMENT.sub(word, text), words

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unbroken.config.meter import FILE_BYTES, FILES
+from unbroken.config.meter import CHAIN, FILE_BYTES, Meter, TooMuch
 from unbroken.errors import ConfigError
 
 
-def read_text(path: Path, *, named_in: object = "") -> str:
+def read_text(path: Path, meter: Meter, *, named_in: object = "") -> str:
     """Read a config file of sensible size as UTF-8; `named_in` is the place that refers to it."""
     where = named_in or path
     try:
-        if path.stat().st_size > FILE_BYTES:
+        size_bytes = path.stat().st_size
+        if size_bytes > FILE_BYTES:
             raise ConfigError(path, f"a config file of more than {FILE_BYTES:,} bytes is not read")
+        meter.open_file(size_bytes)
         return path.read_text(encoding="utf-8-sig")
+    except TooMuch as error:
+        raise ConfigError(where, str(error)) from error
     except FileNotFoundError as error:
         raise ConfigError(where, f"there is no file {path}") from error
     except UnicodeDecodeError as error:
@@ -28,5 +32,5 @@ def refuse_circle(path: Path, chain: tuple[Path, ...], *, named_in: object) -> N
     if path in chain:
         circle = " -> ".join(str(file) for file in (*chain[chain.index(path) :], path))
         raise ConfigError(named_in, f"the bases go in a circle: {circle}")
-    if len(chain) >= FILES:
-        raise ConfigError(named_in, f"more than {FILES} files are based on one another")
+    if len(chain) >= CHAIN:
+        raise ConfigError(named_in, f"more than {CHAIN} files are based on one another")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unbroken.config.config_file import ConfigFile, Place
-from unbroken.config.meter import Meter
+from unbroken.config.meter import Meter, TooMuch
 from unbroken.config.source_text import read_text, refuse_circle
 from unbroken.config.yaml_text import load
 from unbroken.errors import ConfigError
@@ -23,7 +23,7 @@ def read_yaml(path: Path) -> ConfigFile:
 def _read(path: Path, meter: Meter, *, chain: tuple[Path, ...], named_in: object) -> ConfigFile:
     resolved = path.resolve()
     refuse_circle(resolved, chain, named_in=named_in)
-    own, own_places = load(read_text(path, named_in=named_in), path, meter)
+    own, own_places = load(read_text(path, meter, named_in=named_in), path, meter)
     overlay = _Overlay(path=path, own_places=own_places, meter=meter, chain=(*chain, resolved))
     tree = overlay.laid_over({}, own, "")
     return ConfigFile(
@@ -78,6 +78,10 @@ class _Overlay:
         return base.tree
 
     def _forget(self, key: str) -> None:
+        try:
+            self.meter.spend(len(self.places) // 10)
+        except TooMuch as error:
+            raise ConfigError(self.own_places.get(key, self.path), str(error)) from error
         for replaced in [known for known in self.places if known == key or known.startswith(f"{key}.")]:
             del self.places[replaced]
 
