@@ -13,7 +13,7 @@ demo-sonar: .venv/ready
 
 # One compute thread per test process: more would wait for each other far longer than they work.
 test: .venv/ready
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist worksteal --durations 25
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

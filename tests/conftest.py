@@ -1,12 +1,17 @@
 """What holds for every test: signals act as at a terminal, and no test writes into the user's cache.
 
+What was imported is kept from the garbage collector: it would look at a million objects again each time a test, or the
+interpreter, has it collect a few.
+
 A shell in the background lets its children ignore SIGINT, and nohup SIGHUP; a training respects that, as it should.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -27,3 +32,16 @@ def _caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     os.environ.pop("XDG_CACHE_HOME")
     if before is not None:
         os.environ["XDG_CACHE_HOME"] = before
+
+
+_MANY_MODULES = 100
+_modules_frozen = 0
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _imports_are_no_garbage() -> None:
+    global _modules_frozen
+    if len(sys.modules) > _modules_frozen + _MANY_MODULES:
+        _modules_frozen = len(sys.modules)
+        gc.collect()
+        gc.freeze()

@@ -9,7 +9,6 @@ import errno
 import gc
 import random
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,7 +18,8 @@ import pytest
 from tests.crash.faulty_disk import Crash, FaultyDisk, UnsyncedDisk
 from tests.crash.remains import Image, Medium, lay_out, look
 from tests.crash.sessions import RUN, Session, Ticking, damaged, job_in
-from tests.twin.killing import environment, python, run_to_end
+from tests.processes import PIPE, STDOUT, Popen, environment, python
+from tests.twin.killing import run_to_end
 from tests.unbroken.cli.typing_commands import contents
 from unbroken.errors import Refused
 from unbroken.journal import reached
@@ -241,7 +241,7 @@ def test_processes_killed_at_random_instants_end_byte_identical_and_verified(lar
     command = [sys.executable, "-m", "unbroken", "backup", str(large), str(dest)]
     while kills < KILLS:
         known = {path.name for path in dest.rglob("*") if not path.name.endswith(".partial")}
-        process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        process = Popen(command, env=environment(), stdout=PIPE, stderr=STDOUT)
         give_up = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < give_up:
             if {path.name for path in dest.rglob("*")} - known:

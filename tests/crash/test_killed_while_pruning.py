@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +16,7 @@ from tests.crash.remains import Image, Medium, lay_out, look
 from tests.golden import retention_on_disk
 from tests.golden.on_disk import Then
 from tests.golden.retention_rows import PER_EPOCH, Row, best, epochs, saves
-from tests.twin.killing import environment, python
+from tests.processes import DEVNULL, Popen, environment, python, run_command
 from unbroken.checkpoint.removal import GOING_SUFFIX
 from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Policy
 from unbroken.checkpoint.verify import verify_file
@@ -166,7 +165,7 @@ def test_a_real_process_that_is_killed_at_any_instant_loses_nothing_that_was_to_
     command = python("-m", "unbroken", "prune", run, "--keep-last", 2, "--keep-every", 100)
     for _ in range(KILLS):
         goal = len(list(folder.glob("*.pth"))) - chance.randint(1, 8)
-        process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = Popen(command, env=environment(), stdout=DEVNULL, stderr=DEVNULL)
         give_up = time.monotonic() + 60
         while process.poll() is None and len(list(folder.glob("*.pth"))) > goal and time.monotonic() < give_up:
             pass
@@ -177,7 +176,7 @@ def test_a_real_process_that_is_killed_at_any_instant_loses_nothing_that_was_to_
         assert wanted <= steps_here(run, row)
         assert len(list(folder.glob(f"*{GOING_SUFFIX}"))) <= 1, "at most one file is on its way"
     assert kills >= 3, "most processes were killed before they were done"
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    done = run_command(command)
     assert done.returncode == 0, done.stderr
     assert steps_here(run, row) == wanted
     assert not list(folder.glob(f"*{GOING_SUFFIX}"))

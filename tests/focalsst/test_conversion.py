@@ -7,7 +7,6 @@ import pickle
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path, PurePosixPath
@@ -22,6 +21,7 @@ from focalsst.dataset.infos import read_infos
 from focalsst.dataset.points import read_points, write_points
 from focalsst.samples import write_sample_data
 from tests.focalsst.original_infos import originals_infos
+from tests.processes import DEVNULL, Popen, run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "apps" / "focal_sst" / "convert.py"
@@ -68,9 +68,7 @@ def originals_dbinfos(root, **changes):
 
 
 def convert(*words, code=0):
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, words)], capture_output=True, text=True, env=ENVIRONMENT, timeout=120
-    )
+    done = run_command([sys.executable, str(SCRIPT), *map(str, words)], env=ENVIRONMENT, timeout=120)
     assert done.returncode == code, done.stderr + done.stdout
     assert "Traceback" not in done.stderr
     return done.stdout if code in (0, 12) and done.stdout else done.stderr
@@ -112,7 +110,7 @@ def test_points_killed_in_the_middle_are_the_same_after_a_repetition(tmp_path):
     binary = tmp_path / "points_binary"
     kills = 0
     for wanted in (1, 12, 30):
-        process = subprocess.Popen([sys.executable, str(SCRIPT), "points", str(tmp_path)], stdout=subprocess.DEVNULL)
+        process = Popen([sys.executable, str(SCRIPT), "points", str(tmp_path)], stdout=DEVNULL)
         while process.poll() is None and len(list(binary.glob("*.bin"))) < wanted:
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
@@ -206,7 +204,7 @@ def test_a_pickle_that_would_run_something_is_refused_with_its_name_and_runs_not
     witness = data / "it_was_run"
     (data / name).write_bytes(pickle.dumps([{"point_cloud": Runs(f"touch {witness}")}], protocol=protocol))
     before = state_of(data)
-    done = subprocess.run([sys.executable, str(SCRIPT), command, str(data)], capture_output=True, text=True)
+    done = run_command([sys.executable, str(SCRIPT), command, str(data)])
     assert done.returncode == 12
     assert not witness.exists()
     assert state_of(data) == before
@@ -225,7 +223,7 @@ def test_torn_and_foreign_pickles_are_damage(data):
 
 
 def errors_of(*words, code=12):
-    done = subprocess.run([sys.executable, str(SCRIPT), *map(str, words)], capture_output=True, text=True)
+    done = run_command([sys.executable, str(SCRIPT), *map(str, words)])
     assert done.returncode == code, done.stderr
     return done.stderr
 
@@ -258,7 +256,7 @@ def test_a_database_killed_in_the_middle_is_the_same_after_a_repetition(data):
     whole = data.parent / "whole"
     shutil.copytree(data, whole)
     convert("database", whole)
-    process = subprocess.Popen([sys.executable, str(SCRIPT), "database", str(data)], stdout=subprocess.DEVNULL)
+    process = Popen([sys.executable, str(SCRIPT), "database", str(data)], stdout=DEVNULL)
     while process.poll() is None and not list((data / "gt_database").glob("*.bin")):
         time.sleep(0.0005)
     process.send_signal(signal.SIGKILL)

@@ -27,6 +27,7 @@ from tests.focalsst.original_checkpoints import (
     original_model_state,
     train_as_the_original,
 )
+from tests.processes import run_command
 from unbroken import Job
 from unbroken.errors import Incompatible
 from unbroken.launch import Resume
@@ -118,7 +119,7 @@ def originals_moments(task: Task, original: Original) -> dict[str, dict[str, Any
 
 def unbroken(*words: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "unbroken", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = run_command(command, timeout=120)
     assert "Traceback" not in done.stderr, done.stderr
     return done
 

@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from mmengine_files import FOLDER, logged_rates, needs_files
 from nano_job import Listener, built, evaluated, job, scalars, session, steps_printed, write_nano_job
 from PIL import Image
+from tests.processes import run_command
 
 from unbroken.cli import main
 from unbroken.errors import DamagedFile, Refused, UnbrokenError, UsageError
@@ -268,9 +268,7 @@ def test_a_bomb_in_place_of_the_file_is_never_executed(tmp_path: Path, legacy: b
     code, said = session(job(config, "--pretrained_model", bomb, "--tag", "tuned", *only_weights))
     assert code == 0 and "1 of 124 tensors loaded" in said, "its one tensor is as good as any other"
     for command in (["why", "mapsage", config], ["inspect", bomb], ["verify", bomb], ["show", tmp_path]):
-        done = subprocess.run(
-            [sys.executable, "-m", "unbroken", *map(str, command)], capture_output=True, text=True, timeout=60
-        )
+        done = run_command([sys.executable, "-m", "unbroken", *map(str, command)], timeout=60)
         assert "Traceback" not in done.stderr, done.stderr
     assert not trace.exists()
     with pytest.raises(Exception):  # noqa: B017 - only to show that the bomb is a real one

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.processes import DEVNULL, PATIENCE_S, PIPE, STDOUT, Popen, environment, run_command
+from tests.processes import python as python
 from unbroken.journal import read_events, read_steps
 from unbroken.run.layout import LAYOUTS
 from unbroken.train import differences, read_checkpoint
-
-PATIENCE_S = 240.0
 
 
 @dataclass
@@ -36,17 +33,9 @@ class Interrupted:
     sessions: list[Session] = field(default_factory=list)
 
 
-def environment(**extra: str) -> dict[str, str]:
-    """One compute thread, so that tests share a machine; nothing else of the caller's training settings."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("UNBROKEN", "OMP_"))}
-    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **extra}
-
-
 def run_to_end(command: Sequence[str], *, cwd: Path | None = None, **extra: str) -> Session:
     """Run a command to its end."""
-    done = subprocess.run(
-        command, cwd=cwd, env=environment(**extra), capture_output=True, text=True, timeout=PATIENCE_S, check=False
-    )
+    done = run_command(command, cwd=cwd, env=environment(**extra))
     return Session(done.returncode, done.stdout + done.stderr)
 
 
@@ -61,9 +50,7 @@ def kill_until_done(
     """Start any of `commands`, kill it some steps on or inside its next save; after `kills`, let it end."""
     result = Interrupted(kills=0, kills_in_saves=0)
     while result.kills < kills:
-        process = subprocess.Popen(
-            chance.choice(commands), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        process = Popen(chance.choice(commands), env=environment(), stdout=PIPE, stderr=STDOUT, text=True)
         in_save = _wait_for_instant(process, run, chance, steps_apart=steps_apart)
         over = process.poll() is not None
         process.kill()
@@ -79,7 +66,7 @@ def kill_until_done(
 
 def kill_after_steps(run: Path, command: Sequence[str], *, steps: int, **extra: str) -> None:
     """Start a command and kill it once it has done so many steps."""
-    process = subprocess.Popen(command, env=environment(**extra), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = Popen(command, env=environment(**extra), stdout=DEVNULL, stderr=DEVNULL)
     give_up = time.monotonic() + PATIENCE_S
     while process.poll() is None and time.monotonic() < give_up:
         if lines_in(run / "unbroken" / "metrics.jsonl") >= steps:
@@ -91,7 +78,7 @@ def kill_after_steps(run: Path, command: Sequence[str], *, steps: int, **extra: 
 
 def kill_inside_a_save(run: Path, command: Sequence[str], *, after_steps: int) -> bool:
     """Start a command and kill it while it writes a checkpoint; False when the save was over before the kill."""
-    process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = Popen(command, env=environment(), stdout=DEVNULL, stderr=DEVNULL)
     wanted = lines_in(run / "unbroken" / "metrics.jsonl") + after_steps
     give_up = time.monotonic() + PATIENCE_S
     while process.poll() is None and time.monotonic() < give_up:
@@ -150,8 +137,3 @@ def evaluations(run: Path) -> dict[int, Any]:
 def events(run: Path, name: str) -> list[dict[str, Any]]:
     """The run's events of one kind."""
     return [event for event in read_events(run / "unbroken" / "journal.jsonl") if event["event"] == name]
-
-
-def python(*arguments: object) -> list[str]:
-    """A command line for this interpreter."""
-    return [sys.executable, *map(str, arguments)]

@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import time
 import zipfile
 from collections.abc import Callable, Sequence
@@ -15,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.twin.killing import PATIENCE_S, environment, python, run_to_end
+from tests.processes import PATIENCE_S, STDOUT, Popen, environment, python
+from tests.twin.killing import run_to_end
 from unbroken.journal import read_steps
 
 POLL_S = 0.02
@@ -31,7 +31,7 @@ class Working:
     inputs: Path
     run: Path
     known: frozenset[str]
-    process: subprocess.Popen[bytes] | None = None
+    process: Popen | None = None
     began_s: float = 0.0
     first_step_s: float = 0.0
     returncode: int = 0
@@ -110,12 +110,12 @@ class Host:
         self.sessions.append(working)
         working.began_s = time.monotonic()
         with working.log.open("wb") as log:
-            working.process = subprocess.Popen(
+            working.process = Popen(
                 [str(word) for word in command],
                 cwd=program,
                 env=environment(UNBROKEN_SEARCH_PATH=str(inputs), **extra),
                 stdout=log,
-                stderr=subprocess.STDOUT,
+                stderr=STDOUT,
             )
         return working
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 import shutil
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.twin.killing import PATIENCE_S, assert_twins, environment, events, kill_after_steps, python, run_to_end
+from tests.processes import DEVNULL, PATIENCE_S, Popen, environment, python
+from tests.twin.killing import assert_twins, events, kill_after_steps, run_to_end
 from unbroken.run.layout import ITERATIONS
 from unbroken.run.survey import survey
 
@@ -29,7 +29,7 @@ def step_in(dest: Path) -> int:
 
 
 def kill_once_backed_up_beyond(step: int, dest: Path, command: list[str], *, pause_s: float) -> None:
-    process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = Popen(command, env=environment(), stdout=DEVNULL, stderr=DEVNULL)
     give_up = time.monotonic() + PATIENCE_S
     while process.poll() is None and time.monotonic() < give_up and step_in(dest) <= step:
         time.sleep(0.005)

@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,17 +15,15 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.processes import PATIENCE_S, PIPE, STDOUT, Popen, environment, python
 from tests.twin.killing import (
-    PATIENCE_S,
     Session,
     assert_twins,
-    environment,
     evaluations,
     events,
     kill_inside_a_save,
     kill_until_done,
     lines_in,
-    python,
     run_to_end,
     step_records,
 )
@@ -170,9 +167,7 @@ def test_a_kill_inside_a_save_resumes_from_the_previous_checkpoint_and_says_so(t
 
 def stop_after(run: Path, command: Sequence[str], *, steps: int, sent: int = signal.SIGTERM) -> Session:
     """Start a command, send it a signal once it has recorded so many steps, and wait for its end."""
-    process = subprocess.Popen(
-        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+    process = Popen(command, env=environment(), stdout=PIPE, stderr=STDOUT, text=True, start_new_session=True)
     give_up = time.monotonic() + PATIENCE_S
     while process.poll() is None and time.monotonic() < give_up:
         if lines_in(run / "unbroken" / "metrics.jsonl") >= steps:

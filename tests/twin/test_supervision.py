@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.processes import PATIENCE_S, PIPE, STDOUT, Popen, environment, python
 from tests.twin.frail import STEPS
-from tests.twin.killing import (
-    PATIENCE_S,
-    Session,
-    assert_twins,
-    environment,
-    events,
-    lines_in,
-    python,
-    run_to_end,
-    step_records,
-)
+from tests.twin.killing import Session, assert_twins, events, lines_in, run_to_end, step_records
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAKY = ["--dropout", 0.3]
@@ -36,12 +26,12 @@ def train(run: Path, *options: object) -> Session:
     return run_to_end(command(run, *options), PYTHONPATH=str(ROOT))
 
 
-def begin(run: Path, *options: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+def begin(run: Path, *options: object) -> Popen:
+    return Popen(
         command(run, *options),
         env=environment(PYTHONPATH=str(ROOT)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stdout=PIPE,
+        stderr=STDOUT,
         text=True,
     )
 

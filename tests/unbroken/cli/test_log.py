@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,8 +12,9 @@ import pytest
 
 from tests.mapsage.mmengine_files import FOLDER as MMENGINE
 from tests.mapsage.mmengine_files import needs_files
+from tests.processes import PIPE, Popen, environment, python
 from tests.twin import sonar
-from tests.twin.killing import environment, kill_after_steps, python, run_to_end
+from tests.twin.killing import kill_after_steps, run_to_end
 from tests.unbroken.cli.typing_commands import Type, contents, process
 from tests.unbroken.logbook.test_book import GUIDE
 from unbroken.logbook.book import Book
@@ -156,9 +156,7 @@ def test_ten_writers_at_once_lose_no_row(project: Path) -> None:
         ]
     )
     writers = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, f"run{n}"], cwd=project, env=environment(), stdout=subprocess.PIPE
-        )
+        Popen([sys.executable, "-c", program, f"run{n}"], cwd=project, env=environment(), stdout=PIPE)
         for n in range(10)
     ]
     said = [writer.communicate(timeout=120)[0] for writer in writers]

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.twin.killing import PATIENCE_S, environment, lines_in, python
+from tests.processes import PATIENCE_S, PIPE, STDOUT, Popen, environment, python
+from tests.twin.killing import lines_in
 from tests.unbroken.cli.typing_commands import Type, contents, typing
 from tests.unbroken.report.runs import LOOP, session
 from unbroken.journal import read_events
@@ -27,10 +28,10 @@ def type_(capsys: pytest.CaptureFixture[str]) -> Type:
 
 
 @contextmanager
-def training(folder: Path, **arguments: Any) -> Iterator[subprocess.Popen[str]]:
+def training(folder: Path, **arguments: Any) -> Iterator[Popen]:
     """A training of 48 steps that has done some of them."""
     command = python(LOOP, folder, json.dumps({"pause_s": 0.2, "epochs": 8, **arguments}))
-    process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = Popen(command, env=environment(), stdout=PIPE, stderr=STDOUT, text=True)
     try:
         give_up = time.monotonic() + PATIENCE_S
         while lines_in(folder / "tiny/unbroken/metrics.jsonl") < 4:
@@ -42,7 +43,7 @@ def training(folder: Path, **arguments: Any) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def ending(process: subprocess.Popen[str]) -> str:
+def ending(process: Popen) -> str:
     output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 75, output
     return output

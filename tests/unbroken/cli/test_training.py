@@ -8,7 +8,6 @@ import pty
 import shutil
 import signal
 import stat
-import subprocess
 import sys
 from itertools import count
 from pathlib import Path
@@ -16,7 +15,8 @@ from pathlib import Path
 import pytest
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from tests.twin.killing import environment, events, step_records
+from tests.processes import PIPE, STDOUT, Popen, environment
+from tests.twin.killing import events, step_records
 from tests.unbroken.cli.typing_commands import Type, contents, process, reads_well
 from unbroken.run import read_record
 from unbroken.train import read_checkpoint
@@ -237,9 +237,9 @@ def test_a_read_only_copy_elsewhere_is_found_and_gone_on_with_here(
 
 def stop_when(text: str, *words: str) -> tuple[int, str]:
     """Start a command, send it SIGTERM when it prints `text`; its exit code and output."""
-    child = subprocess.Popen(
+    child = Popen(
         [sys.executable, "-m", "unbroken", *words], env=environment(),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        stdout=PIPE, stderr=STDOUT, text=True,
     )  # fmt: skip
     assert child.stdout is not None
     lines = []

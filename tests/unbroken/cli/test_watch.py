@@ -7,7 +7,6 @@ import os
 import pty
 import re
 import select
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.twin.killing import PATIENCE_S, environment, lines_in, python
+from tests.processes import DEVNULL, PATIENCE_S, PIPE, STDOUT, Popen, environment, python
+from tests.twin.killing import lines_in
 from tests.unbroken.cli.typing_commands import Type, contents, typing
 from tests.unbroken.report.runs import LOOP, session
 from unbroken.report import Watch
@@ -33,9 +33,9 @@ def type_(capsys: pytest.CaptureFixture[str]) -> Type:
 
 
 @contextmanager
-def training(folder: Path, **arguments: Any) -> Iterator[subprocess.Popen[bytes]]:
+def training(folder: Path, **arguments: Any) -> Iterator[Popen]:
     command = python(LOOP, folder, json.dumps({"pause_s": 0.1, "epochs": 8, "evaluate": 8, **arguments}))
-    process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = Popen(command, env=environment(), stdout=DEVNULL, stderr=DEVNULL)
     try:
         yield process
     finally:
@@ -49,10 +49,10 @@ def until_steps(run: Path, steps: int) -> None:
         time.sleep(0.02)
 
 
-def piped(run: Path, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+def piped(run: Path, *options: str) -> Popen:
+    return Popen(
         python(*WATCH, run, "--every", "200ms", *options),
-        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=environment(), stdout=PIPE, stderr=STDOUT, text=True,
     )  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def test_at_a_terminal_it_draws_a_bar(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     with training(tmp_path) as process:
         until_steps(tmp_path / "tiny", 6)
-        watching = subprocess.Popen(
+        watching = Popen(
             python(*WATCH, tmp_path / "tiny", "--every", "200ms"),
             env=environment(TERM="xterm", COLUMNS="100"), stdout=theirs, stderr=theirs, stdin=theirs,
         )  # fmt: skip

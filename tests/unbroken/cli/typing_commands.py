@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.twin.killing import environment
+from tests.processes import environment, run_command
 from unbroken.cli import main
 
 FULL_STEPS = 8
@@ -52,7 +51,7 @@ def typing(capsys: pytest.CaptureFixture[str]) -> Type:
 def process(*words: object, **extra: str) -> Answer:
     """The same in a process of its own."""
     command = [sys.executable, "-m", "unbroken", *map(str, words)]
-    done = subprocess.run(command, env=environment(**extra), capture_output=True, text=True, timeout=120, check=False)
+    done = run_command(command, env=environment(**extra), timeout=120)
     return Answer(done.returncode, done.stdout, done.stderr)
 
 

@@ -6,18 +6,17 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.twin.killing import assert_twins, environment, events, lines_in, python, run_to_end, step_records
+from tests.processes import PATIENCE_S, PIPE, STDOUT, Popen, environment, python
+from tests.twin.killing import assert_twins, events, lines_in, run_to_end, step_records
 from tests.unbroken.conftest import LOOP
 from tests.unbroken.real_runs import contents
 
-PATIENCE_S = 120.0
 SLOWLY = "import time; time.sleep(0.03); "
 
 
@@ -31,11 +30,9 @@ def script(tmp_path: Path, **replaced: str) -> Path:
     return path
 
 
-def begin(command: Sequence[str], run: Path, *, steps: int) -> subprocess.Popen[str]:
+def begin(command: Sequence[str], run: Path, *, steps: int) -> Popen:
     """Start a process and wait until it has done some steps."""
-    process = subprocess.Popen(
-        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+    process = Popen(command, env=environment(), stdout=PIPE, stderr=STDOUT, text=True, start_new_session=True)
     metrics = run / "unbroken" / "metrics.jsonl"
     wanted, give_up = lines_in(metrics) + steps, time.monotonic() + PATIENCE_S
     while lines_in(metrics) < wanted and process.poll() is None and time.monotonic() < give_up:
@@ -43,7 +40,7 @@ def begin(command: Sequence[str], run: Path, *, steps: int) -> subprocess.Popen[
     return process
 
 
-def end(process: subprocess.Popen[str]) -> str:
+def end(process: Popen) -> str:
     return process.communicate(timeout=PATIENCE_S)[0]
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.twin.killing import PATIENCE_S, environment, python
+from tests.processes import python, run_command
 
 LOOP = Path(__file__).with_name("loop.py")
 KILLED, DONE = -9, 0
@@ -17,7 +16,7 @@ KILLED, DONE = -9, 0
 def session(folder: Path, *, ends: int = DONE, **arguments: Any) -> Path:
     """One session of the tiny training; returns its run's folder."""
     command = python(LOOP, folder, json.dumps(arguments))
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    done = run_command(command)
     assert done.returncode == ends, done.stdout + done.stderr
     return folder / "tiny"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.twin.killing import PATIENCE_S, environment
+from tests.processes import PATIENCE_S, PIPE, STDOUT, Popen, environment
 from tests.unbroken.run.runs_in_short import Writer, append, finished
 from unbroken.report.index import VERSION, RunIndex
 from unbroken.report.listing import configs_of, list_runs
@@ -168,10 +168,7 @@ def test_two_writers_at_once_and_one_that_is_killed_harm_nothing(root: Path) -> 
     first = listed(root)
     command = [sys.executable, "-c", WRITE, str(root), str(root.parent / "cache")]
     processes = [
-        subprocess.Popen(
-            [*command, who], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        for who in ("a", "b", "killed")
+        Popen([*command, who], env=environment(), stdout=PIPE, stderr=STDOUT, text=True) for who in ("a", "b", "killed")
     ]
     for process in processes:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
@@ -219,9 +216,7 @@ def test_a_run_that_is_being_trained_is_looked_at_each_time(root: Path) -> None:
     run = root / "group0" / "run00"
     hold = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); time.sleep(99)"  # noqa: E501
     listed(root)
-    with subprocess.Popen(
-        [sys.executable, "-c", hold, str(run / "unbroken/lock")], stdout=subprocess.PIPE, text=True
-    ) as process:
+    with Popen([sys.executable, "-c", hold, str(run / "unbroken/lock")], stdout=PIPE, text=True) as process:
         assert process.stdout is not None and process.stdout.readline() == "held\n"
         append(run, {"event": "session", "session": "s", "time": "2026-11-22T08:00:00+00:00", "plan": {}})
         assert listed(root)[0].status == "running"

@@ -7,7 +7,6 @@ import math
 import random
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -15,7 +14,8 @@ import pytest
 import torch
 
 from tests.mapsage.mmengine_files import FOLDER, needs_files
-from tests.twin.killing import PATIENCE_S, environment, lines_in, python
+from tests.processes import DEVNULL, PATIENCE_S, STDOUT, Popen, environment, python
+from tests.twin.killing import lines_in
 from tests.unbroken.report.runs import KILLED, LOOP, session
 from tests.unbroken.run.runs_in_short import Writer, append, finished
 from unbroken.run.record import read_record
@@ -56,7 +56,7 @@ def test_a_real_run_that_was_killed_and_went_on(killed_twice: Path) -> None:
 
 def test_a_killed_session_is_told_from_a_running_and_a_stopped_one(tmp_path: Path) -> None:
     command = python(LOOP, tmp_path, json.dumps({"steps": 10_000, "epochs": None, "pause_s": 0.01, "evaluate": 4}))
-    with subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT) as process:
+    with Popen(command, env=environment(), stdout=DEVNULL, stderr=STDOUT) as process:
         run = tmp_path / "tiny"
         wait_for_lines(run, 20)
         seen = summary_of(run)
@@ -67,9 +67,7 @@ def test_a_killed_session_is_told_from_a_running_and_a_stopped_one(tmp_path: Pat
     assert after.status == "killed" and after.step % 4 == 0
     assert after.best is not None and after.best.step <= after.step + 4
     stopped = json.dumps({"steps": 10_000, "epochs": None, "pause_s": 0.01})
-    with subprocess.Popen(
-        python(LOOP, tmp_path, stopped), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
-    ) as process:
+    with Popen(python(LOOP, tmp_path, stopped), env=environment(), stdout=DEVNULL, stderr=STDOUT) as process:
         wait_for_lines(run, lines_in(run / "unbroken/metrics.jsonl") + 20)
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 75

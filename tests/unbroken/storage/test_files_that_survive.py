@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.processes import Popen
 from unbroken.errors import RunHeld
 from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_write, json_line, point_to, write_json
 from unbroken.storage.digest import DigestingFile
@@ -171,7 +171,7 @@ def test_the_lock_of_a_killed_process_is_free_at_once_and_its_owner_is_named(tmp
         "RunLock(Disk(), Path(sys.argv[1]), SystemClock()).acquire('one')\n"
         "os.kill(os.getpid(), 9)\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)])
+    process = Popen([sys.executable, "-c", program, str(tmp_path)])
     process.wait(timeout=60)
     assert not is_held(tmp_path)
     again = lock(tmp_path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator as ServersAccumulator
 from tensorboard.plugins.hparams import metadata
 
-from tests.twin.killing import PATIENCE_S, environment, python
+from tests.processes import python, run_command
 from unbroken.journal.lines import read_lines
 from unbroken.run.layout import EPOCHS
 from unbroken.train.hparams import FILE
@@ -24,7 +23,7 @@ KILLED, STOPPED = -signal.SIGKILL, 75
 
 def session(folder: Path, *, ends: int = 0, **arguments: Any) -> Path:
     command = python(LOOP, folder, json.dumps(arguments))
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    done = run_command(command)
     assert done.returncode == ends, done.stdout + done.stderr
     return folder / "tiny"
 

@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import EventA
 from torch.utils.tensorboard import SummaryWriter
 
 from tests.crash.faulty_disk import FaultyDisk
+from tests.processes import PIPE, Popen, run_command
 from unbroken.errors import Refused
 from unbroken.storage import Disk
 from unbroken.train.curves import Curves
@@ -134,9 +135,7 @@ while True:
 
 def killed_session(folder: Path) -> None:
     """A session that saved at step 100, wrote up to step 150 and was killed."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", SESSION_THAT_IS_KILLED, str(folder), "stays"], stdout=subprocess.PIPE, text=True
-    )
+    process = Popen([sys.executable, "-c", SESSION_THAT_IS_KILLED, str(folder), "stays"], stdout=PIPE, text=True)
     with process:
         assert process.stdout is not None
         assert process.stdout.readline() == "all is written\n"
@@ -323,12 +322,9 @@ def test_a_value_that_is_no_number_is_raised_and_spoils_no_file(tmp_path: Path) 
 
 
 def test_curves_left_open_do_not_keep_a_process_from_ending(tmp_path: Path) -> None:
-    done = subprocess.run(
+    done = run_command(
         [sys.executable, "-c", SESSION_THAT_IS_KILLED, str(tmp_path), "exits"],
-        capture_output=True,
-        text=True,
         timeout=60,
-        check=False,
     )
     assert (done.returncode, done.stderr) == (7, "")
     assert len(points(tmp_path)) >= 100

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import random
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.twin.killing import environment, python
+from tests.processes import python, run_command
 from unbroken.config import Effect, Effects
 from unbroken.errors import SaveFailed
 from unbroken.journal import read_events, read_steps
@@ -348,9 +347,7 @@ with open_run(sys.argv[1], tag="t", save_every=2, save_every_s=None) as run:
 def test_a_real_limit_on_files_ends_with_12_and_the_last_good_checkpoint(tmp_path: Path) -> None:
     script = tmp_path / "limited.py"
     script.write_text(LIMITED)
-    done = subprocess.run(
-        python(script, tmp_path / "runs", 400_000), env=environment(), capture_output=True, text=True, timeout=120
-    )
+    done = run_command(python(script, tmp_path / "runs", 400_000), timeout=120)
     assert done.returncode == 12, done.stdout + done.stderr
     assert "SAVE FAILED at step 8: File too large" in done.stdout
     assert "no checkpoint could be written since step 6, and the last try, of step 11" in done.stdout

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pty
 import signal
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.twin.killing import PATIENCE_S, environment, python
+from tests.processes import PATIENCE_S, PIPE, STDOUT, Popen, environment, python
 from unbroken.errors import STOPPED
 from unbroken.journal import read_events
 from unbroken.run import ITERATIONS, Survey
@@ -28,10 +27,10 @@ SCRIPT = Path(__file__).with_name("slow_data.py")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals and /proc as Linux has them")
 
 
-def begin(folder: Path, what: str, workers: int, **how: object) -> subprocess.Popen[str]:
+def begin(folder: Path, what: str, workers: int, **how: object) -> Popen:
     """A training that has come to the moment `what`."""
-    how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **how}
-    process = subprocess.Popen(python(SCRIPT, folder, what, workers), env=environment(), text=True, **how)  # type: ignore[call-overload]
+    how = {"stdout": PIPE, "stderr": STDOUT, **how}
+    process = Popen(python(SCRIPT, folder, what, workers), env=environment(), text=True, **how)  # type: ignore[call-overload]
     give_up = time.monotonic() + PATIENCE_S
     while not (folder / "waiting").exists():
         assert process.poll() is None and time.monotonic() < give_up, process.communicate()
@@ -40,7 +39,7 @@ def begin(folder: Path, what: str, workers: int, **how: object) -> subprocess.Po
     return process
 
 
-def end(process: subprocess.Popen[str]) -> str:
+def end(process: Popen) -> str:
     """What it said; it must end long before the wait it was in."""
     output, _ = process.communicate(timeout=PATIENCE_S)
     return output
