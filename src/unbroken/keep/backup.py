@@ -25,16 +25,19 @@ from typing import Any
 from unbroken.checkpoint.manifest import manifest_path, read_manifest
 from unbroken.checkpoint.removal import finish_removal, leftovers, let_go
 from unbroken.checkpoint.retention import NEVER_FEWER_THAN
-from unbroken.errors import Refused
+from unbroken.errors import DamagedFile, Refused
 from unbroken.keep.backup_list import BackupList, read_list, stamp_of, write_list
 from unbroken.keep.copying import Copying, prefix_digest
 from unbroken.keep.following import Mirrored, leaving, parting, removed_saves, set_aside
 from unbroken.keep.inventory import NOT_THE_RUNS
-from unbroken.keep.listing import Found, Listing, Point, list_run
+from unbroken.keep.listing import Found, Listing, Point, list_run, points_of
 from unbroken.run.bounds import require_inside
 from unbroken.run.candidates import look_at
-from unbroken.run.layout import ARCHIVE_FOLDER, manifests, own
+from unbroken.run.folder import walk
+from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, manifests, own
+from unbroken.run.links import unreachable
 from unbroken.run.record import read_record
+from unbroken.run.survey import require_reachable
 from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder, point_to
 from unbroken.storage.lock import kept_out
 from unbroken.values import Clock, free_name
@@ -73,6 +76,7 @@ def mirror(source: Path, target: Path, ways: Ways, *, disk: Disk, clock: Clock) 
     Raises Refused where the two have parted, where there is no room, and when the source never stands still.
     """
     listing = list_run(source)
+    require_reachable(target, unreachable(target, listing.layout) if target.is_dir() else "")
     require_inside(target, listing.layout)
     require_same_run(listing, target)
     with _out_of_reach(target):
@@ -89,9 +93,11 @@ def identity(run: Path) -> str | None:
         return record.id
     if listed is not None:
         return listed.run
-    files = (path for path in run.rglob("*") if not path.is_dir()) if run.is_dir() else iter(())
-    empty = all(path.parent == own(run) and path.name.removesuffix(PARTIAL_SUFFIX) in NOT_THE_RUNS for path in files)
-    return None if empty else "?"
+    links = list[str]()
+    for folder, name, _ in walk(str(run), (), links):
+        if folder != OWN_FOLDER or name.removesuffix(PARTIAL_SUFFIX) not in NOT_THE_RUNS:
+            return "?"
+    return "?" if links else None
 
 
 def require_same_run(listing: Listing, target: Path) -> None:
@@ -170,6 +176,7 @@ class _Mirroring:
             self._copying.moving.clear()
             self._pass()
             if not self._copying.moving:
+                self._require_as_far()
                 return self._as_backup()
             if left:
                 self._listing = list_run(self._listing.run)
@@ -344,6 +351,24 @@ class _Mirroring:
     def _write_list(self) -> None:
         self._listed = replace(self._listed, run=self._listing.id, files=dict(self._copying.files))
         write_list(self._disk, self._target, self._listed)
+
+    def _require_as_far(self) -> None:
+        """Raise DamagedFile unless the mirror, as it lies there now, can be continued where the source can."""
+        sound = [point for point in self._listing.points if point.found.name not in self._copying.unsound]
+        here, there = (
+            max((item.step for item in items if item.resumable and item.state != "damaged"), default=-1)
+            for items in (
+                [point.candidate for point in sound],
+                [point.candidate for point in points_of(self._target, self._listing.layout)],
+            )
+        )
+        if there < here:
+            raise DamagedFile(
+                self._target,
+                f"the checkpoint of step {here} did not arrive: what is here goes on from "
+                + (f"step {there}" if there >= 0 else "nothing"),
+                do="The disk there may be failing: look after it, then run the same command again.",
+            )
 
     def _as_backup(self) -> Backup:
         copying, listing = self._copying, self._listing

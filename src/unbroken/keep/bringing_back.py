@@ -21,9 +21,10 @@ from unbroken.keep.listing import Found, Listing, Point, list_run, points_of
 from unbroken.run.bounds import require_inside
 from unbroken.run.candidates import look_at
 from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, manifests, own
+from unbroken.run.links import FOLDERS, unreachable
 from unbroken.run.names import BACKUP_LIST
 from unbroken.run.record import layout_of, read_record
-from unbroken.run.survey import Survey, survey
+from unbroken.run.survey import Survey, require_reachable, survey
 from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder, explained, point_to
 from unbroken.storage.digest import sha256_of
 from unbroken.storage.lock import RunLock, held_error, is_held
@@ -50,6 +51,7 @@ class BroughtBack:
 
 def bring_back(run: Path, source: Path, *, disk: Disk, clock: Clock) -> BroughtBack:
     """Bring the run in a backup to its place; Refused where something else, or something newer, is there."""
+    require_reachable(run, unreachable(run, layout_of(source)))
     found = identity(run) if run.exists() else None
     if found is None:
         return _bring_whole(run, source, disk=disk, clock=clock)
@@ -107,7 +109,7 @@ class _Mending:
     def __init__(self, run: Path, source: Path, *, disk: Disk, clock: Clock) -> None:
         self._run, self._source, self._disk, self._clock = run, source, disk, clock
         self._listing = list_run(source)
-        self._copying = Copying(disk, source, run, {}, anew=False)
+        self._copying = Copying(disk, source, run, {}, linked={*FOLDERS, self._listing.layout.checkpoint_folder})
         self._aside: list[str] = []
         self._notes: list[str] = []
         self._place = ""

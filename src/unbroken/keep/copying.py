@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -38,10 +38,22 @@ def sound(_digest: str) -> str:
 
 
 class Copying:
-    """What is brought from `source` to `target`; with `anew`, what is known of a file is not believed."""
+    """What is brought from `source` to `target`; with `anew`, what is known of a file is not believed.
 
-    def __init__(self, disk: Disk, source: Path, target: Path, known: Mapping[str, Held], *, anew: bool) -> None:
-        self._disk, self._source, self._target, self._anew = disk, source, target, anew
+    `linked` are the folders of the target, by their names below it, that may be links to another place.
+    """
+
+    def __init__(
+        self,
+        disk: Disk,
+        source: Path,
+        target: Path,
+        known: Mapping[str, Held],
+        *,
+        anew: bool = False,
+        linked: Collection[str] = (),
+    ) -> None:
+        self._disk, self._source, self._target, self._anew, self._linked = disk, source, target, anew, linked
         self.files = dict(known)
         self.copied: dict[str, int] = {}  # bytes
         self.kept: set[str] = set()
@@ -163,8 +175,11 @@ class Copying:
         if folder in self._folders:
             return
         durable_folder(self._disk, folder)
-        if not folder.resolve().is_relative_to(self._target.resolve()):
-            raise Refused(folder, "this leads out of the folder that is written", do="Remove the link.")
+        below = folder.relative_to(self._target)
+        for part in (below, *below.parents):
+            path, may_lead_out = self._target / part, part.as_posix() in self._linked
+            if path.is_symlink() and path != self._target and not may_lead_out:
+                raise Refused(path, "this leads out of the folder that is written", do="Remove the link.")
         self._folders.add(folder)
 
     @contextmanager

@@ -45,7 +45,7 @@ def refuse_held(job: Job, survey: Survey) -> Refuse:
 def refuse_unreachable(survey: Survey) -> Refuse:
     """Part of the run lies behind a link that leads to nothing, such as a disk that is not mounted."""
     return refuse(
-        Refused.exit_code,
+        DamagedFile.exit_code,
         f"{survey.unreachable}: nothing is begun anew while what was saved may be there",
         ways_out=(
             "make it reachable again (is the disk mounted?), then run the same command again",

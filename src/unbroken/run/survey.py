@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unbroken.errors import Refused
+from unbroken.errors import DamagedFile
 from unbroken.journal import NO_SESSION, read_events
 from unbroken.run.candidates import Candidate, confirm, furthest_first, list_candidates
 from unbroken.run.layout import Layout, manifests, own
@@ -99,9 +99,9 @@ def survey(directory: Path, layout: Layout, *, is_copy: bool = False) -> Survey:
 
 
 def require_reachable(directory: Path, trouble: str) -> None:
-    """Raise Refused where part of the run lies behind a link that leads to nothing."""
+    """Raise DamagedFile where part of the run lies behind a link that leads to nothing."""
     if trouble:
-        raise Refused(directory, trouble, do="Is the disk mounted? Then run the same command again.")
+        raise DamagedFile(directory, trouble, do="Is the disk mounted? Then run the same command again.")
 
 
 def _verified_down_to_first_good(

@@ -103,10 +103,15 @@ class Disk:
         folder.mkdir(parents=True, exist_ok=True)
 
     def move(self, source: Path, target: Path) -> None:
-        """Move a file or a folder to a new name on any file system."""
+        """Move a file, a folder or a link to a new name on any file system; a link leads where it led before."""
         import shutil  # it loads three compressors, which looking does without
 
-        shutil.move(source, target)
+        says = source.readlink() if source.is_symlink() else Path()
+        if len(says.parts) < 2 or says.is_absolute():  # one that names its neighbour moves together with it
+            shutil.move(source, target)
+        else:
+            target.symlink_to(source.parent.resolve() / says)
+            source.unlink()
 
     def remove(self, path: Path) -> None:
         """Remove one file or link."""

@@ -13,16 +13,20 @@ from tests.crash.faulty_disk import UnsyncedDisk
 from tests.unbroken.cli.typing_commands import Type, contents, typing
 from tests.unbroken.keep.test_backup import backed_up, brought
 from tests.unbroken.real_runs import job, newest, plan, set_record
-from unbroken.errors import Refused
+from unbroken.errors import DamagedFile, UsageError
 from unbroken.keep.packing import Wanted, pack
 from unbroken.keep.unpacking import unpack
 from unbroken.launch import Refuse
 from unbroken.launch.disk_facts import sizes_in
+from unbroken.launch.execute import move_history_aside
+from unbroken.launch.restoring import restore
 from unbroken.report.audit import audit
 from unbroken.run import ITERATIONS, layout_of
 from unbroken.run.folder import files_of
 from unbroken.run.summary import summary_of
 from unbroken.run.survey import survey
+from unbroken.train import open_run
+from unbroken.train.stop import Exit
 from unbroken.values import SystemClock
 
 LAYOUT = dataclasses.replace(ITERATIONS, checkpoint_folder="ckpt")
@@ -186,7 +190,7 @@ def test_a_checkpoint_folder_that_cannot_be_reached_is_said_and_never_lost(
     before = contents(linked)
     for asked in (job(linked), job(linked, fresh=True), job(linked, exact=linked / "unbroken" / "run.json")):
         verdict = plan(dataclasses.replace(asked, layout=LAYOUT))
-        assert isinstance(verdict, Refuse) and verdict.exit_code == Refused.exit_code
+        assert isinstance(verdict, Refuse) and verdict.exit_code == DamagedFile.exit_code
         assert "checkpoint folder not reachable: ckpt -> " in verdict.reasons[0]
     summary = summary_of(linked)
     assert (summary.status, summary.step) == ("not reachable", STEP)
@@ -195,9 +199,102 @@ def test_a_checkpoint_folder_that_cannot_be_reached_is_said_and_never_lost(
         lambda: packed(linked, tmp_path / "run.zip"),
         lambda: backed_up(linked, tmp_path / "dest"),
     ):
-        with pytest.raises(Refused, match="not reachable: ckpt ->"):
+        with pytest.raises(DamagedFile, match="not reachable: ckpt ->"):
             act()
     for command in (["ls", str(linked.parent)], ["show", str(linked)]):
         said = type_(*command)
         assert "checkpoint folder not reachable: ckpt -> " in said.out and "lost" not in said.out.split()
     assert contents(linked) == before
+
+
+@pytest.mark.parametrize("part", ["ckpt", "unbroken", "unbroken/manifests"])
+def test_nothing_is_brought_in_the_place_of_a_link_to_nothing(part: str, linked: Path, tmp_path: Path) -> None:
+    backed_up(linked, tmp_path / "dest")
+    mirror = tmp_path / "dest" / linked.name
+    for place in (linked, mirror):
+        if (place / part).is_symlink():
+            (place / part).unlink()
+        else:
+            shutil.rmtree(place / part)
+        (place / part).symlink_to(tmp_path / "not mounted" / part)
+        before = contents(place)
+        for act in (lambda: backed_up(linked, tmp_path / "dest"), lambda: brought(linked, tmp_path / "dest")):
+            with pytest.raises((DamagedFile, UsageError)):
+                act()
+        assert contents(place) == before and not (tmp_path / "not mounted").exists()
+
+
+def test_what_is_missing_behind_the_link_is_brought_back_there(linked: Path, tmp_path: Path) -> None:
+    backed_up(linked, tmp_path / "dest")
+    behind = tmp_path / "disk" / "ckpt" / "iter_120.pth"
+    was = behind.read_bytes()
+    behind.unlink()
+    assert "ckpt/iter_120.pth" in brought(linked, tmp_path / "dest").brought
+    assert behind.read_bytes() == was and (linked / "ckpt").is_symlink()
+
+
+def test_a_folder_with_nothing_but_the_link_to_its_checkpoints_is_not_empty(linked: Path, tmp_path: Path) -> None:
+    backed_up(linked, tmp_path / "dest")
+    for path in linked.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+    before = contents(linked), contents(tmp_path / "disk")
+    assert list(before[0]) == ["ckpt"]
+    brought(linked, tmp_path / "dest")
+    assert (linked / "ckpt").is_symlink() and contents(tmp_path / "disk") == before[1]
+    assert survey(linked, LAYOUT).newest_good is not None
+
+
+class Swallowing(UnsyncedDisk):
+    """A disk that says yes to a rename and has forgotten it."""
+
+    def rename(self, source: Path, target: Path) -> None:
+        self.remove(source) if target.name == "iter_120.pth" else super().rename(source, target)
+
+
+def test_a_backup_whose_newest_checkpoint_did_not_arrive_is_no_success(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(DamagedFile, match="step 120 did not arrive: what is here goes on from step 110"):
+        backed_up(run, tmp_path / "dest", disk=Swallowing())
+    assert backed_up(run, tmp_path / "dest").step == STEP
+
+
+def test_a_parcel_without_the_newest_checkpoint_is_not_kept(run: Path, tmp_path: Path) -> None:
+    shutil.copyfile(run / "iter_10.pth", run / "ITER_120.pth")  # the same name, where letters have no case
+    with pytest.raises(DamagedFile, match=r"without iter_120.pth could not be continued at step 120"):
+        packed(run, tmp_path / "run.zip")
+    assert not list(tmp_path.glob("run.zip*"))
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_history_behind_a_link_comes_back_out_of_the_archive(linked: Path, tmp_path: Path, *, relative: bool) -> None:
+    if relative:
+        (linked / "ckpt").unlink()
+        (linked / "ckpt").symlink_to("../../disk/ckpt")
+    target = linked / "archive" / "20261101_080000"
+    move_history_aside(UnsyncedDisk(), linked, target)
+    aside = survey(target, layout_of(target)).newest_good
+    assert aside is not None and aside.step == STEP
+    restore(linked, target.name, disk=UnsyncedDisk(), clock=SystemClock())
+    back = survey(linked, layout_of(linked)).newest_good
+    assert back is not None and back.step == STEP and (linked / "ckpt").resolve() == tmp_path / "disk" / "ckpt"
+
+
+def test_a_link_into_a_data_set_is_named_and_left_out(run: Path, tmp_path: Path, type_: Type) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "scene.npy").write_bytes(b"large")
+    (run / "data").symlink_to(tmp_path / "data")
+    said = type_("pack", run, tmp_path / "run.zip")
+    assert said.code == 0 and "left out: data - a link that is not followed" in said.out
+    assert "data" in backed_up(run, tmp_path / "dest").links
+
+
+@pytest.mark.parametrize("part", ["", "unbroken"])
+def test_a_training_writes_nothing_in_the_place_of_a_link_to_nothing(part: str, run: Path, tmp_path: Path) -> None:
+    place = run / part
+    shutil.rmtree(place)
+    place.symlink_to(tmp_path / "not mounted")
+    before = contents(tmp_path)
+    with pytest.raises(Exit) as ended:
+        open_run(run.parent, tag=run.name)
+    assert ended.value.code == DamagedFile.exit_code
+    assert contents(tmp_path) == before
