@@ -27,10 +27,10 @@ MOST_NEAR, NEAR_DEPTH, MOST_NEAR_FOLDERS = 8, 5, 500
 def gather(job: Job) -> Facts:
     """Look at everything the decision needs; changes nothing."""
     layout_of(job.directory)  # a record that leads out of the folder is none to go on with
-    require_inside(job.directory, job.layout)
     here = survey(job.directory, job.layout)
     if here.unreachable:
         return Facts(survey=here)
+    require_inside(job.directory, job.layout)
     begins = here.newest_good is None or job.start.fresh or here.archiving
     wants_copy = here.newest_good is None and job.start.exact is None and not (job.start.fresh or here.archiving)
     return Facts(

@@ -289,12 +289,14 @@ def test_a_link_into_a_data_set_is_named_and_left_out(run: Path, tmp_path: Path,
 
 
 @pytest.mark.parametrize("part", ["", "unbroken"])
-def test_a_training_writes_nothing_in_the_place_of_a_link_to_nothing(part: str, run: Path, tmp_path: Path) -> None:
+def test_a_training_writes_nothing_in_the_place_of_a_link_to_nothing(
+    part: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     place = run / part
     shutil.rmtree(place)
     place.symlink_to(tmp_path / "not mounted")
     before = contents(tmp_path)
     with pytest.raises(Exit) as ended:
         open_run(run.parent, tag=run.name)
-    assert ended.value.code == DamagedFile.exit_code
+    assert ended.value.code == DamagedFile.exit_code and "not reachable: " in capsys.readouterr().out
     assert contents(tmp_path) == before
