@@ -107,6 +107,42 @@ def test_level_runs_have_no_leader() -> None:
     assert headline(found, "en") == "The best are level: mIoU 40"
 
 
+@pytest.mark.parametrize("larger", [True, False])
+@pytest.mark.parametrize("others", [[], [10.0], [40.0]])
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_where_the_best_are_level_nobody_leads_whoever_is_named_first(
+    first: int, others: list[float], *, larger: bool
+) -> None:
+    sign, metric = (1, "mIoU") if larger else (-1, "val_loss")
+    level = [run(name, metric, {1: sign * 40.0}) for name in ("a", "b")]
+    rest = [run(f"c{place}", metric, {1: sign * value}) for place, value in enumerate(others)]
+    facts = [*level, *rest]
+    found = compare([*facts[first:], *facts[:first]], metric=metric)
+    assert (found.larger, found.leader, found.second, found.margin) == (larger, None, None, 0.0)
+    assert headline(found, "en") == f"The best are level: {metric} {sign * 40}"
+    assert all(row.leader is None for row in rows(found, "en"))
+
+
+def test_being_level_behind_the_best_takes_nothing_from_it() -> None:
+    found = compare([run("b", scores={1: 30.0}), run("a", scores={1: 40.0}), run("c", scores={1: 30.0})])
+    assert (found.leader, found.second, found.margin) == (1, 0, 10.0)
+
+
+def test_a_difference_in_the_last_bit_is_no_tie() -> None:
+    more = math.nextafter(40.0, 41.0)
+    assert compare([run("a", scores={1: 40.0}), run("b", scores={1: more})]).leader == 1
+
+
+@pytest.mark.parametrize("order", [(50, 100, 150), (150, 100, 50), (100, 150, 50)])
+@pytest.mark.parametrize("metric, top", [("mIoU", 40.0), ("val_loss", 0.5)])
+def test_of_level_evaluations_of_a_run_that_recorded_no_best_the_earliest_counts(
+    order: tuple[int, ...], metric: str, top: float
+) -> None:
+    scores = dict.fromkeys(order, top) | {10: 1.0}
+    found = compare([run("a", metric, scores, best=None), run("b", metric, {50: 1.0}, best=None)], metric=metric)
+    assert found.runs[0].best == Score(metric=metric, value=top, step=50)
+
+
 def test_a_copy_does_not_compete_with_what_it_is_a_copy_of() -> None:
     copy = run("a_backup", scores={50: 30.0, 100: 40.0}, id="a")
     found = compare([A, copy, B])
