@@ -55,6 +55,12 @@ def ended_rate(config: Mapping[str, Any], _total: int) -> Callable[[int], float]
     return lambda step: rate * max(0.0, 1 - step / 399)
 
 
+def rate_to_zero(config: Mapping[str, Any], total: int) -> Callable[[int], float]:
+    """The last step is at 0, as PolyLR has it."""
+    rate: float = config["train"]["lr"]
+    return lambda step: rate * max(0.0, 1 - step / (total - 1))
+
+
 def job(
     config: dict[str, Any] | None = None,
     *,

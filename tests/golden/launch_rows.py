@@ -31,6 +31,7 @@ from tests.golden.launch_facts import (
     inside,
     job,
     newer,
+    rate_to_zero,
     saved,
 )
 from tests.golden.row import row
@@ -49,6 +50,12 @@ ROWS = (
         ),
         beside=(copy("work_dirs/baselin", saved(300, run=OTHER), record=replace(RECORD, id=OTHER, tag="baselin")),),
     ),
+    row(
+        "nothing on disk, and the schedule ends in the middle of the training",
+        NOTHING,
+        job(changed(train__max_iters=800), total=800, rate=ended_rate),
+    ),
+    row("nothing on disk, and the schedule comes to 0 in the last step", NOTHING, job(rate=rate_to_zero)),
     row("killed before the first save", found(saves_ever=0, holder=HOLDER)),
     row("killed before the first save, the file half written", found(saves_ever=0, partials=("iter_10.pth.partial",))),
     row(
@@ -123,6 +130,16 @@ ROWS = (
         "finished at a learning rate of 0, and more steps are asked for",
         found(saved(400, inside=ENDED), finished_at=400),
         job(changed(train__max_iters=800), total=800),
+    ),
+    row(
+        "finished at a learning rate of 0, and two more steps are asked for",
+        found(saved(400, inside=ENDED), finished_at=400),
+        job(changed(train__max_iters=402), total=402, rate=rate_to_zero),
+    ),
+    row(
+        "stopped before the schedule ended, and more steps are asked for than it has",
+        found(saved(300)),
+        job(changed(train__max_iters=800), total=800, rate=ended_rate),
     ),
     row(
         "finished, more steps are asked for, and the schedule goes on where it was",

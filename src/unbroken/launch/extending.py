@@ -56,16 +56,18 @@ def _extended(
 ) -> Resume | Refuse:
     policy = job.start.on_extend or USUAL
     learns = any(lr_at(step) > 0 for step in range(seam, total))
-    if policy in ("rewarm", "stretch") and lr_at(seam) == lr and learns:
+    if policy in ("rewarm", "stretch") and lr_at(seam) == lr and learns and (lr > 0 or policy == "stretch"):
         return replace(plan, lr_next=lr)  # the schedule goes on where it was: there is no seam
-    cycle = cycle_of(lr_at, total)
+    cycle, warmup = cycle_of(lr_at, total), warmup_of(total - seam)
+    if lr == 0:  # a line from 0 to 0 would stand at 0: it ends where the schedule has not yet come to its end
+        warmup = next((steps for steps in range(warmup, -1, -1) if lr_at(seam + steps) > 0), warmup)
 
     def by(policy: Policy) -> Extension:
         return Extension(
             policy=policy,
             seam=seam,
             total=total,
-            warmup_steps=warmup_of(total - seam) if policy == "rewarm" else 0,
+            warmup_steps=warmup if policy == "rewarm" else 0,
             cycle_steps=cycle,
             lr=lr,
         )

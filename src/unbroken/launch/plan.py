@@ -34,6 +34,7 @@ from unbroken.launch.refusals import (
 from unbroken.launch.spelling import again_with, count, fine_tune_words, length, option, pattern
 from unbroken.launch.tags import tag_for_changes, telling_tag, tells_nothing
 from unbroken.launch.verdicts import FineTune, Finished, Fresh, Plan, Refuse, Resume
+from unbroken.launch.zero_rate import zero_rate_words
 from unbroken.run import Candidate, Survey
 
 GATED = (Effect.SHAPE, Effect.MEANING)
@@ -58,7 +59,9 @@ def decide(job: Job, facts: Facts) -> Plan:
     """Decide what this launch does; golden-tested, touches nothing."""
     plan = _verdict(job, facts)
     plan = replace(plan, rejected=rejected(job, facts.survey, of_this_run(facts.survey, facts.elsewhere), plan))
-    return replace(plan, notes=(*plan.notes, *_notes(job, facts, plan)))
+    idle = zero_rate_words(job, plan)
+    notes = (*plan.notes, *idle.notes, *_notes(job, facts, plan))
+    return replace(plan, warnings=(*plan.warnings, *idle.warnings), notes=notes)
 
 
 def _verdict(job: Job, facts: Facts) -> Plan:

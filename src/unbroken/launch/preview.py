@@ -37,7 +37,7 @@ def rates_of(job: Job, plan: Plan) -> Rates | None:
             return Rates(done=(), ahead=_points(job.lr_at, 0, job.total_steps))
         case Resume():
             step = step_now(job, plan.source)
-            ahead = _points(_rate_at(job.lr_at, plan), step, job.total_steps)
+            ahead = _points(rate_ahead(job.lr_at, plan), step, job.total_steps)
             return Rates(
                 done=_recorded(job, plan.source.step),
                 ahead=tuple((place - step + plan.source.step, rate) for place, rate in ahead),
@@ -47,8 +47,9 @@ def rates_of(job: Job, plan: Plan) -> Rates | None:
     return None
 
 
-def _rate_at(lr_at: Callable[[int], float], plan: Resume) -> Callable[[int], float]:
-    extension = plan.extension
+def rate_ahead(lr_at: Callable[[int], float], plan: Plan) -> Callable[[int], float]:
+    """The rate of each step to come under a plan, by steps of the job's schedule."""
+    extension = plan.extension if isinstance(plan, Resume) else None
     if extension is None:
         return lr_at
     return lambda step: extension.value_at(step, start=extension.lr, scheduled=lr_at)

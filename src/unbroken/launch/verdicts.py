@@ -31,6 +31,7 @@ class Verdict:
     reasons: tuple[str, ...]
     rejected: tuple[Rejected, ...] = ()
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()  # of what would be work for nothing, or is probably not meant
 
     @property
     def name(self) -> str:
@@ -127,6 +128,7 @@ def as_data(plan: Plan) -> dict[str, Any]:
     data: dict[str, Any] = {
         "verdict": plan.name,
         "reasons": list(plan.reasons),
+        "warnings": list(plan.warnings),
         "notes": list(plan.notes),
         "rejected": [
             {

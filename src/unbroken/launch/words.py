@@ -48,6 +48,7 @@ def describe(job: Job, plan: Plan) -> list[str]:
             lines += [f"  changed: {change}" for change in plan.changes]
             lines += [f"  unfit: {words}" for words in plan.fit.examples()] if plan.fit else []
             lines += [f"  way out: {way}" for way in plan.ways_out]
+    lines += [f"  warning: {warning}" for warning in plan.warnings]
     lines += _passed_over(plan.rejected)
     lines += [f"  note: {note}" for note in plan.notes]
     if job.ignored:

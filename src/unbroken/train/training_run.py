@@ -35,8 +35,9 @@ from unbroken.train.order import Key
 from unbroken.train.pace import Pace
 from unbroken.train.patience import mark_of
 from unbroken.train.progress import Best, Progress
+from unbroken.train.rates import Rates
 from unbroken.train.recorder import Recorder, under_train
-from unbroken.train.saving import Saver, current_lr
+from unbroken.train.saving import Saver
 from unbroken.train.session import Session, give_up
 from unbroken.train.source import Source
 from unbroken.train.stop import Exit, Interrupted, StopFlag
@@ -80,7 +81,7 @@ class TrainingRun:
         self._accumulate: int | None = None  # micro-batches of a step, where the loop said so
         self._lr: float | None = None  # of the step in progress
         self._looked_for_forgotten = False
-        self._stop, self._pace = stop, Pace(files.clock)
+        self._stop, self._pace, self._rates = stop, Pace(files.clock), Rates(log, planned=job.lr_at is not None)
         self._stop.mid_step = lambda: self._turns > 0
 
     # -- how far it is -------------------------------------------------------------------------------------------
@@ -417,7 +418,7 @@ class TrainingRun:
             rng.restore(self._streams)
         self._turns += 1
         self.samples += samples
-        self._lr = current_lr(self._parts)
+        self._lr = self._rates.look(self._parts, step=self.step + 1)
 
     def _count_steps(self, feed: Feed) -> None:
         """How many steps there are, when that follows from the position in the data."""

@@ -123,3 +123,31 @@ def test_a_loop_that_asks_a_completed_run_for_more_is_told_where_to_say_so(tmp_p
         assert run.finished and run.step == 0
         run.track(counters={"n": 0})
         assert run.step == 6
+
+
+@pytest.mark.parametrize("rates", [[0.0, 0.1, 0.1, 0.0, 0.0, 0.1, 0.0, 0.1, 0.1], [0.1] * 9])
+def test_a_step_of_an_own_loop_at_learning_rate_zero_is_said_before_it_is_done(
+    tmp_path: Path, rates: list[float]
+) -> None:
+    """Once for each span; in the first step, where a warm-up may begin at 0, it is no warning."""
+    console = Quiet()
+    with open_run(tmp_path, console=console) as run:
+        model = nn.Linear(1, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: ([*rates, 1.0])[step])
+        run.track(model=model, optimizer=optimizer, schedule=schedule)
+        for batch in run.batches(Numbers(), batch_size=4, epochs=3):
+            said = [line for line in console.lines if "learning rate 0" in line]
+            begun = [step for step in range(run.step + 1) if rates[step] == 0 and (step == 0 or rates[step - 1] > 0)]
+            kinds = ["note" if step == 0 else "warning" for step in begun]
+            assert said == [
+                f"{kind}: step {step + 1} trains at learning rate 0 (nothing changes)"
+                for kind, step in zip(kinds, begun)
+            ]
+            loss = model(batch).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            run.end_step(loss=loss)
+    assert run.step == len(rates)
