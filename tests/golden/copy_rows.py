@@ -14,6 +14,7 @@ from tests.golden.launch_facts import (
     best,
     copy,
     found,
+    gone,
     job,
     newer,
     saved,
@@ -36,6 +37,30 @@ def by(session: str, item: Candidate) -> Candidate:
 
 
 COPY_ROWS = (
+    row(
+        "empty here, and the copy lacks the newest checkpoint that its journal records",
+        Facts(
+            survey=NOTHING,
+            elsewhere=(copy("kaggle/input/last-night", saved(200), missing=(gone(300),)),),
+        ),
+        job(search=(INPUTS,)),
+    ),
+    row(
+        "the newest checkpoint is not here, and a copy of the run has it",
+        Facts(
+            survey=found(saved(200), missing=(gone(300),)),
+            elsewhere=(copy("kaggle/input/last-night", saved(300)),),
+        ),
+        job(search=(INPUTS,)),
+    ),
+    row(
+        "the newest checkpoint is not here, and no copy of the run is further",
+        Facts(
+            survey=found(saved(200), missing=(gone(300),)),
+            elsewhere=(copy("kaggle/input/last-night", saved(100)),),
+        ),
+        job(search=(INPUTS,)),
+    ),
     row(
         "empty here, a copy in a mounted input",
         Facts(

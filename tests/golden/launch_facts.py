@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from unbroken.config import Effect, Effects
 from unbroken.launch import Job, Start
 from unbroken.launch.extension import Extension
 from unbroken.launch.job import SCRIPT
-from unbroken.run import Candidate, RunRecord, Survey
+from unbroken.run import Candidate, MissingFile, RunRecord, Survey
 from unbroken.run.candidates import furthest_first
 from unbroken.storage.lock import Holder
 
@@ -38,6 +39,7 @@ EFFECTS = Effects(
     }
 )
 DATA_SIZE = 50
+THEN = datetime(2026, 11, 20, 22, tzinfo=UTC)  # the evening on which everything here was written
 CUT_OFF = "the file is cut off: the zip directory at its end is missing"
 EMPTY = "the file is empty"
 HOLDER = Holder(host="node7", pid=4711, since="2026-11-20T22:01:05+00:00", session="20261120_220105", released=False)
@@ -142,9 +144,18 @@ def newer(step: int, **facts: Any) -> Candidate:
     return saved(step, "newer", **{**known, **facts})
 
 
+def gone(step: int, **facts: Any) -> MissingFile:
+    """A save that the journal knows and somebody took away."""
+    known = {"reason": "is not here", "known_by": "the journal", "saved_at": THEN.isoformat(timespec="milliseconds")}
+    return MissingFile(**{"name": f"iter_{step}.pth", "kind": "checkpoint", "step": step, **known, **facts})
+
+
 def found(*candidates: Candidate, **facts: Any) -> Survey:
-    """A run with saves; its candidates furthest first, as a survey has them."""
-    own = sum(item.resumable and item.run == RUN and item.name != "latest.pth" for item in candidates)
+    """A run with saves; its candidates furthest first, as a survey has them; what was saved and is not here is gone."""
+    record: RunRecord = facts.get("record") or RECORD
+    own = sum(item.resumable and item.run == record.id and item.name != "latest.pth" for item in candidates)
+    own += sum(item.resumable and item.known_by == "the journal" for item in facts.get("missing", ()))
+    deleted = range(facts.get("saves_ever", own) - own, 0, -1)
     known: dict[str, Any] = {
         "directory": FOLDER,
         "exists": True,
@@ -152,6 +163,7 @@ def found(*candidates: Candidate, **facts: Any) -> Survey:
         "candidates": tuple(sorted(candidates, key=furthest_first)),
         "saves_ever": own,
         "sessions": ("20261120_200000",),
+        "missing": tuple(gone(10 * number) for number in deleted),
     }
     return Survey(**{**known, **facts})
 

@@ -28,6 +28,7 @@ from tests.golden.launch_facts import (
     extended,
     foreign,
     found,
+    gone,
     inside,
     job,
     newer,
@@ -78,6 +79,33 @@ ROWS = (
             saved(200, "damaged"),
             saved(100),
             best(300, state="damaged", reason=EMPTY),
+        ),
+    ),
+    row("the newest checkpoint that the journal records is not here", found(saved(300), missing=(gone(380),))),
+    row(
+        "the two newest are not here, the next is damaged, and the best weights are gone",
+        found(
+            saved(280, "damaged"),
+            saved(260),
+            missing=(gone(380), gone(300), gone(250, name="best_mIoU_iter_250.pth", kind="weights")),
+        ),
+    ),
+    row(
+        "the newest is a link to a disk that is not there",
+        found(saved(300), missing=(gone(380, reason="is a link to /media/old/iter_380.pth, which is not there"),)),
+    ),
+    row("an older checkpoint was taken away by hand", found(saved(300), missing=(gone(200),))),
+    row(
+        "finished, and its last checkpoint is not here",
+        found(saved(300), missing=(gone(400),), finished_at=400),
+    ),
+    row(
+        "only links to a disk that is not there, and no records",
+        found(
+            missing=(
+                gone(300, reason="is a link to /media/old/iter_300.pth, which is not there", known_by="", saved_at=""),
+            ),
+            **BARE,
         ),
     ),
     row(

@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tests.golden.launch_facts import CONFIG, CUT_OFF, DATA_SIZE, EMPTY, RECORD, inside, job
+from tests.golden.launch_facts import CONFIG, CUT_OFF, DATA_SIZE, EMPTY, RECORD, THEN, inside, job
 from tests.golden.row import Row
 from tests.golden.tiny_training import states_after
 from unbroken.checkpoint import FORMAT
@@ -39,7 +39,7 @@ class Then:
     """The evening on which everything here was written."""
 
     def now(self) -> datetime:
-        return datetime(2026, 11, 20, 22, tzinfo=UTC)
+        return THEN
 
     def monotonic_s(self) -> float:
         return 0.0
@@ -91,6 +91,10 @@ def _lay_out_run(survey: Survey, config: Mapping[str, Any]) -> None:
         write_json(DISK, own(survey.directory) / "configs" / f"{session}.json", config)
     if survey.holder is not None:
         write_json(DISK, own(survey.directory) / "holder.json", asdict(survey.holder))
+    for item in survey.missing:
+        if item.reason.startswith("is a link to "):
+            target = item.reason.removeprefix("is a link to ").partition(",")[0]
+            DISK.link(survey.directory / item.name, target)
     if survey.restoring is not None:
         write_json(DISK, own(survey.directory) / RESTORING, survey.restoring.as_plain())
     _write_pointer(survey)
@@ -103,8 +107,8 @@ def _write_journal(survey: Survey) -> None:
     own(survey.directory).mkdir(exist_ok=True)
     first, *others = survey.sessions
     _write_event(survey, first, "session", plan={"verdict": "Fresh"})
-    for name in _names_saved(survey):
-        _write_event(survey, first, "saved", file=name, kind="checkpoint")
+    for name, kind, step in _saved(survey):
+        _write_event(survey, first, "saved", file=name, kind=kind, step=step)
     for session in others:
         _write_event(survey, session, "session", plan={"verdict": "Resume"})
     if survey.finished_at is not None:
@@ -119,11 +123,11 @@ def _write_event(survey: Survey, session: str, event: str, **facts: Any) -> None
     journal.close()
 
 
-def _names_saved(survey: Survey) -> list[str]:
-    """The checkpoints that the journal knows of: those that are here, and those that somebody deleted."""
-    here = [item.name for item in _own_checkpoints(survey)]
-    deleted = [f"iter_{10 * number}.pth" for number in range(1, survey.saves_ever - len(here) + 1)]
-    return [*deleted, *reversed(here)]
+def _saved(survey: Survey) -> list[tuple[str, str, int | None]]:
+    """The saves that the journal knows of: of files that somebody took away, and of those that are here."""
+    taken = [(item.name, item.kind, item.step) for item in survey.missing if item.known_by == "the journal"]
+    here = [(item.name, item.kind, item.step) for item in reversed(_own_checkpoints(survey))]
+    return [*taken, *here]
 
 
 def _own_checkpoints(survey: Survey) -> list[Candidate]:

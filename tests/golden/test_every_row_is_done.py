@@ -82,7 +82,7 @@ def known(facts: Facts) -> dict[str, Any]:
 
 def of_survey(survey: Survey) -> dict[str, Any]:
     plain = ("directory", "exists", "record", "partials", "saves_ever", "sessions", "finished_at")
-    states = ("archiving", "restoring", "held", "holder")
+    states = ("archiving", "restoring", "held", "holder", "missing")
     files = {"candidates": [of_file(item) for item in survey.candidates]}
     return {name: getattr(survey, name) for name in (*plain, *states)} | files
 

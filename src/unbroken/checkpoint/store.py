@@ -85,7 +85,7 @@ class CheckpointStore:
         self.save(facts, fill)
         pinned = self._pinned_now()
         for rival in rivals if pinned is not None else ():
-            if rival.file not in (pinned or ()):
+            if rival.file not in (pinned or ()) and not self._is_link(rival):
                 self._remove(rival.file, reason=f"{facts.file} is better: {facts.value} against {rival.value}")
         return True
 
@@ -136,7 +136,7 @@ class CheckpointStore:
         return [decision.name for decision in reversed(going)]
 
     def _checkpoints(self) -> list[Manifest]:
-        return [item for item in self._manifests_here() if item.kind == "checkpoint"]
+        return [item for item in self._manifests_here() if item.kind == "checkpoint" and not self._is_link(item)]
 
     def _sound_ones(self, manifests: Iterable[Manifest], count: int) -> set[str]:
         """Of the newest so many, those whose every byte is as it was written."""
@@ -174,6 +174,10 @@ class CheckpointStore:
             manifest = read_manifest(self._manifests, path.stem)
             if manifest is not None and (self._folder / manifest.file).exists():
                 yield manifest
+
+    def _is_link(self, manifest: Manifest) -> bool:
+        """Whether a person put a link in the file's place: no state on this disk, and not for us to remove."""
+        return (self._folder / manifest.file).is_symlink()
 
     def _weights(self, metric: str) -> list[Manifest]:
         return [item for item in self._manifests_here() if item.kind == "weights" and item.metric == metric]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from unbroken.cli.lineage import ancestors
 from unbroken.cli.overview import Overview, overview_of
 from unbroken.cli.tables import as_json_text, columns, shown, size_text
 from unbroken.errors import DamagedFile, UsageError
-from unbroken.run import layout_seen, look_at
-from unbroken.run.candidates import list_candidates
+from unbroken.run import Candidate, MissingFile, layout_seen, look_at
+from unbroken.run.candidates import confirm
 from unbroken.run.finding import find_runs
 from unbroken.run.layout import manifests, own
 from unbroken.run.pins import Pin, read_pins
+from unbroken.run.survey import survey
 
 MOST_ROWS = 400
 MOST_COLUMNS = 6
@@ -70,24 +72,64 @@ def inspect_command(file: Path, *, as_json: bool, tensors: bool) -> None:
 
 def verify_command(paths: Sequence[Path], *, as_json: bool) -> int:
     """Verify files and runs; 0 when all are whole."""
-    files = [file for path in paths for file in _checkpoints(path)]
-    damaged = {str(path): damage for path in paths if path.is_dir() and (damage := layout_seen(path)[1])}
-    seen = [look_at(file, _manifests_for(file)) for file in files]
+    checked = [_verified(path) for path in paths]
+    seen = [item for each in checked for item in each.files]
+    missing = [(each, item) for each in checked for item in each.missing]
+    damaged = [(f"{path}/unbroken/run.json", each.damage) for path, each in zip(paths, checked) if each.damage]
+    lost = sum(item in each.losses for each, item in missing)
+    rows = [(str(c.path), c.state, c.step, c.reason) for c in seen]
+    rows += [(str(each.folder / item.name), "missing", _number(item.step), item.words) for each, item in missing]
     if as_json:
-        facts = [{"file": str(c.path), "state": c.state, "step": c.step, "reason": c.reason} for c in seen]
-        facts += [
-            {"file": f"{run}/unbroken/run.json", "state": "damaged", "step": -1, "reason": w}
-            for run, w in damaged.items()
-        ]
-        print(as_json_text(facts))
+        names = ("file", "state", "step", "reason")
+        rows += [(file, "damaged", -1, damage) for file, damage in damaged]
+        print(as_json_text([dict(zip(names, row, strict=True)) for row in rows]))
     else:
-        rows = [(c.state, _step(c.step), str(c.path), c.reason) for c in seen]
-        print(columns([("state", "step", "file", "how"), *rows]))
-        bad = sum(candidate.state != "good" for candidate in seen)
-        print(f"\n{bad} of {len(seen)} cannot be used" if bad else f"\nall {len(seen)} are whole")
-        for run, damage in damaged.items():
-            print(f"{shown(run)}/unbroken/run.json: {shown(damage)}: damaged, it is not followed")
-    return 0 if not damaged and all(candidate.state == "good" for candidate in seen) else DamagedFile.exit_code
+        shown_rows = [(state, _step(step), file, reason) for file, state, step, reason in rows]
+        print(columns([("state", "step", "file", "how"), *shown_rows]))
+        print(f"\n{_sum(seen, missing=len(missing), lost=lost)}")
+        for file, damage in damaged:
+            print(f"{shown(file)}: {shown(damage)}: damaged, it is not followed")
+    return 0 if not (lost or damaged) and all(item.state == "good" for item in seen) else DamagedFile.exit_code
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """What was found under one path: files, and where it is a run, what its records know of besides."""
+
+    files: tuple[Candidate, ...]
+    folder: Path = Path()
+    missing: tuple[MissingFile, ...] = ()
+    losses: tuple[MissingFile, ...] = ()  # of these, what the run is not whole without
+    damage: str = ""  # what of its record is not followed
+
+
+def _verified(path: Path) -> Verified:
+    if path.is_file():
+        return Verified(files=(look_at(path, _manifests_for(path)),))
+    _require_there(path)
+    layout, damage = layout_seen(run_folder(path))
+    facts = survey(path, layout)
+    if not (facts.candidates or facts.missing):
+        raise UsageError(path, "there is no checkpoint here", expected="*.pth files")
+    files = tuple(confirm(item, manifests(facts.directory)) for item in facts.candidates)
+    facts = replace(facts, candidates=files)
+    folder, missing = layout.checkpoints(path), facts.missing
+    return Verified(files=files, folder=folder, missing=missing, losses=facts.losses, damage=damage)
+
+
+def _sum(seen: Sequence[Candidate], *, missing: int, lost: int) -> str:
+    """The last line: what cannot be used, what is missing, and whether that matters."""
+    bad = sum(item.state != "good" for item in seen)
+    words = [f"{bad} of {len(seen)} cannot be used" if bad else f"all {len(seen)} are whole"]
+    if lost:
+        words.append(f"{lost} that the run needs to be whole {'is' if lost == 1 else 'are'} missing")
+    if missing > lost:
+        words.append(f"{missing - lost} of earlier steps {'is' if missing - lost == 1 else 'are'} not here any more")
+    return "; ".join(words)
+
+
+def _number(step: int | None) -> int:
+    return -1 if step is None else step
 
 
 def _step(step: int) -> str:
@@ -118,6 +160,7 @@ def _story(run: Overview, lineage: Sequence[str]) -> list[str]:
     lines += ["", "files"]
     pins, trouble = _pins_of(run.directory)
     files = [(c.name, _step(c.step), c.kind, c.state, _how(c.reason, pins.get(c.name))) for c in run.candidates]
+    files += [(m.name, _step(_number(m.step)), m.kind, "missing", m.words) for m in run.missing]
     lines.append(columns([("file", "step", "kind", "state", "how"), *files]))
     lines += [shown(trouble, LONGEST_LINE)] if trouble else []
     if any(c.state == "unchecked" for c in run.candidates):
@@ -183,17 +226,7 @@ def run_folder(path: Path) -> Path:
     )
 
 
-def _checkpoints(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    _require_there(path)
-    run = run_folder(path)
-    found = [candidate.path for candidate in list_candidates(layout_seen(run)[0].checkpoints(run), manifests(run))]
-    if not found:
-        raise UsageError(path, "there is no checkpoint here", expected="*.pth files")
-    return found
-
-
 def _manifests_for(file: Path) -> Path:
-    folder = file.resolve().parent
-    return manifests(next((run for run in (folder, folder.parent) if own(run).is_dir()), folder))
+    folders = [file.absolute().parent, file.resolve().parent]  # a link to another disk is listed where it lies
+    runs = [run for folder in folders for run in (folder, folder.parent) if own(run).is_dir()]
+    return manifests(next(iter(runs), folders[-1]))

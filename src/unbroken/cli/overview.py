@@ -9,7 +9,7 @@ from typing import Any
 
 from unbroken.journal import read_steps
 from unbroken.journal.lines import finite
-from unbroken.run import Candidate, Survey, layout_seen
+from unbroken.run import Candidate, MissingFile, Survey, layout_seen
 from unbroken.run.history import how_it_ended, numbers_of, score_of, step_of
 from unbroken.run.layout import own
 from unbroken.run.summary import LOST, NOT_REACHABLE, summary_of
@@ -47,6 +47,7 @@ class Overview:
     command: str  # that goes on with the run
     sessions: tuple[SessionStory, ...]
     candidates: tuple[Candidate, ...]
+    missing: tuple[MissingFile, ...]  # that the records know of
     accepted: tuple[str, ...]  # changes of meaning that the user wanted, and after which step
     evaluations: tuple[tuple[int, Mapping[str, float]], ...]
     damage: str  # what of the record is not followed
@@ -74,6 +75,10 @@ class Overview:
             "files": [
                 {"file": c.name, "step": c.step, "kind": c.kind, "state": c.state, "reason": c.reason}
                 for c in self.candidates
+            ]
+            + [
+                {"file": m.name, "step": m.step, "kind": m.kind, "state": "missing", "reason": m.words}
+                for m in self.missing
             ],
             "evaluations": [finite({"step": step, **values}) for step, values in self.evaluations],
         }
@@ -105,6 +110,7 @@ def overview_of(directory: Path) -> Overview:
         command=next((str(e.get("command", "")) for e in reversed(facts.events) if e.get("event") == "session"), ""),
         sessions=tuple(_sessions(facts, records)),
         candidates=facts.candidates,
+        missing=facts.missing,
         accepted=_accepted(inside),
         evaluations=_evaluations(records),
         damage=damage,

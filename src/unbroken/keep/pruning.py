@@ -126,7 +126,12 @@ def _stored(item: Candidate, facts: Survey, layout: Layout, best: tuple[int, str
 
 
 def _kind(item: Candidate, part: Part, facts: Survey, *, named_for: str) -> Kind:
-    """What a file is to this run, by its name and by what it says of itself; `named_for` is what it would be called."""
+    """What a file is to this run, by its name and by what it says of itself; `named_for` is what it would be called.
+
+    A link is the user's: what it leads to lies on another disk, perhaps for other runs too, and may go unseen.
+    """
+    if item.path.is_symlink():
+        return "yours"
     if not part or item.kind == "unknown":
         return "damaged" if part and item.state == "damaged" else "yours"
     if item.state in ("damaged", "newer"):

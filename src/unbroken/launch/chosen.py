@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from unbroken.launch.elsewhere import (
     Found,
@@ -11,14 +12,15 @@ from unbroken.launch.elsewhere import (
     of_this_run,
     others_in_words,
     records_for,
+    run_of,
     several_runs,
     weights_along,
 )
 from unbroken.launch.job import Job
 from unbroken.launch.refusals import refuse_lost_copies, refuse_newer
-from unbroken.launch.spelling import count
+from unbroken.launch.spelling import count, option
 from unbroken.launch.verdicts import Refuse, Resume
-from unbroken.run import Candidate, Survey
+from unbroken.run import Candidate, MissingFile, Survey
 
 
 def newer_file(survey: Survey) -> Candidate | None:
@@ -28,19 +30,53 @@ def newer_file(survey: Survey) -> Candidate | None:
 
 def why_this_one(survey: Survey, source: Candidate) -> tuple[str, ...]:
     """The reasons for a file of this folder, the first of them in general words."""
+    damaged = [item for item in survey.candidates if item.state == "damaged" and item.resumable]
+    further = max((item for item in damaged if item.step > source.step), key=lambda item: item.step, default=None)
+    missing = missing_beyond(survey, source)
     if source.kind == "foreign checkpoint":
         first = f"{source.name} is the furthest checkpoint here (step {source.step}, {source.format_name})"
+    elif further is not None or missing:
+        first = f"{source.name} is the furthest sound checkpoint of this run here (step {source.step})"
     else:
         first = f"{source.name} has the furthest recorded step of this run ({source.step})"
     words = [f"{first}, {source.reason}"]
-    lost = [item for item in survey.candidates if item.state == "damaged" and item.resumable]
-    further = max((item for item in lost if item.step > source.step), key=lambda item: item.step, default=None)
     if further is not None:
         again = count(further.step - source.step, "step")
         words.append(f"{further.name} is damaged: the {again} up to it are done again")
     if survey.record is None and source.run:
         words.append(f"unbroken/run.json is not here: the checkpoint itself says which run it is of ({source.run})")
     return tuple(words)
+
+
+def missing_beyond(survey: Survey, source: Candidate) -> list[MissingFile]:
+    """The states of later steps that the records know of and the folder does not have, the furthest first."""
+    return [item for item in survey.missing if item.resumable and (item.step is None or item.step > source.step)]
+
+
+def missing_words(job: Job, survey: Survey, source: Candidate) -> tuple[str, ...]:
+    """What is missing in a folder of which `source` is continued, and which steps are done again for it."""
+    is_copy = survey.directory != job.directory
+    states, weights = missing_beyond(survey, source), [item for item in survey.losses if not item.resumable]
+    words = []
+    for item in states[:1]:
+        steps = count(item.step - source.step, "step") if item.step is not None else "steps"
+        again = f"the {steps} after {source.step} are done again"
+        found = f"{_at(survey, item) if is_copy else item}: {again}"
+        words.append(f"{found}; put it back, or say where a copy lies: {option(job, 'search', 'DIR')}")
+    words += [f"{_at(survey, item) if is_copy else item} either" for item in states[1:]]
+    words += [f"{_at(survey, item) if is_copy else item}: put it back if it is wanted" for item in weights]
+    return tuple(words)
+
+
+def _at(copy: Survey, item: MissingFile) -> MissingFile:
+    """A file that a copy lacks, as it is called from here."""
+    return replace(item, name=str(copy.directory / item.name), reason=item.reason.replace("not here", "not there"))
+
+
+def further_copy(job: Job, here: Survey, source: Candidate, elsewhere: Sequence[Survey]) -> Found | Refuse | None:
+    """A copy of this very run that is further than what is left of it here; None when there is none."""
+    copies = [item for item in elsewhere if here.record is not None and run_of(item) == here.record.id]
+    return furthest(job, [item for item in good_ones(copies) if item.source.step > source.step])
 
 
 def choose_copy(job: Job, here: Survey, elsewhere: Sequence[Survey]) -> Resume | Refuse | None:

@@ -6,6 +6,7 @@ files move, checkpoints move before the records about them, and nothing is delet
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -22,7 +23,7 @@ from unbroken.run import OpenRun, RunRecord, SessionFiles, read_record
 from unbroken.run.layout import ARCHIVE_FOLDER, manifests, own
 from unbroken.run.record import write_record
 from unbroken.run.survey import RESTORING
-from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder, explained
+from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder, explained, point_to
 from unbroken.values import Clock, new_id
 
 HELD = ("lock", "holder.json", RESTORING)
@@ -156,7 +157,11 @@ def move_history_aside(disk: Disk, directory: Path, target: Path) -> None:
 def move_all(disk: Disk, paths: Sequence[Path], target: Path) -> None:
     """Move files and folders into a folder, durably."""
     for path in paths:
-        disk.move(path, target / path.name)
+        if path.is_symlink() and not path.readlink().is_absolute() and path.readlink().parent != Path():
+            point_to(disk, target / path.name, os.path.relpath(path.resolve(), target.resolve()))  # it leads far away
+            disk.remove(path)
+        else:
+            disk.move(path, target / path.name)
     for folder in {target, *(path.parent for path in paths)}:
         disk.sync_folder(folder)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from unbroken.errors import UnbrokenError, UsageError
 from unbroken.keep.packed import read_list
+from unbroken.launch.chosen import missing_beyond
 from unbroken.launch.copies import copies
 from unbroken.launch.job import Job
 from unbroken.launch.plan import Facts
@@ -32,7 +33,8 @@ def gather(job: Job) -> Facts:
         return Facts(survey=here)
     require_inside(job.directory, job.layout)
     begins = here.newest_good is None or job.start.fresh or here.archiving
-    wants_copy = here.newest_good is None and job.start.exact is None and not (job.start.fresh or here.archiving)
+    incomplete = here.newest_good is None or bool(missing_beyond(here, here.newest_good))
+    wants_copy = incomplete and job.start.exact is None and not (job.start.fresh or here.archiving)
     return Facts(
         survey=here,
         exact=_named(job.start.exact, job, here),
@@ -50,6 +52,7 @@ def _named(path: Path | None, job: Job, here: Survey) -> Candidate | None:
         return None
     if not path.is_file():
         what = "this is a folder, not a file" if path.is_dir() else "there is no such file"
+        what = f"this is a link to {path.readlink()}, which is not there" if path.is_symlink() else what
         raise UsageError(path, what, found=_neighbours(path), do="Check the path.")
     for item in here.candidates:  # however it was spelled, relative or through a link
         if item.path.samefile(path):

@@ -9,7 +9,7 @@ from typing import Any
 
 from unbroken.config import Effect, changes, keys_of
 from unbroken.errors import DamagedFile, UsageError
-from unbroken.launch.chosen import choose_copy, newer_file, why_this_one
+from unbroken.launch.chosen import choose_copy, further_copy, missing_words, newer_file, why_this_one
 from unbroken.launch.elsewhere import of_this_run
 from unbroken.launch.extending import with_schedule
 from unbroken.launch.fit import Fit
@@ -61,7 +61,7 @@ def decide(job: Job, facts: Facts) -> Plan:
     plan = replace(plan, rejected=rejected(job, facts.survey, of_this_run(facts.survey, facts.elsewhere), plan))
     idle = zero_rate_words(job, plan)
     notes = (*plan.notes, *idle.notes, *_notes(job, facts, plan))
-    return replace(plan, warnings=(*plan.warnings, *idle.warnings), notes=notes)
+    return replace(plan, warnings=(*_missing(job, facts, plan), *idle.warnings), notes=notes)
 
 
 def _verdict(job: Job, facts: Facts) -> Plan:
@@ -165,8 +165,14 @@ def _fine_tune(facts: Facts, source: Candidate) -> FineTune | Refuse:
 
 
 def _resume_own(job: Job, facts: Facts, source: Candidate) -> Plan:
-    survey = facts.survey
-    plan = _through_gate(job, facts, Resume(source=source, reasons=why_this_one(survey, source)))
+    survey, reasons = facts.survey, why_this_one(facts.survey, source)
+    further = further_copy(job, survey, source, facts.elsewhere)
+    if isinstance(further, Refuse):
+        return further
+    if further is not None:
+        where = f"{further.copy.directory} holds this run at step {further.source.step}, {further.source.reason}"
+        source, reasons = further.source, (f"{where}; what is here ends at step {source.step}",)
+    plan = _through_gate(job, facts, Resume(source=source, reasons=reasons))
     if isinstance(plan, Refuse):
         return plan
     finished, total, step = survey.finished_at, job.total_steps, step_now(job, source)
@@ -323,6 +329,15 @@ def _notes(job: Job, facts: Facts, plan: Plan) -> list[str]:
     if aside:
         notes.append(f"set aside in archive/, nothing is deleted: {', '.join(aside)}")
     return notes
+
+
+def _missing(job: Job, facts: Facts, plan: Plan) -> tuple[str, ...]:
+    """What the records of the folder that is continued know of, and it has not; a named file was wanted as such."""
+    if job.start.exact is not None or not isinstance(plan, Resume | Finished):
+        return ()
+    copied = plan.copy_from if isinstance(plan, Resume) else None
+    survey = next((item for item in facts.elsewhere if item.directory == copied), facts.survey)
+    return missing_words(job, survey, plan.source)
 
 
 def _accepted_before(plan: Plan) -> Sequence[Mapping[str, Any]]:

@@ -88,15 +88,19 @@ def refuse_lost(job: Job, survey: Survey) -> Refuse:
     """There was a history here, and nothing of it can be continued."""
     damaged = sum(item.state == "damaged" and item.resumable for item in survey.candidates)
     missing = max(0, survey.saves_ever - damaged)
+    known = [item for item in survey.missing if item.resumable]
     words = []
     if damaged:
         every = {1: "the only checkpoint here is", 2: "both checkpoints here are"}
         words.append(f"{every.get(damaged, f'all {damaged} checkpoints here are')} damaged")
     if missing:
         words.append(f"{count(missing, 'checkpoint')} that the journal lists {is_or_are(missing)} not here any more")
+    if not words:  # only links, or only manifests, say that there was something
+        words.append(f"{count(len(known), 'checkpoint')} {is_or_are(len(known))} not here any more")
     return refuse(
         DamagedFile.exit_code,
         f"this run has a history, but nothing sound to continue from: {'; '.join(words)}",
+        *(str(item) for item in known[:1]),
         ways_out=(
             f"put a good checkpoint back, or name one: {option(job, 'ckpt', 'FILE')}",
             f"look for copies of this run elsewhere: {option(job, 'search', 'DIR')}",

@@ -12,9 +12,11 @@ from unbroken.checkpoint.structure import Structure, read_structure
 from unbroken.checkpoint.verify import verify_file
 from unbroken.errors import UnbrokenError
 from unbroken.report.findings import Findings
-from unbroken.run import Layout
+from unbroken.run import Layout, read_record
+from unbroken.run.candidates import list_candidates
 from unbroken.run.layout import manifests
 from unbroken.run.links import checkpoint_files
+from unbroken.run.missing import known_saves, missing_files, that_matter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,21 +30,6 @@ class SavedFile:
     size: int | None  # of the data set
 
 
-def known_saves(events: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """The last save under each name that the journal has not seen go."""
-    known: dict[str, Mapping[str, Any]] = {}
-    for event in events:
-        file, plan = str(event.get("file")), event.get("plan")
-        match event.get("event"):
-            case "saved":
-                known[file] = event
-            case "removed" | "set aside":
-                known.pop(file, None)
-            case "session" if isinstance(plan, Mapping) and plan.get("copied_from"):
-                known.clear()  # only what was needed came along
-    return known
-
-
 def check_files(
     run: Path, layout: Layout, events: Sequence[Mapping[str, Any]], findings: Findings, *, verify: bool
 ) -> list[SavedFile]:
@@ -52,11 +39,16 @@ def check_files(
     here = checkpoint_files(folder, run)
     found = [_check(path, records, saved.get(path.name), findings, verify=verify) for path in here]
     names = {path.name for path in here}
-    gone = sorted(set(saved) - names)
-    if gone:
+    record = read_record(run)
+    candidates = [item for item in list_candidates(folder, records) if record is None or item.run == record.id]
+    missing = missing_files(run, layout, candidates, events)
+    losses = that_matter(missing, candidates)
+    for item in losses:
+        findings.add(item.name, item.words, step=item.step)
+    if gone := sorted(item.name for item in missing if item not in losses):
         findings.note(f"no longer here, though the journal has not seen it go: {', '.join(gone[:8])}")
     for path in sorted(records.glob("*.json")):
-        if path.stem not in names and path.stem not in gone:
+        if path.stem not in names and path.stem not in {item.name for item in missing}:
             findings.note(f"manifests/{path.name} is about a file that is not here")
     return found
 

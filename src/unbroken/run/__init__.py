@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from unbroken.run.candidates import Candidate, look_at
     from unbroken.run.layout import EPOCHS, ITERATIONS, Layout
+    from unbroken.run.missing import MissingFile
     from unbroken.run.opened import OpenRun, SessionFiles
     from unbroken.run.record import RunRecord, layout_of, layout_seen, read_record
     from unbroken.run.survey import Restoring, Survey
@@ -24,6 +25,7 @@ else:
         "EPOCHS": "layout",
         "ITERATIONS": "layout",
         "Layout": "layout",
+        "MissingFile": "missing",
         "OpenRun": "opened",
         "SessionFiles": "opened",
         "RunRecord": "record",
@@ -46,6 +48,7 @@ __all__ = [
     "ITERATIONS",
     "Candidate",
     "Layout",
+    "MissingFile",
     "OpenRun",
     "Restoring",
     "RunRecord",

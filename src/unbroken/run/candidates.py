@@ -142,8 +142,8 @@ def _glance(path: Path, manifest: Manifest | None) -> Candidate:
     except UnbrokenError as error:
         return Candidate(
             path=path,
-            step=manifest.step if manifest else _step_in_name(path),
-            kind=manifest.kind if manifest else _kind_of_name(path),
+            step=manifest.step if manifest else step_in_name(path),
+            kind=manifest.kind if manifest else kind_of_name(path),
             state="damaged",
             reason=_words(error),
             run=manifest.run if manifest else "",
@@ -155,7 +155,7 @@ def _from_structure(path: Path, structure: Structure) -> Candidate:
     run, number = inside.get("run"), inside.get("format")
     seen = Candidate(
         path=path,
-        step=structure.step if structure.step is not None else _step_in_name(path),
+        step=structure.step if structure.step is not None else step_in_name(path),
         kind=_kind(structure),
         state="unchecked",
         run=str(run.get("id", "")) if isinstance(run, Mapping) else "",
@@ -181,12 +181,13 @@ def _kind(structure: Structure) -> str:
     return "unknown"
 
 
-def _kind_of_name(path: Path) -> str:
+def kind_of_name(path: Path) -> str:
     """What an unreadable file was, by its name: only used to say what was lost, never to resume."""
     return "weights" if path.name.startswith("best_") else "checkpoint"
 
 
-def _step_in_name(path: Path) -> int:
+def step_in_name(path: Path) -> int:
+    """The last number in a name, -1 without one: what is shown for a file that says nothing itself."""
     digits = re.findall("[0-9]+", path.stem)
     return int(digits[-1]) if digits else -1
 

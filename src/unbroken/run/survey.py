@@ -13,6 +13,7 @@ from unbroken.journal import NO_SESSION, read_events
 from unbroken.run.candidates import Candidate, confirm, furthest_first, list_candidates
 from unbroken.run.layout import Layout, manifests, own
 from unbroken.run.links import unreachable
+from unbroken.run.missing import MissingFile, missing_files, that_matter
 from unbroken.run.record import RunRecord, read_record
 from unbroken.storage import PARTIAL_SUFFIX
 from unbroken.storage.lock import Holder, is_held, read_holder
@@ -50,6 +51,7 @@ class Survey:
     restoring: Restoring | None = None  # a restore was cut off
     held: bool = False
     holder: Holder | None = None
+    missing: tuple[MissingFile, ...] = ()  # that the records know of; furthest step first
     events: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
 
     @property
@@ -62,10 +64,19 @@ class Survey:
     @property
     def has_history(self) -> bool:
         """Whether something of this run was saved here (a file that cannot be read any more may have been)."""
-        return self.saves_ever > 0 or any(
-            item.resumable and (self.owns(item) or (item.state == "damaged" and not item.run))
-            for item in self.candidates
+        return (
+            self.saves_ever > 0
+            or any(item.resumable for item in self.missing)
+            or any(
+                item.resumable and (self.owns(item) or (item.state == "damaged" and not item.run))
+                for item in self.candidates
+            )
         )
+
+    @property
+    def losses(self) -> tuple[MissingFile, ...]:
+        """What is missing and matters: a state beyond all that are here, and best weights."""
+        return that_matter(self.missing, [item for item in self.candidates if self.owns(item)])
 
     def owns(self, item: Candidate) -> bool:
         """Whether a file is this run's to resume from."""
@@ -80,12 +91,13 @@ def survey(directory: Path, layout: Layout, *, is_copy: bool = False) -> Survey:
     folder = layout.checkpoints(directory)
     events = read_events(own(directory) / "journal.jsonl")
     record, saves = read_record(directory), _saves(events)
+    candidates = tuple(_verified_down_to_first_good(folder, directory, record, saves_ever=saves))
     return Survey(
         directory=directory,
         exists=True,
         unreachable=lacking,
         record=record,
-        candidates=tuple(_verified_down_to_first_good(folder, directory, record, saves_ever=saves)),
+        candidates=candidates,
         partials=tuple(sorted(path.name for path in folder.glob(f"*.pth{PARTIAL_SUFFIX}"))),
         saves_ever=saves,
         sessions=tuple(dict.fromkeys(str(e.get("session")) for e in events if e.get("session") != NO_SESSION)),
@@ -94,6 +106,7 @@ def survey(directory: Path, layout: Layout, *, is_copy: bool = False) -> Survey:
         restoring=_restoring(directory),
         held=not is_copy and is_held(own(directory)),
         holder=read_holder(own(directory)),
+        missing=() if lacking else missing_files(directory, layout, candidates, events),
         events=events,
     )
 

@@ -1,0 +1,147 @@
+"""What a run's records know of and its folder does not have: saves that are not here, links that lead nowhere.
+
+What the run itself removed, set aside or replaced is not missing; nor is a state that lies here under another name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unbroken.checkpoint.manifest import read_manifest
+from unbroken.checkpoint.removal import GOING_SUFFIX
+from unbroken.journal import read_events
+from unbroken.run.candidates import Candidate, kind_of_name, step_in_name
+from unbroken.run.history import seconds_of, step_of
+from unbroken.run.layout import Layout, manifests, own
+from unbroken.run.links import POINTERS, why_not_followed
+from unbroken.storage import is_ordinary
+from unbroken.values import is_name
+
+Event = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MissingFile:
+    """One such file; `reason` says in what way it is missing, `known_by` which record knows of it."""
+
+    name: str
+    kind: str  # "checkpoint" or "weights"
+    step: int | None
+    reason: str
+    known_by: str = ""  # "the journal", "its manifest", or nothing but the link
+    saved_at: str = ""
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it held a full training state."""
+        return self.kind == "checkpoint"
+
+    @property
+    def words(self) -> str:
+        """In what way it is missing, and what says that it was there."""
+        at = f" as saved at {self.saved_at}" if self.saved_at else ""
+        return self.reason + (f", though {self.known_by} records it{at}" if self.known_by else "")
+
+    def __str__(self) -> str:
+        step = f" (step {self.step})" if self.step is not None else ""
+        at = f" as saved at {self.saved_at}" if self.saved_at else ""
+        known = f", which {self.known_by} records{at}," if self.known_by else ""
+        return f"{self.name}{step}{known} {self.reason}"
+
+
+def known_saves(events: Sequence[Event]) -> dict[str, Event]:
+    """The last save under each name that the journal has not seen go."""
+    known: dict[str, Event] = {}
+    for event in events:
+        file, plan = str(event.get("file")), event.get("plan")
+        match event.get("event"):
+            case "saved":
+                known[file] = event
+            case "removed" | "set aside":
+                known.pop(file, None)
+            case "session" if isinstance(plan, Mapping) and plan.get("copied_from"):
+                known.clear()  # only what was needed came along
+    return known
+
+
+def missing_files(
+    directory: Path, layout: Layout, candidates: Sequence[Candidate], events: Sequence[Event]
+) -> tuple[MissingFile, ...]:
+    """What is missing in a run's folder, the furthest step first; `candidates` are the files that are here."""
+    found = tuple(_missing(directory, layout, candidates, events))
+    if found:  # a live process may have removed a file since its journal was read, and has said so by now
+        found = tuple(_missing(directory, layout, candidates, read_events(own(directory) / "journal.jsonl")))
+    return tuple(sorted(found, key=lambda item: (-(item.step if item.step is not None else -1), item.name)))
+
+
+def that_matter(missing: Sequence[MissingFile], candidates: Sequence[Candidate]) -> tuple[MissingFile, ...]:
+    """Those without which the run is not what it was: a state beyond all that are here, and best weights.
+
+    An older state that somebody removed by hand, or that was left out of a packed run, is no loss.
+    """
+    here = max((item.step for item in candidates if item.resumable and item.state != "damaged"), default=-1)
+    return tuple(item for item in missing if not item.resumable or item.step is None or item.step > here)
+
+
+def _missing(
+    directory: Path, layout: Layout, candidates: Sequence[Candidate], events: Sequence[Event]
+) -> Iterator[MissingFile]:
+    folder, listed_in = layout.checkpoints(directory), manifests(directory)
+    links = _dead_links(directory, folder)
+    saves = known_saves(events)
+    ever_saved = {str(event.get("file")) for event in events if event.get("event") == "saved"}
+    facts: dict[str, tuple[str, int | None, str, object]] = {}  # name -> kind, step, what knows of it, since when
+    for name, event in saves.items():
+        facts[name] = str(event.get("kind")), step_of(event.get("step")), "the journal", event.get("time")
+    for path in sorted(listed_in.glob("*.json")):
+        manifest = read_manifest(listed_in, path.stem)
+        if manifest is not None and manifest.file == path.stem and path.stem not in ever_saved:
+            facts[path.stem] = manifest.kind, manifest.step, "its manifest", manifest.time
+    for name in links:
+        by_steps = "{step}" in layout.checkpoint_name
+        step = step_in_name(Path(name)) if by_steps else None
+        facts.setdefault(name, (kind_of_name(Path(name)), step, "", ""))
+    for name, (kind, step, known_by, time) in facts.items():
+        if is_name(name) and not _is_here(name, kind, step, candidates) and not _is_going(folder, name):
+            yield MissingFile(
+                name=name,
+                kind=kind,
+                step=step,
+                reason=links.get(name) or _why(name, candidates),
+                known_by=known_by,
+                saved_at=str(time) if seconds_of(str(time)) is not None else "",
+            )
+
+
+def _is_here(name: str, kind: str, step: int | None, candidates: Sequence[Candidate]) -> bool:
+    """Whether the file is here, or another one of its step: renamed, or what a later save under its name replaced."""
+    for item in candidates:
+        same_kind = item.resumable == (kind == "checkpoint")
+        if item.name == name and (item.state == "damaged" or step is None or item.step >= step or not same_kind):
+            return True
+        if same_kind and step is not None and item.step == step:
+            return True
+    return False
+
+
+def _why(name: str, candidates: Sequence[Candidate]) -> str:
+    older = next((item for item in candidates if item.name == name), None)
+    return "is not here" if older is None else f"is not here: the file of that name is of step {older.step}"
+
+
+def _is_going(folder: Path, name: str) -> bool:
+    return (folder / (name + GOING_SUFFIX)).exists()
+
+
+def _dead_links(directory: Path, folder: Path) -> dict[str, str]:
+    """The links under names of checkpoints that are not followed, and why."""
+    found = {}
+    for path in sorted(folder.glob("*.pth")):
+        if path.is_symlink() and path.name not in POINTERS:
+            why = why_not_followed(str(path), str(directory)) or ("" if is_ordinary(path) else "is not a file")
+            if why:
+                found[path.name] = f"is a link to {path.readlink()}, which {why}"
+    return found
