@@ -47,7 +47,11 @@ def verify(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files, or folders of runs.")],
     as_json: Json = False,
 ) -> int:
-    """Whether checkpoints, or all checkpoints of runs, are whole; exit code 12 if one is not."""
+    """Whether checkpoints, or all checkpoints of runs, are whole; exit code 12 if one is not.
+
+    Of a run, what its records know of and its folder has not is listed as missing. Its newest state and its best
+    weights are needed for it to be whole; older states that were removed by hand are not.
+    """
     from unbroken.cli.looking import verify_command
 
     return verify_command(paths, as_json=as_json)
