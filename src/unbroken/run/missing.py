@@ -12,6 +12,7 @@ from typing import Any
 
 from unbroken.checkpoint.manifest import read_manifest
 from unbroken.checkpoint.removal import GOING_SUFFIX
+from unbroken.checkpoint.walk import printable
 from unbroken.journal import read_events
 from unbroken.run.candidates import Candidate, kind_of_name, step_in_name
 from unbroken.run.history import seconds_of, step_of
@@ -143,5 +144,5 @@ def _dead_links(directory: Path, folder: Path) -> dict[str, str]:
         if path.is_symlink() and path.name not in POINTERS:
             why = why_not_followed(str(path), str(directory)) or ("" if is_ordinary(path) else "is not a file")
             if why:
-                found[path.name] = f"is a link to {path.readlink()}, which {why}"
+                found[path.name] = f"is a link to {printable(str(path.readlink()))}, which {why}"
     return found
