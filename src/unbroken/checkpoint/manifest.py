@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from unbroken.storage import Disk, write_json
+from unbroken.storage import Disk, read_typed, write_json
 from unbroken.values import is_name
+from unbroken.values.fields import digest, one_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class SaveFacts:
     """What is known about a file before it is written."""
 
     file: str
-    kind: str  # "checkpoint" or "weights"
+    kind: Annotated[str, one_of(("checkpoint", "weights"))]
     run: str
     save: str
     session: str
@@ -33,7 +33,7 @@ class Manifest(SaveFacts):
 
     format: int
     size_bytes: int
-    sha256: str
+    sha256: Annotated[str, digest]
 
 
 def manifest_path(folder: Path, file_name: str) -> Path:
@@ -51,12 +51,5 @@ def read_manifest(folder: Path, file_name: str) -> Manifest | None:
 
     One that was written for a file of another name is none: what it says is never done to the file that it names.
     """
-    if not is_name(file_name):
-        return None
-    try:
-        data: dict[str, Any] = json.loads(manifest_path(folder, file_name).read_text("utf-8"))
-        known = {field.name for field in fields(Manifest)}
-        found = Manifest(**{key: value for key, value in data.items() if key in known})
-    except (OSError, ValueError, TypeError, AttributeError):
-        return None
-    return found if found.file == file_name else None
+    found = read_typed(manifest_path(folder, file_name), Manifest) if is_name(file_name) else None
+    return found if found is not None and found.file == file_name else None

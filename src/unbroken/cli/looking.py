@@ -15,6 +15,7 @@ from unbroken.cli.tables import as_json_text, columns, shown, size_text
 from unbroken.errors import DamagedFile, UsageError
 from unbroken.run import Candidate, MissingFile, layout_seen, look_at
 from unbroken.run.candidates import confirm
+from unbroken.run.damage import Damage, damage_in_words
 from unbroken.run.finding import find_runs
 from unbroken.run.layout import manifests, own
 from unbroken.run.pins import Pin, read_pins
@@ -71,24 +72,24 @@ def inspect_command(file: Path, *, as_json: bool, tensors: bool) -> None:
 
 
 def verify_command(paths: Sequence[Path], *, as_json: bool) -> int:
-    """Verify files and runs; 0 when all are whole."""
+    """Verify files and runs; 0 when all are whole, the records of the runs too."""
     checked = [_verified(path) for path in paths]
     seen = [item for each in checked for item in each.files]
     missing = [(each, item) for each in checked for item in each.missing]
-    damaged = [(f"{path}/unbroken/run.json", each.damage) for path, each in zip(paths, checked) if each.damage]
+    damaged = [(path, item) for path, each in zip(paths, checked) for item in each.damage]
     lost = sum(item in each.losses for each, item in missing)
     rows = [(str(c.path), c.state, c.step, c.reason) for c in seen]
     rows += [(str(each.folder / item.name), "missing", _number(item.step), item.words) for each, item in missing]
     if as_json:
         names = ("file", "state", "step", "reason")
-        rows += [(file, "damaged", -1, damage) for file, damage in damaged]
+        rows += [(f"{path}/{item.file}", "damaged", -1, item.where + item.words) for path, item in damaged]
         print(as_json_text([dict(zip(names, row, strict=True)) for row in rows]))
     else:
         shown_rows = [(state, _step(step), file, reason) for file, state, step, reason in rows]
         print(columns([("state", "step", "file", "how"), *shown_rows]))
         print(f"\n{_sum(seen, missing=len(missing), lost=lost)}")
-        for file, damage in damaged:
-            print(f"{shown(file)}: {shown(damage)}: damaged, it is not followed")
+        for path, item in damaged[:MOST_ROWS]:
+            print(f"damaged: {shown(f'{path}/{item}', LONGEST_LINE)}")
     return 0 if not (lost or damaged) and all(item.state == "good" for item in seen) else DamagedFile.exit_code
 
 
@@ -100,21 +101,26 @@ class Verified:
     folder: Path = Path()
     missing: tuple[MissingFile, ...] = ()
     losses: tuple[MissingFile, ...] = ()  # of these, what the run is not whole without
-    damage: str = ""  # what of its record is not followed
+    damage: tuple[Damage, ...] = ()  # of its records
 
 
 def _verified(path: Path) -> Verified:
     if path.is_file():
         return Verified(files=(look_at(path, _manifests_for(path)),))
     _require_there(path)
-    layout, damage = layout_seen(run_folder(path))
+    layout = layout_seen(run_folder(path))[0]
     facts = survey(path, layout)
     if not (facts.candidates or facts.missing):
         raise UsageError(path, "there is no checkpoint here", expected="*.pth files")
     files = tuple(confirm(item, manifests(facts.directory)) for item in facts.candidates)
     facts = replace(facts, candidates=files)
-    folder, missing = layout.checkpoints(path), facts.missing
-    return Verified(files=files, folder=folder, missing=missing, losses=facts.losses, damage=damage)
+    return Verified(
+        files=files,
+        folder=layout.checkpoints(path),
+        missing=facts.missing,
+        losses=facts.losses,
+        damage=facts.damage,
+    )
 
 
 def _sum(seen: Sequence[Candidate], *, missing: int, lost: int) -> str:
@@ -152,8 +158,6 @@ def _story(run: Overview, lineage: Sequence[str]) -> list[str]:
         lines.append(f"config: {run.config}")
     if run.command:
         lines.append(f"command: {run.command}")
-    if run.damage:
-        lines.append(f"damaged: unbroken/run.json: {run.damage}: it is not followed, the files are shown as they lie")
     lines = [shown(line, LONGEST_LINE) for line in lines]
     rows = [(s.name, s.verdict, f"{s.first}-{s.last}" if s.last else "no step", s.ended) for s in run.sessions]
     lines += ["", "sessions", columns([("session", "began", "steps", "ended"), *rows])] if rows else []
@@ -163,6 +167,7 @@ def _story(run: Overview, lineage: Sequence[str]) -> list[str]:
     files += [(m.name, _step(_number(m.step)), m.kind, "missing", m.words) for m in run.missing]
     lines.append(columns([("file", "step", "kind", "state", "how"), *files]))
     lines += [shown(trouble, LONGEST_LINE)] if trouble else []
+    lines += [f"damaged: {shown(words, LONGEST_LINE)}" for words in damage_in_words(run.damage)]
     if any(c.state == "unchecked" for c in run.candidates):
         lines.append(f"unchecked: not needed to go on; to read them all: unbroken verify {shown(run.directory)}")
     if run.status.startswith("left by"):

@@ -10,10 +10,12 @@ from typing import Any
 from unbroken.journal import read_steps
 from unbroken.journal.lines import finite
 from unbroken.run import Candidate, MissingFile, Survey, layout_seen
-from unbroken.run.history import how_it_ended, numbers_of, score_of, step_of
+from unbroken.run.damage import Damage
+from unbroken.run.history import how_it_ended, score_of
 from unbroken.run.layout import own
 from unbroken.run.summary import LOST, NOT_REACHABLE, summary_of
 from unbroken.run.survey import survey
+from unbroken.values import numbers_of, step_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,7 @@ class Overview:
     missing: tuple[MissingFile, ...]  # that the records know of
     accepted: tuple[str, ...]  # changes of meaning that the user wanted, and after which step
     evaluations: tuple[tuple[int, Mapping[str, float]], ...]
-    damage: str  # what of the record is not followed
+    damage: tuple[Damage, ...]  # records that cannot be used
 
     def as_data(self) -> dict[str, Any]:
         """The same as data."""
@@ -68,7 +70,6 @@ class Overview:
             "id": self.id,
             "parent": dict(self.parent) if self.parent else None,
             "accepted": list(self.accepted),
-            "damage": self.damage,
             "config": str(self.config) if self.config else None,
             "command": self.command,
             "sessions": [vars(session) for session in self.sessions],
@@ -80,13 +81,14 @@ class Overview:
                 {"file": m.name, "step": m.step, "kind": m.kind, "state": "missing", "reason": m.words}
                 for m in self.missing
             ],
+            "damage": [str(item) for item in self.damage],
             "evaluations": [finite({"step": step, **values}) for step, values in self.evaluations],
         }
 
 
 def overview_of(directory: Path) -> Overview:
     """Gather everything `show` says about one run; unlike in a listing, the newest checkpoints are verified."""
-    layout, damage = layout_seen(directory)
+    layout = layout_seen(directory)[0]
     facts, summary = survey(directory, layout), summary_of(directory)
     newest = facts.newest_good
     inside = newest.inside if newest is not None else {}
@@ -113,7 +115,7 @@ def overview_of(directory: Path) -> Overview:
         missing=facts.missing,
         accepted=_accepted(inside),
         evaluations=_evaluations(records),
-        damage=damage,
+        damage=facts.damage,
     )
 
 

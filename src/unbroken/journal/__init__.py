@@ -7,7 +7,33 @@ evaluation; a line between them says where a resume rewound the history. A line 
 its newline is what a kill left, and does not count.
 """
 
-from unbroken.journal.events import NO_SESSION, Journal, read_events
-from unbroken.journal.steps import StepLog, evaluated_step, reached, read_steps, steps_after
+from unbroken.journal.events import (
+    NO_SESSION,
+    DamagedLine,
+    Event,
+    Journal,
+    Told,
+    fault_of_event,
+    read_events,
+    read_events_backwards,
+    read_journal,
+)
+from unbroken.journal.steps import StepLog, evaluated_step, is_comparable, reached, read_steps, steps_after
 
-__all__ = ["NO_SESSION", "Journal", "StepLog", "evaluated_step", "reached", "read_events", "read_steps", "steps_after"]
+__all__ = [
+    "NO_SESSION",
+    "DamagedLine",
+    "Event",
+    "Journal",
+    "StepLog",
+    "Told",
+    "evaluated_step",
+    "fault_of_event",
+    "is_comparable",
+    "reached",
+    "read_events",
+    "read_events_backwards",
+    "read_journal",
+    "read_steps",
+    "steps_after",
+]

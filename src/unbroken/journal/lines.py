@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from unbroken.errors import Refused
-from unbroken.storage import Disk, explained, json_line
+from unbroken.storage import Disk, NotOrdinary, explained, json_line, open_ordinary, require_shallow
+from unbroken.storage.ordinary import DEEPEST
 from unbroken.storage.patient import PatientFile
 
 BLOCK_BYTES = 1 << 16
@@ -27,8 +28,8 @@ class LineFile:
         self.patient = False
         self.trouble = ""  # what the operating system said, while lines wait in memory
         self._lock = threading.Lock()  # a save beside the training records itself from its own thread
-        torn, new = _ends_torn(path), not path.exists()
         with explained(disk, path, "the record cannot be opened"):
+            torn, new = _ends_torn(path), not path.exists()
             self._file = PatientFile(disk, disk.open_append(path), torn=torn)
             if new:  # a synced file whose name is lost is lost
                 disk.sync_folder(path.parent)
@@ -81,17 +82,17 @@ class LineFile:
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Every whole line, oldest first; a torn or unreadable line is left out."""
     try:
-        with path.open("rb") as file:
-            yield from (record for line in file if (record := _parse(line)) is not None)
-    except FileNotFoundError:
+        with open_ordinary(path) as file:
+            yield from (record for line in file if (record := parse(line)) is not None)
+    except (FileNotFoundError, NotOrdinary):
         return
 
 
 def read_lines_backwards(path: Path) -> Iterator[dict[str, Any]]:
     """Every whole line, newest first, reading only as much of the end as is asked for."""
     try:
-        file = path.open("rb")
-    except FileNotFoundError:
+        file = open_ordinary(path)
+    except (FileNotFoundError, NotOrdinary):
         return
     with file:
         position, tail = _end_of_last_line(file), b""
@@ -100,8 +101,8 @@ def read_lines_backwards(path: Path) -> Iterator[dict[str, Any]]:
             position -= size
             file.seek(position)
             tail, *rest = (file.read(size) + tail).split(b"\n")
-            yield from (record for line in reversed(rest) if (record := _parse(line + b"\n")) is not None)
-        if (record := _parse(tail + b"\n")) is not None:
+            yield from (record for line in reversed(rest) if (record := parse(line + b"\n")) is not None)
+        if (record := parse(tail + b"\n")) is not None:
             yield record
 
 
@@ -126,12 +127,15 @@ def _end_of_last_line(file: BinaryIO) -> int:
     return 0
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def parse(line: bytes) -> dict[str, Any] | None:
+    """One line as a record; None for what is none, and for one that was cut off."""
     if not line.endswith(b"\n"):
         return None
     try:
         text = line.removeprefix(BOM).decode("utf-8", "surrogatepass").strip(" \t\r\n")
         record, end = DECODE(text)
+        if text.count("[") + text.count("{") > DEEPEST:
+            require_shallow(record)
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) and end == len(text) else None
@@ -139,7 +143,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 def _ends_torn(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with open_ordinary(path) as file:
             if file.seek(0, os.SEEK_END) == 0:
                 return False
             file.seek(-1, os.SEEK_END)

@@ -12,6 +12,10 @@ from typing import Any
 
 from unbroken.journal.lines import LineFile, finite, read_lines, read_lines_backwards
 from unbroken.storage import Disk
+from unbroken.values import BadField, step_of
+from unbroken.values.fields import Kind, check, list_of, number, text, whole
+
+FINGERPRINT: Mapping[str, Kind] = {"session": text, "samples": list_of(whole), "loss": number}
 
 
 class StepLog:
@@ -55,9 +59,18 @@ class StepLog:
         self._lines.close()
 
 
-def read_steps(path: Path) -> Iterator[dict[str, Any]]:
+def read_steps(path: Path) -> Iterator[Mapping[str, Any]]:
     """All steps and evaluations, oldest first, also those of steps that were lost in a kill and done again."""
     return (record for record in read_lines(path) if _step_of(record) is not None)
+
+
+def is_comparable(record: Mapping[str, Any]) -> bool:
+    """Whether a step's record holds what a repetition is compared with: whose it is, the samples, the loss."""
+    try:
+        check(record, FINGERPRINT, required=("session", "samples"))
+    except BadField:
+        return False
+    return True
 
 
 def reached(path: Path) -> int:
@@ -96,13 +109,9 @@ def evaluated_step(path: Path, step: int) -> dict[str, Any] | None:
 
 
 def _step_of(record: Mapping[str, Any]) -> int | None:
-    return _whole(record.get("step"))
+    return step_of(record.get("step"))
 
 
 def _rewound_to(record: Mapping[str, Any]) -> int | None:
     to = record["rewound"]
-    return _whole(to.get("to")) if isinstance(to, Mapping) else None
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return step_of(to.get("to")) if isinstance(to, Mapping) else None

@@ -20,7 +20,7 @@ from unbroken.run.candidates import Candidate, list_candidates
 from unbroken.run.layout import ARCHIVE_FOLDER, Layout, looks_like_a_run, manifests, own
 from unbroken.run.links import unreachable
 from unbroken.run.record import layout_of, read_record
-from unbroken.run.survey import RESTORING, require_reachable
+from unbroken.run.survey import RESTORING, is_archiving, require_reachable
 
 TRIES = 5
 LAST_RECORDS = ("metrics.jsonl", "journal.jsonl", "run.json")  # what says that there is a history comes after it
@@ -164,8 +164,7 @@ def _require_run(run: Path) -> None:
 
 
 def _require_whole(run: Path, events: Sequence[Mapping[str, Any]]) -> None:
-    begun = [event.get("event") for event in events if event.get("event") in ("archiving", "session", "restored")]
-    if (own(run) / RESTORING).exists() or begun[-1:] == ["archiving"]:
+    if (own(run) / RESTORING).exists() or is_archiving(events):
         raise Refused(
             run,
             "files are being moved here from one history to another, and half of two lie here",

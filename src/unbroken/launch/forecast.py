@@ -38,6 +38,13 @@ def last_timing(facts: Facts, plan: Plan) -> Mapping[str, Any]:
 
 def forecast(job: Job, plan: Plan, timing: Mapping[str, Any], now: datetime) -> Forecast | None:
     """Where this session will end, if the pace stays; None where the length or the pace is not known."""
+    try:
+        return _forecast(job, plan, timing, now)
+    except OverflowError:  # beyond the end of the calendar
+        return None
+
+
+def _forecast(job: Job, plan: Plan, timing: Mapping[str, Any], now: datetime) -> Forecast | None:
     limit = job.limit
     steps, seconds = timing.get("steps"), timing.get("seconds")
     if job.total_steps is None or not steps or not seconds or not isinstance(plan, Fresh | FineTune | Resume):

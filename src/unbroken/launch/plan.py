@@ -36,6 +36,7 @@ from unbroken.launch.tags import tag_for_changes, telling_tag, tells_nothing
 from unbroken.launch.verdicts import FineTune, Finished, Fresh, Plan, Refuse, Resume
 from unbroken.launch.zero_rate import zero_rate_words
 from unbroken.run import Candidate, Survey
+from unbroken.run.damage import damage_in_words
 
 GATED = (Effect.SHAPE, Effect.MEANING)
 
@@ -286,6 +287,7 @@ def _notes(job: Job, facts: Facts, plan: Plan) -> list[str]:
     if isinstance(plan, Fresh | FineTune) and tells_nothing(job.tag):
         better = option(job, "tag", telling_tag(job.traits, str(job.environment.get("today", ""))))
         notes.append(f"the tag `{job.tag}` will tell nobody what this was; for example: {better}")
+    notes += damage_in_words(facts.survey.damage)
     start, has_own = job.start, facts.survey.newest_good is not None and not job.start.fresh
     if isinstance(plan, Refuse):
         return notes

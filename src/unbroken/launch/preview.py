@@ -10,6 +10,7 @@ from unbroken.launch.job import Job
 from unbroken.launch.position import step_now
 from unbroken.launch.verdicts import FineTune, Finished, Fresh, Plan, Resume
 from unbroken.run.layout import own
+from unbroken.values import number_of
 
 MOST_POINTS = 400
 Points = tuple[tuple[int, float], ...]  # (step, counted from 1; learning rate)
@@ -64,9 +65,9 @@ def _points(rate_at: Callable[[int], float], first: int, last: int) -> Points:
 def _recorded(job: Job, reached: int) -> Points:
     """The last record of each step."""
     rates = {
-        int(record["step"]): float(record["lr"])
+        int(record["step"]): lr
         for record in read_steps(own(job.directory) / "metrics.jsonl")
-        if isinstance(record.get("lr"), int | float) and int(record["step"]) <= reached
+        if (lr := number_of(record.get("lr"))) is not None and record["step"] <= reached
     }
     points = sorted(rates.items())
     stride = max(1, len(points) // MOST_POINTS)

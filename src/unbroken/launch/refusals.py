@@ -22,6 +22,7 @@ from unbroken.launch.spelling import (
 from unbroken.launch.tags import tag_for_changes
 from unbroken.launch.verdicts import Curve, Refuse
 from unbroken.run import Candidate, Restoring, Survey
+from unbroken.run.restore_mark import RESTORING
 
 
 def refuse(exit_code: int, *reasons: str, ways_out: tuple[str, ...] = ()) -> Refuse:
@@ -77,10 +78,12 @@ def refuse_mixed(job: Job, survey: Survey) -> Refuse:
 
 def refuse_half_restored(job: Job, restoring: Restoring) -> Refuse:
     """A history was being brought back, and that was cut off: the folder holds half of two."""
+    name = restoring.name or "a history"
+    damaged = "" if restoring.name else f" (unbroken/{RESTORING} is damaged, so which one is not known)"
     return refuse(
         Refused.exit_code,
-        f"bringing {restoring.name} back from the archive was cut off: it has to be finished first, nothing is lost",
-        ways_out=(f"finish it: unbroken restore {job.directory} {restoring.name}",),
+        f"bringing {name} back from the archive was cut off{damaged}: it has to be finished first, nothing is lost",
+        ways_out=(f"finish it: unbroken restore {job.directory} {restoring.name or 'NAME'}",),
     )
 
 

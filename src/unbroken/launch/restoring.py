@@ -50,7 +50,7 @@ def restore(run: Path, name: str, *, disk: Disk, clock: Clock) -> str | None:
     """
     require_inside(run)
     facts = survey(run, layout_of(run))
-    begun = facts.restoring
+    begun = facts.restoring if facts.restoring is not None and facts.restoring.name else None
     if begun is not None and not (is_name(begun.name) and (is_name(begun.aside) or begun.aside == "")):
         raise DamagedFile(
             own(run) / RESTORING,

@@ -12,7 +12,7 @@ from typing import Any
 
 from unbroken.checkpoint.manifest import read_manifest
 from unbroken.errors import UnbrokenError
-from unbroken.journal.lines import read_lines_backwards
+from unbroken.journal import read_events_backwards
 from unbroken.logbook.book import RESULT, TAG, Entry
 from unbroken.logbook.file import Written, book_for, write_book
 from unbroken.logbook.memory import Memory, memory_of, place_of, results_before
@@ -169,7 +169,7 @@ def _epoch_of(directory: Path, step: int) -> int | None:
 def _workers(directory: Path) -> str:
     """How many workers the last session was asked for, if it was said: no run's config has them all."""
     with suppress(OSError):
-        events = (event for event in read_lines_backwards(own(directory) / "journal.jsonl"))
+        events = read_events_backwards(own(directory) / "journal.jsonl")
         command = next((str(event.get("command")) for event in events if event.get("event") == "session"), "")
         if found := re.search(r"--(?:num_)?workers[= ](\d{1,6})\b", command):
             return found[1]

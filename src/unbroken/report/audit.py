@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from unbroken.journal import Event, read_journal
 from unbroken.report.epochs import Epoch, EpochFold
 from unbroken.report.findings import Finding, Findings, counted, span
-from unbroken.report.lines import numbered
 from unbroken.report.repeats import Repeats
 from unbroken.report.saves import SavedFile, check_files
 from unbroken.report.sessions import Session, sessions_of, surviving
 from unbroken.report.steps import METRICS, StepFold
 from unbroken.run import layout_seen, read_record
+from unbroken.run.damage import damaged_records
 from unbroken.run.layout import own
+from unbroken.run.record import RECORD
 from unbroken.storage.lock import is_held
 
 JOURNAL = "journal.jsonl"
-Event = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,28 +101,34 @@ def audit(run: Path, *, verify: bool = False) -> Audit:
     running = is_held(own(run))
     events = _events(run, findings)
     sessions = sessions_of(events, configs=own(run) / "configs", running=running)
-    layout, damage = layout_seen(run)
-    if damage:
-        findings.add("run.json", f"{damage}: it is not followed, the files are looked at as they lie")
-    files = check_files(run, layout, events, findings, verify=verify)
+    files = check_files(run, layout_seen(run)[0], events, findings, verify=verify)
     _require_metrics(run, events, findings)
+    _damaged_records(run, findings)
     fold = _fold(run, sessions, events, files, findings)
     _counterparts(events, fold, findings)
     return _summary(run, fold, events, findings, running=running)
 
 
-def _events(run: Path, findings: Findings) -> list[Event]:
+def _events(run: Path, findings: Findings) -> Sequence[Event]:
     path = own(run) / JOURNAL
     if not path.is_file():
         findings.add(JOURNAL, "missing: nothing says which sessions there were")
         return []
-    events: list[Event] = []
-    for line, record in numbered(path):
-        if record is None or not isinstance(record.get("event"), str):
-            findings.note(f"{JOURNAL} line {line} is not an event (a kill can leave half a line)")
+    told = read_journal(path)
+    for line in told.torn:
+        findings.note(f"{JOURNAL} line {line} is not an event (a kill can leave half a line)")
+    for damaged in told.damaged:
+        findings.add(JOURNAL, damaged.words, line=damaged.line)
+    return told.events
+
+
+def _damaged_records(run: Path, findings: Findings) -> None:
+    """Without its record a run is not known; what else is damaged is made anew, or missed by nobody."""
+    for item in damaged_records(run, lines=()):
+        if item.file.endswith(f"/{RECORD}"):
+            findings.add(RECORD, item.words)
         else:
-            events.append(record)
-    return events
+            findings.note(str(item))
 
 
 def _require_metrics(run: Path, events: Sequence[Event], findings: Findings) -> None:

@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from unbroken.report.lines import as_record
-from unbroken.run.history import number_of
 from unbroken.storage import json_line
-from unbroken.values import as_bytes
+from unbroken.values import as_bytes, number_of
 
 BLOCK_BYTES = 1 << 20
 NOT_VALUES = frozenset(("step", "session", "epoch", "samples", "evaluation", "rewound"))

@@ -13,6 +13,7 @@ from typing import Any
 from unbroken.checkpoint.manifest import read_manifest
 from unbroken.checkpoint.structure import read_structure
 from unbroken.errors import UnbrokenError
+from unbroken.journal import fault_of_event
 from unbroken.report.follow import Follower
 from unbroken.run import layout_seen
 from unbroken.run.history import how_it_ended
@@ -72,7 +73,7 @@ class Watch:
     def look(self) -> Glance:
         """What is there now. The lock is asked first: what its owner wrote before letting go is then seen."""
         live = is_held(own(self.run))
-        fresh = self._journal.new()
+        fresh = [event for event in self._journal.new() if not fault_of_event(event)]
         self._events += fresh
         session = self._latest("session")
         name = str(session.get("session", ""))

@@ -13,10 +13,10 @@ from unbroken.report.curves import LARGE_BYTES
 from unbroken.report.segments import METRICS, RunCurves, curves_of
 from unbroken.run import layout_seen, read_record
 from unbroken.run.candidates import list_candidates
-from unbroken.run.history import number_of, step_of
 from unbroken.run.layout import manifests, own
 from unbroken.run.predictions import evaluations_in
 from unbroken.run.summary import Score, Summary, config_of, summary_of
+from unbroken.values import number_of, step_of
 
 PREDICTIONS = "predictions"
 

@@ -11,6 +11,7 @@ from typing import Any
 from unbroken.run.layout import LAYOUTS
 from unbroken.run.links import FOLDERS, MANIFESTS, RECORDS, is_checkpoint_elsewhere, why_not_followed
 from unbroken.storage import read_json
+from unbroken.storage.records import readable
 from unbroken.values import why_unsafe
 
 CHECKPOINT_FOLDERS = tuple(dict.fromkeys(layout.checkpoint_folder for layout in LAYOUTS))
@@ -50,10 +51,7 @@ def checkpoint_folder_of(record: Mapping[str, Any]) -> str | None:
 
 def json_of(path: Path | str) -> Any:
     """The content of a JSON file; None for one that cannot be read."""
-    try:
-        return read_json(path)
-    except (OSError, ValueError):
-        return None
+    return readable(lambda: read_json(path))
 
 
 def entries(folder: str) -> Iterator[os.DirEntry[str]]:

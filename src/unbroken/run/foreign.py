@@ -16,7 +16,8 @@ from unbroken.config import read_config
 from unbroken.errors import UnbrokenError
 from unbroken.journal.lines import read_lines_backwards
 from unbroken.run.folder import entries
-from unbroken.run.history import Score, number_of, numbers_of, step_of
+from unbroken.run.history import Score
+from unbroken.values import number_of, numbers_of, step_of
 
 NOT_METRICS = {"step", "iter", "epoch", "time", "data_time", "memory"}
 BEST_FILE = re.compile(r"best_(.+)_(?:iter|epoch)_(\d{1,18})\.pth")

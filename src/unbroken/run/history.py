@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from unbroken.journal import NO_SESSION
+from unbroken.journal import NO_SESSION, Event
+from unbroken.values import number_of, numbers_of, step_of
 
-Event = Mapping[str, Any]
 ENDINGS = ("finished", "stopped", "failed")
-NOT_FINITE = ("nan", "inf", "-inf")  # JSON has none: they are written as text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,30 +78,6 @@ def how_it_ended(events: Sequence[Event]) -> str:
         case "failed":
             return f"failed: {last.get('error')}"[:80]
     return "killed"
-
-
-def numbers_of(values: Any) -> dict[str, float]:
-    """The values that are numbers; NaN and infinity are written as text."""
-    if not isinstance(values, Mapping):
-        return {}
-    found = {str(name): number_of(value) for name, value in values.items()}
-    return {name: number for name, number in found.items() if number is not None}
-
-
-def number_of(value: Any) -> float | None:
-    """A recorded number, or None for what is none."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:  # a whole number of an edited file
-            return math.inf if value > 0 else -math.inf
-    return float(value) if isinstance(value, str) and value in NOT_FINITE else None
-
-
-def step_of(value: Any) -> int | None:
-    """A number of steps, or None for what is none; beyond 64 bits it is none of ours."""
-    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
-    return value if is_count else None
 
 
 def score_of(best: Any) -> Score | None:

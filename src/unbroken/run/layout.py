@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from unbroken.run.names import ARCHIVE_FOLDER as ARCHIVE_FOLDER
 from unbroken.run.names import CHECKPOINT_FOLDER
 from unbroken.run.names import OWN_FOLDER as OWN_FOLDER
-from unbroken.values import LeadsOut, place, why_unsafe
+from unbroken.values import LeadsOut, place, typed, why_unsafe
 
 # What of a layout becomes part of a path, and what stands in it for a number or a name.
 FOLDERS = ("checkpoint_folder", "session_folder", "curves", "evaluation_curves", "predictions")
@@ -111,13 +111,14 @@ class Layout:
 
     @classmethod
     def from_plain(cls, data: Mapping[str, Any]) -> Layout:
-        """The layout in a run's record; LeadsOut, with the field, where a name in it is none inside the run."""
-        known = {item.name for item in fields(cls)}
-        found = {key: value for key, value in data.items() if key in known}
+        """The layout in a run's record; LeadsOut, with the field, where a name in it is none inside the run.
+
+        BadField where it is no layout at all, or that of another version.
+        """
         for key in (*FOLDERS, *NAMES, *FILES):
-            if why := _why_no_part(found.get(key, ""), is_name=key in NAMES):
-                raise LeadsOut(f"layout.{key} {str(found[key])[:80]!r} {why}")
-        return cls(**{**found, "weights_extra": tuple(found.get("weights_extra", ()))})
+            if why := _why_no_part(data.get(key, ""), is_name=key in NAMES):
+                raise LeadsOut(f"field layout.{key}: {str(data[key])[:80]!r} {why}")
+        return typed(cls, data, "layout")
 
 
 def _why_no_part(recorded: object, *, is_name: bool) -> str:

@@ -8,20 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from unbroken.checkpoint.manifest import read_manifest
 from unbroken.checkpoint.removal import GOING_SUFFIX
 from unbroken.checkpoint.walk import printable
-from unbroken.journal import read_events
+from unbroken.journal import Event, read_events
 from unbroken.run.candidates import Candidate, kind_of_name, step_in_name
-from unbroken.run.history import seconds_of, step_of
+from unbroken.run.history import seconds_of
 from unbroken.run.layout import Layout, manifests, own
 from unbroken.run.links import POINTERS, why_not_followed
 from unbroken.storage import is_ordinary
-from unbroken.values import is_name
-
-Event = Mapping[str, Any]
+from unbroken.values import is_name, step_of
 
 
 @dataclass(frozen=True, kw_only=True)

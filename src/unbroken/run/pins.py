@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,9 +12,9 @@ from unbroken.errors import DamagedFile
 from unbroken.journal import NO_SESSION, Journal
 from unbroken.run.bounds import require_inside
 from unbroken.run.layout import own
-from unbroken.storage import Disk, durable_folder, explained, write_json
+from unbroken.storage import Disk, durable_folder, explained, read_json, write_json
 from unbroken.storage.turn import turn_at
-from unbroken.values import Clock
+from unbroken.values import BadField, Clock
 
 PINS = "pins.json"  # in the run's own folder
 PATIENCE_S = 20.0  # another process changes the pins in milliseconds
@@ -31,15 +30,19 @@ class Pin:
 
 def read_pins(run: Path) -> dict[str, Pin]:
     """What is pinned in a run, by file name; DamagedFile where that cannot be known, so that nothing goes meanwhile."""
-    file = own(run) / PINS
     try:
-        data = json.loads(file.read_text("utf-8"))
+        return load_pins(run)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise _unreadable(file, error) from None
+    except (OSError, ValueError) as error:
+        raise _unreadable(own(run) / PINS, error) from None
+
+
+def load_pins(run: Path) -> dict[str, Pin]:
+    """The same; OSError where it is not there or cannot be read, ValueError where it is damaged."""
+    data = read_json(own(run) / PINS)
     if not isinstance(data, Mapping):
-        raise _unreadable(file, type(data).__name__)
+        raise BadField("", "an object of file names", data)
     return {name: _pin(value) for name, value in data.items()}
 
 

@@ -5,16 +5,19 @@ Written once; only before the first save can a launch that begins from another f
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from unbroken.errors import DamagedFile
 from unbroken.run.layout import Layout, layout_by_files, own
 from unbroken.storage import Disk, write_json
-from unbroken.values import LeadsOut
+from unbroken.storage.records import load_typed, readable
+from unbroken.values import BadField, LeadsOut
+from unbroken.values.fields import whole
+
+RECORD = "run.json"  # in the run's own folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +28,7 @@ class RunRecord:
     recipe: str
     tag: str
     created: str
-    seed: int
+    seed: Annotated[int, whole]
     conditions: Mapping[str, Any] = field(default_factory=dict)
     parent: Mapping[str, Any] | None = None  # the file that the run began from, with its digest
     layout: Mapping[str, Any] | None = None  # the names of its files
@@ -33,12 +36,12 @@ class RunRecord:
 
 def read_record(run: Path) -> RunRecord | None:
     """The record of the run in a folder, if there is a readable one."""
-    try:
-        data = json.loads((own(run) / "run.json").read_text("utf-8"))
-        known = {item.name for item in fields(RunRecord)}
-        return RunRecord(**{key: value for key, value in data.items() if key in known})
-    except (OSError, ValueError, TypeError, AttributeError):
-        return None
+    return readable(lambda: load_record(run))
+
+
+def load_record(run: Path) -> RunRecord:
+    """The same; OSError where it cannot be read, ValueError where it is damaged."""
+    return load_typed(own(run) / RECORD, RunRecord)
 
 
 def layout_of(run: Path) -> Layout:
@@ -64,10 +67,10 @@ def layout_seen(run: Path) -> tuple[Layout, str]:
         return (Layout.from_plain(record.layout) if record is not None and record.layout else layout_by_files(run)), ""
     except LeadsOut as error:
         return layout_by_files(run), str(error)
-    except (TypeError, AttributeError):  # a record of another version
+    except BadField:  # a record of another version
         return layout_by_files(run), ""
 
 
 def write_record(disk: Disk, run: Path, record: RunRecord) -> None:
     """Write the record durably."""
-    write_json(disk, own(run) / "run.json", asdict(record))
+    write_json(disk, own(run) / RECORD, asdict(record))

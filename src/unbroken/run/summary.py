@@ -13,17 +13,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from unbroken.journal import read_events
+from unbroken.journal import read_events, read_events_backwards
 from unbroken.journal.lines import read_lines_backwards
 from unbroken.run.finding import find_runs
 from unbroken.run.folder import Files, entries, files_of, json_of
 from unbroken.run.furthest import Furthest, furthest_checkpoint
-from unbroken.run.history import History, Score, history_of, step_of
+from unbroken.run.history import History, Score, history_of
 from unbroken.run.layout import OWN_FOLDER
 from unbroken.run.links import unreachable
 from unbroken.run.record import layout_seen
 from unbroken.storage.lock import is_held, read_holder
-from unbroken.values import is_name
+from unbroken.values import is_name, step_of
 
 LOST, NEVER_STARTED, NOT_REACHABLE = "lost", "never started", "not reachable"
 
@@ -161,7 +161,7 @@ def _history(own: Path) -> History:
 def _sessions_newest_first(directory: Path) -> Iterator[str]:
     own = directory / OWN_FOLDER
     with suppress(OSError):
-        for event in read_lines_backwards(own / "journal.jsonl"):
+        for event in read_events_backwards(own / "journal.jsonl"):
             if event.get("event") == "session" and is_name(event.get("session")):
                 yield event["session"]
     names = sorted((entry.name for entry in entries(str(own / "configs"))), reverse=True)

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from unbroken.errors import DamagedFile
-from unbroken.journal import NO_SESSION, read_events
+from unbroken.journal import NO_SESSION, Event, read_journal
 from unbroken.run.candidates import Candidate, confirm, furthest_first, list_candidates
+from unbroken.run.damage import JOURNAL, Damage, damaged_records
 from unbroken.run.layout import Layout, manifests, own
 from unbroken.run.links import unreachable
 from unbroken.run.missing import MissingFile, missing_files, that_matter
 from unbroken.run.record import RunRecord, read_record
+from unbroken.run.restore_mark import RESTORING as RESTORING
+from unbroken.run.restore_mark import Restoring as Restoring
+from unbroken.run.restore_mark import read_restoring
 from unbroken.storage import PARTIAL_SUFFIX
 from unbroken.storage.lock import Holder, is_held, read_holder
-
-RESTORING = "restoring.json"  # in the run's own folder, while a history is being brought back
-
-
-@dataclass(frozen=True, kw_only=True)
-class Restoring:
-    """A restore that is under way: which history comes back, and under which name the present one moves aside."""
-
-    name: str
-    aside: str
-    moved_aside: bool
-
-    def as_plain(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +39,8 @@ class Survey:
     held: bool = False
     holder: Holder | None = None
     missing: tuple[MissingFile, ...] = ()  # that the records know of; furthest step first
-    events: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
+    events: Sequence[Event] = field(default=(), repr=False)
+    damage: tuple[Damage, ...] = ()  # records that cannot be used; of a copy they are not looked for
 
     @property
     def newest_good(self) -> Candidate | None:
@@ -89,8 +77,10 @@ def survey(directory: Path, layout: Layout, *, is_copy: bool = False) -> Survey:
     if not directory.is_dir():
         return Survey(directory=directory, exists=False, unreachable=lacking)
     folder = layout.checkpoints(directory)
-    events = read_events(own(directory) / "journal.jsonl")
-    record, saves = read_record(directory), _saves(events)
+    told = read_journal(own(directory) / JOURNAL)
+    events, record = told.events, read_record(directory)
+    # A save whose line is damaged was one all the same: a run that may have lost something is never begun anew.
+    saves = _saves(events) + sum(line.event == "saved" for line in told.damaged)
     candidates = tuple(_verified_down_to_first_good(folder, directory, record, saves_ever=saves))
     return Survey(
         directory=directory,
@@ -102,12 +92,13 @@ def survey(directory: Path, layout: Layout, *, is_copy: bool = False) -> Survey:
         saves_ever=saves,
         sessions=tuple(dict.fromkeys(str(e.get("session")) for e in events if e.get("session") != NO_SESSION)),
         finished_at=_finished_at(events),
-        archiving=_archiving(events),
-        restoring=_restoring(directory),
+        archiving=is_archiving(events),
+        restoring=read_restoring(directory),
         held=not is_copy and is_held(own(directory)),
         holder=read_holder(own(directory)),
         missing=() if lacking else missing_files(directory, layout, candidates, events),
         events=events,
+        damage=() if is_copy else damaged_records(directory, told.damaged),
     )
 
 
@@ -158,7 +149,7 @@ def _belongs(candidate: Candidate, record: RunRecord | None, *, foreign: bool) -
     return foreign and candidate.kind == "foreign checkpoint"
 
 
-def _saves(events: Sequence[Mapping[str, Any]]) -> int:
+def _saves(events: Sequence[Event]) -> int:
     """Checkpoints the journal knows of; those removed by retention had two newer ones.
 
     What was set aside still counts: a run that has only an archive left is not a run that never was.
@@ -175,25 +166,22 @@ def _saves(events: Sequence[Mapping[str, Any]]) -> int:
     return len(known)
 
 
-def _restoring(directory: Path) -> Restoring | None:
-    try:
-        return Restoring(**json.loads((own(directory) / RESTORING).read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
+def is_archiving(events: Sequence[Event]) -> bool:
+    """Whether the last thing that was begun here is the move of this journal itself into the archive.
+
+    Where the line that says what was begun after it is damaged, the lines that follow it still say that something was.
+    """
+    done = [event["event"] for event in events if event.get("session") != NO_SESSION]
+    return done[-1:] == ["archiving"]
 
 
-def _archiving(events: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the last thing that was begun here is the move of this journal itself into the archive."""
-    begun = [event.get("event") for event in events if event.get("event") in ("archiving", "session", "restored")]
-    return begun[-1:] == ["archiving"]
-
-
-def _finished_at(events: Sequence[Mapping[str, Any]]) -> int | None:
+def _finished_at(events: Sequence[Event]) -> int | None:
     """The step at which the run was completed, if nothing was trained since."""
     for event in reversed(events):
         match event.get("event"):
             case "finished":
-                return int(event["step"])
+                step: int = event["step"]
+                return step
             case "session":  # it was taken up again: to go further, or from an earlier step
                 return None
             case "saved" if event.get("kind") == "checkpoint":

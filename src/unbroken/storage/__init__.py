@@ -5,7 +5,9 @@ asked for, so that a test can interrupt each of them. *Durable* means: after the
 leaves either the old content or the new content under the name, never a mixture. A *partial* is the temporary file of
 a durable write (`<name>.partial`); one that is found at a launch is what an interrupted write left behind.
 A file is *ordinary* when it is neither a folder nor a pipe, a socket or a device: nothing else that a person or a
-record names is read. The *lock* of a run is held by exactly one live process; the *holder* is who that is.
+record names is read. A *record* is one JSON file with a typed value; a *damaged* one does not hold what it should, and
+its readers take it for one that is not there. The *lock* of a run is held by exactly one live process; the *holder* is
+who that is.
 """
 
 from unbroken.storage.durable import (
@@ -19,7 +21,16 @@ from unbroken.storage.durable import (
     write_json,
 )
 from unbroken.storage.files import Disk, WritableFile
-from unbroken.storage.ordinary import NotOrdinary, is_ordinary, open_ordinary, read_json, read_whole
+from unbroken.storage.ordinary import (
+    NotOrdinary,
+    is_ordinary,
+    open_ordinary,
+    parsed_json,
+    read_json,
+    read_whole,
+    require_shallow,
+)
+from unbroken.storage.records import read_typed
 
 __all__ = [
     "PARTIAL_SUFFIX",
@@ -33,8 +44,11 @@ __all__ = [
     "is_ordinary",
     "json_line",
     "open_ordinary",
+    "parsed_json",
     "point_to",
     "read_json",
+    "read_typed",
     "read_whole",
+    "require_shallow",
     "write_json",
 ]

@@ -6,7 +6,6 @@ Who holds it stands in a file beside it, because a lock file may not be read whi
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Iterator
@@ -18,11 +17,13 @@ from typing import TYPE_CHECKING
 from unbroken.errors import RunHeld, UsageError
 from unbroken.storage.durable import explained, write_json
 from unbroken.storage.files import Disk
+from unbroken.storage.records import read_typed
 from unbroken.values import Clock
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
+HOLDER = "holder.json"
 GRACE_S = 2.0  # a dying owner's descriptors may outlive its last line of output by a moment
 
 
@@ -75,7 +76,7 @@ class RunLock:
         )
         try:
             with explained(self._disk, self._folder, "the run's folder cannot be written"):
-                write_json(self._disk, self._folder / "holder.json", asdict(self._holder))
+                write_json(self._disk, self._folder / HOLDER, asdict(self._holder))
         except BaseException:
             self._lock = None
             lock.release()
@@ -94,7 +95,7 @@ class RunLock:
     def _let_go(self, last: Holder | None) -> None:
         if self._lock is None:
             return
-        file = self._folder / "holder.json"
+        file = self._folder / HOLDER
         try:
             # On a full disk the word stays unsaid; the reason why this session ends matters more.
             with suppress(OSError):
@@ -141,10 +142,7 @@ def held_error(folder: Path) -> RunHeld:
 
 def read_holder(folder: Path) -> Holder | None:
     """Who holds or held the run of this folder, if anybody ever did."""
-    try:
-        return Holder(**json.loads((folder / "holder.json").read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
+    return read_typed(folder / HOLDER, Holder)
 
 
 def is_held(folder: Path) -> bool:

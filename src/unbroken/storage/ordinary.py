@@ -11,11 +11,13 @@ import errno
 import json
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from unbroken.storage.files import AT_ONCE, BINARY
 
+DEEPEST = 100  # of a record: what is deeper than any of ours ends in a stack that is too deep, here or at a reader's
 MOST_RECORD_BYTES = 64 << 20  # of a record that is read as a whole: hundreds of times what any run has
 KINDS = {
     stat.S_IFDIR: "a folder",
@@ -57,11 +59,32 @@ def read_whole(path: str | os.PathLike[str], *, most_bytes: int = MOST_RECORD_BY
 
 def read_json(path: str | os.PathLike[str], *, most_bytes: int = MOST_RECORD_BYTES) -> Any:
     """The content of a JSON file; OSError where it cannot be read, ValueError where it is none or too deep."""
-    data = read_whole(path, most_bytes=most_bytes)
+    return parsed_json(read_whole(path, most_bytes=most_bytes))
+
+
+def parsed_json(data: bytes) -> Any:
+    """JSON text as data; ValueError where it is none or too deep."""
     try:
-        return json.loads(data)
+        found = json.loads(data)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+    if data.count(b"[") + data.count(b"{") > DEEPEST:
+        require_shallow(found)
+    return found
+
+
+def require_shallow(found: Any) -> None:
+    """Raise ValueError for data that is nested deeper than any record is."""
+    level = [found]
+    for _ in range(DEEPEST):
+        level = [item for node in level for item in _items(node) if isinstance(item, dict | list)]
+        if not level:
+            return
+    raise ValueError("it is nested too deep")
+
+
+def _items(node: Any) -> Iterable[Any]:
+    return node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
 
 
 def is_ordinary(path: Path) -> bool:

@@ -6,7 +6,6 @@ two machines' clocks.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from pathlib import Path
 from unbroken.storage.durable import write_json
 from unbroken.storage.files import Disk
 from unbroken.storage.lock import Holder
+from unbroken.storage.records import read_typed
 from unbroken.values import Clock
 
 FILE = "stop.json"
@@ -47,10 +47,7 @@ def ask_to_stop(disk: Disk, folder: Path, clock: Clock, holder: Holder) -> None:
 
 def read_request(folder: Path) -> StopRequest | None:
     """The request that lies there, if one does that can be read."""
-    try:
-        return StopRequest(**json.loads((folder / FILE).read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
+    return read_typed(folder / FILE, StopRequest)
 
 
 class Requests:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from unbroken.config import Effect
 from unbroken.errors import Refused
-from unbroken.journal import evaluated_step, reached, read_events, steps_after
+from unbroken.journal import Event, evaluated_step, is_comparable, reached, read_events, steps_after
 from unbroken.launch import Job
 from unbroken.run import OpenRun
 from unbroken.run.layout import own
@@ -20,6 +20,7 @@ from unbroken.train.hparams import RunSettings, settings_of, shortened
 from unbroken.train.pace import Pace
 from unbroken.train.progress import Progress
 from unbroken.train.replay import Replay
+from unbroken.values import numbers_of
 
 NOT_VALUES = ("step", "session", "epoch", "samples")  # of a step's record
 Value = TypeVar("Value", float, bytes)
@@ -75,7 +76,11 @@ class Recorder:
         """Compare the steps after `step` that an interrupted session had already done, when they come again."""
         recorded = steps_after(self._path, step)
         sessions = comparable_sessions(read_events(own(self._run.directory) / "journal.jsonl"))
-        same = {number: record for number, record in recorded.items() if record.get("session") in sessions}
+        same = {
+            number: record
+            for number, record in recorded.items()
+            if is_comparable(record) and record["session"] in sessions
+        }
         self._replay = Replay(same)
         if recorded:
             last = max(recorded)
@@ -152,7 +157,7 @@ class Recorder:
                 curves.close()
 
 
-def comparable_sessions(events: Sequence[Mapping[str, Any]]) -> set[str]:
+def comparable_sessions(events: Sequence[Event]) -> set[str]:
     """The earlier sessions whose steps must come out the same: back to the last one that changed what is computed."""
     found: set[str] = set()
     begun = [event for event in events if event.get("event") == "session"]
@@ -175,12 +180,7 @@ def _below(group: str, values: Mapping[str, Value]) -> dict[str, Value]:
 
 def _values(record: Mapping[str, Any]) -> dict[str, float]:
     """The values of a step's record; NaN and infinity stand there as text."""
-    found: dict[str, float] = {}
-    for name, value in record.items():
-        if name not in NOT_VALUES:
-            with suppress(TypeError, ValueError):
-                found[name] = float(value)
-    return found
+    return numbers_of({name: value for name, value in record.items() if name not in NOT_VALUES})
 
 
 def _settings(run: OpenRun, job: Job) -> RunSettings:

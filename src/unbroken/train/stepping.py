@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from unbroken.errors import Refused
-from unbroken.journal import read_events
+from unbroken.journal import Event, read_events
 from unbroken.launch import Resume
 from unbroken.launch.spelling import count
 from unbroken.run.layout import own
@@ -272,5 +272,5 @@ class Stepper:
         run.wait_for_saves()
         return f"the state after step {run.step} is saved" if run.step else "nothing was trained yet"
 
-    def _events(self) -> list[dict[str, Any]]:
+    def _events(self) -> Sequence[Event]:
         return read_events(own(self._run.directory) / "journal.jsonl")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from unbroken.journal.lines import parse
 from unbroken.storage import Disk, WritableFile, durable_write
+from unbroken.values import step_of
 
 
 def rewind(disk: Disk, path: Path, *, step: int) -> None:
@@ -19,10 +20,9 @@ def rewind(disk: Disk, path: Path, *, step: int) -> None:
 
 
 def _step(line: bytes) -> int:
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return 0
+    """The step of a line; one that says none stays, whatever it is."""
+    record = parse(line)
+    return (step_of(record.get("step")) or 0) if record is not None else 0
 
 
 def _put(file: WritableFile, data: bytes) -> None:

@@ -1,16 +1,18 @@
-"""Small values that every room shares: names of runs and sessions, paths out of recorded names, and the clock.
+"""Small values that every room shares: names of runs and sessions, paths and typed values out of records, the clock.
 
 A *run id* is the random name a run gets once; it is inside every checkpoint, so that a file is recognised wherever it
 is copied to. A *session name* is the local time at which a process began to work on a run.
 """
 
 from unbroken.values.clock import Clock, SystemClock, clock_time
+from unbroken.values.fields import BadField, number_of, numbers_of, step_of, typed
 from unbroken.values.ids import free_name, new_id
 from unbroken.values.places import LeadsOut, is_name, place, why_unsafe
 from unbroken.values.text import ESCAPED, as_bytes, encodable
 
 __all__ = [
     "ESCAPED",
+    "BadField",
     "Clock",
     "LeadsOut",
     "SystemClock",
@@ -20,6 +22,10 @@ __all__ = [
     "free_name",
     "is_name",
     "new_id",
+    "number_of",
+    "numbers_of",
     "place",
+    "step_of",
+    "typed",
     "why_unsafe",
 ]
