@@ -99,7 +99,7 @@ def _storage(ref: TensorRef) -> StorageRef:
 
 
 def _spot(name: str, row: dict[str, list[int]], first: int) -> Spot:
-    begin, end = (int(n) for n in row["data_offsets"])
-    if not 0 <= begin <= end:
+    begin, end = row["data_offsets"]
+    if type(begin) is not int or type(end) is not int or not 0 <= begin <= end < 2**63:
         raise ValueError(f"place of {name}")
     return Spot(entry=name, start=first + begin, size_bytes=end - begin)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -9,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from unbroken.errors import DamagedFile
@@ -16,21 +20,44 @@ from unbroken.errors import DamagedFile
 Arrays = dict[str, NDArray[Any]]
 
 
+MOST_BYTES = 256 << 20  # of all arrays of a file together, or so many times what the file has
+MOST_INFLATED = 20
+# What a wrong byte can raise in the zip, in the header that is Python's syntax, or in numpy's idea of a type.
+UNREADABLE = (
+    OSError, ValueError, EOFError, LookupError, TypeError, RuntimeError, NotImplementedError, SyntaxError,
+    OverflowError, AttributeError, MemoryError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
 def load_arrays(path: Path, names: Sequence[str], *, what: str, do: str) -> Arrays:
     """Read the arrays of these names; `what` and `do` are for the error."""
     with path.open("rb") as file:
         if not zipfile.is_zipfile(file):
             raise DamagedFile(path, f"{what} cannot be read", expected="a whole npz archive", do=do)
-        file.seek(0)
         try:
-            with np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as fault:
-            raise DamagedFile(path, f"{what} cannot be read", found=fault, do=do) from fault
-    if not set(names) <= set(arrays):
-        found = ", ".join(arrays) or "none"
-        raise DamagedFile(path, f"{what} hold other arrays", expected=", ".join(names), found=found, do=do)
-    return {name: arrays[name] for name in names}
+            with zipfile.ZipFile(file) as archive:
+                found = [name.removesuffix(".npy") for name in archive.namelist()]
+                if not set(names) <= set(found):
+                    has = ", ".join(found)[:200] or "none"
+                    raise DamagedFile(path, f"{what} hold other arrays", expected=", ".join(names), found=has, do=do)
+                entries = [archive.getinfo(f"{name}.npy") for name in names]
+                claimed, most = sum(entry.file_size for entry in entries), MOST_INFLATED * path.stat().st_size
+                if claimed > max(MOST_BYTES, most):
+                    raise DamagedFile(path, f"{what} claim to be {claimed:,} bytes, as none are", do=do)
+                return {name: _array(archive, entry) for name, entry in zip(names, entries)}
+        except UNREADABLE as fault:
+            raise DamagedFile(path, f"{what} cannot be read", found=str(fault)[:200], do=do) from fault
+
+
+def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:
+    """One array. numpy's own reader makes room for whatever the header claims before it reads a number."""
+    with archive.open(entry) as file:
+        headers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+        shape, column_major, dtype = headers[npy.read_magic(file)](file)
+        data = file.read()
+    if dtype.hasobject or len(data) != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"{entry.filename} has {len(data):,} bytes for {dtype} {shape}"[:200])
+    return np.ndarray(shape, dtype, data, order="F" if column_major else "C").copy()
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
