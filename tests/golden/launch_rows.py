@@ -52,6 +52,17 @@ ROWS = (
         beside=(copy("work_dirs/baselin", saved(300, run=OTHER), record=replace(RECORD, id=OTHER, tag="baselin")),),
     ),
     row(
+        "nothing on disk, and a run of this name and config lies in another folder nearby",
+        Facts(
+            survey=NOTHING,
+            near=(
+                "other/work_dirs/baseline is a run of this name with this config, at step 300; to go on with a copy of "
+                "it here: --search other/work_dirs/baseline",
+            ),
+        ),
+        beside=(copy("other/work_dirs/baseline", saved(300)),),
+    ),
+    row(
         "nothing on disk, and the schedule ends in the middle of the training",
         NOTHING,
         job(changed(train__max_iters=800), total=800, rate=ended_rate),

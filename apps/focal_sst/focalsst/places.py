@@ -17,6 +17,7 @@ class Places:
     root: Path
     tag: str
     run: Path
+    usual: tuple[Path, ...]  # where it lies without `--output`, or with the folder of the config for the current one
 
 
 def places_of(typed: str, *, tag: str | None, output: Path | None) -> Places:
@@ -35,8 +36,10 @@ def places_of(typed: str, *, tag: str | None, output: Path | None) -> Places:
     else:
         root, group = Path.cwd(), Path()
     name = tag or DEFAULT_TAG
-    run = (output or root / "output") / group / whole.stem / name
-    return Places(config=config, root=root, tag=name, run=_short(run))
+    below = group / whole.stem / name
+    run = (output or root / "output") / below
+    usual = tuple(dict.fromkeys(folder / "output" / below for folder in (root, whole.parent)))
+    return Places(config=config, root=root, tag=name, run=_short(run), usual=usual)
 
 
 def find_data(written: str, places: Places) -> Path:

@@ -128,6 +128,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
         recipe="focalsst",
         tag=places.tag,
         directory=places.run,
+        usual=places.usual,
         config=checked.canonical,
         effects=effects(SonarConfig),
         seed=config.seed,

@@ -21,6 +21,7 @@ SHORT_NAMES = {
     "randomness.seed": "seed",
     "model.backbone.embed_dims": "d",
 }
+WORK_DIRS = Path("work_dirs")
 HOW_TO_START = ("load_from", "resume", "work_dir")  # not part of what is trained
 PROGRAM = "unbroken train mapsage"
 DESCRIPTION = """Train a segmentation network for aerial images. After any interruption run the same command again: it
@@ -72,7 +73,8 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
     return Job(
         recipe="mapsage",
         tag=tag,
-        directory=directory or Path("work_dirs") / tag,
+        directory=directory or WORK_DIRS / tag,
+        usual=tuple(folder / (directory or WORK_DIRS / tag) for folder in options.config.resolve().parents[:2]),
         config={key: value for key, value in checked.canonical.items() if key not in HOW_TO_START},
         effects=effects(MapSageConfig),
         seed=config.randomness.seed,
@@ -98,7 +100,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
         command=str(environment.get("command", "")),
         lr_at=_rate_at(config),
         override="--cfg-options {key}={value}",
-        flags={"keep_last": "default_hooks.checkpoint.max_keep_ckpts"},
+        flags={"keep_last": "default_hooks.checkpoint.max_keep_ckpts", "directory": "work-dir"},
         short_names=SHORT_NAMES,
         texts={"vis_data/config.py": _as_python(checked.canonical)},
         environment=environment,

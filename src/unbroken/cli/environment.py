@@ -13,8 +13,6 @@ from unbroken.values import SystemClock
 if TYPE_CHECKING:  # `ls` asks here for its cache, and is quick because it loads no more
     from unbroken.launch.job import Quota
 
-KAGGLE_INPUTS = Path("/kaggle/input")
-
 
 def surroundings(typed: Sequence[str]) -> Mapping[str, Any]:
     """The command that goes on with the run, where copies of runs may lie, and facts for the journal."""
@@ -22,18 +20,16 @@ def surroundings(typed: Sequence[str]) -> Mapping[str, Any]:
     import socket
     from dataclasses import asdict
 
-    from unbroken.cli.limits import host_limit, host_quota, up_s
+    from unbroken.launch.host import SEARCH_PATH, host
 
     now = SystemClock().now()
-    search = os.environ.get("UNBROKEN_SEARCH_PATH", "")
-    if KAGGLE_INPUTS.is_dir():
-        search = os.pathsep.join(part for part in (search, str(KAGGLE_INPUTS)) if part)
+    said = host(now)
     return {
         "command": shlex.join(continuing(typed)),
         "typed": shlex.join(typed),
-        "UNBROKEN_SEARCH_PATH": search,
-        "session_limit": asdict(limit) if (limit := host_limit(os.environ, now, up_s=up_s())) else None,
-        "disk_quota": _plain_quota(host_quota(os.environ, Path.cwd())),
+        SEARCH_PATH: os.pathsep.join(map(str, said.search)),
+        "session_limit": asdict(said.limit) if said.limit else None,
+        "disk_quota": _plain_quota(said.quota),
         "today": now.strftime("%Y%m%d"),
         "host": socket.gethostname(),
         "user_folder": str(Path.cwd()),

@@ -13,7 +13,6 @@ from typing import Any
 
 from unbroken.cli.curve import as_letters, write_picture
 from unbroken.cli.environment import surroundings
-from unbroken.cli.limits import process_age_s
 from unbroken.config import Effect
 from unbroken.errors import UsageError
 from unbroken.launch import Job, Plan, Refuse, Resume, decide, find_recipe, gather, wants_shapes
@@ -21,6 +20,7 @@ from unbroken.launch.disk import Sizes
 from unbroken.launch.disk_facts import planned_disk
 from unbroken.launch.disk_words import planned_disk_lines
 from unbroken.launch.forecast import forecast_lines, last_timing
+from unbroken.launch.host import process_age_s
 from unbroken.launch.preview import rates_of
 from unbroken.launch.recipes import RECIPES
 from unbroken.launch.verdicts import as_data

@@ -14,6 +14,8 @@ from unbroken.launch.chosen import missing_beyond
 from unbroken.launch.copies import copies
 from unbroken.launch.job import Job
 from unbroken.launch.plan import Facts
+from unbroken.launch.reach import runs_around, usual_places
+from unbroken.launch.spelling import continue_there
 from unbroken.run import Candidate, Survey, layout_of, look_at, read_record
 from unbroken.run.bounds import require_inside
 from unbroken.run.candidates import confirm, list_candidates
@@ -42,7 +44,7 @@ def gather(job: Job) -> Facts:
         weights=_named(job.start.weights, job, here) if begins else None,
         elsewhere=tuple(copies(job, here)) if wants_copy else (),
         missing=tuple(root for root in job.start.search if not root.is_dir()) if wants_copy else (),
-        near=(*_near_misses(job), *_packed(job)) if not here.has_history else (),
+        near=(*_near_misses(job), *_elsewhere(job), *_packed(job)) if not here.has_history else (),
         taken=frozenset(_names_beside(job)) if here.has_history else frozenset(),
     )
 
@@ -90,6 +92,28 @@ def _near_misses(job: Job) -> Iterator[str]:
         if _last_config(folder) == job.config:
             where = _reached(folder, job)
             yield f"tag `{record.tag}` has this config {where}: {folder}"
+
+
+def _elsewhere(job: Job) -> Iterator[str]:
+    """This run in another folder: where the same command would keep it, or one of the same config nearby.
+
+    What lies beside it, or below a root that is searched for copies, is told of elsewhere.
+    """
+    seen, told = {job.directory.resolve()}, [root.resolve() for root in job.start.search]
+    beside = job.directory.parent.resolve()
+    for usual, folder in (*((True, path) for path in usual_places(job)), *((False, path) for path in runs_around(job))):
+        place = folder.resolve()
+        record = read_record(folder) if place not in seen else None
+        seen.add(place)
+        if record is None or (record.recipe, record.tag) != (job.recipe, job.tag):
+            continue
+        if place.parent == beside or any(place.is_relative_to(root) for root in told):
+            continue
+        same = _last_config(folder) == job.config
+        if usual or same:
+            what = "with this config" if same else "with another config"
+            short = place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
+            yield f"{short} is a run of this name {what}, {_reached(folder, job)}; {continue_there(job, short)}"
 
 
 def _packed(job: Job) -> Iterator[str]:

@@ -69,6 +69,7 @@ class Job:
     seed: int
     total_steps: int | None = None  # None: known only when the data is seen
     limit: Limit | None = None  # of this session's time
+    usual: tuple[Path, ...] = ()  # where the same command keeps this run when it is typed in another folder
     layout: Layout = ITERATIONS
     keep_last: int | None = None
     quota: Quota | None = None  # of the disk, where it is less than the file system says

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -13,9 +14,9 @@ from typing import Any
 from unbroken.errors import UsageError
 from unbroken.launch.disk import size_bytes
 from unbroken.launch.extension import POLICIES, USUAL
+from unbroken.launch.host import SEARCH_PATH
 from unbroken.launch.job import Limit, Quota, Start
 
-SEARCH_PATH = "UNBROKEN_SEARCH_PATH"
 LONGEST_TAG = 100
 USUAL_PICTURES, MOST_PICTURES = 3, 12
 NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # on Windows; a run folder may move there
@@ -156,13 +157,29 @@ def session_limit(options: argparse.Namespace, environment: Mapping[str, Any]) -
     else:
         limit = Limit(**host)
         limit = limit if options.reserve is None else replace(limit, reserve_s=options.reserve)
+    return with_time_left(limit, do="" if limit.source == "--session" else "--session TIME, or --until-done")
+
+
+def script_limit(session_s: float | None, reserve_s: float, said: Limit | None) -> Limit | None:
+    """How long the session of a script may be: as it says itself (infinity: without end), else as the host does."""
+    if session_s == math.inf or (session_s is None and said is None):
+        return None
+    if session_s is not None:
+        return Limit(left_s=session_s, reserve_s=reserve_s, source="session_s")
+    assert said is not None
+    limit = replace(said, reserve_s=max(said.reserve_s, reserve_s))
+    return with_time_left(limit, do="open_run(..., session_s=SECONDS), or float('inf') for no end")
+
+
+def with_time_left(limit: Limit, *, do: str) -> Limit:
+    """The limit itself; UsageError where it has passed, with what to do if that is not so."""
     if limit.left_s <= limit.reserve_s:
         raise UsageError(
             limit.source,
             "no time is left to train in",
-            expected=f"more than the reserve (--reserve), which is {limit.reserve_s:g} s",
+            expected=f"more than the reserve, which is {limit.reserve_s:g} s",
             found=f"{limit.left_s:g} s",
-            do="" if limit.source == "--session" else "If that is not so: --session TIME, or --until-done.",
+            do=f"If that is not so: {do}." if do else "",
         )
     return limit
 

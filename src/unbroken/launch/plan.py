@@ -283,7 +283,7 @@ def _through_gate(job: Job, facts: Facts, plan: Resume) -> Resume | Refuse:
 
 
 def _notes(job: Job, facts: Facts, plan: Plan) -> list[str]:
-    notes = list(facts.near) if isinstance(plan, Fresh) else []
+    notes = list(facts.near) if isinstance(plan, Fresh | FineTune) else []
     if isinstance(plan, Fresh | FineTune) and tells_nothing(job.tag):
         better = option(job, "tag", telling_tag(job.traits, str(job.environment.get("today", ""))))
         notes.append(f"the tag `{job.tag}` will tell nobody what this was; for example: {better}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from unbroken.config import ABSENT, Change
 from unbroken.launch.job import Job
@@ -18,6 +19,16 @@ def option(job: Job, name: str, value: str = "") -> str:
         written = "True" if name == "fresh" else f'"{value}"' if value else "..."
         return f"open_run(..., {name}={f'[{written}]' if name == 'search' else written})"
     return f"--{job.flags.get(name, name)} {value}".rstrip()
+
+
+def continue_there(job: Job, run: Path) -> str:
+    """How to go on with a run that lies in another folder: in its place, or with a copy of it here."""
+    copied = f"with a copy of it here: {option(job, 'search', str(run))}"
+    if job.is_script:
+        return f'to go on with it: open_run("{run.parent}", ...), or {copied}'
+    if "directory" not in job.flags:
+        return f"to go on {copied}"
+    return f"to go on with it: {option(job, 'directory', str(run))}, or {copied}"
 
 
 def again_with(job: Job, name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from unbroken.launch.disk import policy
 from unbroken.launch.disk_facts import planned_disk, quota_in
 from unbroken.launch.disk_words import disk_lines
 from unbroken.launch.forecast import forecast_lines, last_timing
-from unbroken.launch.job import Limit
-from unbroken.launch.options import require_file_for_strict
+from unbroken.launch.host import host
+from unbroken.launch.options import require_file_for_strict, script_limit
 from unbroken.launch.words import describe, refusal
 from unbroken.run import SessionFiles
 from unbroken.run.layout import ARCHIVE_FOLDER, ITERATIONS, Layout, own
@@ -61,7 +61,7 @@ def open_run(
     ckpt: str | Path | None = None,
     pretrained_model: str | Path | None = None,
     strict: bool = False,
-    search: tuple[str | Path, ...] = (),
+    search: Sequence[str | Path] | None = None,
     layout: Layout = ITERATIONS,
     console: Console | None = None,
 ) -> TrainingRun:
@@ -73,9 +73,13 @@ def open_run(
     With `strict`, a fine-tune from `pretrained_model` takes every tensor of both sides or is refused.
     `on_bad="skip"` leaves samples out whose reading raises DamagedFile. `backup` is a folder on another disk that each
     save is copied to, beside the training. `quota` ("20GB") is how much may lie below the current folder: a warning
-    says before the first step if that is too little. A refusal ends the process with its exit code.
+    says before the first step if that is too little. `search` are folders in which copies of this run may lie. Where
+    `session_s`, `quota` or `search` are not given, what the host says counts, as at the command line
+    (docs/sessions.md); `session_s=float("inf")` and `search=()` ask it nothing. A refusal ends the process with its
+    exit code.
     """
     try:
+        said = host(SystemClock().now())
         require_file_for_strict("open_run(strict=True)", strict=strict, weights=pretrained_model)
         canonical = _canonical(config or {})
         job = Job(
@@ -85,19 +89,20 @@ def open_run(
             config=canonical,
             effects=_effects(effects or {}),
             seed=seed,
+            usual=(Path(sys.argv[0]).resolve().parent / root / tag,) if sys.argv[:1] not in ([], [""]) else (),
             layout=layout,
             keep_last=keep_last,
             backup=Path(backup) if backup else None,
-            quota=quota_in(quota, "open_run(quota)") if quota else None,
+            quota=quota_in(quota, "open_run(quota)") if quota else said.quota,
             start=Start(
                 fresh=fresh,
                 exact=Path(ckpt) if ckpt else None,
                 weights=Path(pretrained_model) if pretrained_model else None,
                 strict=strict,
-                search=tuple(Path(folder) for folder in search),
+                search=said.search if search is None else tuple(Path(folder) for folder in search),
             ),
             command=shlex.join([Path(sys.executable).name, *sys.argv]),
-            limit=Limit(left_s=session_s, reserve_s=reserve_s, source="session_s") if session_s is not None else None,
+            limit=script_limit(session_s, reserve_s, said.limit),
         )
         return launch(
             job,

@@ -10,8 +10,8 @@ import pytest
 from tests.twin import sonar
 from tests.twin.killing import Session, python, run_to_end
 from tests.unbroken.cli.typing_commands import Type, process
-from unbroken.cli.limits import KAGGLE_WORKING, host_quota
 from unbroken.launch.disk import size_bytes
+from unbroken.launch.host import KAGGLE_WORKING, host_quota
 
 LOOP = """
 import sys

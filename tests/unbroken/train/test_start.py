@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +152,29 @@ def test_a_step_of_an_own_loop_at_learning_rate_zero_is_said_before_it_is_done(
             schedule.step()
             run.end_step(loss=loss)
     assert run.step == len(rates)
+
+
+def test_an_own_loop_looks_for_copies_where_the_host_has_them_unless_it_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("UNBROKEN_SEARCH_PATH", raising=False)
+    train(tmp_path / "last_night", stop_after=3)
+    monkeypatch.setenv("UNBROKEN_SEARCH_PATH", str(tmp_path / "last_night"))
+    (tmp_path / "working").mkdir()
+    monkeypatch.chdir(tmp_path / "working")
+    begun = train(Path("output"), search=(), stop_after=1)
+    assert "plan: FRESH" in begun
+    assert "is a run of this name with this config, at step 3; to go on with it: open_run(" in begun
+    assert "last_night/tiny holds this run at step 3" in train(Path("again"), stop_after=4)
+
+
+def test_an_own_loop_hears_from_the_host_when_its_session_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNBROKEN_SESSION_END", "2026-01-01T00:00:00+00:00")
+    with pytest.raises(Exit) as refused:
+        train(tmp_path)
+    assert refused.value.code == 2
+    assert "FRESH" in train(tmp_path, session_s=float("inf"))
+    monkeypatch.setenv("UNBROKEN_SESSION_END", (datetime.now(UTC) + timedelta(seconds=2)).isoformat())
+    with pytest.raises(Exit) as stopped:
+        train(tmp_path / "until_then", epochs=1_000_000)
+    assert stopped.value.code == 75

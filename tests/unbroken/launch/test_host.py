@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from unbroken.cli.limits import host_limit, up_s
 from unbroken.errors import UsageError
+from unbroken.launch.host import host_limit, search_folders, up_s
 from unbroken.launch.job import Limit
 from unbroken.launch.options import add_common_options, session_limit
 
@@ -77,3 +78,10 @@ def test_a_session_with_no_time_left_is_a_mistake_that_says_what_to_do() -> None
         asked(host=Limit(left_s=30.0, reserve_s=60.0, source="Slurm"))
     with pytest.raises(UsageError, match="contradicts"):
         asked("--session", "1h", "--until-done")
+
+
+def test_copies_are_looked_for_where_the_environment_says_and_where_a_notebook_host_mounts_them(tmp_path: Path) -> None:
+    named = {"UNBROKEN_SEARCH_PATH": f"/a{os.pathsep}{os.pathsep}/b"}
+    assert search_folders(named, inputs=tmp_path / "not_there") == (Path("/a"), Path("/b"))
+    assert search_folders(named, inputs=tmp_path) == (Path("/a"), Path("/b"), tmp_path)
+    assert search_folders({}, inputs=tmp_path / "not_there") == ()

@@ -1,20 +1,52 @@
-"""How long a session may be, where the host says so in its environment; docs/sessions.md has the table."""
+"""What the host says in its environment: where copies of runs may lie, when the session ends, how much may be saved.
+
+The one place that reads it, for the command line and for anyone's own loop; docs/sessions.md has the table.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from unbroken.launch.disk import size_bytes
 from unbroken.launch.job import Limit, Quota
 
+SEARCH_PATH = "UNBROKEN_SEARCH_PATH"
+KAGGLE_INPUTS = Path("/kaggle/input")
 KAGGLE_S = {"TPU": 9 * 3600.0, "": 12 * 3600.0}  # https://www.kaggle.com/docs/notebooks
 KAGGLE_RESERVE_S = 600.0  # the guide's: saving a version takes its time
 KAGGLE_WORKING, KAGGLE_BYTES = Path("/kaggle/working"), 20 * 10**9  # what a saved version may hold
 BATCH_RESERVE_S = 60.0
 TICKS_PER_S = 100.0  # of /proc, whatever the kernel's own
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """What a launch takes from its host where the user says nothing else."""
+
+    search: tuple[Path, ...]
+    limit: Limit | None
+    quota: Quota | None
+
+
+def host(now: datetime, environment: Mapping[str, str] | None = None) -> Host:
+    """What the host of this process says at this moment."""
+    said = os.environ if environment is None else environment
+    return Host(
+        search=search_folders(said),
+        limit=host_limit(said, now, up_s=up_s()),
+        quota=host_quota(said, Path.cwd()),
+    )
+
+
+def search_folders(environment: Mapping[str, str], *, inputs: Path = KAGGLE_INPUTS) -> tuple[Path, ...]:
+    """The folders that may hold copies of runs: those that the environment names, and what a notebook host mounts."""
+    named = [Path(folder) for folder in environment.get(SEARCH_PATH, "").split(os.pathsep) if folder]
+    return (*named, *([inputs] if inputs.is_dir() else []))
 
 
 def host_limit(environment: Mapping[str, str], now: datetime, *, up_s: float | None = None) -> Limit | None:
