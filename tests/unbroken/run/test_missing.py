@@ -153,7 +153,7 @@ def test_second_names_of_files_that_are_here_are_no_files() -> None:
 @pytest.mark.parametrize("event", ["removed", "set aside"])
 def test_what_the_run_itself_took_away_is_not_missing(event: str) -> None:
     NEWEST.unlink()
-    record(event, file=NEWEST.name, reason="for a reason")
+    record(event, file=NEWEST.name, reason="for a reason", to="archive/20261121_080000")
     manifest = manifests(FOLDER) / "iter_380.pth.json"
     assert manifest.exists() and missing() == {}
 
