@@ -1,5 +1,7 @@
 """What holds for every test: signals act as at a terminal, and no test writes into the user's cache.
 
+The longest tests come first, so that at the end no worker waits long for another.
+
 What was imported is kept from the garbage collector: it would look at a million objects again each time a test, or the
 interpreter, has it collect a few.
 
@@ -17,12 +19,17 @@ from pathlib import Path
 
 import pytest
 
+LONGEST = ("test_guide_sonar.py", "test_notebook.py", "twin", "crash", "test_random_edits.py")
 AS_AT_A_TERMINAL = {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}
 
 for name, handler in AS_AT_A_TERMINAL.items():
     number = getattr(signal, name, None)
     if number is not None and signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not any(name in item.path.parts for name in LONGEST))
 
 
 @pytest.fixture(autouse=True, scope="session")

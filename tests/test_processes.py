@@ -43,7 +43,8 @@ def main():
             "spec": getattr(__spec__, "name", None), "names": sorted(globals()),
         },
         "streams": [[s.fileno(), s.encoding, s.errors, s.line_buffering, s.write_through, s.name,
-                     type(s.buffer).__name__] for s in (sys.stdin, sys.stdout, sys.stderr)],
+                     type(s.buffer).__name__, s.mode, s.seekable(), s.isatty(),
+                     s.newlines] for s in (sys.stdin, sys.stdout, sys.stderr)],
         "excepthook": sys.excepthook is sys.__excepthook__,
     }))
 
@@ -140,6 +141,8 @@ def test_random_numbers_that_nobody_seeded_are_others_each_time() -> None:
         "import sys; print(sys.stdin.read()[::-1]); print('to the other', file=sys.stderr)",
         "import os; os.write(1, b'raw'); os.write(2, b'bytes')",
         "import sys; sys.stdout.close(); raise SystemExit(2)",
+        "import sys; sys.stdout.reconfigure(errors='backslashreplace', encoding='ascii'); print('Währung')",
+        "import sys; print(ascii(sys.stdin.readline()), sys.stdin.tell())",
     ],
 )
 def test_it_ends_and_prints_as_a_new_interpreter_does(tmp_path: Path, program: str) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib.util
+import io
 import json
 import os
 import pkgutil
@@ -100,6 +101,7 @@ def become(request: Mapping[str, Any]) -> tuple[Callable[[], types.CodeType], di
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
+    open_streams()
     random.seed()
     np.random.seed()
     importlib.invalidate_caches()
@@ -129,6 +131,26 @@ def become(request: Mapping[str, Any]) -> tuple[Callable[[], types.CodeType], di
     main.__file__, main.__cached__ = how, None  # type: ignore[attr-defined]
     main.__loader__ = importlib.machinery.SourceFileLoader("__main__", how)
     return lambda: compile(Path(how).read_bytes(), how, "exec"), main.__dict__
+
+
+def open_streams() -> None:
+    """Make the three streams anew, as an unbuffered interpreter does: those that are there know other files.
+
+    A module that remembers one of them goes on writing to the same descriptor.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        before, writes = getattr(sys, name), name != "stdin"
+        raw = open(number, "wb" if writes else "rb", 0 if writes else -1, closefd=False)  # noqa: SIM115
+        (raw if writes else raw.raw).name = f"<{name}>"
+        how = {"newline": "\n" if writes else None, "write_through": True}
+        stream = io.TextIOWrapper(raw, before.encoding, before.errors, **how)
+        stream.mode = "w" if writes else "r"
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+        _streams_before.append(before)
+
+
+_streams_before: list[io.TextIOWrapper] = []
 
 
 def _spec_of(module: str) -> importlib.machinery.ModuleSpec:
