@@ -59,3 +59,36 @@ def test_importing_a_door_loads_no_torch(module: str) -> None:
 
 def test_importing_unbroken_costs_nothing() -> None:
     assert {name for name in imported_by("unbroken") if name.startswith("unbroken")} == {"unbroken"}
+
+
+READS = {"read_text", "read_bytes"}
+STORAGE = ROOT / "src" / "unbroken" / "storage"
+# What is opened there is no file that somebody named: folders and locks, parts of this package, the machine's /proc.
+MAY_OPEN = {
+    *STORAGE.glob("*.py"),
+    ROOT / "src" / "unbroken" / "report" / "page" / "document.py",
+    ROOT / "src" / "unbroken" / "cli" / "limits.py",
+}
+
+
+def opens_to_read(call: ast.Call) -> bool:
+    """`open(...)`, `os.open(...)`, `path.open("rb")`, `path.open()`, `path.read_text()`, `ZipFile(path)` ..."""
+    match call.func:
+        case ast.Name(id="open"):
+            return True
+        case ast.Attribute(value=ast.Name(id="os"), attr="open"):
+            return ast.unparse(call.args[0]) != "os.devnull"
+        case ast.Attribute(attr="open"):  # of a path: others (an archive, a picture) are given what to open
+            mode = call.args[0] if call.args else None
+            return mode is None or (isinstance(mode, ast.Constant) and not {"w", "x", "a"} & set(str(mode.value)))
+        case ast.Attribute(attr="ZipFile" | "imread" | "loadtxt" | "fromfile" | "memmap" | "load"):
+            return ast.unparse(call.args[0]) == "path" if call.args else False
+        case ast.Attribute(attr=name):
+            return name in READS
+    return False
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path not in MAY_OPEN], ids=name_of)
+def test_whatever_somebody_names_is_opened_in_one_way(path: Path) -> None:
+    calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
+    assert not [f"line {call.lineno}: {ast.unparse(call)[:80]}" for call in calls if opens_to_read(call)]

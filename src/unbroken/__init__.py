@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from unbroken.launch.options import accidents, add_common_options, disk_quota, session_limit, start_from
     from unbroken.launch.recipes import Recipe
     from unbroken.run.layout import EPOCHS, ITERATIONS, Layout
+    from unbroken.storage import is_ordinary, open_ordinary, read_json, read_whole
+    from unbroken.values import LeadsOut, is_name, place
     from unbroken.values.option_parser import OptionParser
 else:
     _LOADED_ON_FIRST_USE = {
@@ -37,6 +39,13 @@ else:
         "ITERATIONS": "unbroken.run.layout",
         "Layout": "unbroken.run.layout",
         "read_pickle": "unbroken.checkpoint.unpickle",
+        "is_ordinary": "unbroken.storage",
+        "open_ordinary": "unbroken.storage",
+        "read_json": "unbroken.storage",
+        "read_whole": "unbroken.storage",
+        "LeadsOut": "unbroken.values",
+        "is_name": "unbroken.values",
+        "place": "unbroken.values",
     }
 
     def __getattr__(name: str) -> object:
@@ -52,6 +61,7 @@ __all__ = [
     "Extension",
     "Job",
     "Layout",
+    "LeadsOut",
     "OptionParser",
     "Place",
     "Recipe",
@@ -60,7 +70,13 @@ __all__ = [
     "accidents",
     "add_common_options",
     "disk_quota",
+    "is_name",
+    "is_ordinary",
+    "open_ordinary",
+    "place",
+    "read_json",
     "read_pickle",
+    "read_whole",
     "session_limit",
     "start_from",
 ]

@@ -71,7 +71,7 @@ UNREADABLE = [
     (empty, r"the file of points is empty. Copy the file again"),
     (far_away, r"not one of the 600 points lies in the range. Expected points within \[0\.0, -8\.25, -6\.0\] to"),
     (truncated, r"truncated. Expected a multiple of 20 bytes .*, found 11993 bytes"),
-    (a_folder, r"the points cannot be read. Found Is a directory. Copy the file again"),
+    (a_folder, r"the points cannot be read. Found a folder, not an ordinary file. Copy the file again"),
 ]
 
 

@@ -24,7 +24,7 @@ from focalsst.dataset.database import ARRAYS, FOLDER, ROW_BYTES, database_file, 
 from focalsst.dataset.infos import Annotation, read_infos, read_pickled_infos, write_infos
 from focalsst.dataset.points import BINARY, TEXT, Progress, read_points
 from focalsst.pickled import Row, read_pickled_database, read_plain_pickle
-from unbroken import OptionParser
+from unbroken import OptionParser, is_ordinary
 from unbroken.errors import DamagedFile, Refused, UnbrokenError, UsageError
 
 INFOS: Final = "sonar_infos_*.pkl"
@@ -132,7 +132,7 @@ def infos_to_npz(root: Path, out: Console) -> str:
 
     All files are read, and their targets compared, before the first one is written.
     """
-    sources = [root] if root.is_file() else sorted(root.rglob(INFOS))
+    sources = [root] if is_ordinary(root) else sorted(root.rglob(INFOS))
     if not sources:
         raise UsageError(root, "there are no infos to convert", expected=INFOS)
     read: dict[Path, tuple[Annotation, ...]] = {}
@@ -156,7 +156,7 @@ def make_database(root: Path, out: Console, *, split: str) -> str:
     the objects are cut out of the frames of the infos.
     """
     target, old = database_file(root, split), root / f"sonar_dbinfos_{split}.pkl"
-    if old.is_file():
+    if is_ordinary(old):
         rows = read_pickled_database(old, root)
         if not target.exists():
             write_arrays(target, _arrays_of(rows))
@@ -201,7 +201,7 @@ def _cut(root: Path, out: Console, *, split: str) -> list[Row]:
 
 def _annotations_of(root: Path, split: str) -> tuple[Annotation, ...]:
     infos = root / f"sonar_infos_{split}.npz"
-    if not infos.is_file():
+    if not is_ordinary(infos):
         raise UsageError(
             infos, "there are no infos", do=f"Run `convert.py infos {root}` first, or check the data root."
         )
@@ -248,7 +248,7 @@ def _arrays_of(rows: Sequence[Row]) -> Mapping[str, Any]:
 
 
 def _is_whole(path: Path, points: int) -> bool:
-    return path.is_file() and path.stat().st_size == points * ROW_BYTES
+    return is_ordinary(path) and path.stat().st_size == points * ROW_BYTES
 
 
 def _is_there(target: Path, annotations: Sequence[Annotation]) -> bool:

@@ -22,6 +22,7 @@ from focalsst.config import SonarConfig
 from focalsst.demo_verdict import judge, steps_done
 from focalsst.recipes import steps_of
 from focalsst.samples import write_sample_data
+from unbroken import open_ordinary
 from unbroken.config import read_config, validate
 from unbroken.errors import UsageError
 
@@ -238,7 +239,7 @@ class _Lines:
         """What has been added since the last call, in whole lines."""
         if not self._path.exists():
             return
-        with self._path.open("rb") as file:
+        with open_ordinary(self._path) as file:
             file.seek(self._place)
             whole, newline, _ = file.read().rpartition(b"\n")
         self._place += len(whole) + len(newline)

@@ -15,6 +15,7 @@ from focalsst.metrics import GroupScores, Labels, Scores, class_rules, evaluate
 from focalsst.picture import FrameView, draw_curves, draw_scenes
 from focalsst.results import Results, read_results
 from focalsst.task import build_dataset
+from unbroken import read_whole
 from unbroken.config import read_config, validate
 from unbroken.train import count_tensors, differences, read_checkpoint
 
@@ -107,7 +108,7 @@ def _epoch(path: Path) -> int:
 
 
 def _detections(run: Path) -> bytes:
-    return (_last_evaluation(run) / "result.npz").read_bytes()
+    return read_whole(_last_evaluation(run) / "result.npz")
 
 
 def _losses(run: Path) -> dict[int, float]:
@@ -117,7 +118,7 @@ def _losses(run: Path) -> dict[int, float]:
 
 def _records(run: Path) -> list[Record]:
     path = run / "unbroken" / "metrics.jsonl"
-    whole = path.read_text("utf-8").splitlines(keepends=True) if path.exists() else []
+    whole = read_whole(path).decode().splitlines(keepends=True) if path.exists() else []
     found = [json.loads(line) for line in whole if line.endswith("\n")]
     return [record for record in found if "step" in record]  # a rewind is none of them
 

@@ -8,9 +8,10 @@ from typing import Any, Final
 import numpy as np
 
 from focalsst.dataset.database import FOLDER, ROW_BYTES
-from focalsst.dataset.infos import Pickled
+from focalsst.dataset.infos import Pickled, read_infos_file
 from focalsst.dataset.points import COPY_AGAIN, Points
-from unbroken import read_pickle
+from unbroken import LeadsOut, is_ordinary, read_pickle
+from unbroken import place as inside
 from unbroken.errors import DamagedFile
 
 # What a pickle of plain values and numpy arrays mentions. Nothing of it is looked up or called.
@@ -48,7 +49,7 @@ def read_plain_pickle(source: bytes, *, where: object) -> Pickled:
 
 def read_pickled_database(path: Path, root: Path) -> list[Row]:
     """Read the original's list of objects, whose files of points must be there; objects without points are left out."""
-    value = read_plain_pickle(path.read_bytes(), where=path).value
+    value = read_plain_pickle(read_infos_file(path), where=path).value
     if not isinstance(value, dict) or not all(isinstance(entries, list) for entries in value.values()):
         raise _foreign(path, "a dict of class names to lists of objects", type(value).__name__)
     rows = [
@@ -70,8 +71,11 @@ def _row_of_pickle(path: Path, root: Path, which: str, kind: Any, entry: Any) ->
         raise _foreign(path, expected, f"{type(fault).__name__} {fault} in {which}") from fault
     if not fits:
         raise _foreign(path, f"a class and a box in {which}", f"{name!r} and {box.tolist()}")
-    file = root / place
-    size = file.stat().st_size if file.is_file() else 0
+    try:
+        file = inside(root, place)
+    except LeadsOut as fault:
+        raise _foreign(path, f"a path below {root} in {which}", fault) from fault
+    size = file.stat().st_size if is_ordinary(file) else 0
     expected_bytes = size // ROW_BYTES * ROW_BYTES if points is None else points * ROW_BYTES
     if size != expected_bytes or (points is None and not size):
         raise DamagedFile(

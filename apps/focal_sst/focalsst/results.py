@@ -20,6 +20,7 @@ from focalsst.dataset.arrays import load_arrays, write_arrays
 from focalsst.dataset.splits import SAFE
 from focalsst.metrics import Detections, Scores
 from focalsst.report import named
+from unbroken import is_ordinary, read_json
 from unbroken.errors import DamagedFile, NewerFormat, UsageError
 
 DETECTIONS, SCORES, TEXTS = "result.npz", "result.json", Path("final_result") / "data"
@@ -118,8 +119,8 @@ def read_scores(path: Path) -> tuple[dict[str, float], dict[str, Any]]:
     """Read scores by name, and their settings."""
     _require_file(path)
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except ValueError as fault:
+        content = read_json(path)
+    except (OSError, ValueError) as fault:
         raise DamagedFile(path, "the scores cannot be read", found=fault, do=EVALUATE_AGAIN) from fault
     match content:
         case {"format": str(form), **rest} if form.startswith(FORMAT) and form != f"{FORMAT}{VERSION}":
@@ -162,7 +163,7 @@ def _twice(ids: Sequence[str]) -> str:
 
 
 def _require_file(path: Path) -> None:
-    if not path.is_file():
+    if not is_ordinary(path):
         raise UsageError(path, "there is no such result of an evaluation", do="Check the folder, or evaluate first.")
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from focalsst.dataset.infos import Annotation, write_infos
 from focalsst.dataset.points import BINARY, TEXT, write_points
 from focalsst.scenery import World, draw_frame
+from unbroken import LeadsOut, is_ordinary, place, read_json
 from unbroken.errors import UsageError
 
 Progress = Callable[[int, int], None]  # frames that are done, frames in all
@@ -114,13 +115,19 @@ def _survey(directory: Path, settings: Settings) -> dict[str, Any] | None:
             do="Choose another directory.",
         )
     manifest = _read_json(directory / MANIFEST)
-    if manifest is None or not all(_has_size(directory / name, n) for name, n in manifest["files"].items()):
-        return None
-    return manifest
+    return manifest if manifest is not None and _is_whole(directory, manifest) else None
 
 
 def _has_size(path: Path, size_bytes: int) -> bool:
-    return path.is_file() and path.stat().st_size == size_bytes
+    return is_ordinary(path) and path.stat().st_size == size_bytes
+
+
+def _is_whole(directory: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether every file of the manifest is there; one that lists something else is none."""
+    try:
+        return all(_has_size(place(directory, name), size_bytes) for name, size_bytes in manifest["files"].items())
+    except (LeadsOut, KeyError, AttributeError):
+        return False
 
 
 def _describe(found: Mapping[str, Any] | None, format_name: str) -> str:
@@ -189,7 +196,7 @@ def _write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # a kill may have torn it
+        data = read_json(path)
+    except (OSError, ValueError):  # a kill may have torn it
         return None
     return data if isinstance(data, dict) else None

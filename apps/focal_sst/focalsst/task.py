@@ -27,7 +27,7 @@ from focalsst.pickled import read_plain_pickle
 from focalsst.recipes import cycle_of, steps_of
 from focalsst.sample_pictures import draw_samples
 from focalsst.schedule import OneCycleSchedule
-from unbroken import Extension, Job, __version__
+from unbroken import Extension, Job, __version__, is_ordinary
 from unbroken.errors import DamagedFile, UsageError
 from unbroken.train import Blueprint, ClassRows, Every, Progress, StepReport, Task, clock_time, pick_device
 
@@ -147,7 +147,7 @@ def _require_root(data_root: Path) -> None:
 def _infos_file(path: Path) -> Path:
     """The infos under this name; the same in another form will do."""
     forms = [path, *(path.with_suffix(suffix) for suffix in (".npz", ".json", ".pkl"))]
-    return next((form for form in forms if form.is_file()), path)
+    return next((form for form in forms if is_ordinary(form)), path)
 
 
 def _annotations(path: Path) -> tuple[Annotation, ...]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mapsage.samples import write_sample_data
+from unbroken import open_ordinary, read_whole
 
 Say = Callable[[str], None]
 POLL_S = 0.0005
@@ -133,9 +134,9 @@ def _session(
 
 def _show(log: Path, start: int, say: Say, *, quiet: bool) -> None:
     """What the process printed, without its tables and with every second line of progress."""
-    with log.open(encoding="utf-8") as file:
+    with open_ordinary(log) as file:
         file.seek(start)
-        lines = [line.rstrip("\n") for line in file]
+        lines = file.read().decode(errors="replace").splitlines()
     progress = 0
     for line in lines:
         is_progress = line.startswith("Iter(train)")
@@ -186,7 +187,7 @@ def _losses(run: Path) -> dict[int, float]:
 
 def _records(run: Path) -> list[dict[str, Any]]:
     path = run / "unbroken" / "metrics.jsonl"
-    whole = path.read_text("utf-8").splitlines(keepends=True) if path.exists() else []
+    whole = read_whole(path).decode().splitlines(keepends=True) if path.exists() else []
     found = [json.loads(line) for line in whole if line.endswith("\n")]
     return [record for record in found if "step" in record]  # a rewind is none of them
 

@@ -10,6 +10,7 @@ from typing import Any
 from unbroken.checkpoint.kinds import STAMP
 from unbroken.checkpoint.unpickle import read_pickle
 from unbroken.errors import DamagedFile
+from unbroken.storage import open_ordinary
 
 ENTRY_HEAD = struct.Struct("<4sHHHHHIIIHH")  # signature .. name length, extra length: APPNOTE.TXT of zip, 4.3.7
 ENTRY_SIGNATURE = b"PK\x03\x04"
@@ -19,7 +20,7 @@ STORED = 0
 def read_stamp(path: Path) -> Mapping[str, Any]:
     """The `unbroken` entry of a checkpoint, whole or cut off; empty for files of others, and where it is gone."""
     try:
-        with path.open("rb") as file:
+        with open_ordinary(path) as file:
             head = file.read(ENTRY_HEAD.size)
             if len(head) < ENTRY_HEAD.size or not head.startswith(ENTRY_SIGNATURE):
                 return {}

@@ -25,6 +25,7 @@ from unbroken.checkpoint.safetensors import looks_like_safetensors, read_safeten
 from unbroken.checkpoint.storages import Spot, in_native_order, read_spot
 from unbroken.checkpoint.walk import Endless, check_tree, printable, walk
 from unbroken.errors import DamagedFile, NewerFormat, UsageError
+from unbroken.storage import open_ordinary
 
 HEAD_BYTES = 64
 # Tensors may be views of one block (tied weights) or expanded (a stride of 0), but each becomes numbers of its own when
@@ -73,7 +74,7 @@ def read_structure(path: str | os.PathLike[str]) -> Structure:
     path = Path(path)
     size_bytes = _size_of_file(path)
     try:
-        with path.open("rb") as file:
+        with open_ordinary(path) as file:
             contents = _read_contents(file, path, size_bytes)
     except OSError as error:
         raise DamagedFile(path, f"the file cannot be read ({error.strerror or error})") from error
@@ -146,7 +147,7 @@ class StorageReader:
 
     def __enter__(self) -> Self:
         try:
-            self._file = self._structure.path.open("rb")
+            self._file = open_ordinary(self._structure.path)
         except OSError as error:
             raise DamagedFile(self._structure.path, f"the file cannot be read ({error.strerror})") from error
         return self

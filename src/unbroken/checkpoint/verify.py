@@ -16,6 +16,7 @@ from typing import BinaryIO, Literal
 from unbroken.checkpoint.storages import Spot, read_chunks
 from unbroken.checkpoint.structure import Structure, read_structure, require_known_format, tensors
 from unbroken.errors import DamagedFile, UnbrokenError, UsageError
+from unbroken.storage import open_ordinary
 
 WHOLE_FILE = "whole-file sha256"
 LENGTH = "length"
@@ -81,7 +82,7 @@ def _wrong_length(path: Path, found: int, expected: int) -> Verdict:
 
 def _by_digest(path: Path, expected: str) -> Verdict:
     try:
-        with path.open("rb") as file:
+        with open_ordinary(path) as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         return _unreadable(path, error, WHOLE_FILE)
@@ -113,7 +114,7 @@ def _by_content(path: Path) -> Verdict:
 def _by_checksums(structure: Structure) -> Verdict:
     method = _checksum_method(structure)
     try:
-        with structure.path.open("rb") as file:
+        with open_ordinary(structure.path) as file:
             damage = next((found for spot in structure.entries if (found := _damage(file, spot, structure))), "")
     except OSError as error:
         return _unreadable(structure.path, error, method)

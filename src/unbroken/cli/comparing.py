@@ -20,7 +20,7 @@ from unbroken.report.run_facts import RunFacts, facts_of_runs
 from unbroken.report.wording import LANGUAGES, headline
 from unbroken.run import read_record
 from unbroken.run.finding import find_runs, holds_run
-from unbroken.storage import Disk, WritableFile, durable_write
+from unbroken.storage import Disk, WritableFile, durable_write, open_ordinary
 from unbroken.values import SystemClock
 
 LISTED = 8  # runs named in an error
@@ -132,7 +132,7 @@ def _require_ours(page: Path) -> None:
     if not page.parent.is_dir():
         raise UsageError(page, "its folder does not exist", expected=f"a folder {page.parent}")
     try:
-        with page.open("rb") as file:
+        with open_ordinary(page) as file:
             head = file.read(len(MARK) + 40)
     except FileNotFoundError:
         return

@@ -17,9 +17,11 @@ from typing import NoReturn
 
 from unbroken.errors import INTERRUPTED_TWICE, DamagedFile, SaveFailed, UnbrokenError, UsageError
 from unbroken.storage.files import DISK_TROUBLE, turn_away
+from unbroken.storage.ordinary import NotOrdinary
 from unbroken.values.text import ESCAPED
 
 LONGEST_NAME = 200
+CIRCLE = "Symlink loop from "  # what pathlib says before Python 3.13, as a RuntimeError
 # What a person's or a stranger's file can be like; anything else that a system call says is a fault of ours.
 REFUSED_BY_SYSTEM = DISK_TROUBLE | {
     getattr(errno, name)
@@ -64,7 +66,8 @@ def run_tool(tool: Callable[[Sequence[str]], int]) -> int:
 def _guarded(command: Callable[[], int], *, as_json: bool, hint: str, is_training: bool = False) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may have no Chinese, and no encoding has half a character
-            stream.reconfigure(errors=ESCAPED)
+            with suppress(OSError, ValueError):  # closed, or not what it was when it was opened
+                stream.reconfigure(errors=ESCAPED)
     try:
         code = command()
         if sys.stdout is not None:  # closed by who started us: then nobody wants to read it
@@ -84,9 +87,13 @@ def _guarded(command: Callable[[], int], *, as_json: bool, hint: str, is_trainin
             return _cannot_print(
                 f"standard output cannot be written ({error.strerror})", exit_code=SaveFailed.exit_code
             )
-        if is_training or error.errno not in REFUSED_BY_SYSTEM:
+        if not isinstance(error, NotOrdinary) and (is_training or error.errno not in REFUSED_BY_SYSTEM):
             return _fault()
         return _complain(_refused_by_system(error), as_json=as_json)
+    except RuntimeError as error:
+        if not str(error).startswith(CIRCLE):
+            return _fault()
+        return _complain(UsageError(str(error)[len(CIRCLE) :].strip("' "), "links lead in a circle"), as_json=as_json)
     except Exception:  # noqa: BLE001 - the one place that may: everything else is a fault of ours
         return _fault()
 

@@ -20,7 +20,7 @@ def read_config(path: Path, *, environment: Mapping[str, str] | None = None) -> 
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise ConfigError(path, "the name of a config ends in .py, .yaml or .yml", found=path.suffix or "no suffix")
-    if not path.is_file():
+    if not _exists(path):
         raise ConfigError(path, "there is no such config file", do=_what_exists_near(path))
     if path.suffix == ".py":
         from unbroken.config.python_file import read_python
@@ -29,6 +29,14 @@ def read_config(path: Path, *, environment: Mapping[str, str] | None = None) -> 
     from unbroken.config.yaml_file import read_yaml
 
     return read_yaml(path)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _what_exists_near(path: Path) -> str:

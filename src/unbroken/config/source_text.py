@@ -6,17 +6,22 @@ from pathlib import Path
 
 from unbroken.config.meter import CHAIN, FILE_BYTES, Meter, TooMuch
 from unbroken.errors import ConfigError
+from unbroken.storage import NotOrdinary, read_whole
 
 
 def read_text(path: Path, meter: Meter, *, named_in: object = "") -> str:
     """Read a config file of sensible size as UTF-8; `named_in` is the place that refers to it."""
     where = named_in or path
     try:
-        size_bytes = path.stat().st_size
-        if size_bytes > FILE_BYTES:
-            raise ConfigError(path, f"a config file of more than {FILE_BYTES:,} bytes is not read")
-        meter.open_file(size_bytes)
-        return path.read_text(encoding="utf-8-sig")
+        data = read_whole(path, most_bytes=FILE_BYTES)
+        meter.open_file(len(data))
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except NotOrdinary as error:
+        raise ConfigError(
+            where,
+            f"{path} is no config file: {error.strerror}",
+            expected=f"an ordinary file of at most {FILE_BYTES:,} bytes",
+        ) from error
     except TooMuch as error:
         raise ConfigError(where, str(error)) from error
     except FileNotFoundError as error:

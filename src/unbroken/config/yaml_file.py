@@ -11,6 +11,7 @@ from unbroken.config.meter import Meter, TooMuch
 from unbroken.config.source_text import read_text, refuse_circle
 from unbroken.config.yaml_text import load
 from unbroken.errors import ConfigError
+from unbroken.storage import is_ordinary
 
 BASE = "_BASE_CONFIG_"
 
@@ -96,7 +97,7 @@ def find_base(named: Any, path: Path, place: Place) -> Path:
     relative = Path(named.replace("\\", "/"))
     tried = [folder / relative for folder in (*path.absolute().parents, Path.cwd())]
     for candidate in tried:
-        if candidate.is_file():
+        if is_ordinary(candidate):
             return candidate
     listed = "".join(f"\n  {candidate}" for candidate in dict.fromkeys(tried))
     raise ConfigError(place, f"the base {named} is in none of the places tried:{listed}")

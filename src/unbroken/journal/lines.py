@@ -16,6 +16,7 @@ from unbroken.storage.ordinary import DEEPEST
 from unbroken.storage.patient import PatientFile
 
 BLOCK_BYTES = 1 << 16
+LONGEST_LINE_BYTES = 16 << 20  # a hundred times what a launch with every detail takes
 BOM = b"\xef\xbb\xbf"  # an editor may have put it before the first line
 DECODE = json.JSONDecoder().raw_decode  # `json.loads` takes twice as long to find out how a line is encoded
 
@@ -83,9 +84,17 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Every whole line, oldest first; a torn or unreadable line is left out."""
     try:
         with open_ordinary(path) as file:
-            yield from (record for line in file if (record := parse(line)) is not None)
+            yield from (record for line in lines_of(file) if (record := parse(line)) is not None)
     except (FileNotFoundError, NotOrdinary):
         return
+
+
+def lines_of(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file up to the first one that is longer than any record."""
+    while line := file.readline(LONGEST_LINE_BYTES + 1):
+        if len(line) > LONGEST_LINE_BYTES:
+            return
+        yield line
 
 
 def read_lines_backwards(path: Path) -> Iterator[dict[str, Any]]:
@@ -101,6 +110,8 @@ def read_lines_backwards(path: Path) -> Iterator[dict[str, Any]]:
             position -= size
             file.seek(position)
             tail, *rest = (file.read(size) + tail).split(b"\n")
+            if len(tail) > LONGEST_LINE_BYTES:
+                return
             yield from (record for line in reversed(rest) if (record := parse(line + b"\n")) is not None)
         if (record := parse(tail + b"\n")) is not None:
             yield record
@@ -118,7 +129,8 @@ def finite(value: Any) -> Any:
 def _end_of_last_line(file: BinaryIO) -> int:
     """Where the last whole line ends: what comes after it was cut off."""
     position = file.seek(0, os.SEEK_END)
-    while position > 0:
+    first = max(position - LONGEST_LINE_BYTES, 0)
+    while position > first:
         size = min(BLOCK_BYTES, position)
         position -= size
         file.seek(position)
@@ -148,5 +160,5 @@ def _ends_torn(path: Path) -> bool:
                 return False
             file.seek(-1, os.SEEK_END)
             return file.read(1) != b"\n"
-    except FileNotFoundError:
+    except OSError:  # missing, or what nothing can be appended to: that is said when it is opened for it
         return False

@@ -6,7 +6,6 @@ compared again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from unbroken.run.layout import own
 from unbroken.run.names import BACKUP_LIST
-from unbroken.storage import Disk, write_json
+from unbroken.storage import Disk, read_json, write_json
 
 FORMAT = 1
 
@@ -59,7 +58,7 @@ def stamp_of(path: Path) -> Stamp | None:
 def read_list(mirror: Path) -> BackupList | None:
     """The list of a mirror, if there is a readable one of a known format."""
     try:
-        data = json.loads((own(mirror) / BACKUP_LIST).read_text("utf-8"))
+        data = read_json(own(mirror) / BACKUP_LIST)
         if data["format"] != FORMAT:
             return None
         files = {str(name): _held(*facts) for name, facts in data["files"].items()}

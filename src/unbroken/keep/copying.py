@@ -16,7 +16,7 @@ from typing import BinaryIO
 from unbroken.errors import DamagedFile, Refused
 from unbroken.keep.backup_list import Held, Stamp, stamp_of
 from unbroken.keep.listing import Found
-from unbroken.storage import Disk, NotTaken, WritableFile, durable_folder, durable_write
+from unbroken.storage import Disk, NotTaken, WritableFile, durable_folder, durable_write, open_ordinary
 
 BLOCK_BYTES = 1 << 22
 EXTENDED_BYTES = 1 << 20  # from this size on, a file that has only grown is continued and not written anew
@@ -154,7 +154,7 @@ class Copying:
             self._disk.sync(file)
         finally:
             self._disk.close(file)
-        with target.open("rb") as written:
+        with open_ordinary(target) as written:
             written.seek(here.size_bytes)
             if hashlib.file_digest(written, "sha256").digest() != added.digest():
                 raise _not_as_written(target)
@@ -186,7 +186,7 @@ class Copying:
     def _opened(self, item: Found, *, still: bool) -> Iterator[BinaryIO]:
         path = self._source / item.name
         try:
-            reader = path.open("rb")
+            reader = open_ordinary(path)
         except FileNotFoundError:
             raise Moving from None
         except OSError as error:
@@ -202,7 +202,7 @@ class Copying:
 def prefix_digest(path: Path, size_bytes: int) -> str | None:
     """The digest of the first bytes of a file; None if there are not so many."""
     try:
-        with path.open("rb") as reader:
+        with open_ordinary(path) as reader:
             return _digest_of(reader, size_bytes).hexdigest()
     except (OSError, Moving, Unsound):
         return None
@@ -217,7 +217,7 @@ def _digest_of(reader: BinaryIO, size_bytes: int) -> hashlib._Hash:
 
 
 def _digest_at(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_ordinary(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

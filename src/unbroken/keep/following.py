@@ -11,7 +11,10 @@ from typing import Any
 from unbroken.checkpoint.retention import NEVER_FEWER_THAN
 from unbroken.journal import NO_SESSION
 from unbroken.run.layout import ARCHIVE_FOLDER
+from unbroken.storage import read_whole
 from unbroken.values import why_unsafe
+
+MOST_JOURNAL_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,4 +108,7 @@ def _sessions(lines: Iterable[bytes]) -> set[str]:
 
 
 def _content(path: Path) -> bytes:
-    return path.read_bytes() if path.is_file() else b""
+    try:
+        return read_whole(path, most_bytes=MOST_JOURNAL_BYTES)
+    except FileNotFoundError:
+        return b""

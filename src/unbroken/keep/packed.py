@@ -23,7 +23,7 @@ from unbroken.errors import DamagedFile, NewerFormat
 from unbroken.keep.inventory import PACKING_LIST
 from unbroken.keep.parcel import Item, Need
 from unbroken.run.layout import OWN_FOLDER
-from unbroken.storage import WritableFile
+from unbroken.storage import WritableFile, open_ordinary
 from unbroken.values import as_bytes, why_unsafe
 
 FORMAT = 1
@@ -125,7 +125,7 @@ def _add(archive: zipfile.ZipFile, path: Path, name: str, item: Item, *, seen: F
     """Copy as many bytes as were there when it was looked at: what is appended since is of a later moment."""
     digest = hashlib.sha256()
     try:
-        source = path.open("rb")
+        source = open_ordinary(path)
     except FileNotFoundError:
         raise ChangedMeanwhile(item.name) from None
     with source:
@@ -163,7 +163,7 @@ def read_list(path: Path) -> PackingList:
     Raises DamagedFile for a file that is cut off, is no packed run, or was made to do harm.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_ordinary(path) as file, zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
             _require_harmless(path, infos)
             return _listed(path, archive, infos)
@@ -228,7 +228,7 @@ def _parsed(path: Path, data: Any) -> PackingList:
 def check_packed(path: Path) -> PackingList:
     """Read every byte of a packed run and compare it with the list; raises DamagedFile."""
     listed = read_list(path)
-    with zipfile.ZipFile(path) as archive:
+    with open_ordinary(path) as file, zipfile.ZipFile(file) as archive:
         for item in listed.files:
             digest = hashlib.sha256()
             for block in read_blocks(path, archive, f"{listed.folder}/{item.name}"):

@@ -13,8 +13,18 @@ from unbroken.errors import DamagedFile, Refused, UsageError
 from unbroken.keep.packed import PackingList, read_blocks, read_list
 from unbroken.run.record import layout_of
 from unbroken.run.survey import Survey, survey
-from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_folder, durable_write, explained
+from unbroken.storage import (
+    PARTIAL_SUFFIX,
+    Disk,
+    WritableFile,
+    durable_folder,
+    durable_write,
+    explained,
+    is_ordinary,
+    open_ordinary,
+)
 from unbroken.storage.digest import sha256_of
+from unbroken.values import place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +42,7 @@ def unpack(path: Path, directory: Path | None, *, disk: Disk) -> Unpacked:
 
     Raises DamagedFile for a file that is not whole or not ours, Refused where the folder is in use or has no room.
     """
-    if not path.is_file():
+    if not is_ordinary(path):
         raise UsageError(path, "there is no such file", do="Name a file that `unbroken pack` wrote.")
     listed = read_list(path)
     target = directory or Path(listed.folder)
@@ -89,9 +99,9 @@ def _remove_others(disk: Disk, listed: PackingList, beside: Path) -> None:
 def _fill(disk: Disk, path: Path, listed: PackingList, beside: Path) -> int:
     """Write every file that is not there yet, each compared with the list as it lies on the disk; how many were."""
     kept = 0
-    with zipfile.ZipFile(path) as archive:
+    with open_ordinary(path) as file, zipfile.ZipFile(file) as archive:
         for item in listed.files:
-            target = beside / item.name
+            target = place(beside, item.name)
             if target.is_file() and target.stat().st_size == item.size_bytes and sha256_of(target) == item.sha256:
                 kept += 1
                 continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from itertools import islice
@@ -21,6 +20,7 @@ from unbroken.run.bounds import require_inside
 from unbroken.run.candidates import confirm, list_candidates
 from unbroken.run.layout import manifests, own
 from unbroken.run.survey import survey
+from unbroken.storage import is_ordinary, read_json
 
 MOST_SIBLINGS = 200
 MOST_PACKED = 20
@@ -52,7 +52,7 @@ def gather(job: Job) -> Facts:
 def _named(path: Path | None, job: Job, here: Survey) -> Candidate | None:
     if path is None:
         return None
-    if not path.is_file():
+    if not is_ordinary(path):
         what = "this is a folder, not a file" if path.is_dir() else "there is no such file"
         what = f"this is a link to {path.readlink()}, which is not there" if path.is_symlink() else what
         raise UsageError(path, what, found=_neighbours(path), do="Check the path.")
@@ -148,6 +148,6 @@ def _reached(run: Path, job: Job) -> str:
 def _last_config(run: Path) -> object:
     files = sorted((own(run) / "configs").glob("*.json"))
     try:
-        return json.loads(files[-1].read_text("utf-8")) if files else None
+        return read_json(files[-1]) if files else None
     except (OSError, ValueError):
         return None

@@ -15,10 +15,11 @@ from pathlib import Path
 from unbroken.errors import Refused, UsageError
 from unbroken.logbook.book import FILE_NAME, Book, Change, Entry
 from unbroken.logbook.memory import remember
-from unbroken.storage import Disk, WritableFile, durable_write, explained
+from unbroken.storage import Disk, WritableFile, durable_write, explained, is_ordinary, read_whole
 from unbroken.storage.turn import turn_at
 from unbroken.values import ESCAPED, Clock
 
+MOST_BOOK_BYTES = 64 << 20
 TRIES = 20  # a file that somebody saves again and again
 UPWARDS = 4  # folders above a run that are looked through for a file, where it is not below the current one
 BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
@@ -50,7 +51,7 @@ def book_for(directory: Path, here: Path) -> Path:
     below = here in run.parents
     above = run.parents[: run.parents.index(here) + 1] if below else run.parents[:UPWARDS]
     there = (folder / FILE_NAME for folder in above)
-    return next((path for path in there if path.is_file()), (here if below else run.parent) / FILE_NAME)
+    return next((path for path in there if is_ordinary(path)), (here if below else run.parent) / FILE_NAME)
 
 
 def write_book(
@@ -112,7 +113,7 @@ def decoded(path: Path, data: bytes) -> tuple[str, bytes, str]:
 
 def _bytes_of(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_whole(path, most_bytes=MOST_BOOK_BYTES)
     except FileNotFoundError:
         return None
 

@@ -18,6 +18,7 @@ from unbroken.run import layout_seen, read_record
 from unbroken.run.damage import damaged_records
 from unbroken.run.layout import own
 from unbroken.run.record import RECORD
+from unbroken.storage import is_ordinary
 from unbroken.storage.lock import is_held
 
 JOURNAL = "journal.jsonl"
@@ -111,7 +112,7 @@ def audit(run: Path, *, verify: bool = False) -> Audit:
 
 def _events(run: Path, findings: Findings) -> Sequence[Event]:
     path = own(run) / JOURNAL
-    if not path.is_file():
+    if not is_ordinary(path):
         findings.add(JOURNAL, "missing: nothing says which sessions there were")
         return []
     told = read_journal(path)
@@ -132,7 +133,7 @@ def _damaged_records(run: Path, findings: Findings) -> None:
 
 
 def _require_metrics(run: Path, events: Sequence[Event], findings: Findings) -> None:
-    if (own(run) / METRICS).is_file():
+    if is_ordinary(own(run) / METRICS):
         return
     if any(event.get("event") in ("saved", "evaluated", "finished") for event in events):
         findings.add(METRICS, "missing: not one step that was done is recorded")
@@ -183,7 +184,7 @@ def _attempt(
     repeats = Repeats(findings, exact=exact)
     fold = StepFold(sessions, findings, epochs, repeats, sizes)
     fold.used_after = dict.fromkeys(asked, 0)
-    if (own(run) / METRICS).is_file():
+    if is_ordinary(own(run) / METRICS):
         fold.read(own(run) / METRICS)
     if fold.unknown:
         return fold, None

@@ -20,8 +20,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from unbroken.journal.lines import LONGEST_LINE_BYTES
 from unbroken.report.lines import as_record
-from unbroken.storage import json_line
+from unbroken.storage import json_line, open_ordinary
 from unbroken.values import as_bytes, number_of
 
 BLOCK_BYTES = 1 << 20
@@ -136,7 +137,7 @@ def read_curves(path: Path, *, processes: int = 1) -> Curves:
 def read_part(part: Part) -> Curves:
     """Read some of a record."""
     curves = Curves()
-    with part.path.open("rb") as file, _no_collections():
+    with open_ordinary(part.path) as file, _no_collections():
         reader = _Reader(curves)
         for block in _blocks(file, part):
             reader.take(block)
@@ -145,13 +146,13 @@ def read_part(part: Part) -> Curves:
 
 def _parts(path: Path, processes: int) -> list[Part]:
     """A record in as many parts as there are processes; a small one in one."""
-    with path.open("rb") as file:
+    with open_ordinary(path) as file:
         size = file.seek(0, os.SEEK_END)
         count = processes if size >= LARGE_BYTES else 1
         places = [0]
         for number in range(1, count):
             file.seek(max(size * number // count, places[-1]))
-            file.readline()
+            file.readline(LONGEST_LINE_BYTES)
             places.append(file.tell())
     return [Part(path, begin, end) for begin, end in zip(places, [*places[1:], size])]
 
@@ -160,8 +161,10 @@ def _blocks(file: BinaryIO, part: Part) -> Iterator[bytes]:
     """Pieces of whole lines."""
     at = file.seek(part.begin)
     while at < part.end and (block := file.read(min(BLOCK_BYTES, part.end - at))):
-        block += b"" if block.endswith(b"\n") else file.readline()
+        block += b"" if block.endswith(b"\n") else file.readline(LONGEST_LINE_BYTES)
         at += len(block)
+        if not block.endswith(b"\n") and len(block) > LONGEST_LINE_BYTES:
+            return  # such a line is no record, and what follows is no more trusted than it
         yield block if block.endswith(b"\n") else block[: block.rfind(b"\n") + 1]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from unbroken.report.lines import as_record
+from unbroken.storage import open_ordinary
 
 BLOCK_BYTES = 1 << 20
 TAIL_BYTES = 1 << 17
@@ -23,7 +24,7 @@ class Follower:
     def new(self) -> list[dict[str, Any]]:
         """The records that came since the last call; of a file seen for the first time, perhaps only the end."""
         try:
-            with self._path.open("rb") as file:
+            with open_ordinary(self._path) as file:
                 return self._new_in(file)
         except OSError:  # not there yet, or being replaced
             return []

@@ -15,6 +15,7 @@ from unbroken.report.curves import LARGEST_STEP, Curves, put
 from unbroken.report.lines import numbered
 from unbroken.report.sessions import Session
 from unbroken.run.layout import own
+from unbroken.storage import open_ordinary
 from unbroken.values import step_of
 
 SCALARS = f"{'[0-9]' * 8}_{'[0-9]' * 6}*/vis_data/scalars.json"
@@ -131,7 +132,7 @@ def scalars_in(path: Path) -> Iterator[tuple[int, str, float]]:
     from tensorboard.compat.proto.event_pb2 import Event  # a twelfth of a second, and only wanted here
 
     try:
-        with path.open("rb") as file:
+        with open_ordinary(path) as file:
             for data in _records(file):
                 event = Event.FromString(data)
                 if 0 <= event.step <= LARGEST_STEP:
@@ -154,7 +155,7 @@ def _records(file: BinaryIO) -> Iterator[bytes]:
     """The records of a TFRecord file: length, its checksum, data, its checksum."""
     while len(head := file.read(12)) == 12:
         (length,) = struct.unpack("<Q", head[:8])
-        if length > LONGEST_RECORD:
+        if not 0 < length <= LONGEST_RECORD:  # every event has a time
             return
         data = file.read(length + 4)
         if len(data) < length + 4:

@@ -8,13 +8,16 @@ from json.scanner import make_scanner
 from pathlib import Path
 from typing import Any
 
+from unbroken.journal.lines import lines_of
+from unbroken.storage import open_ordinary
+
 SCAN = make_scanner(json.JSONDecoder())  # type: ignore[arg-type]  # of a decoder, says its documentation
 
 
 def numbered(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
     """Every whole line and its number, None for what is no record; a last line without its end does not count."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+    with open_ordinary(path) as file:
+        for number, line in enumerate(lines_of(file), start=1):
             if line.endswith(b"\n"):
                 yield number, as_record(line)
 

@@ -17,6 +17,7 @@ from unbroken.report.curves import Column, Curves, SessionCurves, read_curves
 from unbroken.report.foreign_curves import read_foreign_curves
 from unbroken.report.sessions import Session, sessions_of, surviving
 from unbroken.run.layout import own
+from unbroken.storage import is_ordinary
 from unbroken.storage.lock import is_held
 
 METRICS = "metrics.jsonl"
@@ -82,7 +83,7 @@ class RunCurves:
 def curves_of(directory: Path, *, processes: int = 1) -> RunCurves:
     """Read the curves of a run, ours or one that another program left; several processes read a large record."""
     record = own(directory) / METRICS
-    if not record.is_file():
+    if not is_ordinary(record):
         curves, sessions = read_foreign_curves(directory)
         return arrange(curves, sessions)
     events = read_events(own(directory) / "journal.jsonl")

@@ -7,13 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from unbroken.storage.files import WritableFile
+from unbroken.storage.ordinary import open_ordinary
 
 LARGE_BYTES = 1 << 18
 
 
 def sha256_of(path: Path) -> str:
     """The digest of a file that is there; raises OSError when it cannot be read."""
-    with path.open("rb") as file:
+    with open_ordinary(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

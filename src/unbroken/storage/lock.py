@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from unbroken.errors import RunHeld, UsageError
 from unbroken.storage.durable import explained, write_json
-from unbroken.storage.files import Disk
+from unbroken.storage.files import AT_ONCE, Disk
 from unbroken.storage.records import read_typed
 from unbroken.values import Clock
 
@@ -148,7 +148,7 @@ def read_holder(folder: Path) -> Holder | None:
 def is_held(folder: Path) -> bool:
     """Whether a live process holds the lock; looks without creating or changing anything."""
     try:
-        descriptor = os.open(folder / "lock", os.O_RDONLY)
+        descriptor = os.open(folder / "lock", os.O_RDONLY | AT_ONCE)
     except OSError:
         return False
     try:

@@ -8,17 +8,19 @@ how much there may be.
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from unbroken.storage.files import AT_ONCE, BINARY
 
 DEEPEST = 100  # of a record: what is deeper than any of ours ends in a stack that is too deep, here or at a reader's
 MOST_RECORD_BYTES = 64 << 20  # of a record that is read as a whole: hundreds of times what any run has
+NO_FILE = {errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP}  # what opening a socket gives
 KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -32,10 +34,14 @@ class NotOrdinary(OSError):
     """What has this name is no ordinary file, or is larger than what it stands for ever is."""
 
 
-def open_ordinary(path: str | os.PathLike[str]) -> BinaryIO:
+def open_ordinary(path: str | os.PathLike[str]) -> io.BufferedReader:
     """Open a file for reading; NotOrdinary for a folder, a pipe, a socket or a device, OSError as `open` raises it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | AT_ONCE | BINARY)
+    except OSError as error:
+        if error.errno not in NO_FILE:
+            raise
+        raise NotOrdinary(errno.EINVAL, "a socket or a device, not an ordinary file", str(path)) from None
     except ValueError as error:  # a NUL in the name, or one that the file system's encoding has not
         raise NotOrdinary(errno.EINVAL, f"no file can have this name ({error})", str(path)) from None
     try:
@@ -51,8 +57,9 @@ def open_ordinary(path: str | os.PathLike[str]) -> BinaryIO:
 def read_whole(path: str | os.PathLike[str], *, most_bytes: int = MOST_RECORD_BYTES) -> bytes:
     """All bytes of an ordinary file; NotOrdinary where there are more than `most_bytes`."""
     with open_ordinary(path) as file:
-        data = file.read(most_bytes + 1)
-    if len(data) > most_bytes:
+        data = file.read(most_bytes + 1) if os.fstat(file.fileno()).st_size <= most_bytes else b""
+        grown = len(data) > most_bytes or os.fstat(file.fileno()).st_size > most_bytes
+    if grown:
         raise NotOrdinary(errno.EFBIG, f"larger than {most_bytes:,} bytes", str(path))
     return data
 

@@ -12,6 +12,7 @@ from unbroken.run import Layout, look_at
 from unbroken.run.candidates import Candidate, list_candidates
 from unbroken.run.layout import manifests
 from unbroken.run.survey import survey
+from unbroken.storage import is_ordinary
 from unbroken.train.adopting import adopt_weights
 from unbroken.train.weights_table import as_lines
 
@@ -29,7 +30,7 @@ class FoundCheckpoint:
 
 def find_checkpoint(path: Path, layout: Layout) -> FoundCheckpoint:
     """The checkpoint or weights in a file; raises UsageError if it is not there, DamagedFile if it is not whole."""
-    if not path.is_file():
+    if not is_ordinary(path):
         near = sorted(item.name for item in path.parent.glob("*.pth")) if path.parent.is_dir() else []
         raise UsageError(
             path, "there is no such file", found=", ".join(near[:6]) or "no .pth file there", do="Check the path."

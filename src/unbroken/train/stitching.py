@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unbroken.journal.lines import parse
-from unbroken.storage import Disk, WritableFile, durable_write
+from unbroken.journal.lines import lines_of, parse
+from unbroken.storage import Disk, WritableFile, durable_write, open_ordinary
 from unbroken.values import step_of
 
 
 def rewind(disk: Disk, path: Path, *, step: int) -> None:
     """Drop the lines of a scalars file that are later than `step`: these steps are done again from here."""
-    if not path.is_file():
+    try:
+        with open_ordinary(path) as file:
+            lines = list(lines_of(file))
+    except FileNotFoundError:
         return
-    lines = path.read_bytes().splitlines(keepends=True)
     kept = [line for line in lines if line.endswith(b"\n") and _step(line) <= step]
     if kept != lines:
         durable_write(disk, path, lambda file: _put(file, b"".join(kept)))

@@ -15,8 +15,10 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from unbroken import open_ordinary
 from unbroken.errors import DamagedFile
 
+MOST_BYTES = 1 << 30  # of all arrays of one archive
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -31,7 +33,7 @@ UNREADABLE = (
 
 def load_arrays(path: Path, names: Sequence[str], *, what: str, do: str) -> Arrays:
     """Read the arrays of these names; `what` and `do` are for the error."""
-    with path.open("rb") as file:
+    with open_ordinary(path) as file:
         if not zipfile.is_zipfile(file):
             raise DamagedFile(path, f"{what} cannot be read", expected="a whole npz archive", do=do)
         try:

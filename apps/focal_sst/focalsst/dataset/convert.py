@@ -6,6 +6,7 @@ from pathlib import Path
 
 from focalsst.dataset.infos import Annotation, ReadPickle, read_pickled_infos, write_infos
 from focalsst.dataset.points import BINARY, ROW_BYTES, TEXT, Progress, read_points, write_points
+from unbroken import is_ordinary, open_ordinary
 from unbroken.errors import UsageError
 
 
@@ -45,8 +46,8 @@ def convert_infos(
 
 
 def _is_done(source: Path, target: Path) -> bool:
-    if not target.is_file():
+    if not is_ordinary(target):
         return False
-    with source.open("rb") as file:
+    with open_ordinary(source) as file:
         rows = sum(1 for line in file if line.strip())
     return target.stat().st_size == rows * ROW_BYTES

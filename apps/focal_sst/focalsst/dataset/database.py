@@ -18,6 +18,7 @@ from focalsst.dataset.boxes import bev_overlap, points_in_box
 from focalsst.dataset.infos import Annotation
 from focalsst.dataset.points import BINARY, Encoding, Points, Progress, encode_intensity, read_points, recode_intensity
 from focalsst.dataset.scene import Scene, Triple
+from unbroken import LeadsOut, is_ordinary, place, read_whole
 from unbroken.errors import DamagedFile, UsageError
 
 FOLDER: Final = "gt_database"
@@ -36,7 +37,8 @@ class StoredObject:
 
     def read(self, encoding: Encoding) -> Points:
         """Read its points (M, 4) at the place where they were recorded."""
-        data = self.path.read_bytes() if self.path.is_file() else b""
+        self.require_whole()
+        data = read_whole(self.path)
         self._require_size(len(data))
         points = np.frombuffer(data, "<f4").reshape(-1, 4).astype(np.float32)
         points[:, :3] += self.box[:3]
@@ -45,7 +47,7 @@ class StoredObject:
 
     def require_whole(self) -> None:
         """Raise DamagedFile unless its points are there."""
-        self._require_size(self.path.stat().st_size if self.path.is_file() else 0)
+        self._require_size(self.path.stat().st_size if is_ordinary(self.path) else 0)
 
     def _require_size(self, size_bytes: int) -> None:
         if size_bytes != self.points * ROW_BYTES:
@@ -99,13 +101,13 @@ def read_database(
 ) -> Database:
     """List the objects that have `min_points` of their class, or 1 for a class without an entry."""
     path = database_file(root, split)
-    if not path.is_file():
+    if not is_ordinary(path):
         raise UsageError(path, "there is no database of objects", do=f"Write it once: {_command(root)}")
     again = f"Move the file away and write it again: {_command(root)}"
     names, paths, boxes, counts = load_arrays(path, ARRAYS, what="the objects", do=again).values()
     stored = [
-        StoredObject(name=str(name), path=root / str(place), box=box, points=int(count))
-        for name, place, box, count in zip(names, paths, boxes, counts)
+        StoredObject(name=str(name), path=_inside(path, root, str(where)), box=box, points=int(count))
+        for name, where, box, count in zip(names, paths, boxes, counts)
         if count >= min_points.get(str(name), 1)
     ]
     objects = {kind: tuple(item for item in stored if item.name == kind) for kind in dict.fromkeys(map(str, names))}
@@ -143,6 +145,14 @@ def paste_objects(
     )
 
 
+def _inside(listed_in: Path, root: Path, where: str) -> Path:
+    """Where an object of the list lies; DamagedFile where that would be outside of the data."""
+    try:
+        return place(root, where.replace("\\", "/"))
+    except LeadsOut as fault:
+        raise DamagedFile(listed_in, "the list names an object elsewhere", found=fault, do=_command(root)) from fault
+
+
 def _command(root: Path) -> str:
     return f"python convert.py database {root}"
 
@@ -173,8 +183,8 @@ def _cut_objects(root: Path, annotation: Annotation) -> list[tuple[str, str, Poi
             continue
         inside[:, 3] = encode_intensity(inside[:, 3], "original")
         inside[:, :3] -= box[:3]
-        place = f"{FOLDER}/{annotation.frame}_{name}_{number}.bin"
-        with (root / place).open("wb") as file:
+        where = f"{FOLDER}/{annotation.frame}_{name}_{number}.bin"
+        with _inside(database_file(root, "*"), root, where).open("wb") as file:
             file.write(np.ascontiguousarray(inside, "<f4").tobytes())
-        rows.append((name, place, box, len(inside)))
+        rows.append((name, where, box, len(inside)))
     return rows

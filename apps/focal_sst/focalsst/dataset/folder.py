@@ -15,6 +15,7 @@ from focalsst.dataset.infos import Annotation, read_infos
 from focalsst.dataset.points import BINARY, TEXT, Encoding, encode_intensity, read_points, require_encoding
 from focalsst.dataset.scene import Augmentation, Extent, Scene, keep_classes, mask_boxes, mask_points, shuffle
 from focalsst.dataset.splits import read_image_set
+from unbroken import is_ordinary
 from unbroken.errors import DamagedFile, UsageError
 
 CLASSES = ("Box", "Diver")
@@ -128,11 +129,11 @@ class SonarFolder:
 
         Times and absolute paths stay out of it: both change when the same data is attached elsewhere.
         """
-        digest = hashlib.sha256("\0".join(self.classes).encode())
+        digest = hashlib.sha256("\0".join(self.classes).encode(errors="surrogateescape"))
         for known in self._annotations:
             path = self._path(known.frame)
-            size_bytes = path.stat().st_size if path.is_file() else 0
-            digest.update(f"\n{known.frame}\0{size_bytes}\0{known.names}\0".encode())
+            size_bytes = path.stat().st_size if is_ordinary(path) else 0
+            digest.update(f"\n{known.frame}\0{size_bytes}\0{known.names}\0".encode(errors="surrogateescape"))
             digest.update(np.ascontiguousarray(known.boxes, "<f4").tobytes())
         return digest.hexdigest()
 

@@ -16,9 +16,11 @@ import numpy as np
 
 from focalsst.dataset.arrays import load_arrays, write_arrays
 from focalsst.dataset.points import COPY_AGAIN, Points
+from unbroken import is_name, is_ordinary, read_whole
 from unbroken.errors import DamagedFile, UsageError
 
 ARRAYS: Final = ("frame_id", "box_frame", "box_name", "box7")
+MOST_BYTES: Final = 256 << 20  # the infos of 5,000 frames have 2 MB
 PICKLES: Final = (".pkl", ".pickle")
 
 
@@ -66,9 +68,18 @@ def read_infos(path: Path) -> tuple[Annotation, ...]:
     return _annotations(path, rows)
 
 
+def read_infos_file(path: Path) -> bytes:
+    """All bytes of a file of annotations; UsageError if it is not there, DamagedFile if it cannot be read."""
+    _require_file(path)
+    try:
+        return read_whole(path, most_bytes=MOST_BYTES)
+    except OSError as fault:
+        raise DamagedFile(path, "the file cannot be read", found=fault.strerror or fault, do=COPY_AGAIN) from fault
+
+
 def read_pickled_infos(path: Path, read_pickle: ReadPickle) -> tuple[Annotation, ...]:
     """Read the original's pickled list of annotations through a reader that executes nothing."""
-    value = read_pickle(_read_bytes(path), where=path).value
+    value = read_pickle(read_infos_file(path), where=path).value
     if not isinstance(value, list):
         raise _foreign(path, "a list of frames", type(value).__name__)
     return _annotations(path, [_row_of_pickle(path, number, info) for number, info in enumerate(value)])
@@ -115,6 +126,8 @@ def _annotation(path: Path, row: Row) -> Annotation:
     boxes = boxes.reshape(0, 7) if boxes.size == 0 else boxes
     if not (isinstance(frame, str) and isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise DamagedFile(path, f"frame {frame!r}: its id and the names of its objects are not all text")
+    if not is_name(frame):
+        raise DamagedFile(path, f"frame {frame[:80]!r}: this id cannot name a file", do=COPY_AGAIN)
     if boxes.shape != (len(names), 7):
         raise DamagedFile(
             path,
@@ -158,8 +171,8 @@ def _rows_of_arrays(path: Path, arrays: Mapping[str, Any]) -> list[Row]:
 
 def _rows_of_json(path: Path) -> list[Row]:
     try:
-        content = json.loads(_read_bytes(path))
-    except ValueError as fault:
+        content = json.loads(read_infos_file(path))
+    except (ValueError, RecursionError) as fault:
         raise DamagedFile(path, "the infos cannot be read", found=fault) from fault
     keys = {"frame", "names", "boxes"}
     if not isinstance(content, list) or not all(isinstance(row, dict) and keys <= set(row) for row in content):
@@ -187,13 +200,8 @@ def _plain(value: Any) -> Any:
     return flat.reshape(value.shape, order=order)
 
 
-def _read_bytes(path: Path) -> bytes:
-    _require_file(path)
-    return path.read_bytes()
-
-
 def _require_file(path: Path) -> None:
-    if not path.is_file():
+    if not is_ordinary(path):
         raise UsageError(path, "there is no such file of infos", do="Check the data root and the name of the infos.")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from focalsst.dataset.boxes import Floats
+from unbroken import read_whole
 from unbroken.errors import ConfigError, DamagedFile
 
 Points = NDArray[np.float32]
@@ -17,6 +18,7 @@ Progress = Callable[[int, int], None]  # files that are done, files in all
 Encoding = Literal["standard", "original"]
 
 COLUMNS: Final = 5
+MOST_BYTES: Final = 128 << 20  # of one frame; a scan of a dive has a few
 ROW_BYTES: Final = 4 * COLUMNS
 TEXT_ROW: Final = "%.6f %.6f %.6f %.1f %.1f"
 TEXT, BINARY = ("points", ".txt"), ("points_binary", ".bin")  # folder and suffix of the two forms
@@ -84,7 +86,7 @@ def _of_log10(log10: Floats, encoding: Encoding) -> Points:
 
 def _read_whole(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        data = read_whole(path, most_bytes=MOST_BYTES)
     except OSError as fault:
         raise DamagedFile(path, "the points cannot be read", found=fault.strerror or fault, do=COPY_AGAIN) from fault
     if not data.strip(b" \n\r\t" if path.suffix == TEXT[1] else b""):

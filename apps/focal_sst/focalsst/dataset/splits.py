@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from unbroken import is_name, is_ordinary, read_whole
 from unbroken.errors import DamagedFile, UsageError
 
 # First frame of each of the twelve recordings, and the last frame of all.
@@ -21,26 +22,30 @@ FIRST_FRAMES: Final = (
 LAST_FRAME: Final = 180158
 SAMPLE_DATA: Final = 1_000_000  # ids from here on are of sample data: four digits of sequence, three of frame
 FRAME_ID: Final = re.compile(r"(?:[amcd]_)?(\d+)")
+MOST_BYTES: Final = 16 << 20
 SAFE: Final = re.compile(r"[\w-][\w.-]*")
 
 
 def read_image_set(root: Path, split: str) -> tuple[str, ...]:
     """Read the ids of a split from `ImageSets/<split>.txt`, in the order of the file."""
     path = root / "ImageSets" / f"{split}.txt"
-    if not path.is_file():
+    if not is_ordinary(path):
         raise UsageError(
             path,
             "the list of frames is missing",
             expected="ImageSets/<split>.txt below the data root, one id per line",
             do="Check the data root and the name of the split.",
         )
-    frames = tuple(path.read_text(encoding="utf-8").split())
+    try:
+        frames = tuple(read_whole(path, most_bytes=MOST_BYTES).decode("utf-8").split())
+    except (OSError, UnicodeDecodeError) as fault:
+        raise DamagedFile(path, "the list of frames cannot be read", found=fault) from fault
     if not frames:
         raise UsageError(path, "the list of frames is empty", expected="one id per line")
     seen: set[str] = set()
     for frame in frames:
-        if not SAFE.fullmatch(frame):
-            raise DamagedFile(path, "this is no id of a frame", found=repr(frame))
+        if not (SAFE.fullmatch(frame) and is_name(frame)):
+            raise DamagedFile(path, "this is no id of a frame", found=repr(frame[:80]))
         if frame in seen:
             raise DamagedFile(path, f"frame {frame} is listed twice")
         seen.add(frame)

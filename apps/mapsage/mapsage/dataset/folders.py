@@ -13,6 +13,7 @@ import numpy as np
 
 from mapsage.dataset.pipeline import Pipeline, Sample
 from mapsage.dataset.reading import read_label
+from unbroken import is_ordinary
 from unbroken.errors import ConfigError, UsageError
 
 SHOWN = 5  # of a long list, in an error
@@ -84,7 +85,7 @@ class AerialFolder:
         for name in self.names:
             image, mask = self._paths(name)
             sizes = image.stat().st_size, 0 if mask is None else mask.stat().st_size
-            digest.update(f"{name}\0{sizes[0]}\0{sizes[1]}\n".encode())
+            digest.update(f"{name}\0{sizes[0]}\0{sizes[1]}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
     def _paths(self, name: str) -> tuple[Path, Path | None]:
@@ -94,7 +95,7 @@ class AerialFolder:
 
     def _require_masks(self) -> None:
         paths = (self._paths(name)[1] for name in self.names)
-        lonely = [name for name, mask in zip(self.names, paths) if mask is not None and not mask.is_file()]
+        lonely = [name for name, mask in zip(self.names, paths) if mask is not None and not is_ordinary(mask)]
         if lonely:
             raise UsageError(
                 self.images,
@@ -159,7 +160,7 @@ def _list_names(folder: Path, suffix: str) -> tuple[str, ...]:
         if file.endswith(suffix) and not file.startswith(".")
     )
     if not paths:
-        endings = sorted({path.suffix for path in folder.rglob("*") if path.is_file()})
+        endings = sorted({path.suffix for path in folder.rglob("*") if is_ordinary(path)})
         raise UsageError(
             folder,
             "there are no pictures here",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from PIL import Image, UnidentifiedImageError
 
 from mapsage.dataset.palette import IGNORED
 from mapsage.dataset.transforms import Pixels
+from unbroken import read_whole
 from unbroken.errors import DamagedFile, UsageError
 
+MOST_BYTES = 512 << 20  # of one file
+MOST_PIXELS = 64 << 20  # 8192 x 8192
 PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"IEND\xaeB`\x82"
 CODING = "EarthVQA masks hold 0 = no data and 1..8 = the eight classes; LoveDA 0 and 1..7."
@@ -23,8 +27,12 @@ COPY_AGAIN = "Copy the file again from its source."
 
 def read_image(path: Path) -> Pixels:
     """Decode a picture to uint8 BGR HWC, as OpenCV does."""
-    data = np.frombuffer(_read_whole(path), dtype=np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    data = _read_whole(path)
+    _require_few_pixels(path, data)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as fault:
+        raise DamagedFile(path, "the picture cannot be decoded", found=str(fault)[:200], do=COPY_AGAIN) from fault
     if image is None:
         raise DamagedFile(path, "the picture cannot be decoded", do=COPY_AGAIN)
     return np.asarray(image, dtype=np.uint8)
@@ -33,6 +41,7 @@ def read_image(path: Path) -> Pixels:
 def read_mask(path: Path) -> Pixels:
     """Decode a mask to uint8 HW with its raw values; a palette PNG gives its indices."""
     data = _read_whole(path)
+    _require_few_pixels(path, data)
     try:
         with Image.open(io.BytesIO(data)) as picture:
             if picture.mode not in ("L", "P"):
@@ -84,9 +93,29 @@ def _unknown_label(path: Path, counts: NDArray[np.int64], classes: int, reduced:
     )
 
 
+def _require_few_pixels(path: Path, data: bytes) -> None:
+    """Raise DamagedFile where a picture claims a size that no tile has: a few KB would be unpacked to gigabytes."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data)) as picture:
+                width, height = picture.size
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as fault:
+        raise _too_large(path, str(fault)) from fault
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+        return  # the decoder says what is wrong with it
+    if width * height > MOST_PIXELS:
+        raise _too_large(path, f"{width} x {height}")
+
+
+def _too_large(path: Path, found: str) -> DamagedFile:
+    what = "the picture claims more pixels than any tile has"
+    return DamagedFile(path, what, expected=f"at most {MOST_PIXELS:,}", found=found, do="Cut it into tiles.")
+
+
 def _read_whole(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        data = read_whole(path, most_bytes=MOST_BYTES)
     except OSError as fault:
         raise DamagedFile(path, "the file cannot be read", found=fault.strerror or fault) from fault
     # Decoders differ in whether they forgive a missing end, and half a picture would train silently.

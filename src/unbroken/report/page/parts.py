@@ -13,6 +13,7 @@ from unbroken.report.page.words import word
 from unbroken.report.run_facts import RunFacts
 from unbroken.report.segments import SessionSpan
 from unbroken.report.wording import cells_of, headline, metric_rows, number, status_of, steps_of, time_of
+from unbroken.storage import read_whole
 
 PNG = b"\x89PNG\r\n\x1a\n"
 LARGEST_PICTURE, LARGEST_ALL = 3_000_000, 15_000_000  # bytes
@@ -224,9 +225,7 @@ def _common_names(pictures: Sequence[Mapping[str, Path]]) -> list[str]:
 def _png(path: Path, most: int) -> bytes:
     """The bytes of a picture; none of what is too large or no PNG."""
     try:
-        if path.stat().st_size > most:
-            return b""
-        data = path.read_bytes()
+        data = read_whole(path, most_bytes=most)
     except OSError:
         return b""
     return data if data.startswith(PNG) else b""
