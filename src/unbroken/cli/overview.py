@@ -132,9 +132,12 @@ def _sessions(facts: Survey, records: Sequence[Mapping[str, Any]]) -> Iterator[S
     for record in records:
         if "evaluation" not in record and (step := step_of(record.get("step"))) is not None:
             steps.setdefault(str(record.get("session")), []).append(step)
+    told: dict[str, list[Mapping[str, Any]]] = {}
+    for event in facts.events:
+        told.setdefault(str(event.get("session")), []).append(event)
     names = list(facts.sessions)
     for name in names:
-        events = [event for event in facts.events if event.get("session") == name]
+        events = told[name]
         plan = next((event.get("plan") for event in events if event.get("event") == "session"), None)
         done = steps.get(name, [])
         running = facts.held and name == names[-1]

@@ -18,7 +18,7 @@ from unbroken.launch.beginning import beginning_of
 from unbroken.launch.bringing import bring_here, copy_file
 from unbroken.launch.job import Job, Limit
 from unbroken.launch.parent import parent_of
-from unbroken.launch.verdicts import FineTune, Fresh, Resume, as_data
+from unbroken.launch.verdicts import FineTune, Fresh, Resume, as_event
 from unbroken.run import OpenRun, RunRecord, SessionFiles, read_record
 from unbroken.run.layout import ARCHIVE_FOLDER, manifests, own
 from unbroken.run.record import write_record
@@ -65,7 +65,7 @@ def _announce(run: OpenRun, job: Job, plan: Fresh | Resume | FineTune) -> None:
     """Say in the journal what this session does, then move away what it will not use."""
     run.journal.write(
         "session",
-        plan=as_data(plan),
+        plan=as_event(plan),
         command=job.command,
         total=job.total_steps,
         best=plan.source.inside.get("best") if isinstance(plan, Resume) else None,

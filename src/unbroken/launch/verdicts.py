@@ -124,7 +124,7 @@ Plan = Fresh | Resume | FineTune | Finished | Refuse
 
 
 def as_data(plan: Plan) -> dict[str, Any]:
-    """The plan as JSON-able data, for `why --json` and the journal."""
+    """The plan as JSON-able data, for `why --json`."""
     data: dict[str, Any] = {
         "verdict": plan.name,
         "reasons": list(plan.reasons),
@@ -169,6 +169,15 @@ def as_data(plan: Plan) -> dict[str, Any]:
         case Finished():
             data |= _source(plan.source)
     return data
+
+
+def as_event(plan: Plan) -> dict[str, Any]:
+    """The plan for the journal, without the files that are merely not used.
+
+    Each session would list all of them again, and the journal, which is read by all, grow with the square of sessions.
+    """
+    data = as_data(plan)
+    return data | {"rejected": [item for item in data["rejected"] if item["damaged"] or item["set_aside"]]}
 
 
 def _fit(fit: Fit | None) -> dict[str, Any]:

@@ -143,6 +143,28 @@ def test_of_level_evaluations_of_a_run_that_recorded_no_best_the_earliest_counts
     assert found.runs[0].best == Score(metric=metric, value=top, step=50)
 
 
+def test_a_best_that_was_recorded_by_another_metric_or_is_no_number_does_not_count() -> None:
+    curves = RunCurves(evaluations={"mIoU": (curve({1: 90.0}),), "aAcc": (curve({1: 20.0, 2: 30.0}),)})
+    other = run("a", curves=curves, best=Score(metric="mIoU", value=90.0, step=1))
+    broken = run("b", curves=curves, best=Score(metric="aAcc", value=math.nan, step=1))
+    found = compare([other, broken], metric="aAcc")
+    assert {standing.best for standing in found.runs} == {Score(metric="aAcc", value=30.0, step=2)}
+
+
+def test_a_metric_that_is_named_like_a_loss_is_larger_if_the_runs_recorded_their_largest() -> None:
+    first = run("a", "lossless_share", {1: 1.0, 2: 3.0}, best=Score(metric="lossless_share", value=3.0, step=2))
+    found = compare([first, run("b", "lossless_share", {1: 2.0}, best=None)])
+    assert (found.larger, found.leader) == (True, 0)
+
+
+def test_the_loss_at_the_end_is_the_mean_of_the_last_fifty_steps_that_count() -> None:
+    kept = [curve(dict.fromkeys(range(1, 31), 100.0)), curve(dict.fromkeys(range(31, 101), 2.0))]
+    lost = curve(dict.fromkeys(range(101, 140), 7.0), kept=False)
+    after = curve({101: 52.0})
+    told = run("a", curves=RunCurves(values={"loss": (*kept, lost, after)}))
+    assert compare([told, B]).runs[0].loss == pytest.approx((49 * 2.0 + 52.0) / 50)
+
+
 def test_a_copy_does_not_compete_with_what_it_is_a_copy_of() -> None:
     copy = run("a_backup", scores={50: 30.0, 100: 40.0}, id="a")
     found = compare([A, copy, B])
