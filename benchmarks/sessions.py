@@ -1,8 +1,8 @@
 """What a run of many sessions costs, each killed after a few steps: python -m benchmarks.sessions [SESSIONS ...]
 
 One small run is trained by real sessions, each forked and killed after three steps, the last of them not saved.
-After 3, 30 and 300: how long a session takes to come to its first batch, how long `summary_of` (a row of `ls`) and `overview_of`
-(`show`) take, how many files the run has, and how long its journal is. Each time is the best of several.
+After 3, 30 and 300: how long a session takes to come to its first batch, how long `summary_of` (a row of `ls`) and
+`overview_of` (`show`) take, how many files the run has, and how long its journal is. Each time is the best of several.
 """
 
 from __future__ import annotations
