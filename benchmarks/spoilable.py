@@ -148,6 +148,8 @@ def restored(path: Path) -> None:
         if not all(map(torch.equal, before, tracked["model"].state_dict().values())):
             raise AssertionError("a file that was refused has changed the model") from None
         raise
+    for parameter in tracked["model"].parameters():
+        parameter.grad = torch.zeros_like(parameter)
     tracked["optimizer"].step()
     tracked["scheduler"].step()
 

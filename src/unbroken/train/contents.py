@@ -89,11 +89,13 @@ def compose_weights(
     return {**to_plain(meta), layout.keys.get("model", "model"): model_state, "unbroken": stamped}
 
 
-def take_apart(layout: Layout, tree: Mapping[str, Any], where: Path) -> Saved:
+def take_apart(layout: Layout, tree: Any, where: Path) -> Saved:
     """The parts and counters of a checkpoint of ours, whose stamp was checked, of MMEngine or of OpenPCDet.
 
     DamagedFile where a part or a counter is not there or not what it is called.
     """
+    if not isinstance(tree, Mapping):
+        raise DamagedFile(where, "it holds no states by name", expected="a dict", found=summary(tree))
     own = tree.get(STAMP)
     if own is None:
         return _of_openpcdet(tree, where) if "model_state" in tree else _of_mmengine(tree, where)

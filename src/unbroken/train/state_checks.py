@@ -28,6 +28,15 @@ REFUSALS = (ValueError, TypeError, KeyError, IndexError, AttributeError, Runtime
 LIKE_PARAMETERS = frozenset(
     {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "grad_avg", "acc_delta", "exp_inf"}
 )
+# Entries without which the next step of these classes breaks, where a parameter has any.
+NEEDED_MOMENTS = {
+    **dict.fromkeys(("Adam", "AdamW", "RAdam"), ("step", "exp_avg", "exp_avg_sq")),
+    "NAdam": ("step", "mu_product", "exp_avg", "exp_avg_sq"),
+    "Adamax": ("step", "exp_avg", "exp_inf"),
+    "Adagrad": ("step", "sum"),
+    "Adadelta": ("step", "square_avg", "acc_delta"),
+    "RMSprop": ("step", "square_avg"),
+}
 PER_GROUP = ("base_lrs", "_last_lr")  # of torch's schedules: a rate for each group of parameters
 Problem = tuple[str, str, object]  # the field, what is expected there, what was found
 
@@ -78,10 +87,15 @@ def _of_optimizer(optimizer: Optimizer, saved: Any) -> Iterator[Problem]:
     if not isinstance(state, Mapping):
         yield "state", "moments by parameter", state
         return
+    own_class = type(optimizer)
+    needed = NEEDED_MOMENTS.get(own_class.__name__, ()) if own_class.__module__.startswith("torch.optim.") else ()
     for index, moments in state.items():
         if type(index) is not int or not isinstance(moments, Mapping):
             yield f"state[{index}]", "a parameter's moments by name", moments
             return
+        for key in needed if moments else ():
+            if moments.get(key) is None:
+                yield f"state[{index}].{key}", "a tensor", None
         for key, moment in moments.items():
             if key in LIKE_PARAMETERS and not isinstance(moment, Shaped | None):
                 yield f"state[{index}].{key}", "a tensor", moment
@@ -99,8 +113,8 @@ def _of_group(group: Any, own: Mapping[str, Any], needed: Mapping[str, Any], whe
     for key, value in to_plain({key: value for key, value in own.items() if key != "params"}).items():
         if key in group:
             yield from _unlike(value, group[key], f"{where}.{key}")
-        elif key in needed and _is_number(value) and not isinstance(value, bool):
-            yield f"{where}.{key}", "a number", None
+        elif key in needed and not isinstance(value, bool | str | None):
+            yield f"{where}.{key}", "a number" if _is_number(value) else "numbers", None
 
 
 def _of_torch(part: Any, saved: Any) -> Iterator[Problem]:
@@ -131,6 +145,8 @@ def _unlike(own: Any, saved: Any, where: str) -> Iterator[Problem]:
         case dict(mine), dict(theirs):
             for key in mine.keys() & theirs.keys():
                 yield from _unlike(mine[key], theirs[key], f"{where}.{key}")
+        case list(mine), list(theirs) if len(mine) != len(theirs) and not isinstance(own, list):
+            yield where, f"a tuple of {len(mine)}", saved
         case list(mine), list(theirs) if mine and all(map(_is_number, mine)):
             for index, item in enumerate(theirs):
                 yield from _unlike(mine[0], item, f"{where}[{index}]")

@@ -156,6 +156,13 @@ def test_a_file_of_another_program_whose_counters_are_none_is_damage(tmp_path: P
         Source(tmp_path / "file.pth", ITERATIONS)
 
 
+@pytest.mark.parametrize("tree", ["x", [1], 5, torch.zeros(2), None])
+def test_a_file_that_holds_no_dict_is_damage(tmp_path: Path, tree: Any) -> None:
+    torch.save(tree, tmp_path / "file.pth")
+    with pytest.raises(DamagedFile, match=r"file\.pth: it holds no states by name"):
+        Source(tmp_path / "file.pth", ITERATIONS)
+
+
 def session_of(folder: Path, training: Training, **asked: Any) -> None:
     with open_run(folder, tag="t", save_every=2, **asked) as run:
         run.track(**training.parts())
