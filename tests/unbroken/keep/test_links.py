@@ -13,7 +13,7 @@ from tests.crash.faulty_disk import UnsyncedDisk
 from tests.unbroken.cli.typing_commands import Type, contents, typing
 from tests.unbroken.keep.test_backup import backed_up, brought
 from tests.unbroken.real_runs import job, newest, plan, set_record
-from unbroken.errors import DamagedFile, UsageError
+from unbroken.errors import DamagedFile, Refused, UsageError
 from unbroken.keep.packing import Wanted, pack
 from unbroken.keep.unpacking import unpack
 from unbroken.launch import Refuse
@@ -300,3 +300,15 @@ def test_a_training_writes_nothing_in_the_place_of_a_link_to_nothing(
         open_run(run.parent, tag=run.name)
     assert ended.value.code == DamagedFile.exit_code and "not reachable: " in capsys.readouterr().out
     assert contents(tmp_path) == before
+
+
+def test_nothing_is_brought_through_a_link_that_is_none_of_the_runs_own_folders(run: Path, tmp_path: Path) -> None:
+    (run / "notes").mkdir()
+    (run / "notes" / "a.txt").write_text("mine")
+    backed_up(run, tmp_path / "dest")
+    shutil.rmtree(run / "notes")
+    (tmp_path / "elsewhere").mkdir()
+    (run / "notes").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Refused, match="leads out of the folder that is written"):
+        brought(run, tmp_path / "dest")
+    assert not list((tmp_path / "elsewhere").iterdir())

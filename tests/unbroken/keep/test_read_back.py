@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from tests.crash.faulty_disk import UnsyncedDisk
 from tests.unbroken.keep.test_backup import backed_up, brought, files
-from unbroken.errors import DamagedFile
+from unbroken.errors import DamagedFile, Refused
 from unbroken.keep.bringing_back import bring_back
 from unbroken.keep.copying import EXTENDED_BYTES
 from unbroken.keep.packing import Wanted, pack
@@ -155,3 +157,41 @@ def test_a_packed_run_that_reads_back_otherwise_is_not_kept(run: Path, tmp_path:
     with pytest.raises(DamagedFile):
         pack(run, out, Wanted(), disk=AlteringDisk(out.name), clock=SystemClock())
     assert not list(tmp_path.glob("run.zip*"))
+
+
+def test_a_copy_with_a_second_name_is_written_anew_and_the_second_stays_as_it_was(run: Path, tmp_path: Path) -> None:
+    copy, snapshot = grown(run, tmp_path), tmp_path / "of yesterday.log"
+    os.link(copy, snapshot)
+    before = snapshot.read_bytes()
+    backed_up(run, tmp_path / "dest")
+    assert copy.read_bytes() == (run / LOG).read_bytes() and snapshot.read_bytes() == before
+
+
+class RefusingDisk(UnsyncedDisk):
+    """A disk that answers with an error to one name."""
+
+    def __init__(self, name: str, error: int) -> None:
+        self._name, self._error = f"{name}.partial", error
+
+    def create(self, path: Path) -> WritableFile:
+        if path.name == self._name:
+            raise OSError(self._error, os.strerror(self._error), str(path))
+        return super().create(path)
+
+
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.ENAMETOOLONG, errno.EILSEQ])
+def test_a_name_that_the_disk_there_does_not_take_is_said_and_all_else_is_copied(
+    error: int, run: Path, tmp_path: Path
+) -> None:
+    (run / LOG).write_bytes(b"short\n")
+    done = backed_up(run, tmp_path / "dest", disk=RefusingDisk(LOG, error))
+    assert done.unsound == {LOG: "the file system there does not take this name"} and done.step == 120
+    assert files(tmp_path / "dest" / run.name) == {name: what for name, what in files(run).items() if name != LOG}
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_any_other_refusal_of_the_disk_ends_the_backup(error: int, run: Path, tmp_path: Path) -> None:
+    (run / LOG).write_bytes(b"short\n")
+    with pytest.raises(Refused, match="could not be written"):
+        backed_up(run, tmp_path / "dest", disk=RefusingDisk(LOG, error))
+    assert not backed_up(run, tmp_path / "dest").unsound
