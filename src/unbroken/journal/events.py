@@ -115,13 +115,9 @@ KINDS: Mapping[str, Mapping[str, Kind]] = {
     "unpinned": _FILE,
 }
 REQUIRED: Mapping[str, tuple[str, ...]] = {  # what an event is nothing without
-    "evaluated": ("step",),
     "finished": ("step",),
     "oom": ("step", "after"),
-    "removed": ("file",),
-    "rollback": ("step", "samples"),
-    "saved": ("file", "step"),
-    "set aside": ("file", "to"),
+    "saved": ("file",),
 }
 _CHECKS = {event: {**_OF_ALL, **kinds} for event, kinds in KINDS.items()}
 

@@ -14,8 +14,10 @@ from typing import Any
 from unbroken.run.layout import own
 from unbroken.run.names import BACKUP_LIST
 from unbroken.storage import Disk, read_json, write_json
+from unbroken.values.fields import Kind, anything, count, list_of, mapping, mapping_of, text, whole
 
 FORMAT = 1
+SCHEMA: Mapping[str, Kind] = {"format": count, "run": text, "source": text, "files": mapping_of(list_of(anything))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +60,12 @@ def stamp_of(path: Path) -> Stamp | None:
 def read_list(mirror: Path) -> BackupList | None:
     """The list of a mirror, if there is a readable one of a known format."""
     try:
-        data = read_json(own(mirror) / BACKUP_LIST)
+        data = mapping(SCHEMA, required=SCHEMA)(read_json(own(mirror) / BACKUP_LIST), "")
         if data["format"] != FORMAT:
             return None
-        files = {str(name): _held(*facts) for name, facts in data["files"].items()}
-        return BackupList(run=str(data["run"]), source=str(data["source"]), files=files)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        files = {name: _held(*facts) for name, facts in data["files"].items()}
+        return BackupList(run=data["run"], source=data["source"], files=files)
+    except (OSError, ValueError, TypeError):
         return None
 
 
@@ -75,15 +77,11 @@ def write_list(disk: Disk, mirror: Path, listed: BackupList) -> None:
 
 
 def _held(sha256: Any, source: Any, copy: Any) -> Held:
-    if not isinstance(sha256, str):
-        raise TypeError(sha256)
-    return Held(sha256=sha256, source=_stamp(*source), copy=_stamp(*copy))
+    return Held(sha256=text(sha256, "files"), source=_stamp(*source), copy=_stamp(*copy))
 
 
 def _stamp(size_bytes: Any, changed_ns: Any) -> Stamp:
-    if not isinstance(size_bytes, int) or not isinstance(changed_ns, int):
-        raise TypeError(size_bytes)
-    return Stamp(size_bytes=size_bytes, changed_ns=changed_ns)
+    return Stamp(size_bytes=count(size_bytes, "files"), changed_ns=whole(changed_ns, "files"))
 
 
 def _plain(held: Held) -> list[Any]:

@@ -103,7 +103,8 @@ def _sessions(lines: Iterable[bytes]) -> set[str]:
             record = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        found.add(str(record.get("session", NO_SESSION)) if isinstance(record, dict) else NO_SESSION)
+        session = record.get("session") if isinstance(record, dict) else None
+        found.add(session if isinstance(session, str) else NO_SESSION)
     return found
 
 

@@ -17,14 +17,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Annotated, BinaryIO, cast
 
 from unbroken.errors import DamagedFile, NewerFormat
 from unbroken.keep.inventory import PACKING_LIST
 from unbroken.keep.parcel import Item, Need
 from unbroken.run.layout import OWN_FOLDER
-from unbroken.storage import WritableFile, open_ordinary
-from unbroken.values import as_bytes, why_unsafe
+from unbroken.storage import WritableFile, open_ordinary, parsed_json
+from unbroken.values import as_bytes, typed, why_unsafe
+from unbroken.values.fields import digest
 
 FORMAT = 1
 BLOCK_BYTES = 1 << 22
@@ -49,7 +50,7 @@ class PackedFile:
 
     name: str
     size_bytes: int
-    sha256: str
+    sha256: Annotated[str, digest]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,16 +203,17 @@ def _listed(path: Path, archive: zipfile.ZipFile, infos: Sequence[zipfile.ZipInf
     last = infos[-1] if infos else None
     if last is None or not last.filename.endswith(f"/{OWN_FOLDER}/{PACKING_LIST}") or last.file_size > MOST_LIST_BYTES:
         raise DamagedFile(path, "this zip is no packed run", expected=f"a last entry {PACKING_LIST}")
-    found = _parsed(path, json.loads(archive.read(last)))
+    found = _parsed(path, archive.read(last))
     in_zip = {info.filename: info.file_size for info in infos[:-1]}
     if found.name != last.filename or in_zip != {f"{found.folder}/{i.name}": i.size_bytes for i in found.files}:
         raise DamagedFile(path, "the list in it and its entries do not agree", do="Copy or download it again.")
     return found
 
 
-def _parsed(path: Path, data: Any) -> PackingList:
+def _parsed(path: Path, text: bytes) -> PackingList:
     try:
-        if data["format"] > FORMAT:
+        data = parsed_json(text)
+        if isinstance(data, dict) and type(data.get("format")) is int and data["format"] > FORMAT:
             raise NewerFormat(
                 path,
                 "a newer version of unbroken packed this run",
@@ -219,10 +221,10 @@ def _parsed(path: Path, data: Any) -> PackingList:
                 found=f"format {data['format']}",
                 do="Install the newer version: pip install -U unbroken.",
             )
-        files = tuple(PackedFile(**item) for item in data["files"])
-        return PackingList(**{**data, "files": files})
-    except (TypeError, KeyError, AttributeError) as error:
-        raise DamagedFile(path, "the list in it cannot be read", do="Copy or download it again.") from error
+        return typed(PackingList, data)
+    except ValueError as error:
+        words = f"the list in it cannot be read ({str(error)[:120]})"
+        raise DamagedFile(path, words, do="Copy or download it again.") from error
 
 
 def check_packed(path: Path) -> PackingList:

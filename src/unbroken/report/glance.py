@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +19,7 @@ from unbroken.run.history import how_it_ended
 from unbroken.run.layout import manifests, own
 from unbroken.storage import Disk
 from unbroken.storage.lock import is_held
-from unbroken.values import Clock, LeadsOut, place
+from unbroken.values import Clock, LeadsOut, numbers_of, place, step_of
 
 RATE_OVER_S = 60.0
 NOT_VALUES = {"step", "session", "epoch", "samples", "evaluation"}
@@ -94,15 +93,15 @@ class Watch:
             step=step,
             total=total,
             epoch=epoch + 1 if isinstance(epoch, int) else None,
-            values=_numbers({key: value for key, value in self._last.items() if key not in NOT_VALUES}),
+            values=numbers_of({key: value for key, value in self._last.items() if key not in NOT_VALUES}),
             steps_per_s=rate,
             left_s=max(total - step, 0) / rate if total is not None and rate else None,
             deadline_left_s=self._left_until(session.get("until")),
             saved=str(saved.get("file", "")),
-            saved_step=_whole(saved.get("step")),
+            saved_step=step_of(saved.get("step")),
             saved_ago_s=self._ago(saved.get("time")),
-            evaluated=_numbers(evaluated.get("metrics")),
-            evaluated_step=_whole(evaluated.get("step")),
+            evaluated=numbers_of(evaluated.get("metrics")),
+            evaluated_step=step_of(evaluated.get("step")),
             best=self._best,
             free_bytes=self._free_bytes(),
             news=tuple(words for event in fresh if (words := told(event))),
@@ -112,7 +111,7 @@ class Watch:
 
     def _follow_steps(self, session: str) -> None:
         for record in self._metrics.new():
-            if "evaluation" in record or not isinstance(record.get("step"), int):
+            if "evaluation" in record or not step_of(record.get("step")) is not None:
                 continue
             if record.get("session") != self._last.get("session"):
                 self._seen.clear()  # it may have begun at an earlier step
@@ -129,7 +128,7 @@ class Watch:
         if self._last:
             return int(self._last["step"])
         plan = session.get("plan")
-        return (_whole(plan.get("step")) or 0) if isinstance(plan, Mapping) else 0
+        return (step_of(plan.get("step")) or 0) if isinstance(plan, Mapping) else 0
 
     def _rate(self, session: str) -> float | None:
         """Steps per second over the last minute; before that is known, by the times of this session's saves."""
@@ -141,7 +140,7 @@ class Watch:
             for event in self._events
             if event.get("session") == session
             and event.get("event") == "saved"
-            and isinstance(event.get("step"), int)
+            and step_of(event.get("step")) is not None
             and (moment := _moment(event.get("time"))) is not None
         ]
         if len(noted) < 2 or noted[-1][1] <= noted[0][1]:
@@ -161,7 +160,7 @@ class Watch:
         except (UnbrokenError, OSError, LeadsOut):  # removed, or replaced, in this moment
             return
         self._looked_into = mark
-        self._total = _whole(stamp.get("total"))
+        self._total = step_of(stamp.get("total"))
         best = stamp.get("best")
         if isinstance(best, Mapping):
             self._note_best(best)
@@ -196,7 +195,7 @@ class Watch:
         return next(found, {})
 
     def _total_of(self, session: Mapping[str, Any]) -> int | None:
-        return _whole(session.get("total")) or self._total
+        return step_of(session.get("total")) or self._total
 
     def _ago(self, time: Any) -> float | None:
         moment = _moment(time)
@@ -214,12 +213,12 @@ def told(event: Mapping[str, Any]) -> str:
         case "session":
             plan = event.get("plan")
             plan = plan if isinstance(plan, Mapping) else {}
-            after = f" after step {plan['step']}" if _whole(plan.get("step")) else ""
+            after = f" after step {plan['step']}" if step_of(plan.get("step")) else ""
             return f"session {event.get('session')}: {str(plan.get('verdict', '?')).lower()}{after}"
         case "saved":
             return f"saved {event.get('file')} after step {step}"
         case "evaluated":
-            numbers = _numbers(event.get("metrics"))
+            numbers = numbers_of(event.get("metrics"))
             words = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items() if "/" not in name)
             return f"evaluated after step {step}: {words}" + (" (the best so far)" if event.get("best") else "")
         case "skipped":
@@ -229,22 +228,8 @@ def told(event: Mapping[str, Any]) -> str:
     return ""
 
 
-def _numbers(values: Any) -> dict[str, float]:
-    """The values that are numbers; NaN and infinity are written as text."""
-    found: dict[str, float] = {}
-    for name, value in values.items() if isinstance(values, Mapping) else ():
-        if isinstance(value, float) or value in ("nan", "inf", "-inf") or _whole(value) is not None:
-            with suppress(OverflowError):  # a whole number of an edited file
-                found[str(name)] = float(value)
-    return found
-
-
 def _moment(time: Any) -> datetime | None:
     try:
         return datetime.fromisoformat(time).astimezone()
     except (TypeError, ValueError, OverflowError):
         return None
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -47,7 +47,15 @@ def configs_of(rows: Sequence[Row], root: str, index: RunIndex, *, processes: in
     texts = _spread(_config, [row.folder for row in missing], processes)
     fresh = {row.folder: (row.signature, text) for row, text in zip(missing, texts)}
     index.replace_configs({folder: found for folder, found in fresh.items() if found[0]})
-    return lambda row: json.loads((fresh.get(row.folder) or known[row.folder])[1])
+    return lambda row: _parsed((fresh.get(row.folder) or known[row.folder])[1])
+
+
+def _parsed(text: str) -> Any:
+    """A config out of the index; one that was damaged there is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
 
 
 State = tuple[int, int, int, int, int]  # size, node and time of the journal, times of two folders

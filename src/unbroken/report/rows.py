@@ -7,6 +7,9 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from unbroken.storage import parsed_json
+from unbroken.values import numbers_of
+
 if TYPE_CHECKING:
     from unbroken.run.summary import Summary
 
@@ -39,19 +42,26 @@ class Row(NamedTuple):
     @property
     def parent_facts(self) -> Mapping[str, Any] | None:
         """Where the run began from, if it did not begin from nothing."""
-        found = json.loads(self.parent) if self.parent else None
-        return found if isinstance(found, Mapping) else None
+        return _mapping(self.parent) if self.parent else None
 
     @property
     def metrics(self) -> Mapping[str, float]:
         """The newest evaluation."""
-        found = json.loads(self.last) if self.last else {}
-        return found if isinstance(found, Mapping) else {}
+        return numbers_of(_mapping(self.last)) if self.last else {}
 
     @property
     def best(self) -> float | None:
         """The best score, which may be NaN; None if there is none."""
         return math.nan if self.best_value is None and self.best_metric is not None else self.best_value
+
+
+def _mapping(cell: str) -> Mapping[str, Any]:
+    """What a cell of the table holds; nothing where it was damaged, as all of the table may be."""
+    try:
+        found = parsed_json(cell.encode())
+    except ValueError:
+        return {}
+    return found if isinstance(found, Mapping) else {}
 
 
 TEXT: set[type] = {str}

@@ -7,6 +7,9 @@ import json
 import os
 import random
 import shutil
+import sqlite3
+import zipfile
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +27,7 @@ from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.job import Limit
 from unbroken.launch.preview import rates_of
 from unbroken.launch.words import describe
+from unbroken.report.rows import Row
 from unbroken.run import Restoring, RunRecord
 from unbroken.run.damage import damaged_records
 from unbroken.storage.lock import Holder
@@ -37,8 +41,8 @@ TRIALS = int(os.environ.get("DAMAGE_TRIALS", "6"))
 DOCUMENTED = {0, 2, 10, 11, 12, 13, 14, 75}
 GONE = object()
 WRONG: list[Any] = [
-    GONE, None, True, -1, 2**70, -(2**70), 1.5, float("nan"), float("inf"), 1e300, "x", "", "nan", "\ud800", [], [None],
-    [[]], [["x", 1]], {}, {"x": None}, {"": {}}, [{"step": "x"}], {"step": "x"},
+    GONE, None, True, -1, 0, 2**62, 2**70, 10**400, -(2**70), 1.5, float("nan"), float("inf"), 1e300, "x", "", "nan",
+    "\ud800", [], [None], [[]], [["x", 1]], {}, {"x": None}, {"": {}}, [{"step": "x"}], {"step": "x"},
     {"threads": "x"}, {"metric": 1, "value": "x", "step": 2}, {"size": "x", "epochs": -1, "used": 1.5},
 ]  # fmt: skip
 NEVER = {"\x1b": [[[]]]}  # what no field may be
@@ -110,7 +114,7 @@ def own(folder: Path) -> Path:
 def records(folder: Path) -> list[Path]:
     """The records that are one JSON object each."""
     named = (own(folder) / name for name in ("run.json", "holder.json", "stop.json"))
-    return [*named, *sorted((own(folder) / "manifests").iterdir())]
+    return [*(path for path in named if path.exists()), *sorted((own(folder) / "manifests").iterdir())]
 
 
 def with_field(record: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
@@ -319,3 +323,47 @@ def test_a_save_whose_line_is_damaged_was_one_all_the_same(folder: Path) -> None
     lines = [line for line in lines_of(journal) if line["event"] in ("session", "saved")]
     journal.write_text("".join(json.dumps({**line, "step": "x"}) + "\n" for line in lines))
     assert "REFUSED" in why(folder / "t")
+
+
+# -- records of other places -----------------------------------------------------------------------------------------
+
+
+def test_a_table_of_runs_that_was_edited_is_never_an_error(folder: Path, type_: Type, tmp_path: Path) -> None:
+    assert type_("ls", folder).code == 0
+    table = next(Path(os.environ["XDG_CACHE_HOME"]).rglob("runs-*.sqlite"))
+    columns = Row._fields[2:]
+    wrong = ["x", "[[", "[" * 5000, "null", "[]", -1, 2**62, 1e300, None, b"x", "\x00"]
+    chance = random.Random(SEED)
+    for _ in range(12):
+        type_("ls", folder, "--where", "tag=t")
+        with closing(sqlite3.connect(table)) as connection, connection:
+            for column in chance.sample(columns, k=3):
+                connection.execute(f"UPDATE runs SET {column} = ?", (chance.choice(wrong),))
+            connection.execute("UPDATE configs SET config = ?", (chance.choice(wrong),))
+        for words in (["ls", folder], ["ls", folder, "--json"], ["ls", folder, "--where", "best.score>0"]):
+            answer = type_(*words)
+            assert answer.code in DOCUMENTED and "Traceback" not in answer.out + answer.err, answer.err[-2000:]
+
+
+def test_the_lists_of_a_packed_run_and_of_a_backup_are_read_as_what_they_are(
+    folder: Path, type_: Type, tmp_path: Path
+) -> None:
+    mirror = tmp_path / "disk"
+    pack = tmp_path / "run.zip"
+    assert type_("backup", folder / "t", mirror).code == 0 and type_("pack", folder / "t", pack).code == 0
+    listed = next(mirror.rglob("backup.json"))
+    record = json.loads(listed.read_text())
+    with zipfile.ZipFile(pack) as archive:
+        entries = {info.filename: archive.read(info) for info in archive.infolist()}
+    last, packed = list(entries)[-1], json.loads(list(entries.values())[-1])
+    chance = random.Random(SEED)
+    for number, content in enumerate([*list(WHOLE.values())[::2], *(None,) * 8]):
+        for path, known in ((listed, record), (tmp_path / "list", packed)):
+            edited = with_field(known, chance.choice(list(known)), chance.choice(WRONG))
+            path.write_bytes(content if content is not None else json.dumps(edited).encode())
+        with zipfile.ZipFile(pack, "w") as archive:
+            for name, data in {**entries, last: (tmp_path / "list").read_bytes()}.items():
+                archive.writestr(zipfile.ZipInfo(name), data)
+        for words in (["backup", folder / "t", mirror], ["unpack", pack, tmp_path / f"out_{number}"]):
+            answer = type_(*words)
+            assert answer.code in DOCUMENTED and "Traceback" not in answer.out + answer.err, answer.err[-2000:]
