@@ -67,7 +67,7 @@ STORAGE = ROOT / "src" / "unbroken" / "storage"
 MAY_OPEN = {
     *STORAGE.glob("*.py"),
     ROOT / "src" / "unbroken" / "report" / "page" / "document.py",
-    ROOT / "src" / "unbroken" / "cli" / "limits.py",
+    ROOT / "src" / "unbroken" / "launch" / "host.py",
 }
 
 

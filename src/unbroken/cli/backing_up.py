@@ -12,6 +12,7 @@ from unbroken.keep.backup import Backup, Ways
 from unbroken.keep.backup_list import read_list
 from unbroken.keep.bringing_back import BroughtBack, bring_back
 from unbroken.keep.place import back_up, mirror_in
+from unbroken.run.missing import losses_of
 from unbroken.storage import Disk
 from unbroken.values import SystemClock
 
@@ -45,6 +46,7 @@ def _in_words(run: Path, dest: Path, done: Backup, ways: Ways) -> Iterable[str]:
     for name, reason in done.unsound.items():
         had = "; the backup keeps what it has under this name" if (done.mirror / name).exists() else ""
         yield f"  NOT copied: {shown(name)} - {shown(reason)}{had}"
+    yield from (f"  missing: {item}" for item in losses_of(done.mirror))
     yield f"to continue from it on another machine: the command of the training with --search {quote(str(dest))}"
     yield f"to bring it back: unbroken restore {quote(str(run))} --from {quote(str(dest))}"
 
@@ -54,6 +56,7 @@ def _as_data(done: Backup) -> dict[str, object]:
         "backup": str(done.mirror),
         "run": done.run,
         "step": done.step,
+        "missing": [item.name for item in losses_of(done.mirror)],
         "copied": [{"file": name, "size_bytes": size} for name, size in done.copied.items()],
         "kept": done.kept,
         "removed": list(done.removed),
@@ -91,6 +94,7 @@ def _brought_in_words(done: BroughtBack) -> Iterable[str]:
         yield f"  {note}"
     for name, reason in done.unsound.items():
         yield f"  NOT brought back: {shown(name)} - in the backup it is {shown(reason)}"
+    yield from (f"  missing: {item}" for item in done.facts.losses)
     newest = done.facts.newest_good
     if newest is not None:
         yield f"  it goes on after step {newest.step} ({newest.name}, {newest.reason})"
@@ -110,6 +114,7 @@ def _brought_as_data(done: BroughtBack) -> dict[str, object]:
         "brought": [{"file": name, "size_bytes": size} for name, size in done.brought.items()],
         "aside": list(done.aside),
         "notes": list(done.notes),
+        "missing": [item.name for item in done.facts.losses],
         "unsound": [{"file": name, "reason": reason} for name, reason in done.unsound.items()],
         "command": _command(done),
     }

@@ -13,10 +13,11 @@ from unbroken.checkpoint.manifest import read_manifest
 from unbroken.checkpoint.removal import GOING_SUFFIX
 from unbroken.checkpoint.walk import printable
 from unbroken.journal import Event, read_events
-from unbroken.run.candidates import Candidate, kind_of_name, step_in_name
+from unbroken.run.candidates import Candidate, kind_of_name, list_candidates, step_in_name
 from unbroken.run.history import seconds_of
 from unbroken.run.layout import Layout, manifests, own
 from unbroken.run.links import POINTERS, why_not_followed
+from unbroken.run.record import layout_of, read_record
 from unbroken.storage import is_ordinary
 from unbroken.values import is_name, step_of
 
@@ -82,6 +83,15 @@ def that_matter(missing: Sequence[MissingFile], candidates: Sequence[Candidate])
     """
     here = max((item.step for item in candidates if item.resumable and item.state != "damaged"), default=-1)
     return tuple(item for item in missing if not item.resumable or item.step is None or item.step > here)
+
+
+def losses_of(directory: Path) -> tuple[MissingFile, ...]:
+    """What matters of all that is missing in a run's folder, by a glance at its files: none is verified."""
+    layout, record = layout_of(directory), read_record(directory)
+    here = list_candidates(layout.checkpoints(directory), manifests(directory))
+    ours = [item for item in here if record is None or item.run == record.id]
+    events = read_events(own(directory) / "journal.jsonl")
+    return that_matter(missing_files(directory, layout, ours, events), ours)
 
 
 def _missing(

@@ -95,6 +95,15 @@ def test_the_newest_checkpoint_that_is_gone_is_named_by_everybody(capsys: pytest
     assert "missing" in asked(capsys, "show", str(FOLDER))[1]
 
 
+def test_a_backup_and_what_is_restored_from_it_say_what_they_lack(capsys: pytest.CaptureFixture[str]) -> None:
+    NEWEST.unlink()
+    code, words = asked(capsys, "backup", str(FOLDER), str(OTHER_DISK))
+    assert (code, words.count("  missing: iter_380.pth (step 380), which the journal records")) == (0, 1)
+    assert json.loads(asked(capsys, "backup", str(FOLDER), str(OTHER_DISK), "--json")[1])["missing"] == [NEWEST.name]
+    code, words = asked(capsys, "restore", "restored/baseline", "--from", str(OTHER_DISK))
+    assert (code, words.count("  missing: iter_380.pth (step 380), which the journal records")) == (0, 1), words
+
+
 def test_best_weights_that_are_gone_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     (FOLDER / "best_mIoU_iter_250.pth").unlink()
     (words,) = plan().warnings
