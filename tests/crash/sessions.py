@@ -224,7 +224,7 @@ def crash(session: Session, folder: Path, number: int, when: When) -> Image:
 
 
 def without_lock(image: Image) -> dict[str, Any]:
-    """The image without the lock file, which `filelock` makes."""
+    """The image without the lock file, which is made past the disk."""
     return {name: content for name, content in image.items() if not name.endswith("/lock")}
 
 

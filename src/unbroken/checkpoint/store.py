@@ -32,15 +32,18 @@ class CheckpointStore:
         rolling: str = "",
         pinned: Callable[[], Collection[str]] = tuple,
         writes: Callable[[str], bool] = lambda _name: False,  # whether a name is one that this run gives
+        require_held: Callable[[], None] = lambda: None,  # raises where the folder is another session's by now
     ) -> None:
         self._disk, self._folder, self._manifests = disk, folder, manifests
         self._record, self._pointer, self._keep_last, self._rolling = record, pointer, keep_last, rolling
         self._pinned, self._writes, self._pins_unknown = pinned, writes, False
+        self._require_held = require_held
         self._sound: dict[str, tuple[int, int]] = {}  # name -> (size, mtime) at which its digest was checked
 
     def save(self, facts: SaveFacts, fill: Callable[[WritableFile], None]) -> Manifest:
         """Write one file in the order that leaves every instant recoverable; Refused when the disk is full."""
         path = self._folder / facts.file
+        self._require_held()
         with explained(self._disk, path, f"the {facts.kind} of step {facts.step} could not be written"):
             manifest = self._write_file(path, facts, fill)
         with explained(self._disk, path, "the file was written, but not all of its records"):
@@ -108,7 +111,8 @@ class CheckpointStore:
                     raise
                 raise digests[0].failure from None
 
-        durable_write(self._disk, path, fill_and_hash)
+        # Writing takes long: the folder is looked at once more before the file takes its name.
+        durable_write(self._disk, path, fill_and_hash, check=lambda _partial: self._require_held())
         digest = digests[0]
         return Manifest(**asdict(facts), format=FORMAT, size_bytes=digest.size_bytes, sha256=digest.sha256)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 
 from unbroken.checkpoint.describe import describe
@@ -19,7 +20,8 @@ from unbroken.run.damage import Damage, damage_in_words
 from unbroken.run.finding import find_runs
 from unbroken.run.layout import manifests, own
 from unbroken.run.pins import Pin, read_pins
-from unbroken.run.survey import survey
+from unbroken.run.survey import Survey, survey
+from unbroken.storage.moved import Moved, looked_again
 
 MOST_ROWS = 400
 MOST_COLUMNS = 6
@@ -73,7 +75,7 @@ def inspect_command(file: Path, *, as_json: bool, tensors: bool) -> None:
 
 def verify_command(paths: Sequence[Path], *, as_json: bool) -> int:
     """Verify files and runs; 0 when all are whole, the records of the runs too."""
-    checked = [_verified(path) for path in paths]
+    checked = [looked_again(path, partial(_verified, path)) for path in paths]
     seen = [item for each in checked for item in each.files]
     missing = [(each, item) for each in checked for item in each.missing]
     damaged = [(path, item) for path, each in zip(paths, checked) for item in each.damage]
@@ -112,7 +114,7 @@ def _verified(path: Path) -> Verified:
     facts = survey(path, layout)
     if not (facts.candidates or facts.missing):
         raise UsageError(path, "there is no checkpoint here", expected="*.pth files")
-    files = tuple(confirm(item, manifests(facts.directory)) for item in facts.candidates)
+    files = tuple(_all_confirmed(facts))
     facts = replace(facts, candidates=files)
     return Verified(
         files=files,
@@ -136,6 +138,21 @@ def _sum(seen: Sequence[Candidate], *, missing: int, lost: int) -> str:
 
 def _number(step: int | None) -> int:
     return -1 if step is None else step
+
+
+def _all_confirmed(facts: Survey) -> Iterator[Candidate]:
+    """Each file verified; what a live training removes meanwhile is left out, what it replaces is looked at again."""
+    gone = 0
+    for item in facts.candidates:
+        try:
+            yield confirm(item, manifests(facts.directory))
+        except Moved:
+            if item.path.exists():
+                yield looked_again(item.path, partial(look_at, item.path, manifests(facts.directory)))
+            else:
+                gone += 1
+    if gone and gone == len(facts.candidates):
+        raise Moved(facts.directory)
 
 
 def _step(step: int) -> str:

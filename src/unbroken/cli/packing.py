@@ -67,7 +67,7 @@ def _as_data(done: Packed) -> dict[str, object]:
 
 def unpack_command(file: Path, folder: Path | None, *, as_json: bool) -> None:
     """Unpack a run, and say where it stands and how it goes on."""
-    done = unpack(file, folder, disk=Disk())
+    done = unpack(file, folder, disk=Disk(), clock=SystemClock())
     newest = done.facts.newest_good
     if as_json:
         data = {"run": done.listed.run, "tag": done.listed.tag, "folder": str(done.directory)}

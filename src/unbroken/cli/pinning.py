@@ -11,7 +11,7 @@ from unbroken.cli.tables import as_json_text, columns, shown
 from unbroken.errors import UsageError
 from unbroken.run import Layout, layout_of
 from unbroken.run.links import checkpoint_files
-from unbroken.run.pins import Pin, pin, read_pins, unpin
+from unbroken.run.pins import Pin, pin, read_pins, require_there, unpin
 from unbroken.storage import Disk, is_ordinary
 from unbroken.values import SystemClock
 
@@ -33,7 +33,7 @@ def pin_command(run: Path, words: Sequence[str], *, note: str, remove: bool, as_
     elif words:
         names = [_to_pin(run, word, layout) for word in words]
         pin(run, dict.fromkeys(names, note), disk=Disk(), clock=SystemClock())
-        _require_still_there(folder, names)
+        require_there(run, names)
     _say(run, folder, read_pins(run), as_json=as_json)
 
 
@@ -97,10 +97,3 @@ def _near(run: Path, folder: Path, name: str) -> str:
     near = get_close_matches(name, names, n=3, cutoff=0.5) or names
     more = f" and {len(near) - 5} more" if len(near) > 5 else ""
     return ", ".join(map(shown, near[:5])) + more if near else "no checkpoints"
-
-
-def _require_still_there(folder: Path, names: Sequence[str]) -> None:
-    """Retention of a live training may have been at work in the same moment."""
-    gone = [name for name in names if not is_ordinary(folder / name)]
-    if gone:
-        raise UsageError(folder, f"{', '.join(gone)} was removed by the training just before it was pinned")

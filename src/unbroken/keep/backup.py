@@ -27,7 +27,7 @@ from unbroken.checkpoint.removal import finish_removal, leftovers, let_go
 from unbroken.checkpoint.retention import NEVER_FEWER_THAN
 from unbroken.errors import DamagedFile, Refused
 from unbroken.keep.backup_list import BackupList, read_list, stamp_of, write_list
-from unbroken.keep.copying import Copying, prefix_digest
+from unbroken.keep.copying import Copying, Moving, prefix_digest
 from unbroken.keep.following import Mirrored, leaving, parting, removed_saves, set_aside
 from unbroken.keep.inventory import NOT_THE_RUNS
 from unbroken.keep.listing import Found, Listing, Point, list_run, points_of
@@ -40,6 +40,7 @@ from unbroken.run.record import read_record
 from unbroken.run.survey import require_reachable
 from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder, point_to
 from unbroken.storage.lock import kept_out
+from unbroken.storage.moved import Moved
 from unbroken.values import Clock, free_name
 
 PASSES = 4  # over a run whose files change while they are read
@@ -180,6 +181,7 @@ class _Mirroring:
                 return self._as_backup()
             if left:
                 self._listing = list_run(self._listing.run)
+                require_same_run(self._listing, self._target)  # another history may have taken its place meanwhile
         raise Refused(
             self._listing.run,
             f"its files change faster than they can be read ({', '.join(sorted(self._copying.moving)[:3])})",
@@ -231,7 +233,10 @@ class _Mirroring:
         """What is wrong with a checkpoint of this digest: it is as its manifest says, or judged by its content."""
         if point.manifest is not None and point.manifest.sha256 == digest:
             return ""
-        seen = look_at(point.candidate.path, manifests(self._listing.run))
+        try:
+            seen = look_at(point.candidate.path, manifests(self._listing.run))
+        except Moved:
+            raise Moving from None
         return "" if seen.state in ("good", "newer") else f"damaged: {seen.reason}"
 
     def _let_go(self) -> None:

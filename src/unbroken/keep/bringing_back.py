@@ -13,9 +13,10 @@ from pathlib import Path
 
 from unbroken.errors import DamagedFile, Refused
 from unbroken.journal import NO_SESSION, Journal
-from unbroken.keep.backup import METRICS, Ways, identity, mirror
+from unbroken.keep.backup import METRICS, Ways, mirror
 from unbroken.keep.backup_list import stamp_of
 from unbroken.keep.copying import Copying, prefix_digest
+from unbroken.keep.destination import is_vacant, owned
 from unbroken.keep.following import Parting, parting, set_aside
 from unbroken.keep.listing import Found, Listing, Point, list_run, points_of
 from unbroken.run.bounds import require_inside
@@ -27,7 +28,8 @@ from unbroken.run.record import layout_of, read_record
 from unbroken.run.survey import Survey, require_reachable, survey
 from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder, explained, point_to
 from unbroken.storage.digest import sha256_of
-from unbroken.storage.lock import RunLock, held_error, is_held
+from unbroken.storage.lock import RunLock
+from unbroken.storage.moved import Moved, looked_again
 from unbroken.values import Clock, free_name
 
 JOURNAL = f"{OWN_FOLDER}/journal.jsonl"
@@ -52,9 +54,12 @@ class BroughtBack:
 def bring_back(run: Path, source: Path, *, disk: Disk, clock: Clock) -> BroughtBack:
     """Bring the run in a backup to its place; Refused where something else, or something newer, is there."""
     require_reachable(run, unreachable(run, layout_of(source)))
-    found = identity(run) if run.exists() else None
-    if found is None:
-        return _bring_whole(run, source, disk=disk, clock=clock)
+    while is_vacant(run):
+        try:
+            return _bring_whole(run, source, disk=disk, clock=clock)
+        except Refused:
+            if is_vacant(run):
+                raise  # else somebody else has put something there meanwhile
     return _Mending(run, source, disk=disk, clock=clock).run()
 
 
@@ -62,20 +67,17 @@ def bring_back(run: Path, source: Path, *, disk: Disk, clock: Clock) -> BroughtB
 
 
 def _bring_whole(run: Path, source: Path, *, disk: Disk, clock: Clock) -> BroughtBack:
-    if run.is_symlink() or (run.exists() and not run.is_dir()):
-        raise Refused(run, "something that is no folder has this name", do="Move it away, or name another folder.")
     beside = run.with_name(run.name + PARTIAL_SUFFIX)
-    with explained(disk, run, "the run could not be brought back"):
-        durable_folder(disk, run.absolute().parent)
-    done = mirror(source, beside, Ways(), disk=disk, clock=clock)
-    facts = survey(beside, layout_of(beside), is_copy=True)
-    if facts.has_history and facts.newest_good is None:
-        raise DamagedFile(source, "no checkpoint in this backup is sound", do=f"See `unbroken verify {source}`.")
-    with explained(disk, run, "the run could not be brought back"):
+    with (
+        explained(disk, run, "the run could not be brought back"),
+        owned(run, "restore", disk=disk, clock=clock) as fill,
+    ):
+        done = mirror(source, beside, Ways(), disk=disk, clock=clock)
+        facts = survey(beside, layout_of(beside), is_copy=True)
+        if facts.has_history and facts.newest_good is None:
+            raise DamagedFile(source, "no checkpoint in this backup is sound", do=f"See `unbroken verify {source}`.")
         disk.remove(own(beside) / BACKUP_LIST)
-        _clear(disk, run)
-        disk.rename(beside, run)
-        disk.sync_folder(run.absolute().parent)
+        fill(beside)
     return BroughtBack(
         run=run,
         source=source,
@@ -86,18 +88,6 @@ def _bring_whole(run: Path, source: Path, *, disk: Disk, clock: Clock) -> Brough
         notes=(),
         facts=survey(run, layout_of(run)),
     )
-
-
-def _clear(disk: Disk, run: Path) -> None:
-    """Take away the empty folder that has the name; a refused launch may have left a lock in it."""
-    if not run.is_dir():
-        return
-    if is_held(own(run)):
-        raise held_error(own(run))
-    paths = sorted(run.rglob("*"), reverse=True)
-    for path in paths:
-        disk.remove_folder(path) if path.is_dir() and not path.is_symlink() else disk.remove(path)
-    disk.remove_folder(run)
 
 
 # -- where the run is ------------------------------------------------------------------------------------------------
@@ -123,8 +113,7 @@ class _Mending:
             lock = RunLock(self._disk, own(self._run), self._clock)
             lock.acquire("restore")
             try:
-                self._require_same()
-                self._mend()
+                looked_again(self._source, self._mend)
             finally:
                 lock.withdraw()
         return BroughtBack(
@@ -163,7 +152,9 @@ class _Mending:
         return parting(self._run / JOURNAL, self._source / JOURNAL)
 
     def _mend(self) -> None:
-        listing, apart = self._listing, self._parting()
+        self._listing = listing = list_run(self._source)
+        self._require_same()
+        apart = self._parting()
         behind = not apart.only_here  # or as far: the journal comes first, and what follows it may have been cut off
         self._require_room(listing)
         for item in listing.records:
@@ -176,6 +167,9 @@ class _Mending:
         for item in listing.archive:
             self._rest(item)
         self._point(listing, behind=behind)
+        if self._copying.moving:  # the backup is being brought up to date
+            self._copying.moving.clear()
+            raise Moved(self._source)
         self._record_it()
 
     def _record(self, item: Found, *, behind: bool) -> None:

@@ -14,18 +14,23 @@ from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, Layout, manifests
 from unbroken.run.names import BACKUP_LIST
 from unbroken.run.survey import RESTORING, Survey
 from unbroken.storage import PARTIAL_SUFFIX
+from unbroken.storage.lock import LOCK_FILES
+from unbroken.storage.moved import Moved
 from unbroken.storage.request import FILE as REQUEST
 from unbroken.values import why_unsafe
 
 PACKING_LIST = "packed.json"  # in the run's own folder: what a file that travelled held
 EVENTS = ".tfevents."  # TensorBoard's, also where a run's record is older than its curves
 # Of a process here, or of an earlier journey.
-NOT_THE_RUNS = {"lock", "holder.json", REQUEST, RESTORING, PACKING_LIST, BACKUP_LIST}
+NOT_THE_RUNS = {*LOCK_FILES, REQUEST, RESTORING, PACKING_LIST, BACKUP_LIST}
 LEFT_BEHIND = (PARTIAL_SUFFIX, f".pth{GOING_SUFFIX}")  # by a write or a removal that was cut off
 
 
 def inventory(facts: Survey, layout: Layout, *, unsound: Mapping[str, str]) -> tuple[Item, ...]:
-    """The files of a run; every checkpoint that may go in is verified first. `unsound` adds files with a reason."""
+    """The files of a run; every checkpoint that may go in is verified first. `unsound` adds files with a reason.
+
+    Raises Moved where one is removed or replaced in this moment.
+    """
     run = facts.directory
     checked = {item.path: item for item in _verified(facts)}
     found, taken = [], set[str]()
@@ -48,7 +53,16 @@ def inventory(facts: Survey, layout: Layout, *, unsound: Mapping[str, str]) -> t
 
 
 def _verified(facts: Survey) -> list[Candidate]:
-    return [confirm(item, manifests(facts.directory)) if item.path.exists() else item for item in facts.candidates]
+    return [_confirmed(item, facts) for item in facts.candidates]
+
+
+def _confirmed(item: Candidate, facts: Survey) -> Candidate:
+    try:
+        return confirm(item, manifests(facts.directory))
+    except Moved:
+        if not item.path.exists():
+            raise
+        return replace(item, state="damaged", reason="it changed each time while it was read")
 
 
 @dataclass(frozen=True, kw_only=True)

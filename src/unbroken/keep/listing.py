@@ -21,8 +21,8 @@ from unbroken.run.layout import ARCHIVE_FOLDER, Layout, looks_like_a_run, manife
 from unbroken.run.links import unreachable
 from unbroken.run.record import layout_of, read_record
 from unbroken.run.survey import RESTORING, is_archiving, require_reachable
+from unbroken.storage.moved import looked_again
 
-TRIES = 5
 LAST_RECORDS = ("metrics.jsonl", "journal.jsonl", "run.json")  # what says that there is a history comes after it
 
 
@@ -123,14 +123,8 @@ def look(run: Path, path: Path) -> Found | None:
 
 def points_of(run: Path, layout: Layout) -> tuple[Point, ...]:
     """The files of the checkpoint folder, the furthest step first."""
-    for attempt in range(TRIES):
-        try:
-            candidates = list_candidates(layout.checkpoints(run), manifests(run))
-            return tuple(point for item in candidates if (point := _point(run, item)) is not None)
-        except FileNotFoundError:  # removed by the retention of a live process, between two looks
-            if attempt + 1 == TRIES:
-                raise
-    raise AssertionError
+    candidates = looked_again(run, lambda: list_candidates(layout.checkpoints(run), manifests(run)))
+    return tuple(point for item in candidates if (point := _point(run, item)) is not None)
 
 
 def _point(run: Path, candidate: Candidate) -> Point | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from unbroken.errors import DamagedFile, Refused, UsageError
+from unbroken.errors import DamagedFile, Refused, RunHeld, UsageError
 from unbroken.keep.inventory import inventory
 from unbroken.keep.packed import (
     FORMAT,
@@ -18,11 +18,14 @@ from unbroken.keep.packed import (
     fingerprints,
     write_packed,
 )
-from unbroken.keep.parcel import MINIMUM, WORDS, Parcel, by_need, choose
-from unbroken.run.layout import own
+from unbroken.keep.parcel import MINIMUM, WORDS, Item, Parcel, by_need, choose
+from unbroken.run.layout import Layout, own
 from unbroken.run.record import layout_of
 from unbroken.run.survey import Survey, require_reachable, survey
 from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_folder, durable_write, explained
+from unbroken.storage.file_lock import FileLock, Held
+from unbroken.storage.lock import GRACE_S
+from unbroken.storage.moved import looked_again
 from unbroken.values import Clock, why_unsafe
 
 ATTEMPTS = 4
@@ -54,22 +57,50 @@ def pack(run: Path, out: Path, wanted: Wanted, *, disk: Disk, clock: Clock) -> P
     """
     layout, unsound = layout_of(run), dict[str, str]()
     for attempt in range(1, ATTEMPTS + 1):
-        seen = fingerprints(layout.checkpoints(run))  # before they are verified
-        facts = survey(run, layout)
-        _require_continuable(facts)
-        parcel = choose(inventory(facts, layout, unsound=unsound), minimal=wanted.minimal, most_bytes=wanted.most_bytes)
+        seen, facts, items = looked_again(run, lambda: _looked(run, layout, unsound))
+        parcel = choose(items, minimal=wanted.minimal, most_bytes=wanted.most_bytes)
         if not parcel.fits:
             raise _too_large(run, parcel, wanted)
         _require_continued(facts, {item.name for item in parcel.taken})
-        path = _target(run, out, facts)
         try:
-            return _write(path, facts, parcel, seen, disk=disk, clock=clock)
+            with _alone(run, out, facts, disk=disk, clock=clock) as path:
+                return _write(path, facts, parcel, seen, disk=disk, clock=clock)
         except ChangedMeanwhile as changed:
             if attempt > 1:
                 unsound[changed.name] = "it changed each time while it was read"
-    with suppress(FileNotFoundError):
-        disk.remove(path.with_name(path.name + PARTIAL_SUFFIX))
     raise Refused(run, "its files change faster than they can be read", do="Pack it when the session has ended.")
+
+
+def _looked(
+    run: Path, layout: Layout, unsound: Mapping[str, str]
+) -> tuple[Mapping[Path, Fingerprint], Survey, tuple[Item, ...]]:
+    seen = fingerprints(layout.checkpoints(run))  # before they are verified
+    facts = survey(run, layout)
+    _require_continuable(facts)
+    return seen, facts, inventory(facts, layout, unsound=unsound)
+
+
+@contextmanager
+def _alone(run: Path, out: Path, facts: Survey, *, disk: Disk, clock: Clock) -> Iterator[Path]:
+    """The file to write, which no other process writes; RunHeld where one does, and goes on doing so."""
+    path = _target(run, out, facts)
+    with explained(disk, path, "the run could not be packed"):
+        durable_folder(disk, path.parent)
+        lock = FileLock(path.with_name(path.name + PARTIAL_SUFFIX), clock)
+        try:
+            lock.acquire(wait_s=GRACE_S)
+        except Held:
+            raise RunHeld(path, "another process packs a run into this file", do="Choose another name.") from None
+    try:
+        if path.exists():  # it was waited for
+            raise _there_already(path)
+        yield path
+    finally:
+        try:
+            if lock.is_ours():  # nothing came of it
+                disk.remove(lock.path)
+        finally:
+            lock.release()
 
 
 def _write(
@@ -94,7 +125,6 @@ def _write(
         write_packed(file, facts.directory, parcel.taken, head, seen=seen)
 
     with explained(disk, path, f"the run could not be packed into {parcel.size_bytes:,} bytes"):
-        durable_folder(disk, path.parent)
         durable_write(disk, path, fill)
     try:
         listed = check_packed(path)
@@ -143,10 +173,14 @@ def _target(run: Path, out: Path, facts: Survey) -> Path:
         names = (f"{stem}{f'_{number}' if number > 1 else ''}{SUFFIX}" for number in range(1, 10_000))
         out = next(out / name for name in names if not (out / name).exists())
     if out.exists():
-        raise UsageError(out, "this file is there already", do="Choose another name, or name a folder.")
+        raise _there_already(out)
     if out.resolve().is_relative_to(run.resolve()):
         raise UsageError(out, "this lies in the run itself", do="Choose a place outside of it.")
     return out
+
+
+def _there_already(path: Path) -> UsageError:
+    return UsageError(path, "this file is there already", do="Choose another name, or name a folder.")
 
 
 def _too_large(run: Path, parcel: Parcel, wanted: Wanted) -> Refused:

@@ -19,6 +19,7 @@ from unbroken.run.pins import read_pins
 from unbroken.run.record import layout_of
 from unbroken.run.survey import Survey, require_reachable, survey
 from unbroken.storage.lock import held_error
+from unbroken.storage.moved import looked_again, undisturbed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,10 @@ def plan_pruning(directory: Path, policy: Policy, *, own_lock: bool = False, ver
     read. The two furthest states always stay, so whatever goes has two newer verified ones. Without `verify` this is
     only a guess at whether anything will go.
     """
+    return looked_again(directory, lambda: _plan_pruning(directory, policy, own_lock=own_lock, verify=verify))
+
+
+def _plan_pruning(directory: Path, policy: Policy, *, own_lock: bool, verify: bool) -> Pruning:
     layout = layout_of(directory)
     facts = survey(directory, layout, is_copy=own_lock)
     _require_at_rest(facts)
@@ -85,10 +90,14 @@ def plan_pruning(directory: Path, policy: Policy, *, own_lock: bool = False, ver
         directory=directory,
         layout=layout,
         decisions=decisions,
-        sizes={path.name: path.stat().st_size for path in folder.glob("*.pth*") if path.is_file()},
+        sizes={path.name: _size(path) for path in folder.glob("*.pth*") if path.is_file()},
         sound=_sound(stored, decisions),
         leftovers=tuple(leftovers(folder, lambda name: layout.part_of(name)[0] != "")),
     )
+
+
+def _size(path: Path) -> int:
+    return undisturbed(path, lambda: path.stat().st_size)
 
 
 def _require_at_rest(facts: Survey) -> None:

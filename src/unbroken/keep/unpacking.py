@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unbroken.errors import DamagedFile, Refused, UsageError
+from unbroken.keep.destination import owned, require_vacant
 from unbroken.keep.packed import PackingList, read_blocks, read_list
 from unbroken.run.record import layout_of
 from unbroken.run.survey import Survey, survey
@@ -24,7 +25,7 @@ from unbroken.storage import (
     open_ordinary,
 )
 from unbroken.storage.digest import sha256_of
-from unbroken.values import place
+from unbroken.values import Clock, place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class Unpacked:
     kept: int  # files that an earlier, interrupted call had brought
 
 
-def unpack(path: Path, directory: Path | None, *, disk: Disk) -> Unpacked:
+def unpack(path: Path, directory: Path | None, *, disk: Disk, clock: Clock) -> Unpacked:
     """Unpack into a new folder; nothing that is there is overwritten.
 
     Raises DamagedFile for a file that is not whole or not ours, Refused where the folder is in use or has no room.
@@ -46,30 +47,20 @@ def unpack(path: Path, directory: Path | None, *, disk: Disk) -> Unpacked:
         raise UsageError(path, "there is no such file", do="Name a file that `unbroken pack` wrote.")
     listed = read_list(path)
     target = directory or Path(listed.folder)
-    _require_free(target)
+    require_vacant(target)
     beside = target.with_name(target.name + PARTIAL_SUFFIX)
     if beside.is_symlink() or (beside.exists() and not beside.is_dir()):
         raise Refused(beside, "this name is needed for unpacking, and something else has it", do="Move it away.")
-    with explained(disk, target, "the run could not be unpacked"):
+    with (
+        explained(disk, target, "the run could not be unpacked"),
+        owned(target, "unpack", disk=disk, clock=clock) as move_in,
+    ):
         _require_room(disk, listed, target, beside)
         durable_folder(disk, beside)
         _remove_others(disk, listed, beside)
         kept = _fill(disk, path, listed, beside)
-        if target.is_dir():
-            disk.remove_folder(target)  # it was empty
-        disk.rename(beside, target)
-        disk.sync_folder(target.parent)
+        move_in(beside)
     return Unpacked(directory=target, listed=listed, facts=survey(target, layout_of(target)), kept=kept)
-
-
-def _require_free(target: Path) -> None:
-    if target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir()))):
-        raise Refused(
-            target,
-            "something is there already, and nothing is overwritten",
-            expected="a folder that is new or empty",
-            do="Name another folder: unbroken unpack FILE DIR.",
-        )
 
 
 def _require_room(disk: Disk, listed: PackingList, target: Path, beside: Path) -> None:

@@ -21,12 +21,15 @@ from unbroken.launch.parent import parent_of
 from unbroken.launch.verdicts import FineTune, Fresh, Resume, as_event
 from unbroken.run import OpenRun, RunRecord, SessionFiles, read_record
 from unbroken.run.layout import ARCHIVE_FOLDER, manifests, own
+from unbroken.run.pins import PATIENCE_S, PINS
 from unbroken.run.record import write_record
 from unbroken.run.survey import RESTORING
 from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder, explained, point_to
+from unbroken.storage.lock import LOCK_FILES
+from unbroken.storage.turn import turn_at
 from unbroken.values import Clock, new_id
 
-HELD = ("lock", "holder.json", RESTORING)
+HELD = (*LOCK_FILES, RESTORING)
 
 
 def execute(
@@ -140,7 +143,8 @@ def _archive(files: SessionFiles, *, starts_over: bool) -> None:
         for path in sorted(directory.rglob(f"*{PARTIAL_SUFFIX}")):
             if ARCHIVE_FOLDER not in path.relative_to(directory).parts:
                 disk.remove(path)
-    move_history_aside(disk, directory, target)
+    with turn_at(own(directory) / PINS, files.clock, wait_s=PATIENCE_S):  # pins go with the history they were set in
+        move_history_aside(disk, directory, target)
 
 
 def move_history_aside(disk: Disk, directory: Path, target: Path) -> None:

@@ -21,6 +21,7 @@ from unbroken.run.candidates import confirm, list_candidates
 from unbroken.run.layout import manifests, own
 from unbroken.run.survey import survey
 from unbroken.storage import is_ordinary, read_json
+from unbroken.storage.moved import Moved, looked_again
 
 MOST_SIBLINGS = 200
 MOST_PACKED = 20
@@ -29,6 +30,10 @@ MOST_NEAR, NEAR_DEPTH, MOST_NEAR_FOLDERS = 8, 5, 500
 
 def gather(job: Job) -> Facts:
     """Look at everything the decision needs; changes nothing."""
+    return looked_again(job.directory, lambda: _gather(job))
+
+
+def _gather(job: Job) -> Facts:
     layout_of(job.directory)  # a record that leads out of the folder is none to go on with
     here = survey(job.directory, job.layout)
     if here.unreachable:
@@ -57,9 +62,16 @@ def _named(path: Path | None, job: Job, here: Survey) -> Candidate | None:
         what = f"this is a link to {path.readlink()}, which is not there" if path.is_symlink() else what
         raise UsageError(path, what, found=_neighbours(path), do="Check the path.")
     for item in here.candidates:  # however it was spelled, relative or through a link
-        if item.path.samefile(path):
+        if _is_same(item.path, path):
             return confirm(item, manifests(job.directory))
     return look_at(path, manifests(job.layout.run_of(path)))
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except FileNotFoundError as error:
+        raise Moved(*error.args) from error
 
 
 def _neighbours(path: Path) -> str:

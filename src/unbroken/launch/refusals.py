@@ -32,9 +32,11 @@ def refuse(exit_code: int, *reasons: str, ways_out: tuple[str, ...] = ()) -> Ref
 
 def refuse_held(job: Job, survey: Survey) -> Refuse:
     """Another live process works on the run."""
+    stand_in = (survey.held_without_locks,) if survey.held_without_locks else ()
     return refuse(
         RunHeld.exit_code,
         f"the run is held by {survey.holder or 'another process'}, which is still alive",
+        *stand_in,
         ways_out=(
             "wait until it ends",
             f"stop it: unbroken stop {job.directory}  (it saves everything first), then run the same command again",

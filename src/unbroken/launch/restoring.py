@@ -15,9 +15,12 @@ from unbroken.launch.execute import move_all, move_history_aside
 from unbroken.run import Survey, layout_of, layout_seen
 from unbroken.run.bounds import require_inside
 from unbroken.run.layout import ARCHIVE_FOLDER, own
-from unbroken.run.survey import RESTORING, Restoring, survey
+from unbroken.run.pins import PATIENCE_S, PINS
+from unbroken.run.restore_mark import RESTORING, Restoring, read_restoring
+from unbroken.run.survey import survey
 from unbroken.storage import Disk, durable_folder, explained, write_json
 from unbroken.storage.lock import RunLock
+from unbroken.storage.turn import turn_at
 from unbroken.values import Clock, free_name, is_name
 
 
@@ -49,28 +52,27 @@ def restore(run: Path, name: str, *, disk: Disk, clock: Clock) -> str | None:
     Raises UsageError if there is no such history, RunHeld while somebody works on the run.
     """
     require_inside(run)
-    facts = survey(run, layout_of(run))
-    begun = facts.restoring if facts.restoring is not None and facts.restoring.name else None
-    if begun is not None and not (is_name(begun.name) and (is_name(begun.aside) or begun.aside == "")):
-        raise DamagedFile(
-            own(run) / RESTORING,
-            f"it names a history {str(begun.name)[:80]!r} and a place {str(begun.aside)[:80]!r} for what is here",
-            expected="names in archive/",
-            do="This was not written by unbroken. Remove it, then run the same command again.",
-        )
-    _require_archived(run, begun.name if begun is not None else name, asked=name, begun=begun)
+    if _begun(run) is None:
+        _require_archived(run, name)  # a name that was mistyped leaves no trace
     lock = RunLock(disk, own(run), clock)
     with explained(disk, run, "the history could not be brought back"):
         durable_folder(disk, own(run))
         lock.acquire("restore")
         try:
-            return _restore(run, name, begun, facts, disk=disk, clock=clock)
+            # Looked at only now: before, another one may have been at work here.
+            facts = survey(run, layout_of(run), is_copy=True)
+            _require_archived(run, name)
+            with turn_at(own(run) / PINS, clock, wait_s=PATIENCE_S):  # pins go with the history they were set in
+                return _restore(run, name, facts, disk=disk, clock=clock)
+        except (UsageError, DamagedFile):
+            lock.withdraw()
+            raise
         finally:
             lock.release()
 
 
-def _restore(run: Path, name: str, begun: Restoring | None, facts: Survey, *, disk: Disk, clock: Clock) -> str | None:
-    state = begun
+def _restore(run: Path, name: str, facts: Survey, *, disk: Disk, clock: Clock) -> str | None:
+    state = _begun(run)
     if state is None:
         taken = {path.name for path in (run / ARCHIVE_FOLDER).iterdir()}
         has_something = bool(facts.events or facts.candidates)
@@ -103,12 +105,25 @@ def _move_back(disk: Disk, run: Path, source: Path) -> None:
     disk.remove_folder(source)
 
 
-def _require_archived(run: Path, name: str, *, asked: str, begun: Restoring | None) -> None:
+def _begun(run: Path) -> Restoring | None:
+    """The restore that was cut off here, where it is known which one."""
+    begun = read_restoring(run)
+    return begun if begun is not None and begun.name else None
+
+
+def _require_archived(run: Path, name: str) -> None:
+    begun = _begun(run)
     if begun is not None:
-        if asked != begun.name:
-            raise UsageError(
-                run, f"bringing {begun.name} back was cut off", do=f"Finish that first: unbroken restore {run} {name}"
+        if not (is_name(begun.name) and (is_name(begun.aside) or begun.aside == "")):
+            raise DamagedFile(
+                own(run) / RESTORING,
+                f"it names a history {str(begun.name)[:80]!r} and a place {str(begun.aside)[:80]!r} for what is here",
+                expected="names in archive/",
+                do="This was not written by unbroken. Remove it, then run the same command again.",
             )
+        if name != begun.name:
+            do = f"Finish that first: unbroken restore {run} {begun.name}"
+            raise UsageError(run, f"bringing {begun.name} back was cut off", do=do)
         return
     known = [item.name for item in archived(run)]
     if name not in known:

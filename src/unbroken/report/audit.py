@@ -20,6 +20,7 @@ from unbroken.run.layout import own
 from unbroken.run.record import RECORD
 from unbroken.storage import is_ordinary
 from unbroken.storage.lock import is_held
+from unbroken.storage.moved import looked_again
 
 JOURNAL = "journal.jsonl"
 
@@ -98,6 +99,10 @@ class Audit:
 
 def audit(run: Path, *, verify: bool = False) -> Audit:
     """Read the records of a run and judge them; changes nothing, needs no torch."""
+    return looked_again(run, lambda: _audit(run, verify=verify))
+
+
+def _audit(run: Path, *, verify: bool) -> Audit:
     findings = Findings()
     running = is_held(own(run))
     events = _events(run, findings)

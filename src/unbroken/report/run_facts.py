@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from unbroken.run.candidates import list_candidates
 from unbroken.run.layout import manifests, own
 from unbroken.run.predictions import evaluations_in
 from unbroken.run.summary import Score, Summary, config_of, summary_of
+from unbroken.storage.moved import looked_again, undisturbed
 from unbroken.values import number_of, step_of
 
 PREDICTIONS = "predictions"
@@ -89,10 +91,14 @@ def _record_bytes(directory: Path) -> int:
 
 def _newest_checkpoint(directory: Path) -> Mapping[str, Any]:
     """What the furthest checkpoint says about itself; its numbers are not read, nor is it verified."""
+    return looked_again(directory, lambda: _inside_newest(directory))
+
+
+def _inside_newest(directory: Path) -> Mapping[str, Any]:
     for candidate in list_candidates(layout_seen(directory)[0].checkpoints(directory), manifests(directory)):
         if candidate.resumable and candidate.state != "damaged":
             try:
-                tree = read_structure(candidate.path).tree
+                tree = undisturbed(candidate.path, partial(read_structure, candidate.path)).tree
             except UnbrokenError:
                 continue
             inside = tree.get("unbroken") if isinstance(tree, Mapping) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from unbroken.run.candidates import list_candidates
 from unbroken.run.layout import manifests
 from unbroken.run.links import checkpoint_files
 from unbroken.run.missing import known_saves, missing_files, that_matter
+from unbroken.storage.moved import undisturbed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,8 @@ def check_files(
     folder, records = layout.checkpoints(run), manifests(run)
     saved = known_saves(events)
     here = checkpoint_files(folder, run)
-    found = [_check(path, records, saved.get(path.name), findings, verify=verify) for path in here]
+    checks = ((path, partial(_check, path, records, saved.get(path.name), findings, verify=verify)) for path in here)
+    found = [undisturbed(path, check) for path, check in checks]
     names = {path.name for path in here}
     record = read_record(run)
     candidates = [item for item in list_candidates(folder, records) if record is None or item.run == record.id]

@@ -18,6 +18,7 @@ from unbroken.errors import DamagedFile, UnbrokenError
 from unbroken.run.layout import LAYOUTS
 from unbroken.run.links import checkpoint_files
 from unbroken.run.record import layout_seen
+from unbroken.storage.moved import undisturbed
 
 COUNTING = ("unbroken ", "MMEngine ", "OpenPCDet ")  # programs whose files say at which step they were written
 
@@ -63,7 +64,7 @@ def list_candidates(folder: Path, manifests: Path) -> list[Candidate]:
     """Every `.pth` in a folder, furthest step first, judged by manifest where there is one, else by content.
 
     A link is one of them where it stands for a file that was moved elsewhere; `latest.pth` is a convenience that
-    resume never trusts.
+    resume never trusts. Raises Moved where one is removed or replaced in this moment.
     """
     files = checkpoint_files(folder, manifests.parent.parent)
     return sorted((glance_at(path, manifests) for path in files), key=furthest_first)
@@ -80,9 +81,13 @@ def look_at(path: Path, manifests: Path) -> Candidate:
 
 
 def confirm(candidate: Candidate, manifests: Path) -> Candidate:
-    """Verify a file byte by byte and read what it says about itself."""
+    """Verify a file byte by byte and read what it says about itself; Moved where it is not the same throughout."""
     if candidate.state != "unchecked":
         return candidate
+    return undisturbed(candidate.path, lambda: _confirmed(candidate, manifests))
+
+
+def _confirmed(candidate: Candidate, manifests: Path) -> Candidate:
     try:
         structure = read_structure(candidate.path)
     except UnbrokenError as error:
@@ -116,9 +121,12 @@ def _stateless(structure: Structure, run: Path) -> str:
 
 
 def glance_at(path: Path, manifests: Path) -> Candidate:
-    """Judge one file by its manifest if it has one, else by what it says about itself; its numbers are not read."""
+    """Judge one file by its manifest if it has one, else by what it says about itself; its numbers are not read.
+
+    Raises Moved where it is removed or replaced in this moment.
+    """
     manifest = _manifest_of(path, manifests)
-    return replace(_glance(path, manifest), listed=manifest is not None)
+    return undisturbed(path, lambda: replace(_glance(path, manifest), listed=manifest is not None))
 
 
 def _manifest_of(path: Path, manifests: Path) -> Manifest | None:
@@ -128,7 +136,7 @@ def _manifest_of(path: Path, manifests: Path) -> Manifest | None:
 
 
 def _glance(path: Path, manifest: Manifest | None) -> Candidate:
-    if manifest is not None and manifest.size_bytes == path.stat().st_size:
+    if manifest is not None and path.is_file() and manifest.size_bytes == path.stat().st_size:
         return Candidate(
             path=path,
             step=manifest.step,

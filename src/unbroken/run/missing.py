@@ -72,7 +72,9 @@ def missing_files(
     """What is missing in a run's folder, the furthest step first; `candidates` are the files that are here."""
     found = tuple(_missing(directory, layout, candidates, events))
     if found:  # a live process may have removed a file since its journal was read, and has said so by now
-        found = tuple(_missing(directory, layout, candidates, read_events(own(directory) / "journal.jsonl")))
+        before = {item.name for item in found}
+        later = _missing(directory, layout, candidates, read_events(own(directory) / "journal.jsonl"))
+        found = tuple(item for item in later if item.name in before)
     return tuple(sorted(found, key=lambda item: (-(item.step if item.step is not None else -1), item.name)))
 
 
@@ -113,7 +115,8 @@ def _missing(
         step = step_in_name(Path(name)) if by_steps else None
         facts.setdefault(name, (kind_of_name(Path(name)), step, "", ""))
     for name, (kind, step, known_by, time) in facts.items():
-        if is_name(name) and not _is_here(name, kind, step, candidates) and not _is_going(folder, name):
+        gone = is_name(name) and not _is_here(name, kind, step, candidates) and not _is_going(folder, name)
+        if gone and not _is_newer(folder / name, candidates):
             yield MissingFile(
                 name=name,
                 kind=kind,
@@ -133,6 +136,11 @@ def _is_here(name: str, kind: str, step: int | None, candidates: Sequence[Candid
         if same_kind and step is not None and item.step == step:
             return True
     return False
+
+
+def _is_newer(path: Path, candidates: Sequence[Candidate]) -> bool:
+    """Whether a file that a look did not find is there by now: a live process has saved it since."""
+    return is_ordinary(path) and not path.is_symlink() and all(item.name != path.name for item in candidates)
 
 
 def _why(name: str, candidates: Sequence[Candidate]) -> str:

@@ -49,6 +49,7 @@ class OpenRun:
             keep_last=keep_last,
             pinned=lambda: read_pins(files.directory),
             writes=lambda name: files.layout.part_of(name)[0] != "",
+            require_held=lambda: files.lock.require(now=True),
         )
 
     @property

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from unbroken.errors import DamagedFile
+from unbroken.errors import DamagedFile, UsageError
 from unbroken.journal import NO_SESSION, Journal
 from unbroken.run.bounds import require_inside
 from unbroken.run.layout import own
-from unbroken.storage import Disk, durable_folder, explained, read_json, write_json
+from unbroken.run.record import layout_of
+from unbroken.storage import Disk, durable_folder, explained, is_ordinary, read_json, write_json
 from unbroken.storage.turn import turn_at
 from unbroken.values import BadField, Clock
 
@@ -47,25 +48,38 @@ def load_pins(run: Path) -> dict[str, Pin]:
 
 
 def pin(run: Path, names: Mapping[str, str], *, disk: Disk, clock: Clock) -> None:
-    """Pin files, each with a note; a note that was there stays where the new one is empty."""
+    """Pin files, each with a note; a note that was there stays where the new one is empty.
+
+    Raises UsageError where one of them is not there (any more), and then pins none.
+    """
     now = clock.now().isoformat(timespec="seconds")
-    with _open(run, disk, clock) as pins:
+    events = [{"event": "pinned", "file": name, "note": note} for name, note in names.items()]
+    with _open(run, events, disk, clock) as pins:
+        require_there(run, names)
         for name, note in names.items():
             pins[name] = Pin(note=note or pins.get(name, Pin()).note, time=now)
-    _record(run, [{"event": "pinned", "file": name, "note": note} for name, note in names.items()], disk, clock)
+
+
+def require_there(run: Path, names: Iterable[str]) -> None:
+    """Raise UsageError for files that are gone: retention of a live training may have been at work this moment."""
+    folder = layout_of(run).checkpoints(run)
+    if gone := [name for name in names if not is_ordinary(folder / name)]:
+        raise UsageError(folder, f"{', '.join(gone)} was removed or moved away just before it was pinned")
 
 
 def unpin(run: Path, names: list[str], *, disk: Disk, clock: Clock) -> None:
     """Let the policy decide about these files again."""
-    with _open(run, disk, clock) as pins:
+    with _open(run, [{"event": "unpinned", "file": name} for name in names], disk, clock) as pins:
         for name in names:
             pins.pop(name, None)
-    _record(run, [{"event": "unpinned", "file": name} for name in names], disk, clock)
 
 
 @contextmanager
-def _open(run: Path, disk: Disk, clock: Clock) -> Iterator[dict[str, Pin]]:
-    """The pins to change, while no other process changes them; what they are then is written durably."""
+def _open(run: Path, events: list[dict[str, str]], disk: Disk, clock: Clock) -> Iterator[dict[str, Pin]]:
+    """The pins to change, while no other process changes them or moves the history that they are of.
+
+    What they are then is written durably, and `events` into the journal.
+    """
     require_inside(run)
     with explained(disk, own(run), "the pins could not be written"):
         durable_folder(disk, own(run))
@@ -73,6 +87,7 @@ def _open(run: Path, disk: Disk, clock: Clock) -> Iterator[dict[str, Pin]]:
             pins = read_pins(run)
             yield pins
             write_json(disk, own(run) / PINS, {name: asdict(pin) for name, pin in sorted(pins.items())})
+            _record(run, events, disk, clock)
 
 
 def _record(run: Path, events: list[dict[str, str]], disk: Disk, clock: Clock) -> None:

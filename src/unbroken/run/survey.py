@@ -18,7 +18,8 @@ from unbroken.run.restore_mark import RESTORING as RESTORING
 from unbroken.run.restore_mark import Restoring as Restoring
 from unbroken.run.restore_mark import read_restoring
 from unbroken.storage import PARTIAL_SUFFIX
-from unbroken.storage.lock import Holder, is_held, read_holder
+from unbroken.storage.lock import Holder, held_without_locks, is_held, read_holder
+from unbroken.storage.moved import looked_again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class Survey:
     held: bool = False
     holder: Holder | None = None
     missing: tuple[MissingFile, ...] = ()  # that the records know of; furthest step first
+    held_without_locks: str = ""  # what stands in for the lock, on a file system that has none
     events: Sequence[Event] = field(default=(), repr=False)
     damage: tuple[Damage, ...] = ()  # records that cannot be used; of a copy they are not looked for
 
@@ -73,6 +75,10 @@ class Survey:
 
 def survey(directory: Path, layout: Layout, *, is_copy: bool = False) -> Survey:
     """Look at a run's folder without changing anything; in a copy of a run, nobody's lock is tried either."""
+    return looked_again(directory, lambda: _survey(directory, layout, is_copy=is_copy))
+
+
+def _survey(directory: Path, layout: Layout, *, is_copy: bool) -> Survey:
     lacking = unreachable(directory, layout)
     if not directory.is_dir():
         return Survey(directory=directory, exists=False, unreachable=lacking)
@@ -82,6 +88,7 @@ def survey(directory: Path, layout: Layout, *, is_copy: bool = False) -> Survey:
     # A save whose line is damaged was one all the same: a run that may have lost something is never begun anew.
     saves = _saves(events) + sum(line.event == "saved" for line in told.damaged)
     candidates = tuple(_verified_down_to_first_good(folder, directory, record, saves_ever=saves))
+    held = not is_copy and is_held(own(directory))
     return Survey(
         directory=directory,
         exists=True,
@@ -94,9 +101,10 @@ def survey(directory: Path, layout: Layout, *, is_copy: bool = False) -> Survey:
         finished_at=_finished_at(events),
         archiving=is_archiving(events),
         restoring=read_restoring(directory),
-        held=not is_copy and is_held(own(directory)),
+        held=held,
         holder=read_holder(own(directory)),
         missing=() if lacking else missing_files(directory, layout, candidates, events),
+        held_without_locks=held_without_locks(own(directory)) if held else "",
         events=events,
         damage=() if is_copy else damaged_records(directory, told.damaged),
     )

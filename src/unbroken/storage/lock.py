@@ -1,29 +1,29 @@
-"""One live process per run: an advisory lock that the operating system drops when its owner dies.
+"""One live process per run: the lock of its folder, and who holds it.
 
-The lock itself is `filelock`'s (flock on POSIX, LockFileEx on Windows; forked loader workers do not keep it alive).
-Who holds it stands in a file beside it, because a lock file may not be read while it is held on Windows.
+Who holds it stands in a file beside the lock, because a locked file may not be read on Windows. A session looks now and
+then whether both are still its own: a lock file can be removed by hand, or its folder moved away, under a live process.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from unbroken.errors import RunHeld, UsageError
-from unbroken.storage.durable import explained, write_json
-from unbroken.storage.files import AT_ONCE, Disk
+from unbroken.storage.durable import durable_folder, explained, write_json
+from unbroken.storage.file_lock import STAND_IN, FileLock, Held, is_locked, no_locks_words, stand_in_words
+from unbroken.storage.files import Disk
 from unbroken.storage.records import read_typed
 from unbroken.values import Clock
 
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
-
-HOLDER = "holder.json"
+LOCK, HOLDER = "lock", "holder.json"
+LOCK_FILES = (LOCK, LOCK + STAND_IN, HOLDER)  # of a process here: they go nowhere with the run
+LOOK_EVERY_S = 1.0  # whether the lock is still ours
 GRACE_S = 2.0  # a dying owner's descriptors may outlive its last line of output by a moment
 
 
@@ -46,42 +46,65 @@ class RunLock:
 
     def __init__(self, disk: Disk, folder: Path, clock: Clock) -> None:
         self._disk, self._folder, self._clock = disk, folder, clock
-        self._lock: BaseFileLock | None = None
+        self._lock: FileLock | None = None
         self._holder: Holder | None = None
         self._previous: Holder | None = None
+        self._looked_s, self._looking = 0.0, threading.Lock()  # a save beside the training looks from its own thread
+        self._said: list[str] = []
+        self.lost: RunHeld | None = None  # why it is not ours any more, since that was seen
 
-    def acquire(self, session: str) -> Holder | None:
-        """Take the lock; returns the previous holder if it died without letting go, raises RunHeld if it lives."""
-        from filelock import FileLock, Timeout  # 70 ms of import that only a real launch pays for
+    def acquire(self, session: str | Callable[[], str]) -> Holder | None:
+        """Take the lock; returns the previous holder if it died without letting go, raises RunHeld if it lives.
 
-        lock = FileLock(self._folder / "lock", timeout=GRACE_S)
+        A session's name that is to be new in the folder is chosen once the folder is ours: `session` is called then.
+        """
+        self._lock = lock = self._taken()
         try:
-            lock.acquire()
-        except Timeout:
-            raise held_error(self._folder) from None
-        except OSError as error:
-            raise UsageError(
-                self._folder,
-                f"the run's folder cannot be locked ({error.strerror})",
-                do="Choose a folder that can be written to; a read-only one can be a source: --search.",
-            ) from None
-        self._previous = previous = read_holder(self._folder)
-        self._lock = lock
-        self._holder = Holder(
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            since=self._clock.now().isoformat(timespec="seconds"),
-            session=session,
-            released=False,
-        )
-        try:
-            with explained(self._disk, self._folder, "the run's folder cannot be written"):
-                write_json(self._disk, self._folder / HOLDER, asdict(self._holder))
+            self._previous = previous = read_holder(self._folder)
+            self._holder = Holder(
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                since=self._clock.now().isoformat(timespec="seconds"),
+                session=session if isinstance(session, str) else session(),
+                released=False,
+            )
+            self._write_holder(self._holder)
         except BaseException:
             self._lock = None
             lock.release()
             raise
+        self._looked_s = self._clock.monotonic_s()
+        self.lost = None
+        if lock.is_soft:
+            self._said.append(f"note: {no_locks_words()}")
         return previous if previous and not previous.released else None
+
+    @property
+    def session(self) -> str:
+        """The name it was taken under."""
+        return self._holder.session if self._holder is not None else ""
+
+    def said(self) -> list[str]:
+        """What there is to say of the lock since the last time."""
+        said, self._said = self._said, []
+        return said
+
+    def require(self, *, now: bool = False) -> None:
+        """Raise RunHeld where the run is another's by now; looks at most once a second, or `now`.
+
+        A lock file that only was removed, or replaced by nobody's, is made again.
+        """
+        with self._looking:
+            if self._lock is None:
+                return
+            if self.lost is not None:
+                raise self.lost
+            now_s = self._clock.monotonic_s()
+            if not now and now_s - self._looked_s < LOOK_EVERY_S:
+                return
+            self._looked_s = now_s
+            if not self._lock.is_ours() or not self._names_us(read_holder(self._folder)):
+                self._lock_again()
 
     def release(self) -> None:
         """Say in the holder file that the run was let go in order, then let go."""
@@ -92,13 +115,87 @@ class RunLock:
         """Let go of a run that was only looked at: the holder file says again who worked on it last."""
         self._let_go(self._previous)
 
+    def discard(self) -> None:
+        """Let go of a place where nothing is but the lock: its files go too. OSError where they cannot."""
+        if self._lock is None:
+            return
+        lock, self._lock = self._lock, None
+        try:
+            for name in (HOLDER, LOCK):
+                if os.name == "nt":
+                    lock.release()  # an open file cannot be removed there
+                with suppress(FileNotFoundError):
+                    self._disk.remove(self._folder / name)
+        finally:
+            lock.release()
+
+    def _taken(self) -> FileLock:
+        lock = FileLock(self._folder / LOCK, self._clock)
+        try:
+            try:
+                lock.acquire(wait_s=GRACE_S)
+            except FileNotFoundError:  # an empty place was tidied away in this moment
+                durable_folder(self._disk, self._folder)
+                lock.acquire(wait_s=GRACE_S)
+        except Held:
+            raise held_error(self._folder) from None
+        except OSError as error:
+            raise UsageError(
+                self._folder,
+                f"the run's folder cannot be locked ({error.strerror})",
+                do="Choose a folder that can be written to; a read-only one can be a source: --search.",
+            ) from None
+        return lock
+
+    def _write_holder(self, holder: Holder) -> None:
+        with explained(self._disk, self._folder, "the run's folder cannot be written"):
+            write_json(self._disk, self._folder / HOLDER, asdict(holder))
+
+    def _lock_again(self) -> None:
+        """The files of the lock are not as we left them: whose is the run?"""
+        assert self._lock is not None and self._holder is not None
+        lock = self._lock
+        if not lock.is_ours():
+            lock = FileLock(self._folder / LOCK, self._clock)
+            try:
+                lock.acquire(wait_s=0.0)
+            except (Held, OSError):
+                raise self._lose() from None
+        found = read_holder(self._folder)
+        if found is not None and not self._names_us(found):  # even if that one has let go: it has changed what is here
+            if lock is not self._lock:
+                lock.release()
+            raise self._lose()
+        if lock is not self._lock:
+            self._lock.release()
+            self._lock = lock
+            self._said.append("warning: the lock of this run was removed or replaced; nobody took it, it is made again")
+        if found is None:
+            self._write_holder(self._holder)
+
+    def _names_us(self, found: Holder | None) -> bool:
+        mine = self._holder
+        return found is not None and mine is not None and found.session == mine.session
+
+    def _lose(self) -> RunHeld:
+        found = read_holder(self._folder)
+        other = f"by {found}" if found is not None and not self._names_us(found) else "or its folder was moved away"
+        self.lost = RunHeld(
+            self._folder.parent,
+            f"this session's lock was removed, and the run was taken {other}",
+            do="This session ends and writes nothing more here: what it saved is what the other one goes on from. "
+            "To end a session, use `unbroken stop`.",
+        )
+        return self.lost
+
     def _let_go(self, last: Holder | None) -> None:
         if self._lock is None:
             return
         file = self._folder / HOLDER
         try:
             # On a full disk the word stays unsaid; the reason why this session ends matters more.
-            with suppress(OSError):
+            with suppress(OSError, RunHeld):
+                self.require(now=True)
                 if last is not None:
                     write_json(self._disk, file, asdict(last))
                 elif file.exists():
@@ -112,18 +209,13 @@ class RunLock:
 def kept_out(folder: Path) -> Iterator[None]:
     """Keep all others out of a copy of a run while it is brought up to date; who worked on the run stays written.
 
-    Raises RunHeld where one is in it. A file system without locks keeps nobody out; there each file is still whole.
+    Raises RunHeld where one is in it.
     """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / "lock", timeout=GRACE_S)
+    lock = FileLock(folder / LOCK)
     try:
-        lock.acquire()
-    except Timeout:
+        lock.acquire(wait_s=GRACE_S)
+    except Held:
         raise held_error(folder) from None
-    except (OSError, NotImplementedError):
-        if not folder.is_dir():
-            raise
     try:
         yield
     finally:
@@ -136,6 +228,7 @@ def held_error(folder: Path) -> RunHeld:
     return RunHeld(
         folder.parent,
         f"the run is held by {holder}" if holder else "the run is held by another process",
+        found=stand_in_words(folder / LOCK),
         do="Wait for it, stop it (`unbroken stop` lets it save first), or choose another --tag.",
     )
 
@@ -147,14 +240,12 @@ def read_holder(folder: Path) -> Holder | None:
 
 def is_held(folder: Path) -> bool:
     """Whether a live process holds the lock; looks without creating or changing anything."""
-    try:
-        descriptor = os.open(folder / "lock", os.O_RDONLY | AT_ONCE)
-    except OSError:
-        return False
-    try:
-        return not _could_lock(descriptor)
-    finally:
-        os.close(descriptor)
+    return is_locked(folder / LOCK)
+
+
+def held_without_locks(folder: Path) -> str:
+    """What stands in for the lock of a run that is held, on a file system without locks; "" elsewhere."""
+    return stand_in_words(folder / LOCK)
 
 
 def holds(folder: Path, pid: int) -> bool:
@@ -163,21 +254,9 @@ def holds(folder: Path, pid: int) -> bool:
     A process of the same number may be another one: in another container, or after the holder has died.
     """
     with suppress(OSError):
-        lock = (folder / "lock").stat()
+        lock = (folder / LOCK).stat()
         for entry in Path(f"/proc/{pid}/fd").iterdir():
             with suppress(OSError):
                 if os.path.samestat(entry.stat(), lock):
                     return True
     return False
-
-
-def _could_lock(descriptor: int) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # Windows: a held lock file refuses to be opened for reading, so it is free here
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -91,7 +91,8 @@ class Recorder:
             self._log.say(f"{lost} done after the last save and lost: {what}")
 
     def record(self, progress: Progress, samples: list[int], values: Mapping[str, float], *, total: int | None) -> None:
-        """Write one finished step down."""
+        """Write one finished step down; RunHeld where the run is another session's by now."""
+        self._run.files.lock.require()
         step, epoch = progress.step, progress.epoch_of_last_sample
         self._run.steps.write_step(step, epoch=epoch, samples=samples, values=values)
         if self._curves is not None:
@@ -116,6 +117,7 @@ class Recorder:
 
     def record_evaluation(self, progress: Progress, metrics: Mapping[str, float]) -> None:
         """Write down what the weights after the last step were found to be worth."""
+        self._run.files.lock.require()
         self._run.steps.write_evaluation(progress.step, metrics)
         self._log.evaluation(progress.step, metrics)
         if self._evaluations is not None:

@@ -78,6 +78,8 @@ class Session:
         if self.troubled and trouble is None:
             self.log.say("the lines that waited in memory are written")
         self.troubled = trouble is not None
+        for line in self.run.files.lock.said():
+            self.log.say(line)
 
     def wait_for_saves(self) -> None:
         """Return when every save that was begun is done."""
@@ -86,6 +88,7 @@ class Session:
 
     def settle(self, progress: Progress, save: Callable[[], None]) -> None:
         """Bring the last state and its records to disk; where that is refused, try for a minute, then SaveFailed."""
+        self.run.files.lock.require(now=True)
         clock, self.saver.insisting = self.run.files.clock, True
         give_up_s, wait_s = clock.monotonic_s() + LAST_TRIES_S, 1.0
         while not self._is_settled(progress, save):
@@ -192,10 +195,11 @@ class Session:
 
     def _close_files(self, *, quietly: bool) -> None:
         try:
-            self.requests.answered()
-            self._say_what_is_lost()
-            self._note(ended=self.ended)
-            self._end_backups()
+            if self.run.files.lock.lost is None:  # else all of this is another session's by now
+                self.requests.answered()
+                self._say_what_is_lost()
+                self._note(ended=self.ended)
+                self._end_backups()
         finally:
             try:
                 self.run.close()
@@ -227,5 +231,7 @@ def give_up(run: OpenRun, step: int, error: BaseException) -> None:
 
 
 def _record_failure(run: OpenRun, step: int, error: BaseException) -> None:
+    if run.files.lock.lost is not None:
+        return
     with suppress(UnbrokenError):  # on a full disk the reason itself matters more than this record of it
         run.journal.write("failed", step=step, error=f"{type(error).__name__}: {error}")

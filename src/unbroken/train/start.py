@@ -137,14 +137,15 @@ def launch(
         _refuse_or_go(job)  # a refusal leaves no trace of a run that never was
     with explained(disk, job.directory, "the run's folder cannot be made"):
         durable_folder(disk, own(job.directory))
-    session = free_name(clock.now(), _names_taken(job.directory))
     lock = RunLock(disk, own(job.directory), clock)
     try:
-        previous = lock.acquire(session)
+        previous = lock.acquire(lambda: free_name(clock.now(), _names_taken(job.directory)))
     except RunHeld:
         _refuse_or_go(job)  # the plan's refusal names the ways out; a run let go in this moment is still refused
         raise
-    files = SessionFiles(disk=disk, clock=clock, directory=job.directory, layout=job.layout, session=session, lock=lock)
+    files = SessionFiles(
+        disk=disk, clock=clock, directory=job.directory, layout=job.layout, session=lock.session, lock=lock
+    )
     log, stop = SessionLog(console, clock), StopFlag()
     try:
         stop.install()
@@ -160,6 +161,8 @@ def launch(
 def _planned(
     job: Job, files: SessionFiles, log: SessionLog, previous: Holder | None, options: SessionOptions, stop: StopFlag
 ) -> TrainingRun:
+    for line in files.lock.said():
+        log.say(line)
     facts = gather(job)
     # The lock is ours by now; what counts is who had it before.
     facts = replace(facts, survey=replace(facts.survey, held=False, holder=previous))

@@ -17,6 +17,7 @@ from unbroken.errors import DamagedFile, NewerFormat, Refused, UsageError
 from unbroken.keep.packed import check_packed, read_list
 from unbroken.keep.unpacking import unpack
 from unbroken.storage import Disk
+from unbroken.values import SystemClock
 
 Change = Callable[[zipfile.ZipInfo], None]
 
@@ -86,7 +87,7 @@ def test_a_file_that_claims_to_be_huge_is_refused() -> None:
         whole[at + start : at + start + 4] = (2**31).to_bytes(4, "little")
     Path("huge.zip").write_bytes(whole)
     with pytest.raises(DamagedFile):
-        unpack(Path("huge.zip"), Path("new"), disk=Disk())
+        unpack(Path("huge.zip"), Path("new"), disk=Disk(), clock=SystemClock())
 
 
 @pytest.mark.usefixtures("here")
@@ -95,13 +96,13 @@ def test_a_plain_file_a_foreign_zip_and_every_kind_of_cut_are_said() -> None:
     for length in (0, 1, 100, len(whole) // 2, len(whole) - 1):
         Path("cut.zip").write_bytes(whole[:length])
         with pytest.raises(DamagedFile):
-            unpack(Path("cut.zip"), Path("new"), disk=Disk())
+            unpack(Path("cut.zip"), Path("new"), disk=Disk(), clock=SystemClock())
     with zipfile.ZipFile("foreign.zip", "w") as archive:
         archive.writestr("a/b.txt", "hello")
     with pytest.raises(DamagedFile, match="no packed run"):
         read_list(Path("foreign.zip"))
     with pytest.raises(UsageError):
-        unpack(Path("none.zip"), Path("new"), disk=Disk())
+        unpack(Path("none.zip"), Path("new"), disk=Disk(), clock=SystemClock())
     assert not Path("new").exists()
 
 
@@ -115,7 +116,7 @@ def test_a_flipped_bit_anywhere_is_found_and_nothing_is_taken_for_a_run(type_: T
         with pytest.raises(DamagedFile):
             check_packed(Path("flipped.zip"))
         with pytest.raises(DamagedFile):
-            unpack(Path("flipped.zip"), Path("new/small"), disk=UnsyncedDisk())
+            unpack(Path("flipped.zip"), Path("new/small"), disk=UnsyncedDisk(), clock=SystemClock())
         assert not Path("new/small").exists()
     assert type_("ls", "new", "--json").data == []
 
@@ -142,7 +143,7 @@ class FullDisk(Disk):
 def test_no_room_is_said_before_anything_is_written() -> None:
     path = packed()
     with pytest.raises(Refused, match="no room"):
-        unpack(path, Path("new"), disk=FullDisk())
+        unpack(path, Path("new"), disk=FullDisk(), clock=SystemClock())
     assert not Path("new.partial").exists()
 
 

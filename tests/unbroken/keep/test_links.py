@@ -97,7 +97,7 @@ def packed(run: Path, out: Path) -> Path:
 def steps_seen(run: Path, tmp_path: Path) -> dict[str, object]:
     """How far the run is, as everything that looks at it says."""
     file = packed(run, tmp_path / "run.zip")
-    unpacked = unpack(file, tmp_path / "unpacked", disk=UnsyncedDisk())
+    unpacked = unpack(file, tmp_path / "unpacked", disk=UnsyncedDisk(), clock=SystemClock())
     backup = backed_up(run, tmp_path / "dest")
     mirrored = survey(backup.mirror, layout_of(backup.mirror), is_copy=True)
     restored = brought(tmp_path / "away" / run.name, tmp_path / "dest")

@@ -1,0 +1,102 @@
+"""A place for a run that is built beside it, and owned from the first look until the run is there.
+
+Nothing that others put there meanwhile is lost: whoever comes finds the place locked, and before the run takes its
+place, what is there is looked at once more. Only what a lock leaves is ever removed; a folder with anything else in it
+cannot be.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from unbroken.errors import Refused
+from unbroken.run.layout import own
+from unbroken.run.survey import RESTORING
+from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder
+from unbroken.storage.lock import LOCK_FILES, RunLock
+from unbroken.storage.request import FILE as REQUEST
+from unbroken.values import Clock
+
+NOT_EMPTY = {errno.ENOTEMPTY, errno.EEXIST}
+LEFT_BY_LAUNCHES = {*LOCK_FILES, REQUEST, RESTORING}
+
+
+def is_vacant(place: Path) -> bool:
+    """Whether nothing is there but what a launch that was refused leaves: empty folders, and files of its lock."""
+    if place.is_symlink() or not place.is_dir():
+        return not place.is_symlink() and not place.exists()
+    return all(
+        path.parent == own(place) and path.name.removesuffix(PARTIAL_SUFFIX) in LEFT_BY_LAUNCHES
+        for path in place.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    )
+
+
+@contextmanager
+def owned(place: Path, purpose: str, *, disk: Disk, clock: Clock) -> Iterator[Callable[[Path], None]]:
+    """Own a vacant place, and be given what moves a finished folder into it; RunHeld where somebody works there.
+
+    Where nothing was moved in, what owning it has made goes again.
+    """
+    require_vacant(place)
+    made = [folder for folder in (own(place), place) if not folder.is_dir()]
+    durable_folder(disk, own(place))
+    lock = RunLock(disk, own(place), clock)
+    lock.acquire(purpose)
+
+    def move_in(finished: Path) -> None:
+        made.clear()
+        require_vacant(place)
+        try:
+            _clear(disk, place, lock)
+            disk.rename(finished, place)
+        except OSError as error:
+            if error.errno not in NOT_EMPTY:
+                raise
+            raise taken(place) from error  # somebody came in this moment, and has it now
+        disk.sync_folder(place.absolute().parent)
+
+    try:
+        require_vacant(place)
+        yield move_in
+    finally:
+        try:
+            with suppress(OSError):
+                if made and is_vacant(place):
+                    lock.discard()
+                for folder in made:
+                    disk.remove_folder(folder)
+        finally:
+            lock.withdraw()
+
+
+def require_vacant(place: Path) -> None:
+    """Raise Refused where something is there."""
+    if not is_vacant(place):
+        raise taken(place)
+
+
+def taken(place: Path) -> Refused:
+    """The refusal to put a run where something is."""
+    return Refused(
+        place,
+        "something is there already, and nothing is overwritten",
+        expected="a folder that is new or empty",
+        do="Name another folder, or move this one aside first.",
+    )
+
+
+def _clear(disk: Disk, place: Path, lock: RunLock) -> None:
+    """Remove what launches have left, the lock last; a folder in which something else has appeared cannot go."""
+    for path in sorted(place.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            if path != own(place):
+                disk.remove_folder(path)
+        elif path.name not in LOCK_FILES:
+            disk.remove(path)
+    lock.discard()
+    disk.remove_folder(own(place))
+    disk.remove_folder(place)
