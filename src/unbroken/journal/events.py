@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unbroken.journal.lines import LineFile, finite, parse, read_lines_backwards
+from unbroken.journal.lines import LineFile, finite, lines_of, parse, read_lines_backwards
 from unbroken.storage import Disk, NotOrdinary, open_ordinary, parsed_json
 from unbroken.values import Clock
 from unbroken.values.fields import (
@@ -151,7 +151,7 @@ def read_journal(path: Path) -> Told:
     except (FileNotFoundError, NotOrdinary):
         return Told()
     with file:
-        for place, line in enumerate(file, start=1):
+        for place, line in enumerate(lines_of(file), start=1):
             record = parse(line)
             if record is None:
                 if words := _damage(line):

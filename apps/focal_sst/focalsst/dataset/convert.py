@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from focalsst.dataset.infos import Annotation, ReadPickle, read_pickled_infos, write_infos
-from focalsst.dataset.points import BINARY, ROW_BYTES, TEXT, Progress, read_points, write_points
-from unbroken import is_ordinary, open_ordinary
+from focalsst.dataset.points import BINARY, MOST_BYTES, ROW_BYTES, TEXT, Progress, read_points, write_points
+from unbroken import is_ordinary, read_whole
 from unbroken.errors import UsageError
 
 
@@ -48,6 +48,5 @@ def convert_infos(
 def _is_done(source: Path, target: Path) -> bool:
     if not is_ordinary(target):
         return False
-    with open_ordinary(source) as file:
-        rows = sum(1 for line in file if line.strip())
+    rows = sum(1 for line in read_whole(source, most_bytes=MOST_BYTES).splitlines() if line.strip())
     return target.stat().st_size == rows * ROW_BYTES
