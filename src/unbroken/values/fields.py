@@ -54,9 +54,10 @@ def check(
     for name in required:
         if name not in data:
             raise BadField(_below(field, name), "", MISSED)
+    above = f"{field}." if field else ""
     for name, value in data.items():
         if (kind := kinds.get(name)) is not None:
-            kind(value, _below(field, name))
+            kind(value, above + name)
 
 
 # -- kinds -----------------------------------------------------------------------------------------------------------
