@@ -1,7 +1,8 @@
 # `make demo`, `make demo-sonar` and `make test` need nothing but Python and make; the first of them makes .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-WORKERS ?= auto
+# One more worker than cores: tests wait for processes, signals and the disk, and then another has the core.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 
 .PHONY: demo demo-sonar test check format clean
 
