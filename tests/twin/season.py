@@ -110,8 +110,10 @@ class Host:
         self.sessions.append(working)
         working.began_s = time.monotonic()
         with working.log.open("wb") as log:
+            # A season's deadlines are about how long a beginning takes: each is a whole one.
             working.process = Popen(
                 [str(word) for word in command],
+                fresh=True,
                 cwd=program,
                 env=environment(UNBROKEN_SEARCH_PATH=str(inputs), **extra),
                 stdout=log,
