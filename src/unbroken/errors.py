@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+STOPPED = 75  # EX_TEMPFAIL of sysexits.h: stopped and resumable, run the same command again
+
 
 class UnbrokenError(Exception):
     """Something a user can act on; `exit_code` is what the command line ends with."""
@@ -84,6 +86,16 @@ class DamagedFile(UnbrokenError):
     meaning = "damaged or foreign files"
 
 
+class UnreadableSample(DamagedFile):
+    """A sample of a data set cannot be read; `trace` shows where, unless the data set itself said what is wrong."""
+
+    def __init__(
+        self, where: object, what: str, *, expected: object = "", found: object = "", do: str = "", trace: str = ""
+    ) -> None:
+        super().__init__(where, what, expected=expected, found=found, do=do)
+        self.trace = trace
+
+
 class SaveFailed(UnbrokenError):
     """Checkpoints could not be written for so long that going on would have meant losing too much."""
 
@@ -105,5 +117,11 @@ class NewerFormat(UnbrokenError):
     meaning = "written by a newer version"
 
 
-STOPPED = 75  # EX_TEMPFAIL of sysexits.h: stopped and resumable, run the same command again
+class WorkersKilled(UnbrokenError):
+    """Loader workers were killed again and again, most likely because the machine ran out of memory."""
+
+    exit_code = STOPPED
+    meaning = "stopped and resumable"
+
+
 INTERRUPTED_TWICE = 130  # 128 + SIGINT, as shells report it

@@ -88,7 +88,7 @@ def test_the_first_frame_is_found_before_the_first_step(root: Path, spoil: Calla
         with pytest.raises(DamagedFile, match=said) as bad:
             session(asked)
         assert str(bad.value).startswith(f"{file}: ")
-        assert str(bad.value).endswith("--on-bad-frame skip")
+        assert str(bad.value).endswith("--on-bad-sample skip")
         assert not (asked.directory / "unbroken" / "run.json").exists()
 
 
@@ -101,7 +101,7 @@ def test_a_frame_in_mid_epoch_ends_the_training_with_its_file_and_no_trace(
     with pytest.raises(DamagedFile, match=said) as bad:
         session(job("--workers", workers))
     assert str(bad.value).startswith(f"{file}: ")
-    assert "--on-bad-frame skip" in str(bad.value)
+    assert "--on-bad-sample skip" in str(bad.value)
 
 
 def test_the_command_ends_with_the_exit_code_of_damage_and_without_a_trace(root: Path) -> None:
@@ -187,7 +187,7 @@ def test_missing_files_of_points_are_counted_before_training(root: Path) -> None
         session(job("--workers", 0))
     assert "python convert.py points data/sonar" in str(missing.value)
     shutil.rmtree(root / "points")
-    with pytest.raises(UsageError, match=r"Copy them from their source.*--on-bad-frame skip"):
+    with pytest.raises(UsageError, match=r"Copy them from their source.*--on-bad-sample skip"):
         session(job("--workers", 0))
     shutil.rmtree(root / "points_binary")
     with pytest.raises(UsageError, match=rf"{FRAMES} of {FRAMES} frames have no file of points"):

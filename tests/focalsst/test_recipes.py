@@ -80,6 +80,7 @@ OURS: list[tuple[list[object], Any, Any, Any]] = [
     (["--device", "cpu"], option("device"), "cpu", "auto"),
     (["--eval_interval", 0], in_config("OPTIMIZATION.EVAL_INTERVAL"), 0, 1),
     (["--on-bad-frame", "skip"], option("on_bad"), "skip", "stop"),
+    (["--on-bad-sample", "skip"], option("on_bad"), "skip", "stop"),
     (["--on-oom", "fail"], option("on_oom"), "fail", "halve"),
     (["--on-nan", "rollback"], option("on_nan"), "rollback", "stop"),
     (["--restarts", 5], option("restarts"), 5, 0),

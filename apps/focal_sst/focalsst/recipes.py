@@ -76,12 +76,6 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
         "--fix_random_seed", action="store_true", help=f"the same as --seed {SEED_OF_FIX_RANDOM_SEED} --deterministic"
     )
     found.add_argument("--output", type=Path, metavar="DIR", help="folder of all runs (default: output)")
-    found.add_argument(
-        "--on-bad-frame",
-        choices=["stop", "skip"],
-        default="stop",
-        help="a frame that cannot be read ends the training (stop), or is left out, said and counted (skip)",
-    )
     saving = found.add_argument_group("saving, logging, evaluation")
     saving.add_argument(
         "--ckpt_save_interval", type=positive, default=1, metavar="N", help="epochs between checkpoint_epoch_N.pth"
@@ -98,7 +92,7 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
         "--num_epochs_to_eval", type=count, default=0, metavar="N", help="evaluate each of the last N epochs"
     )
     saving.add_argument("--save_to_file", action="store_true", help="write the detections of evaluations as text too")
-    add_common_options(found, tag="--extra_tag")
+    add_common_options(found, tag="--extra_tag", bad_sample="--on-bad-frame")
     found.add_argument(
         "--launcher", choices=["none", "pytorch", "slurm"], default="none", help="none: one process (for now)"
     )
@@ -156,7 +150,6 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
             "log_every": options.logger_iter_interval,
             "num_epochs_to_eval": options.num_epochs_to_eval,
             "save_to_file": options.save_to_file,
-            "on_bad": options.on_bad_frame,
             "pictures": options.pictures,
             **accidents(options),
         },

@@ -129,7 +129,7 @@ def build_dataset(config: SonarConfig, data_root: Path, *, training: bool, skip_
         intensity=config.intensity,
         binary=config.binary,
         mask_z=config.mask_z,
-        advice="" if skip_bad else "To go on without frames that cannot be read: --on-bad-frame skip",
+        advice="" if skip_bad else "To go on without frames that cannot be read: --on-bad-sample skip",
         gaps=skip_bad,
     )
 

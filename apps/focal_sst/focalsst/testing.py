@@ -72,7 +72,10 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--workers", type=count, default=4, metavar="N", help="loader processes")
     found.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:1 (default: cuda if there)")
     found.add_argument("--output", type=Path, metavar="DIR", help="folder of all runs (default: output)")
-    found.add_argument("--on-bad-frame", choices=["stop", "skip"], default="stop", help="a frame that is unreadable")
+    found.add_argument(
+        "--on-bad-sample", "--on-bad-frame", dest="on_bad", choices=["stop", "skip"], default="stop",
+        help="a frame that is unreadable",
+    )  # fmt: skip
     found.add_argument("--save_to_file", action="store_true", help="write the detections as text too")
     found.add_argument("--infer_time", action="store_true", help="measure the time of a frame")
     found.add_argument("--scenes", type=count, default=4, metavar="N", help=f"frames drawn in {SCENES}; 0: none")
@@ -107,7 +110,7 @@ class _Bench:
         self.device = pick_device(options.device, deterministic=False)
         self.model: Detector = build_detector(detector_settings(config)).to(self.device)
         self.dataset: SonarFolder = build_dataset(
-            config, find_data(config.data_root, places), training=False, skip_bad=options.on_bad_frame == "skip"
+            config, find_data(config.data_root, places), training=False, skip_bad=options.on_bad == "skip"
         )
         self._console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
         self._log: list[str] = []
@@ -181,7 +184,7 @@ class _Bench:
             device=self.device,
             workers=self.options.workers,
             say=self.say,
-            skip_bad=self.options.on_bad_frame == "skip",
+            skip_bad=self.options.on_bad == "skip",
         )
         if self.options.infer_time:
             self.say(_time_of_a_frame(self.model, self.dataset, self.config, self.device))

@@ -24,7 +24,8 @@ from mapsage.sample_pictures import draw_samples
 from mapsage.schedule import IterationSchedule, phases_of
 from unbroken import Extension, Job
 from unbroken.config.validation import canonical
-from unbroken.train import Blueprint, ClassRows, Every, Progress, Task, evaluating, one_pass, pick_device
+from unbroken.errors import DamagedFile
+from unbroken.train import BadSample, Blueprint, ClassRows, Every, Progress, Task, evaluating, one_pass, pick_device
 
 Say = Callable[[str], None]
 
@@ -33,8 +34,9 @@ def build(job: Job, say: Say) -> Task:
     """Build everything a job needs; raises before training if data or config cannot work."""
     config: MapSageConfig = job.options["config"]
     device = pick_device(job.options["device"], deterministic=config.randomness.deterministic)
-    dataset = build_dataset(config.train_dataloader.datasets)
-    _try_out(dataset)
+    skip_bad = job.options["on_bad"] == "skip"
+    dataset = build_dataset(config.train_dataloader.datasets, gaps=skip_bad)
+    _try_out(dataset, skip_bad=skip_bad)
     preprocess = build_preprocessor(config).to(device)
     model = build_segmentor(config).to(device)
     wrapper = config.optim_wrapper
@@ -66,8 +68,8 @@ def build(job: Job, say: Say) -> Task:
         clip_norm_type=wrapper.clip_grad.norm_type if wrapper.clip_grad else 2.0,
         scaler=_scaler(config, device) if amp else None,
         autocast=_autocast(config, device) if amp else nullcontext,
-        evaluate=_evaluation(config, model, preprocess, say),
-        pictures=_pictures(config, model, preprocess, job.options["pictures"]),
+        evaluate=_evaluation(config, model, preprocess, say, skip_bad=skip_bad),
+        pictures=_pictures(config, model, preprocess, job.options["pictures"], gaps=skip_bad),
         evaluate_every=Every(steps=config.train_cfg.val_interval),
         evaluate_from=config.train_cfg.val_begin,
         best=config.default_hooks.checkpoint.save_best,
@@ -127,9 +129,9 @@ def build_segmentor(config: MapSageConfig) -> EncoderDecoder:
     return EncoderDecoder(backbone, decode_head)
 
 
-def build_dataset(datasets: tuple[SegDataset, ...]) -> Folder:
-    """The tiles of a config's datasets, in their order."""
-    folders = [_folder(dataset) for dataset in datasets]
+def build_dataset(datasets: tuple[SegDataset, ...], *, gaps: bool = False) -> Folder:
+    """The tiles of a config's datasets, in their order; with `gaps` some may lack their mask."""
+    folders = [_folder(dataset, gaps=gaps) for dataset in datasets]
     return folders[0] if len(folders) == 1 else Concatenation(folders)
 
 
@@ -139,7 +141,7 @@ def build_preprocessor(config: MapSageConfig) -> Preprocessor:
     return Preprocessor(size=config.train_size_px, mean=given.mean, std=given.std)
 
 
-def _folder(dataset: SegDataset) -> AerialFolder:
+def _folder(dataset: SegDataset, *, gaps: bool) -> AerialFolder:
     return AerialFolder(
         data_root=dataset.data_root,
         img_path=dataset.data_prefix.img_path,
@@ -149,13 +151,18 @@ def _folder(dataset: SegDataset) -> AerialFolder:
         reduce_zero_label=dataset.zero_is_no_data,
         classes=dataset.class_names,
         pipeline=Pipeline([canonical(step) for step in dataset.pipeline]),
+        gaps=gaps,
     )
 
 
-def _try_out(dataset: Folder) -> None:
+def _try_out(dataset: Folder, *, skip_bad: bool) -> None:
     """Load the first and the last sample: masks coded otherwise than the config says end the launch, not the night."""
     for index in {0, len(dataset) - 1}:
-        dataset.sample(index, np.random.default_rng(0))
+        try:
+            dataset.sample(index, np.random.default_rng(0))
+        except DamagedFile:
+            if not skip_bad:
+                raise
 
 
 def _shuffle(config: MapSageConfig) -> Any:
@@ -198,13 +205,13 @@ def _loss(
 
 
 def _evaluation(
-    config: MapSageConfig, model: EncoderDecoder, preprocess: Preprocessor, say: Say
+    config: MapSageConfig, model: EncoderDecoder, preprocess: Preprocessor, say: Say, *, skip_bad: bool
 ) -> Callable[[Progress, Callable[[], None]], Mapping[str, float]] | None:
     if config.val_dataloader is None:
         return None
-    dataset = build_dataset(config.val_dataloader.datasets)
-    _try_out(dataset)
-    return partial(_evaluate, config, dataset, model, preprocess, say)
+    dataset = build_dataset(config.val_dataloader.datasets, gaps=skip_bad)
+    _try_out(dataset, skip_bad=skip_bad)
+    return partial(_evaluate, config, dataset, model, preprocess, say, skip_bad=skip_bad)
 
 
 def _evaluate(
@@ -215,32 +222,52 @@ def _evaluate(
     say: Say,
     _progress: Progress,
     poll: Callable[[], None],
+    *,
+    skip_bad: bool,
 ) -> Mapping[str, float]:
-    """IoU over all pixels of the validation tiles (percent)."""
+    """IoU over all pixels of the validation tiles (percent).
+
+    A tile that cannot be read ends it, or with `skip_bad` is left out and said.
+    """
+
+    def skipped(bad: BadSample) -> None:
+        say(f"skipped in evaluation: {bad.reason}")
+
     loader = config.val_dataloader
     assert loader is not None
     classes = config.model.decode_head.num_classes
     counts = PixelCounts.none(classes)
+    seen = 0
     with evaluating(model), torch.inference_mode():
-        for samples in one_pass(dataset, batch_size=1, workers=loader.num_workers, collate=collate):
+        for samples in one_pass(
+            dataset,
+            batch_size=1,
+            workers=loader.num_workers,
+            collate=collate,
+            skipped=skipped if skip_bad else None,
+        ):
             poll()
+            seen += len(samples)
             counts += count_pixels(
                 predict(config, model, preprocess, samples[0]), samples[0].label, num_classes=classes
             )
+    if not seen:
+        what = f"not one of its {len(dataset)} tiles can be read"
+        raise DamagedFile("the validation set", what, do="The log names each, and what is wrong with it.")
     found = scores(counts, dataset.classes)
     say(table(found))
     metrics = {"aAcc": found.aAcc, "mIoU": found.mIoU, "mAcc": found.mAcc}
     words = "  ".join(f"{name}: {value:.4f}" for name, value in metrics.items())
-    say(f"Iter(val) [{len(dataset)}/{len(dataset)}]  {words}")
+    say(f"Iter(val) [{seen}/{len(dataset)}]  {words}")
     return metrics
 
 
 def _pictures(
-    config: MapSageConfig, model: EncoderDecoder, preprocess: Preprocessor, count: int
+    config: MapSageConfig, model: EncoderDecoder, preprocess: Preprocessor, count: int, *, gaps: bool
 ) -> Callable[[Progress], Mapping[str, bytes]] | None:
     if config.val_dataloader is None or not count:
         return None
-    dataset = build_dataset(config.val_dataloader.datasets)
+    dataset = build_dataset(config.val_dataloader.datasets, gaps=gaps)
     return partial(draw_samples, model, dataset, partial(predict, config, model, preprocess), count)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +24,7 @@ from unbroken.cli import ledger
 from unbroken.cli.app import app
 from unbroken.cli.train import installed
 from unbroken.config import Effect, Effects, set_values
-from unbroken.errors import INTERRUPTED_TWICE, STOPPED, Refused, UnbrokenError, UsageError
+from unbroken.errors import INTERRUPTED_TWICE, STOPPED, Refused, UnbrokenError, UnreadableSample, UsageError
 from unbroken.launch import Facts, Job, Refuse, Start, decide, find_recipe
 from unbroken.launch.words import refusal
 from unbroken.run import Candidate, RunRecord, Survey
@@ -212,9 +213,13 @@ def _examples() -> dict[type[UnbrokenError], str]:
         _refused(Facts(survey=_found(GOOD), exact=WEIGHTS), start=Start(exact=WEIGHTS.path)),
         _refused(Facts(survey=replace(_found(GOOD), held=True, holder=HOLDER))),
         _refused(Facts(survey=_found(CUT_OFF))),
+        UnreadableSample(
+            "data/tiles/0417.png", "the picture cannot be decoded", do="Copy the file again from its source."
+        ),
         _save_failed(),
         _refused(Facts(survey=_found(GOOD)), config={**CONFIG, "model": {"width": 128}}),
         _refused(Facts(survey=_found(NEWER))),
+        _workers_killed(),
     ]
     return {type(error): str(error) for error in found}
 
@@ -235,6 +240,12 @@ def _save_failed() -> UnbrokenError:
     patience.refusal = Refused(FOLDER, "it could not be written", found="0 bytes free")
     patience.refusal.__cause__ = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return patience.error(FOLDER, 12001)
+
+
+def _workers_killed() -> UnbrokenError:
+    from unbroken.train.workers import giving_up
+
+    return giving_up(-signal.SIGKILL, "samples 17, 3, 24, 8 of epoch 2 of Tiles")
 
 
 def _refused(facts: Facts, *, start: Start | None = None, config: Mapping[str, Any] = CONFIG) -> UnbrokenError:

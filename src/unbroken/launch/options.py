@@ -22,8 +22,10 @@ USUAL_PICTURES, MOST_PICTURES = 3, 12
 NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # on Windows; a run folder may move there
 
 
-def add_common_options(parser: argparse.ArgumentParser, *, tag: str = "--tag") -> None:
-    """Add the options of unbroken itself to a recipe's parser; `tag` is what its users call that one."""
+def add_common_options(
+    parser: argparse.ArgumentParser, *, tag: str = "--tag", bad_sample: str = "--on-bad-sample"
+) -> None:
+    """Add the options of unbroken itself to a recipe's parser; `tag` and `bad_sample` are what its users call these."""
     group = parser.add_argument_group("where to start from")
     names = dict.fromkeys((tag, "--tag"))
     group.add_argument(*names, dest="tag", type=file_name, help="name of the experiment; one folder each")
@@ -81,7 +83,7 @@ def add_common_options(parser: argparse.ArgumentParser, *, tag: str = "--tag") -
         metavar="DEST",
         help="copy the run to DEST, a folder on another disk, after each save; in the background, never stopping it",
     )
-    _add_accidents(parser)
+    _add_accidents(parser, bad_sample)
     shown = parser.add_argument_group("what is shown")
     shown.add_argument(
         "--pictures",
@@ -92,8 +94,16 @@ def add_common_options(parser: argparse.ArgumentParser, *, tag: str = "--tag") -
     )
 
 
-def _add_accidents(parser: argparse.ArgumentParser) -> None:
+def _add_accidents(parser: argparse.ArgumentParser, bad_sample: str) -> None:
     group = parser.add_argument_group("if something goes wrong")
+    group.add_argument(
+        *dict.fromkeys(("--on-bad-sample", bad_sample)),
+        dest="on_bad",
+        choices=["stop", "skip"],
+        default="stop",
+        help="a sample that cannot be read ends the training, with everything saved (stop, the default), or is left "
+        "out, said and counted (skip)",
+    )
     group.add_argument(
         "--on-oom",
         choices=["halve", "fail"],
@@ -126,6 +136,7 @@ def _add_accidents(parser: argparse.ArgumentParser) -> None:
 def accidents(options: argparse.Namespace) -> dict[str, Any]:
     """What a job's `options` need to know of accidents."""
     return {
+        "on_bad": options.on_bad,
         "on_oom": options.on_oom,
         "on_nan": options.on_nan,
         "restarts": options.restarts,

@@ -103,6 +103,10 @@ class SessionLog:
         self._show(lambda: self._console.say(line))
         self._log(line)
 
+    def note(self, line: str) -> None:
+        """Log a line that was shown already."""
+        self._log(line)
+
     def step(self, report: StepReport) -> None:
         """Show progress; write it down when it is due."""
         line = self.step_line(report) if report.due else ""

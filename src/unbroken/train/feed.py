@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
-from unbroken.errors import DamagedFile
+from unbroken.errors import DamagedFile, UnbrokenError
 from unbroken.train.loader import BadSample, Collate, Loaded, OnBad, load, size_of
 from unbroken.train.order import Key, Order, Permutations, micro_batches, steps_in_epoch, steps_left
 from unbroken.train.progress import Progress
@@ -30,6 +30,7 @@ class Feed:
     position: int = 0
     excluded: frozenset[Key] = frozenset()  # left out as if they could not be read; set before the first is read
     _loaded: Iterator[Loaded] | None = field(default=None, repr=False)
+    _failed: UnbrokenError | None = field(default=None, repr=False)  # what reading ahead met
     _ahead: Loaded | None = field(default=None, repr=False)
     _permutations: Permutations | None = field(default=None, repr=False)
 
@@ -44,20 +45,30 @@ class Feed:
         Batches of which nothing can be read are passed over right after the one before them, so that the position
         is at the end of an epoch once its last readable sample was used.
         """
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            raise failed
         found, self._ahead = self._ahead or self._pull(), None
         bad = list(found.bad)
-        while found.batch is None:
+        while not found.keys:
             found = self._pull()
             bad += found.bad
             self._require_some_readable(bad)
         self.position = found.position
         if self.on_bad == "skip" or self.excluded:
-            self._ahead = self._pull()
-            while self._ahead.batch is None and not self.at_end_of_epoch:
-                bad += self._ahead.bad
-                self.position = self._ahead.position
-                self._ahead = self._pull()
+            try:
+                self._look_ahead(bad)
+            except UnbrokenError as error:
+                self._failed = error  # that is the next batch's affair
         return found, tuple(bad)
+
+    def _look_ahead(self, bad: list[BadSample]) -> None:
+        """Pass over what cannot be read, as far as this epoch goes."""
+        self._ahead = self._pull()
+        while not self._ahead.keys and not self.at_end_of_epoch:
+            bad += self._ahead.bad
+            self.position = self._ahead.position
+            self._ahead = self._pull()
 
     def _require_some_readable(self, bad: list[BadSample]) -> None:
         if len(bad) >= self.order.size:

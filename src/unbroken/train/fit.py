@@ -105,6 +105,7 @@ def _evaluate_if_due(run: TrainingRun, task: Task, gallery: Gallery, coming: Com
         run.stop(f"the end of the session, before an evaluation that may take {longest},")
     coming("evaluation", run.step, list)
     run.wait_for_saves()  # loader workers are not started while a file is being written
+    task.model.train()  # as a step leaves it, also where a session begins with the evaluation
     with preserved(), run.deadline.timing("evaluation"):
         metrics = task.evaluate(run.progress, run.poll)
         pictures = gallery.drawn(run.progress)

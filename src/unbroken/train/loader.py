@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import atexit
-import ctypes
-import multiprocessing
-import signal
-import sys
-import threading
-import weakref
-from collections.abc import Callable, Iterator
+import os
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
+from torch.utils.data import default_collate, get_worker_info
+from torch.utils.data._utils.pin_memory import pin_memory as pinned
 
-from unbroken.errors import DamagedFile, UnbrokenError, UsageError
+from unbroken.errors import DamagedFile, UnbrokenError, UnreadableSample, UsageError
+from unbroken.launch.spelling import count
 from unbroken.train.order import Key, Order, micro_batches
 from unbroken.train.rng import generator_for_sample, preserved, seed_global_streams_for_sample
-from unbroken.train.stop import ASKING, interruptible
+from unbroken.train.stop import Exit, interruptible
+from unbroken.train.workers import Workers
 
-_WORKERS: weakref.WeakSet[multiprocessing.process.BaseProcess] = weakref.WeakSet()
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 Collate = Callable[[list[Any]], Any]
 OnBad = Literal["stop", "skip"]  # what a sample that cannot be read does
 EXCLUDED = "a step with it had a loss that is not finite, and was rolled back"
+MOST_NAMED = 8  # samples of a batch, in an error
+LONGEST_PATH = 4096
+
+Request = tuple[list[Key], int]  # the samples of a micro-batch, the position after it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class BadSample:
 
 
 class Loaded(NamedTuple):
-    """A micro-batch: its samples, the position after them, what was made of them; None if none could be read."""
+    """A micro-batch: its samples, none if none could be read, the position after them, what was made of them."""
 
     keys: list[Key]
     position: int
@@ -47,40 +48,135 @@ class Loaded(NamedTuple):
     bad: tuple[BadSample, ...] = ()
 
 
-class SeededItems(Dataset[Any]):
-    """A data set seen through (epoch, sample) keys; each item is a function of (seed, epoch, sample).
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """Makes the micro-batch of a request; each item is a function of (seed, epoch, sample).
 
-    A data set with `sample(index, rng)` gets a numpy generator; any other gets its global streams seeded around
-    `dataset[index]`, so that ordinary augmentation code is exact as well.
+    A data set with `sample(index, rng)` gets a numpy generator; the global streams are seeded around each item, so that
+    ordinary augmentation code is exact as well. What goes wrong is returned, not raised: it has to travel.
     """
 
-    def __init__(self, dataset: Any, seed: int, on_bad: OnBad, excluded: frozenset[Key] = frozenset()) -> None:
-        self._dataset, self._seed, self._on_bad, self._excluded = dataset, seed, on_bad, excluded
+    dataset: Any
+    seed: int
+    join: Collate
+    skips: bool = False
+    excluded: frozenset[Key] = frozenset()
 
-    def __getitems__(self, request: tuple[list[Key], int]) -> Loaded | UnbrokenError:
+    def __call__(self, request: Request) -> Loaded | UnbrokenError:
+        """The micro-batch, or why there is none."""
         keys, position = request
-        read: list[tuple[Key, Any]] = []
+        read: dict[Key, Any] = {}
         bad: list[BadSample] = []
         with _as_in_a_worker():
             for epoch, index in keys:
-                if (epoch, index) in self._excluded:
+                if (epoch, index) in self.excluded:
                     bad.append(BadSample(epoch=epoch, sample=index, reason=EXCLUDED))
                     continue
                 try:
-                    read.append(((epoch, index), self._item(epoch, index)))
-                except UnbrokenError as error:
-                    if self._on_bad == "stop" or not isinstance(error, DamagedFile):
-                        return error  # torch would turn it into a RuntimeError with a trace; see `_raising`
-                    bad.append(BadSample(epoch=epoch, sample=index, reason=str(error)))
-        return Loaded(
-            keys=[key for key, _ in read], position=position, batch=[item for _, item in read], bad=tuple(bad)
-        )
+                    read[epoch, index] = self._item(epoch, index)
+                except (KeyboardInterrupt, Exit):
+                    raise
+                except BaseException as error:  # noqa: BLE001 - a user's data set may raise anything, and end the process
+                    if not (self.skips and _is_of_the_sample(error)):
+                        return self._unreadable(epoch, index, error)
+                    bad.append(BadSample(epoch=epoch, sample=index, reason=str(self._unreadable(epoch, index, error))))
+            return self._joined(read, position, tuple(bad))
+
+    def words(self, request: Request) -> str:
+        """`samples 3, 17 of epoch 0 of Tiles`."""
+        keys = request[0]
+        named = ", ".join(str(sample) for _, sample in keys[:MOST_NAMED])
+        more = f" and {len(keys) - MOST_NAMED} more" if len(keys) > MOST_NAMED else ""
+        epochs = sorted({epoch for epoch, _ in keys})
+        epochs_named = f"epoch{'s' if len(epochs) > 1 else ''} {' and '.join(map(str, epochs))}"
+        which = "sample" if len(keys) == 1 else "samples"
+        return f"{which} {named}{more} of {epochs_named} of {type(self.dataset).__name__}"
+
+    def size(self, request: Request) -> int:
+        """How many samples it asks for."""
+        return len(request[0])
 
     def _item(self, epoch: int, index: int) -> Any:
-        if hasattr(self._dataset, "sample"):
-            return self._dataset.sample(index, generator_for_sample(self._seed, epoch, index))
-        seed_global_streams_for_sample(self._seed, epoch, index)
-        return self._dataset[index]
+        seed_global_streams_for_sample(self.seed, epoch, index)
+        if hasattr(self.dataset, "sample"):
+            return self.dataset.sample(index, generator_for_sample(self.seed, epoch, index))
+        return self.dataset[index]
+
+    def _joined(self, read: Mapping[Key, Any], position: int, bad: tuple[BadSample, ...]) -> Loaded | UnbrokenError:
+        if not read:
+            return Loaded(keys=[], position=position, batch=None, bad=bad)
+        where = self.words((list(read), position))
+        nothing = [sample for (_, sample), item in read.items() if item is None]
+        hint = (
+            f"Of sample {nothing[0]} the data set gave None: give what the collate function takes." if nothing else ""
+        )
+        try:
+            batch = self.join(list(read.values()))
+        except (KeyboardInterrupt, Exit):
+            raise
+        except UnbrokenError as error:
+            return error
+        except BaseException as error:  # noqa: BLE001 - as above
+            found = f"{type(error).__name__}: {error}"
+            return UnreadableSample(
+                where, "the collate function failed on them", found=found, do=hint, trace=_trace_of(error)
+            )
+        if batch is None or (isinstance(batch, list | tuple | Mapping) and not batch):
+            found = "None" if batch is None else f"an empty {type(batch).__name__}"
+            what = f"the collate function returned {found}"
+            return UsageError(where, what, expected=f"a batch of {count(len(read), 'sample')}", do=hint)
+        return Loaded(keys=list(read), position=position, batch=batch, bad=bad)
+
+    def _unreadable(self, epoch: int, index: int, error: BaseException) -> UnbrokenError:
+        """What is raised in the trainer: it names the sample, and its file where that can be known."""
+        if isinstance(error, UnreadableSample) or (
+            isinstance(error, UnbrokenError) and not isinstance(error, DamagedFile)
+        ):
+            return error
+        if isinstance(error, DamagedFile):
+            return UnreadableSample(error.where, error.what, expected=error.expected, found=error.found, do=error.do)
+        sample = self.words(([(epoch, index)], 0))
+        file = _file_of(error)
+        hint = ""
+        if isinstance(error, IndexError | KeyError) and (now := len(self.dataset)) <= index:
+            hint = f"The data set has {count(now, 'sample')} now; its length must not change in a training."
+        return UnreadableSample(
+            file or sample,
+            f"{sample} cannot be read" if file else "it cannot be read",
+            found=f"{type(error).__name__}: {error}",
+            do=hint,
+            trace=_trace_of(error),
+        )
+
+
+def _is_of_the_sample(error: BaseException) -> bool:
+    """Whether leaving the sample out helps: not where memory ran out, nor where a config is wrong."""
+    if isinstance(error, UnbrokenError):
+        return isinstance(error, DamagedFile)
+    return isinstance(error, Exception) and not isinstance(error, MemoryError)
+
+
+def _trace_of(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error)).rstrip()
+
+
+def _file_of(error: BaseException) -> str:
+    """The file that a data set was reading: the system names it, or the innermost variable that is one does."""
+    if isinstance(error, OSError) and isinstance(error.filename, str | os.PathLike):
+        return str(error.filename)
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for frame in reversed(frames[1:]):
+        for value in frame.f_locals.values():
+            if isinstance(value, str | Path) and 0 < len(str(value)) < LONGEST_PATH and _is_data(str(value)):
+                return str(value)
+    return ""
+
+
+def _is_data(name: str) -> bool:
+    try:
+        return not name.endswith(".py") and Path(name).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 @contextmanager
@@ -114,56 +210,31 @@ def load(
 ) -> Iterator[Loaded]:
     """Endless batches from `position` on; workers run ahead, but only what is yielded counts as used.
 
-    The samples of `excluded` are left out as if they could not be read.
+    The samples of `excluded` are left out as if they could not be read. What a user can act on (an unreadable picture,
+    say) comes out of a worker as it was raised there.
     """
     requests = micro_batches(order, position, batch_size=batch_size, rank=rank, world_size=world_size)
-    join = collate or default_collate
-    loader = DataLoader(
-        SeededItems(dataset, order.seed, on_bad, excluded),
-        batch_sampler=requests,  # type: ignore[arg-type]  # a request is (keys, position), see __getitems__
-        num_workers=workers,
-        collate_fn=_Joined(join),  # type: ignore[arg-type]  # it gets what __getitems__ returns
-        worker_init_fn=_serve_the_trainer,
-        generator=torch.Generator(),  # its own, so that starting workers draws nothing from the global stream
-        pin_memory=pin_memory,
+    reading = Reading(
+        dataset=dataset, seed=order.seed, join=collate or default_collate, skips=on_bad == "skip", excluded=excluded
     )
-    others = set(multiprocessing.active_children()) if workers else set()
-    loaded = iter(loader)
-    if workers:
-        _WORKERS.update(set(multiprocessing.active_children()) - others)
-    return _raising(loaded)
+    pins = pin_memory and torch.cuda.is_available()
+    ahead = Workers(reading, requests, workers=workers, dataset=dataset) if workers else None
+    try:
+        for item in ahead if ahead is not None else _here(reading, requests):
+            if isinstance(item, UnbrokenError):
+                raise item
+            yield item._replace(batch=pinned(item.batch)) if pins else item  # type: ignore[no-untyped-call]
+    finally:
+        if ahead is not None:
+            ahead.close()
 
 
-def _raising(loaded: Iterator[Loaded | UnbrokenError]) -> Iterator[Loaded]:
-    """What a user can act on (an unreadable picture, say) comes out of a worker as it was raised there."""
-    while True:
-        with interruptible():  # a batch may take minutes, or never come
-            item = next(loaded, None)
-        if item is None:
-            return
-        if isinstance(item, UnbrokenError):
-            raise item
+def _here(reading: Reading, requests: Iterator[Request]) -> Iterator[Loaded | UnbrokenError]:
+    """In this process."""
+    for request in requests:
+        with interruptible():
+            item = reading(request)
         yield item
-
-
-@atexit.register
-def end_workers() -> None:
-    """End the workers of this process at once: asked to end they would be waited for, one that hangs for ever.
-
-    At exit multiprocessing asks its children to end and waits; ours ignore that, so they are ended here first.
-    """
-    workers = [worker for worker in _WORKERS if worker.is_alive()]
-    if not workers:
-        return
-    quiet = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
-    # Torch's handler would report each as an accident.
-    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if quiet else None
-    for worker in workers:
-        worker.kill()
-    for worker in workers:
-        worker.join()
-    if quiet:
-        signal.signal(signal.SIGCHLD, handler)
 
 
 def one_pass(
@@ -186,46 +257,27 @@ def one_pass(
         for bad in loaded.bad:
             assert skipped is not None
             skipped(bad)
-        if loaded.batch is not None:
+        if loaded.keys:
             yield loaded.batch
         if loaded.position >= size:
             return
 
 
-class _Joined:
-    """Collates the items and lets keys and position pass; a class, so that spawned workers can receive it."""
-
-    def __init__(self, join: Collate) -> None:
-        self._join = join
-
-    def __call__(self, loaded: Loaded | UnbrokenError) -> Loaded | UnbrokenError:
-        if isinstance(loaded, UnbrokenError):
-            return loaded
-        return loaded._replace(batch=self._join(loaded.batch) if loaded.batch else None)
-
-
-def _serve_the_trainer(_worker: int) -> None:
-    """Ctrl-C and a scheduler's SIGTERM reach every process of the group; only the trainer may act on them.
-
-    A worker also ends with its trainer at once (Linux): orphans would burn time and talk into the next session.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    for name in ASKING:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-
-
 def size_of(dataset: Any) -> int:
     """How many samples a data set has; an error for one that cannot be indexed."""
+    name = type(dataset).__name__
     if not hasattr(dataset, "__len__") or not (hasattr(dataset, "sample") or hasattr(dataset, "__getitem__")):
         raise UsageError(
-            type(dataset).__name__,
+            name,
             "an exact position needs a data set that can be indexed",
             expected="__len__ and __getitem__(index), or sample(index, rng)",
             found="an iterable data set" if hasattr(dataset, "__iter__") else "neither",
             do="Give each sample a number, for example by listing the files first.",
         )
-    if len(dataset) == 0:
-        raise UsageError(type(dataset).__name__, "the data set is empty", expected="at least one sample")
-    return len(dataset)
+    try:
+        size = len(dataset)
+    except Exception as error:
+        raise UsageError(name, "its length cannot be asked", found=f"{type(error).__name__}: {error}") from error
+    if size == 0:
+        raise UsageError(name, "the data set is empty", expected="at least one sample")
+    return size

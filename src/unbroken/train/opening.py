@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unbroken.errors import UsageError
+from unbroken.errors import UnreadableSample, UsageError
 from unbroken.launch import Job, Resume
 from unbroken.run import OpenRun
 from unbroken.storage import explained
@@ -47,6 +47,15 @@ def require_nothing_more(progress: Progress, *, epochs: int | None, steps: int |
 def streams_line(streams: Streams) -> str:
     """What became of the random streams."""
     return "resume random streams: torch, numpy, python" + (", cuda" if streams.cuda else "")
+
+
+def advice(error: UnreadableSample, job: Job) -> list[str]:
+    """What to say of a sample that cannot be read, besides the error: where that was seen, and what can be done."""
+    if job.is_script:
+        do = 'to leave such samples out: open_run(..., on_bad="skip")'
+    else:
+        do = "to leave such samples out: --on-bad-sample skip"
+    return [*([error.trace] if error.trace else []), do]
 
 
 def position_line(progress: Progress) -> str:

@@ -20,12 +20,16 @@ from unbroken.storage.request import Requests
 from unbroken.train.console import SessionLog
 from unbroken.train.deadline import Deadline
 from unbroken.train.feed import Feed
+from unbroken.train.finite import GoBack
+from unbroken.train.length import Length
 from unbroken.train.loader import EXCLUDED, BadSample
 from unbroken.train.patience import LAST_TRIES_S
 from unbroken.train.progress import Progress
 from unbroken.train.recorder import Recorder
 from unbroken.train.saving import Saver
-from unbroken.train.stop import Exit
+from unbroken.train.step import StepInProgress
+from unbroken.train.stop import Exit, Outlook, StopFlag
+from unbroken.train.workers import TOLD, LostWorker
 
 LONGEST_PAUSE_S = 15.0
 
@@ -35,7 +39,13 @@ class Session:
     """One session while it is open. Its records wait in memory while the disk refuses them."""
 
     run: OpenRun
+    job: Job
     log: SessionLog
+    progress: Progress
+    current: StepInProgress
+    length: Length
+    deadline: Deadline
+    flag: StopFlag
     recorder: Recorder
     saver: Saver
     feed: Feed | None  # None for a loop that draws its own batches
@@ -43,6 +53,7 @@ class Session:
     troubled: bool = False  # whether it was said that records wait
     hurried: bool = False  # a signal ended it, and what follows a signal may be a kill
     ended: str = "stopped"  # what `ls` will say of it
+    workers_lost: int = 0
 
     def __post_init__(self) -> None:
         for lines in self._records:
@@ -53,6 +64,7 @@ class Session:
             self.say_saved()
         for line in self.saver.foreseen():
             self.log.say(line)
+        TOLD.listener, self.flag.outlook = self.note_lost, self.outlook
         self._note()
 
     @property
@@ -86,20 +98,20 @@ class Session:
         self.saver.writer.wait()
         self.say_saved()
 
-    def settle(self, progress: Progress, save: Callable[[], None]) -> None:
+    def settle(self, save: Callable[[], None]) -> None:
         """Bring the last state and its records to disk; where that is refused, try for a minute, then SaveFailed."""
         self.run.files.lock.require(now=True)
         clock, self.saver.insisting = self.run.files.clock, True
         give_up_s, wait_s = clock.monotonic_s() + LAST_TRIES_S, 1.0
-        while not self._is_settled(progress, save):
+        while not self._is_settled(save):
             if clock.monotonic_s() + wait_s > give_up_s:
-                self.saver.require_saved(progress.step)
+                self.saver.require_saved(self.progress.step)
                 raise self._records_lost()
             clock.pause_s(wait_s)
             wait_s = min(2 * wait_s, LONGEST_PAUSE_S)
 
-    def _is_settled(self, progress: Progress, save: Callable[[], None]) -> bool:
-        if not self.is_saved(progress.step):
+    def _is_settled(self, save: Callable[[], None]) -> bool:
+        if not self.is_saved(self.progress.step):
             save()
         self.wait_for_saves()
         if words := self.saver.write_best_again():
@@ -107,7 +119,7 @@ class Session:
         for lines in self._records:
             with suppress(Refused):
                 lines.require_written()
-        return self.is_saved(progress.step) and not any(lines.trouble for lines in self._records)
+        return self.is_saved(self.progress.step) and not any(lines.trouble for lines in self._records)
 
     def _records_lost(self) -> SaveFailed:
         lines = next(lines for lines in self._records if lines.trouble)
@@ -117,44 +129,102 @@ class Session:
             do="Make room or mend the disk, then run the same command again.",
         )
 
-    def note_skipped(self, progress: Progress, bad: Sequence[BadSample]) -> None:
-        """Say and record which samples could not be read and are left out."""
+    def note_skipped(self, bad: Sequence[BadSample]) -> int:
+        """Say and record which samples are left out; returns how many of them could not be read."""
         for each in bad:
-            progress.skipped += each.reason != EXCLUDED  # those of a step that went wrong are listed in `excluded`
             self.run.journal.write("skipped", epoch=each.epoch, sample=each.sample, reason=each.reason)
             self.log.say(f"skipped sample {each.sample} of epoch {each.epoch}: {each.reason}")
+        return sum(each.reason != EXCLUDED for each in bad)  # those of a step that went wrong are in `excluded`
 
-    def stop(
-        self,
-        reason: str,
-        progress: Progress,
-        save: Callable[[], None],
-        deadline: Deadline,
-        *,
-        job: Job,
-        total: int | None,
-        mid_step: bool,
-    ) -> NoReturn:
+    def note_lost(self, lost: LostWorker) -> None:
+        """Say and record that a loader worker died; no thread writes when the next one is forked."""
+        self.wait_for_saves()
+        self.workers_lost += 1
+        self.run.journal.write("worker lost", how=lost.how, samples=lost.samples)
+        self.log.say(f"{lost} (lost so far: {self.workers_lost})")
+
+    def stop(self, reason: str, save: Callable[[], None]) -> NoReturn:
         """Save, say how far it got, and end with exit code 75; SaveFailed if the disk refuses.
 
-        In the middle of a step there is no whole state to save: what was saved last counts.
+        Where the step in progress has changed something there is no whole state to save: what was saved last counts.
         """
+        self.note_said()
+        step, total = self.progress.step, self.length.steps
         reason = self.requests.reason() or reason  # its command sends a signal too
         self.hurried = reason.startswith("SIG")
-        said = f"stopped by {reason} after step {progress.step}: everything is saved"
-        if mid_step and not self.is_saved(progress.step):
-            last = self.saver.patience.good.step
-            said = f"stopped by {reason}: step {progress.step + 1} waited for data; step {last} is the last one saved"
+        said = f"stopped by {reason} after step {step}: everything is saved"
+        changed = self.current.changed() if self.current.turns and not self.is_saved(step) else []
+        if changed:
+            self.wait_for_saves()
+            said = f"stopped by {reason} in step {step + 1}: {self._lost(changed)}"
         else:
-            self.settle(progress, save)
-        self.run.journal.write(TIMING, total=total, **deadline.as_plain())
-        self.run.journal.write("stopped", step=progress.step, reason=reason)
-        self.log.say(f"{said}{deadline.what_is_left(progress.step, total)}")
-        self.log.say(f"to continue, run: {job.command}")
+            self.settle(save)
+        self.note_timing()
+        self.run.journal.write("stopped", step=step, reason=reason)
+        self.log.say(f"{said}{self.deadline.what_is_left(step, total)}")
+        self.log.say(f"to continue, run: {self.job.command}")
         raise Exit(STOPPED, said)
 
-    def finished(self, progress: Progress) -> None:
+    def leave(self, error: BaseException | None, save: Callable[[], None]) -> None:
+        """The loop was left: save the state after the last finished step, or say what is lost and why.
+
+        A loop that is left by `break` between two steps may have changed what it likes; after an error only what
+        nothing has touched is the state after a step.
+        """
+        self.note_said()
+        if isinstance(error, Exit | GoBack | SaveFailed):  # saved, said or tried; or it goes back to the last save
+            return
+        changed = self.current.changed() if error is not None or self.current.turns else []
+        at_once = isinstance(error, KeyboardInterrupt)
+        if at_once or changed:
+            self.wait_for_saves()
+        if at_once:
+            saved = self.is_saved(self.progress.step)
+            self.log.say(
+                f"interrupted: {f'nothing is lost, step {self.progress.step} is saved' if saved else self._lost([])}"
+            )
+        elif self.is_saved(self.progress.step):
+            return
+        elif changed:
+            self.log.say(f"warning: {self._lost(changed)}")
+        else:
+            self.settle(save)
+            if error is not None:
+                self.log.say(f"the state after step {self.progress.step}, the last one that was finished, is saved")
+
+    def _lost(self, changed: Sequence[str]) -> str:
+        """What a run that ends without a save loses, and why there is none."""
+        first, last = self.saver.patience.good.step + 1, self.progress.step
+        steps = f"step {last} is" if first == last else f"steps {first}-{last} are"
+        kept = f"the last save is of step {first - 1}" if first > 1 else "nothing was saved before"
+        why = f" (the step that was not finished has already changed: {', '.join(changed)})" if changed else ""
+        return f"{steps} lost, {kept}{why}"
+
+    def outlook(self) -> Outlook:
+        """What a stop would wait for now, and what ending at once would lose; asked at any instant, by a signal."""
+        saving = self.saver.saved_step if self.saver.writer.busy else None
+        return Outlook(
+            began=True,
+            step=self.progress.step,
+            saved=self.saver.patience.good.step if saving is None else saving,
+            saving=saving is not None,
+            in_step=self.current.turns > 0,
+            waits=self.current.waits,
+        )
+
+    def note_timing(self) -> None:
+        """Record how long things take, for the plans of later sessions."""
+        self.run.journal.write(TIMING, total=self.length.steps, **self.deadline.as_plain())
+
+    def note_said(self) -> None:
+        """What was said to whoever asked to stop stands in the log as well."""
+        while self.flag.said:
+            self.log.note(self.flag.said.pop(0))
+
+    def finished(self) -> None:
         """Record that the training is complete, and say so."""
+        progress = self.progress
+        self.note_timing()
         self.run.journal.write("finished", step=progress.step)
         self.ended = "finished"
         self.recorder.finish()
@@ -179,8 +249,10 @@ class Session:
     def close(self, *, quietly: bool) -> None:
         """End the session's hold, in order: its data, its saves, its files, its lock."""
         self.feed = None  # ends its workers; they ignore SIGTERM, so the exit would wait for them forever
+        TOLD.listener, self.flag.outlook = None, Outlook
         try:
             self.wait_for_saves()
+            self.note_said()
         finally:
             try:
                 self.saver.writer.close()

@@ -71,7 +71,7 @@ def open_run(
     key "shape" or "meaning" (keys without an effect count as "data"). `save_every` counts steps, `save_every_s`
     seconds. A session of `session_s` seconds stops, with everything saved, `reserve_s` before its time is up.
     With `strict`, a fine-tune from `pretrained_model` takes every tensor of both sides or is refused.
-    `on_bad="skip"` leaves samples out whose reading raises DamagedFile. `backup` is a folder on another disk that each
+    `on_bad="skip"` leaves samples out whose reading fails. `backup` is a folder on another disk that each
     save is copied to, beside the training. `quota` ("20GB") is how much may lie below the current folder: a warning
     says before the first step if that is too little. `search` are folders in which copies of this run may lie. Where
     `session_s`, `quota` or `search` are not given, what the host says counts, as at the command line

@@ -7,6 +7,7 @@ in smaller parts, or ends the run with the state after the step before it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -65,9 +66,14 @@ class Stepper:
     def take(self, group: Sequence[Any]) -> dict[str, Tensor]:
         """One step; returns the mean of each named value."""
         before = Before(self._task)
-        while (found := self._attempt(group, before)) is None:
-            pass
-        self._require_finite(found, group, before)
+        try:
+            while (found := self._attempt(group, before)) is None:
+                pass
+            self._require_finite(found, group, before)
+        except BaseException:
+            with suppress(RuntimeError):  # a device that failed for good gives nothing back
+                self._put_back(before)
+            raise
         try:
             self._update()
         except (RuntimeError, MemoryError) as error:
@@ -204,6 +210,7 @@ class Stepper:
         if self._unscaled and self._task.scaler:
             self._task.scaler.update(self._task.scaler.get_scale())  # forgets the unscaling, keeps the scale
         self._unscaled = False
+        self._run.current.mark()
 
     # -- numbers that are none -----------------------------------------------------------------------------------
 
@@ -227,7 +234,7 @@ class Stepper:
 
     def _to_blame(self, found: Gradients, group: Sequence[Any]) -> tuple[list[Key], list[str]]:
         """The samples, by number and by name, of the micro-batches whose loss is not finite; of all, if each is."""
-        keys = list(self._run.samples)
+        keys = list(self._run.current.samples)
         blamed: list[Key] = []
         names: list[str] = []
         sound = [finite.finite([loss]) for loss in found.losses]
@@ -250,7 +257,7 @@ class Stepper:
         run = self._run
         if finite.rollbacks_at(self._events(), step) >= finite.MOST_AT_ONE_STEP:
             raise finite.giving_up(step, what, samples=samples, saved=self._keep())
-        all_keys = [list(key) for key in run.samples]
+        all_keys = [list(key) for key in run.current.samples]
         run.opened.run.journal.write(finite.EVENT, step=step, what=what, samples=all_keys, names=names, found=samples)
         said = f"step {step}: {what} is not a number any more: {samples}"
         run.log.say(f"{said}\ngoing back to the last checkpoint; the samples of this step are left out of their epoch")

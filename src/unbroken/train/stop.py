@@ -2,6 +2,9 @@
 
 While the loop only waits (for a batch that may never come, before the first step) there is no next step to read it at:
 there the wait itself is broken off, by an `Interrupted` that is raised in it.
+
+Whoever asks hears at once what happens now, also while the main thread is inside a long backward pass: the system's own
+signal handler wakes a thread that says it.
 """
 
 from __future__ import annotations
@@ -10,11 +13,13 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
 from unbroken.errors import STOPPED
+from unbroken.launch.spelling import count
 
 ASKING = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
 LOOK_EVERY_S = 1.0  # at a wait that lasts
@@ -36,16 +41,60 @@ class Interrupted(Exit):
         super().__init__(STOPPED, f"stopped by {reason}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """Where a run is at this instant: `saved` is the step whose state is on disk, or is being written (`saving`)."""
+
+    began: bool = False  # whether the run's folder was changed
+    step: int = 0  # the last one that was finished
+    saved: int = 0
+    saving: bool = False
+    in_step: bool = False
+    waits: bool = False
+
+    def first(self, name: str) -> str:
+        """What a stop does now, and what a second Ctrl-C would."""
+        if not self.began:
+            return f"{name}: stopping; before the first step nothing is changed"
+        if self.in_step:
+            when = f"after this step ({self.step + 1})"
+        elif self.waits:
+            when = "now"
+        else:
+            when = f"as soon as what follows step {self.step} (a save, an evaluation) lets it"
+        again = f"; Ctrl-C again ends at once and {self._loses}" if name == "SIGINT" else ""
+        return f"{name}: stopping {when}, with everything saved{again}"
+
+    def second(self) -> str:
+        """What ending at once does."""
+        if not self.began:
+            return "SIGINT again: ending at once; nothing was changed"
+        return f"SIGINT again: ending at once; it {self._loses}"
+
+    @property
+    def _loses(self) -> str:
+        lost = self.step - self.saved
+        begun = "the step in progress" if self.in_step else ""
+        since = f"{count(lost, 'step')} since the last save (step {self.saved})" if lost > 0 else ""
+        what = " and ".join(filter(None, (since, begun))) or f"nothing: step {self.step} is saved"
+        return f"loses {what}" + (f" (the save of step {self.saved} is written to its end)" if self.saving else "")
+
+
 class StopFlag:
     """Raised by a signal; a second Ctrl-C interrupts at once.
 
     From `install` to `begin` everything is a wait. `mid_step` says whether a step is in progress, whose end is then
-    waited for.
+    waited for; `outlook` says where the run is.
     """
 
     def __init__(self) -> None:
         self.reason: str | None = None
         self.mid_step: Callable[[], bool] = lambda: False
+        self.outlook: Callable[[], Outlook] = Outlook
+        self.said: list[str] = []  # to whoever asked; for the log
+        self._heard: set[int] = set()
+        self._wakeup: tuple[int, int] | None = None  # the pipe's two ends
+        self._announcer: threading.Thread | None = None
         self._before: dict[int, Any] = {}
         self._process = os.getpid()
         self._waits = 0  # how many there were, so that a long one is told from many short ones
@@ -69,6 +118,40 @@ class StopFlag:
             if number is None or (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
                 continue  # nohup: the terminal's end is not ours
             self._before[number] = signal.signal(number, self._ask)
+        self._listen_beside()
+
+    def _listen_beside(self) -> None:
+        """Start the thread that answers at once, unless somebody else (an event loop) is woken by signals here."""
+        read, write = os.pipe()
+        os.set_blocking(write, False)
+        others = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        if others != -1:
+            signal.set_wakeup_fd(others)
+            os.close(read)
+            os.close(write)
+            return
+        self._wakeup = read, write
+        self._announcer = threading.Thread(target=self._announce, args=(read,), name="unbroken-signals", daemon=True)
+        self._announcer.start()
+
+    def _announce(self, pipe: int) -> None:
+        """In a thread: each byte is the number of a signal that came, 0 the end."""
+        while (byte := os.read(pipe, 1)) not in (b"", b"\0"):
+            self._answer(byte[0])
+
+    def _answer(self, number: int) -> None:
+        """Say what happens now; past Python's streams, in which the main thread may be at this instant."""
+        name = signal.Signals(number).name if number in self._before else ""
+        if not name or (number != signal.SIGINT and (self.reason or name) != name):
+            return  # not for us, or sent by `_watch`, whose reason is another
+        first, now = number not in self._heard, self.outlook()
+        self._heard.add(number)
+        if not first and number != signal.SIGINT:
+            return
+        line = now.first(name) if first else now.second()
+        self.said.append(line)
+        with suppress(OSError):
+            os.write(2, f"{chr(10) if os.isatty(2) else ''}{line}\n".encode())
 
     def begin(self) -> None:
         """From now on there is something to finish before the process ends."""
@@ -86,6 +169,13 @@ class StopFlag:
         self._ended.set()
         if self._watcher is not None:  # before the handlers go: what it sends would end the process
             self._watcher.join()
+        if self._wakeup is not None and self._announcer is not None:
+            signal.set_wakeup_fd(-1)
+            os.write(self._wakeup[1], b"\0")
+            self._announcer.join()
+            for end in self._wakeup:
+                os.close(end)
+            self._wakeup = None
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
@@ -108,6 +198,8 @@ class StopFlag:
     def _ask(self, number: int, _frame: FrameType | None) -> None:
         if os.getpid() != self._process:  # a loader worker in its first moments; only the trainer may act
             return
+        if self._wakeup is None:
+            self._answer(number)
         if number == signal.SIGINT and self.reason == "SIGINT":
             raise KeyboardInterrupt
         if self.reason is None or number == signal.SIGINT:

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import torch
 
-from unbroken.errors import DamagedFile, UnbrokenError, UsageError
+from unbroken.errors import UnbrokenError, UnreadableSample, UsageError, WorkersKilled
 from unbroken.launch import FineTune, Finished, Fresh, Job, Resume, execute
-from unbroken.launch.forecast import TIMING
 from unbroken.run import OpenRun, SessionFiles
 from unbroken.run.layout import own
 from unbroken.storage.request import Requests
@@ -28,10 +27,17 @@ from unbroken.train.console import SessionLog
 from unbroken.train.deadline import Deadline
 from unbroken.train.feed import Feed, Shuffle, feed_of
 from unbroken.train.forgotten import forgotten
-from unbroken.train.loader import Collate, end_workers
-from unbroken.train.opening import note_accepted, open_outputs, position_line, require_nothing_more, streams_line
+from unbroken.train.length import Length
+from unbroken.train.loader import Collate
+from unbroken.train.opening import (
+    advice,
+    note_accepted,
+    open_outputs,
+    position_line,
+    require_nothing_more,
+    streams_line,
+)
 from unbroken.train.options import SessionOptions
-from unbroken.train.order import Key
 from unbroken.train.pace import Pace
 from unbroken.train.patience import mark_of
 from unbroken.train.progress import Best, Progress
@@ -40,8 +46,10 @@ from unbroken.train.recorder import Recorder, under_train
 from unbroken.train.saving import Saver
 from unbroken.train.session import Session, give_up
 from unbroken.train.source import Source
+from unbroken.train.step import StepInProgress
 from unbroken.train.stop import Exit, Interrupted, StopFlag
 from unbroken.train.takeover import Translate, as_they_are
+from unbroken.train.workers import end_workers
 
 GoingPlan = Fresh | Resume | FineTune | Finished
 
@@ -63,7 +71,7 @@ class TrainingRun:
     ) -> None:
         self.job, self.plan, self.log, self.seed = job, plan, log, seed
         self.progress = Progress()
-        self.total_steps = job.total_steps
+        self.length = Length(steps=job.total_steps)
         self.extra: Callable[[Progress], Mapping[str, Any]] = lambda _progress: {}
         self.translate: Translate = as_they_are
         self.optional: frozenset[str] = frozenset()  # parts that a config may switch on and off in mid-run
@@ -74,15 +82,10 @@ class TrainingRun:
         self._source = Source(plan.source.path, job.layout) if isinstance(plan, Resume | Finished) else None
         self.adopting = Adopting(plan.source.path if isinstance(plan, FineTune) else None, strict=job.start.strict)
         self._session: Session | None = None
-        self._streams: rng.Streams | None = None
-        self.samples: list[Key] = []  # (epoch, sample) of the step in progress
-        self._turns = 0  # micro-batches handed out since the last step
-        self._epochs: int | None = None  # how long the run is, when it is measured in epochs
-        self._accumulate: int | None = None  # micro-batches of a step, where the loop said so
-        self._lr: float | None = None  # of the step in progress
+        self.current = StepInProgress(self._parts, Rates(log, planned=job.lr_at is not None))
         self._looked_for_forgotten = False
-        self._stop, self._pace, self._rates = stop, Pace(files.clock), Rates(log, planned=job.lr_at is not None)
-        self._stop.mid_step = lambda: self._turns > 0
+        self._stop, self._pace = stop, Pace(files.clock)
+        self._stop.mid_step = lambda: self.current.turns > 0
 
     # -- how far it is -------------------------------------------------------------------------------------------
 
@@ -122,9 +125,10 @@ class TrainingRun:
         for name, part in tracked.items():
             parts.require_part(name, part)
         self._parts |= tracked
+        self.current.follow(tracked)
         if self._source is not None:
             self.progress = self._source.progress
-            self._streams = self._source.restore(tracked, self.log.say, self.translate, optional=self.optional)
+            self.current.streams = self._source.restore(tracked, self.log.say, self.translate, optional=self.optional)
         else:
             self.adopting.take(tracked, self.log.say)
 
@@ -148,16 +152,18 @@ class TrainingRun:
         Inside `for epoch in run.epochs(n)` with neither: the batches of this epoch. `shuffle="stream"` lets batches
         straddle epochs; `accumulate` says how many batches a step takes (fewer at the end of an epoch), so that the
         number of steps is known beforehand; `before_first` is called when the run is open and before the first batch
-        (an evaluation that a kill prevented belongs there). Raises UsageError for a data set that cannot be indexed.
+        (an evaluation that a kill prevented belongs there): the random streams stand where the last step left them.
+        Raises UsageError for a data set that cannot be indexed.
         """
-        within_epoch = epochs is None and steps is None and self._epochs is not None
+        within_epoch = epochs is None and steps is None and self.length.epochs is not None
         if not within_epoch and (epochs is None) == (steps is None):
             found = "neither" if epochs is None else "both"
             raise UsageError("run.batches", "how long to train?", expected="epochs= or steps=", found=found)
         if self.finished:
             require_nothing_more(self.progress, epochs=epochs, steps=steps)
             return
-        self._epochs, self.total_steps = epochs or self._epochs, steps or self.total_steps
+        length = self.length
+        length.epochs, length.steps = epochs or length.epochs, steps or length.steps
         feed = self._session.feed if self._session is not None else None
         if feed is None or not within_epoch:
             feed = feed_of(
@@ -172,23 +178,25 @@ class TrainingRun:
                 on_bad=self._options.on_bad,
             )
             self._begin(feed, accumulate=accumulate or 1)
-            self._accumulate = accumulate if epochs is not None else None
-            self._count_steps(feed)
+            length.accumulate = accumulate if epochs is not None else None
+            length.count(feed, self.step)
         elif feed.dataset is not dataset or feed.batch_size != batch_size:
             raise UsageError("run.batches", "each epoch has the same data and batch size", do="Open a second run.")
         if before_first is not None:
+            self.current.put_streams_back()
             before_first()
         passes = self.progress.closed_epochs + 1 if within_epoch else epochs
         last_position = passes * feed.order.size if passes is not None else None
-        while not self._complete(feed, last_position):
-            self._pace.waiting()
+        while not (length.is_reached(self.step) if last_position is None else feed.position >= last_position):
+            self._wait()
             loaded, bad = feed.next()
             self._pace.loaded()
-            self.opened.note_skipped(self.progress, bad)
-            self._enter_turn(loaded.keys)
+            self.current.enter(loaded.keys, step=self.step + 1, skipped=self.opened.note_skipped(bad))
             yield loaded.batch
         if not within_epoch:
             self._finish()
+        elif not self.current.turns:
+            self.current.put_streams_back()  # the end of the epoch draws the same, also where a session begins with it
 
     def epochs(self, total: int) -> Iterator[int]:
         """The numbers of the epochs from the current one on; what follows the batches of an epoch is part of it.
@@ -196,7 +204,7 @@ class TrainingRun:
         A kill between the last batch of an epoch and its end lets the next session do that end (a scheduler's step,
         a validation) again, from the state it had before.
         """
-        self._epochs = total
+        self.length.epochs = total
         if self.finished:
             require_nothing_more(self.progress, epochs=total, steps=None)
             return
@@ -208,41 +216,37 @@ class TrainingRun:
 
     def steps(self, total: int) -> Iterator[int]:
         """The numbers of the steps left, for a loop that draws its own batches from the global random streams."""
-        self.total_steps = total
+        self.length.steps = total
         if self.finished:
             require_nothing_more(self.progress, epochs=None, steps=total)
             return
         self._begin(None, accumulate=1)
         while self.step < total:
-            self._pace.waiting()
+            self._wait()
             self._pace.loaded()
-            self._enter_turn([])
+            self.current.enter([], step=self.step + 1)
             yield self.step
         self._finish()
 
     def end_step(self, **values: torch.Tensor | float) -> None:
         """The optimizer has stepped: record `values` (loss=..., lr=...), save when due, stop when asked to."""
-        if not self._turns:
+        step = self.current
+        if not step.turns:
             raise UsageError("run.end_step", "no batch was taken since the last step", do="Iterate run.batches(...).")
         if not self._looked_for_forgotten:
             self._warn_of_forgotten()
+        session, numbers, samples = self.opened, step.numbers(values), [sample for _, sample in step.samples]
         self.progress.step += 1
-        session = self.opened
+        self.progress.skipped += step.skipped
         if session.feed is not None:
             self.progress.position = session.feed.position
-            self._count_steps(session.feed)  # a batch of which nothing could be read was none
-            if self.total_steps is None and self._epochs is not None:
-                self.total_steps = -(-session.feed.micro_batches(self._epochs) // self._turns)
-        self._streams = rng.capture()
-        numbers = {name: _number(value) for name, value in values.items()}
-        if "lr" not in numbers and self._lr is not None:
-            numbers["lr"] = self._lr
-        session.recorder.record(self.progress, [k for _, k in self.samples], numbers, total=self.total_steps)
-        self.samples, self._turns = [], 0
+            self.length.count(session.feed, self.step, turns=step.turns)  # a batch of nothing readable was none
+        step.finish()
+        session.recorder.record(self.progress, samples, numbers, total=self.length.steps)
         self.deadline.took("step", self._pace.last_step_s)
-        if session.saver.due(self.progress, total=self.total_steps):
+        if session.saver.due(self.progress, total=self.length.steps):
             self.save()
-            session.run.journal.write(TIMING, total=self.total_steps, **self.deadline.as_plain())
+            session.note_timing()
         session.say_saved()
         self.poll()
 
@@ -256,7 +260,7 @@ class TrainingRun:
             self.progress.best = Best(metric=best, value=metrics[best], step=self.step)
         session.recorder.record_evaluation(self.progress, metrics)
         if improved and (best_now := self.progress.best) is not None:
-            session.saver.save_best(self.progress, best_now, larger=larger, extra=self.extra, total=self.total_steps)
+            session.saver.save_best(self.progress, best_now, larger=larger, extra=self.extra, total=self.length.steps)
             session.say_saved()
         session.run.journal.write("evaluated", step=self.step, metrics=metrics, metric=best, best=improved)
         if session.is_saved(self.step) and self.step:
@@ -267,23 +271,16 @@ class TrainingRun:
 
     def poll(self) -> None:
         """Stop here if a signal or the time asks for it: state is saved, the process ends with exit code 75."""
-        if self._stop.reason is None and not self._complete_by_steps and not self.deadline.fits("step", "save"):
+        if (
+            self._stop.reason is None
+            and not self.length.is_reached(self.step)
+            and not self.deadline.fits("step", "save")
+        ):
             self._stop.reason = "the end of the session"
         session = self.opened
         self._stop.reason = self._stop.reason or session.requests.look()
         if self._stop.reason is not None:
-            self._end_here(session, self._stop.reason)
-
-    def _end_here(self, session: Session, reason: str) -> NoReturn:
-        session.stop(
-            reason,
-            self.progress,
-            self.save,
-            self.deadline,
-            job=self.job,
-            total=self.total_steps,
-            mid_step=self._turns > 0,
-        )
+            session.stop(self._stop.reason, self.save)
 
     def stop(self, reason: str) -> None:
         """Stop here, as a signal would."""
@@ -293,9 +290,9 @@ class TrainingRun:
     def save(self) -> None:
         """Write a checkpoint of the state after the last finished step."""
         session = self.opened
-        if self._streams is None:
+        if self.current.streams is None:
             raise UsageError("run.save", "there is no finished step to save yet", do="Call it after run.end_step().")
-        session.saver.save(self.progress, self._streams, extra=self.extra, total=self.total_steps)
+        session.saver.save(self.progress, self.current.streams, extra=self.extra, total=self.length.steps)
         session.say_saved()
 
     def wait_for_saves(self) -> None:
@@ -306,10 +303,14 @@ class TrainingRun:
     def evaluation_due(self, every: int | Every | None = None) -> bool:
         """Whether the weights of this step, or of the step resumed from, still have to be evaluated.
 
-        Every so many steps, or as `Every` says, and at the end of the training in any case.
+        Every so many steps, or as `Every` says, and at the end of the training in any case. Where it is due, the random
+        streams are put back to where the step left them: what is drawn does not depend on when it is done.
         """
         cadence = every if isinstance(every, Every) else Every(steps=every)
-        return cadence.due(self.progress, total=self.total_steps) and self.step > self.progress.evaluated_step
+        due = cadence.due(self.progress, total=self.length.steps) and self.step > self.progress.evaluated_step
+        if due and not self.current.turns:
+            self.current.put_streams_back()
+        return due
 
     def __enter__(self) -> Self:
         return self
@@ -332,12 +333,13 @@ class TrainingRun:
         """Save what is not saved, record how it ended, let go of everything."""
         session = self._session
         try:
-            # The loop was left early, or the next batch cannot be read: nothing of what was done is lost.
-            whole = error is None or (isinstance(error, DamagedFile) and self._turns == 0)
-            if isinstance(error, Interrupted):
+            if isinstance(error, Interrupted | WorkersKilled):
                 self._break_off(session, error)
-            if session is not None and whole and not session.is_saved(self.step):
-                session.settle(self.progress, self.save)
+            if session is not None:
+                session.leave(error, self.save)
+            if isinstance(error, UnreadableSample):
+                for line in advice(error, self.job):
+                    self.log.say(line)
             if session is not None and error is not None and not isinstance(error, SystemExit):
                 session.failed(self.step, error)
             if session is not None:
@@ -348,12 +350,17 @@ class TrainingRun:
         finally:
             self._close(quietly=error is not None)
 
-    def _break_off(self, session: Session | None, stop: Interrupted) -> None:
-        """A wait was broken off by a stop."""
+    def _break_off(self, session: Session | None, stop: Interrupted | WorkersKilled) -> None:
+        """A wait was broken off by a stop, or by what makes one necessary."""
         end_workers()
+        if session is not None and isinstance(stop, WorkersKilled):
+            self.log.say(str(stop))
+            session.stop("the death of its loader workers", self.save)
         if session is not None and self._stop.reason is not None:
-            self._end_here(session, self._stop.reason)
-        self.log.say(f"{stop.reason} before the first step: nothing was changed\nto continue, run: {self.job.command}")
+            session.stop(self._stop.reason, self.save)
+        if isinstance(stop, Interrupted):
+            nothing = f"{stop.reason} before the first step: nothing was changed"
+            self.log.say(f"{nothing}\nto continue, run: {self.job.command}")
 
     # -- beginning -----------------------------------------------------------------------------------------------
 
@@ -380,10 +387,11 @@ class TrainingRun:
         foreign = self._source.foreign if self._source is not None else None
         if isinstance(self.plan, Resume) and self._source is not None:
             note_accepted(self.progress, self.plan)
-            for line in [streams_line(self._streams)] if self._streams else self._source.lacks(self._parts):
+            streams = self.current.streams
+            for line in [streams_line(streams)] if streams else self._source.lacks(self._parts):
                 self.log.say(line)
         if foreign is not None:
-            self._streams = rng.capture()  # they begin here, and can be saved before the first step
+            self.current.streams = rng.capture()  # they begin here, and can be saved before the first step
         if feed is not None and (words := feed.continue_from(self.progress, foreign=foreign, accumulate=accumulate)):
             self.log.say(words)
         recorder = Recorder(
@@ -398,7 +406,7 @@ class TrainingRun:
             beside=options.save_beside,
             before=recorder.sync,
             deadline=self.deadline,
-            total=self.total_steps or (feed.last_step(self._epochs, self.step, accumulate) if feed else None),
+            total=self.length.steps or (feed.last_step(self.length.epochs, self.step, accumulate) if feed else None),
         )
         saver.saved_step = self.step if foreign is None else None
         saver.patience.good = mark_of(self.progress, self._files.clock.monotonic_s())
@@ -408,31 +416,27 @@ class TrainingRun:
             if self.progress.dataset_size:
                 self.log.say(position_line(self.progress))
             recorder.expect_again(self.step)
-        return Session(run=run, log=self.log, recorder=recorder, saver=saver, feed=feed, requests=requests)
+        return Session(
+            run=run,
+            job=self.job,
+            log=self.log,
+            progress=self.progress,
+            current=self.current,
+            length=self.length,
+            deadline=self.deadline,
+            flag=self._stop,
+            recorder=recorder,
+            saver=saver,
+            feed=feed,
+            requests=requests,
+        )
 
     # -- inside the loop -----------------------------------------------------------------------------------------
 
-    def _enter_turn(self, samples: list[Key]) -> None:
-        """A micro-batch is handed out; the first one of a step finds the streams where the last step left them."""
-        if self._turns == 0 and self._streams is not None:
-            rng.restore(self._streams)
-        self._turns += 1
-        self.samples += samples
-        self._lr = self._rates.look(self._parts, step=self.step + 1)
-
-    def _count_steps(self, feed: Feed) -> None:
-        """How many steps there are, when that follows from the position in the data."""
-        if self._epochs is not None and self._accumulate is not None:
-            self.total_steps = self.step + feed.steps_left(self._epochs, accumulate=self._accumulate)
-
-    @property
-    def _complete_by_steps(self) -> bool:
-        return self.total_steps is not None and self.step >= self.total_steps
-
-    def _complete(self, feed: Feed, last_position: int | None) -> bool:
-        if last_position is None:
-            return self._complete_by_steps
-        return feed.position >= last_position
+    def _wait(self) -> None:
+        """The loop asks for the next batch: what was to be done after the last one is done."""
+        self.current.wait()
+        self._pace.waiting()
 
     def _closed_epochs(self) -> int:
         """Epochs whose end was done; the progress is known once the parts are tracked."""
@@ -456,12 +460,13 @@ class TrainingRun:
 
     def _finish(self) -> None:
         session = self.opened
-        self.total_steps = self.step
-        if self._turns:
-            self.log.say(f"warning: after the last step {len(self.samples)} samples were handed out and not stepped on")
-        session.settle(self.progress, self.save)
-        session.run.journal.write(TIMING, total=self.total_steps, **self.deadline.as_plain())
-        session.finished(self.progress)
+        self.length.steps = self.step
+        if self.current.turns:
+            self.log.say(
+                f"warning: after the last step {len(self.current.samples)} samples were handed out and not stepped on"
+            )
+        session.settle(self.save)
+        session.finished()
 
     def _close(self, *, quietly: bool) -> None:
         session, self._session = self._session, None
@@ -473,7 +478,3 @@ class TrainingRun:
         finally:
             self._stop.uninstall()  # a save that is still being written is finished, whoever asks to stop
             self.log.close()
-
-
-def _number(value: torch.Tensor | float) -> float:
-    return float(value.detach()) if isinstance(value, torch.Tensor) else float(value)

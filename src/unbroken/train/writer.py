@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 Job = Callable[[], str]  # does the work, returns what to say about it
 
@@ -27,9 +27,16 @@ class Writer:
 
     def wait(self) -> None:
         """Return when everything submitted is done; raises what went wrong."""
-        under_way, self._under_way = self._under_way, None
+        under_way = self._under_way
         if under_way is not None:
+            wait([under_way])  # until then it is under way, also for whoever interrupts here
+            self._under_way = None
             self._said.append(under_way.result())
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job is under way."""
+        return self._under_way is not None and not self._under_way.done()
 
     def said(self) -> list[str]:
         """What the jobs done since the last time have to say; raises what went wrong."""

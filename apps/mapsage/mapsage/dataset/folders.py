@@ -44,7 +44,8 @@ class AerialFolder:
     """Pictures below `data_root/img_path`, with masks of the same relative names below `seg_map_path`.
 
     They are listed recursively by suffix and sorted by full path. `seg_map_path=None` means that there are
-    no masks, as in a test set. The classes name the labels after `reduce_zero_label`.
+    no masks, as in a test set; with `gaps` some may be missing, and reading such a sample fails. The classes name
+    the labels after `reduce_zero_label`.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class AerialFolder:
         img_suffix: str = ".png",
         seg_map_suffix: str = ".png",
         reduce_zero_label: bool = True,
+        gaps: bool = False,
     ) -> None:
         self.classes = tuple(classes)
         self.pipeline = pipeline
@@ -66,7 +68,7 @@ class AerialFolder:
         self.names = _list_names(self.images, img_suffix)
         self._suffixes = img_suffix, seg_map_suffix
         self._read_label = partial(read_label, classes=self.classes, reduce_zero_label=reduce_zero_label)
-        self._require_masks()
+        self._require_masks(gaps=gaps)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -84,7 +86,7 @@ class AerialFolder:
         digest = hashlib.sha256()
         for name in self.names:
             image, mask = self._paths(name)
-            sizes = image.stat().st_size, 0 if mask is None else mask.stat().st_size
+            sizes = [path.stat().st_size if path is not None and path.is_file() else 0 for path in (image, mask)]
             digest.update(f"{name}\0{sizes[0]}\0{sizes[1]}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
@@ -93,10 +95,10 @@ class AerialFolder:
         mask = None if self.masks is None else self.masks / f"{name}{mask_suffix}"
         return self.images / f"{name}{image_suffix}", mask
 
-    def _require_masks(self) -> None:
+    def _require_masks(self, *, gaps: bool) -> None:
         paths = (self._paths(name)[1] for name in self.names)
         lonely = [name for name, mask in zip(self.names, paths) if mask is not None and not is_ordinary(mask)]
-        if lonely:
+        if lonely and not (gaps and len(lonely) < len(self.names)):
             raise UsageError(
                 self.images,
                 f"{len(lonely)} of {len(self.names)} pictures have no mask",

@@ -1,0 +1,30 @@
+"""How long a run is: a number of steps that is given, or that follows from epochs and the position in the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unbroken.train.feed import Feed
+
+
+@dataclass(kw_only=True)
+class Length:
+    """`steps` is None until it is known; `epochs` where it is measured in them.
+
+    `accumulate` is how many micro-batches a step has, where the loop said so.
+    """
+
+    steps: int | None
+    epochs: int | None = None
+    accumulate: int | None = None
+
+    def is_reached(self, step: int) -> bool:
+        """Whether the last step is done, as far as that is known."""
+        return self.steps is not None and step >= self.steps
+
+    def count(self, feed: Feed, step: int, *, turns: int = 0) -> None:
+        """Count the steps from the position in the data; else guess, once, from the micro-batches of the first step."""
+        if self.epochs is not None and self.accumulate is not None:
+            self.steps = step + feed.steps_left(self.epochs, accumulate=self.accumulate)
+        elif self.epochs is not None and self.steps is None and turns:
+            self.steps = -(-feed.micro_batches(self.epochs) // turns)
