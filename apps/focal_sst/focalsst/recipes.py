@@ -296,14 +296,12 @@ def _without_effect(options: argparse.Namespace) -> list[str]:
 
 
 def positive(text: str) -> int:
-    if (number := count(text)) == 0:
-        raise argparse.ArgumentTypeError("expected 1 or more, found 0")
-    return number
+    return count(text, least=1)
 
 
-def count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected 0 or more, found {text}")
+def count(text: str, least: int = 0) -> int:
+    if not text.isdecimal() or len(text) > 9 or int(text) < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number, {least} or more, found {text[:40]!r}")
     return int(text)
 
 

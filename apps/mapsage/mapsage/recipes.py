@@ -132,10 +132,9 @@ def _resume_as_flag(arguments: Sequence[str]) -> list[str]:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"expected 0 or more, found {text}")
-    return number
+    if not text.isdecimal() or len(text) > 9:
+        raise argparse.ArgumentTypeError(f"expected a whole number, 0 or more, found {text[:40]!r}")
+    return int(text)
 
 
 def _with_options(file: ConfigFile, options: argparse.Namespace) -> ConfigFile:
