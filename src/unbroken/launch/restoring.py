@@ -51,7 +51,7 @@ def restore(run: Path, name: str, *, disk: Disk, clock: Clock) -> str | None:
 
     Raises UsageError if there is no such history, RunHeld while somebody works on the run.
     """
-    require_inside(run)
+    require_inside(run, layout_of(run))
     if _begun(run) is None:
         _require_archived(run, name)  # a name that was mistyped leaves no trace
     lock = RunLock(disk, own(run), clock)

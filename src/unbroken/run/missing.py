@@ -17,7 +17,7 @@ from unbroken.run.candidates import Candidate, kind_of_name, list_candidates, st
 from unbroken.run.history import seconds_of
 from unbroken.run.layout import Layout, manifests, own
 from unbroken.run.links import POINTERS, why_not_followed
-from unbroken.run.record import layout_of, read_record
+from unbroken.run.record import layout_seen, read_record
 from unbroken.storage import is_ordinary
 from unbroken.values import is_name, step_of
 
@@ -89,7 +89,7 @@ def that_matter(missing: Sequence[MissingFile], candidates: Sequence[Candidate])
 
 def losses_of(directory: Path) -> tuple[MissingFile, ...]:
     """What matters of all that is missing in a run's folder, by a glance at its files: none is verified."""
-    layout, record = layout_of(directory), read_record(directory)
+    layout, record = layout_seen(directory)[0], read_record(directory)
     here = list_candidates(layout.checkpoints(directory), manifests(directory))
     ours = [item for item in here if record is None or item.run == record.id]
     events = read_events(own(directory) / "journal.jsonl")
