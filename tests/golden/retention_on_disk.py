@@ -18,7 +18,10 @@ from unbroken.run.layout import manifests, own
 from unbroken.run.pins import pin
 from unbroken.run.record import write_record
 from unbroken.storage.digest import DigestingFile
+from unbroken.train.rng import capture
 from unbroken.train.serialise import write_tree
+
+STREAMS = capture().as_plain()
 
 
 def lay_out(row: Row, run: Path) -> Path:
@@ -32,7 +35,12 @@ def lay_out(row: Row, run: Path) -> Path:
     for file in row.files:
         _write(file, row, run, folder)
     if row.pins:
+        gone_since = [folder / name for name in row.pins if not (folder / name).exists()]
+        for path in gone_since:
+            path.touch()
         pin(run, dict.fromkeys(row.pins, ""), disk=DISK, clock=Then())
+        for path in gone_since:
+            path.unlink()
     if row.layout.pointer and any(file.name == "iter_100.pth" for file in row.files):
         (folder / row.layout.pointer).symlink_to("iter_100.pth")
     assert row.recorded or row.pins or not own(run).exists()
@@ -99,18 +107,24 @@ def _tree(file: File, row: Row) -> dict[str, Any]:
                 "optimizer_state": moments,
                 "version": "pcdet+0.6.0",
             }
+    run = {
+        "id": OTHER if file.maker == "other run" else RECORD.id,
+        "recipe": "mapsage",
+        "tag": "baseline",
+        "seed": RECORD.seed,
+    }
     stamp = {
         "format": FORMAT + (file.maker == "newer"),
         "kind": "weights" if file.maker == "weights" else "checkpoint",
         "save": file.identity,
         "session": "20261120_200000",
-        "run": {"id": OTHER if file.maker == "other run" else RECORD.id, "recipe": "mapsage", "tag": "baseline"},
+        "run": run,
         "step": file.step,
         "epoch": file.step // PER_EPOCH,
         "best": {"metric": "mIoU", "value": 0.5, "step": row.best_step} if row.best_step else None,
     }
     keys = row.layout.keys
-    parts = (
-        {keys["model"]: weights} if file.maker == "weights" else {keys["model"]: weights, keys["optimizer"]: moments}
-    )
-    return {**parts, "unbroken": stamp}
+    if file.maker == "weights":
+        return {keys["model"]: weights, "unbroken": stamp}
+    stamp |= {"position": file.step, "dataset_size": PER_EPOCH, "tracked": ["model", "optimizer"], "parts": {}}
+    return {keys["model"]: weights, keys["optimizer"]: moments, "unbroken": stamp | {"streams": STREAMS}}

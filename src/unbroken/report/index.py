@@ -14,7 +14,6 @@ from typing import Any
 
 from unbroken.report.rows import TYPES, Row
 from unbroken.storage import Disk
-from unbroken.values import as_bytes
 
 VERSION = 1  # in the file's name: versions do not quarrel over one file
 PATIENCE_S = 2.0  # for another process that writes; what it writes are milliseconds
@@ -117,7 +116,7 @@ def _separator(root: str) -> str:
 def _fits(row: Sequence[object]) -> bool:
     """Whether the table can hold it: a name that is not Unicode stays outside."""
     try:
-        as_bytes("".join(cell for cell in row if isinstance(cell, str)))
+        "".join(cell for cell in row if isinstance(cell, str)).encode()
     except UnicodeEncodeError:
         return False
     return True

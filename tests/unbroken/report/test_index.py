@@ -155,6 +155,7 @@ from unbroken.storage import Disk
 root, cache, who = sys.argv[1:]
 index = RunIndex(Path(cache), Disk())
 print("ready", flush=True)
+sys.stdin.readline()
 until = time.monotonic() + 4
 while time.monotonic() < until:
     rows = list_runs(root, index, now_s=time.time() + 3600, anew=True)
@@ -168,10 +169,15 @@ def test_two_writers_at_once_and_one_that_is_killed_harm_nothing(root: Path) -> 
     first = listed(root)
     command = [sys.executable, "-c", WRITE, str(root), str(root.parent / "cache")]
     processes = [
-        Popen([*command, who], env=environment(), stdout=PIPE, stderr=STDOUT, text=True) for who in ("a", "b", "killed")
+        Popen([*command, who], env=environment(), stdin=PIPE, stdout=PIPE, stderr=STDOUT, text=True)
+        for who in ("a", "b", "killed")
     ]
     for process in processes:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
     time.sleep(0.5)
     processes[2].send_signal(signal.SIGKILL)
     said = [process.communicate(timeout=PATIENCE_S)[0] for process in processes]
