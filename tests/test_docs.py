@@ -69,7 +69,7 @@ def problems(line: str) -> list[str]:
     known |= {word for parameter in command.params for word in (*parameter.opts, *parameter.secondary_opts)}
     if words[0] == "ls":
         known |= set(ledger.option_parser()._option_string_actions)
-    if words[0] in ("train", "why") and len(words) > 1:
+    if words[0] in ("train", "why", "check") and len(words) > 1:
         if words[1] in installed():
             known |= options_of(words[1])
         elif ":" in words[1] or words[1].isupper():

@@ -138,6 +138,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
         quota=disk_quota(options, environment),
         start=start_from(options, environment),
         task="focalsst.task:build",
+        datasets="focalsst.task:datasets",
         blueprint="focalsst.task:blueprint",
         options={
             "config": config,

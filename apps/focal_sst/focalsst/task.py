@@ -97,6 +97,13 @@ def blueprint(job: Job) -> Blueprint:
     return Blueprint(model=model, class_rows=class_rows(config, model))
 
 
+def datasets(job: Job) -> dict[str, SonarFolder]:
+    """The data sets of a job's config, for checking them: missing points are a frame that cannot be read."""
+    parts = {"train": True, "test": False}
+    root, config = job.options["data_root"], job.options["config"]
+    return {name: build_dataset(config, root, training=training, skip_bad=True) for name, training in parts.items()}
+
+
 def class_rows(config: SonarConfig, model: Detector) -> ClassRows:
     """The rows of the heat map's last convolution, by class; our own files name their classes in their config."""
     head, settings = "dense_head.heads_list.0.hm", model.settings.head

@@ -86,6 +86,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
         quota=disk_quota(options, environment),
         start=start_from(options, environment, **_named_files(config, options)),
         task="mapsage.task:build",
+        datasets="mapsage.task:datasets",
         blueprint="mapsage.task:blueprint",
         options={
             "device": options.device,

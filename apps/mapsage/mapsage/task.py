@@ -90,6 +90,13 @@ def blueprint(job: Job) -> Blueprint:
     return Blueprint(model=build_segmentor(config), rename=segmentor_name, class_rows=class_rows(config))
 
 
+def datasets(job: Job) -> dict[str, Folder]:
+    """The data sets of a job's config, for checking them: a missing mask is a sample that cannot be read."""
+    config: MapSageConfig = job.options["config"]
+    loaders = {"train": config.train_dataloader, "validation": config.val_dataloader}
+    return {name: build_dataset(loader.datasets, gaps=True) for name, loader in loaders.items() if loader is not None}
+
+
 def class_rows(config: MapSageConfig) -> ClassRows:
     """The rows of the classifier, by class; our own files and MMEngine's name their classes in their `meta`."""
     tensors = frozenset({"decode_head.conv_seg.weight", "decode_head.conv_seg.bias"})

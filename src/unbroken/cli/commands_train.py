@@ -46,6 +46,17 @@ def why(
     return why_command(recipe, context.args, how=HowToSay(as_json=as_json, shapes=shapes, picture=plot))
 
 
+@commands.command(context_settings=PASSING, short_help="Read every sample of a config's data sets once.")
+def check(context: typer.Context, recipe: Annotated[str, RECIPE] = "", as_json: Json = False) -> int:
+    """Read every sample of a config's data sets once, and name those that cannot be read; no run is touched.
+
+    The arguments are those of `train`. The exit code is 12 if a sample cannot be read. `--json` may also stand behind.
+    """
+    from unbroken.cli.check import check_command
+
+    return check_command(recipe, context.args, as_json=as_json)
+
+
 @commands.command(short_help="Follow a run from another terminal.")
 def watch(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],

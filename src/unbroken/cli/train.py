@@ -31,7 +31,7 @@ from unbroken.values import SystemClock
 def train_command(recipe: str, arguments: Sequence[str], *, typed: Sequence[str]) -> int:
     """Train; the exit code is 0 when done, 75 when stopped and resumable."""
     began_s = SystemClock().monotonic_s() - process_age_s()  # loading Python and torch is part of the session
-    job = _job(recipe, arguments, typed, front_door=typed[: len(typed) - len(arguments)])
+    job = job_of(recipe, arguments, typed, front_door=typed[: len(typed) - len(arguments)])
     if job.options.get("restarts"):
         from unbroken.cli.supervising import supervise
 
@@ -53,7 +53,7 @@ def train_as_told(
     The time of a `--session` counts from there; a limit of the host is read anew by each child.
     """
     own_s = SystemClock().monotonic_s() - process_age_s()
-    job = _job(recipe, arguments, typed, front_door=typed[: len(typed) - len(arguments)])
+    job = job_of(recipe, arguments, typed, front_door=typed[: len(typed) - len(arguments)])
     typed_limit = job.limit is not None and job.limit.source == "--session"
     known = {**job.environment, **({"restarted": dict(restarted)} if restarted else {})}
     return _train(replace(job, environment=known), began_s=began_s if typed_limit else own_s, coming=coming)
@@ -82,7 +82,7 @@ class HowToSay:
 def why_command(recipe: str, arguments: Sequence[str], *, how: HowToSay | None = None) -> int:
     """Say the plan; the exit code is that of the refusal, if it is one."""
     how, asked = _how_to_say(arguments, how or HowToSay())
-    job = _job(recipe, asked, ["unbroken", "train", recipe, *asked], front_door=["unbroken", "why", recipe])
+    job = job_of(recipe, asked, ["unbroken", "train", recipe, *asked], front_door=["unbroken", "why", recipe])
     facts = gather(job)
     plan = decide(job, facts)
     if how.shapes or wants_shapes(plan):
@@ -147,7 +147,8 @@ def _draw(job: Job, plan: Plan, file: Path) -> None:
     print(f"the learning rate is drawn in {file}", file=sys.stderr)
 
 
-def _job(recipe: str, arguments: Sequence[str], typed: Sequence[str], *, front_door: Sequence[str]) -> Job:
+def job_of(recipe: str, arguments: Sequence[str], typed: Sequence[str], *, front_door: Sequence[str]) -> Job:
+    """What was typed, as a job; UsageError where it names no recipe."""
     if not recipe:
         raise UsageError(
             "unbroken",

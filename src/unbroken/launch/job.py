@@ -76,6 +76,7 @@ class Job:
     backup: Path | None = None  # a folder that each save is backed up to, beside the training
     start: Start = field(default_factory=Start)
     task: str = ""  # address `module:function` of the builder that loads torch
+    datasets: str = ""  # address of the builder of the data sets alone, by what they are for: for checking them
     blueprint: str = ""  # address of the builder of the model alone, without data: for comparing shapes
     options: Mapping[str, Any] = field(default_factory=dict)  # settings of this launch that are not config
     ignored: tuple[str, ...] = ()  # config keys that were given and do nothing here

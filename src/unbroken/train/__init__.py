@@ -14,6 +14,7 @@ application gives to `fit`, which is written with the same pieces as anyone's ow
 
 from unbroken.train.accidents import Accidents
 from unbroken.train.cadence import Every
+from unbroken.train.check import Checked, check_dataset
 from unbroken.train.class_rows import ClassRows
 from unbroken.train.console import StepReport
 from unbroken.train.device import pick_device
@@ -47,6 +48,7 @@ __all__ = [
     "Accidents",
     "BadSample",
     "Blueprint",
+    "Checked",
     "ClassRows",
     "Every",
     "Exit",
@@ -56,6 +58,7 @@ __all__ = [
     "Task",
     "TrainingRun",
     "Translated",
+    "check_dataset",
     "clock_time",
     "count_tensors",
     "decide_by_shapes",

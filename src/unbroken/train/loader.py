@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from unbroken.train.stop import Exit, interruptible
 from unbroken.train.workers import Workers
 
 Collate = Callable[[list[Any]], Any]
-OnBad = Literal["stop", "skip"]  # what a sample that cannot be read does
+OnBad = Literal["stop", "skip", "list"]  # what a failure does; "skip" leaves out what is a sample's fault, "list" all
 EXCLUDED = "a step with it had a loss that is not finite, and was rolled back"
 MOST_NAMED = 8  # samples of a batch, in an error
 LONGEST_PATH = 4096
@@ -59,7 +59,7 @@ class Reading:
     dataset: Any
     seed: int
     join: Collate
-    skips: bool = False
+    on_bad: OnBad = "stop"
     excluded: frozenset[Key] = frozenset()
 
     def __call__(self, request: Request) -> Loaded | UnbrokenError:
@@ -77,7 +77,7 @@ class Reading:
                 except (KeyboardInterrupt, Exit):
                     raise
                 except BaseException as error:  # noqa: BLE001 - a user's data set may raise anything, and end the process
-                    if not (self.skips and _is_of_the_sample(error)):
+                    if self.on_bad == "stop" or not (self.on_bad == "list" or _is_of_the_sample(error)):
                         return self._unreadable(epoch, index, error)
                     bad.append(BadSample(epoch=epoch, sample=index, reason=str(self._unreadable(epoch, index, error))))
             return self._joined(read, position, tuple(bad))
@@ -207,7 +207,7 @@ def load(
     excluded: frozenset[Key] = frozenset(),
     rank: int = 0,
     world_size: int = 1,
-) -> Iterator[Loaded]:
+) -> Generator[Loaded, None, None]:
     """Endless batches from `position` on; workers run ahead, but only what is yielded counts as used.
 
     The samples of `excluded` are left out as if they could not be read. What a user can act on (an unreadable picture,
@@ -215,7 +215,7 @@ def load(
     """
     requests = micro_batches(order, position, batch_size=batch_size, rank=rank, world_size=world_size)
     reading = Reading(
-        dataset=dataset, seed=order.seed, join=collate or default_collate, skips=on_bad == "skip", excluded=excluded
+        dataset=dataset, seed=order.seed, join=collate or default_collate, on_bad=on_bad, excluded=excluded
     )
     pins = pin_memory and torch.cuda.is_available()
     ahead = Workers(reading, requests, workers=workers, dataset=dataset) if workers else None

@@ -54,7 +54,7 @@ def advice(error: UnreadableSample, job: Job) -> list[str]:
     if job.is_script:
         do = 'to leave such samples out: open_run(..., on_bad="skip")'
     else:
-        do = "to leave such samples out: --on-bad-sample skip"
+        do = f"to leave such samples out: --on-bad-sample skip; to find them all: unbroken check {job.recipe} ..."
     return [*([error.trace] if error.trace else []), do]
 
 
