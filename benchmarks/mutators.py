@@ -129,8 +129,8 @@ def spoiled_tree(tree: Any, chance: random.Random, odd: tuple[Any, ...] = ODD_VA
                 for _ in range(chance.choice((1, 5, 70, 300))):
                     value = [value] if chance.random() < 0.5 else {"x": value}
                 holder[key] = value
-            case 4 if isinstance(holder, list):
-                holder[:] = holder * chance.choice((2, 3, 100))
+            case 4 if isinstance(holder, list) and len(holder) < 1000:
+                holder[:] = holder * chance.choice((2, 3, 20))
             case _:
                 holder[key] = chance.choice(odd)
     return tree

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
+import zipfile
+from functools import partial
 
 import numpy as np
 import pytest
@@ -302,3 +305,28 @@ def test_a_split_by_sequence_leaks_nothing_and_validates_on_originals():
     assert leaked_frames(training, validation) == ()
     assert leaked_frames(["a_0130001", "0140001"], ["0130001", "d_0140001", "0130002"]) == ("0130001", "d_0140001")
     assert base_frame("c_0140001") == "0140001"
+
+
+@pytest.mark.parametrize("form", ["npz", "pkl"])
+def test_names_with_characters_that_there_are_not_are_damage(tmp_path, form):
+    raw = np.array([0x110000], np.uint32).view("<U1")
+    path = tmp_path / f"infos.{form}"
+    if form == "npz":
+        np.savez(path, frame_id=np.array(["a"]), box_frame=np.zeros(1, np.int32), box_name=raw, box7=np.ones((1, 7)))
+        read = partial(read_infos, path)
+    else:
+        row = {"point_cloud": {"lidar_idx": "a"}, "annos": {"name": raw, "gt_boxes_lidar": np.ones((1, 7))}}
+        path.write_bytes(pickle.dumps([row], protocol=4))
+        read = partial(read_pickled_infos, path, read_pickle)
+    with pytest.raises(DamagedFile, match=r"infos\.(npz|pkl)"):
+        read()
+
+
+def test_an_npz_that_claims_more_than_it_has_is_damage_before_room_is_made(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (2**33,)})
+    with zipfile.ZipFile(tmp_path / "infos.npz", "w") as archive:
+        for name in ("frame_id", "box_frame", "box_name", "box7"):
+            archive.writestr(f"{name}.npy", header.getvalue())
+    with pytest.raises(DamagedFile, match=r"infos\.npz"):
+        read_infos(tmp_path / "infos.npz")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 import tokenize
 import zipfile
 import zlib
@@ -59,7 +60,16 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:
         data = file.read()
     if dtype.hasobject or len(data) != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"{entry.filename} has {len(data):,} bytes for {dtype} {shape}"[:200])
-    return np.ndarray(shape, dtype, data, order="F" if column_major else "C").copy()
+    return sound(np.ndarray(shape, dtype, data, order="F" if column_major else "C").copy())
+
+
+def sound(array: NDArray[Any]) -> NDArray[Any]:
+    """The same array; ValueError where it holds text with characters that there are not, which Python cannot take."""
+    if array.dtype.kind == "U" and array.size:
+        codes = np.frombuffer(array.tobytes(), np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+        if codes.max(initial=0) > sys.maxunicode:
+            raise ValueError(f"a character of number {codes.max()}")
+    return array
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 
-from focalsst.dataset.arrays import load_arrays, write_arrays
+from focalsst.dataset.arrays import load_arrays, sound, write_arrays
 from focalsst.dataset.points import COPY_AGAIN, Points
 from unbroken import is_name, is_ordinary, read_whole
 from unbroken.errors import DamagedFile, UsageError
@@ -184,7 +184,7 @@ def _row_of_pickle(path: Path, number: int, info: Any) -> Row:
     try:
         frame, annos = info["point_cloud"]["lidar_idx"], info["annos"]
         names, boxes = _plain(annos["name"]), _plain(annos["gt_boxes_lidar"])
-    except (KeyError, TypeError, ValueError, AttributeError) as fault:
+    except (LookupError, TypeError, ValueError, AttributeError, SyntaxError, OverflowError, MemoryError) as fault:
         expected = "point_cloud.lidar_idx, annos.name and annos.gt_boxes_lidar in every frame"
         raise _foreign(path, expected, f"{type(fault).__name__} {fault} in frame {number}") from fault
     return frame, names.tolist(), boxes
@@ -196,7 +196,7 @@ def _plain(value: Any) -> Any:
         return np.asarray(value)
     order: Literal["F", "C"] = "F" if getattr(value, "column_major", False) else "C"
     dtype = np.dtype(value.dtype)
-    flat = np.frombuffer(value.data, dtype) if value.data else np.zeros(0, dtype)
+    flat = sound(np.frombuffer(value.data, dtype)) if value.data else np.zeros(0, dtype)
     return flat.reshape(value.shape, order=order)
 
 
