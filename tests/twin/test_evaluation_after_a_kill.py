@@ -123,7 +123,9 @@ def assert_twins(killed: Path, twin: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("session", "dies_at"), [(a_loop, 4), (a_loop, 12), (a_loop_by_epochs, 6), (a_task, 4)], ids=str
+    ("session", "dies_at"),
+    [(a_loop, 4), (a_loop, 12), (a_loop_by_epochs, 6), (a_task, 4)],
+    ids=["a loop, early", "a loop, late", "a loop by epochs", "a task"],
 )
 def test_an_evaluation_draws_the_same_at_once_or_first_thing_in_the_next_session(
     tmp_path: Path, session: Callable[[Path], None], dies_at: int
