@@ -330,3 +330,10 @@ def test_an_npz_that_claims_more_than_it_has_is_damage_before_room_is_made(tmp_p
             archive.writestr(f"{name}.npy", header.getvalue())
     with pytest.raises(DamagedFile, match=r"infos\.npz"):
         read_infos(tmp_path / "infos.npz")
+
+
+def test_a_box_of_a_number_that_no_float_holds_is_damage(tmp_path):
+    row = {"frame": "a", "names": ["Box"], "boxes": [[10**400] * 7]}
+    (tmp_path / "infos.json").write_text(json.dumps([row]))
+    with pytest.raises(DamagedFile, match=r"infos\.json: frame a: the boxes are no numbers"):
+        read_infos(tmp_path / "infos.json")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from unbroken.config.meter import TooMuch
 from unbroken.config.python_expressions import WHAT_FAILS, bind, evaluate
 from unbroken.config.python_operations import BINARY
 from unbroken.config.python_places import Trace
@@ -26,8 +25,8 @@ def carry_out(statement: ast.stmt, scope: Scope, trace: Trace) -> None:
     """Carry out one statement at the top level of a config."""
     try:
         _carry_out(statement, scope, trace)
-    except TooMuch as error:  # of remembering where its keys were written
-        raise scope.refuse(statement, str(error), do="") from error
+    except WHAT_FAILS as error:  # to take a number apart, or to remember where so many keys were written
+        raise scope.refuse(statement, f"this cannot be worked out: {error}", do="") from error
 
 
 def _carry_out(statement: ast.stmt, scope: Scope, trace: Trace) -> None:

@@ -121,7 +121,7 @@ def _annotation(path: Path, row: Row) -> Annotation:
     frame, names, content = row
     try:
         boxes = np.asarray(content, np.float32)
-    except (TypeError, ValueError) as fault:
+    except (TypeError, ValueError, OverflowError) as fault:
         raise DamagedFile(path, f"frame {frame}: the boxes are no numbers", found=fault) from fault
     boxes = boxes.reshape(0, 7) if boxes.size == 0 else boxes
     if not (isinstance(frame, str) and isinstance(names, list) and all(isinstance(name, str) for name in names)):
