@@ -254,9 +254,13 @@ def without_lock(image: Image) -> dict[str, bytes]:
 
 
 def check_the_journal_has_the_plan(done: Done) -> None:
-    """The session was begun with the very plan; a file that was copied in has the name that the run gives it."""
+    """The session was begun with the very plan; a file that was copied in has the name that the run gives it.
+
+    Files that are merely not used are said before, and not recorded with every session again.
+    """
     recorded, said = done.events[0]["plan"], dict(done.said)
     del said["run"], said["ignored"]
+    said["rejected"] = [item for item in said["rejected"] if item["damaged"] or item["set_aside"]]
     if said.get("copied_from"):
         said["file"] = f"{FOLDER}/iter_{said['step']}.pth"
     assert recorded == said

@@ -73,7 +73,7 @@ def _records(run: Path) -> Iterator[tuple[Path, Callable[[Path], object]]]:
         yield folder / name, lambda path: open_ordinary(path).close()
     for name in sorted(entry.name for entry in entries(str(manifests(run))) if entry.name.endswith(".json")):
         yield manifests(run) / name, partial(load_typed, record=Manifest)
-    for name in sorted(entry.name for entry in entries(str(folder / "configs")))[-1:]:
+    for name in sorted(entry.name for entry in entries(str(folder / "configs")) if entry.name.endswith(".json"))[-1:]:
         yield folder / "configs" / name, _load_config
 
 

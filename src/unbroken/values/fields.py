@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Hashable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
 from functools import cache, partial
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -213,7 +212,9 @@ PLAIN: Mapping[Any, Kind] = {str: text, bool: flag, int: count, float: number, A
 @cache
 def _schema(record: Hashable) -> tuple[tuple[str, Kind, bool], ...]:
     """Name, kind and whether it has to be there, of each field of a dataclass."""
-    assert isinstance(record, type) and is_dataclass(record)
+    from dataclasses import MISSING, fields  # `ls` reads rows alone, and is quick because it loads no more
+
+    assert isinstance(record, type) and _is_dataclass(record)
     hints = get_type_hints(record, include_extras=True)
     return tuple(
         (item.name, _kind(hints[item.name]), item.default is MISSING and item.default_factory is MISSING)
@@ -224,7 +225,7 @@ def _schema(record: Hashable) -> tuple[tuple[str, Kind, bool], ...]:
 def _kind(hint: Any) -> Kind:
     if hint in PLAIN:
         return PLAIN[hint]
-    if isinstance(hint, type) and is_dataclass(hint):
+    if isinstance(hint, type) and _is_dataclass(hint):
         return partial(typed, hint)
     if metadata := getattr(hint, "__metadata__", ()):  # Annotated: the kind itself
         kind: Kind = metadata[0]
@@ -239,6 +240,10 @@ def _kind(hint: Any) -> Kind:
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return mapping_of(_kind(arguments[1]))
     raise TypeError(f"no record can hold a {hint}")
+
+
+def _is_dataclass(kind: type) -> bool:
+    return hasattr(kind, "__dataclass_fields__")
 
 
 def _mapping(value: Any, field: str) -> Mapping[str, Any]:

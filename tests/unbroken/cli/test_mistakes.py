@@ -49,7 +49,7 @@ MISTAKES = [
     (["train", "mapsage", CONFIG, "--seeed", "3"], ["--seeed", "Did you mean --seed?"]),
     (["train", "mapsage", CONFIG, "--fres"], ["--fres", "Did you mean --fresh?"]),
     (["train", "mapsage", CONFIG, "--seed", "abc"], ["argument --seed", "'abc'"]),
-    (["train", "mapsage", CONFIG, "--workers", "-1"], ["argument --workers", "expected 0 or more"]),
+    (["train", "mapsage", CONFIG, "--workers", "-1"], ["argument --workers", "expected a whole number, 0 or more"]),
     (["train", "mapsage", "missing.py"], ["missing.py: there is no such config file", "small.py"]),
     (["train", "mapsage", "small.json"], ["ends in .py, .yaml or .yml"]),
     (["train", "mapsage", CONFIG, "--device", "nonsense", "--tag", "x"], ["--device", "Expected auto, cpu, cuda"]),
