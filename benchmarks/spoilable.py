@@ -48,6 +48,7 @@ from unbroken.storage.lock import read_holder
 from unbroken.train import open_run, read_checkpoint
 from unbroken.train.adopting import adopt_weights
 from unbroken.train.source import Source
+from unbroken.values import SystemClock
 
 APPS = Path(__file__).resolve().parent.parent / "apps"
 CONFIG = {"width": 4, "lr": 0.1, "steps": 6}
@@ -235,7 +236,7 @@ def _adopted(path: Path) -> None:
 def _unpacked(path: Path) -> None:
     target = path.parent / "unpacked"
     try:
-        unpack(path, target, disk=Disk())
+        unpack(path, target, disk=Disk(), clock=SystemClock())
     finally:
         shutil.rmtree(target, ignore_errors=True)
         shutil.rmtree(path.parent / "unpacked.partial", ignore_errors=True)
