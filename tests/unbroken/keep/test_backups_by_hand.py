@@ -87,7 +87,8 @@ def test_a_copy_that_is_the_only_file_left_is_resumed_from_its_own_step(laid: La
         if path.name != BACKUP:
             path.unlink()
     session = laid.train()
-    assert f"{BACKUP} has the furthest recorded step of this run (6)" in session.output, session.output
+    assert f"{BACKUP} is the furthest sound checkpoint of this run here (step 6)" in session.output, session.output
+    assert "is not here: the 10 steps after 6 are done again" in session.output, session.output
     ends_as_the_twin(laid, made, session)
 
 
