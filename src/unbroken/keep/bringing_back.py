@@ -16,7 +16,7 @@ from unbroken.journal import NO_SESSION, Journal
 from unbroken.keep.backup import METRICS, Ways, mirror
 from unbroken.keep.backup_list import stamp_of
 from unbroken.keep.copying import Copying, prefix_digest
-from unbroken.keep.destination import is_vacant, owned
+from unbroken.keep.destination import beside, is_vacant, owned
 from unbroken.keep.following import Parting, parting, set_aside
 from unbroken.keep.listing import Found, Listing, Point, list_run, points_of
 from unbroken.run.bounds import require_inside
@@ -26,7 +26,7 @@ from unbroken.run.links import FOLDERS, unreachable
 from unbroken.run.names import BACKUP_LIST
 from unbroken.run.record import layout_of, read_record
 from unbroken.run.survey import Survey, require_reachable, survey
-from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder, explained, point_to
+from unbroken.storage import Disk, durable_folder, explained, point_to
 from unbroken.storage.digest import sha256_of
 from unbroken.storage.lock import RunLock
 from unbroken.storage.moved import Moved, looked_again
@@ -67,17 +67,17 @@ def bring_back(run: Path, source: Path, *, disk: Disk, clock: Clock) -> BroughtB
 
 
 def _bring_whole(run: Path, source: Path, *, disk: Disk, clock: Clock) -> BroughtBack:
-    beside = run.with_name(run.name + PARTIAL_SUFFIX)
+    building = beside(run)
     with (
         explained(disk, run, "the run could not be brought back"),
         owned(run, "restore", disk=disk, clock=clock) as fill,
     ):
-        done = mirror(source, beside, Ways(), disk=disk, clock=clock)
-        facts = survey(beside, layout_of(beside), is_copy=True)
+        done = mirror(source, building, Ways(), disk=disk, clock=clock)
+        facts = survey(building, layout_of(building), is_copy=True)
         if facts.has_history and facts.newest_good is None:
             raise DamagedFile(source, "no checkpoint in this backup is sound", do=f"See `unbroken verify {source}`.")
-        disk.remove(own(beside) / BACKUP_LIST)
-        fill(beside)
+        disk.remove(own(building) / BACKUP_LIST)
+        fill(building)
     return BroughtBack(
         run=run,
         source=source,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from unbroken.errors import Refused
+from unbroken.errors import Refused, UsageError
 from unbroken.run.layout import own
 from unbroken.run.survey import RESTORING
 from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder
@@ -33,6 +33,18 @@ def is_vacant(place: Path) -> bool:
         for path in place.rglob("*")
         if path.is_symlink() or not path.is_dir()
     )
+
+
+def beside(place: Path) -> Path:
+    """Where a run is built before it takes its place; UsageError for the current folder, which nothing can replace."""
+    if Path.cwd().is_relative_to(place.resolve()):
+        raise UsageError(
+            place,
+            "this is the current folder, or one above it: no finished run can take its place",
+            expected="a folder below it, or elsewhere",
+            do="Go out of it (cd ..) and name it, or name a new folder.",
+        )
+    return place.with_name(place.name + PARTIAL_SUFFIX)
 
 
 @contextmanager

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unbroken.errors import DamagedFile, Refused, UsageError
-from unbroken.keep.destination import owned, require_vacant
+from unbroken.keep.destination import beside, owned, require_vacant
 from unbroken.keep.packed import PackingList, read_blocks, read_list
 from unbroken.run.record import layout_of
 from unbroken.run.survey import Survey, survey
 from unbroken.storage import (
-    PARTIAL_SUFFIX,
     Disk,
     WritableFile,
     durable_folder,
@@ -48,18 +47,18 @@ def unpack(path: Path, directory: Path | None, *, disk: Disk, clock: Clock) -> U
     listed = read_list(path)
     target = directory or Path(listed.folder)
     require_vacant(target)
-    beside = target.with_name(target.name + PARTIAL_SUFFIX)
-    if beside.is_symlink() or (beside.exists() and not beside.is_dir()):
-        raise Refused(beside, "this name is needed for unpacking, and something else has it", do="Move it away.")
+    building = beside(target)
+    if building.is_symlink() or (building.exists() and not building.is_dir()):
+        raise Refused(building, "this name is needed for unpacking, and something else has it", do="Move it away.")
     with (
         explained(disk, target, "the run could not be unpacked"),
         owned(target, "unpack", disk=disk, clock=clock) as move_in,
     ):
-        _require_room(disk, listed, target, beside)
-        durable_folder(disk, beside)
-        _remove_others(disk, listed, beside)
-        kept = _fill(disk, path, listed, beside)
-        move_in(beside)
+        _require_room(disk, listed, target, building)
+        durable_folder(disk, building)
+        _remove_others(disk, listed, building)
+        kept = _fill(disk, path, listed, building)
+        move_in(building)
     return Unpacked(directory=target, listed=listed, facts=survey(target, layout_of(target)), kept=kept)
 
 

@@ -52,7 +52,7 @@ def refuse_unreachable(survey: Survey) -> Refuse:
         f"{survey.unreachable}: nothing is begun anew while what was saved may be there",
         ways_out=(
             "make it reachable again (is the disk mounted?), then run the same command again",
-            "if what it held is gone for good: remove the link by hand",
+            "if what it held is gone for good: move away by hand what has its name now",
         ),
     )
 

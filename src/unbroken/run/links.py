@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from unbroken.errors import UsageError
 from unbroken.run.layout import LAYOUTS, OWN_FOLDER, Layout
 from unbroken.run.names import ARCHIVE_FOLDER
 from unbroken.storage import read_json
@@ -68,6 +69,8 @@ def _trouble(path: Path, run: Path) -> str:
         os.scandir(path).close()
     except FileNotFoundError:
         return "is not there" if path.is_symlink() else ""
+    except ValueError as error:  # a NUL, out of a config or a script
+        raise UsageError(ascii(str(run)), f"no folder can have this name ({error})", do="Name another.") from None
     except NotADirectoryError:
         return "is no folder" if path.is_symlink() or path.exists() else ""
     except OSError as error:

@@ -134,14 +134,14 @@ def is_live(path: Path, *, now_s: float, moved_from: Path | None = None) -> bool
         facts = path.stat()
     except OSError:
         return False
-    owner = read_owner(path)
+    owner, silent_s = read_owner(path), abs(now_s - facts.st_mtime)  # a time that is still to come is no sign of life
     if owner is None:
-        return now_s - facts.st_mtime < UNSAID_S
+        return silent_s < UNSAID_S
     if owner.place != str((moved_from or path).resolve()) and owner.inode != facts.st_ino:
         return False
     if owner.machine and owner.machine == _machine():
         return _is_alive(owner)
-    return now_s - facts.st_mtime < SILENT_S
+    return silent_s < SILENT_S
 
 
 def read_owner(path: Path) -> Owner | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.unbroken.cli.typing_commands import Type, reads_well
+from unbroken.cli import main
 
 CONFIG = "small.py"
 
@@ -92,3 +93,9 @@ def test_a_config_that_is_a_program_is_refused_and_not_run(here: Path, type_: Ty
     torn = type_("why", "mapsage", "torn.py")
     assert torn.code == 2 and "torn.py:1: this is not Python syntax" in torn.err
     assert not (here / "it_went_off").exists()
+
+
+def test_a_folder_whose_name_has_a_nul_is_no_fault_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("why", "train"):
+        assert main([command, "tests.unbroken.tiny_recipe:recipe", "a\0b", "4"]) == 2
+        assert "'a\\x00b': no folder can have this name" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from unbroken.checkpoint.retention import Policy
-from unbroken.errors import Refused, RunHeld
+from unbroken.errors import Refused, RunHeld, UsageError
 from unbroken.keep.backup import Ways
 from unbroken.keep.bringing_back import bring_back
 from unbroken.keep.packing import Wanted, pack
@@ -49,6 +49,18 @@ def fill(request: pytest.FixtureRequest, run: Path, tmp_path: Path) -> Fill:
         return lambda place, disk: bring_back(place, mirror, disk=disk, clock=CLOCK)
     file = pack(run, tmp_path / "run.zip", Wanted(), disk=Disk(), clock=CLOCK).path
     return lambda place, disk: unpack(file, place, disk=disk, clock=CLOCK)
+
+
+@pytest.mark.parametrize("named", [".", "..", "../here", "../inner"])
+def test_the_current_folder_is_no_place_that_a_run_can_take(
+    fill: Fill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    here = tmp_path / "empty" / "here" / "inner"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here.parent if named == "../here" else here)
+    with pytest.raises(UsageError, match="this is the current folder"):
+        fill(Path(named), Disk())
+    assert [path.name for path in sorted((tmp_path / "empty").rglob("*"))] == ["here", "inner"]
 
 
 def saves(folder: Path) -> set[str]:

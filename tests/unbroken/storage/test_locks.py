@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 import threading
+import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,9 @@ from tests.twin.killing import environment
 from tests.without_locks import LIES, flock_answers
 from unbroken.errors import RunHeld
 from unbroken.storage import Disk
+from unbroken.storage.file_lock import stand_in
 from unbroken.storage.lock import RunLock, is_held, read_holder
+from unbroken.storage.soft_lock import Owner
 from unbroken.values import SystemClock
 
 ANSWERS = [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.EIO, LIES]
@@ -94,6 +99,21 @@ def test_a_lock_whose_folder_was_moved_away_is_lost(tmp_path: Path) -> None:
     mine.release()
     assert not (tmp_path / "unbroken").exists()
     assert not json.loads((tmp_path / "elsewhere/holder.json").read_text("utf-8"))["released"]
+
+
+@pytest.mark.parametrize("says", ["another machine", "nothing"])
+def test_a_stand_in_whose_time_lies_in_the_future_is_no_sign_of_life(tmp_path: Path, says: str) -> None:
+    own = tmp_path / "unbroken"
+    held(own, "one").release()
+    left = stand_in(own / "lock")
+    owner = Owner(id="x", host="far", machine="far", pid=1, started="1", place=str(left.resolve()), inode=1)
+    left.write_text(json.dumps(asdict(owner)) if says == "another machine" else "")
+    now_s = time.time()
+    os.utime(left, (now_s + 2, now_s + 2))  # the clock of a server is seldom ours to the second
+    assert is_held(own)
+    os.utime(left, (now_s + 1e6, now_s + 1e6))
+    assert not is_held(own)
+    held(own, "two").release()
 
 
 def test_who_waits_for_a_lock_that_is_removed_takes_the_one_that_has_its_name_now(tmp_path: Path) -> None:
