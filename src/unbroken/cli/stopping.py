@@ -30,6 +30,9 @@ def stop_command(run: Path, *, wait: bool) -> None:
     if holder is None or not (glance.live or _maybe_elsewhere(holder)):
         _say(f"{run}: nothing to stop, no process holds it" + (f" ({_ended(glance)})" if glance.begun else ""))
         return
+    if holder.is_command and glance.live:
+        _say(f"{run}: nothing is stopped, {holder} is no training and ends by itself")
+        return
     require_inside(run)
     with explained(Disk(), folder, "the request to stop cannot be left there"):
         ask_to_stop(Disk(), folder, SystemClock(), holder)

@@ -137,7 +137,7 @@ def load(text: str, path: Path, meter: Meter) -> tuple[dict[str, Any], dict[str,
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(path, mark.line + 1) if mark else Place(path)
-        raise ConfigError(place, f"this is not right: {error.problem or error}") from error
+        raise ConfigError(place, f"this cannot be read as YAML: {error.problem or error}") from error
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise ConfigError(path, f"this cannot be read as YAML: {error}") from error
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from unbroken.journal.lines import LineFile, finite, lines_of, parse, read_lines_backwards
 from unbroken.storage import Disk, NotOrdinary, open_ordinary, parsed_json
-from unbroken.values import Clock
+from unbroken.values import BadField, Clock, is_name
 from unbroken.values.fields import (
     Kind,
     check,
@@ -60,6 +60,14 @@ class Journal:
 
 # -- reading ---------------------------------------------------------------------------------------------------------
 
+
+def _session(value: Any, field: str) -> str:
+    """A session's name, which names files; what a person did between sessions has none."""
+    if value != NO_SESSION and not is_name(value):
+        raise BadField(field, "the name of a session", value)
+    return str(value)
+
+
 _AT = {"step": count}
 _FILE = {"file": text}
 _PLACE = mapping({"size": count, "epochs": count, "used": count})
@@ -77,7 +85,7 @@ _PLAN = mapping(
     }
 )
 _BEST = mapping({"metric": text, "value": number, "step": count}, required=("metric", "value", "step"))
-_OF_ALL: Mapping[str, Kind] = {"time": text, "session": text, "event": text}
+_OF_ALL: Mapping[str, Kind] = {"time": text, "session": _session, "event": text}
 KINDS: Mapping[str, Mapping[str, Kind]] = {
     "archiving": {"to": text},
     "evaluated": {**_AT, "metrics": mapping({}), "metric": maybe(text), "best": flag},

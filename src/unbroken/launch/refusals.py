@@ -33,13 +33,15 @@ def refuse(exit_code: int, *reasons: str, ways_out: tuple[str, ...] = ()) -> Ref
 def refuse_held(job: Job, survey: Survey) -> Refuse:
     """Another live process works on the run."""
     stand_in = (survey.held_without_locks,) if survey.held_without_locks else ()
+    stop = f"stop it: unbroken stop {job.directory}  (it saves everything first), then run the same command again"
+    ends_by_itself = survey.holder is not None and survey.holder.is_command
     return refuse(
         RunHeld.exit_code,
         f"the run is held by {survey.holder or 'another process'}, which is still alive",
         *stand_in,
         ways_out=(
             "wait until it ends",
-            f"stop it: unbroken stop {job.directory}  (it saves everything first), then run the same command again",
+            *(() if ends_by_itself else (stop,)),
             f"train beside it under another name: {option(job, 'tag', f'{job.tag}_2')}",
         ),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from textwrap import shorten
 from typing import Any
 
 from unbroken.journal import NO_SESSION, Event
@@ -76,7 +77,7 @@ def how_it_ended(events: Sequence[Event]) -> str:
         case "stopped":
             return f"stopped by {last.get('reason')}"
         case "failed":
-            return f"failed: {last.get('error')}"[:80]
+            return shorten(f"failed: {last.get('error')}", 80, placeholder=" ...")
     return "killed"
 
 

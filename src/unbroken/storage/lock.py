@@ -24,6 +24,7 @@ from unbroken.values import Clock
 LOCK, HOLDER = "lock", "holder.json"
 LOCK_FILES = (LOCK, LOCK + STAND_IN, HOLDER)  # of a process here: they go nowhere with the run
 LOOK_EVERY_S = 1.0  # whether the lock is still ours
+COMMANDS = ("prune", "restore", "unpack")  # what else than a session a lock is taken as
 GRACE_S = 2.0  # a dying owner's descriptors may outlive its last line of output by a moment
 
 
@@ -38,7 +39,13 @@ class Holder:
     released: bool
 
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}, since {self.since}"
+        process = f"process {self.pid} on {self.host}, since {self.since}"
+        return f"`unbroken {self.session}` ({process})" if self.is_command else process
+
+    @property
+    def is_command(self) -> bool:
+        """Whether it is a command that ends by itself, and no training that could be asked to stop."""
+        return self.session in COMMANDS
 
 
 class RunLock:
@@ -224,12 +231,12 @@ def kept_out(folder: Path) -> Iterator[None]:
 
 def held_error(folder: Path) -> RunHeld:
     """The refusal that names the live owner of a run."""
-    holder = read_holder(folder)
+    holder, stand_in = read_holder(folder), stand_in_words(folder / LOCK)
+    stop = "" if holder and holder.is_command else ", stop it (`unbroken stop` lets it save first)"
     return RunHeld(
         folder.parent,
-        f"the run is held by {holder}" if holder else "the run is held by another process",
-        found=stand_in_words(folder / LOCK),
-        do="Wait for it, stop it (`unbroken stop` lets it save first), or choose another --tag.",
+        f"the run is held by {holder or 'another process'}" + (f"; {stand_in}" if stand_in else ""),
+        do=f"Wait for it{stop}, or choose another --tag.",
     )
 
 

@@ -54,7 +54,8 @@ def advice(error: UnreadableSample, job: Job) -> list[str]:
     if job.is_script:
         do = 'to leave such samples out: open_run(..., on_bad="skip")'
     else:
-        do = f"to leave such samples out: --on-bad-sample skip; to find them all: unbroken check {job.recipe} ..."
+        find = f"unbroken check {job.recipe} ... (the same arguments)"
+        do = f"to leave such samples out: --on-bad-sample skip; to find them all: {find}"
     return [*([error.trace] if error.trace else []), do]
 
 

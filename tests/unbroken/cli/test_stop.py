@@ -19,7 +19,9 @@ from tests.twin.killing import lines_in
 from tests.unbroken.cli.typing_commands import Type, contents, typing
 from tests.unbroken.report.runs import LOOP, session
 from unbroken.journal import read_events
-from unbroken.storage.lock import is_held
+from unbroken.storage import Disk
+from unbroken.storage.lock import RunLock, is_held
+from unbroken.values import SystemClock
 
 
 @pytest.fixture
@@ -157,3 +159,18 @@ def test_it_loads_no_torch(tmp_path: Path) -> None:
         f"import sys; from unbroken.cli import main; main(['stop', {str(run)!r}]); assert 'torch' not in sys.modules"
     )
     subprocess.run(python("-c", program), env={**environment(), **os.environ}, check=True, timeout=60)
+
+
+def test_a_command_that_ends_by_itself_is_no_training_to_stop_and_is_named(tmp_path: Path, type_: Type) -> None:
+    """It has nothing to save: a signal would only break it off."""
+    run = session(tmp_path)
+    lock = RunLock(Disk(), run / "unbroken", SystemClock())
+    lock.acquire("restore")
+    try:
+        answer, refused = type_("stop", run), type_("prune", run)
+    finally:
+        lock.release()
+    holder = rf"`unbroken restore` \(process {os.getpid()} on \S+, since \S+\)"
+    assert re.fullmatch(rf"{run}: nothing is stopped, {holder} is no training and ends by itself\n", answer.out)
+    assert not (run / "unbroken/stop.json").exists()
+    assert re.fullmatch(rf"{run}: the run is held by {holder}\. Wait for it, or choose another --tag\.\n", refused.err)

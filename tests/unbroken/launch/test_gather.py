@@ -23,6 +23,9 @@ from tests.unbroken.real_runs import (
 from unbroken.errors import UsageError
 from unbroken.launch import FineTune, Finished, Fresh, Refuse, Resume, gather
 from unbroken.launch.words import describe
+from unbroken.storage import Disk
+from unbroken.storage.lock import RunLock
+from unbroken.values import SystemClock
 
 
 def damage(path: Path) -> None:
@@ -47,6 +50,18 @@ def test_a_damaged_newest_checkpoint_is_named_with_its_damage_and_the_older_one_
     assert "damaged: iter_120.pth - the file is cut off" in words
     assert "the 10 steps up to it are done again" in words
     assert contents(run) == before
+
+
+def test_of_a_command_that_holds_the_run_nobody_is_told_that_it_saves_when_it_is_stopped(run: Path) -> None:
+    lock = RunLock(Disk(), run / "unbroken", SystemClock())
+    lock.acquire("unpack")
+    try:
+        made = plan(job(run))
+    finally:
+        lock.withdraw()
+    assert isinstance(made, Refuse) and made.exit_code == 11
+    assert made.reasons[0].startswith("the run is held by `unbroken unpack` (process ")
+    assert made.ways_out[0] == "wait until it ends" and not any("unbroken stop" in way for way in made.ways_out)
 
 
 def test_all_damaged_is_refused_and_nothing_is_erased(run: Path) -> None:

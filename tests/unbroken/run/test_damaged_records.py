@@ -183,6 +183,24 @@ def test_no_field_of_an_event_is_believed_that_is_not_of_its_kind(made: Path) ->
                 assert f"field {name}" in fault_of_event(record), (kind, name, value)
 
 
+@pytest.mark.parametrize("name", ["../../scripts", "/tmp/x", "a/b", "..", "C:\\x", "nul", "a\0b", "s" * 5000])
+def test_an_event_of_a_session_whose_name_is_no_name_is_damage(folder: Path, type_: Type, name: str) -> None:
+    """A name of a session names files: a line with another one is of no session of this run."""
+    before = sessions_shown(folder, type_)
+    with (own(folder) / "journal.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"time": "2026-11-22T00:00:00+00:00", "session": name, "event": "timing"}) + "\n")
+    for command in ("verify", "audit"):
+        answer = type_(command, folder / "t")
+        assert answer.code == 12 and "field session: expected the name of a session" in answer.out, answer
+    assert sessions_shown(folder, type_) == before
+
+
+def sessions_shown(folder: Path, type_: Type) -> list[str]:
+    """When a run was last seen, and its sessions."""
+    shown = type_("show", folder / "t").out.split("\nfiles")[0].splitlines()
+    return [line for line in shown if not line.startswith("folder:")]
+
+
 # -- nobody stumbles -------------------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from tests.processes import DEVNULL, PATIENCE_S, STDOUT, Popen, environment, pyt
 from tests.twin.killing import lines_in
 from tests.unbroken.report.runs import KILLED, LOOP, session
 from tests.unbroken.run.runs_in_short import Writer, append, finished
+from unbroken.run.history import how_it_ended
 from unbroken.run.record import read_record
 from unbroken.run.summary import Score, config_of, find_runs, summary_of
 
@@ -244,3 +245,10 @@ def test_a_folder_that_openpcdet_left_says_what_can_be_known(tmp_path: Path) -> 
     assert seen.last_seen and config_of(run) == {"OPTIMIZATION": {"LR": 0.003}}
     (run / "ckpt" / "checkpoint_epoch_10.pth").write_bytes(b"half of it")
     assert summary_of(run).step == 63
+
+
+def test_a_long_reason_is_shortened_between_words_and_that_is_seen() -> None:
+    error = "UnreadableSample: data/Train/images_png/tile_0030.png: the file is truncated. Found 300 bytes."
+    said = how_it_ended([{"event": "failed", "error": error}])
+    assert said == "failed: UnreadableSample: data/Train/images_png/tile_0030.png: the file is ..."
+    assert how_it_ended([{"event": "failed", "error": "RuntimeError: no"}]) == "failed: RuntimeError: no"

@@ -64,7 +64,7 @@ def one_holds_it(folder: Path) -> bool:
         raise AssertionError("two of them")
     except RunHeld as held:
         assert f"process {first.pid} on " in held.what, held
-        assert ("has no locks: a lock file with a sign of life every 10 s stands in" in held.found) == soft, held
+        assert ("has no locks: a lock file with a sign of life every 10 s stands in" in held.what) == soft, held
     copy = Path(shutil.copytree(folder, folder.with_name("copy")))
     assert not is_held(copy) and is_free(copy), "what travelled with a copy holds nothing"
     first.kill()
