@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -128,8 +131,19 @@ def test_every_parameter_receives_a_gradient_and_moves(settings):
     assert silent_and_unmoved(detector(settings), batch_of(cloud(0), cloud(1))) == ([], [])
 
 
+@pytest.fixture
+def memory_given_back() -> Iterator[None]:
+    """A session tells glibc to keep what it freed: this process has other tests to run, with seven gigabytes less."""
+    yield
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+    if trim is not None:
+        trim(0)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.usefixtures("memory_given_back")
 def test_a_step_of_the_published_detector_on_full_frames_moves_every_parameter(tmp_path):
     write_sample_data(tmp_path / "data", train=2, val=1, points=38_552, reach_m=48.0)
     data = SonarFolder(root=tmp_path / "data", split="train", infos="sonar_infos_train.npz", training=True)

@@ -186,7 +186,10 @@ class RunLock:
 
     def _lose(self) -> RunHeld:
         found = read_holder(self._folder)
-        other = f"by {found}" if found is not None and not self._names_us(found) else "or its folder was moved away"
+        if found is not None and not self._names_us(found):
+            other = f"by {found}"
+        else:  # who has just taken it says a moment later who it is
+            other = "by another process" if is_held(self._folder) else "or its folder was moved away"
         self.lost = RunHeld(
             self._folder.parent,
             f"this session's lock was removed, and the run was taken {other}",

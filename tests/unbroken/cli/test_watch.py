@@ -58,13 +58,15 @@ def piped(run: Path, *options: str) -> Popen:
 
 def test_piped_it_prints_plain_lines_and_ends_with_the_run(tmp_path: Path) -> None:
     watching = piped(tmp_path / "tiny", "--wait")
+    assert watching.stdout is not None
+    first = watching.stdout.readline()
     with training(tmp_path) as process:
         output, _ = watching.communicate(timeout=PATIENCE_S)
         assert process.wait(timeout=20) == 0
     assert watching.returncode == 0, output
     assert all(char.isprintable() or char == "\n" for char in output), output
     lines = output.splitlines()
-    assert lines[0].endswith("waiting for the run to begin")
+    assert first.endswith("waiting for the run to begin\n")
     assert any("fresh" in line for line in lines)
     assert any(
         re.search(r"step \d+/48  epoch \d  loss 0\.\d+  lr 5\.00e-02  \d+\.\d\d steps/s", line) for line in lines

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.processes import run_command
 from tests.twin import aerial, sonar
 from tests.twin.killing import events, kill_until_done, python, run_to_end
 from tests.unbroken.cli.typing_commands import contents
@@ -418,5 +419,5 @@ def test_the_command_has_the_exit_code_and_the_data(cut: Path, capsys: pytest.Ca
 
 def test_the_command_loads_no_torch(cut: Path) -> None:
     program = "import sys; from unbroken.cli import main; main(sys.argv[1:]); print(*sys.modules)"
-    done = run_to_end(python("-c", program, "audit", cut, "--json"))
-    assert done.returncode == 0 and not {"torch", "numpy"} & set(done.output.split())
+    done = run_command(python("-c", program, "audit", cut, "--json"), fresh=True)
+    assert done.returncode == 0 and not {"torch", "numpy"} & set(done.stdout.split())
