@@ -18,6 +18,7 @@ from unbroken.launch.spelling import continue_there
 from unbroken.run import Candidate, Survey, layout_of, look_at, read_record
 from unbroken.run.bounds import require_inside
 from unbroken.run.candidates import confirm, list_candidates
+from unbroken.run.finding import is_backup
 from unbroken.run.layout import manifests, own
 from unbroken.run.survey import survey
 from unbroken.storage import is_ordinary, read_json
@@ -125,7 +126,11 @@ def _elsewhere(job: Job) -> Iterator[str]:
         if usual or same:
             what = "with this config" if same else "with another config"
             short = place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
-            yield f"{short} is a run of this name {what}, {_reached(folder, job)}; {continue_there(job, short)}"
+            if is_backup(str(folder)):  # trained on in its place, it would be no backup any more
+                way = f"to bring it back: unbroken restore {job.directory} --from {short}"
+                yield f"{short} is a backup of a run of this name {what}, {_reached(folder, job)}; {way}"
+            else:
+                yield f"{short} is a run of this name {what}, {_reached(folder, job)}; {continue_there(job, short)}"
 
 
 def _packed(job: Job) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mapsage.recipes import read as read_aerial
 from tests.golden.launch_facts import CONFIG, changed, found, job, saved
 from tests.golden.on_disk import lay_out
 from tests.golden.row import row
+from unbroken.cli import main
 from unbroken.launch import Fresh, decide, gather
 from unbroken.launch.reach import MOST_FOLDERS, runs_around
 from unbroken.launch.verdicts import as_data
@@ -77,6 +79,21 @@ def test_beside_the_config_the_run_is_named_however_far_away_and_whatever_change
     assert "with this config" in same
     (other,) = notes(usual=usual, config=changed(workers=8))
     assert "with another config, at step 300" in other
+
+
+def test_a_backup_is_brought_back_and_never_trained_on_in_its_place(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.move(project / "work_dirs", project / "elsewhere")
+    run = project / "elsewhere" / TAG
+    assert main(["backup", str(run), "mirrors"]) == 0
+    shutil.rmtree(run)
+    assert notes() == (
+        f"mirrors/{TAG} is a backup of a run of this name with this config, at step 300; to bring it back: "
+        f"unbroken restore work_dirs/{TAG} --from mirrors/{TAG}",
+    )
+    assert main(["restore", f"work_dirs/{TAG}", "--from", f"mirrors/{TAG}"]) == 0
+    assert decide(job(), gather(job())).name == "Resume"
 
 
 def test_runs_of_other_names_and_nearby_ones_of_other_configs_are_no_news(
