@@ -19,7 +19,7 @@ from unbroken.launch import FineTune, Finished, Fresh, Job, Resume, execute
 from unbroken.run import OpenRun, SessionFiles
 from unbroken.run.layout import own
 from unbroken.storage.request import Requests
-from unbroken.train import parts, rng
+from unbroken.train import opening, parts, rng
 from unbroken.train.adopting import Adopting
 from unbroken.train.cadence import Every
 from unbroken.train.conditions import current_conditions
@@ -29,14 +29,6 @@ from unbroken.train.feed import Feed, Shuffle, feed_of
 from unbroken.train.forgotten import forgotten
 from unbroken.train.length import Length
 from unbroken.train.loader import Collate
-from unbroken.train.opening import (
-    advice,
-    note_accepted,
-    open_outputs,
-    position_line,
-    require_nothing_more,
-    streams_line,
-)
 from unbroken.train.options import SessionOptions
 from unbroken.train.pace import Pace
 from unbroken.train.patience import mark_of
@@ -100,6 +92,11 @@ class TrainingRun:
         return self.progress.epoch
 
     @property
+    def total_steps(self) -> int | None:
+        """Steps at the end of the training, as far as that is known."""
+        return self.length.steps
+
+    @property
     def directory(self) -> Path:
         """The run's folder."""
         return self.job.directory
@@ -160,7 +157,7 @@ class TrainingRun:
             found = "neither" if epochs is None else "both"
             raise UsageError("run.batches", "how long to train?", expected="epochs= or steps=", found=found)
         if self.finished:
-            require_nothing_more(self.progress, epochs=epochs, steps=steps)
+            opening.require_nothing_more(self.progress, epochs=epochs, steps=steps)
             return
         length = self.length
         length.epochs, length.steps = epochs or length.epochs, steps or length.steps
@@ -206,7 +203,7 @@ class TrainingRun:
         """
         self.length.epochs = total
         if self.finished:
-            require_nothing_more(self.progress, epochs=total, steps=None)
+            opening.require_nothing_more(self.progress, epochs=total, steps=None)
             return
         for epoch in range(self._closed_epochs(), total):
             yield epoch
@@ -218,7 +215,7 @@ class TrainingRun:
         """The numbers of the steps left, for a loop that draws its own batches from the global random streams."""
         self.length.steps = total
         if self.finished:
-            require_nothing_more(self.progress, epochs=None, steps=total)
+            opening.require_nothing_more(self.progress, epochs=None, steps=total)
             return
         self._begin(None, accumulate=1)
         while self.step < total:
@@ -338,7 +335,7 @@ class TrainingRun:
             if session is not None:
                 session.leave(error, self.save)
             if isinstance(error, UnreadableSample):
-                for line in advice(error, self.job):
+                for line in opening.advice(error, self.job):
                     self.log.say(line)
             if session is not None and error is not None and not isinstance(error, SystemExit):
                 session.failed(self.step, error)
@@ -383,12 +380,12 @@ class TrainingRun:
         """What the session writes with; says what it goes on from."""
         self.adopting.record(run.journal)
         options = self._options
-        open_outputs(run, self.job, self.log, step=self.step)
+        opening.open_outputs(run, self.job, self.log, step=self.step)
         foreign = self._source.foreign if self._source is not None else None
         if isinstance(self.plan, Resume) and self._source is not None:
-            note_accepted(self.progress, self.plan)
+            opening.note_accepted(self.progress, self.plan)
             streams = self.current.streams
-            for line in [streams_line(streams)] if streams else self._source.lacks(self._parts):
+            for line in [opening.streams_line(streams)] if streams else self._source.lacks(self._parts):
                 self.log.say(line)
         if foreign is not None:
             self.current.streams = rng.capture()  # they begin here, and can be saved before the first step
@@ -414,7 +411,7 @@ class TrainingRun:
         self._stop.watch(lambda: requests.look() or (None if self.deadline.fits("save") else "the end of the session"))
         if isinstance(self.plan, Resume) and foreign is None:
             if self.progress.dataset_size:
-                self.log.say(position_line(self.progress))
+                self.log.say(opening.position_line(self.progress))
             recorder.expect_again(self.step)
         return Session(
             run=run,

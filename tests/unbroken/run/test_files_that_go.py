@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.twin.killing import environment
+from tests.processes import DEVNULL, STDOUT, Popen, environment, python
 from unbroken.checkpoint.structure import read_structure
 from unbroken.cli import main
 from unbroken.config import Effect, Effects
@@ -27,13 +25,11 @@ LOOKS = 12
 BUSY = Path(__file__).with_name("busy_training.py")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A run that is trained meanwhile, and has removed checkpoints already."""
+    """A run that is trained meanwhile, and has removed checkpoints already; for one test, as its journal grows fast."""
     root = tmp_path_factory.mktemp("busy")
-    process = subprocess.Popen(
-        [sys.executable, str(BUSY), str(root)], env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
-    )
+    process = Popen(python(BUSY, root), env=environment(), stdout=DEVNULL, stderr=STDOUT)
     try:
         give_up = time.monotonic() + 120
         while not list((root / "busy").glob("iter_[1-9][0-9].pth")):
