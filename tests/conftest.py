@@ -1,6 +1,7 @@
 """What holds for every test: signals act as at a terminal, and no test writes into the user's cache.
 
-The longest tests come first, so that at the end no worker waits long for another.
+Each worker begins with its share of the long files, so that at the end none waits long for another: what is stolen from
+a worker is the end of its list.
 
 What was imported is kept from the garbage collector: it would look at a million objects again each time a test, or the
 interpreter, has it collect a few.
@@ -19,7 +20,8 @@ from pathlib import Path
 
 import pytest
 
-LONGEST = ("test_guide_sonar.py", "test_notebook.py", "twin", "crash", "test_random_edits.py")
+LONG = {f"test_{name}.py" for name in ("guide_sonar", "log", "random_edits", "notebook", "demo", "disk")}
+LONG_FOLDERS = ("twin", "crash", "golden")
 AS_AT_A_TERMINAL = {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}
 
 for name, handler in AS_AT_A_TERMINAL.items():
@@ -28,8 +30,19 @@ for name, handler in AS_AT_A_TERMINAL.items():
         signal.signal(number, handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not any(name in item.path.parts for name in LONGEST))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    files = dict.fromkeys(item.path for item in items)
+    long = [path for path in files if path.name in LONG or path.parent.name in LONG_FOLDERS]
+    of_worker = {path: place % workers for place, path in enumerate(long)}
+    others = [item for item in items if item.path not in of_worker]
+    shared, left = list[pytest.Item](), len(items)
+    for worker in range(workers):  # pytest-xdist gives each of them one piece of the list, of equal length
+        own = [item for item in items if of_worker.get(item.path) == worker]
+        fill = max(left // (workers - worker) - len(own), 0)
+        shared += own + others[:fill]
+        others, left = others[fill:], len(items) - len(shared)
+    items[:] = shared + others
 
 
 @pytest.fixture(autouse=True, scope="session")

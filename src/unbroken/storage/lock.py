@@ -91,6 +91,12 @@ class RunLock:
         """The name it was taken under."""
         return self._holder.session if self._holder is not None else ""
 
+    def hold_as(self, session: str) -> None:
+        """Hold it on under another name."""
+        assert self._holder is not None, "a lock that is held"
+        self._holder = replace(self._holder, session=session)
+        self._write_holder(self._holder)
+
     def said(self) -> list[str]:
         """What there is to say of the lock since the last time."""
         said, self._said = self._said, []

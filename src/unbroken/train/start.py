@@ -20,6 +20,7 @@ from unbroken.launch.disk_words import disk_lines
 from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.host import host
 from unbroken.launch.options import require_file_for_strict, script_limit
+from unbroken.launch.verdicts import Plan
 from unbroken.launch.words import describe, refusal
 from unbroken.run import SessionFiles
 from unbroken.run.layout import ARCHIVE_FOLDER, ITERATIONS, Layout, own
@@ -171,6 +172,7 @@ def _planned(
         plan = decide_by_shapes(job, facts)
     if isinstance(plan, Refuse):
         raise refusal(job, plan)
+    files = _named_apart(files, plan)
     timing = last_timing(facts, plan)
     for line in (*describe(job, plan), *forecast_lines(job, plan, timing, files.clock.now())):
         log.say(line)
@@ -194,6 +196,16 @@ def _refuse_or_go(job: Job) -> None:
         plan = decide_by_shapes(job, facts)
         assert isinstance(plan, Refuse), "what was refused by its config is not let through by its shapes"
         raise refusal(job, plan)
+
+
+def _named_apart(files: SessionFiles, plan: Plan) -> SessionFiles:
+    """The session under a name that no session has in the history that it brings here: both may be of one second."""
+    history = plan.records_from if isinstance(plan, Resume) else None
+    taken = _names_taken(history) if history is not None else set()
+    if files.session not in taken:
+        return files
+    files.lock.hold_as(free_name(files.clock.now(), taken | _names_taken(files.directory)))
+    return replace(files, session=files.lock.session)
 
 
 def _names_taken(directory: Path) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from unbroken.journal import read_steps
+from unbroken.journal import read_events, read_steps
+from unbroken.storage.lock import read_holder
 from unbroken.train import Exit, open_run, preserved
 
 
@@ -166,6 +168,22 @@ def test_an_own_loop_looks_for_copies_where_the_host_has_them_unless_it_says_whe
     assert "plan: FRESH" in begun
     assert "is a run of this name with this config, at step 3; to go on with it: open_run(" in begun
     assert "last_night/tiny holds this run at step 3" in train(Path("again"), stop_after=4)
+
+
+def test_a_session_has_a_name_that_no_session_of_the_history_it_brings_has(tmp_path: Path) -> None:
+    """A machine that was lost and its successor may begin within one second."""
+    train(tmp_path / "lost", stop_after=4)
+    configs = tmp_path / "lost/tiny/unbroken/configs"
+    (config,) = configs.iterdir()
+    taken = {f"{datetime.now().astimezone() + timedelta(seconds=second):%Y%m%d_%H%M%S}" for second in range(120)}
+    for name in taken - {config.stem}:
+        shutil.copyfile(config, configs / f"{name}.json")
+    train(tmp_path / "new", search=[tmp_path / "lost"])
+    sessions = [
+        e["session"] for e in read_events(tmp_path / "new/tiny/unbroken/journal.jsonl") if e["event"] == "session"
+    ]
+    assert sessions[-1].removesuffix("_2") in taken and sessions[-1].endswith("_2")
+    assert read_holder(tmp_path / "new/tiny/unbroken").session == sessions[-1]  # type: ignore[union-attr]
 
 
 def test_an_own_loop_hears_from_the_host_when_its_session_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
