@@ -29,9 +29,10 @@ def step_in(dest: Path) -> int:
 
 
 def kill_once_backed_up_beyond(step: int, dest: Path, command: list[str], *, pause_s: float) -> None:
+    """Where the first records have come, too: until then a backup has a checkpoint alone, and no history before it."""
     process = Popen(command, env=environment(), stdout=DEVNULL, stderr=DEVNULL)
-    give_up = time.monotonic() + PATIENCE_S
-    while process.poll() is None and time.monotonic() < give_up and step_in(dest) <= step:
+    give_up, journal = time.monotonic() + PATIENCE_S, dest / "run" / "unbroken" / "journal.jsonl"
+    while process.poll() is None and time.monotonic() < give_up and not (step_in(dest) > step and journal.exists()):
         time.sleep(0.005)
     time.sleep(pause_s)
     process.kill()
