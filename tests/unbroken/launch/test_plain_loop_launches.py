@@ -133,9 +133,14 @@ def test_every_signal_that_asks_saves_the_exact_step_and_the_next_launch_continu
 
 
 def test_a_second_ctrl_c_ends_a_step_that_hangs_and_loses_nothing_that_was_saved(tmp_path: Path) -> None:
-    hangs = script(tmp_path, loop="import time; time.sleep(60 if run.step == 14 else 0); ")
+    sign = tmp_path / "it hangs"
+    there = f"pathlib.Path({str(sign)!r}).touch()"
+    hangs = script(tmp_path, loop=f"import pathlib, time; run.step == 14 and ({there}, time.sleep(60)); ")
     run = tmp_path / "output" / "plain_loop"
     process = begin(python(hangs, run.parent, 0), run, steps=14)
+    while not sign.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
     for _ in range(2):
         process.send_signal(signal.SIGINT)
         time.sleep(0.5)
