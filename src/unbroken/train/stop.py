@@ -93,6 +93,7 @@ class StopFlag:
         self.outlook: Callable[[], Outlook] = Outlook
         self.said: list[str] = []  # to whoever asked; for the log
         self._heard: set[int] = set()
+        self._at_once = 0  # how often the end was asked for at once and has not come yet
         self._wakeup: tuple[int, int] | None = None  # the pipe's two ends
         self._announcer: threading.Thread | None = None
         self._before: dict[int, Any] = {}
@@ -143,7 +144,7 @@ class StopFlag:
         """Say what happens now; past Python's streams, in which the main thread may be at this instant."""
         name = signal.Signals(number).name if number in self._before else ""
         if not name or (number != signal.SIGINT and (self.reason or name) != name):
-            return  # not for us, or sent by `_watch`, whose reason is another
+            return  # not for us, or sent by a thread of ours, whose reason is another
         first, now = number not in self._heard, self.outlook()
         self._heard.add(number)
         if not first and number != signal.SIGINT:
@@ -152,6 +153,14 @@ class StopFlag:
         self.said.append(line)
         with suppress(OSError):
             os.write(2, f"{chr(10) if os.isatty(2) else ''}{line}\n".encode())
+        if not first:
+            self._end_at_once()
+
+    def _end_at_once(self) -> None:
+        """Interrupt the main thread. It is told, for it does not count: two signals during a call are one to Python."""
+        self.reason = "SIGINT"
+        self._at_once += 1
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
     def begin(self) -> None:
         """From now on there is something to finish before the process ends."""
@@ -200,7 +209,8 @@ class StopFlag:
             return
         if self._wakeup is None:
             self._answer(number)
-        if number == signal.SIGINT and self.reason == "SIGINT":
+        if self._at_once:
+            self._at_once -= 1
             raise KeyboardInterrupt
         if self.reason is None or number == signal.SIGINT:
             self.reason = signal.Signals(number).name

@@ -8,6 +8,7 @@ import pty
 import select
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -52,10 +53,15 @@ def held(folder: Path) -> None:
 
 
 def stuck(folder: Path) -> None:
-    """In native code that no signal interrupts, as a long backward pass is."""
+    """In native code that no signal interrupts, as a long backward pass is, until it is let go."""
     libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
     libc.pthread_mutex_lock(mutex)
-    (folder / "here").touch()
+
+    def let_go() -> None:
+        held(folder)
+        libc.pthread_mutex_unlock(mutex)
+
+    threading.Thread(target=let_go, daemon=True).start()
     libc.pthread_mutex_lock(mutex)
 
 
@@ -207,6 +213,7 @@ def test_other_signals_are_answered_too_and_promise_no_second_ctrl_c(tmp_path: P
 
 @pytest.mark.parametrize(("place", "loses", "saved"), [
     ("step", "loses 1 step since the last save (step 2) and the step in progress", 2),
+    ("native", "loses 1 step since the last save (step 2) and the step in progress", 2),
     ("save", "loses nothing: step 4 is saved (the save of step 4 is written to its end)", 4),
 ])  # fmt: skip
 def test_the_second_ctrl_c_says_what_is_lost_and_no_more_is(tmp_path: Path, place: str, loses: str, saved: int) -> None:
