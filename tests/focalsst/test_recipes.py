@@ -183,9 +183,9 @@ def test_mistakes_in_set(words: list[object], said: str) -> None:
         (["--workers", "1.5"], "--workers: expected a whole number, 0 or more, found '1.5'"),
         (["--ckpt_save_time_interval", 0], "--ckpt_save_time_interval: expected a whole number, 1 or more, found '0'"),
         (["--ckpt_save_time_interval", "0.2"], "--ckpt_save_time_interval: expected a whole number, 1 .* found '0.2'"),
-        (["--session", "soon"], "--session: expected a time like 12h, 90m or 1h30m, found 'soon'"),
+        (["--session", "soon"], "--session: expected a time like 12h, 90m, 1h30m, 2d or 12:00:00, found 'soon'"),
         (
-            ["--session", "20", "--reserve", "10m"],
+            ["--session", "20s", "--reserve", "10m"],
             "--session: no time is left to train in. Expected more than the reserve",
         ),
         (["--launcher", "pytorch"], "--launcher pytorch: a run on several processes is not built yet"),

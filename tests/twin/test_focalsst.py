@@ -238,7 +238,7 @@ def test_another_batch_size_goes_on_at_the_same_place_in_the_data(tmp_path: Path
 def test_a_session_of_seconds_ends_in_time_and_the_next_one_goes_on(tmp_path: Path) -> None:
     config = write_job(tmp_path, pasting=False, epochs=500)
     run = place(tmp_path, config, "t")
-    command = train(config, run, "--workers", 0, "--session", 8, "--reserve", "2s", "--eval_interval", 5)
+    command = train(config, run, "--workers", 0, "--session", "8s", "--reserve", "2s", "--eval_interval", 5)
     reached = 0
     for _ in range(2):
         ended = run_to_end(command)

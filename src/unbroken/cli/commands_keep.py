@@ -87,8 +87,8 @@ def pack(
         bool, typer.Option("--minimal", help="Only what is needed to go on: newest checkpoint, best weights, records.")
     ] = False,
     max_size: Annotated[
-        str, typer.Option(metavar="SIZE", help="Leave out what is least needed until it fits (20GB, 500MB).")
-    ] = "",
+        str | None, typer.Option(metavar="SIZE", help="Leave out what is least needed until it fits (20GB, 500MB).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a run into one file (a zip) and read it back; checkpoints are verified before they go in.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from unbroken.cli.tables import as_json_text, columns, size_text
@@ -12,16 +11,17 @@ from unbroken.keep.parcel import WORDS, LeftOut, by_need
 from unbroken.keep.unpacking import unpack
 from unbroken.storage import Disk
 from unbroken.values import SystemClock
+from unbroken.values.quantities import asked, size_bytes
 
-UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 MOST_NAMED = 8
 
 
-def pack_command(run: Path, out: Path, *, minimal: bool, max_size: str, as_json: bool) -> None:
+def pack_command(run: Path, out: Path, *, minimal: bool, max_size: str | None, as_json: bool) -> None:
     """Pack a run, and say what is in the file and what is not."""
     if not run.is_dir():
         raise UsageError(run, "there is no such folder", expected="the folder of a run", do="See `unbroken ls ROOT`.")
-    wanted = Wanted(minimal=minimal, most_bytes=bytes_of(max_size) if max_size else None)
+    most_bytes = None if max_size is None else asked("--max-size", size_bytes, max_size)
+    wanted = Wanted(minimal=minimal, most_bytes=most_bytes)
     done = pack(run, out, wanted, disk=Disk(), clock=SystemClock())
     if as_json:
         print(as_json_text(_as_data(done)))
@@ -79,12 +79,3 @@ def unpack_command(file: Path, folder: Path | None, *, as_json: bool) -> None:
         print(f"  goes on after step {newest.step} ({newest.name}, {newest.reason})")
     if command := next((str(e.get("command")) for e in reversed(done.facts.events) if e.get("command")), ""):
         print(f"  it was trained with: {command}")
-
-
-def bytes_of(text: str) -> int:
-    """`20GB`, `500MB`, `1.5GiB` or a bare number, in bytes."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B|[KMG]IB|)", text.strip().upper())
-    if found is None or float(found[1]) <= 0:
-        raise UsageError("--max-size", "this is no size", expected="a size like 20GB or 500MB", found=repr(text))
-    unit = "" if found[2] == "B" else found[2]
-    return int(float(found[1]) * UNITS[unit])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,11 +13,10 @@ from rich.text import Text
 
 from unbroken.cli.looking import run_folder
 from unbroken.cli.tables import size_text
-from unbroken.errors import UsageError
-from unbroken.launch.options import duration_s
 from unbroken.report import Glance, Watch
 from unbroken.storage import Disk
 from unbroken.values import SystemClock, clock_time
+from unbroken.values.quantities import asked, duration_s
 
 SHORTEST_S = 0.05
 MOST_VALUES = 6
@@ -28,7 +26,7 @@ Show = Callable[[Glance], None]
 
 def watch_command(run: Path, *, every: str, wait: bool) -> int:
     """Follow a run until its session ends; 0 then, however it ended."""
-    every_s = _every_s(every)
+    every_s = max(asked("--every", duration_s, every), SHORTEST_S)
     if not wait:
         run_folder(run)
     watch = Watch(run, SystemClock(), Disk())
@@ -44,14 +42,6 @@ def watch_command(run: Path, *, every: str, wait: bool) -> int:
     for line in _ending(run, last):
         print(line, flush=True)
     return 0
-
-
-def _every_s(text: str) -> float:
-    try:
-        seconds = float(text[:-2]) / 1000 if text.endswith("ms") else duration_s(text)
-    except (argparse.ArgumentTypeError, ValueError):
-        raise UsageError("--every", "this is no time", expected="a time like 2s, 500ms or 1m", found=text) from None
-    return max(seconds, SHORTEST_S)
 
 
 def _follow(watch: Watch, show: Show, every_s: float, *, wait: bool) -> Glance:

@@ -6,7 +6,6 @@ one is written, what it will replace is still there: that moment decides whether
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -202,15 +201,6 @@ def _first_beyond(course: list[tuple[int, int, int]], left: int, done: int, per_
             return step
         step_before, stays = step, after
     return None
-
-
-def size_bytes(text: str) -> int | None:
-    """`20GB`, `500MB`, `1.5GiB` or a bare number, in bytes; None for what is none of these."""
-    found = re.fullmatch(r"(\d{1,15}(?:\.\d+)?)\s*(?:([KMGT]?)(I?)B)?", text.strip().upper())
-    if found is None:
-        return None
-    size = float(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2] or " ")
-    return int(size) or None
 
 
 def amount(size_bytes: float) -> str:

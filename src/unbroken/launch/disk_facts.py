@@ -12,7 +12,6 @@ from typing import Any
 
 from unbroken.checkpoint.manifest import Manifest, read_manifest
 from unbroken.config import Effect, changes
-from unbroken.errors import UsageError
 from unbroken.launch.disk import (
     DiskForecast,
     Room,
@@ -22,7 +21,6 @@ from unbroken.launch.disk import (
     amount,
     forecast_disk,
     policy_of,
-    size_bytes,
 )
 from unbroken.launch.facts import MOST_SIBLINGS
 from unbroken.launch.job import Job, Quota
@@ -35,6 +33,7 @@ from unbroken.run.layout import ARCHIVE_FOLDER, Layout, manifests
 from unbroken.run.predictions import LAST_EVALUATIONS, evaluations_in
 from unbroken.run.summary import config_of
 from unbroken.storage import is_ordinary
+from unbroken.values.quantities import asked, size_bytes
 
 GROWING = (".jsonl", ".log", ".txt", "scalars.json")  # records: a little with every step
 GARBLED = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError)  # of records that were edited
@@ -53,10 +52,7 @@ def planned_disk(
 
 def quota_in(text: str, source: str) -> Quota:
     """A quota of the current folder, as it was typed; UsageError for what is no size."""
-    found = size_bytes(text)
-    if found is None:
-        raise UsageError(source, "this is no size", expected="a size like 20GB or 500MB", found=repr(text)[:60])
-    return Quota(size_bytes=found, folder=Path.cwd(), source=source)
+    return Quota(size_bytes=asked(source, size_bytes, text), folder=Path.cwd(), source=source)
 
 
 def _planned(

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from unbroken.launch.disk import size_bytes
+from unbroken.errors import UsageError
 from unbroken.launch.job import Limit, Quota
+from unbroken.values.quantities import asked, size_bytes
 
 SEARCH_PATH = "UNBROKEN_SEARCH_PATH"
 KAGGLE_INPUTS = Path("/kaggle/input")
@@ -51,7 +52,15 @@ def search_folders(environment: Mapping[str, str], *, inputs: Path = KAGGLE_INPU
 
 def host_limit(environment: Mapping[str, str], now: datetime, *, up_s: float | None = None) -> Limit | None:
     """The limit that the environment names; None if it names none. `up_s` is how long this machine has been up."""
-    if (end := _moment(environment.get("UNBROKEN_SESSION_END", ""))) is not None:
+    if said := environment.get("UNBROKEN_SESSION_END", ""):
+        if (end := _moment(said)) is None:
+            raise UsageError(
+                "UNBROKEN_SESSION_END",
+                "this is no moment",
+                expected="a date and time like 2026-11-22T18:00+08:00, or seconds since 1970",
+                found=repr(said[:60]),
+                do="For how long a session may be, there is --session 12h.",
+            )
         return Limit(left_s=end - now.timestamp(), reserve_s=0.0, source="UNBROKEN_SESSION_END")
     if (end := _moment(environment.get("SLURM_JOB_END_TIME", ""))) is not None:
         left_s = end - now.timestamp()
@@ -65,8 +74,8 @@ def host_limit(environment: Mapping[str, str], now: datetime, *, up_s: float | N
 
 def host_quota(environment: Mapping[str, str], here: Path) -> Quota | None:
     """The room that the environment names; None if it names none."""
-    if size := size_bytes(environment.get("UNBROKEN_QUOTA", "")):
-        return Quota(size_bytes=size, folder=here, source="UNBROKEN_QUOTA")
+    if said := environment.get("UNBROKEN_QUOTA", ""):
+        return Quota(size_bytes=asked("UNBROKEN_QUOTA", size_bytes, said), folder=here, source="UNBROKEN_QUOTA")
     if environment.get("KAGGLE_KERNEL_RUN_TYPE") and KAGGLE_WORKING in (here, *here.parents):
         return Quota(size_bytes=KAGGLE_BYTES, folder=KAGGLE_WORKING, source=f"Kaggle, {KAGGLE_WORKING}")
     return None

@@ -6,16 +6,16 @@ import argparse
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from unbroken.errors import UsageError
-from unbroken.launch.disk import size_bytes
 from unbroken.launch.extension import POLICIES, USUAL
 from unbroken.launch.host import SEARCH_PATH
 from unbroken.launch.job import Limit, Quota, Start
+from unbroken.values.quantities import BadQuantity, Quantity, asked, duration_s, size_bytes
 
 LONGEST_TAG = 100
 USUAL_PICTURES, MOST_PICTURES = 3, 12
@@ -59,11 +59,14 @@ def add_common_options(
 
     session = parser.add_argument_group("how long this session may be")
     session.add_argument(
-        "--session", type=duration_s, metavar="TIME", help="stop in time, with everything saved (12h, 90m, 1h30m)"
+        "--session",
+        type=_as_option(duration_s),
+        metavar="TIME",
+        help="stop in time, with everything saved (12h, 1h30m, 2d, 12:00:00)",
     )
     session.add_argument(
         "--reserve",
-        type=duration_s,
+        type=_as_option(duration_s),
         metavar="TIME",
         help="be done this long before (10m; default: 0, or what docs/sessions.md says of this host)",
     )
@@ -72,7 +75,7 @@ def add_common_options(
     )
     parser.add_argument_group("how much the disk holds").add_argument(
         "--quota",
-        type=_size_bytes,
+        type=_as_option(size_bytes),
         metavar="SIZE",
         help="warn if what is saved will not fit into so much (20GB, 500MB), counted from the current folder; "
         "default: UNBROKEN_QUOTA, or what the host allows",
@@ -126,7 +129,7 @@ def _add_accidents(parser: argparse.ArgumentParser, bad_sample: str) -> None:
     )
     group.add_argument(
         "--backoff",
-        type=duration_s,
+        type=_as_option(duration_s),
         default=10.0,
         metavar="TIME",
         help="wait this long before starting again, twice as long each time, at most 10m (default: 10s)",
@@ -171,8 +174,20 @@ def session_limit(options: argparse.Namespace, environment: Mapping[str, Any]) -
     return with_time_left(limit, do="" if limit.source == "--session" else "--session TIME, or --until-done")
 
 
-def script_limit(session_s: float | None, reserve_s: float, said: Limit | None) -> Limit | None:
+def script_seconds(name: str, value: float | str) -> float:
+    """An argument of `open_run`: a number of seconds, or text as at the command line; UsageError for any other."""
+    where = f"open_run({name})"
+    if isinstance(value, str):
+        return asked(where, duration_s, value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        raise UsageError(where, "this is no time", expected='seconds, or text like "12h"', found=repr(value)[:60])
+    return float(value)
+
+
+def script_limit(session: float | str | None, reserve: float | str, said: Limit | None) -> Limit | None:
     """How long the session of a script may be: as it says itself (infinity: without end), else as the host does."""
+    session_s = None if session is None else script_seconds("session_s", session)
+    reserve_s = script_seconds("reserve_s", reserve)
     if session_s == math.inf or (session_s is None and said is None):
         return None
     if session_s is not None:
@@ -203,20 +218,16 @@ def disk_quota(options: argparse.Namespace, environment: Mapping[str, Any]) -> Q
     return Quota(**{**found, "folder": Path(found["folder"])}) if isinstance(found, Mapping) else None
 
 
-def _size_bytes(text: str) -> int:
-    found = size_bytes(text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"expected a size like 20GB or 500MB, found {text!r}")
-    return found
+def _as_option(read: Callable[[str], Quantity]) -> Callable[[str], Quantity]:
+    """A reader of quantities as argparse has types: its mistakes are said in its words."""
 
+    def typed(text: str) -> Quantity:
+        try:
+            return read(text)
+        except BadQuantity as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
-def duration_s(text: str) -> float:
-    """`12h`, `90m`, `1h30m`, `45s` or a bare number of seconds, in seconds."""
-    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip().lower())
-    if found is None or not any(found.groups()):
-        raise argparse.ArgumentTypeError(f"expected a time like 12h, 90m or 1h30m, found {text!r}")
-    hours, minutes, seconds = (float(part or 0) for part in found.groups())
-    return hours * 3600 + minutes * 60 + seconds
+    return typed
 
 
 def file_name(text: str) -> str:

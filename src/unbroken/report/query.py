@@ -10,6 +10,7 @@ import json
 import operator
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from unbroken.report.fields import (
     require_field,
 )
 from unbroken.report.rows import Row
+from unbroken.values.quantities import BadQuantity, asked, duration_s, size_bytes
 
 CONDITION = re.compile(r"(?P<field>[^<>=!~\"']+?)\s*(?P<operator>>=|<=|!=|==|=|>|<|~)\s*(?P<value>.*)", re.DOTALL)
 AND = re.compile(r"\s+and\s+", re.IGNORECASE)
@@ -34,10 +36,7 @@ LONGEST = 2000
 ORDERS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le, "=": operator.eq, "!=": operator.ne,
 }  # fmt: skip
-UNITS: dict[str, dict[str, float]] = {
-    "size": {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30},
-    "trained": {"s": 1, "m": 60, "h": 3600, "d": 86400},
-}
+QUANTITIES: dict[str, Callable[[str], float]] = {"size": size_bytes, "trained": duration_s}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,8 +157,9 @@ def _require_sense(condition: Condition, *, where: str) -> None:
     if is_number and sign == "~":
         raise UsageError(where, f"`{field}` is a number, `~` looks for text", expected="> >= < <= = or !=")
     if is_number and condition.number is None:
-        units = f" (with {', '.join(UNITS[field])})" if field in UNITS else ""
-        raise UsageError(where, f"`{field}` is a number", expected=f"a number{units}", found=f"{condition.text[:80]!r}")
+        if field in QUANTITIES:
+            asked(where, QUANTITIES[field], condition.text)
+        raise UsageError(where, f"`{field}` is a number", expected="a number", found=f"{condition.text[:80]!r}")
     if field in TEXTS and sign in (">", ">=", "<", "<="):
         raise UsageError(where, f"`{field}` is text, which is not more or less", expected="= != or ~ (contains)")
     if field.startswith("config.") and sign in (">", ">=", "<", "<=") and condition.number is None:
@@ -167,11 +167,15 @@ def _require_sense(condition: Condition, *, where: str) -> None:
 
 
 def _number(text: str, field: str) -> float | None:
-    match = re.fullmatch(r"([+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?inf)\s*([a-z]*)", text.strip().lower())
-    if match is None or (match[2] and match[2] not in UNITS.get(field, {})):
+    if field in QUANTITIES and text != "0":
+        with suppress(BadQuantity):
+            return QUANTITIES[field](text)
+        return None
+    match = re.fullmatch(r"[+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?inf", text.strip().lower())
+    if match is None:
         return None
     try:
-        return float(match[1].replace(",", "").replace("_", "")) * UNITS.get(field, {}).get(match[2], 1)
+        return float(match[0].replace(",", "").replace("_", ""))
     except ValueError:
         return None
 

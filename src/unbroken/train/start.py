@@ -19,7 +19,7 @@ from unbroken.launch.disk_facts import planned_disk, quota_in
 from unbroken.launch.disk_words import disk_lines
 from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.host import host
-from unbroken.launch.options import require_file_for_strict, script_limit
+from unbroken.launch.options import require_file_for_strict, script_limit, script_seconds
 from unbroken.launch.verdicts import Plan
 from unbroken.launch.words import describe, refusal
 from unbroken.run import SessionFiles
@@ -50,10 +50,10 @@ def open_run(
     seed: int = 0,
     save_every: int | None = None,
     save_every_epochs: int | None = None,
-    save_every_s: float | None = SAVE_EVERY_S,
+    save_every_s: float | str | None = SAVE_EVERY_S,
     log_every: int = 10,
-    session_s: float | None = None,
-    reserve_s: float = 0.0,
+    session_s: float | str | None = None,
+    reserve_s: float | str = 0.0,
     on_bad: OnBad = "stop",
     keep_last: int | None = None,
     backup: str | Path | None = None,
@@ -70,7 +70,8 @@ def open_run(
 
     `config` is any dict of plain values; a change between sessions is listed, and refused where `effects` calls the
     key "shape" or "meaning" (keys without an effect count as "data"). `save_every` counts steps, `save_every_s`
-    seconds. A session of `session_s` seconds stops, with everything saved, `reserve_s` before its time is up.
+    seconds. A session of `session_s` seconds stops, with everything saved, `reserve_s` before its time is up. Text in
+    place of seconds ("12h", "1h30m", "12:00:00") is read as the command line reads it.
     With `strict`, a fine-tune from `pretrained_model` takes every tensor of both sides or is refused.
     `on_bad="skip"` leaves samples out whose reading fails. `backup` is a folder on another disk that each
     save is copied to, beside the training. `quota` ("20GB") is how much may lie below the current folder: a warning
@@ -94,7 +95,7 @@ def open_run(
             layout=layout,
             keep_last=keep_last,
             backup=Path(backup) if backup else None,
-            quota=quota_in(quota, "open_run(quota)") if quota else said.quota,
+            quota=quota_in(quota, "open_run(quota)") if quota is not None else said.quota,
             start=Start(
                 fresh=fresh,
                 exact=Path(ckpt) if ckpt else None,
@@ -110,7 +111,7 @@ def open_run(
             console=console or PlainConsole(),
             options=SessionOptions(
                 every=Every(steps=save_every, epochs=save_every_epochs),
-                save_every_s=save_every_s,
+                save_every_s=None if save_every_s is None else script_seconds("save_every_s", save_every_s),
                 log_every=log_every,
                 save_beside=True,
                 exits=True,

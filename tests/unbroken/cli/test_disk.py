@@ -10,8 +10,8 @@ import pytest
 from tests.twin import sonar
 from tests.twin.killing import Session, python, run_to_end
 from tests.unbroken.cli.typing_commands import Type, process
-from unbroken.launch.disk import size_bytes
 from unbroken.launch.host import KAGGLE_WORKING, host_quota
+from unbroken.values.quantities import size_bytes
 
 LOOP = """
 import sys
@@ -38,7 +38,7 @@ def said(output: str) -> int:
     """The bytes that the forecast's line says are still to come."""
     found = re.search(r"disk: .*?: ([\d.]+ [KMG]?B) more until step", output)
     assert found is not None, output
-    return size_bytes(found[1]) or 0
+    return size_bytes(found[1])
 
 
 def loop(folder: Path, steps: int, *, keep: int = 0, quota: str = "", **extra: str) -> Session:
@@ -133,4 +133,3 @@ def test_kaggle_counts_what_lies_in_its_working_folder() -> None:
     found = host_quota(kaggle, KAGGLE_WORKING / "MapSage")
     assert found is not None and (found.size_bytes, found.folder) == (20 * 10**9, KAGGLE_WORKING)
     assert host_quota(kaggle, Path("/tmp/elsewhere")) is None
-    assert host_quota({"UNBROKEN_QUOTA": "nonsense"}, Path()) is None

@@ -11,8 +11,6 @@ import pytest
 
 from tests.crash.faulty_disk import Crash, FaultyDisk, UnsyncedDisk
 from tests.unbroken.cli.typing_commands import Type, contents, reads_well
-from unbroken.cli.packing import bytes_of
-from unbroken.errors import UsageError
 from unbroken.keep.packed import check_packed
 from unbroken.keep.packing import Wanted, pack
 from unbroken.keep.parcel import MINIMUM, Item, Need, choose
@@ -93,17 +91,6 @@ def test_the_least_needed_goes_first_and_the_minimum_never() -> None:
     assert all(one.need in MINIMUM for one in chosen.taken)
 
 
-@pytest.mark.parametrize("text, size", [("20GB", 20_000_000_000), ("1.5 gib", 1_610_612_736), ("7", 7), ("300b", 300)])
-def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
-    assert bytes_of(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "much", "-1GB", "0", "20XB"])
-def test_what_is_no_size_is_said(text: str) -> None:
-    with pytest.raises(UsageError, match="no size"):
-        bytes_of(text)
-
-
 # -- there and back ---------------------------------------------------------------------------------------------------
 
 
@@ -175,7 +162,7 @@ def test_a_size_is_kept_and_what_does_not_fit_is_said_or_refused(type_: Type) ->
     everything = pack(RUN, Path("whole.zip"), Wanted(), disk=Disk(), clock=SystemClock())
     whole = everything.size_bytes
     assert whole <= everything.parcel.size_bytes, "what is promised to fit must fit"
-    listed = type_("pack", RUN, "small.zip", "--max-size", f"{whole - 900_000}", "--json")
+    listed = type_("pack", RUN, "small.zip", "--max-size", f"{whole - 900_000}B", "--json")
     assert listed.code == 0, listed.err
     left_out = {one["file"]: one["reason"] for one in listed.data["left_out"]}
     assert left_out["pictures/1.png"] == "for want of room" and all(name.endswith(".png") for name in left_out)

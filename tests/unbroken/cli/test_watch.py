@@ -147,7 +147,7 @@ def test_mistakes_are_answered(tmp_path: Path, type_: Type) -> None:
     assert type_("watch", tmp_path / "nothing").code == 2
     run = session(tmp_path, epochs=1)
     answer = type_("watch", run, "--every", "soon")
-    assert answer.code == 2 and "a time like 2s" in answer.err
+    assert answer.code == 2 and "a time like 12h" in answer.err
 
 
 def test_records_of_a_stranger_do_not_steer_the_terminal(tmp_path: Path, type_: Type) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from unbroken.errors import UsageError
-from unbroken.launch.host import host_limit, search_folders, up_s
+from unbroken.launch.host import host_limit, host_quota, search_folders, up_s
 from unbroken.launch.job import Limit
 from unbroken.launch.options import add_common_options, session_limit
 
@@ -39,10 +39,18 @@ def test_anybody_can_say_when_a_session_ends(end: str) -> None:
 
 @pytest.mark.parametrize(
     "environment",
-    [{}, {"SLURM_JOB_ID": "7"}, {"SLURM_JOB_END_TIME": "soon"}, {"COLAB_GPU": "1"}, {"UNBROKEN_SESSION_END": "x"}],
+    [{}, {"SLURM_JOB_ID": "7"}, {"SLURM_JOB_END_TIME": "soon"}, {"COLAB_GPU": "1"}, {"UNBROKEN_SESSION_END": ""}],
 )
 def test_where_no_limit_is_named_there_is_none(environment: dict[str, str]) -> None:
     assert host_limit(environment, NOW) is None
+
+
+@pytest.mark.parametrize("said", ["x", "12", "12h", "12:00:00", "2026-11-31T10:00", "tomorrow"])
+def test_a_moment_or_a_size_that_cannot_be_read_is_a_mistake_and_not_passed_over(said: str) -> None:
+    with pytest.raises(UsageError, match="UNBROKEN_SESSION_END: this is no moment"):
+        host_limit({"UNBROKEN_SESSION_END": said}, NOW)
+    with pytest.raises(UsageError, match="UNBROKEN_QUOTA: this is no size"):
+        host_quota({"UNBROKEN_QUOTA": said}, Path.cwd())
 
 
 def test_how_long_a_machine_has_been_up_is_seen_from_its_first_process(tmp_path: Path) -> None:

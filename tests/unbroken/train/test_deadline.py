@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from unbroken.launch.job import Limit
-from unbroken.launch.options import duration_s, file_name
+from unbroken.launch.options import file_name
 from unbroken.train.deadline import ENDING_SHARE, Deadline
 
 
@@ -91,28 +91,6 @@ def test_a_long_step_of_long_ago_is_forgotten() -> None:
     for _ in range(50):
         deadline.took("step", 1.0)
     assert deadline.fits("step")
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("12h", 43200),
-        ("10m", 600),
-        ("1h30m", 5400),
-        ("45s", 45),
-        ("90", 90),
-        ("0.5h", 1800),
-        ("1H 30M".replace(" ", ""), 5400),
-    ],
-)
-def test_a_time_is_written_as_people_write_it(text: str, seconds: float) -> None:
-    assert duration_s(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "h", "soon", "12 hours", "-5m", "5m2h"])
-def test_what_is_no_time_is_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="expected a time like 12h"):
-        duration_s(text)
 
 
 @pytest.mark.parametrize("tag", ["baseline_bs2", "grad_accum_x4_lr0.0005", "voxel_0.15_workers8", "消融实验_1", "a b"])

@@ -1,0 +1,87 @@
+"""Durations and sizes as people write them: the one reader of each, for options, variables, expressions and arguments.
+
+A number alone is refused: `--session 12` would be twelve seconds to one reader and twelve hours to another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+from unbroken.errors import UsageError
+
+Quantity = TypeVar("Quantity", int, float)
+LONGEST_S = 1e10  # 300 years: a date beyond it could not be written
+LARGEST_BYTES = float(1 << 63)
+LONGEST_TEXT = 40
+DURATIONS = "12h, 90m, 1h30m, 2d or 12:00:00"
+SIZES = "20GB, 500MB or 1.5GiB"
+
+_NUMBER = r"(\d+(?:\.\d+)?|\.\d+)"
+_UNITS_S = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_WITH_UNITS = re.compile(r"\s*".join(rf"(?:{_NUMBER}\s*{unit}(?![a-z]))?" for unit in _UNITS_S), re.ASCII)
+_CLOCK = re.compile(r"(\d+):([0-5]\d):([0-5]\d(?:\.\d+)?)", re.ASCII)
+_SLURM = re.compile(r"(\d+)-([01]?\d|2[0-3])(?::([0-5]\d))?(?::([0-5]\d))?", re.ASCII)  # days-hours[:minutes[:seconds]]
+_SIZE = re.compile(rf"{_NUMBER}\s*(?:([kmgtp])(i?))?b", re.ASCII)
+
+
+class BadQuantity(ValueError):
+    """Text that is no duration or no size; `expected` and `found` are words for a message."""
+
+    def __init__(self, expected: str, found: object) -> None:
+        shown = repr(found)
+        self.expected = expected
+        self.found = shown if len(shown) <= LONGEST_TEXT else f"{shown[:LONGEST_TEXT]}..."
+        super().__init__(f"expected {expected}, found {self.found}")
+
+
+def duration_s(text: str) -> float:
+    """`12h`, `1h30m`, `2d`, `500ms`, `12:00:00` or, as Slurm has it, `1-12` and `1-12:00:00`, in seconds; 0 is 0."""
+    said = text.strip().lower()
+    if said == "0":
+        return 0.0
+    if (found := _CLOCK.fullmatch(said)) is not None:
+        hours, minutes, seconds = map(float, found.groups())
+        total_s = hours * 3_600 + minutes * 60 + seconds
+    elif (found := _SLURM.fullmatch(said)) is not None:
+        days, hours, minutes, seconds = (float(part or 0) for part in found.groups())
+        total_s = days * 86_400 + hours * 3_600 + minutes * 60 + seconds
+    elif said and (found := _WITH_UNITS.fullmatch(said)) is not None:
+        total_s = sum(float(part or 0) * unit_s for part, unit_s in zip(found.groups(), _UNITS_S.values()))
+    else:
+        raise BadQuantity(_with_unit(f"a time like {DURATIONS}", said, *("s", "m", "h")), text)
+    if total_s > LONGEST_S:
+        raise BadQuantity("a time of less than 300 years", text)
+    return total_s
+
+
+def size_bytes(text: str) -> int:
+    """`20GB`, `500MB`, `1.5GiB` (of 1024) or `100B`, in bytes; at least one."""
+    found = _SIZE.fullmatch(text.strip().lower())
+    if found is None:
+        raise BadQuantity(_with_unit(f"a size like {SIZES}", text.strip(), *("B", "MB", "GB")), text)
+    size = float(found[1]) * (1024 if found[3] else 1000) ** " kmgtp".index(found[2] or " ")
+    if not 1 <= size < LARGEST_BYTES:
+        raise BadQuantity(f"a size like {SIZES}", text)
+    return int(size)
+
+
+def asked(where: object, read: Callable[[str], Quantity], text: object) -> Quantity:
+    """What somebody wrote at a place, as the quantity that is meant; UsageError where it is none."""
+    try:
+        if not isinstance(text, str):
+            raise BadQuantity("text with a unit", text)
+        return read(text)
+    except BadQuantity as error:
+        what = f"this is no {'size' if read is size_bytes else 'time'}"
+        raise UsageError(where, what, expected=error.expected, found=error.found) from None
+
+
+def _with_unit(expected: str, said: str, *units: str) -> str:
+    """The same, and where a number stands alone, what it could have meant."""
+    number = re.fullmatch(r"\d+(?:\.\d+)?", said, re.ASCII)
+    if number is None or len(said) > LONGEST_TEXT:
+        return expected
+    *first, last = (f"{said}{unit}" for unit in units)
+    return f"{expected}, with its unit ({', '.join(first)} or {last})"
