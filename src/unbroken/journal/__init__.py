@@ -1,12 +1,13 @@
 """What happened to a run, in the order it happened, append-only.
 
 *Events* (`journal.jsonl`) are the few things a person asks about afterwards: sessions, plans, saves, evaluations,
-damage found, files set aside. *Steps* (`metrics.jsonl`) hold one line per optimizer step: its loss, bit for bit, and
-the ids of the samples it used - the fingerprint that proves a repeated step was the same step - and one line per
-evaluation; a line between them says where a resume rewound the history. A line is one JSON object; a last line without
-its newline is what a kill left, and does not count.
+damage found, files set aside. *Steps* (`metrics.jsonl`) hold one line per optimizer step: its values, bit for bit, a
+probe of the weights after it and the ids of the samples it used - the fingerprint that proves a repeated step was the
+same step - and one line per evaluation; a line between them says where a resume rewound the history. A line is one JSON
+object; a last line without its newline is what a kill left, and does not count.
 """
 
+from unbroken.journal.comparison import compare_steps, listed
 from unbroken.journal.events import (
     NO_SESSION,
     DamagedLine,
@@ -18,7 +19,15 @@ from unbroken.journal.events import (
     read_events_backwards,
     read_journal,
 )
-from unbroken.journal.steps import StepLog, evaluated_step, is_comparable, reached, read_steps, steps_after
+from unbroken.journal.steps import (
+    StepLog,
+    evaluated_step,
+    is_comparable,
+    reached,
+    read_steps,
+    steps_after,
+    values_of,
+)
 
 __all__ = [
     "NO_SESSION",
@@ -27,13 +36,16 @@ __all__ = [
     "Journal",
     "StepLog",
     "Told",
+    "compare_steps",
     "evaluated_step",
     "fault_of_event",
     "is_comparable",
+    "listed",
     "reached",
     "read_events",
     "read_events_backwards",
     "read_journal",
     "read_steps",
     "steps_after",
+    "values_of",
 ]

@@ -15,6 +15,8 @@ from unbroken.storage import Disk
 from unbroken.values import BadField, step_of
 from unbroken.values.fields import Kind, check, list_of, number, text, whole
 
+WEIGHTS_CRC32 = "weights_crc32"  # of a few elements of the weights after the step
+NOT_VALUES = frozenset(("step", "session", "epoch", "samples", "evaluation", "rewound", WEIGHTS_CRC32))  # of a record
 FINGERPRINT: Mapping[str, Kind] = {"session": text, "samples": list_of(whole), "loss": number}
 
 
@@ -25,16 +27,20 @@ class StepLog:
         self._session = session
         self._lines = LineFile(disk, path)
 
-    def write_step(self, step: int, *, epoch: int, samples: list[int], values: Mapping[str, float]) -> None:
-        """Record a finished step; `samples` are dataset indices in the order they were used."""
+    def write_step(
+        self, step: int, *, epoch: int, samples: list[int], values: Mapping[str, float], weights: int | None = None
+    ) -> dict[str, Any]:
+        """Record a finished step; `samples` are dataset indices in the order they were used. Returns the record."""
         record = {
             "step": step,
             "session": self._session,
             "epoch": epoch,
             **finite(dict(values)),
+            **({} if weights is None else {WEIGHTS_CRC32: weights}),
             "samples": samples,
         }
         self._lines.append(record, durable=False)
+        return record
 
     def write_evaluation(self, step: int, values: Mapping[str, float]) -> None:
         """Record the evaluation of the weights after `step`."""
@@ -62,6 +68,11 @@ class StepLog:
 def read_steps(path: Path) -> Iterator[Mapping[str, Any]]:
     """All steps and evaluations, oldest first, also those of steps that were lost in a kill and done again."""
     return (record for record in read_lines(path) if _step_of(record) is not None)
+
+
+def values_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What was logged of a step; NaN and infinity stand there as text."""
+    return {name: value for name, value in record.items() if name not in NOT_VALUES}
 
 
 def is_comparable(record: Mapping[str, Any]) -> bool:

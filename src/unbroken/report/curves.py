@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from unbroken.journal.lines import LONGEST_LINE_BYTES
+from unbroken.journal.steps import NOT_VALUES, values_of
 from unbroken.report.lines import as_record
 from unbroken.storage import json_line, open_ordinary
 from unbroken.values import as_bytes, number_of
 
 BLOCK_BYTES = 1 << 20
-NOT_VALUES = frozenset(("step", "session", "epoch", "samples", "evaluation", "rewound"))
 LARGE_BYTES = 1 << 25  # from here on several processes are worth their start
 MOST_NAMES = 1000  # values of one session; what a broken loop logs beyond is left out
 LARGEST_STEP = 10**15
@@ -240,7 +240,8 @@ class _Reader:
         session = self._curves.session(shape.session)
         session.spanned(taken.first, taken.last)
         for name, values in zip(shape.names, taken.columns):
-            session.values.setdefault(name, Column()).extend(taken.steps, values, ordered=taken.ordered)
+            if name not in NOT_VALUES:
+                session.values.setdefault(name, Column()).extend(taken.steps, values, ordered=taken.ordered)
         return taken.rest
 
     def _as_json(self, line: bytes) -> None:
@@ -257,7 +258,7 @@ class _Reader:
             put(session.evaluations, step, evaluation)
         else:
             session.spanned(step, step)
-            put(session.values, step, {key: value for key, value in record.items() if key not in NOT_VALUES})
+            put(session.values, step, values_of(record))
 
 
 def put(columns: dict[str, Column], step: int, values: Mapping[str, Any]) -> None:

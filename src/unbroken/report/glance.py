@@ -12,7 +12,7 @@ from typing import Any
 from unbroken.checkpoint.manifest import read_manifest
 from unbroken.checkpoint.structure import read_structure
 from unbroken.errors import UnbrokenError
-from unbroken.journal import fault_of_event
+from unbroken.journal import fault_of_event, values_of
 from unbroken.report.follow import Follower
 from unbroken.run import layout_seen
 from unbroken.run.history import how_it_ended
@@ -22,7 +22,6 @@ from unbroken.storage.lock import is_held
 from unbroken.values import Clock, LeadsOut, numbers_of, place, step_of
 
 RATE_OVER_S = 60.0
-NOT_VALUES = {"step", "session", "epoch", "samples", "evaluation"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +92,7 @@ class Watch:
             step=step,
             total=total,
             epoch=epoch + 1 if isinstance(epoch, int) else None,
-            values=numbers_of({key: value for key, value in self._last.items() if key not in NOT_VALUES}),
+            values=numbers_of(values_of(self._last)),
             steps_per_s=rate,
             left_s=max(total - step, 0) / rate if total is not None and rate else None,
             deadline_left_s=self._left_until(session.get("until")),

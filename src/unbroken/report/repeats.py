@@ -1,12 +1,13 @@
-"""Steps that were lost and done again: the repetition must be the same step, samples and loss."""
+"""Steps that were lost and done again: the repetition must be the same step, in its samples and recorded values."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unbroken.journal import compare_steps
 from unbroken.report.findings import Findings
 from unbroken.report.sessions import Session
 from unbroken.values import as_bytes
@@ -18,8 +19,7 @@ METRICS = "metrics.jsonl"
 class _Done:
     session: Session
     line: int
-    samples: bytes
-    loss: Any
+    record: Mapping[str, Any]
 
 
 class Repeats:
@@ -34,30 +34,30 @@ class Repeats:
         self.lost = self.compared = self.identical = self.changed = 0
         self.other_order: int | None = None  # the first step that brings other samples under a changed config
 
-    def lose(self, session: Session, line: int, step: int, samples: Sequence[int], loss: Any) -> None:
+    def lose(self, session: Session, line: int, step: int, record: Mapping[str, Any]) -> None:
         """A step that is not part of the final history."""
         self.lost += 1
-        self.meet(session, line, step, samples, loss)
-        done = _Done(session, line, _packed(samples), loss)
-        self._lost[step] = done
-        self._streams.setdefault(session.name, bytearray()).extend(done.samples)
+        self.meet(session, line, step, record)
+        packed = _packed(record["samples"])
+        self._lost[step] = _Done(session, line, {**record, "samples": packed})
+        self._streams.setdefault(session.name, bytearray()).extend(packed)
 
-    def meet(self, session: Session, line: int, step: int, samples: Sequence[int], loss: Any) -> None:
+    def meet(self, session: Session, line: int, step: int, record: Mapping[str, Any]) -> None:
         """A step that may have been done before: compare it with what was recorded then."""
         before = self._lost.get(step)
         if before is None or before.session.name == session.name:
             return
         self._repeated.add(step)
+        packed = _packed(record["samples"])
         if before.session.generation != session.generation:
             self.changed += 1
-            self._follow(before.session.name, step, _packed(samples))
+            self._follow(before.session.name, step, packed)
             return
         self.compared += 1
-        if before.samples != _packed(samples):
-            self._differs(before, session, line, step, "other samples", wrong=True)
-        elif repr(before.loss) != repr(loss):
-            words = f"loss {loss!r}, recorded {before.loss!r} before"
-            self._differs(before, session, line, step, words, wrong=self._exact)
+        found = compare_steps(before.record, {**record, "samples": packed})
+        if found.difference:
+            wrong = found.samples_differ or self._exact
+            self._differs(before, session, line, step, found.difference, wrong=wrong)
         else:
             self.identical += 1
 

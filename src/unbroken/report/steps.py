@@ -32,7 +32,7 @@ class _Step(NamedTuple):
     step: int
     epoch: int
     samples: list[int]
-    loss: Any
+    record: Mapping[str, Any]
     session: Session
 
 
@@ -104,11 +104,11 @@ class StepFold:
             self.findings.add(METRICS, f"step {step} is recorded without its epoch or samples", line=line, step=step)
             return
         self._spanned(session, step)
-        done = _Step(line, step, epoch, samples, record.get("loss"), session)
+        done = _Step(line, step, epoch, samples, record, session)
         if survives:
             self._arrive(done)
         else:
-            self.repeats.lose(session, line, step, samples, done.loss)
+            self.repeats.lose(session, line, step, record)
 
     def _rewind(self, line: int, rewound: Any, name: Any) -> None:
         """Where the history goes on: what the record says of it, the journal has to say as well."""
@@ -175,7 +175,7 @@ class StepFold:
         self.steps += 1
         self.spans[done.session.name].kept += 1
         if self.repeats.lost:
-            self.repeats.meet(done.session, done.line, done.step, done.samples, done.loss)
+            self.repeats.meet(done.session, done.line, done.step, done.record)
         self.epochs.take(done.step, done.epoch, done.samples)
         if self.used_after and done.step in self.used_after:
             self.used_after[done.step] = self.epochs.used

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from unbroken.config import Effect
 from unbroken.errors import Refused
-from unbroken.journal import Event, evaluated_step, is_comparable, reached, read_events, steps_after
+from unbroken.journal import Event, evaluated_step, is_comparable, reached, read_events, steps_after, values_of
 from unbroken.launch import Job
 from unbroken.run import OpenRun
 from unbroken.run.layout import own
@@ -22,7 +22,6 @@ from unbroken.train.progress import Progress
 from unbroken.train.replay import Replay
 from unbroken.values import numbers_of
 
-NOT_VALUES = ("step", "session", "epoch", "samples")  # of a step's record
 Value = TypeVar("Value", float, bytes)
 
 
@@ -90,14 +89,22 @@ class Recorder:
             what = again if same else "the config changed, so there is nothing to compare with"
             self._log.say(f"{lost} done after the last save and lost: {what}")
 
-    def record(self, progress: Progress, samples: list[int], values: Mapping[str, float], *, total: int | None) -> None:
-        """Write one finished step down; RunHeld where the run is another session's by now."""
+    def record(
+        self,
+        progress: Progress,
+        samples: list[int],
+        values: Mapping[str, float],
+        *,
+        weights: int | None,
+        total: int | None,
+    ) -> None:
+        """Write one finished step down, with the probe of the weights; RunHeld where the run is not ours any more."""
         self._run.files.lock.require()
         step, epoch = progress.step, progress.epoch_of_last_sample
-        self._run.steps.write_step(step, epoch=epoch, samples=samples, values=values)
+        record = self._run.steps.write_step(step, epoch=epoch, samples=samples, values=values, weights=weights)
         if self._curves is not None:
             self._curves.add(step, self._shown(values), wall_time_s=self._now_s())
-        words = self._replay.compare(step, samples=samples, loss=values.get("loss"))
+        words = self._replay.compare(step, record)
         if words is not None:
             self._run.journal.write("replayed", step=step, verdict=words)
             self._log.say(words)
@@ -182,7 +189,7 @@ def _below(group: str, values: Mapping[str, Value]) -> dict[str, Value]:
 
 def _values(record: Mapping[str, Any]) -> dict[str, float]:
     """The values of a step's record; NaN and infinity stand there as text."""
-    return numbers_of({name: value for name, value in record.items() if name not in NOT_VALUES})
+    return numbers_of(values_of(record))
 
 
 def _settings(run: OpenRun, job: Job) -> RunSettings:

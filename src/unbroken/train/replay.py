@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
+
+from unbroken.journal import compare_steps, listed
 
 
 class Replay:
@@ -13,33 +14,31 @@ class Replay:
     def __init__(self, recorded: Mapping[int, Mapping[str, Any]]) -> None:
         self._recorded = dict(recorded)
         self._first = min(recorded, default=0)
-        self._compared = 0
         self._last = 0
-        self._differs: str | None = None
+        self._names: list[str] | None = None  # of what was compared in every step so far; None before the first
+        self._differs = False
 
-    def compare(self, step: int, *, samples: list[int], loss: float | None) -> str | None:
+    def compare(self, step: int, record: Mapping[str, Any]) -> str | None:
         """Compare one step; returns a sentence when the repetition is over or differs for the first time."""
-        record = self._recorded.pop(step, None)
-        if record is None or self._differs is not None:
+        before = self._recorded.pop(step, None)
+        if before is None or self._differs:
             return None
-        self._compared += 1
+        found = compare_steps(before, record)
+        self._names = [name for name in found.names if self._names is None or name in self._names]
         self._last = step
-        if record.get("samples") != samples:
-            self._differs = "other samples"
-        elif loss is not None and "loss" in record and not _same_bits(float(record["loss"]), loss):
-            self._differs = f"loss {loss!r}, recorded {record['loss']!r}"
-        if self._differs is not None:
-            return f"step {step} differs from what the interrupted session recorded: {self._differs}"
-        if not self._recorded:
-            return f"steps {self._first}-{step} replayed: bit-identical"
-        return None
+        if found.difference:
+            self._differs = True
+            return f"step {step} differs from what the interrupted session recorded: {found.difference}"
+        return None if self._recorded else self._verdict("replayed")
 
     def cut_short(self) -> str | None:
         """What can be said when the session ends before the repetition is over."""
-        if self._differs is None and self._compared and self._recorded:
-            return f"steps {self._first}-{self._last} replayed so far: bit-identical"
-        return None
+        if self._differs or self._names is None or not self._recorded:
+            return None
+        return self._verdict("replayed so far")
 
-
-def _same_bits(one: float, other: float) -> bool:
-    return one.hex() == other.hex() or (math.isnan(one) and math.isnan(other))
+    def _verdict(self, how: str) -> str:
+        steps = f"steps {self._first}-{self._last} {how}"
+        if not self._names:
+            return f"{steps}: the same samples; nothing else was recorded that can be compared"
+        return f"{steps}: bit-identical ({listed(self._names)})"

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from unbroken.train import rng
 from unbroken.train.order import Key
+from unbroken.train.probe import Probe
 from unbroken.train.rates import Rates
 
 DEEPEST = 4  # values within values that are looked at
@@ -34,6 +35,7 @@ class StepInProgress:
         self.lr: float | None = None
         self.streams: rng.Streams | None = None  # as the last step left them
         self.waits = False  # the loop has asked for a batch
+        self.probe = Probe(tracked)
         self._tracked, self._rates = tracked, rates
         self._tensors: dict[str, list[torch.Tensor]] = {}  # of each module
         self._steps: Counter[str] = Counter()  # begun by each optimizer, which may write where no version counts

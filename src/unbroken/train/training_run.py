@@ -239,7 +239,7 @@ class TrainingRun:
             self.progress.position = session.feed.position
             self.length.count(session.feed, self.step, turns=step.turns)  # a batch of nothing readable was none
         step.finish()
-        session.recorder.record(self.progress, samples, numbers, total=self.length.steps)
+        session.recorder.record(self.progress, samples, numbers, weights=step.probe.read(), total=self.length.steps)
         self.deadline.took("step", self._pace.last_step_s)
         if session.saver.due(self.progress, total=self.length.steps):
             self.save()
