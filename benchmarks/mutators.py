@@ -112,7 +112,7 @@ def spoiled_tree(tree: Any, chance: random.Random, odd: tuple[Any, ...] = ODD_VA
     for _ in range(chance.choice((1, 1, 1, 2, 4))):
         holders = list(_holders(tree))
         if not holders:
-            return chance.choice(odd)
+            return _one_of(odd, chance)
         holder = chance.choice(holders)
         key = chance.choice(list(holder)) if isinstance(holder, dict) else chance.randrange(len(holder))
         match chance.randrange(8):
@@ -125,15 +125,20 @@ def spoiled_tree(tree: Any, chance: random.Random, odd: tuple[Any, ...] = ODD_VA
                 taken = chance.choice(list(other.values()) if isinstance(other, dict) else other) if other else None
                 holder[key] = copy.deepcopy(taken)
             case 3:
-                value: Any = chance.choice(odd)
+                value: Any = _one_of(odd, chance)
                 for _ in range(chance.choice((1, 5, 70, 300))):
                     value = [value] if chance.random() < 0.5 else {"x": value}
                 holder[key] = value
             case 4 if isinstance(holder, list) and len(holder) < 1000:
                 holder[:] = holder * chance.choice((2, 3, 20))
             case _:
-                holder[key] = chance.choice(odd)
+                holder[key] = _one_of(odd, chance)
     return tree
+
+
+def _one_of(odd: tuple[Any, ...], chance: random.Random) -> Any:
+    """A copy: what is in the tree is spoiled as well, and would come to hold itself."""
+    return copy.deepcopy(chance.choice(odd))
 
 
 def _holders(tree: Any) -> Any:
