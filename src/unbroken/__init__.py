@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from unbroken.launch.recipes import Recipe
     from unbroken.run.layout import EPOCHS, ITERATIONS, Layout
     from unbroken.storage import is_ordinary, open_ordinary, read_json, read_whole
-    from unbroken.values import LeadsOut, is_name, place
+    from unbroken.values import NOT_TEXT, LeadsOut, is_name, place, text_of
     from unbroken.values.option_parser import OptionParser
 else:
     _LOADED_ON_FIRST_USE = {
@@ -44,8 +44,10 @@ else:
         "read_json": "unbroken.storage",
         "read_whole": "unbroken.storage",
         "LeadsOut": "unbroken.values",
+        "NOT_TEXT": "unbroken.values",
         "is_name": "unbroken.values",
         "place": "unbroken.values",
+        "text_of": "unbroken.values",
     }
 
     def __getattr__(name: str) -> object:
@@ -58,6 +60,7 @@ else:
 __all__ = [
     "EPOCHS",
     "ITERATIONS",
+    "NOT_TEXT",
     "Extension",
     "Job",
     "Layout",
@@ -79,4 +82,5 @@ __all__ = [
     "read_whole",
     "session_limit",
     "start_from",
+    "text_of",
 ]

@@ -337,3 +337,122 @@ def test_a_box_of_a_number_that_no_float_holds_is_damage(tmp_path):
     (tmp_path / "infos.json").write_text(json.dumps([row]))
     with pytest.raises(DamagedFile, match=r"infos\.json: frame a: the boxes are no numbers"):
         read_infos(tmp_path / "infos.json")
+
+
+# Bytes that are other points than those that are asked for.
+
+HOW_TO_WRITE = r"Write each file anew as float32, 5 numbers a point \(x y z intensity class; a class of 0 will do\)"
+
+
+def quiet_points(count, seed=0):
+    """Points whose intensities are no louder than their places are far: nothing but their order tells columns apart."""
+    points = some_points(count, seed).astype(np.float64)
+    points[:, :3] = np.random.default_rng(seed).uniform([0, -8, -5], [24, 8, 2], (count, 3))
+    points[:, 3] = np.random.default_rng(seed).uniform(0, 1, count)
+    return points
+
+
+LAYOUTS = {
+    "4 columns": (lambda points: points[:, :4].astype("<f4"), "4 float32 numbers a point"),
+    "3 columns": (lambda points: points[:, :3].astype("<f4"), "3 float32 numbers a point"),
+    "float64": (lambda points: points.astype("<f8"), "5 float64 numbers a point"),
+    "float64 of float32": (lambda points: points.astype("<f4").astype("<f8"), "5 float64 numbers a point"),
+    "float64 of few digits": (lambda points: np.round(points * 2).astype("<f8") / 2, "5 float64 numbers a point"),
+    "4 columns of float64": (lambda points: points[:, :4].astype("<f8"), "4 float64 numbers a point"),
+    "the other byte order": (lambda points: points.astype(">f4"), "5 big-endian float32 numbers a point"),
+}
+
+
+@pytest.mark.parametrize("count", [40, 600])
+@pytest.mark.parametrize("draw", [some_points, quiet_points])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_other_columns_and_types_are_never_read_as_other_points(tmp_path, layout, draw, count):
+    change, name = LAYOUTS[layout]
+    points = draw(count)
+    points[:, 4] = np.random.default_rng(1).integers(1, 5, count)
+    data = change(points.astype(np.float64)).tobytes()
+    assert len(data) % 20 == 0, "this is about files whose size says nothing"
+    (tmp_path / "a.bin").write_bytes(data)
+    with pytest.raises(DamagedFile, match=rf"another layout.*found {name}.*{HOW_TO_WRITE}"):
+        read_points(tmp_path / "a.bin")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_points_as_they_should_be_are_never_taken_for_others(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    for points in (some_points(80, seed), quiet_points(80, seed).astype(np.float32)):
+        if seed % 2:  # a fifth column of something else is not used, and no reason to refuse
+            points[:, 4] = rng.uniform(0, 50, 80)
+        points.astype("<f4").tofile(tmp_path / "a.bin")
+        assert (read_points(tmp_path / "a.bin") == points).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (np.zeros((30, 5), "<f4").tobytes(), "holds only zeros. Found 30 points"),
+        (
+            some_points(30)[:, :4].tobytes()[:-16],
+            r"another layout.*464 bytes, which are 4 float32 numbers a point",
+        ),
+        ((some_points(30) * [1e6, 1e6, 1e6, 1, 1]).astype("<f4").tobytes(), r"lie beyond 10 km.*Are these millimetres"),
+        (b"1.5 2.5 0.5 7e8 1.0\n" * 3, r"this is text, not binary points.*convert.py points"),
+        (b"# .PCD v0.7 - Point Cloud Data file format\n\n", r"this is a \.pcd file"),
+        (b"ply\nformat binary", r"this is a \.ply file"),
+    ],
+)
+def test_files_that_are_no_points_are_called_what_they_are(tmp_path, content, said):
+    (tmp_path / "a.bin").write_bytes(content)
+    with pytest.raises(DamagedFile, match=said):
+        read_points(tmp_path / "a.bin")
+
+
+@pytest.mark.parametrize(("dtype", "columns"), [(np.float64, 4), (np.float32, 5)])
+def test_a_numpy_file_under_this_name_is_called_one_with_its_shape(tmp_path, dtype, columns):
+    with (tmp_path / "a.bin").open("wb") as file:
+        np.save(file, some_points(16)[:, :columns].astype(dtype))
+    said = rf"a \.npy file with {np.dtype(dtype).name} of shape \(16, {columns}\), not binary points"
+    with pytest.raises(DamagedFile, match=said):
+        read_points(tmp_path / "a.bin")
+
+
+# Text as Windows writes it.
+
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lists_points_and_infos_are_read_in_each_encoding_of_windows(tmp_path, encoding, end):
+    points = as_written(some_points())
+    write_points(tmp_path / "a.txt", points)
+    text = (tmp_path / "a.txt").read_text().replace("\n", end)
+    (tmp_path / "a.txt").write_bytes(text.encode(encoding))
+    assert (read_points(tmp_path / "a.txt") == points).all()
+    (tmp_path / "ImageSets").mkdir()
+    (tmp_path / "ImageSets" / "train.txt").write_bytes(f"000001{end}a_000002{end}\x1a".encode(encoding))
+    assert read_image_set(tmp_path, "train") == ("000001", "a_000002")
+    write_infos(tmp_path / "a.json", KNOWN)
+    (tmp_path / "a.json").write_bytes((tmp_path / "a.json").read_text().replace("\n", end).encode(encoding))
+    assert as_plain(read_infos(tmp_path / "a.json")) == as_plain(KNOWN)
+
+
+def test_converted_text_of_windows_is_not_converted_again(tmp_path):
+    write_points(tmp_path / "points" / "1.txt", some_points())
+    (tmp_path / "points" / "1.txt").write_bytes((tmp_path / "points" / "1.txt").read_text().encode("utf-16"))
+    assert [convert_points(tmp_path), convert_points(tmp_path)] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"1,2,3,7e8,1\n", r"separated by commas: write spaces"),
+        (b"1;2;3;7e8;1\n", r"separated by semicolons: write spaces"),
+        (b"1 2 3 7e8\n", r"another length.*found 4. Write a fifth column, 0 in every row will do"),
+        ("1 2 3 7e8 Täucher\n".encode("cp1252"), r"this is no text. Expected text in UTF-8, or in UTF-16"),
+    ],
+)
+def test_text_that_is_no_table_says_what_to_write(tmp_path, content, said):
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(DamagedFile, match=said):
+        read_points(tmp_path / "a.txt")

@@ -352,3 +352,22 @@ def test_wrong_entries_are_explained(database, entry, message):
 def test_pasting_without_a_database_is_refused():
     with pytest.raises(ConfigError, match=r"there is no database of objects"):
         augmentations_from([json.loads(json.dumps(PASTING))])
+
+
+def test_files_of_points_of_another_kind_are_named_where_none_is_ours(tmp_path):
+    write_sample_data(tmp_path / "d", train=2, val=1, points=200)
+    for file in sorted((tmp_path / "d" / "points_binary").iterdir()):
+        np.save(file.with_suffix(".npy"), read_points(file))
+        file.unlink()
+    with pytest.raises(UsageError, match=r"none for 1000000, 1000001, but files ending in \.npy"):
+        folder(tmp_path / "d")
+
+
+def test_a_class_in_other_letters_says_how_it_is_written(root):
+    known = [Annotation(frame=a.frame, names=tuple(map(str.lower, a.names)), boxes=a.boxes) for a in annotations(root)]
+    with pytest.raises(DamagedFile, match=r"an unknown class. Expected Box or Diver, found 'box'.*case: write Box"):
+        folder(root, infos=known).sample(0, rng())
+
+
+def annotations(root):
+    return read_infos(root / "sonar_infos_train.npz")

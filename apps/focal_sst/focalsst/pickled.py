@@ -9,7 +9,7 @@ import numpy as np
 
 from focalsst.dataset.database import FOLDER, ROW_BYTES
 from focalsst.dataset.infos import Pickled, read_infos_file
-from focalsst.dataset.points import COPY_AGAIN, Points
+from focalsst.dataset.point_layout import COPY_AGAIN, Points
 from unbroken import LeadsOut, is_ordinary, read_pickle
 from unbroken import place as inside
 from unbroken.errors import DamagedFile

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from focalsst.dataset.boxes import from_box_frame, to_box_frame, wrap_heading
 from focalsst.dataset.infos import Annotation
-from focalsst.dataset.points import Points, as_written
+from focalsst.dataset.point_layout import Points
+from focalsst.dataset.points import as_written
 from focalsst.scene_statistics import (
     AZIMUTH_DEG,
     CLUTTER_INTENSITY,

@@ -7,15 +7,16 @@ from pathlib import Path
 from unbroken.config.meter import CHAIN, FILE_BYTES, Meter, TooMuch
 from unbroken.errors import ConfigError
 from unbroken.storage import NotOrdinary, read_whole
+from unbroken.values import NOT_TEXT, text_of
 
 
 def read_text(path: Path, meter: Meter, *, named_in: object = "") -> str:
-    """Read a config file of sensible size as UTF-8; `named_in` is the place that refers to it."""
+    """Read a config file of sensible size; `named_in` is the place that refers to it."""
     where = named_in or path
     try:
         data = read_whole(path, most_bytes=FILE_BYTES)
         meter.open_file(len(data))
-        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        return text_of(data).replace("\r\n", "\n").replace("\r", "\n")
     except NotOrdinary as error:
         raise ConfigError(
             where,
@@ -27,7 +28,13 @@ def read_text(path: Path, meter: Meter, *, named_in: object = "") -> str:
     except FileNotFoundError as error:
         raise ConfigError(where, f"there is no file {path}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(path, "the file is not UTF-8 text", found=f"byte {error.start}") from error
+        raise ConfigError(
+            path,
+            "this is no text that can be read",
+            expected=NOT_TEXT,
+            found=f"byte 0x{error.object[error.start]:02x} at {error.start}",
+            do="Save it as UTF-8 in your editor.",
+        ) from error
     except OSError as error:
         raise ConfigError(where, f"{path} cannot be read: {error.strerror}") from error
 

@@ -6,7 +6,6 @@ are ours. The file's bytes are compared once more just before the new ones take 
 
 from __future__ import annotations
 
-import codecs
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,12 +16,11 @@ from unbroken.logbook.book import FILE_NAME, Book, Change, Entry
 from unbroken.logbook.memory import remember
 from unbroken.storage import Disk, WritableFile, durable_write, explained, is_ordinary, read_whole
 from unbroken.storage.turn import turn_at
-from unbroken.values import ESCAPED, Clock
+from unbroken.values import ESCAPED, NOT_TEXT, Clock, encoding_of
 
 MOST_BOOK_BYTES = 64 << 20
 TRIES = 20  # a file that somebody saves again and again
 UPWARDS = 4  # folders above a run that are looked through for a file, where it is not below the current one
-BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 Entries = Callable[[str], Sequence[tuple[Path, Entry]]]  # language -> what is to be said of which run
 
@@ -97,15 +95,14 @@ def _put(disk: Disk, file: WritableFile, path: Path, before: bytes | None, after
 
 def decoded(path: Path, data: bytes) -> tuple[str, bytes, str]:
     """The text of the file, the mark it begins with and its encoding; UsageError where that cannot be told."""
-    mark = next((mark for mark in BOMS if data.startswith(mark)), b"")
-    encoding = BOMS.get(mark, "utf-8")
+    mark, encoding = encoding_of(data)
     try:
         return data[len(mark) :].decode(encoding), mark, encoding
     except UnicodeDecodeError as error:
         raise UsageError(
             path,
             "this text is in an encoding that the file does not name",
-            expected="UTF-8, or UTF-16 as PowerShell writes it",
+            expected=NOT_TEXT,
             found=f"byte 0x{data[len(mark) + error.start]:02x} at {len(mark) + error.start}",
             do="It stays as it is. Save it as UTF-8 in your editor; from GBK also: iconv -f gbk -t utf-8.",
         ) from None

@@ -8,10 +8,11 @@ from unbroken.values.clock import Clock, SystemClock, clock_time
 from unbroken.values.fields import BadField, number_of, numbers_of, step_of, typed
 from unbroken.values.ids import free_name, new_id
 from unbroken.values.places import LeadsOut, is_name, place, why_unsafe
-from unbroken.values.text import ESCAPED, as_bytes, encodable
+from unbroken.values.text import ESCAPED, NOT_TEXT, as_bytes, encodable, encoding_of, text_of
 
 __all__ = [
     "ESCAPED",
+    "NOT_TEXT",
     "BadField",
     "Clock",
     "LeadsOut",
@@ -19,6 +20,7 @@ __all__ = [
     "as_bytes",
     "clock_time",
     "encodable",
+    "encoding_of",
     "free_name",
     "is_name",
     "new_id",
@@ -26,6 +28,7 @@ __all__ = [
     "numbers_of",
     "place",
     "step_of",
+    "text_of",
     "typed",
     "why_unsafe",
 ]

@@ -1,10 +1,13 @@
-"""The one rule for text that a file system or a record gave and that has no UTF-8: what cannot be encoded is escaped.
+"""Text and its encodings: how text that has no UTF-8 is written, and how a file that a person wrote is read.
 
-The name of a file may be any bytes; Python holds those that are no text as halves of characters. Written to JSON such
-a half stands as its escape and is read back as it was; at a terminal and in a log the same escape is what one sees.
+What cannot be encoded is escaped. The name of a file may be any bytes; Python holds those that are no text as halves
+of characters. Written to JSON such a half stands as its escape and is read back as it was; at a terminal and in a log
+the same escape is what one sees.
 """
 
 from __future__ import annotations
+
+import codecs
 
 ESCAPED = "backslashreplace"  # `errors=` wherever such text is encoded
 
@@ -20,3 +23,32 @@ def encodable(text: str, encoding: str | None) -> str:
         return text.encode(encoding or "utf-8", ESCAPED).decode(encoding or "utf-8")
     except LookupError:  # an encoding that nobody knows
         return text.encode("ascii", ESCAPED).decode("ascii")
+
+
+# The marks that say which encoding follows; the longer ones first, which begin like the shorter ones.
+BOMS = {
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+NOT_TEXT = "text in UTF-8, or in UTF-16 as PowerShell writes it"
+END_OF_DOS = "\x1a"  # what `copy con` and `copy a+b` leave at the end
+
+
+def encoding_of(data: bytes) -> tuple[bytes, str]:
+    """The mark that a text begins with, and the encoding of what follows; UTF-8 where nothing says otherwise."""
+    mark = next((mark for mark in BOMS if data.startswith(mark)), b"")
+    if mark:
+        return mark, BOMS[mark]
+    # No text has a NUL; half of the bytes of plain letters in UTF-16 are one, also where the mark was lost.
+    if len(data) > 1 and 0 in data[:2]:
+        return b"", "utf-16-le" if data[1] == 0 else "utf-16-be"
+    return b"", "utf-8"
+
+
+def text_of(data: bytes) -> str:
+    """The text of a file, in whichever encoding Windows or Linux wrote it; UnicodeDecodeError where it is none."""
+    mark, encoding = encoding_of(data)
+    return data[len(mark) :].decode(encoding).rstrip(END_OF_DOS)

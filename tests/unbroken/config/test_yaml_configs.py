@@ -162,3 +162,19 @@ def test_what_is_no_mapping_is_an_error(tmp_path: Path, text: str):
 
 def test_an_empty_file_is_an_empty_config(tmp_path: Path):
     assert read_config(write(tmp_path / "own.yaml", "# nothing yet\n")).tree == {}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_configs_are_read_in_each_encoding_that_windows_writes(tmp_path: Path, encoding: str, end: str) -> None:
+    for name, text in {"own.yaml": "# 配置\nA:\n  B: 1\n", "own.py": "# 配置\nA = dict(B=1)\n"}.items():
+        (tmp_path / name).write_bytes(text.replace("\n", end).encode(encoding))
+        assert read_config(tmp_path / name).tree == {"A": {"B": 1}}
+
+
+@pytest.mark.parametrize("name", ["own.yaml", "own.py"])
+def test_a_config_in_an_encoding_that_it_does_not_name_says_how_to_save_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes("# 配置\nA: 1\n".encode("gbk"))
+    said = r"this is no text that can be read. Expected text in UTF-8, .* found byte 0xc5 at 2. Save it as UTF-8"
+    with pytest.raises(ConfigError, match=said):
+        read_config(tmp_path / name)

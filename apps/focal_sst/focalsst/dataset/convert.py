@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from focalsst.dataset.infos import Annotation, ReadPickle, read_pickled_infos, write_infos
-from focalsst.dataset.points import BINARY, MOST_BYTES, ROW_BYTES, TEXT, Progress, read_points, write_points
-from unbroken import is_ordinary, read_whole
+from focalsst.dataset.point_layout import ROW_BYTES
+from focalsst.dataset.points import BINARY, MOST_BYTES, TEXT, Progress, read_points, write_points
+from unbroken import is_ordinary, read_whole, text_of
 from unbroken.errors import UsageError
 
 
@@ -48,5 +49,5 @@ def convert_infos(
 def _is_done(source: Path, target: Path) -> bool:
     if not is_ordinary(target):
         return False
-    rows = sum(1 for line in read_whole(source, most_bytes=MOST_BYTES).splitlines() if line.strip())
+    rows = sum(1 for line in text_of(read_whole(source, most_bytes=MOST_BYTES)).splitlines() if line.strip())
     return target.stat().st_size == rows * ROW_BYTES

@@ -16,7 +16,8 @@ import numpy as np
 from focalsst.dataset.arrays import load_arrays, write_arrays
 from focalsst.dataset.boxes import bev_overlap, points_in_box
 from focalsst.dataset.infos import Annotation
-from focalsst.dataset.points import BINARY, Encoding, Points, Progress, encode_intensity, read_points, recode_intensity
+from focalsst.dataset.point_layout import Points
+from focalsst.dataset.points import BINARY, Encoding, Progress, encode_intensity, read_points, recode_intensity
 from focalsst.dataset.scene import Scene, Triple
 from unbroken import LeadsOut, is_ordinary, place, read_whole
 from unbroken.errors import DamagedFile, UsageError

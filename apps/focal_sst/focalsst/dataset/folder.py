@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -103,12 +103,14 @@ class SonarFolder:
         known = self._annotations[index]
         strange = sorted(set(known.names) - {*self.classes, *CLASSES})
         if strange:
+            near = next((name for name in (*self.classes, *CLASSES) if name.casefold() == strange[0].casefold()), "")
+            meant = f"Names are told apart by their letters' case: write {near}." if near else ""
             raise DamagedFile(
                 self._infos_from,
                 f"frame {known.frame} has an object of an unknown class",
                 expected=" or ".join(dict.fromkeys((*self.classes, *CLASSES))),
                 found=", ".join(map(repr, strange)),
-                do="Correct the name in the infos, or add the class to CLASS_NAMES.",
+                do=meant or "Correct the name in the infos, or add the class to CLASS_NAMES.",
             )
 
     def _sample(self, index: int, rng: np.random.Generator) -> Sample:
@@ -161,7 +163,7 @@ class SonarFolder:
                 folder,
                 f"{len(missing)} of {len(self.names)} frames have no file of points",
                 expected=f"<id>{self._suffix} for every id of the split",
-                found=f"none for {_few(missing)}",
+                found=f"none for {_few(missing)}{_others(present, self._suffix)}",
                 do=self._how_to_get_points(),
             )
 
@@ -198,6 +200,12 @@ def _fitting(
             do="Take the list and the infos that belong together, or correct DATA_SPLIT and INFO_PATH.",
         )
     return tuple(known[frame] for frame in frames)
+
+
+def _others(present: Collection[str], suffix: str) -> str:
+    """What lies there instead, where not one file has the right name: perhaps the points of another program."""
+    endings = sorted({Path(name).suffix or "no suffix" for name in present})
+    return f", but files ending in {_few(endings)}" if endings and suffix not in endings else ""
 
 
 def _few(frames: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, Protocol
 import numpy as np
 
 from focalsst.dataset.arrays import load_arrays, sound, write_arrays
-from focalsst.dataset.points import COPY_AGAIN, Points
+from focalsst.dataset.point_layout import COPY_AGAIN, Points
 from unbroken import is_name, is_ordinary, read_whole
 from unbroken.errors import DamagedFile, UsageError
 

@@ -7,24 +7,21 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from focalsst.dataset.boxes import Floats
-from unbroken import read_whole
+from focalsst.dataset.point_layout import COLUMNS, COPY_AGAIN, NAMES, Points, parse_binary, require_places
+from unbroken import NOT_TEXT, read_whole, text_of
 from unbroken.errors import ConfigError, DamagedFile
 
-Points = NDArray[np.float32]
 Progress = Callable[[int, int], None]  # files that are done, files in all
 Encoding = Literal["standard", "original"]
 
-COLUMNS: Final = 5
 MOST_BYTES: Final = 128 << 20  # of one frame; a scan of a dive has a few
-ROW_BYTES: Final = 4 * COLUMNS
 TEXT_ROW: Final = "%.6f %.6f %.6f %.1f %.1f"
 TEXT, BINARY = ("points", ".txt"), ("points_binary", ".bin")  # folder and suffix of the two forms
 LOUDEST: Final = 4.71e10  # louder echoes are clipped
 CENTRE, SPREAD = 8.95, 0.35  # log10 of the raw intensity over all real points: mean, and about 1.5 deviations
-COPY_AGAIN: Final = "Copy the file again from its source."
+SEPARATORS: Final = {",": "commas", ";": "semicolons"}
 
 
 def encode_intensity(raw: Floats, encoding: Encoding) -> Points:
@@ -49,11 +46,9 @@ def require_encoding(encoding: str) -> None:
 
 
 def read_points(path: Path) -> Points:
-    """Read a file of points by its suffix, .txt or .bin: float32 (N, 5)."""
-    points = _parse_binary(path) if path.suffix == BINARY[1] else _parse_text(path)
-    if not np.isfinite(points).all():
-        row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
-        raise DamagedFile(path, f"point {row + 1} is not a number", found=points[row].tolist(), do=COPY_AGAIN)
+    """Read a file of points by its suffix, .txt or .bin: float32 (N, 5). DamagedFile where it holds something else."""
+    points = parse_binary(path, _read_whole(path)) if path.suffix == BINARY[1] else _parse_text(path)
+    require_places(path, points)
     return points
 
 
@@ -94,30 +89,24 @@ def _read_whole(path: Path) -> bytes:
     return data
 
 
-def _parse_binary(path: Path) -> Points:
-    data = _read_whole(path)
-    if len(data) % ROW_BYTES:
-        raise DamagedFile(
-            path,
-            "the file of points is truncated",
-            expected=f"a multiple of {ROW_BYTES} bytes ({COLUMNS} float32 numbers per point)",
-            found=f"{len(data)} bytes",
-            do=COPY_AGAIN,
-        )
-    return np.frombuffer(data, "<f4").reshape(-1, COLUMNS).astype(np.float32)
-
-
 def _parse_text(path: Path) -> Points:
+    data = _read_whole(path)
     try:
-        table = np.loadtxt(_read_whole(path).decode("utf-8").splitlines(), np.float64, ndmin=2)
+        text = text_of(data)
+    except UnicodeDecodeError as fault:
+        raise DamagedFile(path, "this is no text", expected=NOT_TEXT, found=fault, do=COPY_AGAIN) from fault
+    try:
+        table = np.loadtxt(text.splitlines(), np.float64, ndmin=2)
     except ValueError as fault:
-        raise DamagedFile(path, "the text is not a table of numbers", found=fault, do=COPY_AGAIN) from fault
+        separator = next((name for sign, name in SEPARATORS.items() if sign in text), "")
+        do = f"Its numbers are separated by {separator}: write spaces, and a point in decimals." if separator else ""
+        raise DamagedFile(path, "the text is not a table of numbers", found=fault, do=do or COPY_AGAIN) from fault
     if table.shape[1] != COLUMNS:
         raise DamagedFile(
             path,
             "the rows have another length",
-            expected=f"{COLUMNS} columns: x y z intensity class",
+            expected=f"{COLUMNS} columns: {NAMES}",
             found=table.shape[1],
-            do=COPY_AGAIN,
+            do="Write a fifth column, 0 in every row will do." if table.shape[1] == COLUMNS - 1 else COPY_AGAIN,
         )
     return table.astype(np.float32)

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from focalsst.dataset.boxes import Mask, corners, wrap_heading
-from focalsst.dataset.points import Points
+from focalsst.dataset.point_layout import Points
 from unbroken.errors import ConfigError
 
 Triple = tuple[float, float, float]

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from unbroken import is_name, is_ordinary, read_whole
+from unbroken import NOT_TEXT, is_name, is_ordinary, read_whole, text_of
 from unbroken.errors import DamagedFile, UsageError
 
 # First frame of each of the twelve recordings, and the last frame of all.
@@ -37,9 +37,9 @@ def read_image_set(root: Path, split: str) -> tuple[str, ...]:
             do="Check the data root and the name of the split.",
         )
     try:
-        frames = tuple(read_whole(path, most_bytes=MOST_BYTES).decode("utf-8").split())
+        frames = tuple(text_of(read_whole(path, most_bytes=MOST_BYTES)).split())
     except (OSError, UnicodeDecodeError) as fault:
-        raise DamagedFile(path, "the list of frames cannot be read", found=fault) from fault
+        raise DamagedFile(path, "the list of frames cannot be read", expected=NOT_TEXT, found=fault) from fault
     if not frames:
         raise UsageError(path, "the list of frames is empty", expected="one id per line")
     seen: set[str] = set()
