@@ -68,7 +68,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
     checked = validate(MapSageConfig, file)
     config = checked.value
     directory = options.work_dir or (Path(config.work_dir) if config.work_dir else None)
-    tag = options.tag or (directory.name if directory else options.config.stem)
+    tag = options.tag or (directory.resolve().name if directory else options.config.stem)
     hook = config.default_hooks.checkpoint
     return Job(
         recipe="mapsage",

@@ -29,7 +29,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from unbroken.config.config_file import ConfigFile, Place
-from unbroken.config.difference import ABSENT, Absent, Change, changes, keys_of, worst
+from unbroken.config.difference import ABSENT, Absent, Change, changes, keys_of, same, worst
 from unbroken.config.effect import Effect, Effects
 from unbroken.config.nearest import nearest
 from unbroken.config.overrides import merge_options, set_values
@@ -79,6 +79,7 @@ __all__ = [
     "merge_options",
     "nearest",
     "read_config",
+    "same",
     "set_values",
     "validate",
     "worst",

@@ -93,14 +93,15 @@ def _comparable_by_element(old: Any, new: Any) -> bool:
 
 
 def same(old: Any, new: Any) -> bool:
-    """Tell whether two plain values mean the same: (1,) and [1], 1 and 1.0 do, 1 and True do not."""
+    """Tell whether two plain values mean the same: (1,) and [1], 1 and 1.0, nan and nan do, 1 and True do not."""
     match old, new:
         case Mapping(), Mapping():
             return old.keys() == new.keys() and all(same(old[name], new[name]) for name in old)
         case ((list() | tuple()), (list() | tuple())):
             return len(old) == len(new) and all(map(same, old, new))
         case _:
-            return isinstance(old, bool) == isinstance(new, bool) and bool(old == new)
+            both_nan = old != old and new != new
+            return isinstance(old, bool) == isinstance(new, bool) and bool(old == new or both_nan)
 
 
 def keys_of(tree: Any, under: str = "") -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from unbroken.config import same
 from unbroken.errors import UnbrokenError, UsageError
 from unbroken.keep.packed import read_list
 from unbroken.launch.chosen import missing_beyond
@@ -102,7 +103,7 @@ def _near_misses(job: Job) -> Iterator[str]:
         record = read_record(folder) if folder != job.directory else None
         if record is None or record.recipe != job.recipe:
             continue
-        if _last_config(folder) == job.config:
+        if same(_last_config(folder), job.config):
             where = _reached(folder, job)
             yield f"tag `{record.tag}` has this config {where}: {folder}"
 
@@ -122,9 +123,9 @@ def _elsewhere(job: Job) -> Iterator[str]:
             continue
         if place.parent == beside or any(place.is_relative_to(root) for root in told):
             continue
-        same = _last_config(folder) == job.config
-        if usual or same:
-            what = "with this config" if same else "with another config"
+        alike = same(_last_config(folder), job.config)
+        if usual or alike:
+            what = "with this config" if alike else "with another config"
             short = place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
             if is_backup(str(folder)):  # trained on in its place, it would be no backup any more
                 way = f"to bring it back: unbroken restore {job.directory} --from {short}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +14,10 @@ from unbroken.errors import UsageError
 from unbroken.launch.extension import POLICIES, USUAL
 from unbroken.launch.host import SEARCH_PATH
 from unbroken.launch.job import Limit, Quota, Start
+from unbroken.launch.tags import require_tag
 from unbroken.values.quantities import BadQuantity, Quantity, asked, duration_s, size_bytes
 
-LONGEST_TAG = 100
 USUAL_PICTURES, MOST_PICTURES = 3, 12
-NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # on Windows; a run folder may move there
 
 
 def add_common_options(
@@ -232,12 +230,10 @@ def _as_option(read: Callable[[str], Quantity]) -> Callable[[str], Quantity]:
 
 def file_name(text: str) -> str:
     """A tag: the name of a folder on every system."""
-    if not text or text in (".", "..") or len(text) > LONGEST_TAG or NOT_IN_NAMES.search(text) or text[-1] in " .":
-        raise argparse.ArgumentTypeError(
-            f"expected the name of one folder (letters, digits, - _ . and the like, at most {LONGEST_TAG}), "
-            f"found {text[:60]!r}"
-        )
-    return text
+    try:
+        return require_tag("", text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(f"expected {error.expected}, found {error.found}") from None
 
 
 def start_from(

@@ -9,15 +9,30 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from unbroken.config import ABSENT, Change, keys_of
+from unbroken.errors import UsageError
 from unbroken.launch.job import Job
-from unbroken.values import as_bytes
+from unbroken.values import as_bytes, is_name
 
-LONGEST = 60
+LONGEST = 60  # of a name that is made here
+LONGEST_TYPED = 100
 TELLS_NOTHING = re.compile(
     r"(?:default|test(?:ing)?|tests|new|old|tmp|temp|exp|experiment|run|try|train(?:ing)?|debug|foo|bar|baz|asdf|a|b|c|x|\d+"
     r"|测试|新|实验|训练|默认)[-_ ]?\d*",
     re.IGNORECASE,
 )
+
+
+def require_tag(where: object, tag: object) -> str:
+    """The tag itself, where it is the name of one folder on every system and one line of text; else UsageError."""
+    if isinstance(tag, str) and is_name(tag) and len(tag) <= LONGEST_TYPED and tag.splitlines() == [tag]:
+        return tag
+    raise UsageError(
+        where,
+        "this cannot be the name of an experiment",
+        expected=f"the name of one folder (letters, digits, - _ . and the like, at most {LONGEST_TYPED})",
+        found=ascii(tag)[:60] if isinstance(tag, str) else type(tag).__name__,
+        do="A folder above it belongs to the root, not to the name." if isinstance(tag, str) and "/" in tag else "",
+    )
 
 
 def tells_nothing(tag: str) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from unbroken.config import Effect
+from unbroken.config import Effect, differences
 from unbroken.run.history import how_it_ended
 from unbroken.run.layout import ARCHIVE_FOLDER
 from unbroken.storage import read_json
@@ -85,7 +86,7 @@ def _session(
     generation = before.generation if before else 0
     if verdict in BEGINS:
         changed = before is not None and (
-            verdict == "FineTune" or _config(configs, name) != _config(configs, before.name)
+            verdict == "FineTune" or bool(differences([_config(configs, name), _config(configs, before.name)]))
         )
         return Session(name=name, verdict=verdict, generation=generation + changed)
     base, place = _number(plan.get("step")) or 0, plan.get("position")
@@ -135,11 +136,11 @@ def surviving(sessions: Sequence[Session]) -> dict[str, int | None]:
     return kept
 
 
-def _config(configs: Path, session: str) -> Any:
-    try:
-        return read_json(place(configs, f"{session}.json"))
-    except (OSError, ValueError):
-        return None
+def _config(configs: Path, session: str) -> Mapping[str, Any]:
+    with suppress(OSError, ValueError):
+        found = read_json(place(configs, f"{session}.json"))
+        return found if isinstance(found, Mapping) else {}
+    return {}
 
 
 def _number(value: Any) -> int | None:

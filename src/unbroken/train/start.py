@@ -20,6 +20,7 @@ from unbroken.launch.disk_words import disk_lines
 from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.host import host
 from unbroken.launch.options import require_file_for_strict, script_limit, script_seconds
+from unbroken.launch.tags import require_tag
 from unbroken.launch.verdicts import Plan
 from unbroken.launch.words import describe, refusal
 from unbroken.run import SessionFiles
@@ -86,7 +87,7 @@ def open_run(
         canonical = _canonical(config or {})
         job = Job(
             recipe="open_run",
-            tag=tag,
+            tag=require_tag("open_run(tag)", tag),
             directory=Path(root) / tag,
             config=canonical,
             effects=_effects(effects or {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from unbroken import Job
 from unbroken.config import ABSENT, Change, Effect, Effects
 from unbroken.launch.options import file_name
 from unbroken.launch.tags import tag_for_changes, telling_tag, tells_nothing, trait
+from unbroken.train import Exit, open_run
 
 SHORT = {"MODEL.d_model.0": "d", "MODEL.nhead.0": "nhead", "OPTIMIZATION.BATCH": "bs"}
 
@@ -92,3 +94,70 @@ def test_whatever_changed_the_suggested_tag_is_a_folder_everywhere(changed: list
     changes = [Change(key=key, old=0, new=new, effect=Effect.SHAPE) for key, new in changed]
     tag = tag_for_changes(job("baseline"), changes)
     assert file_name(tag) == tag and tag.startswith("baseline_")
+
+
+# -- names that are typed, and those that a script gives --------------------------------------------------------------
+
+NAMES = ["baseline_bs2", "grad_accum_x4_lr0.0005", "voxel_0.15_workers8", "消融实验_1", "a b", "x" * 100, "-x", ".a"]
+NO_NAMES = [
+    "",
+    ".",
+    "..",
+    "../x",
+    "/abs",
+    "a/b",
+    "a/",
+    "./a",
+    "a\\b",
+    "C:",
+    "a:b",
+    "a*",
+    "x" * 101,
+    "x" * 300,
+    "实" * 90,
+]
+NO_NAMES += [
+    "ends.",
+    "ends ",
+    " ",
+    "line\nbreak",
+    "\n",
+    "tab\there",
+    "null\x00",
+    "\x1b[2J",
+    "\x7f",
+    "NUL",
+    "con.txt",
+    "lpt¹",
+]
+NO_NAMES += ["half \udcff", "\ud800", "next\x85line", "line\u2028break", "paragraph\u2029"]
+
+
+@pytest.mark.parametrize("tag", NAMES)
+def test_a_tag_may_be_any_name_of_a_folder(tag: str, tmp_path: Path) -> None:
+    assert file_name(tag) == tag
+    with pytest.raises(InterruptedError), open_run(tmp_path, tag=tag) as run:
+        assert run.directory == tmp_path / tag
+        raise InterruptedError
+
+
+@pytest.mark.parametrize("tag", NO_NAMES)
+def test_a_tag_that_is_no_folder_on_some_system_is_refused_at_every_door(
+    tag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="name of one folder"):
+        file_name(tag)
+    root = tmp_path / "runs"
+    with pytest.raises(Exit) as ending:
+        open_run(root, tag=tag)
+    said = capsys.readouterr().out
+    assert ending.value.code == 2 and said.startswith("open_run(tag): this cannot be the name of an experiment."), said
+    assert said.count("\n") == 1 and said.rstrip("\n").isprintable()
+    assert not list(tmp_path.iterdir()), "nothing is made, neither here nor above"
+
+
+@pytest.mark.parametrize("tag", [None, 5, Path("a"), b"a", ["a"]])
+def test_a_tag_that_is_no_text_is_refused(tag: Any, tmp_path: Path) -> None:
+    with pytest.raises(Exit) as ending:
+        open_run(tmp_path, tag=tag)
+    assert ending.value.code == 2 and not list(tmp_path.iterdir())

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from datetime import UTC, datetime
 
 import pytest
 
 from unbroken.launch.job import Limit
-from unbroken.launch.options import file_name
 from unbroken.train.deadline import ENDING_SHARE, Deadline
 
 
@@ -91,14 +89,3 @@ def test_a_long_step_of_long_ago_is_forgotten() -> None:
     for _ in range(50):
         deadline.took("step", 1.0)
     assert deadline.fits("step")
-
-
-@pytest.mark.parametrize("tag", ["baseline_bs2", "grad_accum_x4_lr0.0005", "voxel_0.15_workers8", "消融实验_1", "a b"])
-def test_a_tag_may_be_any_name_of_a_folder(tag: str) -> None:
-    assert file_name(tag) == tag
-
-
-@pytest.mark.parametrize("tag", ["", ".", "..", "a/b", "a\\b", "a:b", "x" * 101, "ends.", "ends ", "line\nbreak", "a*"])
-def test_a_tag_that_is_no_folder_on_some_system_is_refused(tag: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="name of one folder"):
-        file_name(tag)
