@@ -183,7 +183,7 @@ def json_lines(data: bytes, chance: random.Random) -> bytes:
             case _ if lines[at].strip():
                 try:
                     lines[at] = _as_json(spoiled_tree(json.loads(lines[at]), chance))
-                except ValueError:
+                except (ValueError, RecursionError):
                     lines[at] = b"null"
     return b"\n".join(lines)
 
