@@ -1,22 +1,26 @@
-"""Checkpoints as the original writes them: its optimizer over leaf modules, its extra tables, its form of the file."""
+"""Checkpoints as the original writes them: its network, its optimizer over leaf modules, its form of the file."""
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from unbroken.train import Task
+from focalsst.model.settings import DetectorSettings
 
-ENCODER = "backbone_3d.focal_encoder."
+from .original_network import original_network
+
+LR, MOMS, DIV_FACTOR, PCT_START, WEIGHT_DECAY = 1e-3, (0.95, 0.85), 10, 0.4, 0.01
 
 
 def leaves(module: nn.Module) -> list[nn.Module]:
@@ -24,85 +28,99 @@ def leaves(module: nn.Module) -> list[nn.Module]:
     return [leaf for child in children for leaf in leaves(child)] if children else [module]
 
 
-def original_groups(model: nn.Module) -> list[list[nn.Parameter]]:
-    """Parameters of leaf modules: of all others, then of batch norms."""
+def original_groups(network: nn.Module) -> list[list[nn.Parameter]]:
+    """Parameters of leaf modules: of all others, then of batch norms. What a module with children owns is in none."""
     found: list[list[nn.Parameter]] = [[], []]
-    for leaf in leaves(model):
+    for leaf in leaves(network):
         found[isinstance(leaf, _BatchNorm)] += leaf.parameters()
     return found
 
 
-def original_adam(model: nn.Module) -> torch.optim.Adam:
-    groups = [{"params": group, "lr": 0} for group in original_groups(model)]
-    return torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-8)
+class OptimWrapper:
+    """Adam under fastai's wrapper: decoupled decay of all it knows, rate and momentum as NumPy's cosine gives them."""
 
+    def __init__(self, network: nn.Module, *, total: int) -> None:
+        groups = [{"params": group, "lr": 0} for group in original_groups(network)]
+        self.adam = torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-8)
+        self.total = total
 
-def train_as_the_original(task: Task, adam: torch.optim.Adam) -> Iterator[int]:
-    """Steps of the original's optimizer on real frames; yields how many were done.
-
-    No gradient reaches the importance convolution there, and what is not in the optimizer is never stepped.
-    """
-    assert task.collate is not None
-    rng = np.random.default_rng(0)
-    task.model.train()
-    for step in count():
-        batch = task.collate([task.dataset.sample((2 * step + i) % len(task.dataset), rng) for i in range(2)])
-        adam.zero_grad(set_to_none=True)
-        task.loss(batch)["loss"].backward()
-        for name, parameter in task.model.named_parameters():
-            if "importance" in name:
-                parameter.grad = None
-        for group in adam.param_groups:
-            group["lr"], group["betas"] = np.float64(1e-3 + 1e-5 * step), (np.float64(0.9), 0.99)
-            with torch.no_grad():
-                for parameter in group["params"]:
-                    parameter.mul_(1 - 0.01 * float(group["lr"]))
-        adam.step()
-        yield step + 1
-
-
-def original_model_state(model: nn.Module) -> OrderedDict[str, torch.Tensor]:
-    """With the counter and the tables that the original keeps beside its weights, where it has them."""
-    state = OrderedDict([("global_step", torch.zeros(1, dtype=torch.int64))])
-    for name, tensor in model.state_dict().items():
-        if name.startswith(ENCODER) and f"{ENCODER}inv_idx" not in state:
-            state[f"{ENCODER}kernel_offsets"] = torch.zeros(26, 3, dtype=torch.int64)
-            state[f"{ENCODER}inv_idx"] = torch.arange(27)
-        state[name] = tensor.clone()
-    return state
+    def step(self, it: int) -> None:
+        """Step number `it`, counted from 0."""
+        rise = int(self.total * PCT_START)
+        if it < rise:
+            ends, share = ((LR / DIV_FACTOR, LR), (MOMS[0], MOMS[1])), it / rise
+        else:
+            ends, share = ((LR, LR / DIV_FACTOR / 1e4), (MOMS[1], MOMS[0])), (it - rise) / (self.total - rise)
+        lr, mom = (end + (start - end) / 2 * (np.cos(np.pi * share) + 1) for start, end in ends)
+        for group in self.adam.param_groups:
+            group["lr"], group["betas"], group["weight_decay"] = lr, (mom, 0.99), 0
+            for parameter in group["params"]:
+                parameter.data.mul_(1 - WEIGHT_DECAY * lr)
+        self.adam.step()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Original:
-    """A state of the original in memory."""
+    """A state of the original in memory; `trained` are the names behind the numbers of its optimizer's state."""
 
     epoch: int
     it: int
     model_state: OrderedDict[str, torch.Tensor]
     optimizer_state: dict[str, Any]
+    trained: tuple[str, ...]
 
-    def write(self, path: Path, **instead: Any) -> None:
+    def write(self, path: Path, *, device: str = "cuda:0", **instead: Any) -> None:
+        """Write it as `torch.save` did without zip, from the memory of a GPU, by a NumPy before its second version."""
         tree = {
             "epoch": self.epoch,
             "it": self.it,
             "model_state": self.model_state,
             "optimizer_state": self.optimizer_state,
-            "version": "pcdet+0.6.0+0123456",
+            "version": "pcdet+0.6.0+9e09073",
             **instead,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(tree, path, _use_new_zipfile_serialization=False)
-        # As numpy 1 spells its scalars, with which the original ran; the name ends at a line's end, so nothing shifts.
+        with mock.patch.object(torch.serialization, "location_tag", lambda _storage: device):
+            torch.save(tree, path, _use_new_zipfile_serialization=False)
+        # The name ends at a line's end, so nothing shifts.
         path.write_bytes(path.read_bytes().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
+
+
+def train_as_the_original(settings: DetectorSettings, *, per_epoch: int, epochs: int) -> Iterator[Original]:
+    """The original's state after each step, with seeded gradients where it has any.
+
+    No gradient reaches the importance convolution, and what is in no group of its optimizer is never stepped.
+    """
+    torch.manual_seed(6)
+    generator = torch.Generator().manual_seed(7)
+    network = original_network(settings)
+    optimizer = OptimWrapper(network, total=per_epoch * epochs)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    trained = tuple(names[id(parameter)] for group in original_groups(network) for parameter in group)
+    for it in count(1):
+        for name, parameter in network.named_parameters():
+            if ".conv_imp." not in name:
+                parameter.grad = torch.randn(parameter.shape, generator=generator) / math.sqrt(parameter.numel())
+        optimizer.step(it - 1)
+        for name, buffer in network.named_buffers():
+            if name.endswith(("global_step", "num_batches_tracked")):
+                buffer += 1
+        yield Original(
+            epoch=it // per_epoch,
+            it=it,
+            model_state=copy_of(network.state_dict()),
+            optimizer_state=copy_of(optimizer.adam.state_dict()),
+            trained=trained,
+        )
 
 
 def copy_of(state: Any) -> Any:
     """A tree with tensors of its own."""
     match state:
         case torch.Tensor():
-            return state.clone()
+            return state.detach().clone()
         case dict():
-            return {key: copy_of(value) for key, value in state.items()}
+            return type(state)((key, copy_of(value)) for key, value in state.items())
         case list() | tuple():
             return type(state)(copy_of(item) for item in state)
     return state

@@ -11,13 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from focalsst.config import detector_settings
 from focalsst.task import build
 from tests.focalsst.nano_job import CONFIG, Listener, events, job, session, write_nano_job
+from tests.focalsst.original_checkpoints import train_as_the_original
 from unbroken import Job
 from unbroken.errors import Incompatible
 from unbroken.train import Task, fit, read_checkpoint
 from unbroken.train.start import launch
 
+ENCODER = "backbone_3d.focal_encoder"
+TABLES = ("global_step", f"{ENCODER}.kernel_offsets", f"{ENCODER}.inv_idx")
 HEAD = "dense_head.heads_list.0.hm."
 KITTI = "MAP_CLASS_TO_KITTI: {Box: Car, Diver: Pedestrian, Buoy: Cyclist}"
 
@@ -94,19 +98,21 @@ def test_our_own_files_give_the_rows_of_the_heat_map_by_name(tmp_path: Path, wit
 
 
 def test_a_legacy_file_of_the_original_has_no_names(tmp_path: Path, with_buoys: str) -> None:
-    given = read_checkpoint(checkpoint("checkpoint_epoch_1.pth"))["model_state"]
-    table = {"backbone_3d.focal_encoder.inv_idx": torch.arange(27)}
-    tree = {"epoch": 1, "it": 5, "model_state": given | table, "optimizer_state": None, "version": "pcdet+0.6.0"}
+    options = ("--workers", 0, "--output", tmp_path / "runs")
+    width = ("--set", "MODEL.MAP_TO_BEV.HEIGHT_AWARE", False)  # the original has no such weights
+    settings = detector_settings(job(*options, *width).options["config"])
+    original = next(train_as_the_original(settings, per_epoch=5, epochs=4))
     file = tmp_path / "original.pth"
-    torch.save(tree, file, _use_new_zipfile_serialization=False)
-    options = ("--workers", 0, "--output", tmp_path / "runs", "--pretrained_model", file)
+    original.write(file)
+    given = {name: tensor for name, tensor in original.model_state.items() if name not in TABLES}
+    options = (*options, "--pretrained_model", file)
 
-    began, said = first_weights(job(*options, "--extra_tag", "two"))
-    assert all(torch.equal(began[name], given[name]) for name in given)
+    began, said = first_weights(job(*options, "--extra_tag", "two", *width))
+    assert began.keys() == given.keys() and all(torch.equal(began[name], given[name]) for name in given)
     assert "the rows of the 2 classes are taken in their order: the file names no classes" in said
-    assert "unused  1  not in the model: left out" in said
+    assert "unused  3  not in the model: left out" in said
 
-    began, said = first_weights(job(*options, "--extra_tag", "three", config=with_buoys))
+    began, said = first_weights(job(*options, "--extra_tag", "three", *width, config=with_buoys))
     assert "3 classes here, 2 in the file, and the file names no classes" in said
     rest = [name for name in given if given[name].shape == began[name].shape]
     assert len(rest) == len(given) - 2 and all(torch.equal(began[name], given[name]) for name in rest)

@@ -85,8 +85,8 @@ def test_parts_are_named_as_in_openpcdet():
     names = set(without_memory(SMALL).state_dict())
     assert {
         "vfe.pfn_layers.1.linear.weight",
-        "backbone_3d.focal_encoder.conv1.conv.weight",
-        "backbone_3d.focal_encoder.importance.weight",
+        "backbone_3d.focal_encoder.conv_input.0.weight",
+        "backbone_3d.focal_encoder.conv_imp.weight",
         "backbone_3d.dsvt.input_layer.posembed_layers.0.3.1.position_embedding_head.3.bias",
         "backbone_3d.dsvt.stage_0.3.encoder_list.1.win_attn.self_attn.in_proj_weight",
         "backbone_3d.dsvt.stage_0.0.encoder_list.0.win_attn.linear2.bias",
@@ -157,7 +157,7 @@ def test_as_published_the_importance_receives_none():
     model = detector(as_published(NANO))
     _, losses = step(model)
     assert [name for name, p in model.named_parameters() if p.grad is None] == [
-        "backbone_3d.focal_encoder.importance.weight"
+        "backbone_3d.focal_encoder.conv_imp.weight"
     ]
     assert losses.importance.item() > 0
     assert losses.total.item() == pytest.approx((losses.heatmap + losses.location).item())
@@ -177,7 +177,7 @@ def test_without_focal_no_voxel_is_added_and_nothing_is_learned_about_importance
     prediction, losses = step(model)
     assert prediction.voxels == len(prediction.importance.cells_V4)
     assert losses.importance.item() == 0
-    assert not model.backbone_3d.focal_encoder.importance.weight.grad.any()
+    assert not model.backbone_3d.focal_encoder.conv_imp.weight.grad.any()
 
 
 def test_two_runs_are_bit_identical_forwards_and_backwards():

@@ -156,7 +156,7 @@ def test_the_straight_through_gate_changes_no_value_but_lets_gradient_reach_the_
         out, _ = model(voxels())
         outs.append(out.features_VC)
         out.features_VC.square().sum().backward()
-        reached = model.importance.weight.grad is not None and bool(model.importance.weight.grad.any())
+        reached = model.conv_imp.weight.grad is not None and bool(model.conv_imp.weight.grad.any())
         assert reached is on
     assert torch.equal(outs[0], outs[1])
 

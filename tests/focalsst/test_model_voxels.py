@@ -149,8 +149,8 @@ def test_a_voxels_features_are_those_of_the_formula():
         assert torch.allclose(described[groups.voxel_P == voxel], h, atol=1e-5)
         for layer in encoder.pfn_layers:
             h = layer.norm(layer.linear(h)).relu()
-            channel = layer.channel_gate(h.amax(0)).sigmoid()
-            h = h * (1 + layer.point_gate(h).sigmoid() * channel)
+            channel = layer.ca_fc(h.amax(0))
+            h = h * (1 + layer.pa_fc(h) * channel)
         assert torch.allclose(features[voxel], h.amax(0), atol=1e-5)
 
 

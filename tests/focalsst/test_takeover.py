@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,18 +16,16 @@ from typing import Any
 import pytest
 import torch
 
+from focalsst.config import detector_settings
+from focalsst.model.detector import build_detector
+from focalsst.model.presets import FOCAL_SST
 from focalsst.optimizer import build_adam
-from focalsst.original_states import spell_as_here
+from focalsst.original_states import TABLES, spell_as_here
 from focalsst.task import build
+from focalsst.testing import main as judge
 from tests.focalsst.nano_job import BATCH, CONFIG, FRAMES, Listener, job, session, steps, write_nano_job
-from tests.focalsst.original_checkpoints import (
-    Original,
-    copy_of,
-    original_adam,
-    original_groups,
-    original_model_state,
-    train_as_the_original,
-)
+from tests.focalsst.original_checkpoints import Original, copy_of, train_as_the_original
+from tests.focalsst.original_network import original_network
 from tests.processes import run_command
 from unbroken import Job
 from unbroken.errors import Incompatible
@@ -72,16 +71,12 @@ def built(found: Job) -> Task:
 @pytest.fixture(scope="module")
 def originals(app: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Original]:
     """States of the original by their step: the ends of its first three epochs, and two steps into the third."""
-    found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(app)
-        task = built(asked(tmp_path_factory.mktemp("none")))
-        adam = original_adam(task.model)
-        for it in islice(train_as_the_original(task, adam), 3 * PER_EPOCH):
-            if it % PER_EPOCH == 0 or it == 2 * PER_EPOCH + 2:
-                state, moments = original_model_state(task.model), copy_of(adam.state_dict())
-                found[it] = Original(epoch=it // PER_EPOCH, it=it, model_state=state, optimizer_state=moments)
-    return found
+        settings = detector_settings(asked(tmp_path_factory.mktemp("none")).options["config"])
+    states = islice(train_as_the_original(settings, per_epoch=PER_EPOCH, epochs=EPOCHS), 3 * PER_EPOCH)
+    wanted = (PER_EPOCH, 2 * PER_EPOCH, 2 * PER_EPOCH + 2, 3 * PER_EPOCH)
+    return {state.it: state for state in states if state.it in wanted}
 
 
 @pytest.fixture
@@ -110,13 +105,6 @@ def moments_by_name(task: Task) -> dict[str, dict[str, torch.Tensor]]:
     return {names[id(parameter)]: state for parameter, state in task.optimizer.state.items()}
 
 
-def originals_moments(task: Task, original: Original) -> dict[str, dict[str, Any]]:
-    """The file's moments by name, numbered by walking through the modules as the original does."""
-    names = {id(parameter): name for name, parameter in task.model.named_parameters()}
-    order = [names[id(parameter)] for group in original_groups(task.model) for parameter in group]
-    return {order[number]: state for number, state in original.optimizer_state["state"].items()}
-
-
 def unbroken(*words: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "unbroken", *map(str, words)]
     done = run_command(command, timeout=120)
@@ -141,12 +129,15 @@ def test_weights_and_moments_are_those_of_the_furthest_file_bit_for_bit(
 
     own = task.model.state_dict()
     assert all(torch.equal(own[name], original.model_state[name]) for name in own)
-    moments, expected = moments_by_name(task), originals_moments(task, original)
+    moments, expected = (
+        moments_by_name(task),
+        {original.trained[number]: state for number, state in original.optimizer_state["state"].items()},
+    )
     assert moments.keys() == expected.keys() and len(moments) > 60
     for name, state in expected.items():
         assert float(moments[name]["step"]) == float(state["step"]) == original.it
         assert all(torch.equal(moments[name][key], state[key]) for key in ("exp_avg", "exp_avg_sq"))
-    assert not any("in_proj" in name or "importance" in name for name in moments)
+    assert not any("in_proj" in name or "conv_imp" in name for name in moments)
     groups = task.optimizer.param_groups
     assert all(type(group["lr"]) is float and type(group["betas"][0]) is float for group in groups)
     assert [group["lr"] for group in groups] == [float(g["lr"]) for g in original.optimizer_state["param_groups"]]
@@ -172,7 +163,7 @@ def test_training_goes_on_at_its_step_and_the_next_launch_is_as_if_it_had_always
         f"left out, as the network here makes them itself: global_step, {ENCODER}.kernel_offsets, {ENCODER}.inv_idx",
         "never trained by the original, trained from here on with new moments: "
         "in_proj_weight, in_proj_bias (4 tensors)",
-        f"the file has no moments of {ENCODER}.importance.weight: they begin new",
+        f"the file has no moments of {ENCODER}.conv_imp.weight: they begin new",
         *LACKING,
         "after 2 whole epochs, 2 of 5 steps of the next are done on samples that the file does not name: the rest "
         "follows in this run's order, so in this one epoch some samples come twice and some not at all",
@@ -241,6 +232,41 @@ def test_a_training_that_the_original_completed_ends_at_once(tmp_path: Path, ori
     assert code == 0
     assert f"finished: {3 * PER_EPOCH} steps" in said
     assert read_checkpoint(found.directory / "ckpt/checkpoint_epoch_3.pth")["it"] == 3 * PER_EPOCH
+
+
+def test_a_file_of_the_original_that_is_named_is_resumed_from_wherever_it_lies(
+    tmp_path: Path, originals: dict[int, Original]
+) -> None:
+    file = tmp_path / "elsewhere/checkpoint_epoch_2.pth"
+    originals[2 * PER_EPOCH].write(file)
+    found = asked(tmp_path, "--ckpt", file)
+    code, said = session(found, stop_at=2 * PER_EPOCH + 1)
+    assert code == 75
+    assert f"resumed epoch: 2, iter: {2 * PER_EPOCH}" in said.splitlines()
+    assert [line["step"] for line in steps(found.directory)] == [2 * PER_EPOCH + 1]
+
+
+def test_a_file_of_the_original_is_judged_by_test_py(
+    tmp_path: Path, originals: dict[int, Original], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "checkpoint_epoch_2.pth"
+    originals[2 * PER_EPOCH].write(file)
+    options = ["--cfg_file", CONFIG, "--workers", "0", "--scenes", "0", "--output", str(tmp_path / "runs")]
+    assert judge([*options, "--ckpt", str(file), *map(str, WIDTH_OF_THE_ORIGINAL)]) == 0
+    said = capsys.readouterr().out
+    assert f"(OpenPCDet checkpoint, step {2 * PER_EPOCH})" in said
+    assert re.search(r"unused +3 +not in the model: left out", said)
+    assert "missing" not in said and "misfit" not in said
+
+
+def test_the_network_has_the_original_s_names_and_shapes_and_nothing_else() -> None:
+    with torch.device("meta"):
+        ours, theirs = (make(FOCAL_SST).state_dict() for make in (build_detector, original_network))
+    tables = {name for name in theirs if name.rpartition(".")[2] in TABLES}
+    assert {name: tensor.shape for name, tensor in ours.items()} == {
+        name: tensor.shape for name, tensor in theirs.items() if name not in tables
+    }
+    assert len(theirs) == 368 and len(tables) == 3
 
 
 # -- what looks at it before -------------------------------------------------------------------------------------------
@@ -355,8 +381,8 @@ def test_steps_that_are_plain_numbers_load_as_older_torch_wrote_them(
     optimizer.step()
     names = {id(parameter): name for name, parameter in task.model.named_parameters()}
     counted = {names[id(parameter)]: int(state["step"]) for parameter, state in optimizer.state.items()}
-    assert {step for name, step in counted.items() if "in_proj" in name or "importance" in name} == {1}
-    assert {step for name, step in counted.items() if "in_proj" not in name and "importance" not in name} == {
+    assert {step for name, step in counted.items() if "in_proj" in name or "conv_imp" in name} == {1}
+    assert {step for name, step in counted.items() if "in_proj" not in name and "conv_imp" not in name} == {
         PER_EPOCH + 1
     }
 

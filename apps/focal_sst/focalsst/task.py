@@ -19,6 +19,7 @@ from focalsst.dataset.folder import SonarFolder
 from focalsst.dataset.infos import Annotation, read_infos, read_pickled_infos
 from focalsst.dataset.original_entries import augmentations_from, min_points_from
 from focalsst.dataset.scene import Extent
+from focalsst.earlier_names import present_name
 from focalsst.evaluation import evaluate_split
 from focalsst.model.detector import Detector, build_detector
 from focalsst.optimizer import AdamDecayingAll, build_adam
@@ -86,6 +87,7 @@ def build(job: Job, say: Say) -> Task:
         count=len,
         names=lambda batch: batch.names,
         class_rows=class_rows(config, model),
+        rename_weights=present_name,
         translate=partial(spell_as_here, model, optimizer),
     )
 
@@ -94,7 +96,7 @@ def blueprint(job: Job) -> Blueprint:
     """The detector of a job's config, for comparing shapes."""
     config: SonarConfig = job.options["config"]
     model = build_detector(detector_settings(config))
-    return Blueprint(model=model, class_rows=class_rows(config, model))
+    return Blueprint(model=model, rename=present_name, class_rows=class_rows(config, model))
 
 
 def datasets(job: Job) -> dict[str, SonarFolder]:

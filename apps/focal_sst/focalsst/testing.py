@@ -22,6 +22,7 @@ from rich.console import Console
 from focalsst.config import SonarConfig, detector_settings
 from focalsst.dataset.batch import collate
 from focalsst.dataset.folder import SonarFolder
+from focalsst.earlier_names import present_name
 from focalsst.evaluation import Evaluation, evaluate_split
 from focalsst.metrics import Labels
 from focalsst.model.detector import Detector, build_detector
@@ -176,7 +177,7 @@ class _Bench:
 
     def _judge(self, file: FoundCheckpoint, folder: Path) -> Evaluation:
         self.say(f"load checkpoint from {file.path} ({file.kind}, step {file.step})")
-        load_weights(self.model, file.path, strict=self.options.pretrained_model is None, say=self.say)
+        load_weights(self.model, file.path, present_name, strict=self.options.pretrained_model is None, say=self.say)
         found = evaluate_split(
             self.model,
             self.dataset,

@@ -62,12 +62,15 @@ def is_training(run: Path, layout: Layout) -> bool:
     return survey(run, layout).held
 
 
-def load_weights(model: Any, path: Path, *, strict: bool, say: Callable[[str], None]) -> None:
+def load_weights(
+    model: Any, path: Path, rename: Callable[[str], str] = str, *, strict: bool, say: Callable[[str], None]
+) -> None:
     """Copy the weights of any checkpoint into a model; with `strict`, Incompatible unless every tensor gets its own.
 
-    What the file has and the model has not is named, and no reason to refuse.
+    `rename` gives the file's names as the model spells them. What the file has and the model has not is named, and no
+    reason to refuse.
     """
-    report = adopt_weights(model, path, strict=strict)
+    report = adopt_weights(model, path, rename, strict=strict)
     if not report.complete:
         for line in as_lines(report):
             say(f"  {line}")

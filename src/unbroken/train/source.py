@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,15 @@ from unbroken.train.progress import Progress
 from unbroken.train.rng import Streams, try_out
 from unbroken.train.serialise import load_tree
 from unbroken.train.state_checks import REFUSALS, require_sound
-from unbroken.train.takeover import ABSENT, Foreign, Translate, Translated, as_they_are, what_it_lacks
+from unbroken.train.takeover import (
+    ABSENT,
+    Foreign,
+    Translate,
+    Translated,
+    as_they_are,
+    under_present_names,
+    what_it_lacks,
+)
 
 WORDS = {"scheduler": "lr_scheduler"}  # as the guides' log lines call it
 
@@ -59,14 +68,18 @@ class Source:
         say: Callable[[str], None],
         translate: Translate = as_they_are,
         *,
+        rename: Callable[[str], str] = str,
         optional: Collection[str] = (),
     ) -> Streams | None:
         """Load the states of these parts, or raise with all that does not fit; returns the random streams.
 
-        `translate` spells the parts of another program's file as ours: before anything is loaded, and what is loaded.
-        Those that are `optional` begin new where the file has them not.
+        `rename` gives the present name of a tensor of the model, `translate` spells the parts of another program's file
+        as ours: both before anything is loaded, and what is loaded. Those that are `optional` begin new where the file
+        has them not.
         """
         self._optional = frozenset(optional)
+        named = under_present_names(self._looked_at.parts, rename)
+        self._looked_at = replace(self._looked_at, parts=named.parts)
         known = self._spelled(self._looked_at, translate).parts
         if not self._looked_at.own:  # of parts that only we have, the other program knew nothing: they begin new
             tracked = {name: part for name, part in tracked.items() if name in known}
@@ -77,7 +90,8 @@ class Source:
         require_sound(tracked, known, self.path)
         parts.check(tracked, known, str(self.path))
         if self._loaded is None:
-            self._loaded = take_apart(self._layout, load_tree(self._structure), self.path)
+            loaded = take_apart(self._layout, load_tree(self._structure), self.path)
+            self._loaded = replace(loaded, parts=under_present_names(loaded.parts, rename).parts)
             self._streams = self._streams_of(self._loaded)
             say(f"load checkpoint from {self.path}")
             epoch = self.progress.epoch or self.progress.closed_epochs  # a foreign file has no position yet
@@ -86,7 +100,7 @@ class Source:
         parts.restore(tracked, spelled.parts, self.path)
         for name, part in tracked.items():
             say(f"resume {WORDS.get(name, name)}: {parts.class_name(part)}")
-        for remark in spelled.remarks:
+        for remark in (*named.remarks, *spelled.remarks):
             say(remark)
         return self._streams
 

@@ -26,6 +26,23 @@ class Translated:
 Translate = Callable[[Mapping[str, Any], str], Translated]
 
 
+def under_present_names(parts: Mapping[str, Any], rename: Callable[[str], str]) -> Translated:
+    """The same with the tensors of the model under the names that `rename` gives them, and a word if any has another.
+
+    Where two of them would have one name, all keep theirs: what does not fit is said where names are compared.
+    """
+    state = parts.get("model")
+    if not isinstance(state, Mapping):
+        return Translated(parts=parts)
+    spelled = {rename(name) if isinstance(name, str) else name: tensor for name, tensor in state.items()}
+    earlier = [(old, new) for old, new in zip(state, spelled) if old != new]
+    if not earlier or len(spelled) < len(state):
+        return Translated(parts=parts)
+    (old, new), number = earlier[0], len(earlier)
+    what = "1 tensor has an earlier name" if number == 1 else f"{number} tensors have earlier names"
+    return Translated(parts={**parts, "model": spelled}, remarks=(f"{what} in this file: {old} is now {new}",))
+
+
 def as_they_are(parts: Mapping[str, Any], _where: str) -> Translated:
     """The other program spells the states as the application does."""
     return Translated(parts=parts)

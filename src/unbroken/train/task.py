@@ -48,10 +48,11 @@ class Task:
     that changed anything. `step_line` words the log's line of a step; `curves` gives what TensorBoard shows of a step's
     values, by its own names. `pictures(progress)`, called after each evaluation, draws what the model predicts of a few
     fixed samples: PNG files by short name. `translate(parts, path)` spells the states in a checkpoint of another
-    program as the parts here do. `rename_weights` and `class_rows` are for fine-tuning: a file's names as the model
-    spells them, and which rows are classes. When memory runs out, `split(batch, parts)` divides a micro-batch in its
-    order into parts of nearly equal size, `count(batch)` says how many samples it has, and `recompute()` switches
-    gradient checkpointing on, where the model has it. `names(batch)` is what a user calls its samples.
+    program as the parts here do. `rename_weights` gives a file's names as the model spells them, those of our own
+    earlier checkpoints too; `class_rows` says for fine-tuning which rows are classes. When memory runs out,
+    `split(batch, parts)` divides a micro-batch in its order into parts of nearly equal size, `count(batch)` says how
+    many samples it has, and `recompute()` switches gradient checkpointing on, where the model has it. `names(batch)`
+    is what a user calls its samples.
     """
 
     model: nn.Module

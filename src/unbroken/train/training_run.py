@@ -125,7 +125,9 @@ class TrainingRun:
         self.current.follow(tracked)
         if self._source is not None:
             self.progress = self._source.progress
-            self.current.streams = self._source.restore(tracked, self.log.say, self.translate, optional=self.optional)
+            self.current.streams = self._source.restore(
+                tracked, self.log.say, self.translate, rename=self.adopting.rename, optional=self.optional
+            )
         else:
             self.adopting.take(tracked, self.log.say)
 

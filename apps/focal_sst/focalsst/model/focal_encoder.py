@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from focalsst.model.dilation import OWN, join, proposed_cells
 from focalsst.model.geometry import Geometry
@@ -15,21 +14,21 @@ from focalsst.model.submanifold import OFFSETS, Neighbours, SubmanifoldConv3d, f
 from focalsst.model.voxels import SparseVoxels
 
 
-class ConvolutionBlock(nn.Module):
-    """Submanifold convolution, norm, ReLU."""
-
-    def __init__(self, in_channels: int, out_channels: int, *, eps: float, momentum: float) -> None:
-        super().__init__()
-        self.conv = SubmanifoldConv3d(in_channels, out_channels)
-        self.norm = RowNorm(out_channels, eps=eps, momentum=momentum)
+class SparseLayers(nn.ModuleList):
+    """Layers one after the other on the same voxels: the convolutions among them are told the neighbours."""
 
     def forward(self, x_VC: Tensor, neighbours: Neighbours) -> Tensor:
         """VC to VD."""
-        return F.relu(self.norm(self.conv(x_VC, neighbours)))
+        for layer in self:
+            x_VC = layer(x_VC, neighbours) if isinstance(layer, SubmanifoldConv3d) else layer(x_VC)
+        return x_VC
 
 
 class FocalSparseEncoder(nn.Module):
-    """Voxels to more voxels: mixed with their neighbours and dilated around what looks like an object."""
+    """Voxels to more voxels: mixed with their neighbours and dilated around what looks like an object.
+
+    Its layers have the original's names.
+    """
 
     def __init__(
         self,
@@ -45,18 +44,21 @@ class FocalSparseEncoder(nn.Module):
         self.settings = settings
         self.grid_zyx = geometry.grid_zyx
         first, second = settings.channels
-        self.conv1 = ConvolutionBlock(in_channels, first, eps=eps, momentum=momentum)
-        self.conv2 = ConvolutionBlock(first, second, eps=eps, momentum=momentum)
-        self.importance = SubmanifoldConv3d(second, len(OFFSETS))
-        self.conv3 = ConvolutionBlock(second, out_channels, eps=eps, momentum=momentum)
+
+        def block(inside: int, outside: int) -> list[nn.Module]:
+            return [SubmanifoldConv3d(inside, outside), RowNorm(outside, eps=eps, momentum=momentum), nn.ReLU()]
+
+        self.conv_input = SparseLayers([*block(in_channels, first), *block(first, second)])
+        self.conv_imp = SubmanifoldConv3d(second, len(OFFSETS))
+        self.conv_focal = SparseLayers(block(second, out_channels))
 
     def forward(self, voxels: SparseVoxels) -> tuple[SparseVoxels, Importance]:
         """V voxels to V + N voxels, and the importance of the V."""
         neighbours = find_neighbours(voxels.cells_V4, self.grid_zyx)
-        x_VC = self.conv2(self.conv1(voxels.features_VC, neighbours), neighbours)
-        importance = Importance(logits_VK=self.importance(x_VC, neighbours), cells_V4=voxels.cells_V4)
+        x_VC = self.conv_input(voxels.features_VC, neighbours)
+        importance = Importance(logits_VK=self.conv_imp(x_VC, neighbours), cells_V4=voxels.cells_V4)
         dilated = self._dilate(_with_features(voxels, self._let_gradient_through(x_VC, importance)), importance)
-        mixed_WC = self.conv3(dilated.features_VC, find_neighbours(dilated.cells_V4, self.grid_zyx))
+        mixed_WC = self.conv_focal(dilated.features_VC, find_neighbours(dilated.cells_V4, self.grid_zyx))
         return _with_features(dilated, mixed_WC), importance
 
     def _let_gradient_through(self, x_VC: Tensor, importance: Importance) -> Tensor:

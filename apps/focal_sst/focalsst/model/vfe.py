@@ -13,7 +13,11 @@ from focalsst.model.voxels import PointGroups, SparseVoxels, centres_of
 
 
 class GatedPointLayer(nn.Module):
-    """Linear, norm, ReLU to h; then h (1 + p c) with a gate p per point and a gate c per voxel and channel."""
+    """Linear, norm, ReLU to h; then h (1 + p c) with a gate p per point and a gate c per voxel and channel.
+
+    The gates have the original's names, its point and its channel attention. The point's comes first, as in all of our
+    checkpoints: an optimizer's state counts parameters in this order.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, *, gates: bool, eps: float, momentum: float) -> None:
         super().__init__()
@@ -21,11 +25,12 @@ class GatedPointLayer(nn.Module):
         self.norm = RowNorm(out_channels, eps=eps, momentum=momentum)
         self.gates = gates
         if gates:
-            self.point_gate = nn.Linear(out_channels, 1, bias=False)
-            self.channel_gate = nn.Sequential(
+            self.pa_fc = nn.Sequential(nn.Linear(out_channels, 1, bias=False), nn.Sigmoid())
+            self.ca_fc = nn.Sequential(
                 nn.Linear(out_channels, out_channels // 2, bias=False),
                 nn.ReLU(),
                 nn.Linear(out_channels // 2, out_channels, bias=False),
+                nn.Sigmoid(),
             )
 
     def forward(self, x_PC: Tensor, voxel_P: Tensor, voxels: int) -> Tensor:
@@ -33,8 +38,8 @@ class GatedPointLayer(nn.Module):
         h_PC = F.relu(self.norm(self.linear(x_PC)))
         if not self.gates:
             return h_PC
-        by_point_P1 = torch.sigmoid(self.point_gate(h_PC))
-        by_channel_VC = torch.sigmoid(self.channel_gate(group_max(h_PC, voxel_P, voxels)))
+        by_point_P1: Tensor = self.pa_fc(h_PC)
+        by_channel_VC: Tensor = self.ca_fc(group_max(h_PC, voxel_P, voxels))
         return h_PC * (1 + by_point_P1 * by_channel_VC.index_select(0, voxel_P))
 
 
