@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import typer.main
 
+from mapsage.tools import predict, test
 from unbroken.cli import ledger
 from unbroken.cli.app import app
 from unbroken.cli.pages import error_classes, pages
@@ -22,8 +23,9 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "be
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 PATH = re.compile(r"(?<![\w./-])(?:src|apps|tests|docs|examples|benchmarks)/[\w./-]*\w")
-PROMPT = re.compile(r"^\s*(?:[\w/.~-]*[$!]\s*)?(?=unbroken \S|python scripts/train\.py )")
+PROMPT = re.compile(r"^\s*(?:[\w/.~-]*[$!]\s*)?(?=unbroken \S|python scripts/\w+\.py )")
 FRONT_DOOR = "python scripts/train.py "  # of the recipe mapsage
+TOOLS = {"python scripts/test.py ": test.parser, "python scripts/predict.py ": predict.parser}
 
 
 def name_of(value: object) -> str:
@@ -59,6 +61,9 @@ ALL_COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ign
 def problems(line: str) -> list[str]:
     """What is wrong with one command line."""
     words = shlex.split(line)
+    given = [word.split("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)]
+    if tool := next((parser for door, parser in TOOLS.items() if line.startswith(door)), None):
+        return [f"there is no option {word}: {line}" for word in given if word not in tool()._option_string_actions]
     words = ["train", "mapsage", *words[2:]] if line.startswith(FRONT_DOOR) else words[1:]
     if words and words[0] in ("--help", "-h"):
         return []
@@ -76,7 +81,6 @@ def problems(line: str) -> list[str]:
             return []
         else:
             return [f"there is no such recipe: {line}"]
-    given = [word.split("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)]
     return [f"there is no option {word}: {line}" for word in given if word not in known]
 
 
@@ -119,10 +123,14 @@ def test_every_python_block_compiles(page: Path) -> None:
 def test_these_tests_find_what_they_look_for(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     with page.open("w", encoding="utf-8") as file:
-        file.write("```bash\n$ unbroken lss\nunbroken ls --jsonn runs\n!python scripts/train.py c.py --fresj\n```\n")
+        file.write(
+            "```bash\n$ unbroken lss\nunbroken ls --jsonn runs\n!python scripts/train.py c.py --fresj\n"
+            "python scripts/predict.py c.py best tiles --outt out\n```\n"
+        )
     found = [problem for line in commands(page) for problem in problems(line)]
     assert [problem.split(":")[0] for problem in found] == [
         "there is no such command",
         "there is no option --jsonn",
         "there is no option --fresj",
+        "there is no option --outt",
     ]

@@ -19,7 +19,18 @@ if TYPE_CHECKING:
     from unbroken.launch.options import accidents, add_common_options, disk_quota, session_limit, start_from
     from unbroken.launch.recipes import Recipe
     from unbroken.run.layout import EPOCHS, ITERATIONS, Layout
-    from unbroken.storage import is_ordinary, open_ordinary, read_json, read_whole
+    from unbroken.storage import (
+        Disk,
+        NotOrdinary,
+        WritableFile,
+        durable_folder,
+        durable_write,
+        is_ordinary,
+        open_ordinary,
+        read_json,
+        read_whole,
+        write_json,
+    )
     from unbroken.values import NOT_TEXT, LeadsOut, is_name, place, text_of
     from unbroken.values.option_parser import OptionParser
 else:
@@ -39,6 +50,12 @@ else:
         "ITERATIONS": "unbroken.run.layout",
         "Layout": "unbroken.run.layout",
         "read_pickle": "unbroken.checkpoint.unpickle",
+        "Disk": "unbroken.storage",
+        "NotOrdinary": "unbroken.storage",
+        "WritableFile": "unbroken.storage",
+        "durable_folder": "unbroken.storage",
+        "durable_write": "unbroken.storage",
+        "write_json": "unbroken.storage",
         "is_ordinary": "unbroken.storage",
         "open_ordinary": "unbroken.storage",
         "read_json": "unbroken.storage",
@@ -61,18 +78,23 @@ __all__ = [
     "EPOCHS",
     "ITERATIONS",
     "NOT_TEXT",
+    "Disk",
     "Extension",
     "Job",
     "Layout",
     "LeadsOut",
+    "NotOrdinary",
     "OptionParser",
     "Place",
     "Recipe",
     "Start",
+    "WritableFile",
     "__version__",
     "accidents",
     "add_common_options",
     "disk_quota",
+    "durable_folder",
+    "durable_write",
     "is_name",
     "is_ordinary",
     "open_ordinary",
@@ -83,4 +105,5 @@ __all__ = [
     "session_limit",
     "start_from",
     "text_of",
+    "write_json",
 ]

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 from mapsage.config import MapSageConfig
+from mapsage.evaluation import predict
 from mapsage.picture import side_by_side
-from mapsage.task import build_dataset, build_preprocessor, build_segmentor, predict
+from mapsage.task import build_dataset, build_preprocessor, build_segmentor
 from unbroken.config import read_config, validate
 from unbroken.train import evaluating, read_checkpoint
 

@@ -66,14 +66,18 @@ class Scores:
     IoU: tuple[float, ...]
     Acc: tuple[float, ...]
 
+    @property
+    def means(self) -> dict[str, float]:
+        """The numbers over all classes by name, as a training records them."""
+        return {"aAcc": self.aAcc, "mIoU": self.mIoU, "mAcc": self.mAcc}
+
     def as_data(self) -> dict[str, Any]:
         """The same as plain values for JSON, None where there is no score."""
         classes = {
             name: {"IoU": _or_none(iou), "Acc": _or_none(acc)}
             for name, iou, acc in zip(self.class_names, self.IoU, self.Acc)
         }
-        summary = {"aAcc": self.aAcc, "mIoU": self.mIoU, "mAcc": self.mAcc}
-        return {**{name: _or_none(value) for name, value in summary.items()}, "classes": classes}
+        return {**{name: _or_none(value) for name, value in self.means.items()}, "classes": classes}
 
 
 def scores(counts: PixelCounts, class_names: Sequence[str]) -> Scores:

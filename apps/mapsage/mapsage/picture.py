@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 Colour = tuple[int, int, int]
 Bytes_HW3 = NDArray[np.uint8]
@@ -69,11 +70,20 @@ def side_by_side(
     return sheet
 
 
-def png_bytes(picture: Image.Image) -> bytes:
-    """The picture as the content of a PNG file; whoever owns the disk writes it."""
+def png_bytes(picture: Image.Image, notes: Mapping[str, str] | None = None) -> bytes:
+    """The picture as the content of a PNG file, with `notes` as its text; whoever owns the disk writes it."""
+    text = PngInfo()
+    for name, words in (notes or {}).items():
+        text.add_text(name, words)
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
+    picture.save(buffer, format="PNG", pnginfo=text)
     return buffer.getvalue()
+
+
+def overlay(image_HW3: Bytes_HW3, labels_HW: NDArray[Any], palette: Sequence[Colour]) -> Image.Image:
+    """The image half covered by the colours of its labels."""
+    painted = Image.fromarray(paint(labels_HW, palette))
+    return Image.blend(Image.fromarray(np.ascontiguousarray(image_HW3)), painted, 0.5)
 
 
 def _legend(class_names: Sequence[str], palette: Sequence[Colour], *, width: int) -> Image.Image:

@@ -6,8 +6,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from mapsage.geometry import Size, crop_to_content, resize_bilinear, slide_windows
+from mapsage.geometry import Size, crop_to_content, padding_to, resize_bilinear, slide_windows
 from unbroken.train import evaluating
 
 Mode = Literal["whole", "slide"]
@@ -54,12 +55,16 @@ def predict_labels(
     content_size: Size,
     original_size: Size,
     align_corners: bool = False,
+    least_px: int = 1,
 ) -> Tensor:
     """The best class of each pixel, int64 HW, in the `original_size` that the picture had before resizing.
 
     `content_size` is the part of the input that is picture and not padding; pass the input's own size when
-    unpadded.
+    unpadded. A side below `least_px`, which the network needs, is padded with the mean colour.
     """
+    size_HW = (int(image_1CHW.shape[2]), int(image_1CHW.shape[3]))
+    if min(size_HW) < least_px:
+        image_1CHW = F.pad(image_1CHW, padding_to(size_HW, (least_px, least_px)))
     logits_1KHW = predict_logits(
         model,
         image_1CHW,

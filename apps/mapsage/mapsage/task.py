@@ -15,17 +15,16 @@ from mapsage.config import CrossEntropyLoss, DiceLoss, MapSageConfig, SegDataset
 from mapsage.dataset.folders import AerialFolder, Concatenation, Folder
 from mapsage.dataset.pipeline import Pipeline, Sample
 from mapsage.dataset.preprocess import Preprocessor, collate, split
+from mapsage.evaluation import evaluate, predict
 from mapsage.loss import LossTerm, decode_losses, total_loss
-from mapsage.metrics import PixelCounts, count_pixels, scores, table
 from mapsage.model import EncoderDecoder, MixVisionTransformer, SegformerHead, segmentor_name
 from mapsage.optimizer import build_adamw
-from mapsage.predict import predict_labels
 from mapsage.sample_pictures import draw_samples
 from mapsage.schedule import IterationSchedule, phases_of
 from unbroken import Extension, Job
 from unbroken.config.validation import canonical
 from unbroken.errors import DamagedFile
-from unbroken.train import BadSample, Blueprint, ClassRows, Every, Progress, Task, evaluating, one_pass, pick_device
+from unbroken.train import Blueprint, ClassRows, Every, Progress, Task, pick_device
 
 Say = Callable[[str], None]
 
@@ -232,41 +231,9 @@ def _evaluate(
     *,
     skip_bad: bool,
 ) -> Mapping[str, float]:
-    """IoU over all pixels of the validation tiles (percent).
-
-    A tile that cannot be read ends it, or with `skip_bad` is left out and said.
-    """
-
-    def skipped(bad: BadSample) -> None:
-        say(f"skipped in evaluation: {bad.reason}")
-
-    loader = config.val_dataloader
-    assert loader is not None
-    classes = config.model.decode_head.num_classes
-    counts = PixelCounts.none(classes)
-    seen = 0
-    with evaluating(model), torch.inference_mode():
-        for samples in one_pass(
-            dataset,
-            batch_size=1,
-            workers=loader.num_workers,
-            collate=collate,
-            skipped=skipped if skip_bad else None,
-        ):
-            poll()
-            seen += len(samples)
-            counts += count_pixels(
-                predict(config, model, preprocess, samples[0]), samples[0].label, num_classes=classes
-            )
-    if not seen:
-        what = f"not one of its {len(dataset)} tiles can be read"
-        raise DamagedFile("the validation set", what, do="The log names each, and what is wrong with it.")
-    found = scores(counts, dataset.classes)
-    say(table(found))
-    metrics = {"aAcc": found.aAcc, "mIoU": found.mIoU, "mAcc": found.mAcc}
-    words = "  ".join(f"{name}: {value:.4f}" for name, value in metrics.items())
-    say(f"Iter(val) [{seen}/{len(dataset)}]  {words}")
-    return metrics
+    assert config.val_dataloader is not None
+    workers = config.val_dataloader.num_workers
+    return evaluate(config, dataset, model, preprocess, say, workers=workers, skip_bad=skip_bad, poll=poll).means
 
 
 def _pictures(
@@ -276,23 +243,6 @@ def _pictures(
         return None
     dataset = build_dataset(config.val_dataloader.datasets, gaps=gaps)
     return partial(draw_samples, model, dataset, partial(predict, config, model, preprocess), count)
-
-
-def predict(config: MapSageConfig, model: EncoderDecoder, preprocess: Preprocessor, sample: Sample) -> Tensor:
-    """The labels of one sample at its file's size, int64 (H, W), on the CPU."""
-    image_1CHW, _ = preprocess([sample], training=False)
-    how = config.model.test_cfg
-    return predict_labels(
-        model,
-        image_1CHW,
-        mode=how.mode,
-        crop_size=how.crop_size or (0, 0),  # the schema has seen to it that sliding has both
-        stride=how.stride or (0, 0),
-        num_classes=config.model.decode_head.num_classes,
-        content_size=(sample.image.shape[-2], sample.image.shape[-1]),
-        original_size=sample.ori_shape,
-        align_corners=_align_corners(config),
-    ).cpu()
 
 
 def _scaler(config: MapSageConfig, device: torch.device) -> torch.amp.GradScaler:

@@ -23,11 +23,13 @@ from unbroken.train.evaluating import evaluating
 from unbroken.train.fit import fit
 from unbroken.train.found import (
     FoundCheckpoint,
+    dataset_meta,
     epoch_checkpoints,
     find_checkpoint,
     furthest_checkpoint,
     is_training,
     load_weights,
+    named_checkpoint,
 )
 from unbroken.train.job import run_job
 from unbroken.train.loader import BadSample, one_pass
@@ -61,6 +63,7 @@ __all__ = [
     "check_dataset",
     "clock_time",
     "count_tensors",
+    "dataset_meta",
     "decide_by_shapes",
     "differences",
     "epoch_checkpoints",
@@ -72,6 +75,7 @@ __all__ = [
     "is_training",
     "launch",
     "load_weights",
+    "named_checkpoint",
     "one_pass",
     "open_run",
     "pick_device",

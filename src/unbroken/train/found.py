@@ -1,20 +1,27 @@
-"""The checkpoints of a run, for programs that judge them: which there are, the furthest, and that one is whole."""
+"""The checkpoints of a run, for programs that judge or use them: which there are, the furthest, the best, and that one
+is whole."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unbroken.checkpoint.structure import read_structure
 from unbroken.errors import DamagedFile, UsageError
-from unbroken.run import Layout, look_at
+from unbroken.run import Layout, layout_seen, look_at
 from unbroken.run.candidates import Candidate, list_candidates
 from unbroken.run.layout import manifests
 from unbroken.run.survey import survey
 from unbroken.storage import is_ordinary
 from unbroken.train.adopting import adopt_weights
+from unbroken.train.class_rows import ClassRows
+from unbroken.train.conditions import take_over
+from unbroken.train.weights_report import WeightsReport
 from unbroken.train.weights_table import as_lines
+
+BEST, LATEST = "best", "latest"  # instead of a file: of the run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +33,29 @@ class FoundCheckpoint:
     epoch: int | None
     kind: str
     save: str  # the name of the save, "" where there is none: another save under the same name has another
+    conditions: Mapping[str, Any] = field(default_factory=dict)  # that its run computes under
+
+    def compute_alike(self) -> list[str]:
+        """Compute with the threads of the file's run, so that its evaluations give the same bits; says what differs."""
+        return take_over(self.conditions)
+
+
+def named_checkpoint(named: Path, layout: Layout, *, run: Path) -> FoundCheckpoint:
+    """What a person names: a file, the folder of a run for its furthest checkpoint, or `best` or `latest` of `run`."""
+    if named.is_dir():
+        return furthest_checkpoint(named, layout_seen(named)[0])
+    if named.exists() or str(named) not in (BEST, LATEST):
+        return find_checkpoint(named, layout)
+    return best_weights(run, layout) if str(named) == BEST else furthest_checkpoint(run, layout)
+
+
+def best_weights(run: Path, layout: Layout) -> FoundCheckpoint:
+    """The best weights of a run, the newest where there are several."""
+    seen = [item for item in survey(run, layout).candidates if layout.part_of(item.name)[0] == "weights"]
+    if not seen:
+        what = "there are no best weights"
+        raise UsageError(layout.checkpoints(run), what, do="They come with the first evaluation. Or name a file.")
+    return find_checkpoint(max(seen, key=lambda item: item.step).path, layout)
 
 
 def find_checkpoint(path: Path, layout: Layout) -> FoundCheckpoint:
@@ -46,7 +76,7 @@ def furthest_checkpoint(run: Path, layout: Layout) -> FoundCheckpoint:
     facts = survey(run, layout)
     if facts.newest_good is None:
         what = "there is no checkpoint that is whole" if facts.has_history else "nothing was trained here yet"
-        raise UsageError(layout.checkpoints(run), what, do="Train first, or name a file with --ckpt.")
+        raise UsageError(layout.checkpoints(run), what, do="Train first, or name a file.")
     return _found(facts.newest_good)
 
 
@@ -63,17 +93,32 @@ def is_training(run: Path, layout: Layout) -> bool:
 
 
 def load_weights(
-    model: Any, path: Path, rename: Callable[[str], str] = str, *, strict: bool, say: Callable[[str], None]
-) -> None:
+    model: Any,
+    path: Path,
+    rename: Callable[[str], str] = str,
+    *,
+    strict: bool,
+    say: Callable[[str], None],
+    class_rows: ClassRows | None = None,
+) -> WeightsReport:
     """Copy the weights of any checkpoint into a model; with `strict`, Incompatible unless every tensor gets its own.
 
-    `rename` gives the file's names as the model spells them. What the file has and the model has not is named, and no
-    reason to refuse.
+    What the file has and the model has not is named, and no reason to refuse. `rename` gives the file's names as the
+    model spells them; rows of `class_rows` are told by the names of the classes.
     """
-    report = adopt_weights(model, path, rename, strict=strict)
-    if not report.complete:
+    report = adopt_weights(model, path, rename, strict=strict, class_rows=class_rows)
+    if not report.complete or report.classes or report.notes:
         for line in as_lines(report):
             say(f"  {line}")
+    return report
+
+
+def dataset_meta(path: Path) -> Mapping[str, Any]:
+    """What a file says of its data set where MMEngine does: names of the classes, colours; empty where it says none."""
+    tree = read_structure(path).tree
+    for key in ("meta", "dataset_meta"):
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree if isinstance(tree, dict) else {}
 
 
 def _found(seen: Candidate) -> FoundCheckpoint:
@@ -83,4 +128,5 @@ def _found(seen: Candidate) -> FoundCheckpoint:
         epoch=seen.epoch,
         kind=seen.format_name or seen.kind,
         save=str(seen.inside.get("save", "")),
+        conditions=seen.inside.get("conditions", {}),
     )

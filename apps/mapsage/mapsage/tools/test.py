@@ -1,0 +1,151 @@
+"""`scripts/test.py CONFIG CHECKPOINT`: judge weights by labelled tiles, in MMSegmentation's words and options."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from mapsage.config import EvalDataLoader, MapSageConfig
+from mapsage.dataset.folders import Folder
+from mapsage.dataset.pipeline import Sample
+from mapsage.evaluation import evaluate
+from mapsage.metrics import Scores
+from mapsage.picture import Colour, side_by_side
+from mapsage.task import build_dataset
+from mapsage.tools.files import require_empty, write_picture
+from mapsage.tools.trained import Trained, add_options, console, load
+from unbroken import Disk, OptionParser, durable_folder, write_json
+from unbroken.errors import ConfigError, UsageError
+
+Take = Callable[[Sample, Tensor], None]
+NOT_BUILT = {"tta": "test-time augmentation", "show": "showing pictures in a window (--show-dir writes them)"}
+
+
+def parser() -> OptionParser:
+    """The options of `scripts/test.py`."""
+    found = OptionParser(
+        prog="scripts/test.py",
+        description="Judge a checkpoint by the tiles of the test loader, or of the validation where a config has none. "
+        "Changes nothing of a run; writes only where it is told to.",
+        allow_abbrev=False,
+    )
+    add_options(found)
+    found.add_argument("--work-dir", type=Path, metavar="DIR", help="write the metrics there, as <time>/<time>.json")
+    found.add_argument("--out", type=Path, metavar="DIR", help="write the predicted masks there, coded as the labels")
+    found.add_argument("--show-dir", type=Path, metavar="DIR", help="write image, truth and prediction side by side")
+    found.add_argument("--workers", type=int, metavar="N", help="loader processes (default: the config's)")
+    found.add_argument(
+        "--on-bad-sample", dest="on_bad", choices=["stop", "skip"], default="stop", help="a tile that is unreadable"
+    )
+    found.add_argument("--launcher", choices=["none"], default="none", help="one process (for now)")
+    found.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+    found.add_argument("--tta", action="store_true", help="not built")
+    found.add_argument("--show", action="store_true", help="not built: --show-dir writes the pictures")
+    found.add_argument("--wait-time", type=float, default=2, help=argparse.SUPPRESS)
+    return found
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command line; returns its exit code."""
+    options = parser().parse_args(list(arguments))
+    for name, what in NOT_BUILT.items():
+        if getattr(options, name):
+            raise UsageError(f"--{name}", f"{what} is not built", do=f"Leave --{name} out.")
+    for folder, option in ((options.out, "--out"), (options.show_dir, "--show-dir")):
+        if folder is not None:
+            require_empty(folder, option)
+    say = console()
+    trained = load(options, say, work_dir=options.work_dir)
+    part, loader = _loader(trained.config, options.config)
+    dataset = build_dataset(loader.datasets, gaps=options.on_bad == "skip")
+    found = evaluate(
+        trained.config,
+        dataset,
+        trained.model,
+        trained.preprocess,
+        say,
+        workers=loader.num_workers if options.workers is None else options.workers,
+        part="test",
+        skip_bad=options.on_bad == "skip",
+        take=_writers(options, trained, loader, dataset),
+    )
+    say(f"{len(dataset)} tiles of {part}")
+    if options.work_dir is not None:
+        say(f"metrics: {_write_metrics(options.work_dir, found, trained)}")
+    return 0
+
+
+def _loader(config: MapSageConfig, where: Path) -> tuple[str, EvalDataLoader]:
+    """What is judged by, and what the config calls it."""
+    for name in ("test_dataloader", "val_dataloader"):
+        loader: EvalDataLoader | None = getattr(config, name)
+        if loader is None:
+            continue
+        if any(each.data_prefix.seg_map_path is None for each in loader.datasets):
+            what = f"the tiles of {name} have no masks to judge by"
+            do = "Name masks: data_prefix=dict(..., seg_map_path=...). Or see scripts/predict.py, which needs none."
+            raise ConfigError(where, what, do=do)
+        return name, loader
+    what = "there is nothing to judge by"
+    raise ConfigError(where, what, expected="a test_dataloader or val_dataloader", do="Or see scripts/predict.py.")
+
+
+def _writers(options: argparse.Namespace, trained: Trained, loader: EvalDataLoader, dataset: Folder) -> Take:
+    """What is written of each tile, as the options ask; two tiles of one name are refused where that is files."""
+    takes: list[Take] = []
+    if options.out is not None:
+        reduced = any(each.zero_is_no_data for each in loader.datasets)
+        takes.append(partial(_write_mask, options.out, first=int(reduced)))
+    if options.show_dir is not None:
+        takes.append(partial(_write_sheet, options.show_dir, classes=trained.classes, palette=trained.palette))
+    if takes and len(set(dataset.names)) < len(dataset):
+        twice = next(name for place, name in enumerate(dataset.names) if name in dataset.names[:place])
+        what = "two tiles of different folders have one name, so that one would replace the other"
+        raise UsageError("--out, --show-dir", what, found=twice, do="Test one folder at a time.")
+
+    def take(sample: Sample, prediction_HW: Tensor) -> None:
+        for write in takes:
+            write(sample, prediction_HW)
+
+    return take
+
+
+def _write_mask(folder: Path, sample: Sample, prediction_HW: Tensor, *, first: int) -> None:
+    """The predicted labels as the masks of the data are coded: `first` is the value of the first class."""
+    mask_HW = (prediction_HW.numpy() + first).astype(np.uint8)
+    write_picture(folder / f"{sample.name}.png", Image.fromarray(mask_HW))
+
+
+def _write_sheet(
+    folder: Path, sample: Sample, prediction_HW: Tensor, *, classes: Sequence[str], palette: Sequence[Colour]
+) -> None:
+    assert sample.label is not None
+    size = (prediction_HW.shape[1], prediction_HW.shape[0])
+    image_HW3 = np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy()[..., ::-1])
+    sheet = side_by_side(
+        np.asarray(Image.fromarray(image_HW3).resize(size)),
+        sample.label.numpy(),
+        prediction_HW.numpy(),
+        class_names=classes,
+        palette=palette,
+    )
+    write_picture(folder / f"{sample.name}.png", sheet)
+
+
+def _write_metrics(folder: Path, found: Scores, trained: Trained) -> Path:
+    """The metrics by name as MMEngine writes them, and those of each class."""
+    stamp = f"{datetime.now():%Y%m%d_%H%M%S}"
+    while (folder / stamp).exists():
+        stamp += "_"
+    path = folder / stamp / f"{stamp}.json"
+    durable_folder(Disk(), path.parent)
+    facts = {"checkpoint": str(trained.file.path), "step": trained.file.step}
+    write_json(Disk(), path, {**found.as_data(), **facts})
+    return path
