@@ -124,4 +124,11 @@ class WorkersKilled(UnbrokenError):
     meaning = "stopped and resumable"
 
 
+class SessionOver(UnbrokenError):
+    """What the host leaves of this session is no more than the reserve: the next one does what was asked."""
+
+    exit_code = STOPPED
+    meaning = "stopped and resumable"
+
+
 INTERRUPTED_TWICE = 130  # 128 + SIGINT, as shells report it

@@ -25,7 +25,9 @@ from unbroken.cli.app import app
 from unbroken.cli.train import installed
 from unbroken.config import Effect, Effects, set_values
 from unbroken.errors import INTERRUPTED_TWICE, STOPPED, Refused, UnbrokenError, UnreadableSample, UsageError
-from unbroken.launch import Facts, Job, Refuse, Start, decide, find_recipe
+from unbroken.launch import Facts, Fresh, Job, Refuse, Start, decide, find_recipe
+from unbroken.launch.job import Limit
+from unbroken.launch.options import require_time_left
 from unbroken.launch.words import refusal
 from unbroken.run import Candidate, RunRecord, Survey
 from unbroken.storage import Disk, WritableFile, durable_write
@@ -202,6 +204,7 @@ GOOD = Candidate(
 CUT_OFF = replace(GOOD, state="damaged", reason="the file is cut off: 8,192 of 24,490 bytes are there")
 NEWER = replace(GOOD, state="newer", reason="format 2, this version knows 1")
 WEIGHTS = replace(GOOD, path=FOLDER / "best_mIoU_iter_8000.pth", kind="weights", format_name="unbroken weights")
+OVER = Limit(left_s=30.0, reserve_s=60.0, source="Slurm, SLURM_JOB_END_TIME")
 HOLDER = Holder(host="node7", pid=4711, since="2026-01-01T08:00:05+00:00", session="20260101_080005", released=False)
 
 
@@ -220,6 +223,7 @@ def _examples() -> dict[type[UnbrokenError], str]:
         _refused(Facts(survey=_found(GOOD)), config={**CONFIG, "model": {"width": 128}}),
         _refused(Facts(survey=_found(NEWER))),
         _workers_killed(),
+        _raised(lambda: require_time_left(_job(limit=OVER), Fresh(reasons=()))),
     ]
     return {type(error): str(error) for error in found}
 
@@ -248,8 +252,8 @@ def _workers_killed() -> UnbrokenError:
     return giving_up(-signal.SIGKILL, "samples 17, 3, 24, 8 of epoch 2 of Tiles")
 
 
-def _refused(facts: Facts, *, start: Start | None = None, config: Mapping[str, Any] = CONFIG) -> UnbrokenError:
-    job = Job(
+def _job(*, start: Start | None = None, config: Mapping[str, Any] = CONFIG, limit: Limit | None = None) -> Job:
+    return Job(
         recipe="my_app",
         tag="baseline",
         directory=FOLDER,
@@ -258,8 +262,13 @@ def _refused(facts: Facts, *, start: Start | None = None, config: Mapping[str, A
         seed=0,
         total_steps=40000,
         start=start or Start(),
+        limit=limit,
         command="unbroken train my_app configs/baseline.py",
     )
+
+
+def _refused(facts: Facts, *, start: Start | None = None, config: Mapping[str, Any] = CONFIG) -> UnbrokenError:
+    job = _job(start=start, config=config)
     plan = decide(job, facts)
     assert isinstance(plan, Refuse), plan
     return refusal(job, plan)

@@ -21,6 +21,7 @@ from unbroken.launch.disk_facts import planned_disk
 from unbroken.launch.disk_words import planned_disk_lines
 from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.host import process_age_s
+from unbroken.launch.options import require_time_left
 from unbroken.launch.preview import rates_of
 from unbroken.launch.recipes import RECIPES
 from unbroken.launch.verdicts import as_data
@@ -89,6 +90,7 @@ def why_command(recipe: str, arguments: Sequence[str], *, how: HowToSay | None =
         from unbroken.train import decide_by_shapes
 
         plan = decide_by_shapes(job, facts)
+    require_time_left(job, plan)
     timing = last_timing(facts, plan)
     disk = planned_disk(job, plan, timing, _sizes_by_shapes(job, plan) if how.shapes else None)
     if how.as_json:

@@ -10,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unbroken.errors import UsageError
+from unbroken.errors import SessionOver, UsageError
 from unbroken.launch.extension import POLICIES, USUAL
 from unbroken.launch.host import SEARCH_PATH
-from unbroken.launch.job import Limit, Quota, Start
+from unbroken.launch.job import Job, Limit, Quota, Start
 from unbroken.launch.tags import require_tag
+from unbroken.launch.verdicts import Finished, Plan, Refuse
 from unbroken.values.quantities import BadQuantity, Quantity, asked, duration_s, size_bytes
 
 USUAL_PICTURES, MOST_PICTURES = 3, 12
@@ -158,18 +159,19 @@ def _pictures(text: str) -> int:
 
 
 def session_limit(options: argparse.Namespace, environment: Mapping[str, Any]) -> Limit | None:
-    """How long this session may be: as the options say, else as the host does; UsageError if nothing is left."""
+    """How long this session may be: as the options say, else as the host does."""
     if options.session is not None and options.until_done:
         raise UsageError("--until-done", "it contradicts --session", do="Give one of the two.")
     host = environment.get("session_limit")
     if options.session is not None:
         limit = Limit(left_s=options.session, reserve_s=options.reserve or 0.0, source="--session")
-    elif options.until_done or not isinstance(host, Mapping):
+        if limit.left_s <= limit.reserve_s:  # in no session there would be time
+            raise UsageError("--session", "no time is left to train in", expected=_more_than(limit), found=_left(limit))
+        return limit
+    if options.until_done or not isinstance(host, Mapping):
         return None
-    else:
-        limit = Limit(**host)
-        limit = limit if options.reserve is None else replace(limit, reserve_s=options.reserve)
-    return with_time_left(limit, do="" if limit.source == "--session" else "--session TIME, or --until-done")
+    limit = Limit(**host)
+    return limit if options.reserve is None else replace(limit, reserve_s=options.reserve)
 
 
 def script_seconds(name: str, value: float | str) -> float:
@@ -191,21 +193,32 @@ def script_limit(session: float | str | None, reserve: float | str, said: Limit 
     if session_s is not None:
         return Limit(left_s=session_s, reserve_s=reserve_s, source="session_s")
     assert said is not None
-    limit = replace(said, reserve_s=max(said.reserve_s, reserve_s))
-    return with_time_left(limit, do="open_run(..., session_s=SECONDS), or float('inf') for no end")
+    return replace(said, reserve_s=max(said.reserve_s, reserve_s))
 
 
-def with_time_left(limit: Limit, *, do: str) -> Limit:
-    """The limit itself; UsageError where it has passed, with what to do if that is not so."""
-    if limit.left_s <= limit.reserve_s:
-        raise UsageError(
-            limit.source,
-            "no time is left to train in",
-            expected=f"more than the reserve, which is {limit.reserve_s:g} s",
-            found=f"{limit.left_s:g} s",
-            do=f"If that is not so: {do}." if do else "",
-        )
-    return limit
+def require_time_left(job: Job, plan: Plan) -> None:
+    """Raise SessionOver where a plan is to train and the host's session is over, or is in its reserve already."""
+    limit = job.limit
+    if isinstance(plan, Refuse | Finished) or limit is None or limit.left_s > limit.reserve_s:
+        return
+    if limit.source == "session_s":
+        return  # its loop stops itself, at the first step
+    longer = "session_s=SECONDS, or float('inf')" if job.is_script else "--session TIME, or --until-done"
+    raise SessionOver(
+        limit.source,
+        "no time is left to train in",
+        expected=_more_than(limit),
+        found=_left(limit),
+        do=f"Nothing was changed: run the same command again in the next session. If there is time: {longer}.",
+    )
+
+
+def _more_than(limit: Limit) -> str:
+    return f"more than the reserve, which is {limit.reserve_s:g} s"
+
+
+def _left(limit: Limit) -> str:
+    return f"{limit.left_s:.0f} s"
 
 
 def disk_quota(options: argparse.Namespace, environment: Mapping[str, Any]) -> Quota | None:

@@ -19,7 +19,7 @@ from unbroken.launch.disk_facts import planned_disk, quota_in
 from unbroken.launch.disk_words import disk_lines
 from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.host import host
-from unbroken.launch.options import require_file_for_strict, script_limit, script_seconds
+from unbroken.launch.options import require_file_for_strict, require_time_left, script_limit, script_seconds
 from unbroken.launch.tags import require_tag
 from unbroken.launch.verdicts import Plan
 from unbroken.launch.words import describe, refusal
@@ -174,6 +174,7 @@ def _planned(
         plan = decide_by_shapes(job, facts)
     if isinstance(plan, Refuse):
         raise refusal(job, plan)
+    require_time_left(job, plan)
     files = _named_apart(files, plan)
     timing = last_timing(facts, plan)
     for line in (*describe(job, plan), *forecast_lines(job, plan, timing, files.clock.now())):
@@ -194,10 +195,11 @@ def _planned(
 
 def _refuse_or_go(job: Job) -> None:
     facts = gather(job)
-    if isinstance(decide(job, facts), Refuse):
+    if isinstance(plan := decide(job, facts), Refuse):
         plan = decide_by_shapes(job, facts)
         assert isinstance(plan, Refuse), "what was refused by its config is not let through by its shapes"
         raise refusal(job, plan)
+    require_time_left(job, plan)
 
 
 def _named_apart(files: SessionFiles, plan: Plan) -> SessionFiles:
