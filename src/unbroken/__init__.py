@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from unbroken.checkpoint.unpickle import read_pickle
     from unbroken.launch.extension import Extension, Place
-    from unbroken.launch.job import Job, Start
+    from unbroken.launch.job import Job, Start, WrittenUnder
     from unbroken.launch.options import accidents, add_common_options, disk_quota, session_limit, start_from
     from unbroken.launch.recipes import Recipe
     from unbroken.run.layout import EPOCHS, ITERATIONS, Layout
@@ -39,6 +39,7 @@ else:
         "Place": "unbroken.launch.extension",
         "Job": "unbroken.launch.job",
         "Start": "unbroken.launch.job",
+        "WrittenUnder": "unbroken.launch.job",
         "OptionParser": "unbroken.values.option_parser",
         "accidents": "unbroken.launch.options",
         "add_common_options": "unbroken.launch.options",
@@ -89,6 +90,7 @@ __all__ = [
     "Recipe",
     "Start",
     "WritableFile",
+    "WrittenUnder",
     "__version__",
     "accidents",
     "add_common_options",

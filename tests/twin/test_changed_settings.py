@@ -648,24 +648,3 @@ def test_a_killed_aerial_training_with_all_that_is_free_changed_is_its_twin(tmp_
     assert [
         event["verdict"] for event in events(tmp_path / "cut", "replayed") if "identical" not in event["verdict"]
     ] == []
-
-
-def test_the_free_name_of_a_folder_does_not_decide_what_labels_mean(tmp_path: Path) -> None:
-    """`masks_png` means that 0 is no data; a folder of another name must not silently mean something else."""
-    config = aerial.write_job(tmp_path, steps=STEPS)
-    tree = validate(MapSageConfig, read_config(config, environment={})).canonical
-    names = ["background", "building", "road", "water", "barren", "forest", "agricultural", "playground"]
-    for part in ("train", "val"):
-        tree[f"{part}_dataloader"]["dataset"] |= {
-            "type": "BaseSegDataset", "reduce_zero_label": None, "metainfo": {"classes": names, "palette": None},
-        }  # fmt: skip
-    config.write_text(as_python(tree), "utf-8")
-    before = aerial_job(tmp_path)
-    trained(before, stop_after=4)
-    (tmp_path / "data/Train/masks_png").rename(tmp_path / "data/Train/masks")
-    tree["train_dataloader"]["dataset"]["data_prefix"]["seg_map_path"] = "Train/masks"
-    config.write_text(as_python(tree), "utf-8")
-    job = aerial_job(tmp_path)
-    reduced = [each.options["config"].train_dataloader.datasets[0].zero_is_no_data for each in (before, job)]
-    plan = decide(job, gather(job))
-    assert reduced[0] == reduced[1] or plan.name == "Refuse", "labels mean something else, and that is called free"

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import pprint
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mapsage.config import MapSageConfig
+from mapsage.config import HOW_TO_START, MapSageConfig
+from mapsage.config.defaults import words_on_defaults
+from mapsage.foreign import written_under
 from mapsage.schedule import phases_of, rates_at
 from unbroken import Job, OptionParser, Recipe, accidents, add_common_options, disk_quota, session_limit, start_from
 from unbroken.config import ConfigError, ConfigFile, effects, merge_options, read_config, validate
@@ -22,7 +25,6 @@ SHORT_NAMES = {
     "model.backbone.embed_dims": "d",
 }
 WORK_DIRS = Path("work_dirs")
-HOW_TO_START = ("load_from", "resume", "work_dir")  # not part of what is trained
 PROGRAM = "unbroken train mapsage"
 DESCRIPTION = """Train a segmentation network for aerial images. After any interruption run the same command again: it
 goes on where it was, bit for bit, and says from which file and why."""
@@ -98,6 +100,8 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
             "config": config,
         },
         ignored=checked.ignored,
+        remarks=words_on_defaults(file.tree, checked.canonical),
+        written_under=partial(written_under, ours=config),
         command=str(environment.get("command", "")),
         lr_at=_rate_at(config),
         override="--cfg-options {key}={value}",

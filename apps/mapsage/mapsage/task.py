@@ -73,7 +73,7 @@ def build(job: Job, say: Say) -> Task:
         evaluate_from=config.train_cfg.val_begin,
         best=config.default_hooks.checkpoint.save_best,
         follow_config=partial(_follow_config, optimizer, schedule, config),
-        extra=partial(_extra, job, dataset),
+        extra=partial(_extra, job),
         split=split,
         count=len,
         names=lambda samples: [sample.name for sample in samples],
@@ -129,7 +129,7 @@ def build_segmentor(config: MapSageConfig) -> EncoderDecoder:
         channels=head.channels,
         num_classes=head.num_classes,
         dropout_ratio=head.dropout_ratio,
-        norm_requires_grad=head.norm_cfg.requires_grad,
+        norm_requires_grad=head.norm_cfg.requires_grad if head.norm_cfg else None,
         align_corners=head.align_corners,
     )
     return EncoderDecoder(backbone, decode_head)
@@ -144,7 +144,7 @@ def build_dataset(datasets: tuple[SegDataset, ...], *, gaps: bool = False) -> Fo
 def build_preprocessor(config: MapSageConfig) -> Preprocessor:
     """Normalisation and padding of a config."""
     given = config.model.data_preprocessor
-    return Preprocessor(size=config.train_size_px, mean=given.mean, std=given.std)
+    return Preprocessor(size=config.train_size_px, mean=given.mean, std=given.std, bgr_to_rgb=given.bgr_to_rgb)
 
 
 def _folder(dataset: SegDataset, *, gaps: bool) -> AerialFolder:
@@ -283,9 +283,16 @@ def _follow_config(
     return f"the checkpoint's schedule is not the config's, which is followed from step {step + 1} on: {lr}"
 
 
-def _extra(job: Job, dataset: Folder, progress: Progress) -> Mapping[str, Any]:
+def _extra(job: Job, progress: Progress) -> Mapping[str, Any]:
     """The entries by which MMEngine's own tools read our files."""
     best = {"best_score": progress.best.value} if progress.best else {}
+    dataset: SegDataset = job.options["config"].train_dataloader.datasets[0]
+    dataset_meta = {
+        "classes": list(dataset.class_names),
+        "palette": [list(colour) for colour in dataset.palette or ()],
+        "label_map": None,
+        "reduce_zero_label": dataset.zero_is_no_data,
+    }
     return {
         "meta": {
             "epoch": 0,
@@ -293,7 +300,7 @@ def _extra(job: Job, dataset: Folder, progress: Progress) -> Mapping[str, Any]:
             "seed": job.seed,
             "experiment_name": job.tag,
             "cfg": job.texts["vis_data/config.py"],
-            "dataset_meta": {"classes": list(dataset.classes), "reduce_zero_label": True},
+            "dataset_meta": dataset_meta,
         },
         "message_hub": {
             "log_scalars": {},

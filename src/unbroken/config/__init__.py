@@ -38,9 +38,10 @@ from unbroken.config.side_by_side import Difference, differences
 from unbroken.errors import ConfigError
 
 if TYPE_CHECKING:
+    from unbroken.config.python_file import read_python_text
     from unbroken.config.schema import check_schema, effects
     from unbroken.config.section import Misfit, Section
-    from unbroken.config.validation import Validated, validate
+    from unbroken.config.validation import Validated, readable_parts, validate
 else:
     _LOADED_ON_FIRST_USE = {
         "Section": "section",
@@ -48,7 +49,9 @@ else:
         "effects": "schema",
         "check_schema": "schema",
         "Validated": "validation",
+        "readable_parts": "validation",
         "validate": "validation",
+        "read_python_text": "python_file",
     }
 
     def __getattr__(name: str) -> object:
@@ -79,6 +82,8 @@ __all__ = [
     "merge_options",
     "nearest",
     "read_config",
+    "read_python_text",
+    "readable_parts",
     "same",
     "set_values",
     "validate",

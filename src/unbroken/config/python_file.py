@@ -10,7 +10,7 @@ from typing import Any
 
 from unbroken.config.config_file import ConfigFile, Place
 from unbroken.config.merge import merge, merged_places
-from unbroken.config.meter import Meter, plain_copy
+from unbroken.config.meter import FILE_BYTES, Meter, TooMuch, plain_copy
 from unbroken.config.python_places import Trace
 from unbroken.config.python_scope import Scope
 from unbroken.config.python_statements import carry_out
@@ -32,6 +32,24 @@ class Reader:
 def read_python(path: Path, *, environment: Mapping[str, str]) -> ConfigFile:
     """Read a config in Python syntax; its syntax tree is evaluated, nothing is executed."""
     return _read(path, Reader(environment=environment, meter=Meter()), chain=(), named_in="")
+
+
+def read_python_text(text: str, where: Path) -> dict[str, Any]:
+    """Read a config that is text inside of another file, as MMEngine keeps it; `where` names that file in errors.
+
+    It is read as a file is, never executed, and stands alone: nothing on this machine is its base or its environment.
+    """
+    reader = Reader(environment={}, meter=Meter())
+    try:
+        reader.meter.open_file(len(text))
+        if len(text) > FILE_BYTES:
+            raise TooMuch(f"the config in it is longer than {FILE_BYTES:,} characters")
+        module = _parse(text, where)
+        if _bases(module, where):
+            raise ConfigError(where, "the config in it is based on other files")
+        return _evaluated(module, where, {}, None, reader)[0]
+    except TooMuch as error:
+        raise ConfigError(where, str(error)) from error
 
 
 def _read(path: Path, reader: Reader, *, chain: tuple[Path, ...], named_in: object) -> ConfigFile:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from unbroken.config.complaints import Complaint, complaints_of, raise_together
 from unbroken.config.config_file import ConfigFile
@@ -44,6 +44,24 @@ def validate(schema: type[S], source: ConfigFile | Mapping[str, Any], *, where: 
     if misfits:
         raise_together(misfits, file)
     return Validated(value=value, canonical=canonical(value), ignored=tuple(_ignored(value, "")))
+
+
+def readable_parts(schema: type[Section], tree: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Check the parts of another program's config one by one: canonical those that fit, and the names of the others.
+
+    A part is a key of the schema's first level. What does not fit together is no matter here, nor is a key that the
+    schema does not know.
+    """
+    fitting, others = dict[str, Any](), list[str]()
+    for name, info in schema.model_fields.items():
+        if name not in tree or effect_of_field(info) is Effect.IGNORED:
+            continue
+        try:
+            part: Any = TypeAdapter(info.rebuild_annotation()).validate_json(json.dumps(tree[name]), strict=True)
+            fitting[name] = canonical(part)
+        except (ValidationError, TypeError, ValueError):
+            others.append(name)
+    return fitting, tuple(others)
 
 
 def _typed(schema: type[S], file: ConfigFile) -> S:

@@ -54,6 +54,21 @@ class Quota:
     source: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class WrittenUnder:
+    """The config that another program's file was written under, in the words of ours.
+
+    `config` is canonical; where the file says nothing, it says what the job does. `unread` are sentences on what the
+    file does say and could not be compared.
+    """
+
+    config: Mapping[str, Any]
+    unread: tuple[str, ...] = ()
+
+
+# From the `meta` of a file of MMEngine; None where it says nothing about its config.
+ReadForeign = Callable[[Mapping[str, Any]], WrittenUnder | None]
+
 SCRIPT = "open_run"  # the recipe of anyone's own loop: options are arguments there, not flags
 
 
@@ -80,8 +95,10 @@ class Job:
     blueprint: str = ""  # address of the builder of the model alone, without data: for comparing shapes
     options: Mapping[str, Any] = field(default_factory=dict)  # settings of this launch that are not config
     ignored: tuple[str, ...] = ()  # config keys that were given and do nothing here
+    remarks: tuple[str, ...] = ()  # sentences on the config that every launch shows
     command: str = ""  # what to type to run this again
     lr_at: Callable[[int], float] | None = None  # learning rate used in step n+1 under this config
+    written_under: ReadForeign = lambda _meta: None  # the config that another program's file holds
     epochs: int | None = None  # how long the training is, where it is measured in epochs
     steps_per_epoch: int | None = None
     samples_per_step: int | None = None  # over all micro-batches of a step

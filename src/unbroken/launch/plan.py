@@ -13,7 +13,7 @@ from unbroken.launch.chosen import choose_copy, further_copy, missing_words, new
 from unbroken.launch.elsewhere import of_this_run
 from unbroken.launch.extending import with_schedule
 from unbroken.launch.fit import Fit
-from unbroken.launch.job import Job
+from unbroken.launch.job import Job, WrittenUnder
 from unbroken.launch.passed_over import is_replaced, rejected
 from unbroken.launch.position import position_of, step_now
 from unbroken.launch.refusals import (
@@ -246,8 +246,12 @@ def _from_elsewhere(job: Job, facts: Facts) -> Plan | None:
 
 def _through_gate(job: Job, facts: Facts, plan: Resume) -> Resume | Refuse:
     """Compare the config with the one the checkpoint was written under, and the tensors where that was asked for."""
-    old = plan.source.inside.get("config")
-    found = changes(old, job.config, job.effects) if isinstance(old, dict) else ()
+    foreign = plan.source.kind == "foreign checkpoint"
+    theirs = job.written_under(plan.source.meta) if foreign else None
+    old = theirs.config if theirs else plan.source.inside.get("config")
+    found = changes(old, job.config, job.effects) if isinstance(old, Mapping) else ()
+    if foreign:  # where it lay and how often it saved is of no use here
+        found = tuple(item for item in found if item.effect is not Effect.FREE)
     if unknown := sorted(job.start.accepted - {item.key for item in found} - set(keys_of(job.config))):
         return refuse_unknown_keys(job, unknown)
     gated = tuple(item for item in found if item.effect in GATED)
@@ -259,11 +263,11 @@ def _through_gate(job: Job, facts: Facts, plan: Resume) -> Resume | Refuse:
         return refuse_code(job, plan.source, facts.fit, accepted, found)
     lr_before = plan.source.inside.get("lr")
     reasons = plan.reasons
-    if plan.source.kind == "foreign checkpoint":
+    if foreign:
         reasons = (
             *reasons,
             "another program wrote it, without random state and data position: exactness begins here",
-            "under which config it was written is not known: changes since then cannot be listed",
+            *_words_on_config(theirs),
         )
     if any(item.effect is Effect.DATA for item in found):
         reasons = (*reasons, "the data settings changed: bit-exactness starts anew at this step")
@@ -271,12 +275,20 @@ def _through_gate(job: Job, facts: Facts, plan: Resume) -> Resume | Refuse:
         plan,
         changes=found,
         accepted=accepted,
+        config_known=theirs is not None or not foreign,
         keep_copy=is_replaced(job, plan.source),
         position=position_of(job, plan.source),
         reasons=reasons,
         lr_before=lr_before if isinstance(lr_before, float) else None,
     )
     return with_schedule(job, plan, step_now(job, plan.source))
+
+
+def _words_on_config(theirs: WrittenUnder | None) -> tuple[str, ...]:
+    if theirs is None:
+        return ("under which config it was written is not known: changes since then cannot be listed",)
+    compared = "it holds the config and the classes that it was written with: they were compared with these"
+    return (compared, *theirs.unread)
 
 
 # -- what else is to be said -----------------------------------------------------------------------------------------
@@ -291,6 +303,7 @@ def _notes(job: Job, facts: Facts, plan: Plan) -> list[str]:
     start, has_own = job.start, facts.survey.newest_good is not None and not job.start.fresh
     if isinstance(plan, Refuse):
         return notes
+    notes += job.remarks
     holder = facts.survey.holder
     if holder is not None and not holder.released:
         notes.append(f"the last session ({holder}) ended without a word: its lock is taken over")

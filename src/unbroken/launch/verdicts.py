@@ -82,6 +82,7 @@ class Resume(Verdict):
     changes: tuple[Change, ...] = ()
     accepted: tuple[Change, ...] = ()
     position: Position | None = None
+    config_known: bool = True  # under which the file was written
     keep_copy: bool = False  # of another program's file, whose name our saves will take
     superseded: tuple[Path, ...] = ()  # files of later steps that this resume leaves behind
     lr_before: float | None = None

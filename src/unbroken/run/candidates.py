@@ -37,6 +37,7 @@ class Candidate:
     listed: bool = False  # whether there is a manifest of it
     noted_epoch: int | None = None  # by its manifest, or in a file of another program
     inside: Mapping[str, Any] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)  # what a file of MMEngine says of itself
 
     @property
     def name(self) -> str:
@@ -170,6 +171,7 @@ def _from_structure(path: Path, structure: Structure) -> Candidate:
         format_name=structure.kind,
         noted_epoch=structure.epoch,
         inside=inside,
+        meta=_meta(structure),
     )
     if type(number) is int and number > FORMAT:
         return replace(seen, state="newer", reason=f"format {number}, this version knows {FORMAT}")
@@ -178,6 +180,11 @@ def _from_structure(path: Path, structure: Structure) -> Candidate:
     except DamagedFile as error:
         return replace(seen, state="damaged", reason=_words(error), inside={})
     return seen
+
+
+def _meta(structure: Structure) -> Mapping[str, Any]:
+    found = structure.tree.get("meta") if isinstance(structure.tree, dict) and not structure.stamp else None
+    return found if isinstance(found, dict) else {}
 
 
 def _kind(structure: Structure) -> str:

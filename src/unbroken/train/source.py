@@ -116,10 +116,10 @@ class Source:
                 str(self.path),
             )
 
-    def lacks(self, tracked: Mapping[str, Any]) -> list[str]:
+    def lacks(self, tracked: Mapping[str, Any], *, config_known: bool) -> list[str]:
         """What another program's file does not hold of all that a checkpoint of ours would, a line for each."""
         absent = [name for name in tracked if name not in self._looked_at.parts]
-        return what_it_lacks(absent, best_known=self.progress.best is not None)
+        return what_it_lacks(absent, best_known=self.progress.best is not None, config_known=config_known)
 
     def _streams_of(self, saved: Saved) -> Streams | None:
         """The random streams, which the generators of this process have been seen to take."""

@@ -57,7 +57,7 @@ class Foreign:
     ends_epoch: bool  # its name and its content agree that it is from the end of an epoch
 
 
-def what_it_lacks(absent: Sequence[str], *, best_known: bool) -> list[str]:
+def what_it_lacks(absent: Sequence[str], *, best_known: bool, config_known: bool) -> list[str]:
     """One line for each thing that our own checkpoints have and the file has not, with what that means.
 
     `absent` names the tracked parts that have no state in the file.
@@ -66,7 +66,9 @@ def what_it_lacks(absent: Sequence[str], *, best_known: bool) -> list[str]:
     lines += [ABSENT.get(name, f"the file has no state of {name}: it begins new") for name in absent]
     if not best_known:
         lines.append("the file has no best score: the next evaluation is the best so far")
-    return [*lines, "the config it was written under is not known: changes since then cannot be listed"]
+    if not config_known:
+        lines.append("the config it was written under is not known: changes since then cannot be listed")
+    return lines
 
 
 def place_in_data(foreign: Foreign, order: Order, *, batch_size: int, accumulate: int) -> tuple[int, str]:

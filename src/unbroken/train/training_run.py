@@ -386,8 +386,9 @@ class TrainingRun:
         foreign = self._source.foreign if self._source is not None else None
         if isinstance(self.plan, Resume) and self._source is not None:
             opening.note_accepted(self.progress, self.plan)
-            streams = self.current.streams
-            for line in [opening.streams_line(streams)] if streams else self._source.lacks(self._parts):
+            streams, known = self.current.streams, self.plan.config_known
+            lacking = [] if streams else self._source.lacks(self._parts, config_known=known)
+            for line in [opening.streams_line(streams)] if streams else lacking:
                 self.log.say(line)
         if foreign is not None:
             self.current.streams = rng.capture()  # they begin here, and can be saved before the first step

@@ -136,17 +136,22 @@ def test_a_plain_dataset_must_name_its_classes():
     ("kind", "masks", "reduced"),
     [
         ("EarthVQADataset", "anything", True),
-        ("BaseSegDataset", "Train/masks_png", True),
-        ("BaseSegDataset", "Train/masks_png/", True),
+        ("LoveDADataset", "anything", True),
+        ("BaseSegDataset", "Train/masks_png", False),
         ("BaseSegDataset", "labels", False),
     ],
 )
-def test_zero_is_no_data_where_the_layout_is_that_of_earthvqa(kind: str, masks: str, reduced: bool):
-    names = "('background','building','road','water','barren','forest','agriculture','playground')"
+def test_zero_is_no_data_by_the_kind_of_the_data_set_whatever_its_folders_are_called(
+    kind: str, masks: str, reduced: bool
+):
+    seven = "'background','building','road','water','barren','forest','agriculture'"
+    loveda = kind == "LoveDADataset"
+    names = f"({seven})" if loveda else f"({seven},'playground')"
     config = value(
         f"train_dataloader.dataset.type={kind}",
         f"train_dataloader.dataset.data_prefix.seg_map_path={masks}",
         f"train_dataloader.dataset.metainfo.classes={names}",
+        f"model.decode_head.num_classes={7 if loveda else 8}",
     )
     assert config.train_dataloader.datasets[0].zero_is_no_data is reduced
 

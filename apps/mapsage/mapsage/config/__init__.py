@@ -5,6 +5,7 @@ model           the network, its losses, and how a picture larger than the netwo
 data            loaders, datasets and the steps of their pipelines, each step a section of its own
 schedule        optimizer, learning rate phases, number of iterations
 runtime         saving, logging, seeds: what leaves the weights alone
+defaults        the keys whose default here is another one than in MMSegmentation
 
 The effect of each key follows from what the key decides. The network's form: shape. What its numbers stand
 for (classes, normalisation, dropout, loss): meaning. Which samples are seen: data. The pace: schedule. Where
@@ -18,9 +19,10 @@ from __future__ import annotations
 from mapsage.config.data import ConcatDataset, DataLoader, EvalDataLoader, SegDataset, Transform
 from mapsage.config.model import CrossEntropyLoss, DiceLoss, LovaszLoss, Segmentor
 from mapsage.config.schedule import LinearLR, OptimWrapper, PolyLR
-from mapsage.config.schema import MapSageConfig
+from mapsage.config.schema import HOW_TO_START, MapSageConfig
 
 __all__ = [
+    "HOW_TO_START",
     "ConcatDataset",
     "CrossEntropyLoss",
     "DataLoader",

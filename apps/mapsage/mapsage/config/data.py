@@ -13,6 +13,7 @@ from unbroken.config import Effect, Misfit, Section
 
 MEANING, DATA, FREE, IGNORED = Effect.MEANING, Effect.DATA, Effect.FREE, Effect.IGNORED
 
+KNOWN_CLASSES = {"EarthVQADataset": EARTHVQA_CLASSES, "LoveDADataset": LOVEDA_CLASSES}
 Bounds = tuple[FromZero, FromZero]
 Colour = tuple[NotNegative, NotNegative, NotNegative]
 
@@ -135,23 +136,21 @@ class SegDataset(Section):
     data_prefix: DataPrefix
     img_suffix: Annotated[str, DATA] = ".png"
     seg_map_suffix: Annotated[str, DATA] = ".png"
-    # None: True where masks are coded as in EarthVQA and LoveDA (0 is no data, classes start at 1).
+    # None: what it is in MMSegmentation, so True for LoveDA, False for BaseSegDataset; for EarthVQA it is True.
     reduce_zero_label: Annotated[bool | None, MEANING] = None
     metainfo: MetaInfo | None = None
     pipeline: tuple[Transform, ...]
 
     @model_validator(mode="after")
     def _with_meaning_of_zero(self) -> Self:
-        """What 0 means is worked out once and recorded: it must not change with the name of a folder."""
+        """What 0 means is worked out once and recorded."""
         object.__setattr__(self, "reduce_zero_label", self.zero_is_no_data)
         return self
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The names of the labels; empty when nobody says."""
-        if self.metainfo is not None:
-            return self.metainfo.classes
-        return {"EarthVQADataset": EARTHVQA_CLASSES, "LoveDADataset": LOVEDA_CLASSES}.get(self.type, ())
+        return self.metainfo.classes if self.metainfo is not None else KNOWN_CLASSES.get(self.type, ())
 
     @property
     def palette(self) -> tuple[tuple[int, int, int], ...] | None:
@@ -163,11 +162,8 @@ class SegDataset(Section):
 
     @property
     def zero_is_no_data(self) -> bool:
-        """`reduce_zero_label`, worked out: both datasets, and their folder layout, have 0 for no data."""
-        if self.reduce_zero_label is not None:
-            return self.reduce_zero_label
-        masks = (self.data_prefix.seg_map_path or "").rstrip("/")
-        return self.type != "BaseSegDataset" or masks.rpartition("/")[2] == "masks_png"
+        """`reduce_zero_label`, worked out: both known datasets have 0 for no data."""
+        return self.type in KNOWN_CLASSES if self.reduce_zero_label is None else self.reduce_zero_label
 
     def misfits(self) -> Iterator[Misfit]:
         """The labels have names, and the pipeline leads from a file to a sample."""
@@ -209,7 +205,7 @@ class InOrder(Section):
 class DataLoader(Section):
     """What training reads; `batch_size` is per process."""
 
-    batch_size: Annotated[Count, DATA] = 4
+    batch_size: Annotated[Count, DATA] = 1
     num_workers: Annotated[NotNegative, FREE] = 2
     persistent_workers: Annotated[bool, FREE] = True
     pin_memory: Annotated[bool, FREE] = False

@@ -19,12 +19,18 @@ class SegDataPreProcessor(Section):
     """From the bytes of a picture to what the network sees: (RGB - mean) / std, padded in training."""
 
     type: Annotated[Literal["SegDataPreProcessor"], MEANING] = "SegDataPreProcessor"
-    mean: Annotated[RGB, MEANING] = (123.675, 116.28, 103.53)  # ImageNet's, in grey levels
-    std: Annotated[tuple[Positive, Positive, Positive], MEANING] = (58.395, 57.12, 57.375)
-    bgr_to_rgb: Annotated[Literal[True], MEANING] = True
+    mean: Annotated[RGB | None, MEANING] = (123.675, 116.28, 103.53)  # ImageNet's, in grey levels; None: as they are
+    std: Annotated[tuple[Positive, Positive, Positive] | None, MEANING] = (58.395, 57.12, 57.375)
+    bgr_to_rgb: Annotated[bool, MEANING] = True
     pad_val: Annotated[Literal[0], MEANING] = 0  # after normalisation: the mean colour
     seg_pad_val: Annotated[Literal[255], MEANING] = 255  # the label that nothing counts
     size: Annotated[Size | None, MEANING] = None  # height, width in px; None: the crop of the training pipeline
+
+    def misfits(self) -> Iterator[Misfit]:
+        """A mean without a standard deviation is half of a normalisation."""
+        if (self.mean is None) != (self.std is None):
+            missing = "mean" if self.mean is None else "std"
+            yield Misfit(missing, "is None", do="Give mean and std, or None for both: then pictures stay 0 to 255.")
 
 
 class Pretrained(Section):
@@ -126,7 +132,7 @@ class SegformerHead(Section):
     channels: Annotated[Count, SHAPE] = 256
     num_classes: Annotated[Count, SHAPE]
     dropout_ratio: Annotated[Rate, MEANING] = 0.1
-    norm_cfg: HeadNorm = HeadNorm()
+    norm_cfg: HeadNorm | None = HeadNorm()  # None: no normalisation, and convolutions with a bias
     align_corners: Annotated[bool, MEANING] = False
     ignore_index: Annotated[Literal[255], MEANING] = 255
     loss_decode: Annotated[tuple[Loss, ...], Field(min_length=1), OrOne()] = (CrossEntropyLoss(),)

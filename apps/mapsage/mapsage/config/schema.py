@@ -14,6 +14,7 @@ from unbroken.config import Effect, Misfit, Section
 
 FREE, IGNORED = Effect.FREE, Effect.IGNORED
 Leftover = Annotated[Any, IGNORED]
+HOW_TO_START = ("load_from", "resume", "work_dir")  # not part of what is trained
 VALUES_OF = {"EarthVQADataset": 9, "LoveDADataset": 8}  # that masks can have, 0 (no data) included
 
 

@@ -21,8 +21,9 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 class Preprocessor(nn.Module):
     """BGR to RGB, (x - mean) / std, then padding at the right and the bottom.
 
-    `mean` and `std` are RGB in grey levels; `size` is (height, width) in px of a training batch. The padding
-    is 0 after normalisation, which is the mean colour, and 255 in the labels, which nothing counts.
+    `mean` and `std` are RGB in grey levels, None for pictures that stay as they are; `size` is (height, width) in px of
+    a training batch. The padding is 0 after normalisation, which is the mean colour, and 255 in the labels, which
+    nothing counts.
     """
 
     mean: torch.Tensor
@@ -32,14 +33,16 @@ class Preprocessor(nn.Module):
         self,
         *,
         size: Size,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
+        mean: Sequence[float] | None = IMAGENET_MEAN,
+        std: Sequence[float] | None = IMAGENET_STD,
+        bgr_to_rgb: bool = True,
     ) -> None:
         super().__init__()
+        self.bgr_to_rgb = bgr_to_rgb
         self.size: Size = (size[0], size[1])
         # Not persistent: they belong to the config, and checkpoints of mmseg have no such entries.
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean or (0.0, 0.0, 0.0)).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std or (1.0, 1.0, 1.0)).view(-1, 1, 1), persistent=False)
 
     def forward(self, samples: Sequence[Sample], training: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Give images float32 NCHW and labels int64 NHW, or None where a sample has no label.
@@ -57,8 +60,9 @@ class Preprocessor(nn.Module):
         return torch.stack(images), torch.stack(labels) if len(labels) == len(samples) else None
 
     def _normalise(self, image_CHW: torch.Tensor) -> torch.Tensor:
-        rgb_CHW = image_CHW.to(self.mean.device).flip(0).float()
-        return (rgb_CHW - self.mean) / self.std
+        pixels_CHW = image_CHW.to(self.mean.device)
+        ordered_CHW = pixels_CHW.flip(0) if self.bgr_to_rgb else pixels_CHW
+        return (ordered_CHW.float() - self.mean) / self.std
 
 
 def collate(samples: list[Sample]) -> list[Sample]:

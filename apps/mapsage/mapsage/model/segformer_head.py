@@ -13,19 +13,26 @@ from unbroken.errors import ConfigError
 
 
 class ConvNormRelu(nn.Module):
-    """1x1 convolution without bias, batch normalisation, ReLU: the parameters `conv` and `bn`."""
+    """1x1 convolution, batch normalisation, ReLU: the parameters `conv` and `bn`.
 
-    def __init__(self, in_channels: int, out_channels: int, *, norm_requires_grad: bool) -> None:
+    The convolution has a bias where no normalisation follows it (`norm_requires_grad` None).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, norm_requires_grad: bool | None) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=False)
-        self.bn = nn.BatchNorm2d(out_channels)
-        # Frozen means scale and shift only: the running statistics follow the data all the same.
-        self.bn.requires_grad_(norm_requires_grad)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=norm_requires_grad is None)
+        self.bn = None if norm_requires_grad is None else nn.BatchNorm2d(out_channels)
+        if self.bn is not None:
+            # Frozen means scale and shift only: the running statistics follow the data all the same.
+            self.bn.requires_grad_(bool(norm_requires_grad))
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+        if self.conv.bias is not None:
+            nn.init.zeros_(self.conv.bias)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """NCHW to NCHW of the same size."""
-        return F.relu(self.bn(self.conv(x_NCHW)))
+        mixed_NCHW = self.conv(x_NCHW)
+        return F.relu(mixed_NCHW if self.bn is None else self.bn(mixed_NCHW))
 
 
 class SegformerHead(nn.Module):
@@ -42,7 +49,7 @@ class SegformerHead(nn.Module):
         channels: int,
         num_classes: int,
         dropout_ratio: float = 0.1,
-        norm_requires_grad: bool = True,
+        norm_requires_grad: bool | None = True,
         align_corners: bool = False,
     ) -> None:
         super().__init__()

@@ -208,14 +208,13 @@ def _made_by(trained: Trained) -> dict[str, Any]:
     for name, tensor in trained.model.state_dict().items():
         weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         weights.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    given = trained.config.model.data_preprocessor
     return {
         "weights_sha256": weights.hexdigest(),
         "classes": list(trained.classes),
         "palette": [list(colour) for colour in trained.palette],
         "test_cfg": canonical(trained.config.model.test_cfg),
         "pipeline": _steps(trained.config),
-        "normalisation": {"mean": list(given.mean), "std": list(given.std)},
+        "normalisation": canonical(trained.config.model.data_preprocessor),
     }
 
 

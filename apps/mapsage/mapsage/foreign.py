@@ -1,0 +1,71 @@
+"""What a checkpoint of MMEngine says of its own training: the config and the classes it was written with.
+
+`meta['cfg']` is that config as Python text, which is read and never executed; `meta['dataset_meta']` is what its data
+set really used, whatever the config left to a default. Both are compared with the config of a launch before a file is
+continued, so that labels that mean something else are refused and not trained on. Loads no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from mapsage.config import HOW_TO_START, MapSageConfig, SegDataset
+from mapsage.config.data import KNOWN_CLASSES
+from mapsage.config.defaults import with_original_defaults
+from unbroken import WrittenUnder
+from unbroken.config import read_python_text, readable_parts
+from unbroken.config.validation import canonical
+from unbroken.errors import ConfigError
+
+OURS = ("randomness", "val_dataloader", "val_evaluator")  # the order is this run's from here on, and so are its scores
+INSIDE = Path("meta.cfg")
+
+
+def written_under(meta: Mapping[str, Any], ours: MapSageConfig) -> WrittenUnder | None:
+    """The config of a file as far as it can be known, with ours for the rest; None where the file says nothing."""
+    text, data = meta.get("cfg"), meta.get("dataset_meta")
+    data = data if isinstance(data, Mapping) else {}
+    if not isinstance(text, str) and not data:
+        return None
+    own = canonical(ours)
+    parts, unread = _parts(text) if isinstance(text, str) else ({}, ())
+    config = {**own, **parts, **{key: own[key] for key in OURS}}
+    for dataset, counterpart in _pairs(config["train_dataloader"]["dataset"], ours.train_dataloader.datasets):
+        _spell_as(counterpart, dataset, data)
+    if "model" not in parts and (names := _names(data)):
+        config["model"]["decode_head"]["num_classes"] = len(names)
+    return WrittenUnder(config={key: config[key] for key in own if key not in HOW_TO_START}, unread=unread)
+
+
+def _parts(text: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    try:
+        tree = read_python_text(text, INSIDE)
+    except ConfigError as error:
+        return {}, (f"its config cannot be read, so its classes alone were compared ({error})",)
+    parts, others = readable_parts(MapSageConfig, with_original_defaults(tree))
+    return parts, tuple(f"its `{name}` holds what is not known here, and was not compared" for name in others)
+
+
+def _pairs(dataset: dict[str, Any], ours: Sequence[SegDataset]) -> Iterator[tuple[dict[str, Any], SegDataset]]:
+    """Each of their datasets with ours in its place."""
+    theirs = dataset["datasets"] if dataset["type"] == "ConcatDataset" else [dataset]
+    yield from zip_longest(theirs, ours[: len(theirs)], fillvalue=ours[0])
+
+
+def _spell_as(ours: SegDataset, theirs: dict[str, Any], data: Mapping[str, Any]) -> None:
+    """Name what their labels mean in the keys that ours has: what a class of data sets knows, another one is told."""
+    names = _names(data) or _names(theirs["metainfo"] or {}) or KNOWN_CLASSES.get(theirs["type"], ())
+    used = data.get("reduce_zero_label")
+    theirs["reduce_zero_label"] = used if isinstance(used, bool) else theirs["reduce_zero_label"]
+    theirs["type"] = ours.type
+    same = not names or names == ours.class_names
+    theirs["metainfo"] = canonical(ours.metainfo) if same else {"classes": list(names), "palette": None}
+
+
+def _names(data: Mapping[str, Any]) -> tuple[str, ...]:
+    found = data.get("classes")
+    named = isinstance(found, list | tuple) and all(isinstance(name, str) for name in found)
+    return tuple(found) if named and found else ()
