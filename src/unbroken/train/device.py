@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -23,6 +25,26 @@ def pick_device(name: str, *, deterministic: bool) -> torch.device:
     if device.type == "cpu":
         _keep_freed_memory()
     return device
+
+
+def accelerators_of(tracked: Mapping[str, Any]) -> list[torch.device]:
+    """The devices other than the CPU on which tracked networks and tensors lie, each once."""
+    found: dict[torch.device, None] = {}
+    for part in tracked.values():
+        tensors = part.parameters() if isinstance(part, torch.nn.Module) else [part]
+        found |= dict.fromkeys(each.device for each in tensors if isinstance(each, torch.Tensor))
+    return [device for device in found if device.type not in ("cpu", "meta")]
+
+
+def exactness_lines(accelerators: Sequence[torch.device], *, deterministic: bool, do: str) -> list[str]:
+    """What has to be said where sums are formed in an order that is not always the same; nothing where it is."""
+    if not accelerators or deterministic:
+        return []
+    where = ", ".join(map(str, accelerators))
+    return [
+        f"not bit for bit on {where}: without deterministic algorithms the same step may differ in its last bits from "
+        f"time to time, and so may a resumed training; {do} makes them equal, and is slower"
+    ]
 
 
 def _keep_freed_memory() -> None:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
 from unbroken.errors import UnreadableSample, UsageError
 from unbroken.launch import Job, Resume
 from unbroken.run import OpenRun
 from unbroken.storage import explained
 from unbroken.train.console import CANNOT_LOG, SessionLog
+from unbroken.train.device import accelerators_of, exactness_lines
 from unbroken.train.progress import Progress
 from unbroken.train.rng import Streams
 from unbroken.train.stitching import rewind
 
 
-def open_outputs(run: OpenRun, job: Job, log: SessionLog, *, step: int) -> None:
-    """Open log and scalars of a session that goes on after `step`, and write the texts that belong beside them."""
+def open_outputs(run: OpenRun, job: Job, log: SessionLog, *, step: int, tracked: Mapping[str, Any]) -> None:
+    """Open log and scalars of a session that goes on after `step`, and write the texts that belong beside them.
+
+    The log begins with what keeps the bits from being the same again.
+    """
     layout, disk, directory = job.layout, run.files.disk, run.directory
     if layout.run_scalars:
         with explained(disk, directory, CANNOT_LOG):
@@ -21,6 +30,10 @@ def open_outputs(run: OpenRun, job: Job, log: SessionLog, *, step: int) -> None:
     log.open(disk, run.log_path, layout.scalars(directory, run.files.session), moment=layout.log_moment)
     for name, text in job.texts.items():
         run.keep_text(name, text)
+    do = "torch.use_deterministic_algorithms(True) before the loop" if job.is_script else "--deterministic"
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    for line in exactness_lines(accelerators_of(tracked), deterministic=deterministic, do=do):
+        log.say(line)
 
 
 def note_accepted(progress: Progress, plan: Resume) -> None:

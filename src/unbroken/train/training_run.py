@@ -382,7 +382,7 @@ class TrainingRun:
         """What the session writes with; says what it goes on from."""
         self.adopting.record(run.journal)
         options = self._options
-        opening.open_outputs(run, self.job, self.log, step=self.step)
+        opening.open_outputs(run, self.job, self.log, step=self.step, tracked=self._parts)
         foreign = self._source.foreign if self._source is not None else None
         if isinstance(self.plan, Resume) and self._source is not None:
             opening.note_accepted(self.progress, self.plan)
