@@ -26,6 +26,7 @@ from unbroken.checkpoint.storages import Spot, in_native_order, read_spot
 from unbroken.checkpoint.walk import Endless, check_tree, printable, walk
 from unbroken.errors import DamagedFile, NewerFormat, UsageError
 from unbroken.storage import open_ordinary
+from unbroken.values import require_local
 
 HEAD_BYTES = 64
 # Tensors may be views of one block (tied weights) or expanded (a stride of 0), but each becomes numbers of its own when
@@ -188,6 +189,7 @@ def _size_of_file(path: Path) -> int:
     try:
         facts = path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
+        require_local(path)
         raise UsageError(path, "there is no such file", do=_near(path)) from error
     except (OSError, ValueError) as error:
         raise UsageError(path, f"the path cannot be used ({error})") from error

@@ -10,6 +10,7 @@ import typer
 from unbroken.cli import commands_keep, commands_look, commands_train
 from unbroken.cli.parser import Names
 from unbroken.errors import UsageError
+from unbroken.values import require_local
 
 EPILOG = """\b
 Begin with:  unbroken demo aerial      (everything shown in about two minutes, on a CPU)
@@ -37,6 +38,8 @@ for part in (commands_train, commands_look, commands_keep):
 
 def run(words: Sequence[str], *, typed: Sequence[str]) -> int:
     """Run one command; what the parser complains of becomes an error of the one family."""
+    for word in words if words[:1] != ["pin"] else ():  # whose --note may be an address
+        require_local(word)
     try:
         result = app(args=list(words), prog_name="unbroken", standalone_mode=False, obj={"typed": typed})
         return result if isinstance(result, int) else 0

@@ -19,6 +19,7 @@ from unbroken.report.listing import configs_of, list_runs
 from unbroken.report.rows import Row
 from unbroken.run.finding import is_backup
 from unbroken.storage import Disk
+from unbroken.values.addresses import require_local
 from unbroken.values.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def list_command(words: Sequence[str]) -> int:
 
 def _list(wish: Wish) -> None:
     if not Path(wish.root).is_dir():
+        require_local(wish.root, is_folder=True)
         raise UsageError(wish.root, "there is no such folder", do="Name the folder that holds the runs.")
     root = os.path.abspath(wish.root)  # noqa: PTH100 - a Path keeps `..`, and folders are compared as text
     index, processes = RunIndex(cache_folder(), Disk()), os.cpu_count() or 1

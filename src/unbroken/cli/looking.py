@@ -22,6 +22,7 @@ from unbroken.run.layout import manifests, own
 from unbroken.run.pins import Pin, read_pins
 from unbroken.run.survey import Survey, survey
 from unbroken.storage.moved import Moved, looked_again
+from unbroken.values import require_local
 
 MOST_ROWS = 400
 MOST_COLUMNS = 6
@@ -225,6 +226,7 @@ def _evaluation_table(run: Overview) -> list[str]:
 def _require_there(path: Path) -> None:
     if path.exists():
         return
+    require_local(path)
     folder = next((parent for parent in path.parents if parent.is_dir()), Path())
     names = sorted(item.name for item in folder.iterdir())
     near = get_close_matches(path.name, names, n=3, cutoff=0.5) or [name for name in names if name.endswith(".pth")]

@@ -80,8 +80,10 @@ def _translate(error: Any, schema: type[Section], tree: Mapping[str, Any]) -> Co
     key = dotted(loc, tree, missing=error["type"] in ("missing", "extra_forbidden"))
     match error["type"]:
         case "extra_forbidden":
-            names = [name for section in sections_at(loc[:-1], schema) for name in section.model_fields]
-            return Complaint(key=key, what="is not a known key", do=suggestion(str(loc[-1]), names))
+            sections = sections_at(loc[:-1], schema)
+            names = [name for section in sections for name in section.model_fields]
+            told = next((section.advice[loc[-1]] for section in sections if loc[-1] in section.advice), "")
+            return Complaint(key=key, what="is not a known key", do=told or suggestion(str(loc[-1]), names))
         case "missing":
             return Complaint(key=key, what="is missing", do="Add it.")
         case "union_tag_invalid":

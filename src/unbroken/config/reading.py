@@ -8,6 +8,7 @@ from pathlib import Path
 from unbroken.config.config_file import ConfigFile
 from unbroken.config.nearest import nearest
 from unbroken.errors import ConfigError
+from unbroken.values import require_local
 
 SUFFIXES = (".py", ".yaml", ".yml")
 
@@ -18,6 +19,7 @@ def read_config(path: Path, *, environment: Mapping[str, str] | None = None) -> 
     `environment` is what `{{$NAME:default}}` in a Python config may see: nothing unless it is given.
     """
     path = Path(path)
+    require_local(path)
     if path.suffix not in SUFFIXES:
         raise ConfigError(path, "the name of a config ends in .py, .yaml or .yml", found=path.suffix or "no suffix")
     if not _exists(path):

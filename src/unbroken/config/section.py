@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,8 +24,11 @@ class Section(BaseModel):
     """One typed part of a config; every field says in its annotation what changing it does.
 
     `embed_dims: Annotated[int, Effect.SHAPE] = 32`. A field that is itself a section needs no effect of its
-    own; when it has one, it counts for all fields below that have none.
+    own; when it has one, it counts for all fields below that have none. `advice` says of keys that other programs know
+    here, or knew, what does the same.
     """
+
+    advice: ClassVar[Mapping[str, str]] = {}
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 

@@ -9,7 +9,7 @@ from unbroken.keep.backup import Backup, Ways, mirror
 from unbroken.keep.backup_list import read_list
 from unbroken.keep.listing import is_run
 from unbroken.storage import Disk, durable_folder
-from unbroken.values import Clock
+from unbroken.values import Clock, require_local
 
 
 def back_up(run: Path, dest: Path, ways: Ways, *, disk: Disk, clock: Clock) -> Backup:
@@ -39,6 +39,7 @@ def place_of(run: Path, dest: Path) -> Path:
 
 def require_apart(run: Path, dest: Path) -> None:
     """Raise UsageError where a mirror below `dest` would lie in the run, or the run in it."""
+    require_local(dest, is_folder=True)
     here, there = run.resolve(), dest.resolve() / run.resolve().name
     if dest.resolve().is_relative_to(here) or there.is_relative_to(here) or here.is_relative_to(there):
         raise UsageError(

@@ -24,6 +24,7 @@ from unbroken.run.layout import manifests, own
 from unbroken.run.survey import survey
 from unbroken.storage import is_ordinary, read_json
 from unbroken.storage.moved import Moved, looked_again
+from unbroken.values import require_local
 
 MOST_SIBLINGS = 200
 MOST_PACKED = 20
@@ -36,6 +37,8 @@ def gather(job: Job) -> Facts:
 
 
 def _gather(job: Job) -> Facts:
+    for folder in (job.directory, *job.start.search):
+        require_local(folder, is_folder=True)
     layout_of(job.directory)  # a record that leads out of the folder is none to go on with
     here = survey(job.directory, job.layout)
     if here.unreachable:
@@ -60,6 +63,7 @@ def _named(path: Path | None, job: Job, here: Survey) -> Candidate | None:
     if path is None:
         return None
     if not is_ordinary(path):
+        require_local(path)
         what = "this is a folder, not a file" if path.is_dir() else "there is no such file"
         what = f"this is a link to {path.readlink()}, which is not there" if path.is_symlink() else what
         raise UsageError(path, what, found=_neighbours(path), do="Check the path.")

@@ -20,6 +20,7 @@ from unbroken.train.class_rows import ClassRows
 from unbroken.train.conditions import take_over
 from unbroken.train.weights_report import WeightsReport
 from unbroken.train.weights_table import as_lines
+from unbroken.values import require_local
 
 BEST, LATEST = "best", "latest"  # instead of a file: of the run
 
@@ -61,6 +62,7 @@ def best_weights(run: Path, layout: Layout) -> FoundCheckpoint:
 def find_checkpoint(path: Path, layout: Layout) -> FoundCheckpoint:
     """The checkpoint or weights in a file; raises UsageError if it is not there, DamagedFile if it is not whole."""
     if not is_ordinary(path):
+        require_local(path)
         near = sorted(item.name for item in path.parent.glob("*.pth")) if path.parent.is_dir() else []
         raise UsageError(
             path, "there is no such file", found=", ".join(near[:6]) or "no .pth file there", do="Check the path."

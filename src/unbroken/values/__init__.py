@@ -4,6 +4,7 @@ A *run id* is the random name a run gets once; it is inside every checkpoint, so
 is copied to. A *session name* is the local time at which a process began to work on a run.
 """
 
+from unbroken.values.addresses import is_remote, require_local
 from unbroken.values.clock import Clock, SystemClock, clock_time
 from unbroken.values.fields import BadField, number_of, numbers_of, step_of, typed
 from unbroken.values.ids import free_name, new_id
@@ -23,10 +24,12 @@ __all__ = [
     "encoding_of",
     "free_name",
     "is_name",
+    "is_remote",
     "new_id",
     "number_of",
     "numbers_of",
     "place",
+    "require_local",
     "step_of",
     "text_of",
     "typed",

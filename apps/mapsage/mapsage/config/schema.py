@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from mapsage.config.data import DataLoader, EvalDataLoader, RandomCrop, SegDataset
+from mapsage.config.earlier import OF_RUNS
 from mapsage.config.model import Segmentor
 from mapsage.config.runtime import DefaultHooks, EvalLoop, IoUMetric, LogProcessor, Randomness
 from mapsage.config.schedule import OptimWrapper, Phase, TrainLoop
@@ -20,6 +21,8 @@ VALUES_OF = {"EarthVQADataset": 9, "LoveDADataset": 8}  # that masks can have, 0
 
 class MapSageConfig(Section):
     """A MapSage config: what a file in `configs/` says, with its bases."""
+
+    advice: ClassVar[Mapping[str, str]] = OF_RUNS
 
     model: Segmentor
     train_dataloader: DataLoader
