@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 FILE_NAME = "experiments_log.txt"
@@ -118,12 +118,7 @@ class Book:
         """Bring the rows of these runs up to date, add those that have none; every other line stays."""
         if not self._tables:
             self._begin_table(language)
-        rows, free = self._by_tag(), {row for table in self._tables for row in table.rows}
-        found = []
-        for entry in entries:  # rows of all first: a new row must not be taken for a later entry's
-            place = self._place_of(entry, rows, free)
-            free -= {place[1]} if place else set()
-            found.append(place)
+        found = self._places_of(entries)
         done = [self._updated(entry, *place, language) if place else None for entry, place in zip(entries, found)]
         new = [entry for entry, place in zip(entries, found) if place is None]
         added = {entry.label: self._add(entry) for entry in sorted(new, key=lambda item: (item.date, item.label))}
@@ -138,15 +133,34 @@ class Book:
                 found.setdefault(name, []).append((table, row))
         return found
 
+    def _places_of(self, entries: Sequence[Entry]) -> list[tuple[_Table, int] | None]:
+        """The row of each, found before one is added; who has written into a row comes before who bears its name."""
+        rows, free = self._by_tag(), {row for table in self._tables for row in table.rows}
+        found: list[tuple[_Table, int] | None] = [None] * len(entries)
+        for has_written in (True, False):
+            for number, entry in enumerate(entries):
+                place = found[number] or self._place_of(entry, rows, free, has_written=has_written)
+                free -= {place[1]} if place else set()
+                found[number] = place
+        return found
+
     def _place_of(
-        self, entry: Entry, rows: Mapping[str, Sequence[tuple[_Table, int]]], free: Collection[int]
+        self,
+        entry: Entry,
+        rows: Mapping[str, Sequence[tuple[_Table, int]]],
+        free: Collection[int],
+        *,
+        has_written: bool,
     ) -> tuple[_Table, int] | None:
+        def is_his(place: tuple[_Table, int]) -> bool:
+            said = self._cell(*place, RESULT)
+            own, others = (_longest(texts, said) for texts in (entry.written.get(RESULT, ()), entry.others))
+            if not entry.written and entry.ours is not None and entry.ours.match(said) is not None:
+                return place[1] in free and _stands_in(entry.result, said) is not None  # else of a run that is gone
+            return place[1] in free and own >= others and (own > 0 or not has_written)
+
         for name in entry.names:
-            places = [
-                (table, row)
-                for table, row in rows.get(name, ())
-                if row in free and not any(_stands_in(text, self._cell(table, row, RESULT)) for text in entry.others)
-            ]
+            places = list(filter(is_his, rows.get(name, ())))
             of_that_day = [place for place in places if self._cell(*place, DATE) == entry.date]
             if places:
                 return (of_that_day or places)[-1]
@@ -156,18 +170,17 @@ class Book:
         cells, said = cells_of(self._lines[row]), {DATE: entry.date, TAG: entry.label, CONFIG: entry.config}
         cells += [""] * (table.width - len(cells))
         before = list(cells)
-        for name, now in said.items():
-            if name in table.columns:
-                at = table.columns[name]
-                cells[at] = merged(cells[at], now, entry.written.get(name, ()))
-        at = table.columns[RESULT]
-        known = [*entry.written.get(RESULT, ()), *_found(entry.ours, cells[at])]
-        cells[at] = merged(cells[at], entry.result, known, before=SEPARATORS[language])
-        ours = {
-            name: now
-            for name, now in {**said, RESULT: entry.result}.items()
-            if name in table.columns and now and now in cells[table.columns[name]]
-        }
+        ours: dict[str, str] = {}
+        for name, now in {**said, RESULT: entry.result}.items():
+            if name not in table.columns:
+                continue
+            at, known = table.columns[name], [*entry.written.get(name, ())]
+            if name == RESULT and entry.ours is not None and (found := entry.ours.match(cells[at])) is not None:
+                known.insert(0, found[0])
+            cells[at] = merged(cells[at], now, known, before=SEPARATORS[language] if name == RESULT else "")
+            # What a person wrote is not ours, even where we would say the same; a tag is whose row it is.
+            if now and now in cells[at] and (cells[at] != before[at] or now in known or name == TAG):
+                ours[name] = now
         if cells != before:
             self._put(table, row, cells)
         row_now = {name: cells[at] for name, at in table.columns.items()}
@@ -237,12 +250,11 @@ def merged(cell: str, now: str, written: Sequence[str], *, before: str = "") -> 
     """
     if not cell:
         return now
-    if not now or _stands_in(now, cell):
+    if not now:
         return cell
-    for old in sorted(filter(None, written), key=len, reverse=True):
-        if (place := _stands_in(old, cell)) is not None:
-            return cell[: place.start] + now + cell[place.stop :]
-    if not before:
+    if (place := _place_of_ours(written, cell)) is not None:
+        return cell[: place.start] + now + cell[place.stop :]
+    if not before or _stands_in(now, cell):
         return cell
     if (held_open := _OPEN.match(cell)) is not None:
         return now + cell[held_open.end() :]
@@ -256,8 +268,15 @@ def width_of(text: str) -> int:
     )
 
 
-def _found(ours: re.Pattern[str] | None, cell: str) -> list[str]:
-    return [match[0] for match in ours.finditer(cell)] if ours is not None else []
+def _place_of_ours(written: Sequence[str], cell: str) -> slice | None:
+    """Where the newest text of ours stands; a longer one that begins there is meant: `mAP: 0.8, stopped at 3 steps`."""
+    places = [place for text in reversed(written) if text and (place := _stands_in(text, cell)) is not None]
+    return max((place for place in places if place.start == places[0].start), key=lambda at: at.stop, default=None)
+
+
+def _longest(texts: Iterable[str], cell: str) -> int:
+    """How long the longest text is that stands in a cell; 0 where none does."""
+    return max((len(text) for text in texts if text and _stands_in(text, cell) is not None), default=0)
 
 
 def _stands_in(text: str, cell: str) -> slice | None:

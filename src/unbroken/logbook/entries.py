@@ -12,10 +12,10 @@ from typing import Any
 
 from unbroken.checkpoint.manifest import read_manifest
 from unbroken.errors import UnbrokenError
-from unbroken.journal import read_events_backwards
-from unbroken.logbook.book import RESULT, TAG, Entry
+from unbroken.journal import read_events, read_events_backwards
+from unbroken.logbook.book import RESULT, Entry
 from unbroken.logbook.file import Written, book_for, write_book
-from unbroken.logbook.memory import Memory, memory_of, place_of, results_before
+from unbroken.logbook.memory import Memory, memory_of, place_of, remembered, results_before
 from unbroken.logbook.words import Facts, clean, config_words, ours, result_words
 from unbroken.run.finding import find_runs, is_backup
 from unbroken.run.folder import entries, json_of
@@ -69,7 +69,7 @@ def note_run(disk: Disk, clock: Clock, directory: Path, say: Callable[[str], Non
 def write_log(disk: Disk, clock: Clock, root: Path, path: Path, *, language: str) -> Written:
     """Bring the rows of all runs below a folder up to date."""
     summaries = [summary_of(directory) for directory in find_runs(root)]
-    kept = list(_without_backups(item for item in summaries if item.status != "never started" and _is_known(item)))
+    kept = _without_copies([item for item in summaries if item.status != "never started" and _is_known(item)], path)
     memories = [memory_of(item.directory, path) for item in kept]
     labels = _labels([_label_before(memory, item) or clean(item.label) for item, memory in zip(kept, memories)], kept)
     siblings: dict[Path, list[tuple[Path, Mapping[str, Any]]]] = {}
@@ -107,11 +107,31 @@ def _is_known(summary: Summary) -> bool:
     return summary.status != NOT_REACHABLE or bool(summary.id)
 
 
-def _without_backups(summaries: Iterable[Summary]) -> Iterator[Summary]:
-    """A backup has no row beside that of its run; where its run is gone, it stands for it."""
-    known = [(item, is_backup(str(item.directory))) for item in summaries]
-    runs = {item.id for item, backup in known if not backup}
-    yield from (item for item, backup in known if not backup or not item.id or item.id not in runs)
+def _without_copies(summaries: Sequence[Summary], path: Path) -> list[Summary]:
+    """One row for each run, by its id: that of a backup or a copy is its run's, unless it was trained on by itself."""
+    alike: dict[str, list[Summary]] = {}
+    for item in summaries:
+        alike.setdefault(item.id or str(item.directory), []).append(item)
+
+    def rank(item: Summary) -> tuple[bool, bool, bool, int, int]:
+        is_noted = remembered(item.directory).place == place_of(item.directory, path)
+        is_named = item.label == item.tag
+        return not is_backup(str(item.directory)), is_noted, is_named, item.step, -len(item.directory.parts)
+
+    copies: set[Path] = set()
+    for same in (same for same in alike.values() if len(same) > 1):
+        first = max(same, key=rank)
+        known = _sessions(first.directory)
+        copies |= {item.directory for item in same if item is not first and _sessions(item.directory) <= known}
+        copies |= {item.directory for item in same if item is not first and is_backup(str(item.directory))}
+    return [item for item in summaries if item.directory not in copies]
+
+
+def _sessions(directory: Path) -> frozenset[str]:
+    with suppress(OSError):
+        events = read_events(own(directory) / "journal.jsonl")
+        return frozenset(str(event.get("session")) for event in events if event.get("event") == "session")
+    return frozenset()
 
 
 def usual_language() -> str:
@@ -145,7 +165,7 @@ def entry_of(known: Known, language: str, config: Callable[[Path], Mapping[str, 
         result=result_words(summary, _facts(summary), language),
         written=memory.written,
         others=tuple(text for text in results_before(summary.directory) if text not in memory.written.get(RESULT, ())),
-        ours=ours(language) if memory.written.get(TAG) else None,
+        ours=ours(language) if summary.id else None,
     )
 
 

@@ -32,14 +32,14 @@ class Memory:
 
 def memory_of(directory: Path, book: Path) -> Memory:
     """What is remembered of a run's row; nothing where the run is a copy of one that is still there."""
-    known = _remembered(directory)
+    known = remembered(directory)
     return Memory() if _is_copy(directory, book, known) else known
 
 
 def results_before(directory: Path) -> tuple[str, ...]:
     """What the rows of histories said last that a fresh start moved into the archive."""
     folders = (Path(entry.path) for entry in entries(str(directory / ARCHIVE_FOLDER)))
-    return tuple(text for folder in folders for text in _remembered(folder).written.get(RESULT, ())[-1:])
+    return tuple(text for folder in folders for text in remembered(folder).written.get(RESULT, ())[-1:])
 
 
 def remember(disk: Disk, directory: Path, book: Path, change: Change) -> None:
@@ -66,7 +66,8 @@ def place_of(directory: Path, book: Path) -> str:
         return directory.resolve().as_posix()
 
 
-def _remembered(directory: Path) -> Memory:
+def remembered(directory: Path) -> Memory:
+    """What a folder remembers, whosever it was when that was written."""
     known, written = Memory(), dict[str, list[str]]()
     for line in _lines(own(directory) / FILE):
         known = Memory(label=_text(line.get("label")), place=_text(line.get("place")))

@@ -122,6 +122,10 @@ def test_notes_before_between_and_after_the_rows_stay_word_for_word() -> None:
         ("I took it out", ["NEW"], "I took it out"),  # it was said before, and a person has removed it
         ("-0.5 by hand", [], "NEW; -0.5 by hand"),
         ("xxl model fails", [], "NEW; xxl model fails"),
+        ("NEW, running since 9:00", ["NEW, running since 9:00"], "NEW"),
+        ("NEW, running since 9:00, 待复现", ["NEW, running since 9:00", "NEW"], "NEW, 待复现"),
+        ("NEW, stopped; as OLD", ["OLD", "NEW, stopped"], "NEW; as OLD"),
+        ("stopped at NEW", ["stopped at NEW"], "NEW"),
     ],
 )
 def test_a_result_of_ours_is_replaced_and_a_persons_words_stay(cell: str, written: list[str], expected: str) -> None:
@@ -134,6 +138,24 @@ def test_other_cells_of_a_person_are_left_alone() -> None:
     assert merged("my words", "NEW", []) == "my words"
     assert merged("OLD", "NEW", ["OLD"]) == "NEW"
     assert merged("OLD and my words", "NEW", ["OLD"]) == "NEW and my words"
+    assert merged("LR=0.1, d_model=96", "LR=0.1", ["LR=0.1, d_model=96"]) == "LR=0.1"
+    assert merged("LR=0.1, steps=4, d=96", "steps=4", ["LR=0.1, steps=4, d=96"]) == "steps=4"
+
+
+def test_what_a_person_wrote_is_never_taken_for_ours_because_we_would_say_the_same() -> None:
+    book = Book(GUIDE)
+    (change,) = book.update([entry(config="梯度累积x4, LR=0.0005")], "zh")
+    assert set(change.cells) == {TAG, RESULT}
+    after = updated(book.text, entry(config="LR=0.001", written={name: [text] for name, text in change.cells.items()}))
+    assert "| 梯度累积x4, LR=0.0005 " in after and "LR=0.001" not in after
+
+
+def test_who_has_written_into_a_row_comes_before_who_bears_its_name() -> None:
+    text = updated("", entry("x", "mAP: 0.5 (第 9 轮)"))
+    renamed = entry("y", "mAP: 0.5 (第 9 轮)", names=("x", "y"), written={TAG: ["x"], RESULT: ["mAP: 0.5 (第 9 轮)"]})
+    for entries in ([renamed, entry("x", "中断于 3/9 步")], [entry("x", "中断于 3/9 步"), renamed]):
+        found = {row[1]: row[3] for row in Book(updated(text, *entries)).rows}
+        assert found == {"y": "mAP: 0.5 (第 9 轮)", "x": "中断于 3/9 步"}
 
 
 def test_columns_in_another_order_and_extra_columns_are_kept() -> None:
