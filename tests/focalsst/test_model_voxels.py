@@ -134,7 +134,7 @@ def test_a_single_row_is_normalised_by_the_running_statistics():
 def vfe(**change):
     torch.manual_seed(0)
     settings = replace(VfeSettings(filters=(8, 16)), **change)
-    return SDAVFE(settings, GEOMETRY, point_features=4, eps=1e-3, momentum=0.01)
+    return SDAVFE(settings, GEOMETRY, point_features=4, places=64, eps=1e-3, momentum=0.01)
 
 
 def test_a_voxels_features_are_those_of_the_formula():

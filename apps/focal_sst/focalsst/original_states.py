@@ -138,12 +138,17 @@ def _said_of_new(trained: _Trained, moments: Mapping[str, Any]) -> list[str]:
     """Which parameters begin without moments, and why."""
     had = {name for group in trained.groups() for name in group}
     never = [name for name in trained.parameters if name not in had]
+    new = [name for name in never if trained.parameters[name].requires_grad]
     idle = [name for name in trained.parameters if name in had and name not in moments]
     lines = []
-    if never:
-        kinds = list(dict.fromkeys(name.rpartition(".")[2] for name in never))
-        what = f"{_some(kinds)} ({'1 tensor' if len(never) == 1 else f'{len(never)} tensors'})"
-        lines.append(f"never trained by the original, trained from here on with new moments: {what}")
+    for words, names in (
+        ("trained from here on with new moments", new),
+        ("nor here, as FREEZE_IN_PROJ says", [name for name in never if name not in new]),
+    ):
+        if names:
+            kinds = _some(list(dict.fromkeys(name.rpartition(".")[2] for name in names)))
+            number = "1 tensor" if len(names) == 1 else f"{len(names)} tensors"
+            lines.append(f"never trained by the original, {words}: {kinds} ({number})")
     if idle:
         lines.append(f"the file has no moments of {_some(idle)}: they begin new")
     return lines

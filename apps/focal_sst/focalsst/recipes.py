@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from focalsst.config import SonarConfig
+from focalsst.config.published import differing
 from focalsst.dataset.splits import read_image_set
 from focalsst.places import Places, find_data, places_of
 from focalsst.schedule import OneCycle, optimizer_steps
@@ -41,6 +42,11 @@ SHORT_NAMES = {
     "MODEL.BACKBONE_3D.DSVT.nhead": "nhead",
     "DATA_CONFIG.DATA_PROCESSOR.2.VOXEL_SIZE": "voxel_",
 }
+LIKE_THE_ORIGINAL = (
+    "the config does not say AS_PUBLISHED, as the original's files: it is trained as the original trains it; its known "
+    "faults are repaired with --set AS_PUBLISHED False (docs/deviations.md)"
+)
+MOST_NAMED = 3
 DESCRIPTION = """Train a detector of boxes and divers in sonar point clouds. After any interruption run the same command
 again: it goes on where it was, bit for bit, and says from which file and why."""
 EPILOG = """The run lies in output/<group>/<name of the config>/<extra_tag>, however the path of the config is typed.
@@ -112,7 +118,8 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
     options = parser(str(environment.get("program", PROGRAM))).parse_args(list(arguments))
     _require_one_process(options)
     places = places_of(config_path(options), tag=options.tag, output=options.output)
-    checked = config_of(places, options, environment)
+    file = _file_of(places, options, environment)
+    checked = validate(SonarConfig, file)
     config = checked.value
     data_root = find_data(config.data_root, places)
     frames = _frames(data_root, config)
@@ -155,6 +162,8 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
             **accidents(options),
         },
         ignored=(*checked.ignored, *_without_effect(options)),
+        remarks=() if "AS_PUBLISHED" in file.tree else (LIKE_THE_ORIGINAL,),
+        remarks_on_foreign=_unlike_the_original(checked.canonical),
         command=str(environment.get("command", "")),
         lr_at=cycle_of(config, total).lr_at if total else None,
         texts={places.config.name: yaml.safe_dump(checked.canonical, sort_keys=False, allow_unicode=True)},
@@ -168,6 +177,10 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
 
 def config_of(places: Places, options: argparse.Namespace, environment: Mapping[str, Any]) -> Validated[SonarConfig]:
     """The config with `--set` and with what the other options say laid over it, checked."""
+    return validate(SonarConfig, _file_of(places, options, environment))
+
+
+def _file_of(places: Places, options: argparse.Namespace, environment: Mapping[str, Any]) -> ConfigFile:
     file = read_config(places.config, environment=environment)
     if options.set_cfgs:
         _require_last(options.set_cfgs)
@@ -183,7 +196,18 @@ def config_of(places: Places, options: argparse.Namespace, environment: Mapping[
         }.items()
         if value is not None
     ]
-    return validate(SonarConfig, file.with_tree(merge_options(file.tree, changed)) if changed else file)
+    return file.with_tree(merge_options(file.tree, changed)) if changed else file
+
+
+def _unlike_the_original(canonical: Mapping[str, Any]) -> tuple[str, ...]:
+    """A word for whoever goes on with weights of the original under other settings than it has."""
+    keys = differing(canonical)
+    if not keys:
+        return ()
+    names = ", ".join(key.rpartition(".")[2] for key in keys[:MOST_NAMED])
+    more = f" and {len(keys) - MOST_NAMED} more" if len(keys) > MOST_NAMED else ""
+    what = f"these weights are the original's, whose settings are others ({names}{more})"
+    return (f"{what}; to go on as it would: --set AS_PUBLISHED True",)
 
 
 def cycle_of(config: SonarConfig, total: int) -> OneCycle:

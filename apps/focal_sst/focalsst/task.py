@@ -56,6 +56,8 @@ def build(job: Job, say: Say) -> Task:
     for data in (dataset, validation):
         _try_out(data, skip_bad=skip_bad)
     model = build_detector(detector_settings(config)).to(device)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not (config.freeze_in_proj and "in_proj" in name))
     optimizer = build_adam(model, lr=config.lr, weight_decay=config.weight_decay, betas=(config.moms[0], 0.99))
     total = steps_of(config, len(dataset), epochs=config.epochs)
     schedule = OneCycleSchedule(optimizer, cycle_of(config, total))

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 
 from unbroken.config.config_file import ConfigFile, Place
 from unbroken.config.difference import ABSENT, Absent, Change, changes, keys_of, same, worst
-from unbroken.config.effect import Effect, Effects
+from unbroken.config.effect import Effect, Effects, Since
 from unbroken.config.nearest import nearest
 from unbroken.config.overrides import merge_options, set_values
 from unbroken.config.reading import read_config
@@ -73,6 +73,7 @@ __all__ = [
     "Misfit",
     "Place",
     "Section",
+    "Since",
     "Validated",
     "changes",
     "check_schema",

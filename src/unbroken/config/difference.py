@@ -48,11 +48,12 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any], effects: Effects) ->
     """List what differs between two canonical configs, the most severe first, then by key.
 
     A key that the schema does not know (written by another version) counts as a change of meaning: what it
-    did cannot be judged any more, so it must not pass unseen.
+    did cannot be judged any more, so it must not pass unseen. One that came after `old` was written had there the
+    value that the schema says.
     """
     found = (
         Change(key, before, after, effects.find(key) or Effect.MEANING)
-        for key, before, after in _differing("", old, new)
+        for key, before, after in _with_earlier_values(_differing("", old, new), effects)
     )
     return tuple(sorted((c for c in found if c.effect is not Effect.IGNORED), key=_rank))
 
@@ -66,6 +67,15 @@ def _rank(change: Change) -> tuple[int, list[tuple[int, int, str]]]:
     """Severity first; then the key, with positions in lists in the order of numbers, not of text."""
     parts = change.key.split(".")
     return change.effect.severity, [(0, int(p), p) if p.isdecimal() else (1, 0, p) for p in parts]
+
+
+def _with_earlier_values(found: Iterator[tuple[str, Any, Any]], effects: Effects) -> Iterator[tuple[str, Any, Any]]:
+    for key, before, after in found:
+        since = effects.since_of(key) if before is ABSENT else None
+        if since is None:
+            yield key, before, after
+        elif not same(since.before, after):
+            yield key, since.before, after
 
 
 def _differing(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from unbroken.errors import ConfigError
 
@@ -34,13 +35,22 @@ def most_severe(effects: Iterable[Effect]) -> Effect | None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Since:
+    """Written at a field that was added later: configs recorded without it meant the value `before`."""
+
+    before: Any
+
+
+@dataclass(frozen=True, kw_only=True)
 class Effects:
     """The effect of every key of a schema, as a tree of plain data.
 
-    `fields` are the named keys; `items` stands for any position of a list and any name of a free mapping.
+    `fields` are the named keys; `items` stands for any position of a list and any name of a free mapping. `since` is
+    there for keys that earlier records do not have.
     """
 
     own: Effect | None = None
+    since: Since | None = None
     fields: Mapping[str, Effects] = field(default_factory=dict)
     items: Effects | None = None
 
@@ -61,6 +71,16 @@ class Effects:
             node = below
             inherited = _inherit(inherited, node.own)
         return inherited if inherited is Effect.IGNORED else node.own or inherited or node.worst_below()
+
+    def since_of(self, key: str) -> Since | None:
+        """What a record without this dotted key meant, where the schema says so."""
+        node = self
+        for part in key.split("."):
+            below = node.fields.get(part, node.items)
+            if below is None:
+                return None
+            node = below
+        return node.since
 
     def worst_below(self) -> Effect | None:
         """Return the most severe effect of any key in this part of the schema."""
@@ -85,6 +105,7 @@ def combine(nodes: Iterable[Effects]) -> Effects:
     items = [node.items for node in nodes if node.items is not None]
     return Effects(
         own=most_severe(node.own for node in nodes if node.own),
+        since=next((node.since for node in nodes if node.since), None),
         fields={name: combine(node.fields[name] for node in nodes if name in node.fields) for name in names},
         items=combine(items) if items else None,
     )

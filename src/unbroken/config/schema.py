@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from unbroken.config.effect import Effect, Effects, combine
+from unbroken.config.effect import Effect, Effects, Since, combine
 from unbroken.config.section import Section
 from unbroken.errors import ConfigError
 
@@ -47,7 +47,8 @@ def sections_in(annotation: Any) -> tuple[type[Section], ...]:
 
 def _of_field(info: FieldInfo) -> Effects:
     node = _of_type(info.annotation)
-    return Effects(own=effect_of_field(info) or node.own, fields=node.fields, items=node.items)
+    since = next((item for item in info.metadata if isinstance(item, Since)), None)
+    return Effects(own=effect_of_field(info) or node.own, since=since, fields=node.fields, items=node.items)
 
 
 def _of_type(annotation: Any) -> Effects:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -31,6 +31,11 @@ class Section(BaseModel):
     advice: ClassVar[Mapping[str, str]] = {}
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    @classmethod
+    def completed(cls, tree: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Give a whole config the values that follow from others in it; asked before anything is checked."""
+        return tree
 
     def misfits(self) -> Iterator[Misfit]:
         """Yield what does not fit together in this section; asked once everything has the right type."""

@@ -67,7 +67,7 @@ def readable_parts(schema: type[Section], tree: Mapping[str, Any]) -> tuple[dict
 def _typed(schema: type[S], file: ConfigFile) -> S:
     """Go through JSON: there a list may fill a tuple while every other type stays strict."""
     try:
-        text = json.dumps(file.tree)
+        text = json.dumps(schema.completed(file.tree))
     except (TypeError, ValueError) as error:
         raise ConfigError(file.path, f"the config is not plain data: {error}") from error
     try:

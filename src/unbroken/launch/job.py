@@ -96,6 +96,7 @@ class Job:
     options: Mapping[str, Any] = field(default_factory=dict)  # settings of this launch that are not config
     ignored: tuple[str, ...] = ()  # config keys that were given and do nothing here
     remarks: tuple[str, ...] = ()  # sentences on the config that every launch shows
+    remarks_on_foreign: tuple[str, ...] = ()  # and every launch that begins with a file of another program
     command: str = ""  # what to type to run this again
     lr_at: Callable[[int], float] | None = None  # learning rate used in step n+1 under this config
     written_under: ReadForeign = lambda _meta: None  # the config that another program's file holds

@@ -300,10 +300,12 @@ def _notes(job: Job, facts: Facts, plan: Plan) -> list[str]:
         better = option(job, "tag", telling_tag(job.traits, str(job.environment.get("today", ""))))
         notes.append(f"the tag `{job.tag}` will tell nobody what this was; for example: {better}")
     notes += damage_in_words(facts.survey.damage)
+    notes += job.remarks
+    if isinstance(plan, Resume | FineTune) and plan.source.kind.startswith("foreign"):
+        notes += job.remarks_on_foreign
     start, has_own = job.start, facts.survey.newest_good is not None and not job.start.fresh
     if isinstance(plan, Refuse):
         return notes
-    notes += job.remarks
     holder = facts.survey.holder
     if holder is not None and not holder.released:
         notes.append(f"the last session ({holder}) ended without a word: its lock is taken over")

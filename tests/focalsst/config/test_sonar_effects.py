@@ -35,7 +35,8 @@ FLIP = "[{'NAME':'random_world_flip','ALONG_AXIS_LIST':['x']}]"
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return read_config(write_original(tmp_path_factory.mktemp("original"))).tree
+    tree = read_config(write_original(tmp_path_factory.mktemp("original"))).tree
+    return {**tree, "AS_PUBLISHED": False}
 
 
 # One row per key of the specification; what stands in several places is changed in all of them.
@@ -121,7 +122,11 @@ TABLE: list[tuple[str, list[str], Effect | None]] = [
     ("OUTPUT_RAW_SCORE", ["MODEL.POST_PROCESSING.OUTPUT_RAW_SCORE=True"], NONE),
     ("EVAL_METRIC", ["MODEL.POST_PROCESSING.EVAL_METRIC=other"], NONE),
     ("BATCH_NORM", ["MODEL.BATCH_NORM.MOMENTUM=0.1"], MEANING),
-    ("AS_PUBLISHED", ["AS_PUBLISHED=True"], SHAPE),
+    ("AS_PUBLISHED", ["AS_PUBLISHED=True"], MEANING),
+    ("PADDED_ROWS", [f"{VFE}.PADDED_ROWS=True"], MEANING),
+    ("EDGE_CELLS", [f"{ENC}.EDGE_CELLS=False"], MEANING),
+    ("OVERFLOW", [f"{P}.2.OVERFLOW=first"], MEANING),
+    ("FREEZE_IN_PROJ", [f"{OPT}.FREEZE_IN_PROJ=True"], MEANING),
     *((key, [f"{OPT}.{key}={value}"], SCHEDULE) for key, value in {
         "BATCH_SIZE_PER_GPU": "2", "NUM_EPOCHS": "80", "GRAD_ACCUMULATION_STEPS": "4", "LR": "0.002",
         "WEIGHT_DECAY": "0.05", "MOMS": "[0.9,0.8]", "PCT_START": "0.3", "DIV_FACTOR": "25", "GRAD_NORM_CLIP": "35",

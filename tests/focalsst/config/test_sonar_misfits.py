@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from focalsst.config import SonarConfig, detector_settings
-from focalsst.model.presets import FOCAL_SST
+from focalsst.model.presets import FOCAL_SST, as_published
 from unbroken.config import ConfigError, Validated, read_config, validate
 
 from .original_files import DATASET, MODEL, line_of, write_original
@@ -41,7 +41,8 @@ def complaint(folder: Path, *edits: tuple[str, str], dataset: str = DATASET) -> 
 
 def test_the_originals_own_files_are_the_published_detector(tmp_path: Path):
     found = load(write_original(tmp_path))
-    assert detector_settings(found.value) == FOCAL_SST
+    assert detector_settings(found.value) == as_published(FOCAL_SST)
+    assert found.value.AS_PUBLISHED and found.value.freeze_in_proj and found.value.intensity == "original"
     assert found.value.infos == {"train": "sonar_infos_train.pkl", "test": "sonar_infos_val.pkl"}
     assert not found.value.mask_z
     assert set(COPIES) <= set(found.ignored)
@@ -51,8 +52,10 @@ def test_the_originals_own_files_are_the_published_detector(tmp_path: Path):
 def test_the_originals_file_and_ours_differ_in_what_ours_changed_only(tmp_path: Path):
     ours = read_config(Path(__file__).parents[3] / "apps/focal_sst/cfgs/sonar_models/focal_sst.yaml").tree
     theirs = load(write_original(tmp_path)).canonical
-    canonical = validate(SonarConfig, ours).canonical
+    canonical = validate(SonarConfig, {**ours, "AS_PUBLISHED": True}).canonical
     assert canonical["MODEL"] == theirs["MODEL"] and canonical["OPTIMIZATION"] == theirs["OPTIMIZATION"]
+    steps = [each["DATA_CONFIG"]["DATA_PROCESSOR"] for each in (canonical, theirs)]
+    assert steps[0] == steps[1]
 
 
 def test_another_voxel_size_lists_every_copy_with_its_line_and_what_to_write(tmp_path: Path):

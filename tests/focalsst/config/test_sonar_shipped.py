@@ -11,8 +11,18 @@ import pytest
 
 import focalsst
 from focalsst.config import SonarConfig, detector_settings
+from focalsst.config.published import MASK, STEPS, SWITCHES, VOXELS
 from focalsst.model.presets import PRESETS, as_published
-from unbroken.config import Validated, changes, check_schema, effects, read_config, set_values, validate
+from unbroken.config import (
+    Validated,
+    changes,
+    check_schema,
+    effects,
+    merge_options,
+    read_config,
+    set_values,
+    validate,
+)
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / "apps/focal_sst/cfgs/sonar_models"
@@ -133,17 +143,18 @@ def test_the_data_room_and_the_metrics_take_what_a_config_says(name: str):
 
 
 def test_each_repair_has_a_switch_of_its_own():
-    repaired = load("focal_sst").value
-    tree = read_config(CONFIGS / "focal_sst.yaml").tree
-    encoder, head = tree["MODEL"]["BACKBONE_3D"]["FOCAL_ENCODER"], tree["MODEL"]["DENSE_HEAD"]
-    encoder["LOSS_CONFIG"] |= {"ADD_TO_TOTAL": False, "BALANCED": False, "SUPERVISE_NEIGHBOURS": False}
-    encoder |= {"STRAIGHT_THROUGH": False, "MAX_GROWTH": None}
-    tree["MODEL"]["BACKBONE_3D"]["DSVT"]["INPUT_LAYER"]["paired_pos"] = False
-    head["HEADING"] = "direction"
-    head["POST_PROCESSING"]["PEAKS_ONLY"] = False
-    head["POST_PROCESSING"]["NMS_CONFIG"]["PER_CLASS"] = False
-    found = detector_settings(validate(SonarConfig, tree).value)
-    assert found == as_published(detector_settings(repaired))
+    repaired = load("micro")
+    tree, known = repaired.canonical, effects(SonarConfig)
+    for key, value in SWITCHES.items():
+        place = key.replace(MASK, f"{STEPS}.0").replace(VOXELS, f"{STEPS}.2")
+        turned = validate(SonarConfig, merge_options(tree, [f"{place}={value!r}"])).canonical
+        assert [change.key for change in changes(tree, turned, known)] == [place]
+        tree = turned
+    found = validate(SonarConfig, tree).value
+    assert detector_settings(found) == as_published(detector_settings(repaired.value))
+    assert validate(SonarConfig, {**repaired.canonical, "AS_PUBLISHED": True}).canonical == {
+        **tree, "AS_PUBLISHED": True
+    }  # fmt: skip
 
 
 def test_simple_vfe_is_the_one_without_gates():

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from focalsst.config.augmentation import DataAugmentor
 from focalsst.config.values import Count, Intensity, Metres3, Range6, built, only
-from unbroken.config import Effect, Misfit, Section
+from unbroken.config import Effect, Misfit, Section, Since
 
 SHAPE, MEANING, DATA, FREE, IGNORED = Effect.SHAPE, Effect.MEANING, Effect.DATA, Effect.FREE, Effect.IGNORED
 
@@ -85,7 +85,7 @@ class ShufflePoints(Section):
 
 
 class VoxelLimit(Section):
-    """The most voxels of a frame; which ones stay beyond it does not depend on the order of points."""
+    """The most voxels of a frame; OVERFLOW says which ones stay beyond it."""
 
     train: Annotated[Count, MEANING] = 20_000
     test: Annotated[Count, MEANING] = 20_000
@@ -97,12 +97,17 @@ class VoxelLimit(Section):
 
 
 class TransformPointsToVoxels(Section):
-    """Points to voxels. VOXEL_SIZE (x, y, z in m) and POINT_CLOUD_RANGE make the grid: nothing else decides it."""
+    """Points to voxels. VOXEL_SIZE (x, y, z in m) and POINT_CLOUD_RANGE make the grid: nothing else decides it.
+
+    OVERFLOW: which voxels stay beyond MAX_NUMBER_OF_VOXELS. `hash` (default): a choice spread evenly over space, the
+    same every time; `first`, as published: those whose first point comes first in the frame.
+    """
 
     NAME: Annotated[Literal["transform_points_to_voxels"], MEANING] = "transform_points_to_voxels"
     VOXEL_SIZE: Annotated[Metres3, MEANING]
     MAX_POINTS_PER_VOXEL: Annotated[Count, MEANING] = 64
     MAX_NUMBER_OF_VOXELS: VoxelLimit = VoxelLimit()
+    OVERFLOW: Annotated[Literal["hash", "first"], MEANING, Since(before="hash")] = "hash"
 
 
 Processor = Annotated[MaskPointsAndBoxes | ShufflePoints | TransformPointsToVoxels, Field(discriminator="NAME")]

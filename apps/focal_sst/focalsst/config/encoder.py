@@ -21,7 +21,7 @@ from focalsst.config.values import (
     built,
     only,
 )
-from unbroken.config import Effect, Misfit, Section
+from unbroken.config import Effect, Misfit, Section, Since
 
 SHAPE, MEANING, SCHEDULE, IGNORED = Effect.SHAPE, Effect.MEANING, Effect.SCHEDULE, Effect.IGNORED
 
@@ -29,7 +29,8 @@ SHAPE, MEANING, SCHEDULE, IGNORED = Effect.SHAPE, Effect.MEANING, Effect.SCHEDUL
 class VoxelFeatures(Section):
     """Points of a voxel to one row: SDAVFE, or SimpleVFE, which is the same without its gates.
 
-    NORMALIZE_COORDS (default False): coordinates enter as fractions of range and voxel, not in metres.
+    NORMALIZE_COORDS (default False): coordinates enter as fractions of range and voxel, not in metres. PADDED_ROWS
+    (default False; published: True): the places of a voxel that no point fills take part in norms and maxima.
     VOXEL_SIZE and POINT_CLOUD_RANGE are copies: they may be left out, and must agree with DATA_CONFIG.
     """
 
@@ -39,6 +40,7 @@ class VoxelFeatures(Section):
     USE_ABSLOTE_XYZ: Annotated[bool, SHAPE] = True  # so spelt in OpenPCDet
     WITH_DISTANCE: Annotated[bool, IGNORED] = False  # SDAVFE reads it nowhere
     NORMALIZE_COORDS: Annotated[bool, MEANING] = False
+    PADDED_ROWS: Annotated[bool, MEANING, Since(before=False)] = False
     VOXEL_SIZE: Annotated[Metres3 | None, IGNORED] = None
     POINT_CLOUD_RANGE: Annotated[Range6 | None, IGNORED] = None
 
@@ -74,7 +76,8 @@ class FocalEncoder(Section):
     """Convolutions that mix neighbouring voxels, and the importance that adds voxels; above 1 it adds none.
 
     STRAIGHT_THROUGH (default True): the choice of voxels gets a gradient (published: none). MAX_GROWTH
-    (default 1.0): new voxels of a frame, as a fraction of those it has; null, as published, for no limit.
+    (default 1.0): new voxels of a frame, as a fraction of those it has; null, as published, for no limit. EDGE_CELLS
+    (default True): the first cell of an axis can get a new voxel (published: only the last one can).
     VOXEL_SIZE and POINT_CLOUD_RANGE are copies: they may be left out, and must agree with DATA_CONFIG.
     """
 
@@ -84,6 +87,7 @@ class FocalEncoder(Section):
     FOCAL_TOPK: Annotated[bool, only(False), MEANING] = False
     STRAIGHT_THROUGH: Annotated[bool, MEANING] = True
     MAX_GROWTH: Annotated[FromZero | None, MEANING] = 1.0
+    EDGE_CELLS: Annotated[bool, MEANING, Since(before=True)] = True
     LOSS_CONFIG: FocalLoss = FocalLoss()
     VOXEL_SIZE: Annotated[Metres3 | None, IGNORED] = None
     POINT_CLOUD_RANGE: Annotated[Range6 | None, IGNORED] = None

@@ -10,7 +10,6 @@ from focalsst.config.encoder import Backbone3d, BatchNorms, Dsvt, FocalEncoder, 
 from focalsst.config.head import Backbone2d, DenseHead, HeadPostProcessing, MapToBev, PostProcessing
 from focalsst.config.values import built
 from focalsst.model.geometry import Geometry
-from focalsst.model.presets import as_published
 from focalsst.model.settings import (
     BevSettings,
     DecodeSettings,
@@ -52,18 +51,16 @@ class Described(Protocol):
     def class_names(self) -> tuple[str, ...]:
         """The classes in the order of the head's outputs."""
 
-    @property
-    def AS_PUBLISHED(self) -> bool:
-        """Whether all repairs are turned back."""
-
 
 def detector_settings(config: Described) -> DetectorSettings:
     """Give what the detector is built from; raise ConfigError where parts do not fit each other."""
     model, voxels = config.MODEL, config.DATA_CONFIG.voxels
-    settings = DetectorSettings(
+    return DetectorSettings(
         geometry=geometry(config.DATA_CONFIG),
         voxels=VoxelSettings(
-            max_points_per_voxel=voxels.MAX_POINTS_PER_VOXEL, max_voxels=voxels.MAX_NUMBER_OF_VOXELS.train
+            max_points_per_voxel=voxels.MAX_POINTS_PER_VOXEL,
+            max_voxels=voxels.MAX_NUMBER_OF_VOXELS.train,
+            overflow=voxels.OVERFLOW,
         ),
         vfe=_vfe(model.VFE),
         focal=_focal(model.BACKBONE_3D.FOCAL_ENCODER),
@@ -75,7 +72,6 @@ def detector_settings(config: Described) -> DetectorSettings:
         bn_eps=model.BATCH_NORM.EPS,
         bn_momentum=model.BATCH_NORM.MOMENTUM,
     )
-    return as_published(settings) if config.AS_PUBLISHED else settings
 
 
 def geometry(data: DataConfig) -> Geometry:
@@ -89,6 +85,7 @@ def _vfe(vfe: VoxelFeatures) -> VfeSettings:
         gates=vfe.NAME == "SDAVFE",
         absolute_xyz=vfe.USE_ABSLOTE_XYZ,
         normalise=vfe.NORMALIZE_COORDS,
+        padded_rows=vfe.PADDED_ROWS,
     )
 
 
@@ -104,6 +101,7 @@ def _focal(encoder: FocalEncoder) -> FocalSettings:
         balanced=loss.BALANCED,
         supervise_neighbours=loss.SUPERVISE_NEIGHBOURS,
         straight_through=encoder.STRAIGHT_THROUGH,
+        edge_cells=encoder.EDGE_CELLS,
         max_growth=math.inf if encoder.MAX_GROWTH is None else encoder.MAX_GROWTH,
     )
 

@@ -7,9 +7,15 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from focalsst.config.values import Count, Fraction, FromZero, NotNegative, Positive, built
-from unbroken.config import Effect, Section
+from unbroken.config import Effect, Section, Since
 
-DATA, SCHEDULE, FREE, IGNORED = Effect.DATA, Effect.SCHEDULE, Effect.FREE, Effect.IGNORED
+MEANING, DATA, SCHEDULE, FREE, IGNORED = (
+    Effect.MEANING,
+    Effect.DATA,
+    Effect.SCHEDULE,
+    Effect.FREE,
+    Effect.IGNORED,
+)
 
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
@@ -17,8 +23,9 @@ Momentum = Annotated[float, Field(ge=0, lt=1)]
 class Optimization(Section):
     """Adam with decoupled decay under a one-cycle learning rate.
 
-    Beyond the published keys: EVAL_INTERVAL, epochs between evaluations while training, 0 for only at the end;
-    SEED of first weights, order and augmentation; FP16, which `--fp16` switches on too.
+    FREEZE_IN_PROJ (default False; published: True): the projections by which DSVT's attention makes queries, keys and
+    values keep their initial weights. Beyond the published keys: EVAL_INTERVAL, epochs between evaluations while
+    training, 0 for only at the end; SEED of first weights, order and augmentation; FP16, which `--fp16` sets.
     """
 
     BATCH_SIZE_PER_GPU: Annotated[Count, SCHEDULE]
@@ -32,6 +39,7 @@ class Optimization(Section):
     DIV_FACTOR: Annotated[float, Field(ge=1), SCHEDULE] = 10.0  # LR / DIV_FACTOR at the start
     GRAD_NORM_CLIP: Annotated[Positive, SCHEDULE] = 10.0
     LOSS_SCALE_FP16: Annotated[Positive, SCHEDULE] = 65536.0  # the first one; it adapts
+    FREEZE_IN_PROJ: Annotated[bool, MEANING, Since(before=False)] = False
     FP16: Annotated[bool, DATA] = False
     SEED: Annotated[NotNegative, DATA] = 0
     EVAL_INTERVAL: Annotated[NotNegative, FREE] = 10

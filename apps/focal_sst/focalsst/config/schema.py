@@ -11,6 +11,7 @@ from focalsst.config.agreement import disagreements
 from focalsst.config.data import DataConfig
 from focalsst.config.network import Model
 from focalsst.config.optimization import Optimization
+from focalsst.config.published import with_published
 from focalsst.config.values import Intensity
 from unbroken.config import Effect, Misfit, Section
 
@@ -32,16 +33,22 @@ class ClassName(Section):
 class SonarConfig(Section):
     """A config of the sonar detector: what a file in `cfgs/sonar_models` says, with its base.
 
-    AS_PUBLISHED (default False) turns every repair of the published detector back, whatever its own switch says:
-    those of `presets.as_published`, INTENSITY and MASK_Z.
+    AS_PUBLISHED is not a setting of its own but stands for those of `published.SWITCHES`: True sets each of them as the
+    original is, whatever the file says of it. A file that does not say AS_PUBLISHED is one of the original's, and is
+    trained as it is there, except for the switches that it sets itself.
     """
 
     CLASS_NAMES: Annotated[tuple[ClassName, ...], SHAPE]
     DATA_CONFIG: DataConfig
     MODEL: Model
     OPTIMIZATION: Optimization
-    AS_PUBLISHED: Annotated[bool, SHAPE] = False  # of tensors only where HEIGHT_AWARE is on; they are compared
+    AS_PUBLISHED: Annotated[bool, MEANING] = True
     HOOK: Annotated[Any, IGNORED] = None
+
+    @classmethod
+    def completed(cls, tree: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With what AS_PUBLISHED stands for, or the original's defaults where it is not said."""
+        return with_published(tree)
 
     def misfits(self) -> Iterator[Misfit]:
         """What is said in several places agrees, and the parts fit each other."""
@@ -83,12 +90,12 @@ class SonarConfig(Section):
     @property
     def intensity(self) -> Intensity:
         """How intensities are encoded."""
-        return "original" if self.AS_PUBLISHED else self.DATA_CONFIG.POINT_FEATURE_ENCODING.INTENSITY
+        return self.DATA_CONFIG.POINT_FEATURE_ENCODING.INTENSITY
 
     @property
     def mask_z(self) -> bool:
         """Whether points are masked along z too."""
-        return self.DATA_CONFIG.mask.MASK_Z and not self.AS_PUBLISHED
+        return self.DATA_CONFIG.mask.MASK_Z
 
     @property
     def augmentations(self) -> list[dict[str, Any]]:
@@ -149,6 +156,11 @@ class SonarConfig(Section):
     def grad_norm_clip(self) -> float:
         """The norm over all gradients that a step may have."""
         return self.OPTIMIZATION.GRAD_NORM_CLIP
+
+    @property
+    def freeze_in_proj(self) -> bool:
+        """Whether the input projections of the attention are left as they are."""
+        return self.OPTIMIZATION.FREEZE_IN_PROJ
 
     @property
     def fp16(self) -> bool:

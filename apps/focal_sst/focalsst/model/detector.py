@@ -75,7 +75,12 @@ class Detector(nn.Module):
         self.settings = settings
         eps, momentum, width = settings.bn_eps, settings.bn_momentum, settings.dsvt.d_model
         self.vfe = SDAVFE(
-            settings.vfe, settings.geometry, point_features=settings.point_features, eps=eps, momentum=momentum
+            settings.vfe,
+            settings.geometry,
+            point_features=settings.point_features,
+            places=settings.voxels.max_points_per_voxel,
+            eps=eps,
+            momentum=momentum,
         )
         self.backbone_3d = FocalDSVT(settings, in_channels=self.vfe.out_channels)
         height_aware = settings.bev.height_aware

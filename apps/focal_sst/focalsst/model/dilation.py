@@ -15,20 +15,28 @@ OWN = len(NEIGHBOURS)  # the last of a voxel's 27 logits is about itself
 
 
 def proposed_cells(
-    voxels: SparseVoxels, logits_VK: Tensor, *, threshold: float, max_growth: float, grid_zyx: Cells
+    voxels: SparseVoxels,
+    logits_VK: Tensor,
+    *,
+    threshold: float,
+    max_growth: float,
+    grid_zyx: Cells,
+    edge_cells: bool = True,
 ) -> Tensor:
     """The cells N4 to add: empty, in the grid, and asked for by an important voxel; sorted, each once.
 
     A voxel is important if the sigmoid of its own logit is above `threshold`; it asks for a neighbour whose
     logit reaches `threshold` too. Of a sample with n voxels the best `max_growth` n cells are taken, by the
-    highest sigmoid that asked.
+    highest sigmoid that asked. Without `edge_cells` none of them is the first of an axis.
     """
     score_VK = torch.sigmoid(logits_VK.detach().float())
     asked_VK = (score_VK[:, OWN:] > threshold) & (score_VK[:, :OWN] >= threshold)
     voxel_N, offset_N = asked_VK.nonzero().unbind(1)
     steps_K4 = voxels.cells_V4.new_tensor([(0, *offset) for offset in NEIGHBOURS])
     cells_N4 = voxels.cells_V4[voxel_N] + steps_K4[offset_N]
-    inside_N = ((cells_N4[:, 1:] >= 0) & (cells_N4[:, 1:] < cells_N4.new_tensor(grid_zyx))).all(dim=1)
+    inside_N = ((cells_N4[:, 1:] >= (0 if edge_cells else 1)) & (cells_N4[:, 1:] < cells_N4.new_tensor(grid_zyx))).all(
+        dim=1
+    )
     empty_N = inside_N & ~torch.isin(keys_of(cells_N4, grid_zyx), keys_of(voxels.cells_V4, grid_zyx))
     keys_U, place_N = torch.unique(keys_of(cells_N4[empty_N], grid_zyx), return_inverse=True)
     score_N1 = score_VK[voxel_N[empty_N], offset_N[empty_N]][:, None]

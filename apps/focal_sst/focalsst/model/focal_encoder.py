@@ -76,6 +76,7 @@ class FocalSparseEncoder(nn.Module):
             threshold=self.settings.threshold,
             max_growth=self.settings.max_growth,
             grid_zyx=self.grid_zyx,
+            edge_cells=self.settings.edge_cells,
         )
         return join(voxels, cells_N4, self.grid_zyx)
 

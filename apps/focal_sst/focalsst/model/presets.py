@@ -82,10 +82,13 @@ def as_published(settings: DetectorSettings) -> DetectorSettings:
         balanced=False,
         supervise_neighbours=False,
         straight_through=False,
+        edge_cells=False,
         max_growth=math.inf,
     )
     return replace(
         settings,
+        voxels=replace(settings.voxels, overflow="first"),
+        vfe=replace(settings.vfe, padded_rows=True),
         focal=focal,
         dsvt=replace(settings.dsvt, paired_positions=False),
         bev=replace(settings.bev, height_aware=False),

@@ -18,7 +18,8 @@ class VoxelSettings:
     """How many points and voxels a sample may have; what exceeds it is left out."""
 
     max_points_per_voxel: int = 64
-    max_voxels: int = 20_000  # per sample; which ones stay is decided by a hash of the cell, evenly over space
+    max_voxels: int = 20_000  # per sample
+    overflow: Literal["hash", "first"] = "hash"  # which stay beyond it: evenly over space, or those seen first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class VfeSettings:
     gates: bool = True  # point and channel attention; without them it is the plain voxel PointNet
     absolute_xyz: bool = True
     normalise: bool = False  # coordinates as fractions of range and voxel instead of metres
+    padded_rows: bool = False  # on: empty places for points count in norms and maxima, as in the original
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,7 @@ class FocalSettings:
     balanced: bool = True  # alpha / 1 - alpha and divided by the positives; off: alpha for both and the mean
     supervise_neighbours: bool = True  # off: only a voxel's own logit has a target
     straight_through: bool = True  # off: no gradient reaches the importance through the features
+    edge_cells: bool = True  # off: no voxel is added in the first cell of an axis, as in the original
     max_growth: float = 1.0  # new voxels of a sample, as a fraction of those it has; math.inf for no limit
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from focalsst.model.geometry import Geometry
-from focalsst.model.rows import RowNorm, group_max, group_sum
+from focalsst.model.rows import RowNorm, group_max, group_sum, normalise_counted
 from focalsst.model.settings import VfeSettings
 from focalsst.model.voxels import PointGroups, SparseVoxels, centres_of
 
@@ -33,9 +33,10 @@ class GatedPointLayer(nn.Module):
                 nn.Sigmoid(),
             )
 
-    def forward(self, x_PC: Tensor, voxel_P: Tensor, voxels: int) -> Tensor:
-        """PC to PC of the new width."""
-        h_PC = F.relu(self.norm(self.linear(x_PC)))
+    def forward(self, x_PC: Tensor, voxel_P: Tensor, voxels: int, count_P: Tensor | None) -> Tensor:
+        """PC to PC of the new width; row p stands for `count_P[p]` equal ones, or for itself."""
+        h_PC = self.linear(x_PC)
+        h_PC = F.relu(self.norm(h_PC) if count_P is None else normalise_counted(self.norm, h_PC, count_P))
         if not self.gates:
             return h_PC
         by_point_P1: Tensor = self.pa_fc(h_PC)
@@ -46,15 +47,25 @@ class GatedPointLayer(nn.Module):
 class SDAVFE(nn.Module):
     """Point groups to voxels: two gated layers, then the maximum over each voxel's points.
 
-    Only real points take part; the original lets its padding rows into the statistics and the maximum.
-    A point enters with its own features, its offset from the mean of its voxel's points and from its centre.
+    A point enters with its own features, its offset from the mean of its voxel's points and from its centre. Only real
+    points take part. The original has a table of `places` rows a voxel, and those without a point, zeros at first, are
+    in the statistics of each norm and in each maximum: with `padded_rows` here too. They are equal within a voxel, so
+    one row stands for all of them.
     """
 
     def __init__(
-        self, settings: VfeSettings, geometry: Geometry, *, point_features: int, eps: float, momentum: float
+        self,
+        settings: VfeSettings,
+        geometry: Geometry,
+        *,
+        point_features: int,
+        places: int,
+        eps: float,
+        momentum: float,
     ) -> None:
         super().__init__()
         self.settings = settings
+        self.places = places
         self.geometry = geometry
         width = point_features + 6 - (0 if settings.absolute_xyz else 3)
         layers = []
@@ -67,14 +78,16 @@ class SDAVFE(nn.Module):
     def forward(self, groups: PointGroups) -> SparseVoxels:
         """PF to VC."""
         voxels = len(groups.cells_V4)
-        x_PC = self.describe(groups)
+        x_PC, voxel_P, count_P = self.describe(groups), groups.voxel_P, None
+        if self.settings.padded_rows:
+            x_PC, voxel_P, count_P = _with_padding(x_PC, voxel_P, voxels, self.places)
         for layer in self.pfn_layers:
-            x_PC = layer(x_PC, groups.voxel_P, voxels)
-        features_VC = group_max(x_PC, groups.voxel_P, voxels)
+            x_PC = layer(x_PC, voxel_P, voxels, count_P)
+        features_VC = group_max(x_PC, voxel_P, voxels)
         return SparseVoxels(features_VC=features_VC, cells_V4=groups.cells_V4, batch_size=groups.batch_size)
 
     def describe(self, groups: PointGroups) -> Tensor:
-        """What the first layer sees of each point: x, y, z, the other features, two offsets."""
+        """What the first layer sees of each point: x, y, z, the other features, two offsets, or fewer of these."""
         xyz_P3, rest_PF = groups.points_PF[:, :3].float(), groups.points_PF[:, 3:].float()
         voxels = len(groups.cells_V4)
         count_V1 = torch.bincount(groups.voxel_P, minlength=voxels)[:, None]
@@ -83,8 +96,11 @@ class SDAVFE(nn.Module):
         from_centre_P3 = xyz_P3 - centres_of(groups.cells_V4, self.geometry).index_select(0, groups.voxel_P)
         if self.settings.normalise:
             xyz_P3, from_mean_P3, from_centre_P3 = self._as_fractions(xyz_P3, from_mean_P3, from_centre_P3)
-        absolute = (xyz_P3,) if self.settings.absolute_xyz else ()
-        return torch.cat((*absolute, rest_PF, from_mean_P3, from_centre_P3), dim=1)
+        if self.settings.absolute_xyz:
+            return torch.cat((xyz_P3, rest_PF, from_mean_P3, from_centre_P3), dim=1)
+        if self.settings.gates:
+            return torch.cat((rest_PF, from_mean_P3, from_centre_P3), dim=1)
+        return torch.cat((xyz_P3, rest_PF, from_mean_P3), dim=1)  # SimpleVFE leaves the other three out
 
     def _as_fractions(self, xyz_P3: Tensor, from_mean_P3: Tensor, from_centre_P3: Tensor) -> tuple[Tensor, ...]:
         """Places from -1 to 1 over the range, offsets in voxels."""
@@ -92,3 +108,12 @@ class SDAVFE(nn.Module):
         size_3 = xyz_P3.new_tensor(self.geometry.voxel_size)
         scaled_P3 = (2 * xyz_P3 - lower_3 - upper_3) / (upper_3 - lower_3)
         return scaled_P3, from_mean_P3 / size_3, from_centre_P3 / size_3
+
+
+def _with_padding(x_PC: Tensor, voxel_P: Tensor, voxels: int, places: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The rows, and one of zeros for each voxel with empty places; whose each is, for how many it stands."""
+    empty_V = places - torch.bincount(voxel_P, minlength=voxels)
+    padded_N = empty_V.nonzero().squeeze(1)
+    rows_QC = torch.cat((x_PC, x_PC.new_zeros(len(padded_N), x_PC.shape[1])))
+    count_Q = torch.cat((torch.ones_like(voxel_P), empty_V[padded_N]))
+    return rows_QC, torch.cat((voxel_P, padded_N)), count_Q

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -68,7 +69,8 @@ def group_points(
 ) -> PointGroups:
     """Find each point's voxel; points outside the range, or beyond the caps, are left out.
 
-    Of a crowded voxel the first points stay. Samples do not influence each other.
+    Of a crowded voxel the first points stay, of a crowded sample the voxels that `caps.overflow` says. Samples do not
+    influence each other.
     """
     cells_P4, inside_P = _cells_of_points(points_PF, sample_P, geometry)
     kept_P = inside_P.nonzero().squeeze(1)
@@ -77,8 +79,12 @@ def group_points(
     )
     order_P = torch.argsort(voxel_P, stable=True)
     kept_P, voxel_P = kept_P[order_P], voxel_P[order_P]
-    stays_V = _under_the_cap(keys_V, geometry.grid_zyx, batch_size=batch_size, cap=caps.max_voxels)
-    stays_P = (rank_within(voxel_P, len(count_V)) < caps.max_points_per_voxel) & stays_V[voxel_P]
+    rank_P = rank_within(voxel_P, len(count_V))
+    cells_V = keys_V % math.prod(geometry.grid_zyx)
+    priority_V = _mixed(cells_V) if caps.overflow == "hash" else kept_P[rank_P == 0]
+    samples_V = torch.div(keys_V - cells_V, math.prod(geometry.grid_zyx), rounding_mode="floor")
+    stays_V = _under_the_cap(priority_V, samples_V, batch_size=batch_size, cap=caps.max_voxels)
+    stays_P = (rank_P < caps.max_points_per_voxel) & stays_V[voxel_P]
     renumbered_V = stays_V.long().cumsum(0) - 1
     return PointGroups(
         points_PF=points_PF[kept_P[stays_P]],
@@ -99,16 +105,15 @@ def _cells_of_points(points_PF: Tensor, sample_P: Tensor, geometry: Geometry) ->
     return cells_P4, inside_P
 
 
-def _under_the_cap(keys_V: Tensor, grid_zyx: Cells, *, batch_size: int, cap: int) -> Tensor:
-    """Which voxels stay when a sample has more than `cap`: those with the smallest hash of their place.
+def _under_the_cap(priority_V: Tensor, sample_V: Tensor, *, batch_size: int, cap: int) -> Tensor:
+    """Which voxels stay when a sample has more than `cap`: those with the smallest priority.
 
-    A hash and not the order of the points, so that what is lost is spread over space and is the same every time.
+    The hash of their place spreads what is lost over space and is the same every time; the number of their first point,
+    as in the original, takes what comes late.
     """
-    per_sample = grid_zyx[0] * grid_zyx[1] * grid_zyx[2]
-    sample_V = torch.div(keys_V, per_sample, rounding_mode="floor")
-    by_hash_V = torch.argsort(_mixed(keys_V % per_sample), stable=True)
-    order_V = by_hash_V[torch.argsort(sample_V[by_hash_V], stable=True)]
-    stays_V = torch.zeros_like(keys_V, dtype=torch.bool)
+    by_priority_V = torch.argsort(priority_V, stable=True)
+    order_V = by_priority_V[torch.argsort(sample_V[by_priority_V], stable=True)]
+    stays_V = torch.zeros_like(sample_V, dtype=torch.bool)
     stays_V[order_V] = rank_within(sample_V[order_V], batch_size) < cap
     return stays_V
 
