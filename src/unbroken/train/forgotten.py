@@ -1,41 +1,119 @@
-"""Warning about state that a loop visibly uses but does not track: it would not survive an interruption."""
+"""State that lives in the process and is not tracked: it would not survive an interruption, so it is named.
+
+What is looked at is whatever a loop can hold on to: from the variables of all functions that are running and of the
+script's own modules through attributes, lists, dicts and closures. What torch made and no name leads to is found among
+all objects of the process.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping
+import gc
+import inspect
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import GeneratorType
 from typing import Any
 
+import numpy as np
+import torch
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from unbroken.train.parts import GENERATORS
+from unbroken.train.frames import is_users
+from unbroken.train.held import inside, reachable, roots
 
-STATEFUL = (Optimizer, LRScheduler, GradScaler, AveragedModel)
-
-
-def forgotten(tracked: Mapping[str, Any], *, depth: int) -> list[str]:
-    """A sentence for each stateful thing among the names of the calling function that is not tracked."""
-    known = {id(part) for part in tracked.values()}
-    inner = {id(module) for part in tracked.values() if isinstance(part, nn.Module) for module in part.modules()}
-    return [
-        f"`{name}` ({type(value).__name__}) is used by the loop but not tracked: its state would be lost"
-        for name, value in _names_of_caller(depth)
-        if _is_stateful(value) and id(value) not in known | inner
-    ]
+MADE_BY_TORCH = (Optimizer, LRScheduler, ReduceLROnPlateau, GradScaler, AveragedModel)
+DRAWN_FROM = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+# The global ones, which are not the script's.
+GLOBAL = (torch.default_generator, np.random.mtrand._rand, random._inst)
+MOST_NAMED = 8
 
 
-def _is_stateful(value: Any) -> bool:
-    if isinstance(value, nn.Module) and not isinstance(value, AveragedModel):
-        return any(parameter.requires_grad for parameter in value.parameters())
-    if isinstance(value, STATEFUL):
-        return not (isinstance(value, GradScaler) and not value.is_enabled())
-    return isinstance(value, GENERATORS)
+@dataclass(frozen=True, kw_only=True)
+class Forgotten:
+    """A thing that is not tracked, and how the script gets at it ("" where no name leads to it)."""
+
+    path: str
+    value: Any
+
+    def __str__(self) -> str:
+        kind = type(self.value).__name__
+        name = f"`{self.path}` ({kind})" if self.path else f"a {kind} to which no variable of the script leads"
+        if isinstance(self.value, GeneratorType | _BaseDataLoaderIter):
+            return f"{name} holds a place in its data and is not tracked: a resumed session begins it anew"
+        return f"{name} lives in this process and is not tracked: its state would be lost"
 
 
-def _names_of_caller(depth: int) -> Iterator[tuple[str, Any]]:
-    frame = sys._getframe(depth)
-    yield from {**frame.f_globals, **frame.f_locals}.items()
+def forgotten(tracked: Mapping[str, Any], dataset: object = None) -> list[Forgotten]:
+    """What the running functions, the script's modules and the data set hold and is neither tracked nor inside that."""
+    alive = _made_by_torch()
+    modules, known, found = _Modules(tracked, alive), inside(tracked.values()), []
+    for path, value in reachable([*roots(), ("dataset", dataset)]):
+        if id(value) not in known and _is_stateful(value, modules):
+            found.append(Forgotten(path=path, value=value))
+            known |= inside([value])  # of a wrapper only the whole is named
+    if any(id(each) not in known for each in alive):
+        del alive, modules
+        gc.collect()  # a schedule and its optimizer keep each other alive until then
+        for each in _made_by_torch():
+            if id(each) not in known:
+                found.append(Forgotten(path="", value=each))
+                known |= inside([each])
+    return found
+
+
+def in_words(found: list[Forgotten]) -> list[str]:
+    """A line for each, as many as a person reads."""
+    more = len(found) - MOST_NAMED
+    return [str(each) for each in found[:MOST_NAMED]] + ([f"{more} more things are not tracked"] if more > 0 else [])
+
+
+class _Modules:
+    """Which modules change in this training: an optimizer or a gradient knows their weights, or they are copies."""
+
+    def __init__(self, tracked: Mapping[str, Any], made_by_torch: Sequence[Any]) -> None:
+        modules = [part for part in tracked.values() if isinstance(part, nn.Module)]
+        self._tracked = {id(each) for module in modules for each in module.parameters()}
+        self._forms = [_form(module) for module in modules]
+        groups = [group for each in made_by_torch if isinstance(each, Optimizer) for group in each.param_groups]
+        self._optimized = {id(each) for group in groups for each in group["params"]}
+
+    def changes(self, module: nn.Module) -> bool:
+        """Whether it has weights of its own that are trained, or is built like a tracked one (an average, a target)."""
+        own = [each for each in module.parameters() if id(each) not in self._tracked]
+        trained = any(id(each) in self._optimized or each.grad is not None for each in own)
+        return trained or (bool(own) and _form(module) in self._forms)
+
+
+def _form(module: nn.Module) -> list[tuple[str, torch.Size]]:
+    return [(name, each.shape) for name, each in module.named_parameters() if not is_lazy(each)]
+
+
+def _is_stateful(value: Any, modules: _Modules) -> bool:
+    match value:
+        case GradScaler():
+            return value.is_enabled()
+        case nn.Module() if not isinstance(value, AveragedModel):
+            return modules.changes(value)
+        case GeneratorType():
+            return is_users(value.gi_code) and inspect.getgeneratorstate(value) == inspect.GEN_SUSPENDED
+    kinds = (*MADE_BY_TORCH, *DRAWN_FROM, _BaseDataLoaderIter)
+    return isinstance(value, kinds) and not any(value is each for each in GLOBAL)
+
+
+def _made_by_torch() -> list[Any]:
+    kinds: dict[type, bool] = {}
+    found = []
+    for each in gc.get_objects():
+        kind = type(each)
+        if kind not in kinds:
+            kinds[kind] = issubclass(kind, MADE_BY_TORCH)
+        if kinds[kind] and not (isinstance(each, GradScaler) and not each.is_enabled()):
+            found.append(each)
+    return found

@@ -19,7 +19,7 @@ from unbroken.launch.disk_facts import planned_disk, quota_in
 from unbroken.launch.disk_words import disk_lines
 from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.host import host
-from unbroken.launch.options import require_file_for_strict, require_time_left, script_limit, script_seconds
+from unbroken.launch.options import require_time_left, script_limit, script_seconds
 from unbroken.launch.tags import require_tag
 from unbroken.launch.verdicts import Plan
 from unbroken.launch.words import describe, refusal
@@ -73,7 +73,8 @@ def open_run(
     key "shape" or "meaning" (keys without an effect count as "data"). `save_every` counts steps, `save_every_s`
     seconds. A session of `session_s` seconds stops, with everything saved, `reserve_s` before its time is up. Text in
     place of seconds ("12h", "1h30m", "12:00:00") is read as the command line reads it.
-    With `strict`, a fine-tune from `pretrained_model` takes every tensor of both sides or is refused.
+    With `strict`, a fine-tune from `pretrained_model` takes every tensor of both sides or is refused, and so is a loop
+    with anything that changes and is not tracked, after its first step.
     `on_bad="skip"` leaves samples out whose reading fails. `backup` is a folder on another disk that each
     save is copied to, beside the training. `quota` ("20GB") is how much may lie below the current folder: a warning
     says before the first step if that is too little. `search` are folders in which copies of this run may lie. Where
@@ -83,7 +84,6 @@ def open_run(
     """
     try:
         said = host(SystemClock().now())
-        require_file_for_strict("open_run(strict=True)", strict=strict, weights=pretrained_model)
         canonical = _canonical(config or {})
         job = Job(
             recipe="open_run",

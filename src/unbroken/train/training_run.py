@@ -26,7 +26,6 @@ from unbroken.train.conditions import current_conditions
 from unbroken.train.console import SessionLog
 from unbroken.train.deadline import Deadline
 from unbroken.train.feed import Feed, Shuffle, feed_of
-from unbroken.train.forgotten import forgotten
 from unbroken.train.length import Length
 from unbroken.train.loader import Collate
 from unbroken.train.options import SessionOptions
@@ -41,6 +40,7 @@ from unbroken.train.source import Source
 from unbroken.train.step import StepInProgress
 from unbroken.train.stop import Exit, Interrupted, StopFlag
 from unbroken.train.takeover import Translate, as_they_are
+from unbroken.train.untracked import Untracked
 from unbroken.train.workers import end_workers
 
 GoingPlan = Fresh | Resume | FineTune | Finished
@@ -75,7 +75,7 @@ class TrainingRun:
         self.adopting = Adopting(plan.source.path if isinstance(plan, FineTune) else None, strict=job.start.strict)
         self._session: Session | None = None
         self.current = StepInProgress(self._parts, Rates(log, planned=job.lr_at is not None))
-        self._looked_for_forgotten = False
+        self._untracked = Untracked(self, self._parts, log.say, files.clock, strict=job.start.strict)
         self._stop, self._pace = stop, Pace(files.clock)
         self._stop.mid_step = lambda: self.current.turns > 0
 
@@ -232,8 +232,6 @@ class TrainingRun:
         step = self.current
         if not step.turns:
             raise UsageError("run.end_step", "no batch was taken since the last step", do="Iterate run.batches(...).")
-        if not self._looked_for_forgotten:
-            self._warn_of_forgotten()
         session, numbers, samples = self.opened, step.numbers(values), [sample for _, sample in step.samples]
         self.progress.step += 1
         self.progress.skipped += step.skipped
@@ -435,6 +433,8 @@ class TrainingRun:
 
     def _wait(self) -> None:
         """The loop asks for the next batch: what was to be done after the last one is done."""
+        feed = self._session.feed if self._session is not None else None
+        self._untracked.look(self.step, feed.dataset if feed is not None else None)
         self.current.wait()
         self._pace.waiting()
 
@@ -443,11 +443,6 @@ class TrainingRun:
         if self._source is not None and not self._parts:
             raise UsageError("run.epochs", "nothing is tracked yet", do="Call run.track(...) before the loop.")
         return self.progress.closed_epochs
-
-    def _warn_of_forgotten(self) -> None:
-        self._looked_for_forgotten = True
-        for sentence in forgotten(self._parts, depth=3):
-            self.log.say(f"warning: {sentence}")
 
     # -- ending --------------------------------------------------------------------------------------------------
 
@@ -460,6 +455,7 @@ class TrainingRun:
 
     def _finish(self) -> None:
         session = self.opened
+        self._untracked.look(self.step, session.feed.dataset if session.feed is not None else None)
         self.length.steps = self.step
         if self.current.turns:
             self.log.say(

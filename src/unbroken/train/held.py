@@ -1,0 +1,119 @@
+"""What a script holds: all that can be reached from the variables of its functions and modules, with the way to it."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from itertools import islice
+from types import FunctionType, GeneratorType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from unbroken.train.frames import is_users, is_users_file, user_frames
+
+NO_HOLDERS = (int, float, str, bytes, type(None), torch.Tensor, np.ndarray, ModuleType, type)
+OF_ANY_MODULE = frozenset(vars(nn.Module()))
+MOST_OBJECTS = 100_000  # that are looked into
+MOST_ITEMS = 200  # of one list or dict: a list of a million files holds nothing else
+
+
+def roots() -> Iterator[tuple[str, Any]]:
+    """The variables of the running functions and of the script's modules, by name."""
+    spaces: dict[int, tuple[str, Mapping[str, Any]]] = {}
+    for frame in user_frames():
+        spaces[id(frame.f_globals)] = "", frame.f_globals
+        if frame.f_locals is not frame.f_globals:
+            spaces[id(frame)] = "", frame.f_locals
+    for module in [*sys.modules.values()]:
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and is_users_file(file):
+            spaces.setdefault(id(vars(module)), (f"{module.__name__}.", vars(module)))
+    for prefix, names in spaces.values():
+        yield from ((prefix + name, value) for name, value in [*names.items()] if not name.startswith("__"))
+
+
+def reachable(roots: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Everything the roots hold, nearest first, with the way to it."""
+    todo, seen = deque(roots), set[int]()
+    while todo and len(seen) < MOST_OBJECTS:
+        path, value = todo.popleft()
+        if isinstance(value, NO_HOLDERS) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        yield path, value
+        with suppress(Exception):  # whatever a thing of the script's does when it is looked at, the training goes on
+            todo.extend(_held_by(path, value))
+
+
+def _held_by(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    match value:
+        case dict():
+            for key, item in islice(dict.items(value), MOST_ITEMS):
+                yield f"{path}[{key!r}]" if isinstance(key, str | int) else f"{path}[...]", item
+        case list() | tuple() | deque():
+            yield from ((f"{path}[{place}]", item) for place, item in enumerate(islice(value, MOST_ITEMS)))
+        case set() | frozenset():
+            yield from ((f"{path}{{...}}", item) for item in islice(value, MOST_ITEMS))
+        case FunctionType() if is_users(value.__code__):
+            cells = zip(value.__code__.co_freevars, value.__closure__ or ())
+            yield from ((f"{path}.{name}", cell.cell_contents) for name, cell in cells if _is_bound(cell))
+        case MethodType():
+            yield path, value.__self__
+        case partial():
+            yield from ((path, item) for item in (value.func, *value.args, *value.keywords.values()))
+        case GeneratorType() if value.gi_frame is not None and is_users(value.gi_code):
+            yield from ((f"{path}.{name}", item) for name, item in value.gi_frame.f_locals.items())
+        case nn.Module():
+            yield from ((f"{path}.{name}", item) for name, item in value.named_children())
+            own = ((name, item) for name, item in vars(value).items() if name not in OF_ANY_MODULE)
+            yield from ((f"{path}.{name}", item) for name, item in own)
+        case _ if not type(value).__module__.startswith(("unbroken.", "torch.optim.optimizer")):
+            yield from ((f"{path}.{name}", item) for name, item in attributes(value))
+
+
+def _is_bound(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
+
+
+def attributes(value: Any) -> Iterator[tuple[str, Any]]:
+    """What a thing holds under names of its own."""
+    own = getattr(value, "__dict__", None)
+    if isinstance(own, dict):
+        yield from ((name, item) for name, item in [*own.items()] if isinstance(name, str))
+    slots = getattr(type(value), "__slots__", ())
+    for name in slots if isinstance(slots, tuple | list) else ():
+        if isinstance(name, str) and (item := getattr(value, name, None)) is not None:
+            yield name, item
+
+
+def inside(things: Iterable[Any]) -> set[int]:
+    """What the states of these things hold as well: inner modules and schedules, the parts of a thing of one's own."""
+    known: set[int] = set()
+    todo = [*things]
+    while todo and len(known) < MOST_OBJECTS:
+        value = todo.pop()
+        if isinstance(value, NO_HOLDERS) or id(value) in known:
+            continue
+        known.add(id(value))
+        match value:
+            case nn.Module():
+                known |= set(map(id, value.modules()))
+            case LRScheduler() | ReduceLROnPlateau():  # the state of its optimizer is not in its own
+                todo += [item for name, item in attributes(value) if name != "optimizer"]
+            case dict():
+                todo += islice(dict.values(value), MOST_ITEMS)
+            case list() | tuple() | set() | deque():
+                todo += islice(value, MOST_ITEMS)
+            case _ if not isinstance(value, FunctionType | MethodType):
+                todo += [item for _, item in attributes(value)]
+    return known

@@ -1,0 +1,117 @@
+"""Once in a session: does anything change from step to step that is not tracked?"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from unbroken.errors import UsageError
+from unbroken.train.carried import carried
+from unbroken.train.forgotten import forgotten, in_words
+from unbroken.train.frames import frames_with, is_users_class
+from unbroken.train.held import attributes, inside, reachable, roots
+from unbroken.values import Clock
+
+MOST_NAMED = 8
+A_DAY_S = 86_400.0
+Seen = dict[str, object]  # what tells that a value changed, by the way to it
+
+
+class Untracked:
+    """Looks when the first step is done, for things with a state of their own, and after the second one for values.
+
+    `run` is what the loop goes over: only functions that know it, and those they called, are part of the loop.
+    """
+
+    def __init__(
+        self, run: object, tracked: Mapping[str, Any], say: Callable[[str], None], clock: Clock, *, strict: bool
+    ) -> None:
+        self._run, self._tracked, self._say, self._clock, self._strict = run, tracked, say, clock, strict
+        self._first: int | None = None
+        self._before: Seen | None = None
+        self._done = False
+
+    def look(self, step: int, dataset: object) -> None:
+        """Say what is not tracked, also of the data set; with `strict`, raise UsageError instead."""
+        self._first = step if self._first is None else self._first
+        if self._done or step <= self._first + (self._before is not None):
+            return
+        try:
+            if self._before is None:
+                sentences = [f"warning: {each}" for each in in_words(forgotten(self._tracked, dataset))]
+                self._before = self._values(dataset)
+            else:
+                self._done = True
+                now = self._values(dataset)
+                changed = [name for name, value in now.items() if self._before.get(name, value) != value]
+                sentences = [f"note: {_in_words(names)}"] if (names := sorted({*self._carried(), *changed})) else []
+        except Exception as error:  # noqa: BLE001 - a thing of the script's may do what it likes when it is looked at
+            self._done = True
+            sentences = [f"note: what is not tracked could not be looked for ({type(error).__name__}: {error})"]
+        self._report(sentences)
+
+    def _report(self, sentences: Sequence[str]) -> None:
+        if sentences and self._strict:
+            raise UsageError(
+                "run.track",
+                "not everything that changes is tracked, and strict=True asks for that",
+                found="\n  ".join(sentences),
+                do="Track it: run.track(name=...); plain values in a dict: run.track(counters={...}).",
+            )
+        for sentence in sentences:
+            self._say(sentence)
+
+    def _carried(self) -> list[str]:
+        """Variables that the loop takes from one step into the next."""
+        known, now_s = inside(self._tracked.values()), self._clock.now().timestamp()
+        return [
+            name
+            for frame in frames_with(self._run)
+            for name in carried(frame)
+            if id(value := frame.f_locals.get(name)) not in known
+            and not isinstance(value, Optimizer | nn.Module)
+            and not (isinstance(value, float) and abs(value - now_s) < A_DAY_S)  # it tells the time
+        ]
+
+    def _values(self, dataset: object) -> Seen:
+        """The plain attributes of the script's own things, and the lengths of the lists it has variables for."""
+        known, found = inside(self._tracked.values()), Seen()
+        for path, value in reachable([*roots(), ("dataset", dataset)]):
+            if id(value) in known or value is self._run:
+                continue
+            if isinstance(value, list | deque | dict) and "[" not in path:
+                found[path] = len(value)
+            elif is_users_class(type(value)):
+                found |= {
+                    f"{path}.{name}": each for name, item in attributes(value) if (each := _plain(item)) is not None
+                }
+        return found
+
+
+def _plain(value: Any) -> object:
+    """What tells one value from another; None for what is no value."""
+    match value:
+        case float():
+            return repr(value)  # a NaN is itself
+        case bool() | int() | str() | np.number():
+            return value
+        case torch.Tensor():
+            return id(value), value._version
+    return None
+
+
+def _in_words(names: Sequence[str]) -> str:
+    listed = ", ".join(f"`{name}`" for name in names[:MOST_NAMED])
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    change = "changes" if len(names) == 1 else "change"
+    is_not = "is not" if len(names) == 1 else "are not"
+    return (
+        f"{listed}{more} {change} from step to step and {is_not} tracked: a resumed session begins with what stands "
+        "there before the loop"
+    )

@@ -1,0 +1,59 @@
+"""Whatever changes from step to step and is not tracked is named, wherever the script keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.processes import python, run_command
+from tests.unbroken.train import untracked_loops
+from tests.unbroken.train.untracked_loops import SAID, Numbers, in_the_data_set, step, trained
+from unbroken.train import TrainingRun, open_run
+
+SCRIPT = untracked_loops.__file__
+
+
+@pytest.mark.parametrize("loop", SAID)
+def test_it_is_named_wherever_it_is_kept(tmp_path: Path, capsys: Any, loop: Callable[[TrainingRun], None]) -> None:
+    with open_run(tmp_path, tag="t") as run:
+        loop(run)
+    assert SAID[loop] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("loop", [untracked_loops.in_a_function, untracked_loops.a_counter])
+def test_strict_refuses_it_and_keeps_what_was_trained(tmp_path: Path, loop: Callable[[TrainingRun], None]) -> None:
+    ended = run_command(python(SCRIPT, loop.__name__, tmp_path, "strict"))
+    assert ended.returncode == 2, ended.stdout + ended.stderr
+    assert SAID[loop] in ended.stdout and "strict=True asks for that" in ended.stdout
+    assert list((tmp_path / "t").glob("iter_*.pth"))
+
+
+def test_a_loop_that_tracks_everything_is_left_in_peace(tmp_path: Path) -> None:
+    ended = run_command(python(SCRIPT, "quiet", tmp_path, "strict"))
+    assert ended.returncode == 0 and "finished: 4 steps" in ended.stdout, ended.stdout + ended.stderr
+    assert "warning" not in ended.stdout and "note" not in ended.stdout
+
+
+def test_the_generator_of_a_data_set_is_found_with_loader_workers_too(tmp_path: Path, capsys: Any) -> None:
+    with open_run(tmp_path, tag="t") as run:
+        in_the_data_set(run, workers=2)
+    assert SAID[in_the_data_set] in capsys.readouterr().out
+
+
+def test_a_thing_that_cannot_be_looked_at_is_no_reason_to_stop(tmp_path: Path, capsys: Any) -> None:
+    class Touchy:
+        @property
+        def __class__(self) -> type:  # type: ignore[override]  # as proxies that load what they stand for have it
+            raise RuntimeError("not now")
+
+    touchy = Touchy()
+    with open_run(tmp_path, tag="t") as run:
+        model, optimizer = trained(run)
+        for batch in run.batches(Numbers(), batch_size=2, steps=3):
+            run.end_step(loss=step(model, optimizer, batch))
+    said = capsys.readouterr().out
+    assert type(touchy) is Touchy and "finished: 3 steps" in said
+    assert "note: what is not tracked could not be looked for (RuntimeError: not now)" in said

@@ -1,0 +1,255 @@
+"""Loops that keep something untracked, each in another place: python untracked_loops.py NAME FOLDER [strict]."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from unbroken.train import TrainingRun, open_run
+
+
+class Numbers(torch.utils.data.Dataset):  # type: ignore[type-arg]  # as scripts write it
+    """Sixteen numbers; one kind draws its noise from a generator of its own."""
+
+    def __init__(self, rng: Any = None) -> None:
+        self.rng = rng
+
+    def __len__(self) -> int:
+        return 16
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        noise = 0.0 if self.rng is None else float(self.rng.random())
+        return torch.tensor([index / 16 + noise])
+
+
+class Reader:
+    """A stream of batches with its place in an attribute."""
+
+    def __init__(self) -> None:
+        self.place = 0
+
+    def batch(self) -> torch.Tensor:
+        self.place += 1
+        return torch.full((2, 1), float(self.place))
+
+
+def trained(run: TrainingRun, **kept: Any) -> tuple[nn.Module, torch.optim.Optimizer]:
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    run.track(model=model, optimizer=optimizer, **kept)
+    return model, optimizer
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: torch.Tensor) -> torch.Tensor:
+    loss = model(batch).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+def in_a_function(run: TrainingRun) -> None:
+    def epoch() -> None:
+        for batch in run.batches(Numbers(), batch_size=2):
+            run.end_step(loss=step(model, optimizer, batch))
+
+    model, optimizer = trained(run)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    for _ in run.epochs(1):
+        epoch()
+        schedule.step()
+
+
+def in_an_attribute(run: TrainingRun) -> None:
+    model, optimizer = trained(run)
+    trainer = SimpleNamespace(average=AveragedModel(model))
+    for batch in run.batches(Numbers(), batch_size=2, steps=3):
+        loss = step(model, optimizer, batch)
+        trainer.average.update_parameters(model)
+        run.end_step(loss=loss)
+
+
+def in_a_list_in_a_dict(run: TrainingRun) -> None:
+    model, _ = trained(run)
+    things = {"optimizers": [torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)]}
+    for batch in run.batches(Numbers(), batch_size=2, steps=3):
+        run.end_step(loss=step(model, things["optimizers"][0], batch))
+
+
+def in_a_closure(run: TrainingRun) -> None:
+    def made() -> Callable[[torch.Tensor], torch.Tensor]:
+        rng = np.random.RandomState(0)
+        return lambda batch: batch * float(rng.rand())
+
+    model, optimizer = trained(run)
+    mix = made()
+    for batch in run.batches(Numbers(), batch_size=2, steps=3):
+        run.end_step(loss=step(model, optimizer, mix(batch)))
+
+
+def a_generator(run: TrainingRun) -> None:
+    model, optimizer = trained(run)
+    rng = np.random.default_rng(0)
+    for batch in run.batches(Numbers(), batch_size=2, steps=3):
+        run.end_step(loss=step(model, optimizer, batch * rng.random()))
+
+
+def pythons_generator(run: TrainingRun) -> None:
+    model, optimizer = trained(run)
+    chance = random.Random(0)
+    for batch in run.batches(Numbers(), batch_size=2, steps=3):
+        run.end_step(loss=step(model, optimizer, batch * chance.random()))
+
+
+def in_the_data_set(run: TrainingRun, workers: int = 0) -> None:
+    model, optimizer = trained(run)
+    for batch in run.batches(Numbers(np.random.default_rng(0)), batch_size=2, workers=workers, steps=3):
+        run.end_step(loss=step(model, optimizer, batch))
+
+
+def in_the_model(run: TrainingRun) -> None:
+    class Noisy(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(1, 1)
+            self.rng = torch.Generator().manual_seed(0)
+
+    model = Noisy()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    run.track(model=model, optimizer=optimizer)
+    for batch in run.batches(Numbers(), batch_size=2, steps=3):
+        noise = torch.rand(1, generator=model.rng)
+        run.end_step(loss=step(model, optimizer, batch + noise))
+
+
+def a_copy_of_the_model(run: TrainingRun) -> None:
+    model, optimizer = trained(run)
+    target = nn.Linear(1, 1).requires_grad_(False)
+    for batch in run.batches(Numbers(), batch_size=2, steps=3):
+        run.end_step(loss=step(model, optimizer, batch))
+        target.load_state_dict(model.state_dict())
+
+
+def an_endless_generator(run: TrainingRun) -> None:
+    def endless() -> Iterator[torch.Tensor]:
+        while True:
+            yield from torch.utils.data.DataLoader(Numbers(), batch_size=2, shuffle=True)
+
+    model, optimizer = trained(run)
+    data = endless()
+    for _ in run.steps(3):
+        run.end_step(loss=step(model, optimizer, next(data)))
+
+
+def an_iterator_of_a_loader(run: TrainingRun) -> None:
+    model, optimizer = trained(run)
+    data = iter(torch.utils.data.DataLoader(Numbers(), batch_size=2, shuffle=True))
+    for _ in run.steps(3):
+        run.end_step(loss=step(model, optimizer, next(data)))
+
+
+def nothing_leads_to_it(run: TrainingRun) -> None:
+    model, optimizer = trained(run)
+    hidden = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    optimizer.register_step_post_hook(lambda *_, kept=[hidden]: None)
+    del hidden
+    for batch in run.batches(Numbers(), batch_size=2, steps=3):
+        run.end_step(loss=step(model, optimizer, batch))
+
+
+def a_batch_drawn_ahead(run: TrainingRun) -> None:
+    model, optimizer = trained(run)
+    batch = torch.rand(2, 1)
+    for _ in run.steps(3):
+        loss = step(model, optimizer, batch)
+        batch = torch.rand(2, 1)
+        run.end_step(loss=loss)
+
+
+def a_counter(run: TrainingRun) -> None:
+    model, optimizer = trained(run)
+    weight = 0
+    for batch in run.batches(Numbers(), batch_size=2, steps=3):
+        weight += 2
+        run.end_step(loss=step(model, optimizer, batch * weight))
+
+
+def a_sum_over_the_epoch(run: TrainingRun) -> None:
+    model, optimizer = trained(run)
+    for _ in run.epochs(1):
+        total = 0.0
+        for batch in run.batches(Numbers(), batch_size=2):
+            loss = step(model, optimizer, batch)
+            total = total + float(loss)
+            run.end_step(loss=loss)
+
+
+def a_place_in_an_attribute(run: TrainingRun) -> None:
+    model, optimizer = trained(run)
+    reader = Reader()
+    for _ in run.steps(3):
+        run.end_step(loss=step(model, optimizer, reader.batch()))
+
+
+def a_list_that_grows(run: TrainingRun) -> None:
+    model, optimizer = trained(run)
+    losses: list[float] = []
+    for batch in run.batches(Numbers(), batch_size=2, steps=3):
+        loss = step(model, optimizer, batch)
+        losses.append(float(loss))
+        run.end_step(loss=loss)
+
+
+def quiet(run: TrainingRun) -> None:
+    """Everything is tracked; a frozen network, a learning rate, a clock and the values of a step are no state."""
+    counters, extra = {"seen": 0}, nn.Linear(1, 1).requires_grad_(False)
+    teacher = nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 1)).requires_grad_(False)
+    average = AveragedModel(nn.Linear(1, 1))
+    model, optimizer = trained(run, counters=counters, average=average, extra=extra)
+    for number, batch in enumerate(run.batches(Numbers(), batch_size=2, steps=4)):
+        with torch.no_grad():
+            goal = teacher(batch)
+        loss = step(model, optimizer, batch + 0 * goal)
+        average.update_parameters(model)
+        counters["seen"] += len(batch)
+        shown = float(loss) + number
+        run.end_step(loss=loss, shown=shown)
+
+
+LIVES = "lives in this process and is not tracked: its state would be lost"
+PLACE = "holds a place in its data and is not tracked: a resumed session begins it anew"
+CHANGES = (
+    "changes from step to step and is not tracked: a resumed session begins with what stands there before the loop"
+)
+SAID = {
+    in_a_function: f"warning: `schedule` (StepLR) {LIVES}",
+    in_an_attribute: f"warning: `trainer.average` (AveragedModel) {LIVES}",
+    in_a_list_in_a_dict: f"warning: `things['optimizers'][0]` (SGD) {LIVES}",
+    in_a_closure: f"warning: `mix.rng` (RandomState) {LIVES}",
+    a_generator: f"warning: `rng` (Generator) {LIVES}",
+    pythons_generator: f"warning: `chance` (Random) {LIVES}",
+    in_the_data_set: f"warning: `dataset.rng` (Generator) {LIVES}",
+    in_the_model: f"warning: `model.rng` (Generator) {LIVES}",
+    a_copy_of_the_model: f"warning: `target` (Linear) {LIVES}",
+    an_endless_generator: f"warning: `data` (generator) {PLACE}",
+    an_iterator_of_a_loader: f"warning: `data` (_SingleProcessDataLoaderIter) {PLACE}",
+    nothing_leads_to_it: f"warning: a StepLR to which no variable of the script leads {LIVES}",
+    a_batch_drawn_ahead: f"note: `batch` {CHANGES}",
+    a_counter: f"note: `weight` {CHANGES}",
+    a_sum_over_the_epoch: f"note: `total` {CHANGES}",
+    a_place_in_an_attribute: f"note: `reader.place` {CHANGES}",
+    a_list_that_grows: f"note: `losses` {CHANGES}",
+}
+
+
+if __name__ == "__main__":
+    with open_run(Path(sys.argv[2]), tag="t", strict=sys.argv[3:] == ["strict"]) as opened:
+        globals()[sys.argv[1]](opened)
