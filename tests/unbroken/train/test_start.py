@@ -190,7 +190,7 @@ def test_an_own_loop_hears_from_the_host_when_its_session_ends(tmp_path: Path, m
     monkeypatch.setenv("UNBROKEN_SESSION_END", "2026-01-01T00:00:00+00:00")
     with pytest.raises(Exit) as refused:
         train(tmp_path)
-    assert refused.value.code == 2
+    assert refused.value.code == 75
     assert "FRESH" in train(tmp_path, session_s=float("inf"))
     monkeypatch.setenv("UNBROKEN_SESSION_END", (datetime.now(UTC) + timedelta(seconds=2)).isoformat())
     with pytest.raises(Exit) as stopped:
