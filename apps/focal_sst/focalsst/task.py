@@ -30,7 +30,18 @@ from focalsst.sample_pictures import draw_samples
 from focalsst.schedule import OneCycleSchedule
 from unbroken import Extension, Job, __version__, is_ordinary
 from unbroken.errors import DamagedFile, UsageError
-from unbroken.train import Blueprint, ClassRows, Every, Progress, StepReport, Task, clock_time, pick_device
+from unbroken.train import (
+    Blueprint,
+    ClassRows,
+    ConfiguredScaler,
+    Every,
+    GroupSettings,
+    Progress,
+    StepReport,
+    Task,
+    clock_time,
+    pick_device,
+)
 
 Say = Callable[[str], None]
 # TensorBoard's names, as the original's curves have them.
@@ -80,7 +91,7 @@ def build(job: Job, say: Say) -> Task:
         evaluate=partial(_evaluate, job, config, model, validation, device, say),
         evaluate_every=Every(epochs=config.eval_interval or None, each_from=_each_from(job, config)),
         best="mAP",
-        follow_config=partial(_follow_config, optimizer, schedule, config),
+        follow_config=partial(_follow_config, optimizer, schedule, GroupSettings(optimizer, moved=("betas",))),
         step_line=partial(_step_line, config, steps_of(config, len(dataset), epochs=1)),
         curves=_curves,
         pictures=_pictures(config, model, validation, device, job.options["pictures"]),
@@ -240,7 +251,7 @@ def _scaler(config: SonarConfig, device: torch.device) -> torch.amp.GradScaler |
     """float16 on a GPU needs its gradients scaled; bfloat16 on a CPU does not."""
     if not config.fp16 or device.type != "cuda":
         return None
-    return torch.amp.GradScaler(device.type, init_scale=config.loss_scale)
+    return ConfiguredScaler(device.type, init_scale=config.loss_scale)
 
 
 def _autocast(config: SonarConfig, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
@@ -252,24 +263,25 @@ def _autocast(config: SonarConfig, device: torch.device) -> Callable[[], Abstrac
 def _follow_config(
     optimizer: AdamDecayingAll,
     schedule: OneCycleSchedule,
-    config: SonarConfig,
+    settings: GroupSettings,
     step: int,
     extension: Extension | None,
 ) -> str | None:
-    """After a resume the config's word counts for the schedule; says so when that changes something."""
+    """After a resume the config's word counts for optimizer and schedule; says so when that changes something."""
     before = optimizer.param_groups[0]["lr"]
-    for group in optimizer.param_groups:
-        group["weight_decay"] = config.weight_decay
+    changed = settings.put_back()
+    said = f"the optimizer is the config's from here on: {', '.join(changed)}" if changed else ""
     new_to_it = schedule.taken == 0 and step > 0  # a file of another program has no schedule
     if schedule.follows_config and schedule.extension == extension and not new_to_it:
-        return None
+        return said or None
     schedule.rebuild_at(step, extension)
     after = optimizer.param_groups[0]["lr"]
     extended = f", extended by {extension.policy}" if extension else ""
-    return (
+    words = (
         f"the schedule is the config's from here on{extended}, at step {schedule.taken} of {schedule.cycle.horizon}: "
         f"learning rate {before:.6g} -> {after:.6g}"
     )
+    return f"{said}; {words}" if said else words
 
 
 def _curves(values: Mapping[str, float]) -> Mapping[str, float]:

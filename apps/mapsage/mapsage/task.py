@@ -24,7 +24,16 @@ from mapsage.schedule import IterationSchedule, phases_of
 from unbroken import Extension, Job
 from unbroken.config.validation import canonical
 from unbroken.errors import DamagedFile
-from unbroken.train import Blueprint, ClassRows, Every, Progress, Task, pick_device
+from unbroken.train import (
+    Blueprint,
+    ClassRows,
+    ConfiguredScaler,
+    Every,
+    GroupSettings,
+    Progress,
+    Task,
+    pick_device,
+)
 
 Say = Callable[[str], None]
 
@@ -72,7 +81,7 @@ def build(job: Job, say: Say) -> Task:
         evaluate_every=Every(steps=config.train_cfg.val_interval),
         evaluate_from=config.train_cfg.val_begin,
         best=config.default_hooks.checkpoint.save_best,
-        follow_config=partial(_follow_config, optimizer, schedule, config),
+        follow_config=partial(_follow_config, optimizer, schedule, GroupSettings(optimizer)),
         extra=partial(_extra, job),
         split=split,
         count=len,
@@ -248,8 +257,8 @@ def _pictures(
 def _scaler(config: MapSageConfig, device: torch.device) -> torch.amp.GradScaler:
     scale = config.optim_wrapper.loss_scale
     if scale == "dynamic":
-        return torch.amp.GradScaler(device.type)
-    return torch.amp.GradScaler(device.type, init_scale=float(scale), growth_interval=2**31 - 1)
+        return ConfiguredScaler(device.type)
+    return ConfiguredScaler(device.type, init_scale=float(scale), static=True)
 
 
 def _autocast(config: MapSageConfig, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
@@ -261,26 +270,25 @@ def _autocast(config: MapSageConfig, device: torch.device) -> Callable[[], Abstr
 def _follow_config(
     optimizer: torch.optim.Optimizer,
     schedule: IterationSchedule,
-    config: MapSageConfig,
+    settings: GroupSettings,
     step: int,
     extension: Extension | None,
 ) -> str | None:
-    """After a resume the config's word counts for the schedule; says so when that changes something."""
-    wanted = config.optim_wrapper.optimizer
-    before = [dict(group) for group in optimizer.param_groups]
-    for group in optimizer.param_groups:
-        group["betas"], group["eps"] = tuple(wanted.betas), wanted.eps
+    """After a resume the config's word counts for optimizer and schedule; says so when that changes something."""
+    before = optimizer.param_groups[0]["lr"]
+    changed = settings.put_back()
+    said = [f"the optimizer is the config's from step {step + 1} on: {', '.join(changed)}"] if changed else []
     extends = schedule.extension != extension
     if extends or not schedule.follows_config:
+        rates = [group["lr"] for group in optimizer.param_groups]
         schedule.rebuild_at(step, extension)
-    after = optimizer.param_groups
-    changed = [key for key in ("lr", "betas", "eps") if [g[key] for g in before] != [g[key] for g in after]]
-    if not changed and not extends:
-        return None
-    lr = f"learning rate {before[0]['lr']:.6g} -> {after[0]['lr']:.6g}"
-    if extends and extension:
-        return f"the schedule is extended by {extension.policy} from step {step + 1} on: {lr}"
-    return f"the checkpoint's schedule is not the config's, which is followed from step {step + 1} on: {lr}"
+        lr = f"learning rate {before:.6g} -> {optimizer.param_groups[0]['lr']:.6g}"
+        if extends and extension:
+            said.append(f"the schedule is extended by {extension.policy} from step {step + 1} on: {lr}")
+        elif extends or rates != [group["lr"] for group in optimizer.param_groups]:
+            words = f"the checkpoint's schedule is not the config's, which is followed from step {step + 1} on: {lr}"
+            said.append(words)
+    return "; ".join(said) or None
 
 
 def _extra(job: Job, progress: Progress) -> Mapping[str, Any]:

@@ -37,6 +37,7 @@ from unbroken.train.pictures import spread
 from unbroken.train.progress import Progress
 from unbroken.train.rng import preserved
 from unbroken.train.serialise import read_tree as read_checkpoint
+from unbroken.train.settings import ConfiguredScaler, GroupSettings
 from unbroken.train.shapes import Blueprint, decide_by_shapes
 from unbroken.train.start import launch, open_run
 from unbroken.train.stop import Exit
@@ -52,9 +53,11 @@ __all__ = [
     "Blueprint",
     "Checked",
     "ClassRows",
+    "ConfiguredScaler",
     "Every",
     "Exit",
     "FoundCheckpoint",
+    "GroupSettings",
     "Progress",
     "StepReport",
     "Task",

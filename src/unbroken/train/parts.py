@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from unbroken.errors import DamagedFile, Incompatible, UsageError
@@ -131,7 +132,7 @@ def tensors_in(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 def class_name(part: Any) -> str:
     """The class of a part as the guides show it: `<class 'torch.optim.adamw.AdamW'>`."""
-    return str(type(part))
+    return str(GradScaler if isinstance(part, GradScaler) else type(part))  # ours differ in what they load alone
 
 
 def _module_problems(name: str, module: nn.Module, saved: Any) -> list[str]:
