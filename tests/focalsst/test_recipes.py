@@ -110,7 +110,7 @@ def test_where_every_option_lands(typed: list[object], look: Any, given: Any, ot
 def test_the_table_has_every_option_of_the_parser() -> None:
     shown = {words[0] for words, *_ in [*ORIGINAL, *OURS]} | {"--search", "--reserve", "--session"}
     known = {name for action in parser()._actions for name in action.option_strings[:1] if name != "-h"}
-    assert known - shown <= {"--cfg_file", "--accept-change", "--on-extend", "--until-done"}
+    assert known - shown <= {"--cfg_file", "--accept-change", "--on-extend", "--until-done", "--weights-key"}
 
 
 def test_the_config_may_be_a_word_of_its_own_and_has_a_default() -> None:
@@ -229,15 +229,15 @@ def test_every_key_has_an_effect_of_its_own() -> None:
 # -- data that is not there --------------------------------------------------------------------------------------------
 
 
-def test_without_data_why_answers_and_train_says_how_to_get_some(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_data_why_and_train_say_how_to_get_some(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--set", "DATA_CONFIG.DATA_PATH", "nowhere/sonar"]
     asked = job("--extra_tag", "absent", *words)
     assert (asked.total_steps, asked.steps_per_epoch, asked.epochs) == (None, None, 2)
-    assert main(["why", "focalsst", "--cfg_file", CONFIG, "--extra_tag", "absent", *words]) == 0
-    assert "FRESH" in capsys.readouterr().out
+    assert main(["why", "focalsst", "--cfg_file", CONFIG, "--extra_tag", "absent", *words]) == 2
+    said = capsys.readouterr().err
     with pytest.raises(UnbrokenError) as missing:
         session(asked)
-    assert missing.value.exit_code == 2
+    assert missing.value.exit_code == 2 and str(missing.value) == said.strip()
     assert str(missing.value).startswith("nowhere/sonar: the folder of the data does not exist")
     assert "unbroken data sonar nowhere/sonar" in str(missing.value)
     assert not list(asked.directory.rglob("*.pth"))

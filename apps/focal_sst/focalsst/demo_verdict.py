@@ -11,10 +11,10 @@ import numpy as np
 
 from focalsst.config import SonarConfig
 from focalsst.dataset.folder import SonarFolder
+from focalsst.datasets import build_dataset
 from focalsst.metrics import GroupScores, Labels, Scores, class_rules, evaluate
 from focalsst.picture import FrameView, draw_curves, draw_scenes
 from focalsst.results import Results, read_results
-from focalsst.task import build_dataset
 from unbroken import read_whole
 from unbroken.config import read_config, validate
 from unbroken.train import count_tensors, differences, read_checkpoint

@@ -145,7 +145,8 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
         quota=disk_quota(options, environment),
         start=start_from(options, environment),
         task="focalsst.task:build",
-        datasets="focalsst.task:datasets",
+        datasets="focalsst.datasets:datasets",
+        preflight="focalsst.preflight:preflight",
         blueprint="focalsst.task:blueprint",
         options={
             "config": config,

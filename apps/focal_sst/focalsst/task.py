@@ -5,31 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from focalsst.config import SonarConfig, detector_settings
 from focalsst.dataset.batch import Batch, collate
-from focalsst.dataset.database import Database, read_database
 from focalsst.dataset.folder import SonarFolder
-from focalsst.dataset.infos import Annotation, read_infos, read_pickled_infos
-from focalsst.dataset.original_entries import augmentations_from, min_points_from
-from focalsst.dataset.scene import Extent
+from focalsst.datasets import build_dataset
 from focalsst.earlier_names import present_name
 from focalsst.evaluation import evaluate_split
 from focalsst.model.detector import Detector, build_detector
 from focalsst.optimizer import AdamDecayingAll, build_adam
 from focalsst.original_states import spell_as_here
-from focalsst.pickled import read_plain_pickle
 from focalsst.recipes import cycle_of, steps_of
 from focalsst.sample_pictures import draw_samples
 from focalsst.schedule import OneCycleSchedule
-from unbroken import Extension, Job, __version__, is_ordinary
-from unbroken.errors import DamagedFile, UsageError
+from unbroken import Extension, Job, __version__
 from unbroken.train import (
     Blueprint,
     ClassRows,
@@ -58,14 +51,12 @@ CURVES: Mapping[str, Sequence[str]] = {
 
 
 def build(job: Job, say: Say) -> Task:
-    """Build everything a job needs; raises before training if data or config cannot work."""
+    """Build everything a job needs; whether its data can work was asked before, see `preflight`."""
     config: SonarConfig = job.options["config"]
     device = pick_device(job.options["device"], deterministic=job.options["deterministic"])
     skip_bad = job.options["on_bad"] == "skip"
     dataset = build_dataset(config, job.options["data_root"], training=True, skip_bad=skip_bad)
     validation = build_dataset(config, job.options["data_root"], training=False, skip_bad=skip_bad)
-    for data in (dataset, validation):
-        _try_out(data, skip_bad=skip_bad)
     model = build_detector(detector_settings(config)).to(device)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not (config.freeze_in_proj and "in_proj" in name))
@@ -112,13 +103,6 @@ def blueprint(job: Job) -> Blueprint:
     return Blueprint(model=model, rename=present_name, class_rows=class_rows(config, model))
 
 
-def datasets(job: Job) -> dict[str, SonarFolder]:
-    """The data sets of a job's config, for checking them: missing points are a frame that cannot be read."""
-    parts = {"train": True, "test": False}
-    root, config = job.options["data_root"], job.options["config"]
-    return {name: build_dataset(config, root, training=training, skip_bad=True) for name, training in parts.items()}
-
-
 def class_rows(config: SonarConfig, model: Detector) -> ClassRows:
     """The rows of the heat map's last convolution, by class; our own files name their classes in their config."""
     head, settings = "dense_head.heads_list.0.hm", model.settings.head
@@ -131,74 +115,6 @@ def _recorded_names(config: Mapping[str, Any]) -> Sequence[str]:
     found = config.get("CLASS_NAMES")
     names = [item.get("name") if isinstance(item, Mapping) else item for item in found or ()]
     return [name for name in names if isinstance(name, str)]
-
-
-def build_dataset(config: SonarConfig, data_root: Path, *, training: bool, skip_bad: bool = False) -> SonarFolder:
-    """The frames of a config's training or test part; with `skip_bad` some may lack their file of points."""
-    _require_root(data_root)
-    infos = _infos_file(data_root / config.infos["train" if training else "test"])
-    geometry = detector_settings(config).geometry
-    augmentations = augmentations_from(config.augmentations, database=_database(config, data_root)) if training else ()
-    return SonarFolder(
-        root=data_root,
-        split=config.splits["train" if training else "test"],
-        infos=_annotations(infos),
-        infos_from=infos,
-        training=training,
-        classes=config.class_names,
-        extent=Extent(low=geometry.lower_m, high=geometry.upper_m),
-        augmentations=augmentations,
-        intensity=config.intensity,
-        binary=config.binary,
-        mask_z=config.mask_z,
-        advice="" if skip_bad else "To go on without frames that cannot be read: --on-bad-sample skip",
-        gaps=skip_bad,
-    )
-
-
-def _require_root(data_root: Path) -> None:
-    if not data_root.is_dir():
-        raise UsageError(
-            data_root,
-            "the folder of the data does not exist",
-            expected="what DATA_CONFIG.DATA_PATH names: a folder with ImageSets/, points_binary/ and infos",
-            do=f"Put the data there, or set DATA_PATH. To try it with made-up data: unbroken data sonar {data_root}",
-        )
-
-
-def _infos_file(path: Path) -> Path:
-    """The infos under this name; the same in another form will do."""
-    forms = [path, *(path.with_suffix(suffix) for suffix in (".npz", ".json", ".pkl"))]
-    return next((form for form in forms if is_ordinary(form)), path)
-
-
-def _annotations(path: Path) -> tuple[Annotation, ...]:
-    """What infos say; a pickle is read without executing it."""
-    return read_pickled_infos(path, read_plain_pickle) if path.suffix == ".pkl" else read_infos(path)
-
-
-def _database(config: SonarConfig, data_root: Path) -> Database | None:
-    """The objects to paste, if there is a gt_sampling."""
-    wanted = [entry for entry in config.augmentations if entry["NAME"] == "gt_sampling"]
-    if not wanted:
-        return None
-    least = min_points_from(wanted[0])
-    found = read_database(data_root, split=config.splits["train"], min_points=least, encoding=config.intensity)
-    for stored in (each for kind in found.objects.values() for each in kind):
-        stored.require_whole()  # now, and not when it is drawn
-    return found
-
-
-def _try_out(dataset: SonarFolder, *, skip_bad: bool) -> None:
-    """Load the first and the last frame: data of another form ends the launch, not the night."""
-    for index in range(0 if skip_bad else len(dataset)):
-        dataset.require_known_classes(index)
-    for index in {0, len(dataset) - 1}:
-        try:
-            dataset.sample(index, np.random.default_rng(0))
-        except DamagedFile:
-            if not skip_bad:
-                raise
 
 
 def _loss(model: Detector, device: torch.device, batch: Batch) -> Mapping[str, Tensor]:

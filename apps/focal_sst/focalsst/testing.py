@@ -22,6 +22,7 @@ from rich.console import Console
 from focalsst.config import SonarConfig, detector_settings
 from focalsst.dataset.batch import collate
 from focalsst.dataset.folder import SonarFolder
+from focalsst.datasets import build_dataset
 from focalsst.earlier_names import present_name
 from focalsst.evaluation import Evaluation, evaluate_split
 from focalsst.metrics import Labels
@@ -31,7 +32,6 @@ from focalsst.places import Places, find_data, places_of
 from focalsst.predict import predict
 from focalsst.recipes import DEFAULT_CONFIG, config_of, config_path, count, positive
 from focalsst.results import SCORES, read_scores
-from focalsst.task import build_dataset
 from unbroken import EPOCHS, OptionParser
 from unbroken.errors import UsageError
 from unbroken.train import (

@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 from mapsage.config import MapSageConfig
+from mapsage.datasets import build_dataset
 from mapsage.evaluation import predict
 from mapsage.picture import side_by_side
-from mapsage.task import build_dataset, build_preprocessor, build_segmentor
+from mapsage.task import build_preprocessor, build_segmentor
 from unbroken.config import read_config, validate
 from unbroken.train import evaluating, read_checkpoint
 

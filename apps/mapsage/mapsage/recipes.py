@@ -88,7 +88,8 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
         quota=disk_quota(options, environment),
         start=start_from(options, environment, **_named_files(config, options)),
         task="mapsage.task:build",
-        datasets="mapsage.task:datasets",
+        datasets="mapsage.datasets:datasets",
+        preflight="mapsage.preflight:preflight",
         blueprint="mapsage.task:blueprint",
         options={
             "device": options.device,

@@ -7,14 +7,14 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mapsage.config import CrossEntropyLoss, DiceLoss, MapSageConfig, SegDataset, Segmentor
-from mapsage.dataset.folders import AerialFolder, Concatenation, Folder
-from mapsage.dataset.pipeline import Pipeline, Sample
+from mapsage.dataset.folders import Folder
+from mapsage.dataset.pipeline import Sample
 from mapsage.dataset.preprocess import Preprocessor, collate, split
+from mapsage.datasets import build_dataset
 from mapsage.evaluation import evaluate, predict
 from mapsage.loss import LossTerm, decode_losses, total_loss
 from mapsage.model import EncoderDecoder, MixVisionTransformer, SegformerHead, segmentor_name
@@ -22,8 +22,6 @@ from mapsage.optimizer import build_adamw
 from mapsage.sample_pictures import draw_samples
 from mapsage.schedule import IterationSchedule, phases_of
 from unbroken import Extension, Job
-from unbroken.config.validation import canonical
-from unbroken.errors import DamagedFile
 from unbroken.train import (
     Blueprint,
     ClassRows,
@@ -39,12 +37,11 @@ Say = Callable[[str], None]
 
 
 def build(job: Job, say: Say) -> Task:
-    """Build everything a job needs; raises before training if data or config cannot work."""
+    """Build everything a job needs; whether its data can work was asked before, see `preflight`."""
     config: MapSageConfig = job.options["config"]
     device = pick_device(job.options["device"], deterministic=config.randomness.deterministic)
     skip_bad = job.options["on_bad"] == "skip"
     dataset = build_dataset(config.train_dataloader.datasets, gaps=skip_bad)
-    _try_out(dataset, skip_bad=skip_bad)
     preprocess = build_preprocessor(config).to(device)
     model = build_segmentor(config).to(device)
     wrapper = config.optim_wrapper
@@ -98,13 +95,6 @@ def blueprint(job: Job) -> Blueprint:
     return Blueprint(model=build_segmentor(config), rename=segmentor_name, class_rows=class_rows(config))
 
 
-def datasets(job: Job) -> dict[str, Folder]:
-    """The data sets of a job's config, for checking them: a missing mask is a sample that cannot be read."""
-    config: MapSageConfig = job.options["config"]
-    loaders = {"train": config.train_dataloader, "validation": config.val_dataloader}
-    return {name: build_dataset(loader.datasets, gaps=True) for name, loader in loaders.items() if loader is not None}
-
-
 def class_rows(config: MapSageConfig) -> ClassRows:
     """The rows of the classifier, by class; our own files and MMEngine's name their classes in their `meta`."""
     tensors = frozenset({"decode_head.conv_seg.weight", "decode_head.conv_seg.bias"})
@@ -144,40 +134,10 @@ def build_segmentor(config: MapSageConfig) -> EncoderDecoder:
     return EncoderDecoder(backbone, decode_head)
 
 
-def build_dataset(datasets: tuple[SegDataset, ...], *, gaps: bool = False) -> Folder:
-    """The tiles of a config's datasets, in their order; with `gaps` some may lack their mask."""
-    folders = [_folder(dataset, gaps=gaps) for dataset in datasets]
-    return folders[0] if len(folders) == 1 else Concatenation(folders)
-
-
 def build_preprocessor(config: MapSageConfig) -> Preprocessor:
     """Normalisation and padding of a config."""
     given = config.model.data_preprocessor
     return Preprocessor(size=config.train_size_px, mean=given.mean, std=given.std, bgr_to_rgb=given.bgr_to_rgb)
-
-
-def _folder(dataset: SegDataset, *, gaps: bool) -> AerialFolder:
-    return AerialFolder(
-        data_root=dataset.data_root,
-        img_path=dataset.data_prefix.img_path,
-        seg_map_path=dataset.data_prefix.seg_map_path,
-        img_suffix=dataset.img_suffix,
-        seg_map_suffix=dataset.seg_map_suffix,
-        reduce_zero_label=dataset.zero_is_no_data,
-        classes=dataset.class_names,
-        pipeline=Pipeline([canonical(step) for step in dataset.pipeline]),
-        gaps=gaps,
-    )
-
-
-def _try_out(dataset: Folder, *, skip_bad: bool) -> None:
-    """Load the first and the last sample: masks coded otherwise than the config says end the launch, not the night."""
-    for index in {0, len(dataset) - 1}:
-        try:
-            dataset.sample(index, np.random.default_rng(0))
-        except DamagedFile:
-            if not skip_bad:
-                raise
 
 
 def _shuffle(config: MapSageConfig) -> Any:
@@ -225,7 +185,6 @@ def _evaluation(
     if config.val_dataloader is None:
         return None
     dataset = build_dataset(config.val_dataloader.datasets, gaps=skip_bad)
-    _try_out(dataset, skip_bad=skip_bad)
     return partial(_evaluate, config, dataset, model, preprocess, say, skip_bad=skip_bad)
 
 

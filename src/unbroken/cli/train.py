@@ -15,13 +15,12 @@ from unbroken.cli.curve import as_letters, write_picture
 from unbroken.cli.environment import surroundings
 from unbroken.config import Effect
 from unbroken.errors import UsageError
-from unbroken.launch import Job, Plan, Refuse, Resume, decide, find_recipe, gather, wants_shapes
+from unbroken.launch import Job, Plan, Refuse, Resume, decide, find_recipe, gather, is_foreign, preflight, wants_shapes
 from unbroken.launch.disk import Sizes
 from unbroken.launch.disk_facts import planned_disk
 from unbroken.launch.disk_words import planned_disk_lines
 from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.host import process_age_s
-from unbroken.launch.options import require_time_left
 from unbroken.launch.preview import rates_of
 from unbroken.launch.recipes import RECIPES
 from unbroken.launch.verdicts import as_data
@@ -90,7 +89,11 @@ def why_command(recipe: str, arguments: Sequence[str], *, how: HowToSay | None =
         from unbroken.train import decide_by_shapes
 
         plan = decide_by_shapes(job, facts)
-    require_time_left(job, plan)
+    plan = replace(plan, warnings=(*plan.warnings, *preflight(job, plan)))
+    if is_foreign(plan):
+        from unbroken.train import require_takeover
+
+        require_takeover(job, plan)
     timing = last_timing(facts, plan)
     disk = planned_disk(job, plan, timing, _sizes_by_shapes(job, plan) if how.shapes else None)
     if how.as_json:

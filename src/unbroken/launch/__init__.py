@@ -10,7 +10,8 @@ from unbroken.launch.beginning import beginning_of
 from unbroken.launch.execute import execute
 from unbroken.launch.facts import gather
 from unbroken.launch.job import Job, Start
-from unbroken.launch.plan import Facts, decide, wants_shapes
+from unbroken.launch.plan import Facts, decide, is_foreign, wants_shapes
+from unbroken.launch.preflight import preflight
 from unbroken.launch.recipes import Recipe, find_recipe, load_attribute
 from unbroken.launch.verdicts import FineTune, Finished, Fresh, Plan, Refuse, Resume
 
@@ -30,6 +31,8 @@ __all__ = [
     "execute",
     "find_recipe",
     "gather",
+    "is_foreign",
     "load_attribute",
+    "preflight",
     "wants_shapes",
 ]

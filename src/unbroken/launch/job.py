@@ -18,9 +18,9 @@ class Start:
 
     `exact` is a file to resume from whatever else is there (`--ckpt`). `origin` is a file in which the run's history
     begins (`load_from` with `resume=True`): used until the run has newer checkpoints of its own. `weights` is a file to
-    fine-tune from, with `strict` only if it and the model have the same tensors. `search` are folders that may hold
-    checkpoints of this run. `on_extend` is how the schedule of a finished run goes on when more is asked for; "" when
-    the user did not say.
+    fine-tune from, with `strict` only if it and the model have the same tensors; they stand under `weights_key` in it,
+    or where they usually do. `search` are folders that may hold checkpoints of this run. `on_extend` is how the
+    schedule of a finished run goes on when more is asked for; "" when the user did not say.
     """
 
     fresh: bool = False
@@ -28,6 +28,7 @@ class Start:
     origin: Path | None = None
     weights: Path | None = None
     strict: bool = False
+    weights_key: str = ""
     search: tuple[Path, ...] = ()
     accepted: frozenset[str] = frozenset()  # config keys whose change the user accepts
     on_extend: Policy | Literal[""] = ""
@@ -92,6 +93,7 @@ class Job:
     start: Start = field(default_factory=Start)
     task: str = ""  # address `module:function` of the builder that loads torch
     datasets: str = ""  # address of the builder of the data sets alone, by what they are for: for checking them
+    preflight: str = ""  # address of what asks for data and options before a launch, and gives warnings; without torch
     blueprint: str = ""  # address of the builder of the model alone, without data: for comparing shapes
     options: Mapping[str, Any] = field(default_factory=dict)  # settings of this launch that are not config
     ignored: tuple[str, ...] = ()  # config keys that were given and do nothing here

@@ -39,6 +39,12 @@ def add_common_options(
         help="do not fine-tune if one tensor of the model or of the file would be left over",
     )
     group.add_argument(
+        "--weights-key",
+        default="",
+        metavar="KEY",
+        help="the entry of that file that holds the weights, where it has several or an unusual one (ema, net, a.b)",
+    )
+    group.add_argument(
         "--search",
         type=Path,
         action="append",
@@ -259,25 +265,28 @@ def start_from(
     """The start that the options ask for; `origin` and `weights` are what the config names."""
     listed = str(environment.get(SEARCH_PATH, ""))
     usual = [Path(folder) for folder in listed.split(os.pathsep) if folder]
-    require_file_for_strict("--strict", strict=options.strict, weights=options.pretrained_model or weights)
+    chosen = options.pretrained_model or weights
+    require_weights("--strict", asked=options.strict, weights=chosen)
+    require_weights("--weights-key", asked=bool(options.weights_key), weights=chosen)
     return Start(
         fresh=options.fresh,
         exact=options.ckpt,
         origin=origin,
-        weights=options.pretrained_model or weights,
+        weights=chosen,
         strict=options.strict,
+        weights_key=options.weights_key,
         search=tuple(options.search or usual),  # naming one folder is how one of two copies is chosen
         accepted=frozenset(options.accept_change),
         on_extend=options.on_extend,
     )
 
 
-def require_file_for_strict(where: str, *, strict: bool, weights: object) -> None:
-    """Raise UsageError when fine-tuning is to be strict and there is no file to fine-tune from."""
-    if strict and not weights:
+def require_weights(where: str, *, asked: bool, weights: object) -> None:
+    """Raise UsageError when something is asked of the file to fine-tune from, and there is none."""
+    if asked and not weights:
         raise UsageError(
             where,
             "it is about a file to fine-tune from, and none is named",
             expected="pretrained_model, or load_from with resume=False in a config",
-            do="Leave it out: resuming is strict in any case, it takes every tensor or refuses.",
+            do="Leave it out: resuming is strict in any case, it takes every tensor from where it stands, or refuses.",
         )

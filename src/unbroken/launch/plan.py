@@ -93,8 +93,21 @@ def _verdict(job: Job, facts: Facts) -> Plan:
 
 
 def wants_shapes(plan: Plan) -> bool:
-    """Whether the plan hangs on a claim about shapes that only the real tensors can settle."""
-    return isinstance(plan, Resume) and any(change.effect is Effect.SHAPE for change in plan.accepted)
+    """Whether the plan hangs on a claim about tensors that only the real ones can settle.
+
+    Of the state of another program, and of weights to begin with, no record says that they are of this model.
+    """
+    match plan:
+        case Resume():
+            return is_foreign(plan) or any(change.effect is Effect.SHAPE for change in plan.accepted)
+        case FineTune():
+            return True
+    return False
+
+
+def is_foreign(plan: Plan) -> bool:
+    """Whether the state of another program is taken over."""
+    return isinstance(plan, Resume) and plan.source.kind == "foreign checkpoint"
 
 
 # -- a run without history -------------------------------------------------------------------------------------------

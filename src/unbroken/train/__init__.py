@@ -38,7 +38,7 @@ from unbroken.train.progress import Progress
 from unbroken.train.rng import preserved
 from unbroken.train.serialise import read_tree as read_checkpoint
 from unbroken.train.settings import ConfiguredScaler, GroupSettings
-from unbroken.train.shapes import Blueprint, decide_by_shapes
+from unbroken.train.shapes import Blueprint, decide_by_shapes, require_takeover
 from unbroken.train.start import launch, open_run
 from unbroken.train.stop import Exit
 from unbroken.train.takeover import Translated
@@ -84,6 +84,7 @@ __all__ = [
     "pick_device",
     "preserved",
     "read_checkpoint",
+    "require_takeover",
     "run_job",
     "spread",
 ]

@@ -8,6 +8,7 @@ from typing import Any
 
 from unbroken.errors import UsageError
 from unbroken.journal import Journal
+from unbroken.launch import Start
 from unbroken.train.class_rows import ClassRows
 from unbroken.train.weights import fit_weights
 from unbroken.train.weights_file import WeightsFile, read_weights
@@ -21,18 +22,19 @@ class Adopting:
     `rename` gives the file's names as the model spells them, `class_rows` says which rows are classes.
     """
 
-    def __init__(self, path: Path | None, *, strict: bool) -> None:
+    def __init__(self, path: Path | None, start: Start) -> None:
         self.rename: Callable[[str], str] = str
         self.class_rows: ClassRows | None = None
-        self._path, self._strict = path, strict
+        self._path, self._start = path, start
         self._taken: tuple[WeightsFile, WeightsReport] | None = None
 
     def take(self, tracked: Mapping[str, Any], say: Callable[[str], None]) -> None:
         """Copy the weights if the model is among what is tracked here, and say what became of each."""
         if self._path is None or "model" not in tracked:
             return
-        file = read_weights(self._path, self.class_rows)
-        report = _fit(tracked["model"], file, self.rename, self.class_rows, strict=self._strict, all_used=self._strict)
+        file = read_weights(self._path, self.class_rows, weights_key=self._start.weights_key)
+        strict = self._start.strict
+        report = _fit(tracked["model"], file, self.rename, self.class_rows, strict=strict, all_used=strict)
         self._taken = file, report
         say(f"load weights from {self._path}")
         for line in (*as_lines(report), *beside_line(file.beside)):

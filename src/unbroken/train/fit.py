@@ -14,7 +14,7 @@ from unbroken.train.order import Key
 from unbroken.train.pictures import Gallery
 from unbroken.train.rng import preserved
 from unbroken.train.stepping import Stepper
-from unbroken.train.task import Task
+from unbroken.train.task import OPTIONAL, Task
 from unbroken.train.training_run import TrainingRun
 
 Coming = Callable[[str, int, Callable[[], list[Key]]], None]
@@ -56,7 +56,7 @@ def fit(run: TrainingRun, task: Task, *, accidents: Accidents | None = None, com
 
 def hand_over(task: Task, run: TrainingRun) -> None:
     """Give a run what it needs to know of a task, and track the task's parts; they are restored here."""
-    run.extra, run.translate, run.optional = task.extra, task.translate, frozenset({"scaler"})
+    run.extra, run.translate, run.optional = task.extra, task.translate, OPTIONAL
     run.adopting.rename, run.adopting.class_rows = task.rename_weights, task.class_rows
     run.log.step_line, run.curves = task.step_line, task.curves
     run.track(**task.parts())

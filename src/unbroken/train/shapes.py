@@ -11,10 +11,23 @@ from torch import Tensor, nn
 
 from unbroken.checkpoint.leaves import TensorRef
 from unbroken.checkpoint.structure import read_structure
-from unbroken.launch import Facts, FineTune, Job, Plan, Refuse, Resume, decide, load_attribute
+from unbroken.launch import (
+    Facts,
+    FineTune,
+    Finished,
+    Fresh,
+    Job,
+    Plan,
+    Resume,
+    decide,
+    is_foreign,
+    load_attribute,
+)
 from unbroken.launch.fit import Fit
 from unbroken.train.class_rows import ClassRows
-from unbroken.train.weights import compare_weights, spell_as_model
+from unbroken.train.source import Source
+from unbroken.train.task import OPTIONAL, Task
+from unbroken.train.weights import compare_weights, require_usable, spell_as_model
 from unbroken.train.weights_file import weights_in
 from unbroken.train.weights_report import WeightsReport
 
@@ -29,23 +42,49 @@ class Blueprint:
 
 
 def decide_by_shapes(job: Job, facts: Facts) -> Plan:
-    """The plan, with the tensors of the file that would be used compared with those of the config's model."""
+    """The plan, with the tensors of the file that would be used compared with those of the config's model.
+
+    Raises, as the training would, where the weights of a fine-tune are not there or not of this model.
+    """
     plan = decide(job, facts)
-    if not job.blueprint or not isinstance(plan, Resume | FineTune | Refuse) or plan.source is None:
+    if isinstance(plan, Finished | Fresh) or plan.source is None:
         return plan
-    fit = fit_of(job, plan.source.path, by_class=isinstance(plan, FineTune))
-    return decide(job, replace(facts, fit=fit))
+    if not job.blueprint:
+        if isinstance(plan, FineTune):
+            weights_in(read_structure(plan.source.path), None, weights_key=job.start.weights_key)
+        return plan
+    return decide(job, replace(facts, fit=fit_of(job, plan.source.path, tunes=isinstance(plan, FineTune))))
 
 
-def fit_of(job: Job, path: Path, *, by_class: bool = False) -> Fit:
-    """Compare a file's tensors, unread, with those of the job's model; `by_class` as when it is fine-tuned."""
+def fit_of(job: Job, path: Path, *, tunes: bool = False) -> Fit:
+    """Compare the tensors of a file, unread, with those of the job's model; `tunes` if it is to be fine-tuned."""
     with torch.device("meta"):
         blueprint: Blueprint = load_attribute(job.blueprint)(job)
-    rows = blueprint.class_rows if by_class else None
-    weights = weights_in(read_structure(path), rows)
-    own = {name: value for name, value in blueprint.model.state_dict().items() if isinstance(value, Tensor)}
+    start, model = job.start, blueprint.model
+    rows = blueprint.class_rows if tunes else None
+    weights = weights_in(read_structure(path), rows, weights_key=start.weights_key if tunes else "")
+    own = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
     found = spell_as_model({name: _without_numbers(ref) for name, ref in weights.refs.items()}, own, blueprint.rename)
-    return _as_fit(compare_weights(own, found, class_rows=rows, classes=weights.classes), tensors=len(own))
+    report = compare_weights(own, found, class_rows=rows, classes=weights.classes)
+    if tunes:
+        every = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+        strict = start.strict and len(every) == len(list(model.parameters()))  # without numbers, tied ones look missing
+        require_usable(report, path, own, weights.refs, strict=strict, all_used=strict)
+    return _as_fit(report, tensors=len(own))
+
+
+def require_takeover(job: Job, plan: Plan) -> None:
+    """Raise where the state of another program's checkpoint does not fit what the job trains: all but its numbers.
+
+    Everything is built as for a training, the file is compared with it, and nothing of it is loaded.
+    """
+    if not is_foreign(plan) or not job.task:
+        return
+    assert isinstance(plan, Resume), "only a training state is taken over"
+    task: Task = load_attribute(job.task)(job, lambda _line: None)
+    Source(plan.source.path, job.layout).fitting(
+        task.parts(), task.translate, rename=task.rename_weights, optional=OPTIONAL
+    )
 
 
 def _as_fit(report: WeightsReport, *, tensors: int) -> Fit:

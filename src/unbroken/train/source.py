@@ -79,16 +79,10 @@ class Source:
         """
         self._optional = frozenset(optional)
         named = under_present_names(self._looked_at.parts, rename)
-        self._looked_at = replace(self._looked_at, parts=named.parts)
-        known = self._spelled(self._looked_at, translate).parts
-        if not self._looked_at.own:  # of parts that only we have, the other program knew nothing: they begin new
-            tracked = {name: part for name, part in tracked.items() if name in known}
-        for name in [name for name in tracked if name not in known and name in self._optional]:
-            say(ABSENT.get(name, f"the file has no state of {name}: it begins new"))
-            tracked = {other: part for other, part in tracked.items() if other != name}
-        known = {name: known[name] for name in tracked if name in known}
-        require_sound(tracked, known, self.path)
-        parts.check(tracked, known, str(self.path))
+        if self._looked_at.own:  # of parts that only we have, another program knew nothing: they begin new
+            for name in [name for name in tracked if name not in self._looked_at.parts and name in self._optional]:
+                say(ABSENT.get(name, f"the file has no state of {name}: it begins new"))
+        tracked = self.fitting(tracked, translate, rename=rename, optional=optional)
         if self._loaded is None:
             loaded = take_apart(self._layout, load_tree(self._structure), self.path)
             self._loaded = replace(loaded, parts=under_present_names(loaded.parts, rename).parts)
@@ -103,6 +97,24 @@ class Source:
         for remark in (*named.remarks, *spelled.remarks):
             say(remark)
         return self._streams
+
+    def fitting(
+        self,
+        tracked: Mapping[str, Any],
+        translate: Translate,
+        *,
+        rename: Callable[[str], str],
+        optional: Collection[str],
+    ) -> dict[str, Any]:
+        """Those of the parts that have a state in the file; raises with all of it that does not fit. Loads nothing."""
+        self._looked_at = replace(self._looked_at, parts=under_present_names(self._looked_at.parts, rename).parts)
+        known = self._spelled(self._looked_at, translate).parts
+        may_lack = tracked if not self._looked_at.own else optional
+        found = {name: part for name, part in tracked.items() if name in known or name not in may_lack}
+        states = {name: known[name] for name in found if name in known}
+        require_sound(found, states, self.path)
+        parts.check(found, states, str(self.path))
+        return found
 
     def require_all_used(self, tracked: Mapping[str, Any]) -> None:
         """Raise unless every part in the checkpoint is tracked: what is not would be lost at the next save."""

@@ -12,14 +12,27 @@ from typing import Any
 
 from unbroken.config import Effect, Effects
 from unbroken.errors import RunHeld, UnbrokenError, UsageError
-from unbroken.keep.place import require_apart
-from unbroken.launch import Job, Refuse, Resume, Start, beginning_of, decide, gather, wants_shapes
+from unbroken.launch import (
+    Facts,
+    FineTune,
+    Finished,
+    Fresh,
+    Job,
+    Refuse,
+    Resume,
+    Start,
+    beginning_of,
+    decide,
+    gather,
+    preflight,
+    wants_shapes,
+)
 from unbroken.launch.disk import policy
 from unbroken.launch.disk_facts import planned_disk, quota_in
 from unbroken.launch.disk_words import disk_lines
 from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.host import host
-from unbroken.launch.options import require_time_left, script_limit, script_seconds
+from unbroken.launch.options import require_weights, script_limit, script_seconds
 from unbroken.launch.tags import require_tag
 from unbroken.launch.verdicts import Plan
 from unbroken.launch.words import describe, refusal
@@ -63,6 +76,7 @@ def open_run(
     ckpt: str | Path | None = None,
     pretrained_model: str | Path | None = None,
     strict: bool = False,
+    weights_key: str = "",
     search: Sequence[str | Path] | None = None,
     layout: Layout = ITERATIONS,
     console: Console | None = None,
@@ -74,7 +88,8 @@ def open_run(
     seconds. A session of `session_s` seconds stops, with everything saved, `reserve_s` before its time is up. Text in
     place of seconds ("12h", "1h30m", "12:00:00") is read as the command line reads it.
     With `strict`, a fine-tune from `pretrained_model` takes every tensor of both sides or is refused, and so is a loop
-    with anything that changes and is not tracked, after its first step.
+    with anything that changes and is not tracked, after its first step. `weights_key` is the entry of that file with
+    the weights ("ema", "a.b"), where it has an unusual one.
     `on_bad="skip"` leaves samples out whose reading fails. `backup` is a folder on another disk that each
     save is copied to, beside the training. `quota` ("20GB") is how much may lie below the current folder: a warning
     says before the first step if that is too little. `search` are folders in which copies of this run may lie. Where
@@ -84,6 +99,7 @@ def open_run(
     """
     try:
         said = host(SystemClock().now())
+        require_weights("open_run(weights_key=...)", asked=bool(weights_key), weights=pretrained_model)
         canonical = _canonical(config or {})
         job = Job(
             recipe="open_run",
@@ -102,6 +118,7 @@ def open_run(
                 exact=Path(ckpt) if ckpt else None,
                 weights=Path(pretrained_model) if pretrained_model else None,
                 strict=strict,
+                weights_key=weights_key,
                 search=said.search if search is None else tuple(Path(folder) for folder in search),
             ),
             command=shlex.join([Path(sys.executable).name, *sys.argv]),
@@ -134,17 +151,16 @@ def launch(
 ) -> TrainingRun:
     """Lock the run, decide, say the plan; raises the refusal if it is one. Changes nothing but the lock."""
     clock, disk = clock or SystemClock(), disk or Disk()
-    if job.backup is not None:
-        require_apart(job.directory, job.backup)
+    warned: tuple[str, ...] | None = None
     if not job.directory.exists() or unreachable(job.directory, job.layout):
-        _refuse_or_go(job)  # a refusal leaves no trace of a run that never was
+        warned = preflight(job, _plan_or_refusal(job, gather(job)))  # a refusal leaves no trace of a run that never was
     with explained(disk, job.directory, "the run's folder cannot be made"):
         durable_folder(disk, own(job.directory))
     lock = RunLock(disk, own(job.directory), clock)
     try:
         previous = lock.acquire(lambda: free_name(clock.now(), _names_taken(job.directory)))
     except RunHeld:
-        _refuse_or_go(job)  # the plan's refusal names the ways out; a run let go in this moment is still refused
+        _plan_or_refusal(job, gather(job))  # names the ways out; a run let go in this moment is still refused
         raise
     files = SessionFiles(
         disk=disk, clock=clock, directory=job.directory, layout=job.layout, session=lock.session, lock=lock
@@ -152,7 +168,7 @@ def launch(
     log, stop = SessionLog(console, clock), StopFlag()
     try:
         stop.install()
-        return _planned(job, files, log, previous, options or SessionOptions(), stop)
+        return _planned(job, files, log, previous, options or SessionOptions(), stop, warned)
     except BaseException as error:
         if isinstance(error, Interrupted):
             log.say(f"{error.reason} before the first step: nothing was changed")
@@ -162,19 +178,21 @@ def launch(
 
 
 def _planned(
-    job: Job, files: SessionFiles, log: SessionLog, previous: Holder | None, options: SessionOptions, stop: StopFlag
+    job: Job,
+    files: SessionFiles,
+    log: SessionLog,
+    previous: Holder | None,
+    options: SessionOptions,
+    stop: StopFlag,
+    warned: tuple[str, ...] | None,
 ) -> TrainingRun:
     for line in files.lock.said():
         log.say(line)
     facts = gather(job)
     # The lock is ours by now; what counts is who had it before.
     facts = replace(facts, survey=replace(facts.survey, held=False, holder=previous))
-    plan = decide(job, facts)
-    if isinstance(plan, Refuse) or wants_shapes(plan):
-        plan = decide_by_shapes(job, facts)
-    if isinstance(plan, Refuse):
-        raise refusal(job, plan)
-    require_time_left(job, plan)
+    plan = _plan_or_refusal(job, facts)
+    plan = replace(plan, warnings=(*plan.warnings, *(preflight(job, plan) if warned is None else warned)))
     files = _named_apart(files, plan)
     timing = last_timing(facts, plan)
     for line in (*describe(job, plan), *forecast_lines(job, plan, timing, files.clock.now())):
@@ -193,13 +211,13 @@ def _planned(
     return TrainingRun(job, plan, files, log, seed=began.seed, options=options, timing=timing, stop=stop)
 
 
-def _refuse_or_go(job: Job) -> None:
-    facts = gather(job)
-    if isinstance(plan := decide(job, facts), Refuse):
+def _plan_or_refusal(job: Job, facts: Facts) -> Fresh | Resume | FineTune | Finished:
+    plan = decide(job, facts)
+    if isinstance(plan, Refuse) or wants_shapes(plan):
         plan = decide_by_shapes(job, facts)
-        assert isinstance(plan, Refuse), "what was refused by its config is not let through by its shapes"
+    if isinstance(plan, Refuse):
         raise refusal(job, plan)
-    require_time_left(job, plan)
+    return plan
 
 
 def _named_apart(files: SessionFiles, plan: Plan) -> SessionFiles:

@@ -20,6 +20,8 @@ from unbroken.train.progress import Progress
 from unbroken.train.recorder import under_train
 from unbroken.train.takeover import Translate, as_they_are
 
+OPTIONAL = frozenset({"scaler"})  # parts that a config may switch on and off in mid-run
+
 
 class Schedule(Protocol):
     """A learning-rate schedule that is stepped after each optimizer step."""

@@ -66,13 +66,13 @@ class TrainingRun:
         self.length = Length(steps=job.total_steps)
         self.extra: Callable[[Progress], Mapping[str, Any]] = lambda _progress: {}
         self.translate: Translate = as_they_are
-        self.optional: frozenset[str] = frozenset()  # parts that a config may switch on and off in mid-run
+        self.optional: frozenset[str] = frozenset()  # parts that may have no state in the file
         self.curves: Callable[[Mapping[str, float]], Mapping[str, float]] = under_train
         self.deadline = Deadline(files.clock, limit=job.limit, began_s=options.began_s, known=timing)
         self._files, self._options = files, options
         self._parts: dict[str, Any] = {}
         self._source = Source(plan.source.path, job.layout) if isinstance(plan, Resume | Finished) else None
-        self.adopting = Adopting(plan.source.path if isinstance(plan, FineTune) else None, strict=job.start.strict)
+        self.adopting = Adopting(plan.source.path if isinstance(plan, FineTune) else None, job.start)
         self._session: Session | None = None
         self.current = StepInProgress(self._parts, Rates(log, planned=job.lr_at is not None))
         self._untracked = Untracked(self, self._parts, log.say, files.clock, strict=job.start.strict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -38,14 +38,7 @@ def fit_weights(
     own = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
     found = spell_as_model(state, own, rename)
     report = compare_weights(own, found, class_rows=class_rows, classes=classes)
-    _require_any(report, where, own, state)
-    if (strict and not report.fills_model) or (all_used and not report.complete):
-        raise Incompatible(
-            where,
-            "these are not the weights of this model, nothing was loaded:\n  "
-            + "\n  ".join(as_lines(report, verb="fit")),
-            do="Check the config, or fine-tune without strict." if all_used else "Check the config.",
-        )
+    require_usable(report, where, own, state, strict=strict, all_used=all_used)
     ready = _converted(report, own, found)
     with torch.no_grad():
         for name, values in ready.items():
@@ -146,7 +139,27 @@ def _converted(report: WeightsReport, own: Mapping[str, Tensor], found: Mapping[
     return ready
 
 
-def _require_any(report: WeightsReport, where: object, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+def require_usable(
+    report: WeightsReport,
+    where: object,
+    own: Mapping[str, Tensor],
+    names: Iterable[str],
+    *,
+    strict: bool,
+    all_used: bool,
+) -> None:
+    """Raise unless something fits, or all of it where that was asked for; `names` are those of the file."""
+    _require_any(report, where, own, names)
+    if (strict and not report.fills_model) or (all_used and not report.complete):
+        raise Incompatible(
+            where,
+            "these are not the weights of this model, nothing was loaded:\n  "
+            + "\n  ".join(as_lines(report, verb="fit")),
+            do="Check the config, or fine-tune without strict." if all_used else "Check the config.",
+        )
+
+
+def _require_any(report: WeightsReport, where: object, own: Mapping[str, Tensor], names: Iterable[str]) -> None:
     copied = (*report.names("loaded"), *report.names("by class name"))
     if any(own[name].is_floating_point() for name in copied) or (copied and not report.names("misfit")):
         return  # counters of batches fit any network of the same kind
@@ -162,7 +175,7 @@ def _require_any(report: WeightsReport, where: object, own: Mapping[str, Tensor]
         where,
         "not one tensor of this file fits the model",
         expected=f"names like {next(iter(own), '(none)')}",
-        found=next(iter(state), "no tensors"),
+        found=next(iter(names), "no tensors"),
         do="Check that the file belongs to this kind of model.",
     )
 

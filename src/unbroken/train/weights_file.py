@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from unbroken.checkpoint.describe import summary
 from unbroken.checkpoint.kinds import MODEL_KEYS
-from unbroken.checkpoint.leaves import TensorRef
+from unbroken.checkpoint.leaves import SmallArray, TensorRef
 from unbroken.checkpoint.structure import Structure, read_structure
 from unbroken.errors import UsageError
 from unbroken.train.class_rows import ClassRows, Names, class_names_in
 from unbroken.train.serialise import load_tree
 
 FACTS = {"meta", "unbroken"}  # about the weights: the names of the classes are read from them
+MOST_KEYS = 6  # that an error names
 DEEPEST = 3  # {"checkpoint": ...} around {"state_dict": ...} around the tensors is as far as anyone goes
 
 
@@ -39,34 +41,69 @@ class WeightsFile:
     classes: Names
 
 
-def read_weights(path: Path, class_rows: ClassRows | None = None) -> WeightsFile:
+def read_weights(path: Path, class_rows: ClassRows | None = None, *, weights_key: str = "") -> WeightsFile:
     """Read the weights, and nothing of an optimizer that may be beside them; nothing of the file is executed.
 
     Raises UsageError where a file holds no tensors by name, DamagedFile where one of them cannot be read.
     """
     structure = read_structure(path)
-    inside = weights_in(structure, class_rows)
+    inside = weights_in(structure, class_rows, weights_key=weights_key)
     tensors = load_tree(replace(structure, tree=inside.refs))
     return WeightsFile(path=path, tensors=tensors, beside=inside.beside, classes=inside.classes)
 
 
-def weights_in(structure: Structure, class_rows: ClassRows | None) -> WeightsInside:
-    """Find the weights in a file of any of the known forms; UsageError where it holds no tensors by name."""
-    found = _find(structure.tree, DEEPEST)
+def weights_in(structure: Structure, class_rows: ClassRows | None, *, weights_key: str = "") -> WeightsInside:
+    """Find the weights in a file of any of the known forms, or under a key; UsageError where no tensors are there."""
+    at_key = _at(structure.tree, weights_key) if weights_key else structure.tree
+    found = _find(at_key, DEEPEST)
     if found is None:
-        raise UsageError(
-            structure.path,
-            "the file holds no weights by name",
-            expected="tensors by name, alone or under " + ", ".join(f"`{key}`" for key in MODEL_KEYS[:4]),
-            found=summary(structure.tree),
-            do="Save model.state_dict(), not the model itself.",
-        )
+        raise _none_found(structure, weights_key)
     refs, beside = found
+    if weights_key and isinstance(structure.tree, dict):
+        others = (str(name) for name in structure.tree if name not in (weights_key, weights_key.partition(".")[0]))
+        beside = (*others, *(f"{weights_key}.{name}" for name in beside))
     return WeightsInside(
         refs=refs,
         beside=tuple(name for name in beside if name not in FACTS),
         classes=class_names_in(structure.tree, class_rows.recorded) if class_rows else (),
     )
+
+
+def _none_found(structure: Structure, weights_key: str) -> UsageError:
+    """No weights where they were looked for: where else there are tensors, or why there are none."""
+    keys = [key for key, entry in _entries(structure.tree, DEEPEST) if _find(entry, 0) is not None]
+    kinds = {type(value) for _, entry in _entries(structure.tree, DEEPEST) for value in entry.values()}
+    if keys:
+        do = "Say which: " + ", or ".join(f"--weights-key {key}" for key in keys[:MOST_KEYS])
+    elif SmallArray in kinds:
+        do = "Its arrays are NumPy's. Make tensors of them once: {name: torch.from_numpy(array), ...}"
+    else:
+        do = "Save model.state_dict(), not the model itself"
+    usual = "tensors by name, alone or under " + ", ".join(f"`{key}`" for key in MODEL_KEYS[:4])
+    return UsageError(
+        structure.path,
+        f"the file holds no weights by name{f' under `{weights_key}`' if weights_key else ''}",
+        expected="a key under which there are tensors by name" if weights_key else usual,
+        found=summary(structure.tree),
+        do=f"{do}.",
+    )
+
+
+def _entries(tree: object, depth: int, above: str = "") -> Iterator[tuple[str, dict[Any, Any]]]:
+    """The dicts in a file by their keys, outer ones first."""
+    for key, entry in tree.items() if isinstance(tree, dict) else ():
+        if isinstance(key, str) and isinstance(entry, dict):
+            yield f"{above}{key}", entry
+            if depth > 1:
+                yield from _entries(entry, depth - 1, f"{above}{key}.")
+
+
+def _at(tree: object, key: str) -> object:
+    """What stands under a key; `a.b` is the entry b of a, unless there is one of this name."""
+    if not isinstance(tree, dict) or key in tree:
+        return tree.get(key) if isinstance(tree, dict) else None
+    first, _, rest = key.partition(".")
+    return _at(tree.get(first), rest) if rest else None
 
 
 def _find(tree: object, depth: int) -> tuple[dict[str, TensorRef], Names] | None:

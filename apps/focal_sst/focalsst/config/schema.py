@@ -108,6 +108,11 @@ class SonarConfig(Section):
         return self.MODEL.DENSE_HEAD.POST_PROCESSING.NMS_CONFIG.NMS_THRESH
 
     @property
+    def center_limit_range(self) -> tuple[float, ...]:
+        """The range that detections are kept in: low x, y, z, high x, y, z, in metres."""
+        return self.MODEL.DENSE_HEAD.POST_PROCESSING.POST_CENTER_LIMIT_RANGE
+
+    @property
     def recall_thresholds(self) -> tuple[float, ...]:
         """The overlaps in space that recall is reported at."""
         return self.MODEL.POST_PROCESSING.RECALL_THRESH_LIST

@@ -6,17 +6,21 @@ import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from focalsst.dataset.boxes import wrap_heading
+from focalsst.dataset.boxes import Floats, wrap_heading
 from focalsst.dataset.infos import Annotation, read_infos
+from focalsst.dataset.point_layout import Points
 from focalsst.dataset.points import BINARY, TEXT, Encoding, encode_intensity, read_points, require_encoding
 from focalsst.dataset.scene import Augmentation, Extent, Scene, keep_classes, mask_boxes, mask_points, shuffle
 from focalsst.dataset.splits import read_image_set
 from unbroken import is_ordinary
 from unbroken.errors import DamagedFile, UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 CLASSES = ("Box", "Diver")
 SHOWN = 5  # of a long list, in an error
@@ -67,13 +71,15 @@ class SonarFolder:
         require_encoding(intensity)
         self.root, self.classes, self.extent = Path(root), tuple(classes), extent
         self.training, self.augmentations = training, tuple(augmentations)
-        self.names = read_image_set(self.root, split)
-        self._intensity: Encoding = intensity
+        self.split, self.names = split, read_image_set(self.root, split)
+        self.intensity: Encoding = intensity
         self._mask_z, self._advice = mask_z, advice
-        self._infos_from = infos_from or (self.root / infos if isinstance(infos, str) else self.root)
+        self.infos_from = infos_from or (self.root / infos if isinstance(infos, str) else self.root)
         self._folder, self._suffix = BINARY if binary else TEXT
         known = read_infos(self.root / infos) if isinstance(infos, str) else infos
-        self._annotations = _fitting(self.names, known, self._infos_from, split)
+        self.has_infos = known is not None
+        self._annotations = _fitting(self.names, known, self.infos_from, split)
+        self.unlisted = tuple(sorted({annotation.frame for annotation in known or ()} - set(self.names)))
         self._require_points(gaps=gaps)
 
     def __len__(self) -> int:
@@ -86,14 +92,18 @@ class SonarFolder:
     def scene(self, index: int) -> Scene:
         """Load a frame with the objects of the data set's classes, without any change."""
         known = self._annotations[index]
-        points = read_points(self._path(self.names[index]))[:, :4]
-        points[:, 3] = encode_intensity(points[:, 3], self._intensity)
+        points = read_points(self.path(index))[:, :4]
+        points[:, 3] = self.encoded(points[:, 3])
         return keep_classes(Scene(points=points, names=known.names, boxes=known.boxes), self.classes)
 
     def sample(self, index: int, rng: np.random.Generator) -> Sample:
         """Load a frame, augment and mask it; every random draw comes from `rng`. Raises DamagedFile."""
+        return pack(self.prepared(index, rng), self.classes, self.names[index])
+
+    def prepared(self, index: int, rng: np.random.Generator) -> Scene:
+        """The same before it becomes tensors."""
         try:
-            return self._sample(index, rng)
+            return self._prepared(index, rng)
         except DamagedFile as error:
             error.do = " ".join(words for words in (error.do, self._advice) if words)
             raise
@@ -106,14 +116,26 @@ class SonarFolder:
             near = next((name for name in (*self.classes, *CLASSES) if name.casefold() == strange[0].casefold()), "")
             meant = f"Names are told apart by their letters' case: write {near}." if near else ""
             raise DamagedFile(
-                self._infos_from,
+                self.infos_from,
                 f"frame {known.frame} has an object of an unknown class",
                 expected=" or ".join(dict.fromkeys((*self.classes, *CLASSES))),
                 found=", ".join(map(repr, strange)),
                 do=meant or "Correct the name in the infos, or add the class to CLASS_NAMES.",
             )
 
-    def _sample(self, index: int, rng: np.random.Generator) -> Sample:
+    def encoded(self, raw: Floats) -> Points:
+        """Turn raw intensities into what the network sees."""
+        return encode_intensity(raw, self.intensity)
+
+    def path(self, index: int) -> Path:
+        """The file of points of a frame by its place."""
+        return self.path_of(self.names[index])
+
+    def path_of(self, frame: str) -> Path:
+        """The file of points of a frame by its id."""
+        return self.root / self._folder / f"{frame}{self._suffix}"
+
+    def _prepared(self, index: int, rng: np.random.Generator) -> Scene:
         self.require_known_classes(index)
         scene = self.scene(index)
         self._require_points_in_extent(index, scene)
@@ -124,7 +146,7 @@ class SonarFolder:
         scene = mask_points(scene, self.extent, mask_z=self._mask_z)
         if self.training:
             scene = shuffle(mask_boxes(scene, self.extent), rng)
-        return pack(scene, self.classes, self.names[index])
+        return scene
 
     def fingerprint(self) -> str:
         """Hash the ids and byte sizes of the frames and all that is known about them (sha256, hex).
@@ -133,21 +155,18 @@ class SonarFolder:
         """
         digest = hashlib.sha256("\0".join(self.classes).encode(errors="surrogateescape"))
         for known in self._annotations:
-            path = self._path(known.frame)
+            path = self.path_of(known.frame)
             size_bytes = path.stat().st_size if is_ordinary(path) else 0
             digest.update(f"\n{known.frame}\0{size_bytes}\0{known.names}\0".encode(errors="surrogateescape"))
             digest.update(np.ascontiguousarray(known.boxes, "<f4").tobytes())
         return digest.hexdigest()
-
-    def _path(self, frame: str) -> Path:
-        return self.root / self._folder / f"{frame}{self._suffix}"
 
     def _require_points_in_extent(self, index: int, scene: Scene) -> None:
         if len(mask_points(scene, self.extent, mask_z=self._mask_z).points):
             return
         xyz = scene.points[:, :3]
         raise DamagedFile(
-            self._path(self.names[index]),
+            self.path(index),
             f"not one of the {len(xyz)} points lies in the range",
             expected=f"points within {list(self.extent.low)} to {list(self.extent.high)} m",
             found=f"{np.round(xyz.min(axis=0), 2).tolist()} to {np.round(xyz.max(axis=0), 2).tolist()} m",
@@ -176,6 +195,8 @@ class SonarFolder:
 
 def pack(scene: Scene, classes: Sequence[str], name: str) -> Sample:
     """Turn a scene into tensors; the headings end in [-pi, pi)."""
+    import torch  # here, so that frames can be looked at without it
+
     numbers = np.array([classes.index(kind) + 1 for kind in scene.names], np.float32).reshape(-1, 1)
     boxes = np.concatenate([scene.boxes, numbers], axis=1)
     boxes[:, 6] = wrap_heading(boxes[:, 6])
@@ -185,13 +206,13 @@ def pack(scene: Scene, classes: Sequence[str], name: str) -> Sample:
 def _fitting(
     frames: Sequence[str], infos: Sequence[Annotation] | None, source: Path, split: str
 ) -> tuple[Annotation, ...]:
-    """Bring the infos into the order of the split, and complain if they are of another one."""
+    """Bring the infos into the order of the split, and complain if they do not know all of its frames."""
     empty = Annotation(frame="", names=(), boxes=np.zeros((0, 7), np.float32))
     if infos is None:
         return tuple(replace(empty, frame=frame) for frame in frames)
     known = {annotation.frame: annotation for annotation in infos}
     missing, extra = [f for f in frames if f not in known], sorted(set(known) - set(frames))
-    if missing or extra:
+    if missing:  # more than the list has are infos of a whole, of which it names a part
         raise UsageError(
             source,
             "the infos are of another split",

@@ -13,6 +13,7 @@ import numpy as np
 
 from mapsage.dataset.pipeline import Pipeline, Sample
 from mapsage.dataset.reading import read_label
+from mapsage.dataset.transforms import Tile
 from unbroken import is_ordinary
 from unbroken.errors import ConfigError, UsageError
 
@@ -35,6 +36,9 @@ class Folder(Protocol):
 
     def sample(self, index: int, rng: np.random.Generator) -> Sample:
         """Load one sample; every random draw comes from `rng`."""
+
+    def tile(self, index: int, rng: np.random.Generator) -> Tile:
+        """The same before it becomes tensors."""
 
     def fingerprint(self) -> str:
         """Identify the data by names and sizes of the files."""
@@ -77,6 +81,10 @@ class AerialFolder:
         """Load the picture at `index` with its mask and run the pipeline on both."""
         image, mask = self._paths(self.names[index])
         return self.pipeline.run(image, mask, rng, name=self.names[index], read_mask=self._read_label)
+
+    def tile(self, index: int, rng: np.random.Generator) -> Tile:
+        """The same before it becomes tensors."""
+        return self.pipeline.tile(*self._paths(self.names[index]), rng, read_mask=self._read_label)
 
     def fingerprint(self) -> str:
         """Hash the relative names and byte sizes of pictures and masks (sha256, hex).
@@ -127,12 +135,21 @@ class Concatenation:
 
     def sample(self, index: int, rng: np.random.Generator) -> Sample:
         """Load one sample of the folder that `index` falls into."""
+        folder, position = self._place_of(index)
+        return folder.sample(position, rng)
+
+    def tile(self, index: int, rng: np.random.Generator) -> Tile:
+        """The same before it becomes tensors."""
+        folder, position = self._place_of(index)
+        return folder.tile(position, rng)
+
+    def _place_of(self, index: int) -> tuple[Folder, int]:
         position = range(len(self))[index]  # as a list would read it: negative from the end, IndexError outside
         for folder in self.folders:
             if position < len(folder):
                 break
             position -= len(folder)
-        return folder.sample(position, rng)
+        return folder, position
 
     def fingerprint(self) -> str:
         """Hash the fingerprints of the folders, in order."""

@@ -6,15 +6,17 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from mapsage.dataset.colour import photo_metric_distortion
 from mapsage.dataset.reading import read_image, read_mask
 from mapsage.dataset.transforms import Pixels, Tile, random_crop, random_flip, random_resize, resize
 from unbroken.errors import ConfigError, DamagedFile
+
+if TYPE_CHECKING:
+    import torch
 
 Transform = Callable[..., Tile]
 MaskReader = Callable[[Path], Pixels]
@@ -79,6 +81,13 @@ class Pipeline:
         Without a mask path `LoadAnnotations` does nothing, and the sample has no label. `read_mask` gives
         labels uint8 HW; a folder passes one that knows its classes.
         """
+        tile = self.tile(image_path, mask_path, rng, read_mask=read_mask)
+        return _pack(tile, image_path.stem if name is None else name)
+
+    def tile(
+        self, image_path: Path, mask_path: Path | None, rng: np.random.Generator, *, read_mask: MaskReader = read_mask
+    ) -> Tile:
+        """The same before it becomes tensors."""
         tile = _load_image(image_path)
         for step in self.steps:
             match step:
@@ -88,7 +97,7 @@ class Pipeline:
                     tile = tile if mask_path is None else _load_mask(tile, mask_path, read_mask)
                 case {"type": kind, **parameters}:
                     tile = TRANSFORMS[kind](tile, rng, **parameters)
-        return _pack(tile, image_path.stem if name is None else name)
+        return tile
 
 
 def _check_step(position: int, step: Mapping[str, Any]) -> None:
@@ -125,6 +134,8 @@ def _load_mask(tile: Tile, path: Path, read: MaskReader) -> Tile:
 
 
 def _pack(tile: Tile, name: str) -> Sample:
+    import torch  # here, so that pictures can be looked at without it
+
     image_CHW = tile.image.transpose(2, 0, 1).copy()
     label = None if tile.mask is None else torch.from_numpy(tile.mask.astype(np.int64))
     return Sample(

@@ -15,10 +15,10 @@ from torch import Tensor
 from mapsage.config import EvalDataLoader, MapSageConfig
 from mapsage.dataset.folders import Folder
 from mapsage.dataset.pipeline import Sample
+from mapsage.datasets import build_dataset
 from mapsage.evaluation import evaluate
 from mapsage.metrics import Scores
 from mapsage.picture import Colour, side_by_side
-from mapsage.task import build_dataset
 from mapsage.tools.files import require_empty, write_picture
 from mapsage.tools.trained import Trained, add_options, console, load
 from unbroken import Disk, OptionParser, durable_folder, write_json

@@ -1,0 +1,185 @@
+"""What is asked of the data before a training begins, by `why`, `train` and `unbroken check` alike. Loads no torch.
+
+What nothing could be learned from, or would be learned wrong, is refused; what may be meant is a warning. Annotations
+are looked at in full, points in the first and the last frame of each part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from focalsst.config import SonarConfig
+from focalsst.dataset.boxes import Floats, points_in_box
+from focalsst.dataset.folder import SonarFolder
+from focalsst.dataset.infos import Annotation
+from focalsst.dataset.point_layout import are_classes
+from focalsst.dataset.points import read_points
+from focalsst.dataset.scene import Extent, Scene
+from focalsst.datasets import build_dataset
+from unbroken import Job
+from unbroken.errors import ConfigError, DamagedFile, UsageError
+
+TURN: Final = 2 * np.pi
+MOST_TURNS: Final = 2  # of a heading that was added up over frames; degrees are far beyond
+RAW: Final = (1e5, 1e13)  # raw intensities of echoes: real ones lie between 2e8 and 2e11
+USUAL: Final = {"standard": "-1 to 3", "original": "0.78 to 0.97"}  # what the network sees of them
+FEW: Final = 0.5  # a smaller share of boxes or points in the range is worth a word
+LIMIT: Final = "MODEL.DENSE_HEAD.POST_PROCESSING.POST_CENTER_LIMIT_RANGE"
+RANGE: Final = "DATA_CONFIG.POINT_CLOUD_RANGE"
+AXES: Final = "x forward, y left, z up, in metres"
+
+
+def preflight(job: Job) -> list[str]:
+    """Everything a training of this job would refuse before its first step is raised; returns what to warn of."""
+    config: SonarConfig = job.options["config"]
+    _require_device(job.options["device"])
+    skip_bad = job.options["on_bad"] == "skip"
+    root = job.options["data_root"]
+    training, validation = (build_dataset(config, root, training=part, skip_bad=skip_bad) for part in (True, False))
+    warnings = [*_about_limit(config, training.extent)]
+    for data in (training, validation):
+        tried = _try_out(data, skip_bad=skip_bad)
+        warnings += [*_about_infos(data), *_about_boxes(data), *_about_points(data, tried)]
+    return warnings
+
+
+def _require_device(name: str) -> None:
+    """Raise UsageError for a device that is none, or is not there; torch is asked only where it has to be."""
+    if name not in ("auto", "cpu"):
+        from unbroken.train import pick_device
+
+        pick_device(name, deterministic=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tried:
+    """A frame that was read: as it lies in its file, and as a sample has it."""
+
+    raw: Floats
+    scene: Scene
+    known: Annotation
+
+
+def _try_out(data: SonarFolder, *, skip_bad: bool) -> list[_Tried]:
+    """Load the first and the last frame: data of another form ends the launch, not the night."""
+    tried = []
+    for index in range(0 if skip_bad else len(data)):
+        data.require_known_classes(index)
+    for index in sorted({0, len(data) - 1}):
+        try:
+            scene = data.prepared(index, np.random.default_rng(0))
+            tried.append(_Tried(raw=read_points(data.path(index)), scene=scene, known=data.annotation(index)))
+        except DamagedFile:
+            if not skip_bad:
+                raise
+    return tried
+
+
+def _about_limit(config: SonarConfig, extent: Extent) -> Iterator[str]:
+    """The range that detections are kept in, where it cuts off part of the range that is trained in."""
+    limit = config.center_limit_range
+    low, high = np.array(limit[:3]), np.array(limit[3:])
+    if (low >= extent.high).any() or (high <= extent.low).any():
+        raise ConfigError(
+            LIMIT,
+            f"it has nothing in common with {RANGE}: every detection would be dropped",
+            expected=f"a range that holds {list(extent.low)} to {list(extent.high)}",
+            found=list(limit),
+        )
+    if (low > extent.low).any() or (high < extent.high).any():
+        yield (
+            f"{LIMIT} {list(limit)} lies inside {RANGE} {[*extent.low, *extent.high]}: objects beyond it are trained "
+            "on and can never be detected; set it to hold the whole range"
+        )
+
+
+def _about_infos(data: SonarFolder) -> Iterator[str]:
+    if data.unlisted:
+        more = f" and {len(data.unlisted) - 1} more" if len(data.unlisted) > 1 else ""
+        yield f"{data.infos_from} also knows {data.unlisted[0]}{more}, which {_part(data)} does not list: not used"
+
+
+def _about_boxes(data: SonarFolder) -> Iterator[str]:
+    """Headings in degrees, boxes outside the range, parts or classes without a box."""
+    known = [data.annotation(index) for index in range(len(data))]
+    names = [name for annotation in known for name in annotation.names]
+    boxes = np.concatenate([annotation.boxes for annotation in known])
+    yield from _about_headings(data, known, boxes)
+    ours = np.array([name in data.classes for name in names], bool)
+    centres = boxes[ours, :3]
+    inside = np.asarray(((centres >= data.extent.low) & (centres <= data.extent.high)).all(axis=1))
+    where, purpose = data.infos_from, "learn from" if data.training else "judge by: its scores will say nothing"
+    if not len(centres):
+        words = f"not one of the {len(known)} frames of {_part(data)} has an object of {', '.join(data.classes)}"
+        if data.training and data.has_infos:
+            raise UsageError(where, words, do="Look at CLASS_NAMES, and at the infos: there is nothing to learn from.")
+        yield f"{where}: {words}: there is nothing to {purpose}"
+    elif not inside.any():
+        low, high = (np.round(side(centres.astype(np.float64), axis=0), 2).tolist() for side in (np.min, np.max))
+        words = f"not one of the {len(centres)} objects of {_part(data)} lies in the range"
+        if data.training:
+            raise UsageError(
+                where,
+                words,
+                expected=f"centres within {list(data.extent.low)} to {list(data.extent.high)} m",
+                found=f"{low} to {high} m",
+                do=f"Look at the infos ({AXES}), or at {RANGE}.",
+            )
+        yield f"{where}: {words} ({low} to {high} m): there is nothing to {purpose}"
+    else:
+        if inside.mean() < FEW:
+            yield f"{where}: {len(inside) - inside.sum()} of {len(inside)} objects of {_part(data)} lie outside {RANGE}"
+        seen = {name for name, one_of_ours in zip(names, ours) if one_of_ours}
+        for name in [name for name in data.classes if name not in seen]:
+            yield f"{where}: no frame of {_part(data)} has an object of class {name}"
+
+
+def _about_headings(data: SonarFolder, known: Sequence[Annotation], boxes: Floats) -> Iterator[str]:
+    turns = np.abs(boxes[:, 6]) / TURN if len(boxes) else np.zeros(1)
+    if turns.max() > MOST_TURNS:
+        owner = next(a for a in known if len(a.boxes) and (np.abs(a.boxes[:, 6]) / TURN > MOST_TURNS).any())
+        raise DamagedFile(
+            data.infos_from,
+            f"the headings are no radians: {(turns > MOST_TURNS).sum()} of {len(boxes)} boxes turn more than "
+            f"{MOST_TURNS} times around, the first in frame {owner.frame}",
+            expected="radians about z, from -3.14 to 3.14",
+            found=f"up to {np.abs(boxes[:, 6]).max():g}",
+            do="Are they degrees? Write heading * pi / 180 into the infos.",
+        )
+    if turns.max() > 1.001:
+        yield f"{data.infos_from}: headings reach {turns.max() * TURN:.4g} rad, more than a turn: are they degrees?"
+
+
+def _about_points(data: SonarFolder, tried: Sequence[_Tried]) -> Iterator[str]:
+    """Intensities of another scale, points outside the range, boxes without a point, in the frames that were read."""
+    for frame in tried:
+        path = data.path_of(frame.known.frame)
+        loud = frame.raw[:, 3]
+        if loud.max() < RAW[0] or loud.min() < 0 or np.median(loud) > RAW[1] or loud.min() == loud.max():
+            seen = data.encoded(loud)
+            yield (
+                f"{path}: intensities lie between {loud.min():.4g} and {loud.max():.4g}, where raw ones (about 2e8 to "
+                f"2e11) are expected by POINT_FEATURE_ENCODING.INTENSITY {data.intensity}: the network sees "
+                f"{seen.min():.4g} to {seen.max():.4g}, and is made for about {USUAL[data.intensity]}"
+            )
+        if not are_classes(frame.raw[:, 4]):
+            yield f"{path}: the fifth column holds no classes (whole numbers): is it x y z intensity class?"
+        xyz = frame.raw[:, :3]
+        share = ((xyz >= data.extent.low) & (xyz <= data.extent.high)).all(axis=1).mean()
+        if share < FEW:
+            yield f"{path}: only {share:.0%} of its points lie in {RANGE} ({AXES})"
+    boxes = [(frame.raw, box) for frame in tried for box in frame.known.boxes]
+    if boxes and not any(points_in_box(raw, box).any() for raw, box in boxes):
+        frames = ", ".join(frame.known.frame for frame in tried)
+        yield (
+            f"{data.infos_from}: not one box of the frames {frames} has a point in it: do points and boxes have the "
+            f"same axes ({AXES}; heading in radians)?"
+        )
+
+
+def _part(data: SonarFolder) -> str:
+    return f"ImageSets/{data.split}.txt"
