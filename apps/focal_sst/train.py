@@ -3,9 +3,7 @@
 训练声纳检测器；被中断后，再次运行同一条命令即可从断点继续。
 """
 
-import sys
-
 from unbroken.cli import run
 
 if __name__ == "__main__":
-    run(["train", "focalsst", *sys.argv[1:]], typed=["python", *sys.argv])
+    run("train", "focalsst")

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from unbroken.checkpoint.unpickle import read_pickle
     from unbroken.launch.extension import Extension, Place
     from unbroken.launch.job import Job, Start, WrittenUnder
-    from unbroken.launch.options import accidents, add_common_options, disk_quota, session_limit, start_from
+    from unbroken.launch.options import (
+        accidents,
+        add_common_options,
+        device_name,
+        disk_quota,
+        require_launcher,
+        session_limit,
+        start_from,
+    )
     from unbroken.launch.recipes import Recipe
     from unbroken.run.layout import EPOCHS, ITERATIONS, Layout
     from unbroken.storage import (
@@ -43,7 +51,9 @@ else:
         "OptionParser": "unbroken.values.option_parser",
         "accidents": "unbroken.launch.options",
         "add_common_options": "unbroken.launch.options",
+        "device_name": "unbroken.launch.options",
         "disk_quota": "unbroken.launch.options",
+        "require_launcher": "unbroken.launch.options",
         "session_limit": "unbroken.launch.options",
         "start_from": "unbroken.launch.options",
         "Recipe": "unbroken.launch.recipes",
@@ -94,6 +104,7 @@ __all__ = [
     "__version__",
     "accidents",
     "add_common_options",
+    "device_name",
     "disk_quota",
     "durable_folder",
     "durable_write",
@@ -104,6 +115,7 @@ __all__ = [
     "read_json",
     "read_pickle",
     "read_whole",
+    "require_launcher",
     "session_limit",
     "start_from",
     "text_of",

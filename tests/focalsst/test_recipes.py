@@ -188,8 +188,8 @@ def test_mistakes_in_set(words: list[object], said: str) -> None:
             ["--session", "20s", "--reserve", "10m"],
             "--session: no time is left to train in. Expected more than the reserve",
         ),
-        (["--launcher", "pytorch"], "--launcher pytorch: a run on several processes is not built yet"),
-        (["--launcher", "slurm"], "Start it with `python train.py`"),
+        (["--launcher", "pytorch"], "--launcher pytorch: a run on several processes is not supported yet"),
+        (["--launcher", "slurm"], "Start it without torchrun"),
         (["--extra_tag", "a/b"], "expected the name of one folder"),
         (["--extra_tag", ".."], "expected the name of one folder"),
         (["--extra_tag", ""], "expected the name of one folder"),
@@ -259,7 +259,8 @@ def test_the_help_has_all_options_of_the_original_that_do_something() -> None:
 
 def test_a_key_without_effect_can_be_set_and_is_said_to_have_none() -> None:
     found = job("--set", "OPTIMIZATION.WARMUP_EPOCH", "5", "MODEL.BACKBONE_3D.DSVT.conv_out_channel", "64")
-    assert {"OPTIMIZATION.WARMUP_EPOCH", "MODEL.BACKBONE_3D.DSVT.conv_out_channel"} <= set(found.ignored)
+    assert "OPTIMIZATION.WARMUP_EPOCH (set OPTIMIZATION.PCT_START)" in found.ignored
+    assert "MODEL.BACKBONE_3D.DSVT.conv_out_channel" in found.ignored
 
 
 @pytest.mark.parametrize("typed", ["13", "-1", "x", "1.5"])

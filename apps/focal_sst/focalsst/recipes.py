@@ -21,7 +21,9 @@ from unbroken import (
     Recipe,
     accidents,
     add_common_options,
+    device_name,
     disk_quota,
+    require_launcher,
     session_limit,
     start_from,
 )
@@ -51,6 +53,25 @@ DESCRIPTION = """Train a detector of boxes and divers in sonar point clouds. Aft
 again: it goes on where it was, bit for bit, and says from which file and why."""
 EPILOG = """The run lies in output/<group>/<name of the config>/<extra_tag>, however the path of the config is typed.
 What a command would do, without doing it: unbroken why focalsst, then the same options."""
+# What users of other programs type, and what it is here.
+MEANT = {
+    **dict.fromkeys(("lr", "learning_rate"), "--set OPTIMIZATION.LR {value}"),
+    **dict.fromkeys(("weight_decay", "wd"), "--set OPTIMIZATION.WEIGHT_DECAY {value}"),
+    **dict.fromkeys(("bs", "b", "samples_per_gpu", "batch_size_per_gpu"), "--batch_size {value}"),
+    **dict.fromkeys(("max_epochs", "num_epochs"), "--epochs {value}"),
+    **dict.fromkeys(("max_iters", "iters", "iterations", "steps"), "--epochs N (the length is in epochs)"),
+    **dict.fromkeys(("val_interval", "eval_every"), "--eval_interval {value}"),
+    **dict.fromkeys(("save_interval", "ckpt_interval"), "--ckpt_save_interval {value}"),
+    **dict.fromkeys(
+        ("accumulate", "grad_accum", "accum_steps", "gradient_accumulation_steps", "grad_accumulation_steps"),
+        "--set OPTIMIZATION.GRAD_ACCUMULATION_STEPS {value}",
+    ),
+    **dict.fromkeys(("cfg_options", "set_cfgs", "options", "override", "opts"), "--set {words} (last of all)"),
+    **dict.fromkeys(("amp", "half", "mixed_precision", "use_amp"), "--fp16"),
+    **dict.fromkeys(("work_dir", "output_dir", "out_dir", "save_dir", "logdir"), "--output {value}"),
+    **dict.fromkeys(("data_root", "data_path", "data_dir", "data"), "--set DATA_CONFIG.DATA_PATH {value}"),
+    "resume": "nothing to type: the same command resumes by itself; from one file: --ckpt FILE",
+}
 # Options of the original that have nothing to decide here, and why.
 WITHOUT_EFFECT = {
     "sync_bn": "there is one process",
@@ -64,9 +85,9 @@ WITHOUT_EFFECT = {
 }
 
 
-def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
+def parser(program: str = PROGRAM) -> OptionParser:
     """The options of `unbroken train focalsst`, which are those of `train.py`."""
-    found = OptionParser(prog=program, description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
+    found = OptionParser(prog=program, description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False, meant=MEANT)
     found.add_argument("config", type=str, nargs="?", metavar="CONFIG", help="a YAML file; the same as --cfg_file")
     found.add_argument("--cfg_file", type=str, metavar="CONFIG", help=f"default: {DEFAULT_CONFIG.as_posix()}")
     found.add_argument("--batch_size", type=positive, metavar="N", help="frames of a step (default: the config's)")
@@ -75,7 +96,9 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
         "--workers", type=count, default=4, metavar="N", help="loader processes; any number gives the same run"
     )
     found.add_argument("--fp16", action="store_true", help="mixed precision: float16 on a GPU, bfloat16 on a CPU")
-    found.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:1 (default: cuda if there)")
+    found.add_argument(
+        "--device", type=device_name, default="auto", metavar="NAME", help="cpu, cuda, cuda:1 (default: cuda if there)"
+    )
     found.add_argument("--seed", type=count, metavar="N", help="seed of everything random (default: the config's)")
     found.add_argument("--deterministic", action="store_true", help="only deterministic algorithms, also on a GPU")
     found.add_argument(
@@ -116,7 +139,7 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
 def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
     """Turn what was typed into a job."""
     options = parser(str(environment.get("program", PROGRAM))).parse_args(list(arguments))
-    _require_one_process(options)
+    require_launcher(options.launcher, accumulate="--set OPTIMIZATION.GRAD_ACCUMULATION_STEPS N")
     places = places_of(config_path(options), tag=options.tag, output=options.output)
     file = _file_of(places, options, environment)
     checked = validate(SonarConfig, file)
@@ -162,7 +185,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
             "pictures": options.pictures,
             **accidents(options),
         },
-        ignored=(*checked.ignored, *_without_effect(options)),
+        ignored=(*checked.ignored_in_words, *_without_effect(options)),
         remarks=() if "AS_PUBLISHED" in file.tree else (LIKE_THE_ORIGINAL,),
         remarks_on_foreign=_unlike_the_original(checked.canonical),
         command=str(environment.get("command", "")),
@@ -238,17 +261,6 @@ def config_path(options: argparse.Namespace) -> str:
     if len(given) == 2:
         raise UsageError("--cfg_file", "the config is given twice", found=" and ".join(given), do="Give it once.")
     return given[0] if given else str(DEFAULT_CONFIG)
-
-
-def _require_one_process(options: argparse.Namespace) -> None:
-    if options.launcher != "none":
-        raise UsageError(
-            f"--launcher {options.launcher}",
-            "a run on several processes is not built yet",
-            expected="--launcher none, or no --launcher: one process",
-            do="Start it with `python train.py`, not with torchrun or srun -n; "
-            "several micro-batches to a step are --set OPTIMIZATION.GRAD_ACCUMULATION_STEPS N.",
-        )
 
 
 def _require_last(words: Sequence[str]) -> None:

@@ -13,7 +13,18 @@ from mapsage.config import HOW_TO_START, MapSageConfig
 from mapsage.config.defaults import words_on_defaults
 from mapsage.foreign import written_under
 from mapsage.schedule import phases_of, rates_at
-from unbroken import Job, OptionParser, Recipe, accidents, add_common_options, disk_quota, session_limit, start_from
+from unbroken import (
+    Job,
+    OptionParser,
+    Recipe,
+    accidents,
+    add_common_options,
+    device_name,
+    disk_quota,
+    require_launcher,
+    session_limit,
+    start_from,
+)
 from unbroken.config import ConfigError, ConfigFile, effects, merge_options, read_config, validate
 
 SHORT_NAMES = {
@@ -24,6 +35,32 @@ SHORT_NAMES = {
     "randomness.seed": "seed",
     "model.backbone.embed_dims": "d",
 }
+# What users of other programs type, and what it is here.
+MEANT = {
+    **dict.fromkeys(("lr", "learning_rate"), "--cfg-options optim_wrapper.optimizer.lr={value}"),
+    **dict.fromkeys(("weight_decay", "wd"), "--cfg-options optim_wrapper.optimizer.weight_decay={value}"),
+    **dict.fromkeys(("batch_size", "bs", "b", "samples_per_gpu"), "--cfg-options train_dataloader.batch_size={value}"),
+    **dict.fromkeys(("max_iters", "iters", "iterations", "steps"), "--cfg-options train_cfg.max_iters={value}"),
+    **dict.fromkeys(
+        ("epochs", "max_epochs", "num_epochs"), "--cfg-options train_cfg.max_iters=N (the length is in iterations)"
+    ),
+    **dict.fromkeys(("val_interval", "eval_interval"), "--cfg-options train_cfg.val_interval={value}"),
+    **dict.fromkeys(("save_interval", "ckpt_save_interval"), "--cfg-options default_hooks.checkpoint.interval={value}"),
+    **dict.fromkeys(
+        ("accumulate", "grad_accum", "accum_steps", "gradient_accumulation_steps"),
+        "--cfg-options optim_wrapper.accumulative_counts={value}",
+    ),
+    **dict.fromkeys(("set", "set_cfgs", "options", "override", "opts"), "--cfg-options {pairs}"),
+    **dict.fromkeys(("fp16", "half", "mixed_precision", "use_amp"), "--amp"),
+    **dict.fromkeys(("output", "output_dir", "out_dir", "save_dir", "logdir"), "--work-dir {value}"),
+    **dict.fromkeys(
+        ("data_root", "data_path", "data_dir", "data"),
+        "--cfg-options train_dataloader.dataset.data_root={value} val_dataloader.dataset.data_root={value}",
+    ),
+    **dict.fromkeys(("config", "cfg", "cfg_file"), "the config alone, without an option: {value}"),
+    "auto_scale_lr": "--cfg-options optim_wrapper.optimizer.lr=VALUE (nothing scales it)",
+    "no_validate": "--cfg-options train_cfg.val_interval=N, as large as the length: it is validated once, at the end",
+}
 WORK_DIRS = Path("work_dirs")
 PROGRAM = "unbroken train mapsage"
 DESCRIPTION = """Train a segmentation network for aerial images. After any interruption run the same command again: it
@@ -32,15 +69,15 @@ EPILOG = """The run lies in work_dirs/<name of the config file>, wherever its ch
 What a command would do, without doing it: unbroken why mapsage CONFIG."""
 
 
-def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
+def parser(program: str = PROGRAM) -> OptionParser:
     """The options of `unbroken train mapsage`, which are those of `scripts/train.py`."""
-    found = OptionParser(prog=program, description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
+    found = OptionParser(prog=program, description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False, meant=MEANT)
     found.add_argument("config", type=Path, metavar="CONFIG", help="in Python syntax; it is read, never executed")
     found.add_argument(
         "--work-dir", type=Path, metavar="DIR", help="the run's folder (default: work_dirs/<config's name>)"
     )
     found.add_argument(
-        "--seed", type=int, metavar="N", help="seed of everything random (default: the config's, else 0)"
+        "--seed", type=_count, metavar="N", help="seed of everything random (default: the config's, else 0)"
     )
     found.add_argument("--deterministic", action="store_true", help="only deterministic algorithms, also on a GPU")
     found.add_argument(
@@ -54,9 +91,15 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
     found.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change config keys")
     found.add_argument("--workers", type=_count, metavar="N", help="loader processes; any number gives the same run")
     found.add_argument(
-        "--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:1 (default: cuda where there is one)"
+        "--device",
+        type=device_name,
+        default="auto",
+        metavar="NAME",
+        help="cpu, cuda, cuda:1 (default: cuda where there is one)",
     )
-    found.add_argument("--launcher", choices=["none"], default="none", help="one process (for now)")
+    found.add_argument(
+        "--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none", help="none: one process (for now)"
+    )
     found.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
     add_common_options(found)
     return found
@@ -65,6 +108,7 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
 def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
     """Turn what was typed into a job."""
     options = parser(str(environment.get("program", PROGRAM))).parse_args(_resume_as_flag(arguments))
+    require_launcher(options.launcher, accumulate="--cfg-options optim_wrapper.accumulative_counts=N")
     file = read_config(options.config, environment=environment)
     file = _with_options(file, options)
     checked = validate(MapSageConfig, file)
@@ -100,7 +144,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
             **accidents(options),
             "config": config,
         },
-        ignored=checked.ignored,
+        ignored=checked.ignored_in_words,
         remarks=words_on_defaults(file.tree, checked.canonical),
         written_under=partial(written_under, ours=config),
         command=str(environment.get("command", "")),

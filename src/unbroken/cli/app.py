@@ -36,7 +36,7 @@ for part in (commands_train, commands_look, commands_keep):
     app.add_typer(part.commands)
 
 
-def run(words: Sequence[str], *, typed: Sequence[str]) -> int:
+def run(words: Sequence[str], *, typed: Sequence[str] | None) -> int:
     """Run one command; what the parser complains of becomes an error of the one family."""
     for word in words if words[:1] != ["pin"] else ():  # whose --note may be an address
         require_local(word)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from unbroken.cli.environment import in_notebook
 from unbroken.cli.train import job_of
 from unbroken.errors import DamagedFile, UnbrokenError, UsageError
 from unbroken.launch import Job, load_attribute
+from unbroken.launch.host import in_notebook
 
 USUAL_WORKERS = 4  # where neither the command nor the recipe says how many
 

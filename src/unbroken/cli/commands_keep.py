@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from unbroken.cli.parser import Json
+from unbroken.cli.named_runs import run_named
+from unbroken.cli.parser import A_RUN, RUNS, Json, Run
 
 commands = typer.Typer()
 
@@ -31,7 +32,7 @@ def log_runs(
 
 @commands.command(short_help="A copy of a run on another disk, verified and kept up to date.")
 def backup(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    run: Run,
     dest: Annotated[Path, typer.Argument(metavar="DEST", help="A folder that holds backups; best on another disk.")],
     verify_all: Annotated[
         bool, typer.Option("--verify", help="Also read again what is in the backup already, and mend it.")
@@ -55,7 +56,7 @@ def backup(
 
 @commands.command(short_help="A history from the archive, or a run from its backup, brought back.")
 def restore(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help=A_RUN)],
     name: Annotated[str, typer.Argument(metavar="NAME", help="Which history; without it, they are listed.")] = "",
     source: Annotated[
         Path | None, typer.Option("--from", metavar="DEST", help="Bring the run back from a backup instead.")
@@ -75,13 +76,13 @@ def restore(
         return bring_back_command(run, name, source, as_json=as_json)
     from unbroken.cli.restoring import restore_command
 
-    restore_command(run, name, as_json=as_json)
+    restore_command(run_named(run), name, as_json=as_json)
     return 0
 
 
 @commands.command(short_help="A run as one file, to take to another machine.")
 def pack(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    run: Run,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write, or a folder for it.")],
     minimal: Annotated[
         bool, typer.Option("--minimal", help="Only what is needed to go on: newest checkpoint, best weights, records.")
@@ -120,7 +121,7 @@ def unpack(
 
 @commands.command(short_help="Make room: remove checkpoints that nothing needs, and say why each goes or stays.")
 def prune(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs, or folders with runs below them.")],
+    runs: Annotated[list[Path], RUNS],
     keep_last: Annotated[int, typer.Option(metavar="N", help="Keep the last so many checkpoints.")] = 2,
     keep_every: Annotated[
         int | None, typer.Option(metavar="K", help="Also keep each K-th step, or epoch where names count epochs.")
@@ -149,7 +150,7 @@ def prune(
 
 @commands.command(short_help="Keep a checkpoint whatever the policy says.")
 def pin(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    run: Run,
     files: Annotated[
         list[str] | None,
         typer.Argument(metavar="[FILE|STEP]...", help="Files, or steps (epochs, where names have them)."),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unbroken.cli.parser import PASSING, Json
+from unbroken.cli.parser import PASSING, PATHS, Json, Run
 
 commands = typer.Typer()
 
@@ -23,7 +23,7 @@ def list_runs(context: typer.Context) -> int:
 
 
 @commands.command(short_help="One run: sessions, checkpoints, metrics, origin.")
-def show(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")], as_json: Json = False) -> None:
+def show(run: Run, as_json: Json = False) -> None:
     """One run: sessions, checkpoints with their state, metrics, where it came from."""
     from unbroken.cli.looking import show_command
 
@@ -44,7 +44,7 @@ def inspect(
 
 @commands.command(short_help="Whether checkpoints are whole, byte for byte.")
 def verify(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files, or folders of runs.")],
+    paths: Annotated[list[Path], PATHS],
     as_json: Json = False,
 ) -> int:
     """Whether checkpoints, or all checkpoints of runs, are whole; exit code 12 if one is not.
@@ -59,7 +59,7 @@ def verify(
 
 @commands.command("audit", short_help="Whether each step was done once and each sample used once per epoch.")
 def audit_run(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    run: Run,
     verify_files: Annotated[
         bool, typer.Option("--verify", help="Also read every byte of every checkpoint and compare its digest.")
     ] = False,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unbroken.cli.parser import PASSING, RECIPE, Json
+from unbroken.cli.parser import PASSING, RECIPE, Json, Run
 
 commands = typer.Typer()
 
@@ -59,7 +59,7 @@ def check(context: typer.Context, recipe: Annotated[str, RECIPE] = "", as_json: 
 
 @commands.command(short_help="Follow a run from another terminal.")
 def watch(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    run: Run,
     every: Annotated[str, typer.Option(metavar="TIME", help="How often to look: 2s, 500ms, 1m.")] = "2s",
     wait: Annotated[bool, typer.Option("--wait", help="Wait for a run that has not begun.")] = False,
 ) -> int:
@@ -74,7 +74,7 @@ def watch(
 
 @commands.command(short_help="Ask a running training to save and stop.")
 def stop(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    run: Run,
     wait: Annotated[bool, typer.Option(" /--no-wait", help="Only ask; do not wait until it has stopped.")] = True,
 ) -> None:
     """Ask the process that trains a run to save and stop, and wait until it has; its exit code is then 75.

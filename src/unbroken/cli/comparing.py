@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from unbroken.cli.named_runs import LISTED, Tagged, runs_below, the_one
 from unbroken.cli.side_by_side import as_text
 from unbroken.cli.tables import as_json_text, size_text
 from unbroken.config import nearest
@@ -18,12 +19,9 @@ from unbroken.report.foreign_curves import has_foreign_curves
 from unbroken.report.page.escaping import plain
 from unbroken.report.run_facts import RunFacts, facts_of_runs
 from unbroken.report.wording import LANGUAGES, headline
-from unbroken.run import read_record
 from unbroken.run.finding import find_runs, holds_run
 from unbroken.storage import Disk, WritableFile, durable_write, open_ordinary
 from unbroken.values import SystemClock
-
-LISTED = 8  # runs named in an error
 
 
 def compare_command(
@@ -58,7 +56,7 @@ def run_folders_of(words: Sequence[str]) -> list[Path]:
         raise UsageError(
             "unbroken compare", "there is nothing to compare with", expected="two runs or more", found=found
         )
-    below: list[tuple[str, Path]] = []
+    below: list[Tagged] = []
     folders = [_folder(word, below) for word in words]
     for place, folder in enumerate(folders):
         same = next((earlier for earlier in range(place) if folder.resolve() == folders[earlier].resolve()), None)
@@ -67,21 +65,18 @@ def run_folders_of(words: Sequence[str]) -> list[Path]:
     return folders
 
 
-def _folder(word: str, below: list[tuple[str, Path]]) -> Path:
+def _folder(word: str, below: list[Tagged]) -> Path:
     path = Path(word)
     if _is_run(path):
         return path
-    below += below or _runs_below(Path())
-    named = list(dict.fromkeys(folder for name, folder in below if name == word))
-    if len(named) == 1:
-        return named[0]
-    if named:
-        listed = ", ".join(map(str, named[:LISTED]))
-        raise UsageError(plain(word), "several runs have this tag", found=listed, do="Name one by its folder.")
-    raise _not_found(path, word, below)
+    below += below or runs_below(Path())
+    named = the_one(word, below)
+    if named is None:
+        raise _not_found(path, word, below)
+    return named
 
 
-def _not_found(path: Path, word: str, below: Sequence[tuple[str, Path]]) -> UsageError:
+def _not_found(path: Path, word: str, below: Sequence[Tagged]) -> UsageError:
     inside = [str(folder) for folder in find_runs(path)][:LISTED] if _is_folder(path) else []
     if inside:
         return UsageError(
@@ -96,17 +91,6 @@ def _not_found(path: Path, word: str, below: Sequence[tuple[str, Path]]) -> Usag
         found=", ".join(plain(name, 60) for name in known[:LISTED]) or "no run below the current folder",
         do=f"Did you mean {plain(near)}?" if near else "`unbroken ls` lists what is there.",
     )
-
-
-def _runs_below(root: Path) -> list[tuple[str, Path]]:
-    """Every run by its tag, and by its folder's name: a copy has the tag of what it is a copy of."""
-    found: list[tuple[str, Path]] = []
-    for folder in find_runs(root):
-        record = read_record(folder)
-        names = {folder.name} if record is None or record.tag == folder.name else {folder.name, record.tag}
-        found += [(str(name), folder) for name in sorted(map(str, names))]
-    owners = {name for name, folder in found if folder.name == name}
-    return [(name, folder) for name, folder in found if folder.name == name or name not in owners]
 
 
 def _is_run(path: Path) -> bool:

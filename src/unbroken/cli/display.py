@@ -7,7 +7,7 @@ from typing import TextIO
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from unbroken.cli.environment import in_notebook
+from unbroken.launch.host import in_notebook
 from unbroken.train.console import Console, PlainConsole, StepReport
 from unbroken.values import clock_time
 

@@ -30,25 +30,30 @@ REFUSED_BY_SYSTEM = DISK_TROUBLE | {
 }
 
 
-def main(arguments: Sequence[str] | None = None, *, typed: Sequence[str] | None = None) -> int:
-    """Run one command line; returns the exit code. `typed` is what to tell the user to type again."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line, by default that of this process; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    return _main(words, typed=None if arguments is None else ["unbroken", *words])
+
+
+def _main(words: list[str], *, typed: Sequence[str] | None) -> int:
+    """The same; `typed` is what to tell the user to type again, None: as this process was started."""
     hint = ": what was saved is whole, run the same command again" if words[:1] == ["train"] else ""
     return _guarded(
-        lambda: _run(words, typed or ["unbroken", *words]),
+        lambda: _run(words, typed),
         as_json="--json" in words,
         hint=hint,
         is_training=words[:1] == ["train"],
     )
 
 
-def run(arguments: Sequence[str] | None = None, *, typed: Sequence[str] | None = None) -> NoReturn:
-    """Run one command line as the whole of a process, and end it.
+def run(*recipe: str) -> NoReturn:
+    """Run what was typed as the whole of a process, and end it; in a recipe's own script `"train", NAME` goes before.
 
     An interpreter that has torch in it takes about a second to take itself apart, under load several: that would be
     part of every limited session and of every grace period. Whatever counts is on disk by then, so it just ends.
     """
-    code = main(arguments, typed=typed)
+    code = _main([*recipe, *sys.argv[1:]], typed=None)
     if "torch" not in sys.modules:
         raise SystemExit(code)
     for stream in (sys.stdout, sys.stderr):
@@ -116,7 +121,7 @@ def _refused_by_system(error: OSError) -> DamagedFile:
     )
 
 
-def _run(words: list[str], typed: Sequence[str]) -> int:
+def _run(words: list[str], typed: Sequence[str] | None) -> int:
     match words:
         case []:
             from unbroken.cli.app import run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +19,17 @@ def surroundings(typed: Sequence[str]) -> Mapping[str, Any]:
     import socket
     from dataclasses import asdict
 
-    from unbroken.launch.host import SEARCH_PATH, host
+    from unbroken.launch.host import SEARCH_PATH, host, started_together
+    from unbroken.launch.rerun import joined, this_process, under_launcher
 
     now = SystemClock().now()
     said = host(now)
+    command = joined(continuing(typed))
     return {
-        "command": shlex.join(continuing(typed)),
-        "typed": shlex.join(typed),
+        "command": command,
+        "again": under_launcher(this_process(), command),
+        "typed": joined(typed),
+        "started_together": started_together(),
         SEARCH_PATH: os.pathsep.join(map(str, said.search)),
         "session_limit": asdict(said.limit) if said.limit else None,
         "disk_quota": _plain_quota(said.quota),
@@ -55,11 +58,6 @@ def cache_folder() -> Path | None:
         return Path.home() / ".cache" / "unbroken"
     except RuntimeError:  # a user without a home
         return None
-
-
-def in_notebook() -> bool:
-    """Whether a notebook keeps what is printed: its cells pretend to be terminals, and store every redrawn bar."""
-    return any(name in os.environ for name in ("JPY_PARENT_PID", "KAGGLE_KERNEL_RUN_TYPE", "COLAB_RELEASE_TAG"))
 
 
 def continuing(typed: Sequence[str]) -> list[str]:

@@ -11,8 +11,10 @@ from pathlib import Path
 from unbroken.checkpoint.describe import describe
 from unbroken.checkpoint.structure import read_structure
 from unbroken.cli.lineage import ancestors
+from unbroken.cli.named_runs import runs_below
 from unbroken.cli.overview import Overview, overview_of
 from unbroken.cli.tables import as_json_text, columns, shown, size_text
+from unbroken.config import nearest
 from unbroken.errors import DamagedFile, UsageError
 from unbroken.run import Candidate, MissingFile, layout_seen, look_at
 from unbroken.run.candidates import confirm
@@ -231,7 +233,9 @@ def _require_there(path: Path) -> None:
     names = sorted(item.name for item in folder.iterdir())
     near = get_close_matches(path.name, names, n=3, cutoff=0.5) or [name for name in names if name.endswith(".pth")]
     there = ", ".join(near[:5]) or "nothing like it"
-    raise UsageError(path, "there is no such file or folder", found=f"in {folder.absolute()}: {there}")
+    tag = nearest(path.name, [name for name, _ in runs_below(Path())]) if len(path.parts) == 1 else ""
+    do = f"Did you mean the run {tag}?" if tag else ""
+    raise UsageError(path, "there is no such file or folder", found=f"in {folder.absolute()}: {there}", do=do)
 
 
 def run_folder(path: Path) -> Path:

@@ -22,12 +22,12 @@ import typer.main
 
 from unbroken.cli import ledger
 from unbroken.cli.app import app
-from unbroken.cli.train import installed
 from unbroken.config import Effect, Effects, set_values
 from unbroken.errors import INTERRUPTED_TWICE, STOPPED, Refused, UnbrokenError, UnreadableSample, UsageError
 from unbroken.launch import Facts, Fresh, Job, Refuse, Start, decide, find_recipe
 from unbroken.launch.job import Limit
 from unbroken.launch.options import require_time_left
+from unbroken.launch.recipes import installed
 from unbroken.launch.words import refusal
 from unbroken.run import Candidate, RunRecord, Survey
 from unbroken.storage import Disk, WritableFile, durable_write

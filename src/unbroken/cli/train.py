@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from unbroken.cli.curve import as_letters, write_picture
 from unbroken.cli.environment import surroundings
+from unbroken.cli.recipe_mistakes import config_of_another, recipe_left_out
 from unbroken.config import Effect
-from unbroken.errors import UsageError
+from unbroken.errors import ConfigError, UsageError
 from unbroken.launch import Job, Plan, Refuse, Resume, decide, find_recipe, gather, is_foreign, preflight, wants_shapes
 from unbroken.launch.disk import Sizes
 from unbroken.launch.disk_facts import planned_disk
 from unbroken.launch.disk_words import planned_disk_lines
 from unbroken.launch.forecast import forecast_lines, last_timing
-from unbroken.launch.host import process_age_s
+from unbroken.launch.host import process_age_s, require_one_process
 from unbroken.launch.preview import rates_of
-from unbroken.launch.recipes import RECIPES
+from unbroken.launch.recipes import installed
+from unbroken.launch.rerun import joined, typed_again
 from unbroken.launch.verdicts import as_data
 from unbroken.launch.words import describe
 from unbroken.values import SystemClock
 
 
-def train_command(recipe: str, arguments: Sequence[str], *, typed: Sequence[str]) -> int:
-    """Train; the exit code is 0 when done, 75 when stopped and resumable."""
+def train_command(recipe: str, arguments: Sequence[str], *, typed: Sequence[str] | None) -> int:
+    """Train; the exit code is 0 when done, 75 when stopped and resumable. `typed` is None where the process says it."""
     began_s = SystemClock().monotonic_s() - process_age_s()  # loading Python and torch is part of the session
+    typed = typed or typed_again(arguments, otherwise=["unbroken", "train", recipe, *arguments])
     job = job_of(recipe, arguments, typed, front_door=typed[: len(typed) - len(arguments)])
     if job.options.get("restarts"):
         from unbroken.cli.supervising import supervise
@@ -161,15 +162,16 @@ def job_of(recipe: str, arguments: Sequence[str], typed: Sequence[str], *, front
             expected=f"a recipe ({' or '.join(installed())}, or package.module:name), then its config",
             do="See `unbroken train --help`.",
         )
-    program = shlex.join(front_door)
+    require_one_process()
+    program = joined(front_door)
+    environment = {**surroundings(typed), "program": program}
+    if (left_out := recipe_left_out(recipe, arguments, environment)) is not None:
+        raise left_out
     try:
-        return find_recipe(recipe).read(arguments, {**surroundings(typed), "program": program})
+        return find_recipe(recipe).read(arguments, environment)
+    except ConfigError as error:
+        raise config_of_another(recipe, arguments, environment) or error from None
     except SystemExit as ending:  # a recipe's parser has said what is wrong
         if ending.code == UsageError.exit_code:
             print(f"See `{program} --help`.", file=sys.stderr)
         raise
-
-
-def installed() -> list[str]:
-    """The recipes that come with installed packages."""
-    return sorted(point.name for point in entry_points(group=RECIPES))

@@ -30,10 +30,10 @@ from typing import TYPE_CHECKING
 
 from unbroken.config.config_file import ConfigFile, Place
 from unbroken.config.difference import ABSENT, Absent, Change, changes, keys_of, same, worst
-from unbroken.config.effect import Effect, Effects, Since
+from unbroken.config.effect import Effect, Effects, Instead, Since
 from unbroken.config.nearest import nearest
 from unbroken.config.overrides import merge_options, set_values
-from unbroken.config.reading import read_config
+from unbroken.config.reading import SUFFIXES, read_config
 from unbroken.config.side_by_side import Difference, differences
 from unbroken.errors import ConfigError
 
@@ -63,6 +63,7 @@ else:
 
 __all__ = [
     "ABSENT",
+    "SUFFIXES",
     "Absent",
     "Change",
     "ConfigError",
@@ -70,6 +71,7 @@ __all__ = [
     "Difference",
     "Effect",
     "Effects",
+    "Instead",
     "Misfit",
     "Place",
     "Section",

@@ -8,11 +8,21 @@ from itertools import islice
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from unbroken.config.config_file import ConfigFile
+from unbroken.config.literals import literal
 from unbroken.config.nearest import suggestion
-from unbroken.config.schema import sections_in
+from unbroken.config.schema import keys_called, sections_in
 from unbroken.config.section import Misfit, Section
 from unbroken.errors import ConfigError
 
+NUMBERS = ("a whole number", "a number")
+# What pydantic says, in words that are no types.
+IN_WORDS = {
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid boolean": "True or False",
+    "a valid string": "text in quotes",
+}
+MOST_MEANT = 2  # keys of one name
 SHOWN = 8  # more than this at once is not read
 MOST_COMPLAINTS = 1000  # more than this at once is another kind of file, and each takes a search for the name meant
 
@@ -83,7 +93,10 @@ def _translate(error: Any, schema: type[Section], tree: Mapping[str, Any]) -> Co
             sections = sections_at(loc[:-1], schema)
             names = [name for section in sections for name in section.model_fields]
             told = next((section.advice[loc[-1]] for section in sections if loc[-1] in section.advice), "")
-            return Complaint(key=key, what="is not a known key", do=told or suggestion(str(loc[-1]), names))
+            below = keys_called(str(loc[-1]), schema)
+            meant = f"Did you mean {' or '.join(f'`{each}`' for each in below[:MOST_MEANT])}?" if below else ""
+            do = told or meant or suggestion(str(loc[-1]), names)
+            return Complaint(key=key, what="is not a known key", do=do)
         case "missing":
             return Complaint(key=key, what="is missing", do="Add it.")
         case "union_tag_invalid":
@@ -96,9 +109,10 @@ def _translate(error: Any, schema: type[Section], tree: Mapping[str, Any]) -> Co
         case "union_tag_not_found":
             return Complaint(key=key, what=f"has no `{_tag_of(context)}`", found=_short(error["input"]))
         case _:
-            return Complaint(
-                key=key, what="has a wrong value", expected=_expectation(error), found=_short(error["input"])
-            )
+            expected, found = _expectation(error), error["input"]
+            quoted = isinstance(found, str) and found.strip() and expected in (*NUMBERS, "True or False")
+            do = "Write it without quotes." if quoted and literal(found) is not found else ""
+            return Complaint(key=key, what="has a wrong value", expected=expected, found=_short(found), do=do)
 
 
 def _tag_of(context: Any) -> str:
@@ -112,7 +126,8 @@ def _alternatives(names: Sequence[str]) -> str:
 
 def _expectation(error: Any) -> str:
     message = str(error["msg"]).removeprefix("Value error, ")
-    return message.removeprefix("Input should be ").removeprefix("Input should ")
+    found = message.removeprefix("Input should be ").removeprefix("Input should ")
+    return IN_WORDS.get(found, found)
 
 
 def _short(value: Any, *, limit: int = 80) -> str:

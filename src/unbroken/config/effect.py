@@ -26,6 +26,13 @@ class Effect(StrEnum):
         return _ORDER[self]
 
 
+@dataclass(frozen=True)
+class Instead:
+    """Written at an ignored field: the keys that say what it would have said, or why nothing has to."""
+
+    what: str
+
+
 _ORDER = {effect: place for place, effect in enumerate(Effect)}
 
 

@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from unbroken.config.difference import keys_of
 from unbroken.config.literals import literal, option_value
 from unbroken.config.merge import merge
 from unbroken.config.nearest import suggestion
 from unbroken.errors import ConfigError
+from unbroken.values.text import plain
 
 Tree = dict[str, Any]
 
@@ -17,7 +19,10 @@ Tree = dict[str, Any]
 def set_values(tree: Tree, words: Sequence[str]) -> Tree:
     """Return the tree with `A.B.C value A.D value ...` set; every key must exist and keeps its type."""
     if len(words) % 2:
-        raise ConfigError("--set", "keys and values come in pairs", found=f"{len(words)} words")
+        odd = next((word for word in words[::2] if "=" in word), words[-1])
+        key, _, value = odd.partition("=")
+        do = f"Write {key} {value or 'VALUE'}."
+        raise ConfigError(f"--set {key}", "keys and values come in pairs", expected="KEY VALUE", found=odd, do=do)
     for key, text in zip(words[::2], words[1::2]):
         where = f"--set {key}"
         tree = _with(tree, key, where, partial(_like, text=text, where=where))
@@ -29,11 +34,20 @@ def merge_options(tree: Tree, options: Sequence[str]) -> Tree:
     for option in options:
         key, equals, text = option.partition("=")
         if not (equals and key.strip()):
-            raise ConfigError(f"--cfg-options {option}", "an option is written key=value")
+            raise ConfigError(f"--cfg-options {option}", "an option is written key=value", do=_written(option, options))
         value = option_value(text)
         where = f"--cfg-options {key.strip()}"
         tree = _with(tree, key.strip(), where, partial(_over, value=value), create=True)
     return tree
+
+
+def _written(option: str, options: Sequence[str]) -> str:
+    """The option as it is written, where it had another sign between key and value, or none."""
+    parts = plain(option).replace("=", ":", 1).split(":", 1)
+    following = options[list(options).index(option) + 1 :]
+    if len(parts) == 1 and following and "=" not in following[0]:
+        parts = [*parts, following[0]]
+    return f"Write {parts[0].strip()}={parts[1].strip() if len(parts) > 1 else 'VALUE'}."
 
 
 def _over(old: Any, value: Any) -> Any:
@@ -70,7 +84,9 @@ def _index(here: Any, part: str, where: str, above: str, *, create: bool) -> str
     if not isinstance(here, dict):
         raise ConfigError(where, f"{holder} has nothing below it", found=repr(here))
     if part not in here and not create:
-        raise ConfigError(where, f"there is no key `{part}` in {holder}", do=suggestion(part, here))
+        deeper = [key for key in keys_of(here) if key.rpartition(".")[2].lower() == part.lower() and "." in key]
+        do = f"Did you mean `{f'{above}.' if above else ''}{deeper[0]}`?" if deeper else suggestion(part, here)
+        raise ConfigError(where, f"there is no key `{part}` in {holder}", do=do)
     return part
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from unbroken.config.python_statements import carry_out
 from unbroken.config.python_words import take_environment, words_of_file
 from unbroken.config.source_text import read_text, refuse_circle
 from unbroken.errors import ConfigError
+from unbroken.values.text import plain
 
 RESERVED = ("filename", "text", "pretty_text", "env_variables")
 
@@ -72,7 +74,13 @@ def _parse(text: str, path: Path) -> ast.Module:
     try:
         return ast.parse(text, filename=str(path))
     except SyntaxError as error:
-        raise ConfigError(Place(path, error.lineno or 0), f"this is not Python syntax: {error.msg}") from error
+        wide = re.search(r"invalid character '(.)'", error.msg or "")
+        do = (
+            f"It is a full-width character: type {plain(wide[1])} instead."
+            if wide and plain(wide[1]) != wide[1]
+            else ""
+        )
+        raise ConfigError(Place(path, error.lineno or 0), f"this is not Python syntax: {error.msg}", do=do) from error
     except (RecursionError, MemoryError, ValueError) as error:
         raise ConfigError(path, f"this cannot be parsed: {str(error) or 'it is nested too deeply'}") from error
 

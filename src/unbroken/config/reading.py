@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,8 +11,11 @@ from unbroken.config.config_file import ConfigFile
 from unbroken.config.nearest import nearest
 from unbroken.errors import ConfigError
 from unbroken.values import require_local
+from unbroken.values.text import plain
 
 SUFFIXES = (".py", ".yaml", ".yml")
+STATES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
+OF_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
 def read_config(path: Path, *, environment: Mapping[str, str] | None = None) -> ConfigFile:
@@ -20,10 +25,17 @@ def read_config(path: Path, *, environment: Mapping[str, str] | None = None) -> 
     """
     path = Path(path)
     require_local(path)
+    meant = _meant(path)
+    if _is_folder(path):
+        raise ConfigError(path, "this is a folder, and no config file", do=meant or _what_exists_near(path / "x"))
+    if path.suffix in STATES:
+        do = "The config comes first; a checkpoint is named by --ckpt or --pretrained_model."
+        raise ConfigError(path, "this is a checkpoint, and no config file", do=do)
     if path.suffix not in SUFFIXES:
-        raise ConfigError(path, "the name of a config ends in .py, .yaml or .yml", found=path.suffix or "no suffix")
+        what = "the name of a config ends in .py, .yaml or .yml"
+        raise ConfigError(path, what, found=path.suffix or "no suffix", do=meant)
     if not _exists(path):
-        raise ConfigError(path, "there is no such config file", do=_what_exists_near(path))
+        raise ConfigError(path, "there is no such config file", do=meant or _what_exists_near(path))
     if path.suffix == ".py":
         from unbroken.config.python_file import read_python
 
@@ -31,6 +43,26 @@ def read_config(path: Path, *, environment: Mapping[str, str] | None = None) -> 
     from unbroken.config.yaml_file import read_yaml
 
     return read_yaml(path)
+
+
+def _meant(path: Path) -> str:
+    """Which config that is there was meant by a name that is spelled otherwise, or lacks its end."""
+    typed = str(path)
+    tries = [f"{typed}{suffix}" for suffix in SUFFIXES]
+    tries += [plain(typed), typed.replace("\\", "/"), plain(typed.replace("\\", "/"))]
+    found = next((each for each in tries if each != typed and _exists(Path(each)) and not _is_folder(Path(each))), "")
+    if found:
+        return f"Did you mean {found}?"
+    if os.name != "nt" and OF_WINDOWS.match(typed):
+        return "This is a path of Windows, and this system has none: type it as it is here, with /."
+    return ""
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _exists(path: Path) -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from unbroken.config.effect import Effect, Effects, Since, combine
+from unbroken.config.effect import Effect, Effects, Instead, Since, combine
 from unbroken.config.section import Section
 from unbroken.errors import ConfigError
 
@@ -32,6 +32,26 @@ def check_schema(schema: type[Section]) -> None:
 def effect_of_field(info: FieldInfo) -> Effect | None:
     """Return the effect written at the field itself."""
     return next((item for item in info.metadata if isinstance(item, Effect)), None)
+
+
+def instead_of(info: FieldInfo) -> str:
+    """What is to be set instead of an ignored field, "" where nothing is."""
+    return next((item.what for item in info.metadata if isinstance(item, Instead)), "")
+
+
+def keys_called(name: str, schema: type[Section]) -> list[str]:
+    """The dotted keys of a schema whose last word is this name; positions in lists are left out."""
+    return [
+        key for key in _dotted("", effects(schema)) if key.rpartition(".")[2].lower() == name.lower() and "." in key
+    ]
+
+
+def _dotted(above: str, node: Effects) -> Iterator[str]:
+    for name, below in node.fields.items():
+        key = f"{above}.{name}" if above else name
+        if below.own is not Effect.IGNORED:
+            yield key
+            yield from _dotted(key, below)
 
 
 def sections_in(annotation: Any) -> tuple[type[Section], ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from unbroken.config.complaints import Complaint, complaints_of, raise_together
 from unbroken.config.config_file import ConfigFile
 from unbroken.config.effect import Effect
-from unbroken.config.schema import effect_of_field
+from unbroken.config.schema import effect_of_field, instead_of
 from unbroken.config.section import Section
 from unbroken.errors import ConfigError
 
@@ -30,7 +30,12 @@ class Validated(Generic[S]):
 
     value: S
     canonical: dict[str, Any]
-    ignored: tuple[str, ...] = ()
+    ignored: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ignored_in_words(self) -> tuple[str, ...]:
+        """Each ignored key with what to set instead, where there is such a thing."""
+        return tuple(f"{key} (set {instead})" if instead else key for key, instead in self.ignored.items())
 
 
 def validate(schema: type[S], source: ConfigFile | Mapping[str, Any], *, where: str = "config") -> Validated[S]:
@@ -43,7 +48,7 @@ def validate(schema: type[S], source: ConfigFile | Mapping[str, Any], *, where: 
     misfits = [Complaint.of_misfit(key, misfit) for key, misfit in _misfits(value, "")]
     if misfits:
         raise_together(misfits, file)
-    return Validated(value=value, canonical=canonical(value), ignored=tuple(_ignored(value, "")))
+    return Validated(value=value, canonical=canonical(value), ignored=dict(_ignored(value, "")))
 
 
 def readable_parts(schema: type[Section], tree: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -113,9 +118,9 @@ def _misfits(section: Section, key: str) -> Iterator[tuple[str, Any]]:
         yield from _misfits(below, name)
 
 
-def _ignored(section: Section, key: str) -> Iterator[str]:
+def _ignored(section: Section, key: str) -> Iterator[tuple[str, str]]:
     for name in _fields(section, ignored=True):
         if name in section.model_fields_set:
-            yield f"{key}.{name}" if key else name
+            yield (f"{key}.{name}" if key else name), instead_of(type(section).model_fields[name])
     for name, below in _below(section, key):
         yield from _ignored(below, name)

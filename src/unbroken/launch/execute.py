@@ -18,6 +18,7 @@ from unbroken.launch.beginning import beginning_of
 from unbroken.launch.bringing import bring_here, copy_file
 from unbroken.launch.job import Job, Limit
 from unbroken.launch.parent import parent_of
+from unbroken.launch.rerun import again_in_words
 from unbroken.launch.verdicts import FineTune, Fresh, Resume, as_event
 from unbroken.run import OpenRun, RunRecord, SessionFiles, read_record
 from unbroken.run.layout import ARCHIVE_FOLDER, manifests, own
@@ -69,7 +70,7 @@ def _announce(run: OpenRun, job: Job, plan: Fresh | Resume | FineTune) -> None:
     run.journal.write(
         "session",
         plan=as_event(plan),
-        command=job.command,
+        command=job.command or f"({again_in_words(job.environment, '')})",
         total=job.total_steps,
         best=plan.source.inside.get("best") if isinstance(plan, Resume) else None,
         until=_until(job.limit, run.files.clock),

@@ -1,6 +1,7 @@
 """What the host says in its environment: where copies of runs may lie, when the session ends, how much may be saved.
 
-The one place that reads it, for the command line and for anyone's own loop; docs/sessions.md has the table.
+The one place that reads it, for the command line and for anyone's own loop; docs/sessions.md has the table. Here, too,
+is asked who started this process, and whether it is one of several.
 """
 
 from __future__ import annotations
@@ -23,6 +24,17 @@ KAGGLE_RESERVE_S = 600.0  # the guide's: saving a version takes its time
 KAGGLE_WORKING, KAGGLE_BYTES = Path("/kaggle/working"), 20 * 10**9  # what a saved version may hold
 BATCH_RESERVE_S = 60.0
 TICKS_PER_S = 100.0  # of /proc, whatever the kernel's own
+MOST_ABOVE = 6  # processes above this one that are looked at
+NOTEBOOKS = ("JPY_PARENT_PID", "KAGGLE_KERNEL_RUN_TYPE", "COLAB_RELEASE_TAG")
+# What a launcher leaves in the environment of what it starts; the first that is there counts.
+LAUNCHERS = {
+    "TORCHELASTIC_RUN_ID": "torchrun",
+    "ACCELERATE_MIXED_PRECISION": "accelerate launch",
+    "SLURM_JOB_ID": "Slurm",
+}
+# How many processes were started together: for one training, as its launcher says, or perhaps for several.
+WORLD_SIZE = "WORLD_SIZE"
+STARTED_TOGETHER = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +93,53 @@ def host_quota(environment: Mapping[str, str], here: Path) -> Quota | None:
     return None
 
 
+def in_notebook(environment: Mapping[str, str] | None = None) -> bool:
+    """Whether a notebook keeps what is printed: its cells pretend to be terminals, and store every redrawn bar."""
+    said = os.environ if environment is None else environment
+    return any(name in said for name in NOTEBOOKS)
+
+
+def launcher_said(environment: Mapping[str, str] | None = None) -> str:
+    """The launcher that the environment tells of, "" for none."""
+    said = os.environ if environment is None else environment
+    return next((launcher for name, launcher in LAUNCHERS.items() if said.get(name)), "")
+
+
+def require_one_process(environment: Mapping[str, str] | None = None) -> None:
+    """Raise UsageError in each of several processes that a launcher started for one training.
+
+    Each of them says it: a launcher ends the others once one has ended, perhaps before they have said anything.
+    """
+    said = os.environ if environment is None else environment
+    if (number := _number(said.get(WORLD_SIZE, ""))) > 1:
+        raise UsageError(
+            f"{WORLD_SIZE}={number}",
+            f"this is one of {number} processes of one training, and several processes are not supported yet",
+            expected="one process",
+            do="Start one: `torchrun --nproc_per_node 1 ...`, `accelerate launch --num_processes 1 ...`, or the "
+            "program without a launcher. For more samples to a step, accumulate gradients.",
+        )
+
+
+def started_together(environment: Mapping[str, str] | None = None) -> str:
+    """What says that this is one of several processes, with their number: each may be a training of its own."""
+    said = os.environ if environment is None else environment
+    return next((f"{name}={said[name]}" for name in STARTED_TOGETHER if _number(said.get(name, "")) > 1), "")
+
+
+def ancestors(of_processes: Path = Path("/proc")) -> tuple[tuple[str, ...], ...]:
+    """The command lines of the processes above this one, the nearest first, as far as they can be seen."""
+    found, process = list[tuple[str, ...]](), str(os.getppid())
+    while len(found) < MOST_ABOVE and process not in ("0", "1"):
+        try:
+            words = (of_processes / process / "cmdline").read_bytes().split(b"\0")[:-1]
+            process = (of_processes / process / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[1]
+        except (OSError, IndexError):  # another user's, or gone by now; or this system has no such files
+            break
+        found.append(tuple(map(os.fsdecode, words)))
+    return tuple(found)
+
+
 def up_s(of_processes: Path = Path("/proc")) -> float | None:
     """How long the first process of this machine or container has been running; None where that cannot be seen."""
     return _age_s(of_processes, "1")
@@ -98,6 +157,10 @@ def _age_s(of_processes: Path, process: str) -> float | None:
         return float((of_processes / "uptime").read_text("ascii").split()[0]) - ticks / TICKS_PER_S
     except (OSError, ValueError, IndexError):
         return None
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() and len(text) < 9 else 0
 
 
 def _moment(text: str) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,17 +17,35 @@ from unbroken.launch.host import SEARCH_PATH
 from unbroken.launch.job import Job, Limit, Quota, Start
 from unbroken.launch.tags import require_tag
 from unbroken.launch.verdicts import Finished, Plan, Refuse
+from unbroken.values.option_parser import OptionParser
 from unbroken.values.quantities import BadQuantity, Quantity, asked, duration_s, size_bytes
 
+# What users of other programs type, and what it is here. `{tag}` is the option of the front door.
+COMMON_MEANT = {
+    **dict.fromkeys(
+        ("resume_from", "checkpoint", "ckpt_path"), "--ckpt {value} (the run's own newest is found without it)"
+    ),
+    **dict.fromkeys(("auto_resume", "continue"), "nothing to type: the same command resumes by itself"),
+    **dict.fromkeys(("load_from", "pretrained", "weights", "init_weights", "finetune"), "--pretrained_model {value}"),
+    **dict.fromkeys(("gpus", "num_gpus", "nproc_per_node"), "--device cuda (one process for now)"),
+    **dict.fromkeys(("gpu", "gpu_id", "gpu_ids"), "--device cuda:{value}"),
+    **dict.fromkeys(("cuda", "use_cuda", "use_gpu"), "--device cuda"),
+    **dict.fromkeys(("cpu", "no_cuda"), "--device cpu"),
+    **dict.fromkeys(("num_workers", "workers_per_gpu", "j"), "--workers {value}"),
+    **dict.fromkeys(
+        ("restart", "overwrite", "from_scratch", "reset", "force"), "--fresh (what is there moves into archive/)"
+    ),
+    **dict.fromkeys(("max_time", "time_limit", "timeout", "walltime"), "--session {value}"),
+}
+TAG_MEANT = ("name", "exp", "exp_name", "experiment", "run_name", "run", "tag", "extra_tag")
 USUAL_PICTURES, MOST_PICTURES = 3, 12
 
 
-def add_common_options(
-    parser: argparse.ArgumentParser, *, tag: str = "--tag", bad_sample: str = "--on-bad-sample"
-) -> None:
+def add_common_options(parser: OptionParser, *, tag: str = "--tag", bad_sample: str = "--on-bad-sample") -> None:
     """Add the options of unbroken itself to a recipe's parser; `tag` and `bad_sample` are what its users call these."""
     group = parser.add_argument_group("where to start from")
     names = dict.fromkeys((tag, "--tag"))
+    parser.meant = {**COMMON_MEANT, **dict.fromkeys(TAG_MEANT, f"{tag} {{value}}"), **parser.meant}
     group.add_argument(*names, dest="tag", type=file_name, help="name of the experiment; one folder each")
     group.add_argument("--fresh", action="store_true", help="start over; what is there moves into archive/")
     group.add_argument("--ckpt", type=Path, metavar="FILE", help="resume from exactly this file")
@@ -150,6 +169,27 @@ def accidents(options: argparse.Namespace) -> dict[str, Any]:
         "restarts": options.restarts,
         "backoff_s": options.backoff,
     }
+
+
+def require_launcher(launcher: str, *, accumulate: str) -> None:
+    """Raise UsageError where several processes are asked for; `accumulate` is how a step takes more samples instead."""
+    if launcher != "none":
+        raise UsageError(
+            f"--launcher {launcher}",
+            "a run on several processes is not supported yet",
+            expected="--launcher none, or no --launcher: one process",
+            do=f"Start it without torchrun and without srun -n; for more samples to a step: {accumulate}.",
+        )
+
+
+def device_name(text: str) -> str:
+    """A device as torch calls it; whether it is there is seen when it is used."""
+    if re.fullmatch(r"auto|meta|(cpu|cuda|mps|xpu|npu|mlu|hpu|musa)(:\d{1,3})?", text):
+        return text
+    meant = f"cuda:{text}" if text.isdecimal() else "cuda" if text.lower() in ("gpu", "cuda", "nvidia") else ""
+    raise argparse.ArgumentTypeError(
+        f"expected auto, cpu, cuda or cuda:1, found {text[:40]!r}" + (f". Did you mean {meant}?" if meant else "")
+    )
 
 
 def _restarts(text: str) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any
 
+from unbroken.config.nearest import nearest
 from unbroken.errors import UsageError
 from unbroken.launch.job import Job
 
@@ -33,16 +34,22 @@ def find_recipe(name: str) -> Recipe:
     else:
         installed = {point.name: point for point in entry_points(group=RECIPES)}
         if name not in installed:
+            near = nearest(name, installed)
             raise UsageError(
                 name,
                 "there is no such recipe",
                 expected=" or ".join([*sorted(installed), "package.module:attribute"]),
-                do="See `unbroken train --help`.",
+                do=(f"Did you mean {near}? " if near else "") + "See `unbroken train --help`.",
             )
         found = installed[name].load()
     if not isinstance(found, Recipe):
         raise UsageError(name, "this is not a recipe", expected="an unbroken.Recipe", found=type(found).__name__)
     return found
+
+
+def installed() -> list[str]:
+    """The recipes that come with installed packages."""
+    return sorted(point.name for point in entry_points(group=RECIPES))
 
 
 def load_attribute(address: str) -> Any:

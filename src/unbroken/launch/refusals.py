@@ -31,13 +31,25 @@ def refuse(exit_code: int, *reasons: str, ways_out: tuple[str, ...] = ()) -> Ref
 
 
 def refuse_held(job: Job, survey: Survey) -> Refuse:
-    """Another live process works on the run."""
+    """Another live process works on the run, or this one does already."""
+    if survey.held_here and survey.holder is not None:
+        return refuse(
+            RunHeld.exit_code,
+            f"this process has the run open itself, since {survey.holder.since}, and has not closed it",
+            ways_out=(
+                "close it: call close() on what open_run returned then (the end of a `with` block does it by itself)",
+                "in a notebook: or restart the kernel; what was saved is whole",
+            ),
+        )
     stand_in = (survey.held_without_locks,) if survey.held_without_locks else ()
     stop = f"stop it: unbroken stop {job.directory}  (it saves everything first), then run the same command again"
     ends_by_itself = survey.holder is not None and survey.holder.is_command
+    several = job.environment.get("started_together")
+    together = f"several processes were started together ({several}), and one training on several is not supported yet"
     return refuse(
         RunHeld.exit_code,
         f"the run is held by {survey.holder or 'another process'}, which is still alive",
+        *([together] if several else []),
         *stand_in,
         ways_out=(
             "wait until it ends",

@@ -39,6 +39,7 @@ class Survey:
     restoring: Restoring | None = None  # a restore was cut off
     held: bool = False
     holder: Holder | None = None
+    held_here: bool = False  # by the very process that looks
     missing: tuple[MissingFile, ...] = ()  # that the records know of; furthest step first
     held_without_locks: str = ""  # what stands in for the lock, on a file system that has none
     events: Sequence[Event] = field(default=(), repr=False)
@@ -88,7 +89,7 @@ def _survey(directory: Path, layout: Layout, *, is_copy: bool) -> Survey:
     # A save whose line is damaged was one all the same: a run that may have lost something is never begun anew.
     saves = _saves(events) + sum(line.event == "saved" for line in told.damaged)
     candidates = tuple(_verified_down_to_first_good(folder, directory, record, saves_ever=saves))
-    held = not is_copy and is_held(own(directory))
+    held, holder = not is_copy and is_held(own(directory)), read_holder(own(directory))
     return Survey(
         directory=directory,
         exists=True,
@@ -102,7 +103,8 @@ def _survey(directory: Path, layout: Layout, *, is_copy: bool) -> Survey:
         archiving=is_archiving(events),
         restoring=read_restoring(directory),
         held=held,
-        holder=read_holder(own(directory)),
+        holder=holder,
+        held_here=held and holder is not None and holder.is_this_process,
         missing=() if lacking else missing_files(directory, layout, candidates, events),
         held_without_locks=held_without_locks(own(directory)) if held else "",
         events=events,

@@ -43,6 +43,11 @@ class Holder:
         return f"`unbroken {self.session}` ({process})" if self.is_command else process
 
     @property
+    def is_this_process(self) -> bool:
+        """Whether it is the process that asks: it has the run open already."""
+        return self.pid == os.getpid() and self.host == socket.gethostname() and not self.released
+
+    @property
     def is_command(self) -> bool:
         """Whether it is a command that ends by itself, and no training that could be asked to stop."""
         return self.session in COMMANDS
@@ -241,6 +246,10 @@ def kept_out(folder: Path) -> Iterator[None]:
 def held_error(folder: Path) -> RunHeld:
     """The refusal that names the live owner of a run."""
     holder, stand_in = read_holder(folder), stand_in_words(folder / LOCK)
+    if holder is not None and holder.is_this_process:
+        return RunHeld(
+            folder.parent, f"this process has the run open itself, since {holder.since}", do="Close it first."
+        )
     stop = "" if holder and holder.is_command else ", stop it (`unbroken stop` lets it save first)"
     return RunHeld(
         folder.parent,

@@ -14,6 +14,7 @@ from unbroken.errors import STOPPED, Refused, SaveFailed, UnbrokenError
 from unbroken.journal.lines import LineFile
 from unbroken.launch import Job
 from unbroken.launch.forecast import TIMING
+from unbroken.launch.rerun import again_in_words
 from unbroken.logbook.entries import note_run
 from unbroken.run import OpenRun
 from unbroken.storage.request import Requests
@@ -162,7 +163,7 @@ class Session:
         self.note_timing()
         self.run.journal.write("stopped", step=step, reason=reason)
         self.log.say(f"{said}{self.deadline.what_is_left(step, total)}")
-        self.log.say(f"to continue, run: {self.job.command}")
+        self.log.say(f"to continue, {again_in_words(self.job.environment, self.job.command)}")
         raise Exit(STOPPED, said)
 
     def leave(self, error: BaseException | None, save: Callable[[], None]) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unbroken.config import Effect, Effects
-from unbroken.errors import RunHeld, UnbrokenError, UsageError
+from unbroken.errors import RunHeld, UnbrokenError
 from unbroken.launch import (
     Facts,
     FineTune,
@@ -31,8 +27,9 @@ from unbroken.launch.disk import policy
 from unbroken.launch.disk_facts import planned_disk, quota_in
 from unbroken.launch.disk_words import disk_lines
 from unbroken.launch.forecast import forecast_lines, last_timing
-from unbroken.launch.host import host
+from unbroken.launch.host import host, require_one_process, started_together
 from unbroken.launch.options import require_weights, script_limit, script_seconds
+from unbroken.launch.rerun import rerun_of, this_process
 from unbroken.launch.tags import require_tag
 from unbroken.launch.verdicts import Plan
 from unbroken.launch.words import describe, refusal
@@ -41,6 +38,7 @@ from unbroken.run.layout import ARCHIVE_FOLDER, ITERATIONS, Layout, own
 from unbroken.run.links import unreachable
 from unbroken.storage import Disk, durable_folder, explained
 from unbroken.storage.lock import Holder, RunLock
+from unbroken.train import arguments
 from unbroken.train.cadence import Every
 from unbroken.train.conditions import take_over
 from unbroken.train.console import Console, PlainConsole, SessionLog
@@ -98,17 +96,35 @@ def open_run(
     exit code.
     """
     try:
-        said = host(SystemClock().now())
+        require_one_process()
+        said, started = host(SystemClock().now()), this_process()
+        again = rerun_of(started)
         require_weights("open_run(weights_key=...)", asked=bool(weights_key), weights=pretrained_model)
-        canonical = _canonical(config or {})
+        counts = {
+            "save_every": save_every,
+            "save_every_epochs": save_every_epochs,
+            "log_every": log_every,
+            "keep_last": keep_last,
+        }
+        arguments.require_settings(
+            root=root,
+            config=config,
+            effects=effects,
+            seed=seed,
+            layout=layout,
+            on_bad=on_bad,
+            search=search,
+            counts=counts,
+        )
+        kept = arguments.recordable(config or {})
         job = Job(
             recipe="open_run",
             tag=require_tag("open_run(tag)", tag),
             directory=Path(root) / tag,
-            config=canonical,
-            effects=_effects(effects or {}),
+            config=kept,
+            effects=arguments.effects_of(effects or {}, kept),
             seed=seed,
-            usual=(Path(sys.argv[0]).resolve().parent / root / tag,) if sys.argv[:1] not in ([], [""]) else (),
+            usual=(Path(started.argv[0]).resolve().parent / root / tag,) if started.is_program else (),
             layout=layout,
             keep_last=keep_last,
             backup=Path(backup) if backup else None,
@@ -121,8 +137,9 @@ def open_run(
                 weights_key=weights_key,
                 search=said.search if search is None else tuple(Path(folder) for folder in search),
             ),
-            command=shlex.join([Path(sys.executable).name, *sys.argv]),
+            command=again.command,
             limit=script_limit(session_s, reserve_s, said.limit),
+            environment={"again": again.words, "started_together": started_together()},
         )
         return launch(
             job,
@@ -234,25 +251,3 @@ def _names_taken(directory: Path) -> set[str]:
     archive = directory / ARCHIVE_FOLDER
     folders = [directory, own(directory) / "configs", *([archive] if archive.is_dir() else [])]
     return {path.stem for folder in folders if folder.is_dir() for path in folder.iterdir()}
-
-
-def _canonical(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config as it will be read back: tuples are lists; an error names the key that cannot be kept."""
-    for key, value in config.items():
-        try:
-            json.dumps(value)
-        except (TypeError, ValueError) as error:
-            raise UsageError(
-                f"config[{key!r}]",
-                "this cannot be recorded",
-                expected="numbers, strings, booleans, None, lists and dicts of these",
-                found=f"{type(value).__name__} ({error})",
-                do=f"Give it as text: str({key}).",
-            ) from None
-    kept: dict[str, Any] = json.loads(json.dumps(config))
-    return kept
-
-
-def _effects(named: Mapping[str, str]) -> Effects:
-    fields = {key: Effects(own=Effect(value)) for key, value in named.items()}
-    return Effects(own=Effect.DATA, fields=fields, items=Effects(own=Effect.DATA))

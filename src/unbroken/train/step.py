@@ -63,12 +63,9 @@ class StepInProgress:
         self.skipped += skipped
         self.lr = self._rates.look(self._tracked, step=step)
 
-    def numbers(self, values: Mapping[str, torch.Tensor | float]) -> dict[str, float]:
+    def numbers(self, values: Mapping[str, float]) -> dict[str, float]:
         """What is recorded of the step; its learning rate belongs to it."""
-        found = {"lr": self.lr} if self.lr is not None and "lr" not in values else {}
-        return {
-            name: float(each.detach() if isinstance(each, torch.Tensor) else each) for name, each in values.items()
-        } | found
+        return {**values, **({"lr": self.lr} if self.lr is not None and "lr" not in values else {})}
 
     def finish(self) -> None:
         """The optimizer has stepped."""

@@ -16,10 +16,11 @@ import torch
 
 from unbroken.errors import UnbrokenError, UnreadableSample, UsageError, WorkersKilled
 from unbroken.launch import FineTune, Finished, Fresh, Job, Resume, execute
+from unbroken.launch.rerun import again_in_words
 from unbroken.run import OpenRun, SessionFiles
 from unbroken.run.layout import own
 from unbroken.storage.request import Requests
-from unbroken.train import opening, parts, rng
+from unbroken.train import arguments, opening, parts, rng
 from unbroken.train.adopting import Adopting
 from unbroken.train.cadence import Every
 from unbroken.train.conditions import current_conditions
@@ -155,9 +156,8 @@ class TrainingRun:
         Raises UsageError for a data set that cannot be indexed.
         """
         within_epoch = epochs is None and steps is None and self.length.epochs is not None
-        if not within_epoch and (epochs is None) == (steps is None):
-            found = "neither" if epochs is None else "both"
-            raise UsageError("run.batches", "how long to train?", expected="epochs= or steps=", found=found)
+        arguments.require_batches(batch_size=batch_size, workers=workers, accumulate=accumulate, shuffle=shuffle)
+        arguments.require_length(epochs=epochs, steps=steps, within_epoch=within_epoch)
         if self.finished:
             opening.require_nothing_more(self.progress, epochs=epochs, steps=steps)
             return
@@ -203,11 +203,13 @@ class TrainingRun:
         A kill between the last batch of an epoch and its end lets the next session do that end (a scheduler's step,
         a validation) again, from the state it had before.
         """
-        self.length.epochs = total
+        self.length.epochs = arguments.count("run.epochs", total, least=0)
         if self.finished:
             opening.require_nothing_more(self.progress, epochs=total, steps=None)
             return
-        for epoch in range(self._closed_epochs(), total):
+        if self._source is not None and not self._parts:  # how far it is, is known once they are restored
+            raise UsageError("run.epochs", "nothing is tracked yet", do="Call run.track(...) before the loop.")
+        for epoch in range(self.progress.closed_epochs, total):
             yield epoch
             self.progress.closed_epochs = epoch + 1
             self.opened.saver.saved_step = None  # the end of the epoch may have changed the state
@@ -215,7 +217,7 @@ class TrainingRun:
 
     def steps(self, total: int) -> Iterator[int]:
         """The numbers of the steps left, for a loop that draws its own batches from the global random streams."""
-        self.length.steps = total
+        self.length.steps = arguments.count("run.steps", total, least=0)
         if self.finished:
             opening.require_nothing_more(self.progress, epochs=None, steps=total)
             return
@@ -232,7 +234,8 @@ class TrainingRun:
         step = self.current
         if not step.turns:
             raise UsageError("run.end_step", "no batch was taken since the last step", do="Iterate run.batches(...).")
-        session, numbers, samples = self.opened, step.numbers(values), [sample for _, sample in step.samples]
+        numbers = step.numbers(arguments.numbers("run.end_step", values))
+        session, samples = self.opened, [sample for _, sample in step.samples]
         self.progress.step += 1
         self.progress.skipped += step.skipped
         if session.feed is not None:
@@ -249,7 +252,9 @@ class TrainingRun:
 
     def record_evaluation(self, *, best: str | None = None, larger: bool = True, **metrics: float) -> bool:
         """Record an evaluation of the weights after this step; keep them as the best if `best` says they are."""
-        session = self.opened
+        session, metrics = self.opened, arguments.numbers("run.record_evaluation", metrics)
+        if best is not None:
+            arguments.one_of("run.record_evaluation(best)", best, list(metrics))
         self.progress.evaluated_step = self.step
         self.progress.metrics = dict(metrics)
         improved = best is not None and self.progress.improves(best, metrics[best], larger=larger)
@@ -268,11 +273,8 @@ class TrainingRun:
 
     def poll(self) -> None:
         """Stop here if a signal or the time asks for it: state is saved, the process ends with exit code 75."""
-        if (
-            self._stop.reason is None
-            and not self.length.is_reached(self.step)
-            and not self.deadline.fits("step", "save")
-        ):
+        is_over = not self.length.is_reached(self.step) and not self.deadline.fits("step", "save")
+        if self._stop.reason is None and is_over:
             self._stop.reason = "the end of the session"
         session = self.opened
         self._stop.reason = self._stop.reason or session.requests.look()
@@ -311,6 +313,10 @@ class TrainingRun:
 
     def __enter__(self) -> Self:
         return self
+
+    def close(self) -> None:
+        """Save what is not saved and let go of the run, as the end of a `with` block does; again, it does nothing."""
+        self.__exit__(None, None, None)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -357,7 +363,7 @@ class TrainingRun:
             session.stop(self._stop.reason, self.save)
         if isinstance(stop, Interrupted):
             nothing = f"{stop.reason} before the first step: nothing was changed"
-            self.log.say(f"{nothing}\nto continue, run: {self.job.command}")
+            self.log.say(f"{nothing}\nto continue, {again_in_words(self.job.environment, self.job.command)}")
 
     # -- beginning -----------------------------------------------------------------------------------------------
 
@@ -437,12 +443,6 @@ class TrainingRun:
         self._untracked.look(self.step, feed.dataset if feed is not None else None)
         self.current.wait()
         self._pace.waiting()
-
-    def _closed_epochs(self) -> int:
-        """Epochs whose end was done; the progress is known once the parts are tracked."""
-        if self._source is not None and not self._parts:
-            raise UsageError("run.epochs", "nothing is tracked yet", do="Call run.track(...) before the loop.")
-        return self.progress.closed_epochs
 
     # -- ending --------------------------------------------------------------------------------------------------
 

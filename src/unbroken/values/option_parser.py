@@ -4,19 +4,112 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import NoReturn
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from typing import Any, NoReturn
 
 from unbroken.errors import UsageError
+from unbroken.values.text import plain
+
+LEAST_ALIKE = 0.72
+LONGEST_SHOWN = 60
 
 
 class OptionParser(argparse.ArgumentParser):
-    """Options whose mistakes are errors of the one family, with the nearest name; no abbreviations."""
+    """Options whose mistakes are errors of the one family, with what was meant; no abbreviations.
+
+    `meant` says what to type here for options of other programs: `{"lr": "--set OPTIMIZATION.LR {value}"}`, by the name
+    in small letters, with `_` between its words. `{value}` is what was given to it, `{pairs}` keys and values as
+    `key=value`, `{words}` the same as `key value`.
+    """
+
+    def __init__(self, *arguments: Any, meant: Mapping[str, str] | None = None, **how: Any) -> None:
+        super().__init__(*arguments, **how)
+        self.meant = dict(meant or {})
+        self._typed: list[str] = []
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and where to read on."""
+        """Say what is wrong, what was probably meant, and where to read on."""
+        meant = self._meant(message)
+        raise UsageError(self.prog, message, do=f"{meant}{' ' if meant else ''}See `{self.prog} --help`.")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:  # type: ignore[override]
+        """Remember what was typed, for what is said of it."""
+        self._typed = list(args or [])
+        return super().parse_known_args(args, namespace)
+
+    def _meant(self, message: str) -> str:
+        """What was probably meant by what the parser complains of."""
         from difflib import get_close_matches
 
-        unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
-        near = get_close_matches(unknown[1], self._option_string_actions, n=1) if unknown else []
-        meant = f"Did you mean {near[0]}? " if near else ""
-        raise UsageError(self.prog, message, do=f"{meant}See `{self.prog} --help`.")
+        unknown = (
+            message.removeprefix("unrecognized arguments: ").split() if "unrecognized arguments" in message else []
+        )
+        if unknown and plain(unknown[0]).startswith("-"):
+            return self._option_meant(unknown[0], unknown[1:])
+        if unknown:
+            before = self._before(unknown[0])
+            takes_none = before is not None and before.nargs == 0
+            said = (
+                f"{before.option_strings[0]} takes no value: leave {unknown[0]} out." if before and takes_none else ""
+            )
+            return said or f"{unknown[0]} is a word too many: no option before it takes it."
+        if choice := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
+            near = get_close_matches(choice[1], re.findall(r"'([^']*)'", choice[2]), n=1)
+            return f"Did you mean {near[0]}?" if near else ""
+        if lacking := re.fullmatch(r"argument ([-\w]+)\S*: expected one argument", message):
+            following = self._typed[self._typed.index(lacking[1]) + 1 :][:1] if lacking[1] in self._typed else []
+            return f"Found {following[0]} behind it, which is no value." if following else ""
+        required = re.fullmatch(r"the following arguments are required: (\S+)", message)
+        greedy = [name for action in self._actions if action.nargs == "+" for name in action.option_strings]
+        if required and (taken := next((word for word in self._typed if word in greedy), "")):
+            return f"{required[1]} comes first: {taken} takes all that follows it."
+        return ""
+
+    def _before(self, word: str) -> argparse.Action | None:
+        """The option that stands before a word."""
+        place = self._typed.index(word) if word in self._typed else 0
+        return self._option_string_actions.get(self._typed[place - 1]) if place else None
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """A value of its type; what Python says of one that it is not would name functions of the program."""
+        try:
+            return super()._get_value(action, arg_string)
+        except argparse.ArgumentError as error:
+            if not (error.message or "").startswith("invalid "):
+                raise
+            kinds: dict[Any, str] = {int: "a whole number", float: "a number"}
+            wanted = kinds.get(action.type) or str(action.metavar or action.dest.upper())
+            found = arg_string if len(arg_string) <= LONGEST_SHOWN else f"{arg_string[:LONGEST_SHOWN]}..."
+            raise argparse.ArgumentError(action, f"expected {wanted}, found {found!r}") from None
+
+    def _option_meant(self, option: str, following: Sequence[str]) -> str:
+        """What an option that is not known is called here."""
+        name, equals, joined = plain(option).partition("=")
+        given = [joined] if equals else list(takewhile(lambda word: not word.startswith("-"), following))
+        known = self._shown_options()
+        if same := next((each for each in known if _spelled(each) == _spelled(name)), ""):
+            return f"Did you mean {same}{'=' if equals else ''}{joined}?"
+        if template := self.meant.get(_spelled(name, "_")):
+            pairs = [word for each in given for word in each.split("=", 1)]
+            keys = list(zip(pairs[::2], pairs[1::2])) or [("KEY", "VALUE")]
+            meant = template.format(
+                value=" ".join(given[:1]) or "VALUE",
+                pairs=" ".join(f"{key}={value}" for key, value in keys),
+                words=" ".join(f"{key} {value}" for key, value in keys),
+            )
+            return f"Here that is: {meant}."
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, known, n=1, cutoff=LEAST_ALIKE)
+        return f"Did you mean {near[0]}?" if near else ""
+
+    def _shown_options(self) -> list[str]:
+        """The options that the help shows."""
+        shown = (action for action in self._actions if action.help != argparse.SUPPRESS)
+        return [name for action in shown for name in action.option_strings]
+
+
+def _spelled(option: str, between: str = "") -> str:
+    """An option's name, however its words are joined."""
+    return re.sub("[-_]+", between, option.strip("-").lower())

@@ -8,6 +8,12 @@ the same escape is what one sees.
 from __future__ import annotations
 
 import codecs
+import re
+import unicodedata
+
+DASHES = str.maketrans(dict.fromkeys("‐‑‒–—―−﹣－", "-"))  # what keyboards and web pages make of "-"
+DASH_OF_TWO = re.compile("[–—]{1,2}(?=[^-])")  # "--" as text programs replace it
+QUOTES = "\"'`“”‘’«»「」『』＂＇"
 
 ESCAPED = "backslashreplace"  # `errors=` wherever such text is encoded
 
@@ -52,3 +58,9 @@ def text_of(data: bytes) -> str:
     """The text of a file, in whichever encoding Windows or Linux wrote it; UnicodeDecodeError where it is none."""
     mark, encoding = encoding_of(data)
     return data[len(mark) :].decode(encoding).rstrip(END_OF_DOS)
+
+
+def plain(text: str) -> str:
+    """A word as it is typed on an ASCII keyboard: without the dashes, quotes and wide letters of text programs."""
+    found = DASH_OF_TWO.sub("--", text) if text[:1] in "–—" else text
+    return unicodedata.normalize("NFKC", found.translate(DASHES)).strip(QUOTES)

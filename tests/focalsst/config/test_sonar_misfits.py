@@ -119,7 +119,7 @@ def test_a_voxel_size_that_does_not_divide_the_range_names_an_end_that_fits(tmp_
         ("nhead: [8]", "nheads: [8]", "nheads", "Did you mean `nhead`?"),
         ("FOCAL_THRESHOLD: 0.5", "FOCAL_TRESHOLD: 0.5", "FOCAL_TRESHOLD", "Did you mean `FOCAL_THRESHOLD`?"),
         ("WARMUP_EPOCH: 2", "WARMUP_EPOCHS: 2", "WARMUP_EPOCHS", "Did you mean `WARMUP_EPOCH`?"),
-        ("LR: 0.0005", "LR: fast", "OPTIMIZATION.LR", "a valid number"),
+        ("LR: 0.0005", "LR: fast", "OPTIMIZATION.LR", "a number"),
         ("CLASS_NAMES: ['Box', 'Diver']", "CLASS_NAMES: ['Box', 'Divers']", "CLASS_NAMES", "Did you mean `Diver`?"),
         ("CLASS_NAMES: ['Box', 'Diver']", "CLASS_NAMES: ['Box', 'Fish']", "CLASS_NAMES", "how the class is judged"),
         ("CLASS_NAMES: ['Box', 'Diver']", "CLASS_NAMES: ['Box', 'Box']", "CLASS_NAMES", "each class once"),

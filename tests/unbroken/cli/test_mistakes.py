@@ -53,7 +53,7 @@ MISTAKES = [
     (["train", "mapsage", CONFIG, "--workers", "-1"], ["argument --workers", "expected a whole number, 0 or more"]),
     (["train", "mapsage", "missing.py"], ["missing.py: there is no such config file", "small.py"]),
     (["train", "mapsage", "small.json"], ["ends in .py, .yaml or .yml"]),
-    (["train", "mapsage", CONFIG, "--device", "nonsense", "--tag", "x"], ["--device", "Expected auto, cpu, cuda"]),
+    (["train", "mapsage", CONFIG, "--device", "nonsense", "--tag", "x"], ["--device", "expected auto, cpu, cuda"]),
     (["train", "mapsage", CONFIG, "--ckpt", "nix.pth"], ["nix.pth: there is no such file"]),
     (["train", "mapsage", CONFIG, "--pretrained_model", "work_dirs", "--tag", "x"], ["this is a folder, not a file"]),
     (["train", "mapsage", CONFIG, "--cfg-options", "no_equals"], ["written key=value"]),

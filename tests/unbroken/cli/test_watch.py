@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,7 +89,7 @@ def test_a_training_killed_meanwhile_is_said_with_the_command_that_goes_on(tmp_p
     assert watching.returncode == 0, output
     *_, ended, command = output.splitlines()
     assert re.search(r"tiny: killed after step \d+/48; no process holds it$", ended)
-    assert command.startswith("to go on: python") and "loop.py" in command
+    assert command.startswith(f"to go on: {sys.executable}") and "loop.py" in command
 
 
 def test_a_training_that_is_stopped_says_by_what(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from focalsst.config.values import Count, Fraction, FromZero, NotNegative, Positive, built
-from unbroken.config import Effect, Section, Since
+from unbroken.config import Effect, Instead, Section, Since
 
+ONE_CYCLE = Instead("one cycle: OPTIMIZATION.LR, DIV_FACTOR, PCT_START")
 MEANING, DATA, SCHEDULE, FREE, IGNORED = (
     Effect.MEANING,
     Effect.DATA,
@@ -45,9 +46,9 @@ class Optimization(Section):
     EVAL_INTERVAL: Annotated[NotNegative, FREE] = 10
 
     # What adam_onecycle does not read.
-    MOMENTUM: Annotated[Any, IGNORED] = None
-    DECAY_STEP_LIST: Annotated[Any, IGNORED] = None
-    LR_DECAY: Annotated[Any, IGNORED] = None
-    LR_CLIP: Annotated[Any, IGNORED] = None
-    LR_WARMUP: Annotated[Any, IGNORED] = None
-    WARMUP_EPOCH: Annotated[Any, IGNORED] = None
+    MOMENTUM: Annotated[Any, IGNORED, Instead("OPTIMIZATION.MOMS")] = None
+    DECAY_STEP_LIST: Annotated[Any, IGNORED, ONE_CYCLE] = None
+    LR_DECAY: Annotated[Any, IGNORED, ONE_CYCLE] = None
+    LR_CLIP: Annotated[Any, IGNORED, ONE_CYCLE] = None
+    LR_WARMUP: Annotated[Any, IGNORED, Instead("OPTIMIZATION.PCT_START")] = None
+    WARMUP_EPOCH: Annotated[Any, IGNORED, Instead("OPTIMIZATION.PCT_START")] = None

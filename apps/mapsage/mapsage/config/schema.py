@@ -11,10 +11,11 @@ from mapsage.config.model import Segmentor
 from mapsage.config.runtime import DefaultHooks, EvalLoop, IoUMetric, LogProcessor, Randomness
 from mapsage.config.schedule import OptimWrapper, Phase, TrainLoop
 from mapsage.config.values import OrOne
-from unbroken.config import Effect, Misfit, Section
+from unbroken.config import Effect, Instead, Misfit, Section
 
 FREE, IGNORED = Effect.FREE, Effect.IGNORED
 Leftover = Annotated[Any, IGNORED]
+DATA_ROOTS = Instead("train_dataloader.dataset.data_root, val_dataloader.dataset.data_root")
 HOW_TO_START = ("load_from", "resume", "work_dir")  # not part of what is trained
 VALUES_OF = {"EarthVQADataset": 9, "LoveDADataset": 8}  # that masks can have, 0 (no data) included
 
@@ -51,28 +52,28 @@ class MapSageConfig(Section):
     vis_backends: Leftover = None
     custom_imports: Leftover = None
     launcher: Leftover = None
-    data: Leftover = None
-    dataset_type: Leftover = None
-    data_root: Leftover = None
-    data_preprocessor: Leftover = None
-    crop_size: Leftover = None
-    img_scale: Leftover = None
+    data: Annotated[Any, IGNORED, Instead("train_dataloader and val_dataloader")] = None
+    dataset_type: Annotated[Any, IGNORED, Instead("train_dataloader.dataset.type, val_dataloader.dataset.type")] = None
+    data_root: Annotated[Any, IGNORED, DATA_ROOTS] = None
+    data_preprocessor: Annotated[Any, IGNORED, Instead("model.data_preprocessor")] = None
+    crop_size: Annotated[Any, IGNORED, Instead("crop_size of RandomCrop in train_dataloader.dataset.pipeline")] = None
+    img_scale: Annotated[Any, IGNORED, Instead("scale of the resizes in the pipelines of the data sets")] = None
     img_ratios: Leftover = None
-    num_classes: Leftover = None
-    classes: Leftover = None
+    num_classes: Annotated[Any, IGNORED, Instead("model.decode_head.num_classes")] = None
+    classes: Annotated[Any, IGNORED, Instead("train_dataloader.dataset.metainfo.classes")] = None
     palette: Leftover = None
-    metainfo: Leftover = None
-    norm_cfg: Leftover = None
-    optimizer: Leftover = None
-    checkpoint: Leftover = None
-    train_pipeline: Leftover = None
-    val_pipeline: Leftover = None
-    test_pipeline: Leftover = None
+    metainfo: Annotated[Any, IGNORED, Instead("train_dataloader.dataset.metainfo")] = None
+    norm_cfg: Annotated[Any, IGNORED, Instead("model.decode_head.norm_cfg")] = None
+    optimizer: Annotated[Any, IGNORED, Instead("optim_wrapper.optimizer")] = None
+    checkpoint: Annotated[Any, IGNORED, Instead("load_from, or model.backbone.init_cfg.checkpoint")] = None
+    train_pipeline: Annotated[Any, IGNORED, Instead("train_dataloader.dataset.pipeline")] = None
+    val_pipeline: Annotated[Any, IGNORED, Instead("val_dataloader.dataset.pipeline")] = None
+    test_pipeline: Annotated[Any, IGNORED, Instead("test_dataloader.dataset.pipeline")] = None
     tta_pipeline: Leftover = None
     tta_model: Leftover = None
-    train_dataset: Leftover = None
-    val_dataset: Leftover = None
-    test_dataset: Leftover = None
+    train_dataset: Annotated[Any, IGNORED, Instead("train_dataloader.dataset")] = None
+    val_dataset: Annotated[Any, IGNORED, Instead("val_dataloader.dataset")] = None
+    test_dataset: Annotated[Any, IGNORED, Instead("test_dataloader.dataset")] = None
     rural_train_dataset: Leftover = None
     urban_train_dataset: Leftover = None
     rural_val_dataset: Leftover = None

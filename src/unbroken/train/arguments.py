@@ -1,0 +1,173 @@
+"""What a script gives to `open_run` and to the run's methods, checked before anything is done with it."""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from unbroken.config import Effect, Effects, keys_of, nearest
+from unbroken.errors import UsageError
+from unbroken.journal.steps import NOT_VALUES
+from unbroken.run import Layout
+from unbroken.train.feed import Shuffle
+from unbroken.train.loader import OnBad
+
+EFFECTS = [effect.value for effect in Effect if effect is not Effect.IGNORED]
+OPEN_RUN_COUNTS = ("save_every", "save_every_epochs", "log_every", "keep_last")
+LONGEST_SHOWN = 60
+
+
+def count(where: str, value: Any, *, least: int = 1) -> int:
+    """A whole number of things, of whatever type it is; UsageError for anything else."""
+    try:
+        number = -1 if isinstance(value, bool | torch.Tensor) else operator.index(value)
+    except TypeError:
+        number = -1
+    if number < least:
+        do = "It is a number, without quotes." if isinstance(value, str) and value.strip().isdecimal() else ""
+        raise UsageError(where, "this is no such number", expected=_at_least(least), found=shown(value), do=do)
+    return number
+
+
+def one_of(where: str, value: Any, choices: Sequence[Any]) -> None:
+    """Raise UsageError unless a value is one of a few."""
+    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
+        near = nearest(value, [word for word in choices if isinstance(word, str)]) if isinstance(value, str) else ""
+        listed = " or ".join(repr(choice) for choice in choices)
+        do = f'Did you mean "{near}"?' if near else ""
+        raise UsageError(where, "this is none of the choices", expected=listed, found=shown(value), do=do)
+
+
+def require_batches(*, batch_size: Any, workers: Any, accumulate: Any, shuffle: Any) -> None:
+    """Raise UsageError for what no batches can be made of."""
+    count("run.batches(batch_size)", batch_size)
+    count("run.batches(workers)", workers, least=0)
+    if accumulate is not None:
+        count("run.batches(accumulate)", accumulate)
+    one_of("run.batches(shuffle)", shuffle, (True, False, *get_args(Shuffle)))
+
+
+def require_length(*, epochs: Any, steps: Any, within_epoch: bool) -> None:
+    """Raise UsageError unless it is said, once, how long to train."""
+    if not within_epoch and (epochs is None) == (steps is None):
+        found = "neither" if epochs is None else "both"
+        raise UsageError("run.batches", "how long to train?", expected="epochs= or steps=", found=found)
+    for name, value in {"epochs": epochs, "steps": steps}.items():
+        if value is not None:
+            count(f"run.batches({name})", value, least=0)
+
+
+def require_settings(
+    *, root: Any, config: Any, effects: Any, seed: Any, layout: Any, on_bad: Any, search: Any, counts: Mapping[str, Any]
+) -> None:
+    """Raise UsageError for an argument of `open_run` that is not what it should be."""
+    where = "open_run"
+    if not isinstance(root, str | Path) or not str(root):
+        raise UsageError(f"{where}(root)", "this is no folder", expected="a path, as text", found=shown(root))
+    for name, value in {"config": config, "effects": effects}.items():
+        if value is not None and not isinstance(value, Mapping):
+            do = f"Give {name}=vars({name})." if hasattr(value, "__dict__") and not isinstance(value, type) else ""
+            found = type(value).__name__
+            raise UsageError(f"{where}({name})", "this is no dict", expected="a dict of names", found=found, do=do)
+    count(f"{where}(seed)", seed, least=0)
+    for name in OPEN_RUN_COUNTS:
+        if counts[name] is not None:
+            count(f"{where}({name})", counts[name])
+    if not isinstance(layout, Layout):
+        do = "from unbroken import EPOCHS, ITERATIONS"
+        raise UsageError(f"{where}(layout)", "this is no layout", expected="one of these", found=shown(layout), do=do)
+    one_of(f"{where}(on_bad)", on_bad, [word for word in get_args(OnBad) if word != "list"])
+    if isinstance(search, str | Path):
+        do = f'search=["{search}"]'
+        raise UsageError(f"{where}(search)", "these are several folders", expected="a list", found=shown(search), do=do)
+
+
+def recordable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config as it will be read back: tuples are lists; an error names the key that cannot be kept."""
+    for key, value in _leaves(config, ""):
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"config[{key!r}]",
+                "this cannot be recorded",
+                expected="numbers, strings, booleans, None, lists and dicts of these",
+                found=f"{type(value).__name__} ({error})",
+                do=f"Give {key}.item()." if hasattr(value, "item") else f"Give it as text: str({key}).",
+            ) from None
+    kept: dict[str, Any] = json.loads(json.dumps(config))
+    return kept
+
+
+def effects_of(named: Mapping[str, str], config: Mapping[str, Any]) -> Effects:
+    """What changing each key does; a dotted key is one in a dict of the config."""
+    known = dict.fromkeys([*config, *keys_of(config)])
+    tree: dict[str, Any] = {}
+    for key, effect in named.items():
+        one_of(f"open_run(effects[{key!r}])", effect, EFFECTS)
+        if key not in known and (near := nearest(key, known)) and near not in named:
+            do = f"Did you mean {near!r}?"
+            raise UsageError("open_run(effects)", "the config has no such key", found=repr(key), do=do)
+        *above, last = [key] if key in config else key.split(".")
+        place = tree
+        for part in above:
+            place = place.setdefault(part, {}).setdefault("below", {})
+        place.setdefault(last, {})["own"] = effect
+    return Effects(own=Effect.DATA, fields=_nodes(tree), items=Effects(own=Effect.DATA))
+
+
+def numbers(where: str, values: Mapping[str, Any]) -> dict[str, float]:
+    """What a loop wants recorded, as numbers; UsageError names the value that is none."""
+    return {name: _number(f"{where}({name}=...)", name, value) for name, value in values.items()}
+
+
+def _number(where: str, name: str, value: Any) -> float:
+    if name in NOT_VALUES:
+        raise UsageError(where, "each record has a field of this name already", do=f"Call it otherwise: my_{name}=...")
+    try:
+        if isinstance(value, str | bytes | None):
+            raise TypeError
+        return float(value.detach().item() if isinstance(value, torch.Tensor) else value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        several = "mean" if hasattr(value, "mean") else ""
+        do = f"Give one number: {name}.mean()." if several else "Other things belong into run.track, or a file."
+        raise UsageError(where, "this is no number", expected="one number", found=shown(value), do=do) from None
+
+
+def shown(value: Any) -> str:
+    """A wrong value in a few words."""
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of {value.numel()} elements"
+    if value is None or isinstance(value, bool | int | float | str | Path):
+        words = repr(str(value) if isinstance(value, Path) else value)
+        return words if len(words) <= LONGEST_SHOWN else f"{words[:LONGEST_SHOWN]}..."
+    return f"a {type(value).__name__}"
+
+
+def _at_least(least: int) -> str:
+    return f"a whole number, {least} or more"
+
+
+def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Every value with its dotted key; a dict whose names are no texts is a value itself."""
+    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
+        for name, below in value.items():
+            yield from _leaves(below, f"{key}.{name}" if key else name)
+    else:
+        yield key, value
+
+
+def _nodes(tree: Mapping[str, Any]) -> dict[str, Effects]:
+    return {
+        name: Effects(
+            own=Effect(node["own"]) if "own" in node else Effect.DATA,
+            fields=_nodes(node.get("below", {})),
+            items=Effects(own=Effect(node["own"]) if "own" in node else Effect.DATA),
+        )
+        for name, node in tree.items()
+    }
