@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import count
 
 import torch
 from torch import Tensor
 
 from mapsage.config import MapSageConfig
-from mapsage.config.model import MixVisionTransformer as BackboneConfig
 from mapsage.dataset.folders import Folder
 from mapsage.dataset.pipeline import Sample
 from mapsage.dataset.preprocess import Preprocessor, collate
+from mapsage.dataset.shapes import require_comparable
 from mapsage.metrics import PixelCounts, Scores, count_pixels, scores, table
 from mapsage.model import EncoderDecoder
 from mapsage.predict import predict_labels
@@ -53,6 +52,8 @@ def evaluate(
         ):
             poll()
             seen += 1
+            label_HW = None if sample.label is None else tuple(sample.label.shape)
+            require_comparable(sample.name, label_HW, file_HW=sample.ori_shape)
             prediction = predict(config, model, preprocess, sample)
             counts += count_pixels(prediction, sample.label, num_classes=classes)
             take(sample, prediction)
@@ -84,19 +85,5 @@ def predict(config: MapSageConfig, model: EncoderDecoder, preprocess: Preprocess
         content_size=(sample.image.shape[-2], sample.image.shape[-1]),
         original_size=sample.ori_shape,
         align_corners=config.model.decode_head.align_corners,
-        least_px=least_px(config.model.backbone),
+        least_px=config.model.backbone.least_px,
     ).cpu()
-
-
-def least_px(backbone: BackboneConfig) -> int:
-    """The shortest side of which every stage leaves as much as it reduces keys and values by."""
-    stages = list(zip(backbone.patch_sizes, backbone.strides, backbone.sr_ratios, strict=True))
-
-    def fits(side: int) -> bool:
-        for kernel, stride, ratio in stages:
-            side = (side + 2 * (kernel // 2) - kernel) // stride + 1
-            if side < ratio:
-                return False
-        return True
-
-    return next(side for side in count(1) if fits(side))

@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import cast
+
 import numpy as np
 
 from mapsage.config import MapSageConfig
 from mapsage.dataset.folders import Folder
+from mapsage.dataset.shapes import require_comparable, require_trainable
+from mapsage.dataset.transforms import Tile
 from mapsage.datasets import build_dataset
 from unbroken import Job
 from unbroken.errors import DamagedFile
+
+
+class Extreme:
+    """Stands where a random generator does, and gives the lowest or the highest number that it could draw."""
+
+    def __init__(self, *, highest: bool) -> None:
+        self._highest = highest
+
+    def random(self) -> float:
+        """From [0, 1)."""
+        return math.nextafter(1.0, 0.0) if self._highest else 0.0
+
+    def uniform(self, low: float, high: float) -> float:
+        """From [low, high)."""
+        return high if self._highest else low
+
+    def integers(self, low: int, high: int | None = None) -> int:
+        """From [low, high), or [0, low)."""
+        first, end = (0, low) if high is None else (low, high)
+        return end - 1 if self._highest else first
 
 
 def preflight(job: Job) -> list[str]:
@@ -16,10 +43,13 @@ def preflight(job: Job) -> list[str]:
     config: MapSageConfig = job.options["config"]
     _require_device(job.options["device"])
     skip_bad = job.options["on_bad"] == "skip"
-    for loader in (config.train_dataloader, config.val_dataloader):
-        if loader is not None:
-            _try_out(build_dataset(loader.datasets, gaps=skip_bad), skip_bad=skip_bad)
-    return []
+    warnings = list[str]()
+    for name in ("train", "val"):
+        for key, dataset in config.datasets_by_key(name):
+            folder = build_dataset((dataset,), gaps=skip_bad)
+            check = _comparable if name == "val" else partial(_trainable, batch_HW=config.train_size_px)
+            _try_out(folder, f"{key}.pipeline", check, skip_bad=skip_bad)
+    return warnings
 
 
 def _require_device(name: str) -> None:
@@ -30,11 +60,25 @@ def _require_device(name: str) -> None:
         pick_device(name, deterministic=False)
 
 
-def _try_out(dataset: Folder, *, skip_bad: bool) -> None:
-    """Load the first and the last tile: masks coded otherwise than the config says end the launch, not the night."""
-    for index in {0, len(dataset) - 1}:
-        try:
-            dataset.tile(index, np.random.default_rng(0))
-        except DamagedFile:
-            if not skip_bad:
-                raise
+def _try_out(folder: Folder, key: str, check: Callable[[str, Tile], None], *, skip_bad: bool) -> None:
+    """Run the pipeline on the first and the last tile, with the smallest and the largest of what it may draw.
+
+    Masks that are coded otherwise than the config says, and shapes that do not fit, end the launch, not the night.
+    """
+    for index in sorted({0, len(folder) - 1}):
+        for highest in (False, True):
+            try:
+                tile = folder.tile(index, cast(np.random.Generator, Extreme(highest=highest)))
+            except DamagedFile:
+                if not skip_bad:
+                    raise
+            else:
+                check(f"{key} ({folder.names[index]})", tile)
+
+
+def _trainable(where: str, tile: Tile, *, batch_HW: tuple[int, int]) -> None:
+    require_trainable(where, tile.shape, None if tile.mask is None else tile.mask.shape, batch_HW=batch_HW)
+
+
+def _comparable(where: str, tile: Tile) -> None:
+    require_comparable(where, None if tile.mask is None else tile.mask.shape, file_HW=tile.ori_shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -72,6 +73,20 @@ class MixVisionTransformer(Section):
         if any(not 0 <= index < self.num_stages for index in self.out_indices):
             stages = f"stages from 0 to {self.num_stages - 1}"
             yield Misfit("out_indices", "names a stage that is not there", stages, list(self.out_indices))
+
+    @property
+    def least_px(self) -> int:
+        """The shortest side of which every stage leaves as much as it reduces keys and values by."""
+        stages = list(zip(self.patch_sizes, self.strides, self.sr_ratios))
+
+        def fits(side: int) -> bool:
+            for kernel, stride, ratio in stages:
+                side = (side + 2 * (kernel // 2) - kernel) // stride + 1
+                if side < ratio:
+                    return False
+            return True
+
+        return next(side for side in count(1) if fits(side))
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from mapsage.config.data import DataLoader, EvalDataLoader, RandomCrop, SegDataset
+from mapsage.config.data import DataLoader, EvalDataLoader, RandomCrop, RandomFlip, SegDataset
 from mapsage.config.earlier import OF_RUNS
 from mapsage.config.model import Segmentor
 from mapsage.config.runtime import DefaultHooks, EvalLoop, IoUMetric, LogProcessor, Randomness
@@ -17,6 +17,7 @@ FREE, IGNORED = Effect.FREE, Effect.IGNORED
 Leftover = Annotated[Any, IGNORED]
 DATA_ROOTS = Instead("train_dataloader.dataset.data_root, val_dataloader.dataset.data_root")
 HOW_TO_START = ("load_from", "resume", "work_dir")  # not part of what is trained
+LOADERS = ("train", "val", "test")
 VALUES_OF = {"EarthVQADataset": 9, "LoveDADataset": 8}  # that masks can have, 0 (no data) included
 
 
@@ -100,13 +101,15 @@ class MapSageConfig(Section):
         yield from self._size_misfits()
         for name in ("val", "test"):
             yield from self._loop_misfits(name)
-        for key, dataset in self._datasets("train"):
-            if dataset.data_prefix.seg_map_path is None:
-                yield Misfit(f"{key}.data_prefix", "has no `seg_map_path`", do="Training needs masks.")
+        for name, purpose in (("train", "Training"), ("val", "Validation")):
+            for key, dataset in self.datasets_by_key(name):
+                if dataset.data_prefix.seg_map_path is None:
+                    yield Misfit(f"{key}.data_prefix", "has no `seg_map_path`", do=f"{purpose} needs masks.")
+                yield from _pipeline_misfits(f"{key}.pipeline", dataset, judged=name == "val")
 
     def _class_misfits(self) -> Iterator[Misfit]:
         outputs = self.model.decode_head.num_classes
-        for key, dataset in (*self._datasets("train"), *self._datasets("val"), *self._datasets("test")):
+        for key, dataset in (each for name in LOADERS for each in self.datasets_by_key(name)):
             names = dataset.class_names
             if names and len(names) != outputs:
                 yield _outputs_and_names(key, dataset, outputs)
@@ -123,6 +126,9 @@ class MapSageConfig(Section):
                 "model.data_preprocessor.size", "is not given, and no RandomCrop says it either",
                 do="Give the size in px that training pictures are padded to.",
             )  # fmt: skip
+        elif min(self.train_size_px) < (least := self.model.backbone.least_px):
+            key = "model.data_preprocessor.size"
+            yield Misfit(key, "is less than the network can take", f"at least {least} px", self.train_size_px)
         elif crop is not None and size is not None and any(cut > side for cut, side in zip(crop, size)):
             yield Misfit("model.data_preprocessor.size", "is smaller than the crop", f"at least {crop}", size)
 
@@ -138,7 +144,8 @@ class MapSageConfig(Section):
         steps = [step for dataset in self.train_dataloader.datasets for step in dataset.pipeline]
         return max((step.crop_size for step in steps if isinstance(step, RandomCrop)), default=None)
 
-    def _datasets(self, name: str) -> Iterator[tuple[str, SegDataset]]:
+    def datasets_by_key(self, name: str) -> Iterator[tuple[str, SegDataset]]:
+        """The datasets of the loader `train`, `val` or `test`, each with the key of its section."""
         loader = getattr(self, f"{name}_dataloader")
         if loader is None:
             return
@@ -146,6 +153,24 @@ class MapSageConfig(Section):
         several = loader.dataset.type == "ConcatDataset"
         for place, dataset in enumerate(loader.datasets):
             yield (f"{key}.datasets.{place}" if several else key), dataset
+
+
+def _pipeline_misfits(key: str, dataset: SegDataset, *, judged: bool) -> Iterator[Misfit]:
+    """What no picture could come through as it should, whatever its size."""
+    kinds = [step.type for step in dataset.pipeline]
+    if (loads := kinds.count("LoadAnnotations")) != 1:
+        what = f"loads its masks {loads} times" if loads else "loads no masks"
+        where = "after any resize" if judged else "before any resize, crop or flip"
+        yield Misfit(key, what, do=f"Put one LoadAnnotations into it, {where}.")
+        return
+    for place, step in enumerate(dataset.pipeline):
+        moves = isinstance(step, RandomCrop) or (isinstance(step, RandomFlip) and step.prob > 0)
+        if moves and judged:
+            do = "Leave it out: what is predicted is compared with the mask as it is on disk."
+            yield Misfit(f"{key}.{place}", f"is a {step.type}, in validation", do=do)
+        elif moves and place < kinds.index("LoadAnnotations"):
+            do = "Put LoadAnnotations before it: the mask would stay where it was."
+            yield Misfit(f"{key}.{place}", f"is a {step.type} before the masks are loaded", do=do)
 
 
 def _outputs_and_names(key: str, dataset: SegDataset, outputs: int) -> Misfit:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from mapsage.dataset.palette import IGNORED
 from mapsage.dataset.pipeline import Sample
+from mapsage.dataset.shapes import require_trainable
 from unbroken.errors import ConfigError
 from unbroken.train import even_slices
 
@@ -52,7 +53,9 @@ class Preprocessor(nn.Module):
         images = [self._normalise(sample.image) for sample in samples]
         labels = [sample.label.to(self.mean.device) for sample in samples if sample.label is not None]
         if training:
-            _require_trainable(samples, self.size)
+            for sample in samples:
+                label_HW = None if sample.label is None else tuple(sample.label.shape)
+                require_trainable(sample.name, tuple(sample.image.shape[-2:]), label_HW, batch_HW=self.size)
             images = [_pad(image, self.size, 0.0) for image in images]
             labels = [_pad(label, self.size, IGNORED) for label in labels]
         else:
@@ -78,33 +81,6 @@ def split(samples: list[Sample], parts: int) -> list[list[Sample]]:
 def _pad(pixels: torch.Tensor, size: Size, value: float) -> torch.Tensor:
     height, width = pixels.shape[-2:]
     return F.pad(pixels, (0, size[1] - width, 0, size[0] - height), value=value)
-
-
-def _require_trainable(samples: Sequence[Sample], size: Size) -> None:
-    for sample in samples:
-        height, width = sample.image.shape[-2:]
-        if height > size[0] or width > size[1]:
-            raise ConfigError(
-                sample.name,
-                "the picture is larger than a training batch",
-                expected=f"at most {size[0]}x{size[1]} px (height x width)",
-                found=f"{height}x{width}",
-                do="Crop or resize in the training pipeline, or raise the size of the preprocessor.",
-            )
-        if sample.label is None:
-            raise ConfigError(
-                sample.name,
-                "there is no label to train on",
-                do="Add LoadAnnotations to the training pipeline.",
-            )
-        if sample.label.shape != sample.image.shape[-2:]:
-            raise ConfigError(
-                sample.name,
-                "image and label differ in size",
-                expected="{}x{} px (height x width)".format(*sample.image.shape[-2:]),
-                found="{}x{}".format(*sample.label.shape),
-                do="In a training pipeline LoadAnnotations comes before any resize.",
-            )
 
 
 def _require_one_size(samples: Sequence[Sample]) -> None:

@@ -41,11 +41,12 @@ class Tile:
 def fit_size(shape: tuple[int, int], scale: Sequence[int]) -> tuple[int, int]:
     """Give the (height, width) in px of the largest picture of this shape that fits the scale.
 
-    The longer edge stays within the larger number of `scale` and the shorter within the smaller.
+    The longer edge stays within the larger number of `scale` and the shorter within the smaller. A strip of which
+    nothing would be left keeps one pixel.
     """
     height, width = shape
     factor = min(max(scale) / max(height, width), min(scale) / min(height, width))
-    return int(height * factor + 0.5), int(width * factor + 0.5)
+    return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
 
 
 def resize(tile: Tile, _rng: np.random.Generator, *, scale: Sequence[int] | int, keep_ratio: bool = False) -> Tile:
@@ -78,7 +79,8 @@ def random_resize(
     low, high = ratio_range
     ratio = rng.random() * (high - low) + low
     width, height = (scale, scale) if isinstance(scale, int) else scale
-    return resize(tile, rng, scale=(int(width * ratio), int(height * ratio)), keep_ratio=keep_ratio)
+    scaled = max(int(width * ratio), 1), max(int(height * ratio), 1)
+    return resize(tile, rng, scale=scaled, keep_ratio=keep_ratio)
 
 
 def random_crop(
