@@ -107,10 +107,19 @@ def learning_rates(base_lr: float, phases: Sequence[Phase], steps: int) -> list[
     return rates
 
 
+def _turns(rates: Sequence[float], phases: Sequence[Phase], step: int) -> list[list[float]]:
+    """The rates at `step` right after each phase had its turn, which MMEngine's state holds too."""
+    turns: list[list[float]] = []
+    for phase in phases:
+        turns.append(rates_at(turns[-1] if turns else rates, (phase,), step))
+    return turns
+
+
 class ParameterGroups(Protocol):
     """All that a schedule needs of an optimizer."""
 
     param_groups: list[dict[str, Any]]
+    defaults: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,16 +152,18 @@ class IterationSchedule:
     would have, phases and extension included, whatever the present config says; `rebuild_at` takes the present
     config's word instead. Ask `follows_config` which one is in force.
 
+    An optimizer of several groups has one more base rate, that of no parameter: MMEngine keeps its configured rate in a
+    group of its own, which is scheduled with the others (`default_group`).
+
     The *chain* is the schedule itself. It is at the step that was taken, unless an extension asks for another one, and
     then the rates in the optimizer are a mixture of the chain's and of those at the seam.
     """
 
     def __init__(self, optimizer: ParameterGroups, phases: Sequence[Phase]) -> None:
         self._optimizer = optimizer
+        self.default_group = {"lr": optimizer.defaults["lr"]} if len(optimizer.param_groups) > 1 else None
         self._configured_phases = tuple(phases)
-        self._configured_bases = [
-            float(group.setdefault("initial_lr", group["lr"])) for group in optimizer.param_groups
-        ]
+        self._configured_bases = [float(group.setdefault("initial_lr", group["lr"])) for group in self._groups]
         self._extended: Extended | None = None
         self.rebuild_at(0)
 
@@ -165,6 +176,12 @@ class IterationSchedule:
     def follows_config(self) -> bool:
         """Whether phases and base rates in force are those given at construction."""
         return self._phases == self._configured_phases and self._bases == self._configured_bases
+
+    @property
+    def _groups(self) -> list[dict[str, Any]]:
+        """All groups that are scheduled; loading a state gives an optimizer new ones."""
+        groups = self._optimizer.param_groups
+        return groups if self.default_group is None else [*groups, self.default_group]
 
     @property
     def taken(self) -> int:
@@ -188,13 +205,13 @@ class IterationSchedule:
         if extension is None:
             self._extended = None
         elif extension != self.extension:
-            rates = [float(group["lr"]) for group in self._optimizer.param_groups]
+            rates = [float(group["lr"]) for group in self._groups]
             self._extended = Extended(by=extension, rates=rates, taken=step)
         self._phases = self._configured_phases
         self._bases = list(self._configured_bases)
         self._last_values = [list(self._bases) for _ in self._phases]
         self._chain, self._chain_step = list(self._bases), -1
-        for group, base in zip(self._optimizer.param_groups, self._bases, strict=True):
+        for group, base in zip(self._groups, self._bases, strict=True):
             group["initial_lr"] = base
         self._go_to(step)
 
@@ -206,26 +223,24 @@ class IterationSchedule:
         phases = [self._phase_state(i) for i in range(len(self._phases))]
         return [*phases, self._extended.as_plain()] if self._extended else phases
 
+    def check_state_dict(self, saved: Sequence[Mapping[str, Any]]) -> None:
+        """Raise what `load_state_dict` would; changes nothing."""
+        self._read(saved)
+
     def load_state_dict(self, saved: Sequence[Mapping[str, Any]]) -> None:
         """Go on from `state_dict()`, or from what MMEngine keeps under `param_schedulers`.
 
         Raises `Incompatible`, before anything changes, for entries that describe no phase known here, for
         another number of parameter groups, and for counts that contradict each other.
         """
-        entries = [entry for entry in saved if not (isinstance(entry, Mapping) and "extension" in entry)]
-        phases = tuple(_phase_of(entry, where=f"param_schedulers[{i}]") for i, entry in enumerate(entries))
-        chain_step, bases = self._agreed(entries, phases)
-        groups = self._optimizer.param_groups
-        extended = _extended_of(saved[-1], groups=len(groups)) if len(entries) < len(saved) else None
-        if extended is not None and phases and extended.place.step != chain_step:
-            raise _not_known("param_schedulers (extension)", saved[-1])
-        self._phases, self._bases, self._chain_step, self._extended = phases, bases, chain_step, extended
-        self._last_values = [[float(value) for value in entry["_last_value"]] for entry in entries]
-        for group, base in zip(groups, bases, strict=True):
+        found = self._read(saved)
+        self._phases, self._bases, self._extended = found.phases, found.bases, found.extended
+        self._chain_step, self._last_values = found.step, found.last_values
+        for group, base in zip(self._groups, found.bases, strict=True):
             group["initial_lr"] = base
-        constant = bases if extended else [float(group["lr"]) for group in groups]
-        self._chain = list(self._last_values[-1] if self._last_values else constant)
-        self._go_to(extended.taken if extended else chain_step)
+        constant = found.bases if found.extended else [float(group["lr"]) for group in self._groups]
+        self._chain = list(found.last_values[-1] if found.last_values else constant)
+        self._go_to(found.extended.taken if found.extended else found.step)
 
     def _go_to(self, step: int) -> None:
         """Bring the chain to where this step needs it, and set the rates."""
@@ -234,33 +249,37 @@ class IterationSchedule:
         wanted = self._extended.place.step if self._extended else step
         while self._chain_step < wanted:
             self._chain_step += 1
-            # MMEngine's state also holds the rates right after each phase had its turn.
-            for i, phase in enumerate(self._phases):
-                self._chain = rates_at(self._chain, (phase,), self._chain_step)
-                self._last_values[i] = self._chain
+            self._last_values = _turns(self._chain, self._phases, self._chain_step)
+            self._chain = self._last_values[-1] if self._phases else self._chain
         self._taken = step
         rates = self._extended.mix(self._chain) if self._extended else self._chain
-        for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
+        for group, rate in zip(self._groups, rates, strict=True):
             group["lr"] = rate
 
-    def _agreed(self, saved: Sequence[Mapping[str, Any]], phases: Sequence[Phase]) -> tuple[int, list[float]]:
-        """The step count and base rates that all entries share."""
-        if not saved:
-            return self._chain_step, list(self._bases)
-        taken, bases = int(saved[0]["_global_step"]), [float(value) for value in saved[0]["base_values"]]
-        groups = len(self._optimizer.param_groups)
-        for i, (entry, phase) in enumerate(zip(saved, phases)):
-            same = entry["_global_step"] == taken and list(entry["base_values"]) == bases
-            counted = entry["last_step"] == _own_steps(phase, taken)
-            if not (same and counted and len(bases) == len(entry["_last_value"]) == groups):
-                raise Incompatible(
-                    f"param_schedulers[{i}]",
-                    "the saved schedule contradicts itself or belongs to another optimizer",
-                    expected=f"step {taken} and {groups} parameter groups throughout",
-                    found=dict(entry),
-                    do="Rebuild the schedule at the step of the checkpoint instead.",
-                )
-        return taken, bases
+    def _read(self, saved: Sequence[Mapping[str, Any]]) -> _Read:
+        """What a saved schedule says; Incompatible where it cannot be that of this optimizer."""
+        entries = [entry for entry in saved if not (isinstance(entry, Mapping) and "extension" in entry)]
+        phases = tuple(_phase_of(entry, where=f"param_schedulers[{i}]") for i, entry in enumerate(entries))
+        groups, several = len(self._groups), len(self._optimizer.param_groups)
+        step, bases = self._chain_step, list(self._bases)
+        if entries:
+            step, bases = int(entries[0]["_global_step"]), [float(value) for value in entries[0]["base_values"]]
+        last_values = [[float(value) for value in entry["_last_value"]] for entry in entries]
+        for i, (entry, phase) in enumerate(zip(entries, phases)):
+            same = entry["_global_step"] == step and [float(value) for value in entry["base_values"]] == bases
+            counted = entry["last_step"] == _own_steps(phase, step)
+            if not (same and counted and len(bases) == len(last_values[i]) and len(bases) in (several, groups)):
+                raise _contradicts(f"param_schedulers[{i}]", entry, step=step, groups=groups)
+        if len(bases) < groups:  # by a version of ours that did not schedule the default rate
+            bases.append(self._configured_bases[-1])
+            for values, rate in zip(last_values, _replayed(bases[-1], phases, step)):
+                values.append(rate)
+        extended = _extended_of(saved[-1], groups=(several, groups)) if len(entries) < len(saved) else None
+        if extended is not None and phases and extended.place.step != step:
+            raise _not_known("param_schedulers (extension)", saved[-1])
+        if extended is not None and len(extended.rates) < groups:
+            extended = replace(extended, rates=[*extended.rates, bases[-1]])
+        return _Read(phases=phases, bases=bases, step=step, last_values=last_values, extended=extended)
 
     def _phase_state(self, i: int) -> dict[str, Any]:
         phase = self._phases[i]
@@ -284,6 +303,26 @@ class IterationSchedule:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """A saved schedule: its phases, the base rates, and the rates right after each phase had its turn at `step`."""
+
+    phases: tuple[Phase, ...]
+    bases: list[float]
+    step: int
+    last_values: list[list[float]]
+    extended: Extended | None
+
+
+def _replayed(base: float, phases: Sequence[Phase], step: int) -> list[float]:
+    """One rate right after each phase had its turn at `step`, from the base rate on."""
+    rate, turns = [base], [[base] for _ in phases]
+    for each in range(step + 1 if phases else 0):
+        turns = _turns(rate, phases, each)
+        rate = turns[-1]
+    return [turn for (turn,) in turns]
+
+
 def _own_steps(phase: Phase, taken: int) -> int:
     """The phase's own counter after `taken` steps: -1 before it begins, then from 0 up to its end."""
     return min(taken, phase.end - 1) - phase.begin if taken >= phase.begin else -1
@@ -305,28 +344,81 @@ _ALWAYS = frozenset(
 )
 
 
-def _phase_of(entry: Mapping[str, Any], *, where: str) -> Phase:
-    """The phase that a saved scheduler describes; every key must be known."""
-    whole = isinstance(entry, Mapping) and entry.keys() >= _ALWAYS  # torch's own schedules are saved otherwise
-    span = {"begin": int(entry["begin"]), "end": int(entry["end"])} if whole else {}
+# MMEngine's schedules by the entries of their states that no other has.
+_SCHEDULES = {
+    frozenset({"start_factor", "end_factor", "total_iters"}): "LinearLR",
+    frozenset({"eta_min", "power", "total_iters"}): "PolyLR",
+    frozenset({"factor", "total_iters"}): "ConstantLR",
+    frozenset({"T_max", "eta_min", "eta_min_ratio"}): "CosineAnnealingLR",
+    frozenset({"T_max", "eta_min"}): "CosineAnnealingLR",
+    frozenset({"gamma"}): "ExponentialLR",
+    frozenset({"milestones", "gamma"}): "MultiStepLR",
+    frozenset({"step_size", "gamma"}): "StepLR",
+}
+
+
+def unknown_schedules(saved: object) -> list[str]:
+    """The schedules of a checkpoint that this module does not have, each by its name as far as that can be told."""
+    if not isinstance(saved, Sequence):
+        return ["several optimizers' schedules" if isinstance(saved, Mapping) else "what is no list of schedules"]
+    return [_name_of(entry) for entry in saved if not _is_known(entry)]
+
+
+def _is_known(entry: object) -> bool:
+    try:
+        return _known_phase(entry) is not None
+    except (ConfigError, TypeError, ValueError):
+        return True  # a phase that is here, with a value that it cannot have: that is refused
+
+
+def _name_of(entry: object) -> str:
+    if not isinstance(entry, Mapping):
+        return "what is no schedule"
+    own = frozenset(entry) - (_ALWAYS - {"total_iters"})
+    name = _SCHEDULES.get(own, f"a schedule with {', '.join(sorted(map(str, own))[:4]) or 'nothing'}")
+    of = entry.get("param_name", "lr")
+    return name + (f" of {of}" if of != "lr" else "") + (" by epochs" if entry.get("by_epoch") else "")
+
+
+def _known_phase(entry: object) -> Phase | None:
+    """The phase that a saved scheduler describes, every key of which must be known; None where it describes none."""
+    if not isinstance(entry, Mapping) or not entry.keys() >= _ALWAYS:  # torch's own schedules are saved otherwise
+        return None
+    span = {"begin": int(entry["begin"]), "end": int(entry["end"])}
     known: Phase | None = None
     match set(entry) - _ALWAYS:
-        case own if own == {"start_factor", "end_factor"} and span:
+        case own if own == {"start_factor", "end_factor"}:
             known = LinearLR(**span, start_factor=entry["start_factor"], end_factor=entry["end_factor"])
-        case own if own == {"eta_min", "power"} and span:
+        case own if own == {"eta_min", "power"}:
             known = PolyLR(**span, eta_min=entry["eta_min"], power=entry["power"])
     consistent = known is not None and entry["total_iters"] == known.end - known.begin - 1
-    if known is None or not consistent or entry["param_name"] != "lr" or entry["by_epoch"]:
+    return known if consistent and entry["param_name"] == "lr" and not entry["by_epoch"] else None
+
+
+def _phase_of(entry: Mapping[str, Any], *, where: str) -> Phase:
+    known = _known_phase(entry)
+    if known is None:
         raise _not_known(where, entry)
     return known
 
 
-def _extended_of(entry: Mapping[str, Any], *, groups: int) -> Extended:
+def _extended_of(entry: Mapping[str, Any], *, groups: tuple[int, int]) -> Extended:
     """The extension that a saved schedule ends with."""
     by, taken, rates = Extension.from_plain(entry["extension"]), entry.get("taken"), entry.get("rates")
-    if by is None or not isinstance(taken, int) or not isinstance(rates, list) or len(rates) != groups:
+    if by is None or not isinstance(taken, int) or not isinstance(rates, list) or len(rates) not in groups:
         raise _not_known("param_schedulers (extension)", entry)
     return Extended(by=by, rates=[float(rate) for rate in rates], taken=taken)
+
+
+def _contradicts(where: str, entry: Mapping[str, Any], *, step: int, groups: int) -> Incompatible:
+    counts = f"{len(entry['base_values'])} and {len(entry['_last_value'])} rates"
+    return Incompatible(
+        where,
+        "the saved schedule contradicts itself or belongs to another optimizer",
+        expected=f"step {step} and the rates of {groups} parameter groups throughout",
+        found=f"step {entry['_global_step']}, of its own {entry['last_step']}, {counts}",
+        do="Resume with the parameter groups of the config that wrote it, or take only its weights.",
+    )
 
 
 def _not_known(where: str, entry: object) -> Incompatible:
@@ -334,6 +426,6 @@ def _not_known(where: str, entry: object) -> Incompatible:
         where,
         "not a per-iteration learning-rate schedule that is known here",
         expected="the entries of LinearLR or PolyLR, param_name lr, by_epoch False",
-        found=dict(entry) if isinstance(entry, Mapping) else repr(entry),
-        do="Rebuild the schedule at the step of the checkpoint instead.",
+        found=_name_of(entry),
+        do="Take only its weights under a new tag: --pretrained_model.",
     )

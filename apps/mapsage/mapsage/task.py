@@ -17,6 +17,7 @@ from mapsage.dataset.preprocess import Preprocessor, collate, split
 from mapsage.datasets import build_dataset
 from mapsage.evaluation import evaluate, predict
 from mapsage.loss import LossTerm, decode_losses, total_loss
+from mapsage.mmengine_states import beside_optimizer, spell_as_here
 from mapsage.model import EncoderDecoder, MixVisionTransformer, SegformerHead, segmentor_name
 from mapsage.optimizer import build_adamw
 from mapsage.sample_pictures import draw_samples
@@ -55,6 +56,7 @@ def build(job: Job, say: Say) -> Task:
     )
     schedule = IterationSchedule(optimizer, phases_of(config))
     amp = wrapper.type == "AmpOptimWrapper"
+    scaler = _scaler(config, device) if amp else None
     loader, workers = config.train_dataloader, job.options["workers"]
     say(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(dataset)} training tiles, on {device}")
     return Task(
@@ -71,7 +73,7 @@ def build(job: Job, say: Say) -> Task:
         accumulate=wrapper.accumulative_counts,
         clip_norm=wrapper.clip_grad.max_norm if wrapper.clip_grad else None,
         clip_norm_type=wrapper.clip_grad.norm_type if wrapper.clip_grad else 2.0,
-        scaler=_scaler(config, device) if amp else None,
+        scaler=scaler,
         autocast=_autocast(config, device) if amp else nullcontext,
         evaluate=_evaluation(config, model, preprocess, say, skip_bad=skip_bad),
         pictures=_pictures(config, model, preprocess, job.options["pictures"], gaps=skip_bad),
@@ -79,7 +81,8 @@ def build(job: Job, say: Say) -> Task:
         evaluate_from=config.train_cfg.val_begin,
         best=config.default_hooks.checkpoint.save_best,
         follow_config=partial(_follow_config, optimizer, schedule, GroupSettings(optimizer)),
-        extra=partial(_extra, job),
+        extra=partial(_extra, job, partial(beside_optimizer, schedule, optimizer, scaler)),
+        translate=partial(spell_as_here, amp=amp),
         split=split,
         count=len,
         names=lambda samples: [sample.name for sample in samples],
@@ -238,7 +241,7 @@ def _follow_config(
     changed = settings.put_back()
     said = [f"the optimizer is the config's from step {step + 1} on: {', '.join(changed)}"] if changed else []
     extends = schedule.extension != extension
-    if extends or not schedule.follows_config:
+    if extends or not schedule.follows_config or schedule.taken != step:  # a file may have no schedule at all
         rates = [group["lr"] for group in optimizer.param_groups]
         schedule.rebuild_at(step, extension)
         lr = f"learning rate {before:.6g} -> {optimizer.param_groups[0]['lr']:.6g}"
@@ -250,17 +253,19 @@ def _follow_config(
     return "; ".join(said) or None
 
 
-def _extra(job: Job, progress: Progress) -> Mapping[str, Any]:
+def _extra(job: Job, beside: Callable[[], Mapping[str, Any]], progress: Progress) -> Mapping[str, Any]:
     """The entries by which MMEngine's own tools read our files."""
     best = {"best_score": progress.best.value} if progress.best else {}
+    info = {"epoch": 0, "iter": max(progress.step - 1, 0), **best}
     dataset: SegDataset = job.options["config"].train_dataloader.datasets[0]
     dataset_meta = {
-        "classes": list(dataset.class_names),
+        "classes": tuple(dataset.class_names),
         "palette": [list(colour) for colour in dataset.palette or ()],
         "label_map": None,
         "reduce_zero_label": dataset.zero_is_no_data,
     }
     return {
+        "optimizer": beside(),
         "meta": {
             "epoch": 0,
             "iter": progress.step,
@@ -271,7 +276,7 @@ def _extra(job: Job, progress: Progress) -> Mapping[str, Any]:
         },
         "message_hub": {
             "log_scalars": {},
-            "runtime_info": {"epoch": 0, "iter": max(progress.step - 1, 0), **best},
-            "resumed_keys": {},
+            "runtime_info": info,
+            "resumed_keys": dict.fromkeys(info, True),  # what it keeps in the files that it saves from here on
         },
     }

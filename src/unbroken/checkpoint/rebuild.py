@@ -6,6 +6,7 @@ accept only the harmless forms of their arguments and raise ValueError or TypeEr
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -183,6 +184,16 @@ def _fields(*args: Any) -> Fields:
     return fields
 
 
+def _counter(counts: object = ()) -> Counter[Any]:
+    """Counts by key; a Counter that counts a row's items itself is not what pickle writes."""
+    if counts and not isinstance(counts, dict):
+        raise ValueError("a Counter that is not made from counts by key")
+    made: Counter[Any] = Counter()
+    for key, value in counts.items() if isinstance(counts, dict) else ():
+        made[checked_key(key)] = value
+    return made
+
+
 def _defaultdict(*_factory: object) -> Fields:
     return Fields()
 
@@ -265,7 +276,7 @@ def checked_key(key: object) -> object:
 
 MAKERS: dict[str, Callable[..., object]] = {
     "collections.OrderedDict": _fields,
-    "collections.Counter": _fields,
+    "collections.Counter": _counter,
     "collections.defaultdict": _defaultdict,
     "builtins.dict": _fields,
     "builtins.set": _set,

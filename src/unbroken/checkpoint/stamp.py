@@ -15,7 +15,7 @@ from unbroken.checkpoint.describe import summary
 from unbroken.checkpoint.kinds import STAMP, count_of
 from unbroken.checkpoint.leaves import TensorRef
 from unbroken.checkpoint.structure import Structure
-from unbroken.checkpoint.walk import printable
+from unbroken.checkpoint.walk import MAX_DEPTH, printable
 from unbroken.errors import DamagedFile
 
 MOST_ENTRIES = 100_000  # of a list that grows by one for each accident or accepted change of a run's life
@@ -81,6 +81,7 @@ class Stamp:
     tracked: tuple[str, ...] = ()
     parts: Mapping[str, Any] = field(default_factory=dict)
     streams: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Mapping[str, Any] = field(default_factory=dict)
 
 
 def checked_stamp(structure: Structure) -> Stamp | None:
@@ -192,6 +193,14 @@ def _names(value: Any) -> bool:
     return _list_of(_text)(value) and len(set(value)) == len(value)
 
 
+def _is_path(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= MAX_DEPTH
+        and all(type(key) in (str, int, float, bool) for key in value)
+    )
+
+
 def _tensor(dtype: str, *shape: int) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, TensorRef) and value.dtype == dtype and value.shape == shape
 
@@ -263,6 +272,9 @@ RULES: dict[str, Rule] = {
     ),
     "tracked": Rule("names, each once", _names, "to train"),
     "parts": Rule("states by name", lambda value: isinstance(value, dict), "to train"),
+    "arrays": Rule(
+        "places by name", lambda value: _plain_mapping(value) and all(map(_list_of(_is_path), value.values()))
+    ),
     "streams": Rule("states by name", lambda value: isinstance(value, dict), "to train"),
     "streams.torch": Rule("the state of torch's generator", _torch_state, "to train"),
     "streams.numpy": Rule("the state of numpy's generator", _numpy_state, "to train"),

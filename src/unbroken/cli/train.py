@@ -94,7 +94,7 @@ def why_command(recipe: str, arguments: Sequence[str], *, how: HowToSay | None =
     if is_foreign(plan):
         from unbroken.train import require_takeover
 
-        require_takeover(job, plan)
+        plan = replace(plan, notes=(*plan.notes, *require_takeover(job, plan)))
     timing = last_timing(facts, plan)
     disk = planned_disk(job, plan, timing, _sizes_by_shapes(job, plan) if how.shapes else None)
     if how.as_json:

@@ -1,6 +1,7 @@
 """What stands in a checkpoint: composed from the parts and the progress, and taken apart again.
 
-The guide's tools find the top-level keys they know (`Layout.keys`); everything else is under the one key `unbroken`.
+The guide's tools find the top-level keys they know (`Layout.keys`), and in them what they write themselves; everything
+else is under the one key `unbroken`: which tensors were numpy arrays, too.
 A checkpoint is complete in itself: copied alone to another machine, training resumes there.
 """
 
@@ -23,9 +24,14 @@ from unbroken.launch import Job
 from unbroken.run import Layout, RunRecord
 from unbroken.train.progress import Best, Progress
 from unbroken.train.rng import Streams
-from unbroken.train.tree import to_plain
+from unbroken.train.tree import to_plain, with_arrays, without_arrays
 
-MMENGINE_KEYS = {"model": "state_dict", "optimizer": "optimizer", "scheduler": "param_schedulers"}
+MMENGINE_KEYS = {
+    "model": "state_dict",
+    "optimizer": "optimizer",
+    "scheduler": "param_schedulers",
+    "ema": "ema_state_dict",  # with the trained weights in it: those under `state_dict` are then the averaged ones
+}
 OPENPCDET_KEYS = {"model": "model_state", "optimizer": "optimizer_state"}  # its schedule follows from the step
 
 
@@ -71,13 +77,18 @@ def compose(
 ) -> dict[str, Any]:
     """A full checkpoint."""
     tree = dict(to_plain(extra))
-    others = {}
+    others: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
     for name, state in parts.items():
         if name in layout.keys:
-            tree[layout.keys[name]] = state
+            bare, places = without_arrays(state)
+            beside = tree.get(layout.keys[name], {})  # what their tool keeps in the same entry
+            tree[layout.keys[name]] = {**bare, **beside} if beside else bare
+            arrays |= {name: places} if places else {}
         else:
             others[name] = state
-    tree["unbroken"] = {**stamped, "parts": others, "tracked": list(parts), "streams": streams.as_plain()}
+    own = {"parts": others, "tracked": list(parts), "streams": streams.as_plain()}
+    tree["unbroken"] = {**stamped, **own, **({"arrays": arrays} if arrays else {})}
     return tree
 
 
@@ -106,6 +117,12 @@ def take_apart(layout: Layout, tree: Any, where: Path) -> Saved:
             where, f"the state of {printable(gone[0][:80])} is missing", expected=", ".join(own["tracked"])
         )
     parts = {name: holder[key] for name, (holder, key) in places.items()}
+    for name, paths in own.get("arrays", {}).items():
+        try:
+            parts[name] = with_arrays(parts[name], paths)
+        except (KeyError, IndexError, TypeError) as error:
+            what = f"the entry {STAMP}.arrays leads nowhere in the state of {printable(name[:80])}"
+            raise DamagedFile(where, what, found=f"{type(error).__name__}: {error}"[:120]) from error
     return Saved(parts=parts, progress=Progress.from_plain(own), streams=own["streams"], own=True)
 
 

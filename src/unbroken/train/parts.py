@@ -55,7 +55,10 @@ def require_part(name: str, part: Any) -> None:
 
 
 def check(parts: Mapping[str, Any], saved: Mapping[str, Any], where: str) -> None:
-    """Raise Incompatible, listing every disagreement, unless `saved` fits `parts` exactly."""
+    """Raise Incompatible, listing every disagreement, unless `saved` fits `parts` exactly.
+
+    A part of a class of one's own may say so itself: `check_state_dict` raises what its `load_state_dict` would.
+    """
     problems: list[str] = []
     for name, part in parts.items():
         if name not in saved:
@@ -64,6 +67,8 @@ def check(parts: Mapping[str, Any], saved: Mapping[str, Any], where: str) -> Non
             problems += _module_problems(name, part, saved[name])
         elif isinstance(part, Optimizer):
             problems += _optimizer_problems(name, part, saved[name])
+        elif hasattr(part, "check_state_dict"):
+            problems += _refused_by(name, part, saved[name], where)
         elif isinstance(part, dict | list) and not isinstance(saved[name], dict if isinstance(part, dict) else list):
             problems.append(f"{name}: expected a {type(part).__name__}, found a {type(saved[name]).__name__}")
     problems += [f"{name}: in the checkpoint, but not tracked" for name in saved if name not in parts]
@@ -93,13 +98,28 @@ def restore(parts: Mapping[str, Any], saved: Mapping[str, Any], where: object) -
             with suppress(*REFUSALS):  # one that takes nothing at all must not keep the others from what they had
                 _put_back(parts[name], before[name])
         if isinstance(error, REFUSALS):
-            raise DamagedFile(
-                where,
-                f"the state of {done[-1]} is refused by its {type(parts[done[-1]]).__name__}, nothing was loaded",
-                found=f"{type(error).__name__}: {error}"[:300],
-                do="If its code was changed since the save, undo that; else take an older checkpoint.",
-            ) from error
+            raise _refused(where, done[-1], parts[done[-1]], error) from error
         raise
+
+
+def _refused_by(name: str, part: Any, saved: Any, where: object) -> list[str]:
+    """Why a part does not take its state, as it says itself."""
+    try:
+        part.check_state_dict(from_plain(saved))
+    except Incompatible as error:
+        return [f"{name}: {error}"]
+    except REFUSALS as error:
+        raise _refused(where, name, part, error) from error
+    return []
+
+
+def _refused(where: object, name: str, part: Any, error: BaseException) -> DamagedFile:
+    return DamagedFile(
+        where,
+        f"the state of {name} is refused by its {type(part).__name__}, nothing was loaded",
+        found=f"{type(error).__name__}: {error}"[:300],
+        do="If its code was changed since the save, undo that; else take an older checkpoint.",
+    )
 
 
 def _put_back(part: Any, plain: Any) -> None:

@@ -73,18 +73,19 @@ def fit_of(job: Job, path: Path, *, tunes: bool = False) -> Fit:
     return _as_fit(report, tensors=len(own))
 
 
-def require_takeover(job: Job, plan: Plan) -> None:
+def require_takeover(job: Job, plan: Plan) -> tuple[str, ...]:
     """Raise where the state of another program's checkpoint does not fit what the job trains: all but its numbers.
 
-    Everything is built as for a training, the file is compared with it, and nothing of it is loaded.
+    Everything is built as for a training, the file is compared with it, and nothing of it is loaded. Returns what will
+    be said of the file when it is.
     """
     if not is_foreign(plan) or not job.task:
-        return
+        return ()
     assert isinstance(plan, Resume), "only a training state is taken over"
     task: Task = load_attribute(job.task)(job, lambda _line: None)
-    Source(plan.source.path, job.layout).fitting(
-        task.parts(), task.translate, rename=task.rename_weights, optional=OPTIONAL
-    )
+    source = Source(plan.source.path, job.layout)
+    source.fitting(task.parts(), task.translate, rename=task.rename_weights, optional=OPTIONAL)
+    return source.remarks(task.translate)
 
 
 def _as_fit(report: WeightsReport, *, tensors: int) -> Fit:

@@ -42,6 +42,7 @@ class Source:
         self._loaded: Saved | None = None
         self._streams: Streams | None = None
         self._optional: frozenset[str] = frozenset()
+        self._restored: set[str] = set()
 
     @property
     def foreign(self) -> Foreign | None:
@@ -83,15 +84,19 @@ class Source:
             for name in [name for name in tracked if name not in self._looked_at.parts and name in self._optional]:
                 say(ABSENT.get(name, f"the file has no state of {name}: it begins new"))
         tracked = self.fitting(tracked, translate, rename=rename, optional=optional)
-        if self._loaded is None:
+        loaded, first = self._loaded, self._loaded is None
+        if loaded is None:
             loaded = take_apart(self._layout, load_tree(self._structure), self.path)
-            self._loaded = replace(loaded, parts=under_present_names(loaded.parts, rename).parts)
-            self._streams = self._streams_of(self._loaded)
+            loaded = replace(loaded, parts=under_present_names(loaded.parts, rename).parts)
+            self._streams = self._streams_of(loaded)
+        spelled = self._spelled(loaded, translate)
+        parts.restore(tracked, spelled.parts, self.path)
+        self._loaded = loaded
+        self._restored |= tracked.keys()
+        if first:  # only now, as a part may still refuse its state
             say(f"load checkpoint from {self.path}")
             epoch = self.progress.epoch or self.progress.closed_epochs  # a foreign file has no position yet
             say(f"resumed epoch: {epoch}, iter: {self.progress.step}")
-        spelled = self._spelled(self._loaded, translate)
-        parts.restore(tracked, spelled.parts, self.path)
         for name, part in tracked.items():
             say(f"resume {WORDS.get(name, name)}: {parts.class_name(part)}")
         for remark in (*named.remarks, *spelled.remarks):
@@ -116,6 +121,10 @@ class Source:
         parts.check(found, states, str(self.path))
         return found
 
+    def remarks(self, translate: Translate) -> tuple[str, ...]:
+        """What is to be said of another program's file, as far as its numbers do not matter."""
+        return self._spelled(self._looked_at, translate).remarks
+
     def require_all_used(self, tracked: Mapping[str, Any]) -> None:
         """Raise unless every part in the checkpoint is tracked: what is not would be lost at the next save."""
         if self._looked_at.own:
@@ -130,7 +139,7 @@ class Source:
 
     def lacks(self, tracked: Mapping[str, Any], *, config_known: bool) -> list[str]:
         """What another program's file does not hold of all that a checkpoint of ours would, a line for each."""
-        absent = [name for name in tracked if name not in self._looked_at.parts]
+        absent = [name for name in tracked if name not in self._restored and name not in self._looked_at.parts]
         return what_it_lacks(absent, best_known=self.progress.best is not None, config_known=config_known)
 
     def _streams_of(self, saved: Saved) -> Streams | None:

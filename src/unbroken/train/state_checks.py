@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from unbroken.checkpoint.describe import summary
@@ -63,6 +64,8 @@ def _problems(part: Any, saved: Any) -> Iterator[Problem]:
             state = saved.get("state") if isinstance(saved, Mapping) else None
             if not isinstance(state, Shaped) or tuple(state.shape) != (size,) or "uint8" not in str(state.dtype):
                 yield "state", f"{size} bytes", state
+        case GradScaler():
+            yield from _of_torch(part, saved)
         case _ if type(part).__module__.startswith("torch.") and hasattr(part, "state_dict"):
             yield from _of_torch(part, saved)
 

@@ -46,7 +46,10 @@ CHANGES: dict[str, Change] = {
     "lr of text": lambda tree: group(tree).update(lr="fast"),
     "no lr": lambda tree: group(tree).pop("lr"),
     "betas of text": lambda tree: group(tree).update(betas=["a", "b"]),
-    "one beta": lambda tree: group(tree)["betas"]["value"].pop(),
+    "one beta": lambda tree: group(tree).update(betas=(0.9,)),
+    "one beta, as older versions wrote it": lambda tree: group(tree).update(
+        betas={"__unbroken__": "tuple", "value": [0.9]}
+    ),
     "no betas": lambda tree: group(tree).pop("betas"),
     "no moment": lambda tree: [moments.pop("exp_avg") for moments in tree["optimizer"]["state"].values()],
     "eps of none": lambda tree: group(tree).update(eps=None),
