@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from unbroken.errors import Refused, UsageError
 from unbroken.run.layout import own
 from unbroken.run.survey import RESTORING
-from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder
+from unbroken.storage import PARTIAL_SUFFIX, Disk
 from unbroken.storage.lock import LOCK_FILES, RunLock
 from unbroken.storage.request import FILE as REQUEST
 from unbroken.values import Clock
@@ -54,13 +54,10 @@ def owned(place: Path, purpose: str, *, disk: Disk, clock: Clock) -> Iterator[Ca
     Where nothing was moved in, what owning it has made goes again.
     """
     require_vacant(place)
-    made = [folder for folder in (own(place), place) if not folder.is_dir()]
-    durable_folder(disk, own(place))
     lock = RunLock(disk, own(place), clock)
     lock.acquire(purpose)
 
     def move_in(finished: Path) -> None:
-        made.clear()
         require_vacant(place)
         try:
             _clear(disk, place, lock)
@@ -75,14 +72,7 @@ def owned(place: Path, purpose: str, *, disk: Disk, clock: Clock) -> Iterator[Ca
         require_vacant(place)
         yield move_in
     finally:
-        try:
-            with suppress(OSError):
-                if made and is_vacant(place):
-                    lock.discard()
-                for folder in made:
-                    disk.remove_folder(folder)
-        finally:
-            lock.withdraw()
+        lock.withdraw()
 
 
 def require_vacant(place: Path) -> None:

@@ -61,6 +61,7 @@ class RunLock:
         self._lock: FileLock | None = None
         self._holder: Holder | None = None
         self._previous: Holder | None = None
+        self._made: list[Path] = []  # what was not there before: folders, the innermost first, and the lock itself
         self._looked_s, self._looking = 0.0, threading.Lock()  # a save beside the training looks from its own thread
         self._said: list[str] = []
         self.lost: RunHeld | None = None  # why it is not ours any more, since that was seen
@@ -69,8 +70,17 @@ class RunLock:
         """Take the lock; returns the previous holder if it died without letting go, raises RunHeld if it lives.
 
         A session's name that is to be new in the folder is chosen once the folder is ours: `session` is called then.
+        The folder is made where it is missing.
         """
-        self._lock = lock = self._taken()
+        lock_path = self._folder / LOCK
+        self._made = [path for path in (lock_path, self._folder, *self._folder.parents) if not path.exists()]
+        try:
+            with explained(self._disk, self._folder.parent, "the run's folder cannot be made"):
+                durable_folder(self._disk, self._folder)
+            self._lock = lock = self._taken()
+        except BaseException:
+            self._tidy()
+            raise
         try:
             self._previous = previous = read_holder(self._folder)
             self._holder = Holder(
@@ -82,8 +92,7 @@ class RunLock:
             )
             self._write_holder(self._holder)
         except BaseException:
-            self._lock = None
-            lock.release()
+            self._withdraw()
             raise
         self._looked_s = self._clock.monotonic_s()
         self.lost = None
@@ -130,8 +139,30 @@ class RunLock:
             self._let_go(replace(self._holder, released=True))
 
     def withdraw(self) -> None:
-        """Let go of a run that was only looked at: the holder file says again who worked on it last."""
-        self._let_go(self._previous)
+        """Let go of a run that was only looked at: its folder is as it was, with who worked on it last."""
+        if self._lock is None:
+            return
+        with suppress(OSError, RunHeld):
+            self.require(now=True)
+        if self.lost is None:
+            self._withdraw()
+        else:
+            self._let_go(self._previous)
+
+    def _withdraw(self) -> None:
+        if self._previous is not None or self._folder / LOCK not in self._made:
+            self._let_go(self._previous)
+            return
+        with suppress(OSError):
+            self.discard()
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove the folders that were made for the lock; one in which something is stays, and those above it."""
+        with suppress(OSError):
+            for folder in self._made:
+                if folder.name != LOCK:
+                    self._disk.remove_folder(folder)
 
     def discard(self) -> None:
         """Let go of a place where nothing is but the lock: its files go too. OSError where they cannot."""

@@ -59,7 +59,7 @@ def require_length(*, epochs: Any, steps: Any, within_epoch: bool) -> None:
         raise UsageError("run.batches", "how long to train?", expected="epochs= or steps=", found=found)
     for name, value in {"epochs": epochs, "steps": steps}.items():
         if value is not None:
-            count(f"run.batches({name})", value, least=0)
+            count(f"run.batches({name})", value)
 
 
 def require_settings(

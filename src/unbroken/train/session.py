@@ -10,11 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
-from unbroken.errors import STOPPED, Refused, SaveFailed, UnbrokenError
+from unbroken.errors import STOPPED, Refused, SaveFailed, UnbrokenError, UsageError
 from unbroken.journal.lines import LineFile
 from unbroken.launch import Job
 from unbroken.launch.forecast import TIMING
 from unbroken.launch.rerun import again_in_words
+from unbroken.launch.spelling import count
 from unbroken.logbook.entries import note_run
 from unbroken.run import OpenRun
 from unbroken.storage.request import Requests
@@ -166,6 +167,17 @@ class Session:
         self.log.say(f"to continue, {again_in_words(self.job.environment, self.job.command)}")
         raise Exit(STOPPED, said)
 
+    def require_steps(self) -> None:
+        """Raise UsageError where a loop ends in order and has finished not one step: it would look like work done."""
+        if self.progress.step == 0:
+            waiting = len(self.current.samples) if self.current.turns else 0
+            raise UsageError(
+                "run",
+                "the loop ended without a single finished step: nothing was trained, nothing is saved",
+                found=f"{waiting} samples handed out, and no run.end_step(...)" if waiting else "no batch at all",
+                do="Look at what the data set holds, and that each step ends with run.end_step(...).",
+            )
+
     def leave(self, error: BaseException | None, save: Callable[[], None]) -> None:
         """The loop was left: save the state after the last finished step, or say what is lost and why.
 
@@ -175,6 +187,8 @@ class Session:
         self.note_said()
         if isinstance(error, Exit | GoBack | SaveFailed):  # saved, said or tried; or it goes back to the last save
             return
+        if error is None:
+            self.require_steps()
         changed = self.current.changed() if error is not None or self.current.turns else []
         at_once = isinstance(error, KeyboardInterrupt)
         if at_once or changed:
@@ -229,7 +243,7 @@ class Session:
         self.run.journal.write("finished", step=progress.step)
         self.ended = "finished"
         self.recorder.finish()
-        self.log.say(f"finished: {progress.step} steps, {self.run.directory}")
+        self.log.say(f"finished: {count(progress.step, 'step')}, {self.run.directory}")
         if progress.skipped:
             times = "once" if progress.skipped == 1 else f"{progress.skipped} times"
             self.log.say(f"{times} a sample that cannot be read was left out")

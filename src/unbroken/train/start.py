@@ -36,7 +36,7 @@ from unbroken.launch.words import describe, refusal
 from unbroken.run import SessionFiles
 from unbroken.run.layout import ARCHIVE_FOLDER, ITERATIONS, Layout, own
 from unbroken.run.links import unreachable
-from unbroken.storage import Disk, durable_folder, explained
+from unbroken.storage import Disk
 from unbroken.storage.lock import Holder, RunLock
 from unbroken.train import arguments
 from unbroken.train.cadence import Every
@@ -171,8 +171,6 @@ def launch(
     warned: tuple[str, ...] | None = None
     if not job.directory.exists() or unreachable(job.directory, job.layout):
         warned = preflight(job, _plan_or_refusal(job, gather(job)))  # a refusal leaves no trace of a run that never was
-    with explained(disk, job.directory, "the run's folder cannot be made"):
-        durable_folder(disk, own(job.directory))
     lock = RunLock(disk, own(job.directory), clock)
     try:
         previous = lock.acquire(lambda: free_name(clock.now(), _names_taken(job.directory)))

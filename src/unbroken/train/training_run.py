@@ -203,7 +203,7 @@ class TrainingRun:
         A kill between the last batch of an epoch and its end lets the next session do that end (a scheduler's step,
         a validation) again, from the state it had before.
         """
-        self.length.epochs = arguments.count("run.epochs", total, least=0)
+        self.length.epochs = arguments.count("run.epochs", total)
         if self.finished:
             opening.require_nothing_more(self.progress, epochs=total, steps=None)
             return
@@ -217,7 +217,7 @@ class TrainingRun:
 
     def steps(self, total: int) -> Iterator[int]:
         """The numbers of the steps left, for a loop that draws its own batches from the global random streams."""
-        self.length.steps = arguments.count("run.steps", total, least=0)
+        self.length.steps = arguments.count("run.steps", total)
         if self.finished:
             opening.require_nothing_more(self.progress, epochs=None, steps=total)
             return
@@ -454,7 +454,7 @@ class TrainingRun:
         return self._session
 
     def _finish(self) -> None:
-        session = self.opened
+        (session := self.opened).require_steps()
         self._untracked.look(self.step, session.feed.dataset if session.feed is not None else None)
         self.length.steps = self.step
         if self.current.turns:
