@@ -24,7 +24,7 @@ class LoadImageFromFile(Section):
     type: Annotated[Literal["LoadImageFromFile"], DATA] = "LoadImageFromFile"
     to_float32: Annotated[Literal[False], IGNORED] = False
     color_type: Annotated[Literal["color"], IGNORED] = "color"
-    imdecode_backend: Annotated[str, IGNORED] = "cv2"
+    imdecode_backend: Annotated[Literal["cv2"], IGNORED] = "cv2"
     backend_args: Annotated[None, IGNORED] = None
 
 
@@ -32,7 +32,7 @@ class LoadAnnotations(Section):
     """Read the mask; in a pipeline for validation after any resize, so that it keeps its own size."""
 
     type: Annotated[Literal["LoadAnnotations"], DATA] = "LoadAnnotations"
-    imdecode_backend: Annotated[str, IGNORED] = "pillow"
+    imdecode_backend: Annotated[Literal["pillow"], IGNORED] = "pillow"
     backend_args: Annotated[None, IGNORED] = None
 
 

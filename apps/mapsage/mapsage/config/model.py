@@ -13,6 +13,8 @@ from unbroken.config import Effect, Misfit, Section
 
 SHAPE, MEANING, FREE, IGNORED = Effect.SHAPE, Effect.MEANING, Effect.FREE, Effect.IGNORED
 
+# A loss whose name does not say so is logged by MMSegmentation and not learned from.
+LossName = Annotated[str, Field(pattern="loss")]
 Stages = Annotated[tuple[Count, ...], Field(min_length=1)]  # one number per stage
 
 
@@ -102,7 +104,7 @@ class CrossEntropyLoss(Section):
     loss_weight: Annotated[FromZero, MEANING] = 1.0
     avg_non_ignore: Annotated[bool, MEANING] = False
     class_weight: Annotated[tuple[FromZero, ...] | None, MEANING] = None
-    loss_name: Annotated[str, IGNORED] = "loss_ce"
+    loss_name: Annotated[LossName, IGNORED] = "loss_ce"
 
 
 class DiceLoss(Section):
@@ -113,7 +115,7 @@ class DiceLoss(Section):
     naive_dice: Annotated[bool, MEANING] = False
     eps: Annotated[Positive, MEANING] = 1e-3
     loss_weight: Annotated[FromZero, MEANING] = 1.0
-    loss_name: Annotated[str, IGNORED] = "loss_dice"
+    loss_name: Annotated[LossName, IGNORED] = "loss_dice"
 
 
 class LovaszLoss(Section):
@@ -125,7 +127,7 @@ class LovaszLoss(Section):
     per_image: Annotated[Literal[False], MEANING] = False
     reduction: Annotated[Literal["none"], MEANING] = "none"
     loss_weight: Annotated[FromZero, MEANING] = 1.0
-    loss_name: Annotated[str, IGNORED] = "loss_lovasz"
+    loss_name: Annotated[LossName, IGNORED] = "loss_lovasz"
 
 
 Loss = Annotated[CrossEntropyLoss | DiceLoss | LovaszLoss, Field(discriminator="type")]
