@@ -33,6 +33,11 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
     @classmethod
+    def not_built(cls, _tree: Mapping[str, Any], /) -> Misfit | None:
+        """Name the one reason why a whole config of another program cannot be read; asked first, and then alone."""
+        return None
+
+    @classmethod
     def completed(cls, tree: Mapping[str, Any]) -> Mapping[str, Any]:
         """Give a whole config the values that follow from others in it; asked before anything is checked."""
         return tree

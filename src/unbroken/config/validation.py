@@ -71,6 +71,8 @@ def readable_parts(schema: type[Section], tree: Mapping[str, Any]) -> tuple[dict
 
 def _typed(schema: type[S], file: ConfigFile) -> S:
     """Go through JSON: there a list may fill a tuple while every other type stays strict."""
+    if (reason := schema.not_built(file.tree)) is not None:
+        raise_together([Complaint.of_misfit(reason.key, reason)], file)
     try:
         text = json.dumps(schema.completed(file.tree))
     except (TypeError, ValueError) as error:

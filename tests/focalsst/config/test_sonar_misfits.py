@@ -8,10 +8,11 @@ import pytest
 
 from focalsst.config import SonarConfig, detector_settings
 from focalsst.model.presets import FOCAL_SST, as_published
-from unbroken.config import ConfigError, Validated, read_config, validate
+from unbroken.config import ConfigError, Validated, merge_options, read_config, validate
 
 from .original_files import DATASET, MODEL, line_of, write_original
 
+SHIPPED = Path(__file__).parents[3] / "apps/focal_sst/cfgs/sonar_models/focal_sst.yaml"
 COPIES = (
     "MODEL.VFE.VOXEL_SIZE",
     "MODEL.VFE.POINT_CLOUD_RANGE",
@@ -50,7 +51,7 @@ def test_the_originals_own_files_are_the_published_detector(tmp_path: Path):
 
 
 def test_the_originals_file_and_ours_differ_in_what_ours_changed_only(tmp_path: Path):
-    ours = read_config(Path(__file__).parents[3] / "apps/focal_sst/cfgs/sonar_models/focal_sst.yaml").tree
+    ours = read_config(SHIPPED).tree
     theirs = load(write_original(tmp_path)).canonical
     canonical = validate(SonarConfig, {**ours, "AS_PUBLISHED": True}).canonical
     assert canonical["MODEL"] == theirs["MODEL"] and canonical["OPTIMIZATION"] == theirs["OPTIMIZATION"]
@@ -188,3 +189,45 @@ def test_a_config_without_a_part_that_decides_says_what_is_missing():
     said = str(caught.value)
     for key in ("DATA_CONFIG", "OPTIMIZATION.BATCH_SIZE_PER_GPU", "OPTIMIZATION.NUM_EPOCHS"):
         assert f"`{key}` is missing" in said
+
+
+# Of each config of the original what its parts are called, and in how many stages its DSVT is.
+OTHERS = {
+    "dsvt_sonar": ({"MODEL.BACKBONE_3D.NAME": "DSVT"}, 1),
+    "voxelnext, v2, v3, 1stage": (
+        {
+            "MODEL.NAME": "FocalSSTVoxelNeXt",
+            "MODEL.MAP_TO_BEV.NAME": "FocalToVoxelNeXtBridge",
+            "MODEL.DENSE_HEAD.NAME": "VoxelNeXtHeadSonar",
+        },
+        1,
+    ),
+    "v4, v4.1, v4.2, v4.3, no_iou, no_focal, simplevfe": (
+        {
+            "MODEL.NAME": "FocalSSTVoxelNeXt",
+            "MODEL.MAP_TO_BEV.NAME": "FocalToVoxelNeXtBridge",
+            "MODEL.DENSE_HEAD.NAME": "VoxelNeXtHeadSonar",
+        },
+        2,
+    ),
+    "two stages of the same network": ({}, 2),
+}
+
+
+@pytest.mark.parametrize(("names", "stages"), OTHERS.values(), ids=OTHERS)
+def test_a_config_of_another_network_is_refused_in_one_line_that_says_so(names: dict[str, str], stages: int):
+    tree = merge_options(read_config(SHIPPED).tree, [f"{key}={name}" for key, name in names.items()])
+    tree["MODEL"]["BACKBONE_3D"]["DSVT"] |= {"set_info": [[32, 4]] * stages, "nhead": [8] * stages, "KERNEL_SIZE": 1}
+    tree["MODEL"]["DENSE_HEAD"] |= {"GAUSSIAN_RATIO": [0.5], "IOU_BRANCH": True}
+    with pytest.raises(ConfigError) as caught:
+        validate(SonarConfig, tree)
+    said = str(caught.value)
+    assert "is of another network" in said and "not built here" in said and "\n" not in said
+    assert all(name in said for name in names.values()) and ("DSVT in 2 stages" in said) == (stages == 2)
+    assert len(said) < 300
+
+
+def test_a_misspelt_part_is_no_other_network():
+    tree = merge_options(read_config(SHIPPED).tree, ["MODEL.NAME=CentrePoint", "MODEL.VFE.NAME=SDAVFe"])
+    with pytest.raises(ConfigError, match="2 settings are wrong"):
+        validate(SonarConfig, tree)

@@ -7,13 +7,14 @@ encoder         voxel features, focal encoder, DSVT
 head            bird's-eye view, centre head, from maps to boxes
 optimization    the pace of learning
 network         `detector_settings`: from a config to what the detector is built from
+published       what AS_PUBLISHED stands for, and the original's defaults
+not_built       which networks are not built here, in one sentence
 agreement       what is said in several places agrees, and parts fit each other
 
 A *copy* is a value that the original's files repeat: voxel size and range in VFE and FOCAL_ENCODER, sparse_shape,
 INPUT_LAYER's d_model and set_info, and so on. One place decides; a copy may be left out, and one that disagrees is
-an error with the value to write. A *repair* is a switch of ours for a fault of the published code, on by default;
-AS_PUBLISHED turns all of them back. What is not built here (VoxelNeXt's heads, several stages) is an error that
-says so.
+an error with the value to write. A *repair* is a switch of ours for a fault of the published code; AS_PUBLISHED turns
+all of them back, and so does a file that does not say it.
 
 Loads no torch and no numpy, so that a launch can be explained at once.
 """

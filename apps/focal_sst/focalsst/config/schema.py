@@ -10,6 +10,7 @@ from pydantic import model_validator
 from focalsst.config.agreement import disagreements
 from focalsst.config.data import DataConfig
 from focalsst.config.network import Model
+from focalsst.config.not_built import not_built
 from focalsst.config.optimization import Optimization
 from focalsst.config.published import with_published
 from focalsst.config.values import Intensity
@@ -44,6 +45,11 @@ class SonarConfig(Section):
     OPTIMIZATION: Optimization
     AS_PUBLISHED: Annotated[bool, MEANING] = True
     HOOK: Annotated[Any, IGNORED] = None
+
+    @classmethod
+    def not_built(cls, tree: Mapping[str, Any], /) -> Misfit | None:
+        """Whether it is another network than the one that is built here."""
+        return not_built(tree)
 
     @classmethod
     def completed(cls, tree: Mapping[str, Any]) -> Mapping[str, Any]:
