@@ -13,7 +13,7 @@ demo-sonar: .venv/ready
 	$(BIN)/unbroken demo sonar --dir demo/sonar
 
 # One compute thread per test process: more would wait for each other far longer than they work.
-test: .venv/ready
+test: .venv/ready .venv-mmengine/ready
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist worksteal --durations 25
 
 check: .venv/ready
@@ -34,6 +34,13 @@ format: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check $(shell grep '^torch==' constraints.txt)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch .venv/ready
+
+# The real MMEngine, for the tests that hand trainings over to it and take them back. It sees the packages of .venv.
+.venv-mmengine/ready: .venv/ready tests/mapsage/mmengine_requirements.txt
+	$(PYTHON) -m venv .venv-mmengine
+	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > "$$(.venv-mmengine/bin/python -c 'import site; print(site.getsitepackages()[0])')/project.pth"
+	.venv-mmengine/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement tests/mapsage/mmengine_requirements.txt
+	touch .venv-mmengine/ready
 
 clean:
 	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,7 +20,10 @@ from pathlib import Path
 
 import pytest
 
-LONG = {f"test_{name}.py" for name in ("guide_sonar", "log", "random_edits", "notebook", "demo", "disk")}
+LONG = {
+    f"test_{name}.py"
+    for name in ("guide_sonar", "log", "random_edits", "notebook", "demo", "disk", "mmengine_both_ways")
+}
 LONG_FOLDERS = ("twin", "crash", "golden")
 AS_AT_A_TERMINAL = {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}
 

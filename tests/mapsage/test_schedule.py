@@ -201,6 +201,40 @@ def test_an_extended_schedule_saved_and_loaded_goes_on_as_if_never_cut(policy, c
         after.step()
 
 
+@pytest.mark.parametrize("extension", [None, EXTENSION], ids=["plain", "extended"])
+def test_several_groups_have_the_rate_of_no_parameter_too_and_older_states_without_it_go_on(extension):
+    """MMEngine schedules its configured rate with the others; files of ours from before had those of the groups only."""
+    one, other = adamw(1e-3, 1e-2), adamw(1e-3, 1e-2)
+    schedule, resumed = IterationSchedule(one, NANO), IterationSchedule(other, NANO)
+    for _ in range(7):
+        schedule.step()
+    if extension is not None:
+        schedule.rebuild_at(20)
+        schedule.rebuild_at(20, extension)
+    saved = schedule.state_dict()
+    assert [len(entry["base_values"]) for entry in saved[:2]] == [3, 3]
+    assert schedule.default_group is not None and schedule.default_group["initial_lr"] == one.defaults["lr"]
+    older = [
+        {key: value[:2] if key in ("base_values", "_last_value", "rates") else value for key, value in entry.items()}
+        for entry in saved
+    ]
+    assert older != saved
+
+    resumed.check_state_dict(older)
+    assert other.param_groups[0]["lr"] == 1e-3 * 1e-6, "to check changes nothing"
+    resumed.load_state_dict(older)
+
+    for _ in range(20):
+        assert rates_of(one) == rates_of(other)
+        schedule.step()
+        resumed.step()
+    of_the_config = IterationSchedule(adamw(1e-3, 1e-2), NANO)
+    if extension is None:
+        assert resumed.state_dict() == schedule.state_dict()
+        of_the_config.rebuild_at(27)
+        assert resumed.default_group == of_the_config.default_group
+
+
 def test_no_phases_mean_a_constant_rate():
     optimizer = adamw(1e-3)
     schedule = IterationSchedule(optimizer, ())

@@ -374,10 +374,11 @@ def _is_known(entry: object) -> bool:
 def _name_of(entry: object) -> str:
     if not isinstance(entry, Mapping):
         return "what is no schedule"
-    own = frozenset(entry) - (_ALWAYS - {"total_iters"})
+    own = frozenset(entry) - (_ALWAYS - {"total_iters"}) - {"use_betas"}
     name = _SCHEDULES.get(own, f"a schedule with {', '.join(sorted(map(str, own))[:4]) or 'nothing'}")
-    of = entry.get("param_name", "lr")
-    return name + (f" of {of}" if of != "lr" else "") + (" by epochs" if entry.get("by_epoch") else "")
+    if entry.get("param_name") == "momentum":
+        name = f"{name.removesuffix('LR')}Momentum"
+    return f"{name} by epochs" if entry.get("by_epoch") else name
 
 
 def _known_phase(entry: object) -> Phase | None:
