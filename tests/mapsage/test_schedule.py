@@ -203,7 +203,7 @@ def test_an_extended_schedule_saved_and_loaded_goes_on_as_if_never_cut(policy, c
 
 @pytest.mark.parametrize("extension", [None, EXTENSION], ids=["plain", "extended"])
 def test_several_groups_have_the_rate_of_no_parameter_too_and_older_states_without_it_go_on(extension):
-    """MMEngine schedules its configured rate with the others; files of ours from before had those of the groups only."""
+    """MMEngine schedules its configured rate with the others; older files of ours had those of the groups only."""
     one, other = adamw(1e-3, 1e-2), adamw(1e-3, 1e-2)
     schedule, resumed = IterationSchedule(one, NANO), IterationSchedule(other, NANO)
     for _ in range(7):
