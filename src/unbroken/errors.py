@@ -96,6 +96,10 @@ class UnreadableSample(DamagedFile):
         self.trace = trace
 
 
+class ForeignFile(DamagedFile):
+    """A file is sound, and of a kind that no training goes on from: nothing is to be copied or downloaded again."""
+
+
 class SaveFailed(UnbrokenError):
     """Checkpoints could not be written for so long that going on would have meant losing too much."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zipfile
 from collections import Counter
@@ -12,10 +13,11 @@ from unbroken.checkpoint.contents import SMALL_BYTES, Contents, check_storages
 from unbroken.checkpoint.storages import Spot, read_spot
 from unbroken.checkpoint.unpickle import MAX_PICKLE_BYTES, read_pickle
 from unbroken.checkpoint.walk import printable
-from unbroken.errors import DamagedFile
+from unbroken.errors import DamagedFile, ForeignFile
 
 MAX_ENTRIES = 1_000_000
 MOST_INFLATED = 20
+OF_TORCH = re.compile(r"/data/[0-9]+$|/(?:version|byteorder|data\.pkl)$")  # names of entries that torch.save writes
 DATA_DESCRIPTOR_FLAG, ENCRYPTED_FLAG = 0x8, 0x1
 BROKEN_ZIP = (  # what zipfile raises for files that are no sound archives
     zipfile.BadZipFile,
@@ -105,14 +107,19 @@ def _prefix(entries: dict[str, Spot], path: Path) -> str:
     prefixes = [prefix for prefix in prefixes if "/" not in prefix]
     if len(prefixes) != 1:
         inside = ", ".join(sorted(entries)[:3]) or "nothing"
-        raise DamagedFile(
+        exported = any(name.endswith("/archive_format") for name in entries)
+        what = "a torch.export program" if exported else "a zip file, but not a checkpoint"
+        if not exported and any(map(OF_TORCH.search, entries)):  # a byte of a name was altered
+            raise DamagedFile(path, f"this is {what}", expected="one entry data.pkl", found=printable(inside[:200]))
+        raise ForeignFile(
             path,
-            "this is a zip file, but not a checkpoint",
+            f"not a training state, because this is {what}",
             expected="one entry data.pkl",
             found=printable(inside[:200]),
         )
     if f"{prefixes[0]}/constants.pkl" in entries:
-        raise DamagedFile(path, "this is a TorchScript program, not a checkpoint")
+        what = "not a training state, because this is a TorchScript program, not a checkpoint"
+        raise ForeignFile(path, what, do="Save model.state_dict() in the program that has the model.")
     return prefixes[0]
 
 

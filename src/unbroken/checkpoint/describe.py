@@ -24,6 +24,7 @@ def describe(structure: Structure) -> dict[str, Any]:
         "file": str(structure.path),
         "format": structure.format,
         "kind": structure.kind,
+        "why_no_training_state": structure.why,
         "size_bytes": structure.size_bytes,
         "step": structure.step,
         "epoch": structure.epoch,
@@ -80,8 +81,10 @@ def _some_keys(value: dict[Any, Any]) -> str:
 
 def _optimizer(tree: object) -> dict[str, Any] | None:
     """The groups of an optimizer with their settings; None where there is no optimizer."""
-    state = next((tree[key] for key in OPTIMIZER_KEYS if tree.get(key)), None) if isinstance(tree, dict) else None
-    if not isinstance(state, dict):
+    state = next((tree[key] for key in OPTIMIZER_KEYS if tree.get(key)), tree) if isinstance(tree, dict) else None
+    if isinstance(state, list) and len(state) == 1:
+        (state,) = state
+    if not isinstance(state, dict) or "param_groups" not in state:
         return None
     groups, moments = state.get("param_groups"), state.get("state")
     return {

@@ -8,10 +8,11 @@ from typing import Any
 
 from unbroken.checkpoint.leaves import Opaque, SmallArray, TensorRef
 from unbroken.checkpoint.numpy_scalars import array_values
+from unbroken.checkpoint.programs import program_of
 
 STAMP = "unbroken"
 MODEL_KEYS = ("state_dict", "model_state", "model_state_dict", "model", "module")
-OPTIMIZER_KEYS = ("optimizer", "optimizer_state", "optimizer_state_dict", "optimizers")
+OPTIMIZER_KEYS = ("optimizer", "optimizer_state", "optimizer_state_dict", "optimizers", "optimizer_states")
 MMENGINE_MARKS = {"mmengine_version", "iter", "message_hub"}
 MOST_CURVE_BYTES = 8 << 20  # of one curve: MMEngine keeps the last 10,000 values
 STEP_KEYS = ("step", "global_step", "iteration", "iter", "it")
@@ -19,9 +20,10 @@ STEP_KEYS = ("step", "global_step", "iteration", "iter", "it")
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What was recognised, as data."""
+    """What was recognised, as data; `why` says why training cannot go on from it, where it is another program's."""
 
     kind: str
+    why: str = ""
     step: int | None = None
     epoch: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -30,7 +32,7 @@ class Kind:
 def recognise(tree: object) -> Kind:
     """Return what `tree` is; "unknown" is an answer, never an error."""
     if not isinstance(tree, dict):
-        return Kind(kind="unknown")
+        return _of_program(tree) or Kind(kind="unknown")
     if isinstance(stamp := tree.get(STAMP), dict):
         return _ours(stamp)
     meta = tree.get("meta")
@@ -38,6 +40,8 @@ def recognise(tree: object) -> Kind:
         return _mmengine(tree, meta)
     if isinstance(tree.get("model_state"), dict):
         return _openpcdet(tree)
+    if (others := _of_program(tree)) is not None:
+        return others
     if model_part(tree) is tree:
         return Kind(kind="plain state_dict")
     return Kind(kind="unknown", step=_first_count(tree, STEP_KEYS), epoch=count_of(tree.get("epoch")))
@@ -65,6 +69,16 @@ def model_part(tree: object) -> dict[Any, Any] | None:
 def count_of(value: object) -> int | None:
     """Return `value` as a step or epoch when it is a whole number that can be one."""
     return value if type(value) is int and 0 <= value < 2**63 else None
+
+
+def _of_program(tree: object) -> Kind | None:
+    program = program_of(tree)
+    if program is None:
+        return None
+    facts = tree if isinstance(tree, dict) else {}
+    metrics = _numbers({name: facts[name] for name in ("metric", "best_fitness") if name in facts})
+    step, epoch = count_of(facts.get(program.step)), count_of(facts.get(program.epoch))
+    return Kind(kind=program.kind, why=program.why, step=step, epoch=epoch, metrics=metrics)
 
 
 def _ours(stamp: dict[str, Any]) -> Kind:

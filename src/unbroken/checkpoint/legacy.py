@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from unbroken.checkpoint.contents import Contents, check_storages
-from unbroken.checkpoint.leaves import ITEM_BYTES, StorageRef
+from unbroken.checkpoint.leaves import ITEM_BYTES, Opaque, StorageRef
 from unbroken.checkpoint.storages import Spot
 from unbroken.checkpoint.unpickle import Pickled, read_pickle
 from unbroken.checkpoint.walk import printable
-from unbroken.errors import DamagedFile
+from unbroken.errors import DamagedFile, ForeignFile
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 PROTOCOL_VERSION = 1001
@@ -24,7 +24,7 @@ def read_legacy(file: BinaryIO, path: Path, size_bytes: int) -> Contents:
     file.seek(0)
     first = read_pickle(file, where=path, what="the first pickle of the file")
     if first.value != MAGIC_NUMBER or type(first.value) is not int:
-        raise _bare_pickle(path, first)
+        raise _bare_pickle(path, first, is_all=not file.read(1))
     version = read_pickle(file, where=path, what="the format number").value
     if type(version) is not int or version != PROTOCOL_VERSION:
         raise DamagedFile(path, "the legacy torch format has another number than the only known one, 1001")
@@ -77,13 +77,15 @@ def _next_spot(file: BinaryIO, ref: StorageRef, entry: str, path: Path, size_byt
     return Spot(entry=entry, start=start, size_bytes=numel * ITEM_BYTES[ref.dtype])
 
 
-def _bare_pickle(path: Path, first: Pickled) -> DamagedFile:
+def _bare_pickle(path: Path, first: Pickled, *, is_all: bool) -> DamagedFile:
+    """One pickle from the first byte to the last is sound, and of another kind; else torch's first was altered."""
     kind = type(first.value).__name__.replace("Fields", "dict")
     keys = ", ".join(printable(str(key)[:40]) for key in list(first.value)[:4]) if isinstance(first.value, dict) else ""
-    holds = f"{kind} with {keys}" if keys else kind
-    return DamagedFile(
-        path,
-        f"this is a bare pickle ({holds}), not a checkpoint",
-        expected="a file written by torch.save",
-        do="It stays shut: a bare pickle can run code when it is opened.",
-    )
+    if isinstance(first.value, Opaque):
+        kind = printable(f"an object of {first.value.module}.{first.value.name}"[:160])
+    what = f"this is a bare pickle ({f'{kind} with {keys}' if keys else kind}), not a checkpoint"
+    expected = "a file written by torch.save"
+    if not is_all:
+        return DamagedFile(path, what, expected=expected)
+    do = "It stays shut: a bare pickle can run code when it is opened."
+    return ForeignFile(path, f"not a training state, because {what}", expected=expected, do=do)

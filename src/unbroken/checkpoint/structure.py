@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,22 +25,37 @@ from unbroken.checkpoint.legacy import FIRST_BYTES, read_legacy
 from unbroken.checkpoint.safetensors import looks_like_safetensors, read_safetensors
 from unbroken.checkpoint.storages import Spot, in_native_order, read_spot
 from unbroken.checkpoint.walk import Endless, check_tree, printable, walk
-from unbroken.errors import DamagedFile, NewerFormat, UsageError
+from unbroken.errors import DamagedFile, ForeignFile, NewerFormat, UsageError
 from unbroken.storage import open_ordinary
 from unbroken.values import require_local
 
-HEAD_BYTES = 64
+HEAD_BYTES = 512
 # Tensors may be views of one block (tied weights) or expanded (a stride of 0), but each becomes numbers of its own when
 # it is loaded. Files of real programs unfold into once or twice what they store; small ones may do as they like.
 MOST_UNFOLDED = 4
-FOREIGN_HEADS = {
-    b"\x89HDF": "an HDF5 file",
-    b"\x1f\x8b": "a gzip file",
+NOT_DOWNLOADED = {
     b"<!DO": "a web page",
+    b"<!do": "a web page",
     b"<htm": "a web page",
     b"<HTM": "a web page",
     b"version https://git-lfs": "a git-lfs pointer; the file itself was not downloaded",
-    b"\x93NUMPY": "a numpy array",
+}
+FOREIGN_HEADS = {
+    rb"\x89HDF": "an HDF5 file, as Keras writes",
+    rb"\x1f\x8b": "a gzip file",
+    rb"BZh": "a bzip2 file",
+    rb"\xfd7zXZ": "an xz file",
+    rb"\x28\xb5\x2f\xfd": "a zstandard file",
+    rb"7z\xbc\xaf": "a 7z file",
+    rb"Rar!": "a RAR file",
+    rb".{257}ustar": "a tar file",
+    rb"\x93NUMPY": "a numpy array",
+    rb"GGUF": "a GGUF file, which is for inference",
+    rb"\x08[\x01-\x20]\x12.(?:pytorch|tf2onnx|skl2onnx|onnx)": "an ONNX file, which is for inference",
+    rb"....TFL3": "a TensorFlow Lite file, which is for inference",
+    rb"\x89PNG": "a picture",
+    rb"\xff\xd8\xff": "a picture",
+    rb"%PDF": "a PDF file",
 }
 
 
@@ -51,6 +67,7 @@ class Structure:
     format: str  # "torch zip" | "torch legacy" | "safetensors"
     size_bytes: int
     kind: str
+    why: str  # training cannot go on from it, where it is another program's; else ""
     step: int | None
     epoch: int | None
     metrics: Mapping[str, float]
@@ -86,6 +103,7 @@ def read_structure(path: str | os.PathLike[str]) -> Structure:
         format=contents.format,
         size_bytes=size_bytes,
         kind=known.kind,
+        why=known.why,
         step=known.step,
         epoch=known.epoch,
         metrics=known.metrics,
@@ -185,6 +203,16 @@ def _places(ref: TensorRef) -> Iterator[int]:
     return iter(places)
 
 
+def has_known_head(path: Path) -> bool:
+    """Whether a file begins as one of the formats that are read here, whole or not."""
+    try:
+        with open_ordinary(path) as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:
+        return False
+    return head.startswith((b"PK", *FIRST_BYTES)) or looks_like_safetensors(head)
+
+
 def _size_of_file(path: Path) -> int:
     try:
         facts = path.stat()
@@ -220,9 +248,12 @@ def _read_contents(file: BinaryIO, path: Path, size_bytes: int) -> Contents:
         return read_safetensors(file, path, size_bytes)
     if head.startswith(FIRST_BYTES):
         return read_legacy(file, path, size_bytes)
-    for start, what in FOREIGN_HEADS.items():
+    for start, what in NOT_DOWNLOADED.items():
         if head.startswith(start):
             raise DamagedFile(path, f"this is {what}, not a checkpoint")
+    for pattern, what in FOREIGN_HEADS.items():
+        if re.match(pattern, head, re.DOTALL):
+            raise ForeignFile(path, f"not a training state, because this is {what}, not a checkpoint")
     if not any(head):
         raise DamagedFile(path, "the file begins with zeros: its content never reached the disk")
     raise DamagedFile(path, "this is not a checkpoint", expected="a file written by torch.save", found=repr(head[:8]))

@@ -15,7 +15,7 @@ from typing import BinaryIO, Literal
 
 from unbroken.checkpoint.storages import Spot, read_chunks
 from unbroken.checkpoint.structure import Structure, read_structure, require_known_format, tensors
-from unbroken.errors import DamagedFile, UnbrokenError, UsageError
+from unbroken.errors import DamagedFile, ForeignFile, UnbrokenError, UsageError
 from unbroken.storage import open_ordinary
 
 WHOLE_FILE = "whole-file sha256"
@@ -29,7 +29,7 @@ class Verdict:
     """What was found about one file, and by which method."""
 
     path: Path
-    state: Literal["good", "damaged", "missing"]
+    state: Literal["good", "damaged", "missing", "foreign"]
     reason: str
     method: str
     sha256: str | None = None
@@ -100,6 +100,8 @@ def _by_content(path: Path) -> Verdict:
         structure = read_structure(path)
     except UsageError:
         return _missing(path)
+    except ForeignFile as error:
+        return Verdict(path=path, state="foreign", reason=_sentence(error), method=STRUCTURE)
     except UnbrokenError as error:
         return Verdict(path=path, state="damaged", reason=_sentence(error), method=STRUCTURE)
     if structure.trailing_bytes:

@@ -30,14 +30,24 @@ def show(run: Run, as_json: Json = False) -> None:
     show_command(run, as_json=as_json)
 
 
-@commands.command(short_help="What is in a .pth file of any origin.")
+@commands.command(short_help="What is in a checkpoint of any origin.")
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pth file, ours or not.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A .pth, .pt, .ckpt, .bin, .safetensors or index.json, or a folder of another program."
+        ),
+    ],
     as_json: Json = False,
     tensors: Annotated[bool, typer.Option(help="List every tensor.")] = True,
 ) -> None:
-    """What is in a .pth file of any origin; opens it without torch and without executing anything in it."""
-    from unbroken.cli.looking import inspect_command
+    """What is in a checkpoint of any origin; opens it without torch and without executing anything in it.
+
+    Files of MMEngine, OpenPCDet, Lightning, timm, ultralytics, DeepSpeed and others, and folders of Hugging Face,
+    Accelerate, DeepSpeed and torch's distributed checkpoints are known by name, with why training goes on from them
+    here or not, and what can be done with them.
+    """
+    from unbroken.cli.inspect import inspect_command
 
     inspect_command(file, as_json=as_json, tensors=tensors)
 
@@ -47,12 +57,14 @@ def verify(
     paths: Annotated[list[Path], PATHS],
     as_json: Json = False,
 ) -> int:
-    """Whether checkpoints, or all checkpoints of runs, are whole; exit code 12 if one is not.
+    """Whether checkpoints, or all checkpoints in folders, are whole; exit code 12 if one is not.
+
+    Of a folder every .pth, .pt, .ckpt, .bin and .safetensors is judged, and what cannot be judged is named.
 
     Of a run, what its records know of and its folder has not is listed as missing. Its newest state and its best
     weights are needed for it to be whole; older states that were removed by hand are not.
     """
-    from unbroken.cli.looking import verify_command
+    from unbroken.cli.verify import verify_command
 
     return verify_command(paths, as_json=as_json)
 

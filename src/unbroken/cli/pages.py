@@ -23,7 +23,15 @@ import typer.main
 from unbroken.cli import ledger
 from unbroken.cli.app import app
 from unbroken.config import Effect, Effects, set_values
-from unbroken.errors import INTERRUPTED_TWICE, STOPPED, Refused, UnbrokenError, UnreadableSample, UsageError
+from unbroken.errors import (
+    INTERRUPTED_TWICE,
+    STOPPED,
+    ForeignFile,
+    Refused,
+    UnbrokenError,
+    UnreadableSample,
+    UsageError,
+)
 from unbroken.launch import Facts, Fresh, Job, Refuse, Start, decide, find_recipe
 from unbroken.launch.job import Limit
 from unbroken.launch.options import require_time_left
@@ -219,6 +227,7 @@ def _examples() -> dict[type[UnbrokenError], str]:
         UnreadableSample(
             "data/tiles/0417.png", "the picture cannot be decoded", do="Copy the file again from its source."
         ),
+        ForeignFile("export.pt", "not a training state, because this is a TorchScript program, not a checkpoint"),
         _save_failed(),
         _refused(Facts(survey=_found(GOOD)), config={**CONFIG, "model": {"width": 128}}),
         _refused(Facts(survey=_found(NEWER))),

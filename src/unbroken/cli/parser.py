@@ -14,7 +14,9 @@ Names = {"help_option_names": ["-h", "--help"]}
 PASSING = {**Names, "allow_extra_args": True, "allow_interspersed_args": False}  # what follows RECIPE is the recipe's
 A_RUN = "A run's folder, or the tag of a run below the current folder."
 Run = Annotated[Path, typer.Argument(metavar="RUN", help=A_RUN, callback=run_named)]
-PATHS = typer.Argument(metavar="PATH...", help="Files, folders of runs, or tags of runs.", callback=runs_named)
+PATHS = typer.Argument(
+    metavar="PATH...", help="Files, runs (folders or tags), or folders of checkpoints.", callback=runs_named
+)
 RUNS = typer.Argument(metavar="RUN...", help="Runs (folders or tags), or folders with runs.", callback=runs_named)
 RECIPE = typer.Argument(
     metavar="RECIPE",

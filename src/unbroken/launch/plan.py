@@ -20,6 +20,7 @@ from unbroken.launch.refusals import (
     refuse,
     refuse_changed,
     refuse_code,
+    refuse_foreign,
     refuse_half_restored,
     refuse_held,
     refuse_lost,
@@ -170,6 +171,8 @@ def _fine_tune(facts: Facts, source: Candidate) -> FineTune | Refuse:
             f"{source.path} is damaged: {source.reason}",
             ways_out=("download or copy it again, or name another file",),
         )
+    if source.state == "foreign":
+        return refuse_foreign(source)
     step = f", step {source.recorded_step}" if source.recorded_step is not None else ""
     what = f"weights are taken from {source.path} ({source.format_name}{step})"
     return FineTune(source=source, fit=facts.fit, reasons=(f"{what}; optimizer, step and schedule are new",))
@@ -246,6 +249,8 @@ def _resume_named(job: Job, facts: Facts, source: Candidate, *, reasons: tuple[s
         if good is not None:
             ways.insert(0, f"name none: {good.name} (step {good.step}) is the furthest good one and is then used")
         return refuse(DamagedFile.exit_code, f"{source.path} is damaged: {source.reason}", ways_out=tuple(ways))
+    if source.state == "foreign":
+        return refuse_foreign(source)
     if not source.resumable:
         return refuse_weights(job, source)
     return _through_gate(job, facts, Resume(source=source, reasons=reasons))

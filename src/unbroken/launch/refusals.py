@@ -158,10 +158,18 @@ def refuse_others(job: Job, others: list[Candidate]) -> Refuse:
     )
 
 
+def refuse_foreign(source: Candidate) -> Refuse:
+    """The file that was named is sound, and of a kind that holds neither a training state nor weights by name."""
+    ways = ("name a checkpoint, or weights by name: a .pth of torch.save, or .safetensors",)
+    return refuse(DamagedFile.exit_code, f"{source.path} is {source.reason}", ways_out=ways)
+
+
 def refuse_weights(job: Job, source: Candidate) -> Refuse:
     """The file that was named holds no training state."""
-    if "weights" in source.kind:
+    if "weights" in source.kind and not source.why:
         what = f"holds weights only ({source.format_name}): without optimizer state, training cannot continue from it"
+    elif source.why:
+        what = f"is not a training state, because it is a file of another program ({source.format_name}): {source.why}"
     else:
         what = "is not a checkpoint that training can continue from (neither ours nor of MMEngine or OpenPCDet)"
     return refuse(

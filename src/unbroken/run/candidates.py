@@ -14,7 +14,7 @@ from unbroken.checkpoint.stamp import checked_stamp
 from unbroken.checkpoint.structure import Structure, read_structure
 from unbroken.checkpoint.verify import verify_file
 from unbroken.checkpoint.walk import printable
-from unbroken.errors import DamagedFile, UnbrokenError
+from unbroken.errors import DamagedFile, ForeignFile, UnbrokenError
 from unbroken.run.layout import LAYOUTS
 from unbroken.run.links import checkpoint_files
 from unbroken.run.record import layout_seen
@@ -30,10 +30,11 @@ class Candidate:
     path: Path
     step: int
     kind: str  # "checkpoint", "weights", "foreign checkpoint", "foreign weights", "unknown"
-    state: str  # "good", "unchecked", "damaged", "newer"
+    state: str  # "good", "unchecked", "damaged", "newer", or "foreign": sound, and nothing that we read
     reason: str = ""
     run: str = ""
     format_name: str = ""
+    why: str = ""  # training cannot go on from it, where it is another program's
     listed: bool = False  # whether there is a manifest of it
     noted_epoch: int | None = None  # by its manifest, or in a file of another program
     inside: Mapping[str, Any] = field(default_factory=dict)
@@ -91,6 +92,8 @@ def confirm(candidate: Candidate, manifests: Path) -> Candidate:
 def _confirmed(candidate: Candidate, manifests: Path) -> Candidate:
     try:
         structure = read_structure(candidate.path)
+    except ForeignFile as error:
+        return replace(candidate, state="damaged" if candidate.listed else "foreign", reason=_words(error))
     except UnbrokenError as error:
         return replace(candidate, state="damaged", reason=_words(error))
     seen = replace(_from_structure(candidate.path, structure), listed=candidate.listed)
@@ -149,6 +152,8 @@ def _glance(path: Path, manifest: Manifest | None) -> Candidate:
     try:
         return _from_structure(path, read_structure(path))
     except UnbrokenError as error:
+        if isinstance(error, ForeignFile) and manifest is None:
+            return Candidate(path=path, step=step_in_name(path), kind="unknown", state="foreign", reason=_words(error))
         return Candidate(
             path=path,
             step=manifest.step if manifest else step_in_name(path),
@@ -169,6 +174,7 @@ def _from_structure(path: Path, structure: Structure) -> Candidate:
         state="unchecked",
         run=str(run.get("id", "")) if isinstance(run, Mapping) else "",
         format_name=structure.kind,
+        why=structure.why,
         noted_epoch=structure.epoch,
         inside=inside,
         meta=_meta(structure),
@@ -189,7 +195,7 @@ def _meta(structure: Structure) -> Mapping[str, Any]:
 
 def _kind(structure: Structure) -> str:
     maker, _, what = structure.kind.rpartition(" ")
-    if what == "checkpoint":
+    if what == "checkpoint" and f"{maker} " in COUNTING:
         return "checkpoint" if maker == "unbroken" else "foreign checkpoint"
     if what in ("weights", "state_dict"):
         return "weights" if maker == "unbroken" else "foreign weights"

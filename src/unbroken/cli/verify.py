@@ -1,0 +1,155 @@
+"""`verify`: whether every checkpoint that was named, or lies in a folder that was, is whole byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from unbroken.checkpoint.folders import INDEX, checkpoint_names, shards_of
+from unbroken.checkpoint.structure import has_known_head
+from unbroken.cli.looking import LONGEST_LINE, MOST_ROWS, manifests_for, require_there, run_folder, step_text
+from unbroken.cli.tables import as_json_text, columns, shown
+from unbroken.errors import DamagedFile
+from unbroken.run import Candidate, MissingFile, layout_seen, look_at
+from unbroken.run.candidates import confirm
+from unbroken.run.damage import Damage
+from unbroken.run.finding import find_runs
+from unbroken.run.layout import manifests, own
+from unbroken.run.names import ARCHIVE_FOLDER, OWN_FOLDER
+from unbroken.run.survey import Survey, survey
+from unbroken.storage.moved import Moved, looked_again
+
+PART_OF_MANY = ".distcp", ".metadata"
+NOT_READ = frozenset({ARCHIVE_FOLDER, OWN_FOLDER})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """What was found under one path: files, and where it is a run, what its records know of besides."""
+
+    files: tuple[Candidate, ...]
+    folder: Path = Path()
+    missing: tuple[MissingFile, ...] = ()
+    losses: tuple[MissingFile, ...] = ()  # of these, what the run is not whole without
+    damage: tuple[Damage, ...] = ()  # of its records
+    aside: int = 0  # checkpoints in the archive, which are not judged
+
+
+def verify_command(paths: Sequence[Path], *, as_json: bool) -> int:
+    """Verify files and folders; 0 when all are whole, the records of runs too."""
+    checked = [looked_again(path, partial(_verified, path)) for path in paths]
+    seen = [item for each in checked for item in each.files]
+    missing = [(each, item) for each in checked for item in each.missing]
+    damaged = [(path, item) for path, each in zip(paths, checked) for item in each.damage]
+    lost = sum(item in each.losses for each, item in missing)
+    rows = [(str(c.path), c.state, c.step, c.reason) for c in seen]
+    rows += [
+        (str(each.folder / item.name), "missing", -1 if item.step is None else item.step, item.words)
+        for each, item in missing
+    ]
+    if as_json:
+        names = ("file", "state", "step", "reason")
+        rows += [(f"{path}/{item.file}", "damaged", -1, item.where + item.words) for path, item in damaged]
+        print(as_json_text([dict(zip(names, row, strict=True)) for row in rows]))
+    else:
+        shown_rows = [(state, step_text(step), file, reason) for file, state, step, reason in rows]
+        print(columns([("state", "step", "file", "how"), *shown_rows]))
+        print(f"\n{_sum(seen, missing=len(missing), lost=lost, aside=sum(each.aside for each in checked))}")
+        for path, item in damaged[:MOST_ROWS]:
+            print(f"damaged: {shown(f'{path}/{item}', LONGEST_LINE)}")
+    bad = any(item.state not in ("good", "foreign") for item in seen)
+    nothing_judged = any(each.files and all(c.state == "foreign" for c in each.files) for each in checked)
+    return DamagedFile.exit_code if bad or lost or damaged or nothing_judged else 0
+
+
+def _verified(path: Path) -> Verified:
+    if path.is_file():
+        return Verified(files=(_judged(path),))
+    require_there(path)
+    if not _is_run(path) and next(find_runs(path), None) is None and (found := _in_folder(path)) is not None:
+        return found
+    layout = layout_seen(run_folder(path))[0]
+    facts = survey(path, layout)
+    confirmed = tuple(_all_confirmed(facts))
+    known = {item.path for item in (*facts.candidates, *confirmed)}
+    others = [file for file in checkpoint_names(path, skip=NOT_READ) if file not in known]
+    facts = replace(facts, candidates=confirmed)
+    return Verified(
+        files=(*confirmed, *map(_judged, others)),
+        folder=layout.checkpoints(path),
+        missing=facts.missing,
+        losses=facts.losses,
+        damage=facts.damage,
+        aside=sum(1 for _ in checkpoint_names(path / ARCHIVE_FOLDER)) if (path / ARCHIVE_FOLDER).is_dir() else 0,
+    )
+
+
+def _is_run(path: Path) -> bool:
+    return own(path).is_dir()
+
+
+def _in_folder(folder: Path) -> Verified | None:
+    """The checkpoints in a folder that is no run, and the shards that an index names and are not there."""
+    files = list(checkpoint_names(folder))
+    indexes = sorted(folder.glob(f"*{INDEX}"))
+    if not files and not indexes:
+        return None
+    missing = tuple(
+        MissingFile(name=name, kind="weights", step=None, known_by=index.name, reason="not here")
+        for index in indexes
+        for name in shards_of(index)
+        if not (folder / name).is_file()
+    )
+    return Verified(files=tuple(map(_judged, files)), folder=folder, missing=missing, losses=missing)
+
+
+def _judged(file: Path) -> Candidate:
+    """One file of any kind; of one that is no checkpoint, or a part of many, it is said that it was not judged."""
+    if file.name.endswith(PART_OF_MANY):
+        what = "not judged: a part of a distributed checkpoint, which has no checksums"
+        return Candidate(path=file, step=-1, kind="unknown", state="foreign", reason=what)
+    item = look_at(file, manifests_for(file))
+    if item.state == "damaged" and file.suffix == ".bin" and not item.listed and not has_known_head(file):
+        return replace(item, state="foreign", reason="not judged: it is no checkpoint; a .bin may hold anything")
+    return item
+
+
+def _sum(seen: Sequence[Candidate], *, missing: int, lost: int, aside: int) -> str:
+    """The last line: what cannot be used, what was not judged, what is missing, and whether that matters."""
+    foreign = [item for item in seen if item.state == "foreign"]
+    judged = len(seen) - len(foreign)
+    bad = sum(item.state not in ("good", "foreign") for item in seen)
+    if bad:
+        words = [f"{bad} of {judged} cannot be used"]
+    elif judged:
+        words = [f"all {judged} are whole" if not foreign else f"{judged} of {len(seen)} are whole"]
+    else:
+        words = ["nothing could be judged"]
+    if foreign:
+        named = ", ".join(item.name for item in foreign[:5]) + (" ..." if len(foreign) > 5 else "")
+        were = "was" if len(foreign) == 1 else "were"
+        words.append(f"{len(foreign)} of other kinds {were} not judged: {named}")
+    if lost:
+        words.append(f"{lost} that the run needs to be whole {'is' if lost == 1 else 'are'} missing")
+    if missing > lost:
+        words.append(f"{missing - lost} of earlier steps {'is' if missing - lost == 1 else 'are'} not here any more")
+    if aside:
+        words.append(f"{aside} in {ARCHIVE_FOLDER}/, moved aside, {'was' if aside == 1 else 'were'} not read")
+    return "; ".join(words)
+
+
+def _all_confirmed(facts: Survey) -> Iterator[Candidate]:
+    """Each file verified; what a live training removes meanwhile is left out, what it replaces is looked at again."""
+    gone = 0
+    for item in facts.candidates:
+        try:
+            yield confirm(item, manifests(facts.directory))
+        except Moved:
+            if item.path.exists():
+                yield looked_again(item.path, partial(look_at, item.path, manifests(facts.directory)))
+            else:
+                gone += 1
+    if gone and gone == len(facts.candidates):
+        raise Moved(facts.directory)
