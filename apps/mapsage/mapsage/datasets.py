@@ -18,11 +18,12 @@ def datasets(job: Job) -> dict[str, Folder]:
 
 def build_dataset(datasets: tuple[SegDataset, ...], *, gaps: bool = False) -> Folder:
     """The tiles of a config's datasets, in their order; with `gaps` some may lack their mask."""
-    folders = [_folder(dataset, gaps=gaps) for dataset in datasets]
+    folders = [build_folder(dataset, gaps=gaps) for dataset in datasets]
     return folders[0] if len(folders) == 1 else Concatenation(folders)
 
 
-def _folder(dataset: SegDataset, *, gaps: bool) -> AerialFolder:
+def build_folder(dataset: SegDataset, *, gaps: bool) -> AerialFolder:
+    """The tiles of one dataset."""
     return AerialFolder(
         data_root=dataset.data_root,
         img_path=dataset.data_prefix.img_path,

@@ -13,7 +13,7 @@ from mapsage.config import MapSageConfig
 from mapsage.dataset.folders import Folder
 from mapsage.dataset.shapes import require_comparable, require_trainable
 from mapsage.dataset.transforms import Tile
-from mapsage.datasets import build_dataset
+from mapsage.datasets import build_folder
 from unbroken import Job
 from unbroken.errors import DamagedFile
 
@@ -46,9 +46,10 @@ def preflight(job: Job) -> list[str]:
     warnings = list[str]()
     for name in ("train", "val"):
         for key, dataset in config.datasets_by_key(name):
-            folder = build_dataset((dataset,), gaps=skip_bad)
+            folder = build_folder(dataset, gaps=skip_bad)
             check = _comparable if name == "val" else partial(_trainable, batch_HW=config.train_size_px)
             _try_out(folder, f"{key}.pipeline", check, skip_bad=skip_bad)
+            warnings += filter(None, [folder.left_out()])
     return warnings
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +17,7 @@ from mapsage.dataset.transforms import Tile
 from unbroken import is_ordinary
 from unbroken.errors import ConfigError, UsageError
 
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 SHOWN = 5  # of a long list, in an error
 
 
@@ -98,6 +99,18 @@ class AerialFolder:
             digest.update(f"{name}\0{sizes[0]}\0{sizes[1]}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
+    def left_out(self) -> str:
+        """A sentence on pictures that are not samples, as their names end otherwise; empty where there are none."""
+        suffix, masks = self._suffixes
+        found = [path for path in _files(self.images) if path.lower().endswith(PICTURES) and not path.endswith(suffix)]
+        if self.masks is not None and self.images in (self.masks, *self.masks.parents):
+            found = [path for path in found if not path.endswith(masks)]
+        if not found:
+            return ""
+        names = _first_few([path[len(str(self.images)) + 1 :] for path in sorted(found)])
+        what = f"{len(found)} of {len(found) + len(self.names)} pictures are left out, as img_suffix is {suffix!r}"
+        return f"{self.images}: {what}: {names}"
+
     def _paths(self, name: str) -> tuple[Path, Path | None]:
         image_suffix, mask_suffix = self._suffixes
         mask = None if self.masks is None else self.masks / f"{name}{mask_suffix}"
@@ -112,7 +125,14 @@ class AerialFolder:
                 f"{len(lonely)} of {len(self.names)} pictures have no mask",
                 expected=f"masks named *{self._suffixes[1]} in {self.masks}",
                 found=f"none for {_first_few(lonely)}",
+                do=self._masks_by_another_name(lonely),
             )
+
+    def _masks_by_another_name(self, names: Sequence[str]) -> str:
+        """What to do where a mask differs from what is looked for in upper and lower case alone."""
+        wanted = {f"{self.masks}/{name}{self._suffixes[1]}".lower() for name in names}
+        found = next((path for path in _files(self.masks) if path.lower() in wanted), "") if self.masks else ""
+        return f"Rename {found}: upper and lower case count, or set seg_map_suffix." if found else ""
 
 
 class Concatenation:
@@ -171,13 +191,13 @@ def _existing(root: Path, below: str) -> Path:
     )
 
 
+def _files(folder: Path) -> Iterator[str]:
+    for where, _, files in os.walk(folder, followlinks=True):
+        yield from (f"{where}/{file}" for file in files if not file.startswith("."))
+
+
 def _list_names(folder: Path, suffix: str) -> tuple[str, ...]:
-    paths = sorted(
-        f"{where}/{file}"
-        for where, _, files in os.walk(folder, followlinks=True)
-        for file in files
-        if file.endswith(suffix) and not file.startswith(".")
-    )
+    paths = sorted(path for path in _files(folder) if path.endswith(suffix))
     if not paths:
         endings = sorted({path.suffix for path in folder.rglob("*") if is_ordinary(path)})
         raise UsageError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mapsage.dataset.colour import photo_metric_distortion
-from mapsage.dataset.reading import read_image, read_mask
+from mapsage.dataset.reading import UPRIGHT, read_mask, read_oriented
 from mapsage.dataset.transforms import Pixels, Tile, random_crop, random_flip, random_resize, resize
 from unbroken.errors import ConfigError, DamagedFile
 
@@ -29,6 +29,7 @@ TRANSFORMS: dict[str, Transform] = {
     "PhotoMetricDistortion": photo_metric_distortion,
 }
 LOAD_IMAGE, LOAD_MASK, PACK = "LoadImageFromFile", "LoadAnnotations", "PackSegInputs"
+ON_THEIR_SIDE = range(5, 9)  # the EXIF orientations in which height and width change places
 ENDS = (LOAD_IMAGE, PACK)
 
 
@@ -117,19 +118,28 @@ def _no_parameters(tile: Tile, _rng: np.random.Generator) -> Tile:
 
 
 def _load_image(path: Path) -> Tile:
-    image = read_image(path)
-    return Tile(image=image, ori_shape=(image.shape[0], image.shape[1]))
+    image, orientation = read_oriented(path)
+    return Tile(image=image, ori_shape=(image.shape[0], image.shape[1]), orientation=orientation)
 
 
 def _load_mask(tile: Tile, path: Path, read: MaskReader) -> Tile:
     mask = read(path)
+    upright = "Save both as they are to lie, without EXIF data: PIL.ImageOps.exif_transpose turns a picture."
     if mask.shape != tile.ori_shape:
+        turned = tile.orientation != UPRIGHT
+        what = f", which its EXIF orientation ({tile.orientation}) turns" if turned else ""
         raise DamagedFile(
             path,
-            "the mask and its picture differ in size",
+            f"the mask and its picture differ in size{what}",
             expected="{}x{} px (height x width)".format(*tile.ori_shape),
             found="{}x{}".format(*mask.shape),
+            do=upright if turned else "",
         )
+    if tile.orientation != UPRIGHT and (tile.orientation not in ON_THEIR_SIDE or mask.shape[0] == mask.shape[1]):
+        what = (
+            f"its picture is turned by its EXIF orientation ({tile.orientation}), and nothing tells whether the mask is"
+        )
+        raise DamagedFile(path, what, do=upright)
     return replace(tile, mask=mask)
 
 

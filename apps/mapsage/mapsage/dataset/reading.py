@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from mapsage.dataset.palette import IGNORED
 from mapsage.dataset.transforms import Pixels
@@ -22,11 +22,17 @@ MOST_PIXELS = 64 << 20  # 8192 x 8192
 PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"IEND\xaeB`\x82"
 CODING = "EarthVQA masks hold 0 = no data and 1..8 = the eight classes; LoveDA 0 and 1..7."
+UPRIGHT = 1  # the EXIF orientation of a picture that lies as it is stored
 COPY_AGAIN = "Copy the file again from its source."
 
 
 def read_image(path: Path) -> Pixels:
-    """Decode a picture to uint8 BGR HWC, as OpenCV does."""
+    """Decode a picture to uint8 BGR HWC, as OpenCV does: turned as its EXIF orientation says."""
+    return read_oriented(path)[0]
+
+
+def read_oriented(path: Path) -> tuple[Pixels, int]:
+    """The same, and its EXIF orientation: 1 for a picture that lies as it is stored."""
     data = _read_whole(path)
     _require_few_pixels(path, data)
     try:
@@ -35,7 +41,7 @@ def read_image(path: Path) -> Pixels:
         raise DamagedFile(path, "the picture cannot be decoded", found=str(fault)[:200], do=COPY_AGAIN) from fault
     if image is None:
         raise DamagedFile(path, "the picture cannot be decoded", do=COPY_AGAIN)
-    return np.asarray(image, dtype=np.uint8)
+    return np.asarray(image, dtype=np.uint8), _orientation(data)
 
 
 def read_mask(path: Path) -> Pixels:
@@ -50,11 +56,33 @@ def read_mask(path: Path) -> Pixels:
                     "the mask is not a class map",
                     expected="one 8-bit channel (mode L or P)",
                     found=f"mode {picture.mode}",
-                    do="Save class numbers, not colours.",
+                    do=_how_to_save(picture.mode),
                 )
             return np.array(picture, dtype=np.uint8)
     except (UnidentifiedImageError, OSError, SyntaxError) as fault:
         raise DamagedFile(path, "the mask cannot be decoded", found=fault, do=COPY_AGAIN) from fault
+
+
+def _how_to_save(mode: str) -> str:
+    if mode.startswith(("I", "F")):
+        return "Class numbers fit into 8 bits, and this mask has 16 or more: save its array as uint8 (mode L)."
+    if mode == "1":
+        return "It has one bit for each pixel: save it as mode L, with the class numbers 0 and 1."
+    if mode in ("LA", "PA", "La"):
+        return "Save it without its alpha channel, as mode L."
+    return "Save class numbers, not colours."
+
+
+def _orientation(data: bytes) -> int:
+    """The EXIF orientation of a picture that could be decoded; only those that have such data are asked for it."""
+    if not (data.startswith((b"II", b"MM")) or any(mark in data for mark in (b"Exif\0", b"eXIf", b"EXIF"))):
+        return UPRIGHT
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            found = picture.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
+    except (OSError, SyntaxError, ValueError, KeyError):
+        return UPRIGHT
+    return found if found in range(UPRIGHT, 9) else UPRIGHT
 
 
 def read_label(path: Path, *, classes: Sequence[str], reduce_zero_label: bool) -> Pixels:

@@ -31,6 +31,7 @@ class Tile:
     mask: Pixels | None = None
     ori_shape: tuple[int, int]  # height and width of the file, in px
     flipped: bool = False
+    orientation: int = 1  # of the file, by its EXIF data: others than 1 were turned when it was read
 
     @property
     def shape(self) -> tuple[int, int]:
