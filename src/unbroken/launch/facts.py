@@ -8,13 +8,13 @@ from itertools import islice
 from pathlib import Path
 
 from unbroken.config import same
-from unbroken.errors import UnbrokenError, UsageError
-from unbroken.keep.packed import read_list
+from unbroken.errors import UsageError
 from unbroken.launch.chosen import missing_beyond
 from unbroken.launch.copies import copies
 from unbroken.launch.job import Job
 from unbroken.launch.plan import Facts
 from unbroken.launch.reach import runs_around, usual_places
+from unbroken.launch.searched import without_copies, zips
 from unbroken.launch.spelling import continue_there
 from unbroken.run import Candidate, Survey, layout_of, look_at, read_record
 from unbroken.run.bounds import require_inside
@@ -27,7 +27,6 @@ from unbroken.storage.moved import Moved, looked_again
 from unbroken.values import require_local
 
 MOST_SIBLINGS = 200
-MOST_PACKED = 20
 MOST_NEAR, NEAR_DEPTH, MOST_NEAR_FOLDERS = 8, 5, 500
 
 
@@ -47,14 +46,16 @@ def _gather(job: Job) -> Facts:
     begins = here.newest_good is None or job.start.fresh or here.archiving
     incomplete = here.newest_good is None or bool(missing_beyond(here, here.newest_good))
     wants_copy = incomplete and job.start.exact is None and not (job.start.fresh or here.archiving)
+    elsewhere = tuple(copies(job, here)) if wants_copy else ()
     return Facts(
         survey=here,
         exact=_named(job.start.exact, job, here),
         origin=_named(job.start.origin, job, here) if begins else None,
         weights=_named(job.start.weights, job, here) if begins else None,
-        elsewhere=tuple(copies(job, here)) if wants_copy else (),
+        elsewhere=elsewhere,
+        searched=without_copies(job, elsewhere) if wants_copy else (),
         missing=tuple(root for root in job.start.search if not root.is_dir()) if wants_copy else (),
-        near=(*_near_misses(job), *_elsewhere(job), *_packed(job)) if not here.has_history else (),
+        near=(*_near_misses(job), *_elsewhere(job), *zips(job)) if not here.has_history else (),
         taken=frozenset(_names_beside(job)) if here.has_history else frozenset(),
     )
 
@@ -136,18 +137,6 @@ def _elsewhere(job: Job) -> Iterator[str]:
                 yield f"{short} is a backup of a run of this name {what}, {_reached(folder, job)}; {way}"
             else:
                 yield f"{short} is a run of this name {what}, {_reached(folder, job)}; {continue_there(job, short)}"
-
-
-def _packed(job: Job) -> Iterator[str]:
-    """Packed runs of this name below the search roots: a launch goes on from folders only."""
-    for root in job.start.search:
-        for path in islice(sorted(root.rglob("*.zip")), MOST_PACKED) if root.is_dir() else ():
-            try:
-                found = read_list(path)
-            except UnbrokenError:
-                continue  # a zip of something else
-            if (found.recipe, found.tag) == (job.recipe, job.tag):
-                yield f"{path} holds this run at step {found.step}, packed: unbroken unpack {path} {job.directory}"
 
 
 def _names_beside(job: Job) -> Iterator[str]:

@@ -52,6 +52,7 @@ class Facts:
     weights: Candidate | None = None
     elsewhere: tuple[Survey, ...] = ()
     missing: tuple[Path, ...] = ()  # folders to search that are not there
+    searched: tuple[Path, ...] = ()  # folders that were searched, and hold nothing of this run
     near: tuple[str, ...] = ()  # notes about runs that look like the one that was meant
     taken: frozenset[str] = frozenset()  # names that runs beside this one have
     fit: Fit | None = None  # of the file to be used, where shapes were compared
@@ -341,6 +342,7 @@ def _notes(job: Job, facts: Facts, plan: Plan) -> list[str]:
     elif start.fresh and start.origin is not None:
         notes.append(f"{start.origin}, which the config names as the start, is not used")
     notes += [f"{folder} was to be searched and is not there" for folder in facts.missing]
+    notes += [f"{folder} was searched and holds no copy of this run ({job.tag})" for folder in facts.searched]
     if start.on_extend and not (isinstance(plan, Resume) and plan.extension):
         given = option(job, "on-extend", start.on_extend)
         notes.append(f"{given} had nothing to do: it is for a finished run that is asked for more")
