@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from unbroken.launch.options import (
         accidents,
         add_common_options,
+        add_weights_key,
         device_name,
         disk_quota,
         require_launcher,
@@ -51,6 +52,7 @@ else:
         "OptionParser": "unbroken.values.option_parser",
         "accidents": "unbroken.launch.options",
         "add_common_options": "unbroken.launch.options",
+        "add_weights_key": "unbroken.launch.options",
         "device_name": "unbroken.launch.options",
         "disk_quota": "unbroken.launch.options",
         "require_launcher": "unbroken.launch.options",
@@ -104,6 +106,7 @@ __all__ = [
     "__version__",
     "accidents",
     "add_common_options",
+    "add_weights_key",
     "device_name",
     "disk_quota",
     "durable_folder",

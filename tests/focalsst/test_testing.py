@@ -97,6 +97,10 @@ def test_a_best_file_and_a_plain_state_dict_can_be_judged(app: Path) -> None:
     torch.save(weights, "plain.pth")
     assert judge("--ckpt", "plain.pth", "--scenes", 0) == 0
     assert (RUN / "eval/epoch_no_number/val/default/result.json").is_file()
+    torch.save({"epoch": 1, "ema": weights}, "ema.pth")
+    with pytest.raises(UsageError, match="Say which: --weights-key ema"):
+        judge("--ckpt", "ema.pth", "--scenes", 0)
+    assert judge("--ckpt", "ema.pth", "--weights-key", "ema", "--scenes", 0) == 0
 
 
 def test_weights_of_another_network_are_refused_before_anything_is_judged(app: Path) -> None:

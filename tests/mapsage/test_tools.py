@@ -124,6 +124,8 @@ def test_a_plain_state_dict_is_judged_and_what_it_does_not_say_is_said(
     found = judged("nano.py", "plain.pth")
     assert found["mIoU"] == recorded(here / "work_dirs/nano", 20)["mIoU"]
     assert "taken in their order: the file names no classes" in capsys.readouterr().out
+    torch.save({"epoch": 1, "ema": whole["state_dict"]}, "ema.pth")
+    assert judged("nano.py", "ema.pth", "--weights-key", "ema")["mIoU"] == found["mIoU"]
 
 
 def with_classes(source: str, target: str, names: list[str]) -> None:

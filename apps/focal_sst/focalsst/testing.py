@@ -32,7 +32,7 @@ from focalsst.places import Places, find_data, places_of
 from focalsst.predict import predict
 from focalsst.recipes import DEFAULT_CONFIG, config_of, config_path, count, positive
 from focalsst.results import SCORES, read_scores
-from unbroken import EPOCHS, OptionParser
+from unbroken import EPOCHS, OptionParser, add_weights_key
 from unbroken.errors import UsageError
 from unbroken.train import (
     FoundCheckpoint,
@@ -62,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--extra_tag", "--tag", dest="tag", help="whose run it is (default: default)")
     found.add_argument("--ckpt", type=Path, metavar="FILE", help="the checkpoint to judge, of any origin")
     found.add_argument("--pretrained_model", type=Path, metavar="FILE", help="weights to judge, also incomplete ones")
+    add_weights_key(found)
     found.add_argument("--eval_all", action="store_true", help="every checkpoint_epoch_N.pth of the run")
     found.add_argument("--ckpt_dir", type=Path, metavar="DIR", help="where --eval_all looks (default: the run's ckpt)")
     found.add_argument("--start_epoch", type=count, default=0, metavar="N", help="--eval_all: the first one to judge")
@@ -177,7 +178,14 @@ class _Bench:
 
     def _judge(self, file: FoundCheckpoint, folder: Path) -> Evaluation:
         self.say(f"load checkpoint from {file.path} ({file.kind}, step {file.step})")
-        load_weights(self.model, file.path, present_name, strict=self.options.pretrained_model is None, say=self.say)
+        load_weights(
+            self.model,
+            file.path,
+            present_name,
+            strict=self.options.pretrained_model is None,
+            say=self.say,
+            weights_key=self.options.weights_key,
+        )
         found = evaluate_split(
             self.model,
             self.dataset,

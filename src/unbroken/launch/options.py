@@ -57,12 +57,7 @@ def add_common_options(parser: OptionParser, *, tag: str = "--tag", bad_sample: 
         action="store_true",
         help="do not fine-tune if one tensor of the model or of the file would be left over",
     )
-    group.add_argument(
-        "--weights-key",
-        default="",
-        metavar="KEY",
-        help="the entry of that file that holds the weights, where it has several or an unusual one (ema, net, a.b)",
-    )
+    add_weights_key(group)
     group.add_argument(
         "--search",
         type=Path,
@@ -118,6 +113,16 @@ def add_common_options(parser: OptionParser, *, tag: str = "--tag", bad_sample: 
         default=USUAL_PICTURES,
         metavar="N",
         help=f"validation samples drawn with what was predicted, after each evaluation (default: {USUAL_PICTURES})",
+    )
+
+
+def add_weights_key(parser: argparse._ActionsContainer) -> None:
+    """Add the option that names the entry of a file in which the weights are."""
+    parser.add_argument(
+        "--weights-key",
+        default="",
+        metavar="KEY",
+        help="the entry of that file that holds the weights, where it has several or an unusual one (ema, net, a.b)",
     )
 
 

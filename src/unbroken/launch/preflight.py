@@ -16,13 +16,13 @@ def preflight(job: Job, plan: Plan) -> tuple[str, ...]:
     """What the recipe warns of; raises what would end the training before its first step.
 
     Asked are the time that is left, the place of the run, that of its backup, and by the recipe (`Job.preflight`)
-    whatever its data sets and its options need. Nothing is asked for a plan that trains nothing.
+    whatever its data sets and its options need. For a plan that trains nothing, only the backup counts.
     """
+    if job.backup is not None:
+        require_apart(job.directory, job.backup)
     if isinstance(plan, Finished | Refuse):
         return ()
     require_time_left(job, plan)
-    if job.backup is not None:
-        require_apart(job.directory, job.backup)
     _require_place(job)
     return tuple(load_attribute(job.preflight)(job)) if job.preflight else ()
 

@@ -65,9 +65,11 @@ def adopt_weights(
     strict: bool = False,
     all_used: bool = False,
     class_rows: ClassRows | None = None,
+    weights_key: str = "",
 ) -> WeightsReport:
     """Copy the weights of any checkpoint into a model, those that fit; with `strict`, all or none."""
-    return _fit(model, read_weights(path, class_rows), rename, class_rows, strict=strict, all_used=all_used)
+    file = read_weights(path, class_rows, weights_key=weights_key)
+    return _fit(model, file, rename, class_rows, strict=strict, all_used=all_used)
 
 
 def _fit(

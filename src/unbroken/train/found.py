@@ -102,13 +102,15 @@ def load_weights(
     strict: bool,
     say: Callable[[str], None],
     class_rows: ClassRows | None = None,
+    weights_key: str = "",
 ) -> WeightsReport:
     """Copy the weights of any checkpoint into a model; with `strict`, Incompatible unless every tensor gets its own.
 
     What the file has and the model has not is named, and no reason to refuse. `rename` gives the file's names as the
-    model spells them; rows of `class_rows` are told by the names of the classes.
+    model spells them; rows of `class_rows` are told by the names of the classes. `weights_key` names the entry of the
+    file that holds the weights, where it is an unusual one.
     """
-    report = adopt_weights(model, path, rename, strict=strict, class_rows=class_rows)
+    report = adopt_weights(model, path, rename, strict=strict, class_rows=class_rows, weights_key=weights_key)
     if not report.complete or report.classes or report.notes:
         for line in as_lines(report):
             say(f"  {line}")

@@ -74,7 +74,8 @@ def _none_found(structure: Structure, weights_key: str) -> UsageError:
     keys = [key for key, entry in _entries(structure.tree, DEEPEST) if _find(entry, 0) is not None]
     kinds = {type(value) for _, entry in _entries(structure.tree, DEEPEST) for value in entry.values()}
     if keys:
-        do = "Say which: " + ", or ".join(f"--weights-key {key}" for key in keys[:MOST_KEYS])
+        which = ", or ".join(f"--weights-key {key}" for key in keys[:MOST_KEYS])
+        do = f'Say which: {which} (in a script: weights_key="{keys[0]}")'
     elif SmallArray in kinds:
         do = "Its arrays are NumPy's. Make tensors of them once: {name: torch.from_numpy(array), ...}"
     else:

@@ -38,7 +38,7 @@ from unbroken.cli import main
 for words in json.loads({json.dumps(json.dumps(LOOKING))}):
     code = main(words)
     assert code in (0, 13), (words, code)
-    loaded = {{"torch", "numpy", "cv2"}} & set(sys.modules)
+    loaded = {{"torch", *({{"numpy", "cv2"}} if words[0] != "why" else ())}} & set(sys.modules)  # `why` tries the data
     assert not loaded, (words, loaded)
 """
     before = contents(here)

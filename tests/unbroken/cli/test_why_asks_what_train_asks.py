@@ -140,9 +140,13 @@ def test_a_run_that_is_to_go_on_is_asked_the_same(root: Path, type_: Type) -> No
 
 WEIGHTS = {"conv.weight": torch.ones(2, 2)}
 UNUSUAL = {
-    "an unusual key": ({"network_weights": WEIGHTS, "epoch": 3}, 2, "Say which: --weights-key network_weights."),
-    "several": ({"net": WEIGHTS, "ema": WEIGHTS}, 2, "Say which: --weights-key net, or --weights-key ema."),
-    "deeper": ({"a": {"generator": WEIGHTS}, "x": 1}, 2, "Say which: --weights-key a.generator."),
+    "an unusual key": (
+        {"network_weights": WEIGHTS, "epoch": 3},
+        2,
+        "Say which: --weights-key network_weights (in a script",
+    ),
+    "several": ({"net": WEIGHTS, "ema": WEIGHTS}, 2, "Say which: --weights-key net, or --weights-key ema (in a script"),
+    "deeper": ({"a": {"generator": WEIGHTS}, "x": 1}, 2, "Say which: --weights-key a.generator (in a script"),
     "the model itself": ({"model": None, "ema": nn.Linear(2, 2)}, 2, "Save model.state_dict(), not the model itself."),
     "arrays": ({"model": {"conv.weight": np.ones((2, 2))}}, 2, "Its arrays are NumPy's."),
     "of another network": ({"state_dict": WEIGHTS}, 10, "not one tensor of this file fits the model"),

@@ -19,7 +19,7 @@ from mapsage.picture import Colour
 from mapsage.recipes import WORK_DIRS
 from mapsage.sample_pictures import palette
 from mapsage.task import build_preprocessor, build_segmentor, class_rows
-from unbroken import ITERATIONS, OptionParser
+from unbroken import ITERATIONS, OptionParser, add_weights_key
 from unbroken.config import merge_options, read_config, validate
 from unbroken.errors import Incompatible
 from unbroken.train import FoundCheckpoint, dataset_meta, load_weights, named_checkpoint, pick_device
@@ -34,6 +34,7 @@ def add_options(parser: OptionParser) -> None:
     """Add what both tools ask: which network, which weights, where to compute."""
     parser.add_argument("config", type=Path, metavar="CONFIG", help="in Python syntax; it is read, never executed")
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help=CHECKPOINT)
+    add_weights_key(parser)
     parser.add_argument("--tag", metavar="TAG", help="whose best or latest it is (default: the config's name)")
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change config keys")
     parser.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:1 (default: cuda if there)")
@@ -72,7 +73,15 @@ def load(options: argparse.Namespace, say: Say, *, work_dir: Path | None = None)
     for sentence in file.compute_alike():
         say(sentence)
     model = build_segmentor(config).to(device)
-    report = load_weights(model, file.path, segmentor_name, strict=True, say=say, class_rows=class_rows(config))
+    report = load_weights(
+        model,
+        file.path,
+        segmentor_name,
+        strict=True,
+        say=say,
+        class_rows=class_rows(config),
+        weights_key=options.weights_key,
+    )
     if report.classes is not None and report.classes.left:
         raise Incompatible(
             file.path,
