@@ -19,6 +19,15 @@ def pick_device(name: str, *, deterministic: bool) -> torch.device:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else _named(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device", "there is no GPU that torch can use", found=name, do="Use --device cpu.")
+    try:
+        torch.empty(0, device=device)
+    except (
+        RuntimeError,
+        AssertionError,
+        NotImplementedError,
+    ) as error:  # a second GPU, or a kind that this torch lacks
+        found = f"{name}: {str(error).splitlines()[0][:200]}" if str(error) else name
+        raise UsageError("--device", "torch cannot use it here", found=found, do="Use --device cpu.") from error
     # Operations without a deterministic form (some interpolations on a GPU) warn instead of ending the run.
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     torch.backends.cudnn.deterministic = deterministic

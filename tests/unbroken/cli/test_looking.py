@@ -35,7 +35,7 @@ def test_looking_changes_nothing_and_loads_no_torch(here: Path) -> None:
     program = f"""
 import json, sys
 from unbroken.cli import main
-for words in json.loads({json.dumps(json.dumps(LOOKING))}):
+for words in sorted(json.loads({json.dumps(json.dumps(LOOKING))}), key=lambda words: words[0] == "why"):
     code = main(words)
     assert code in (0, 13), (words, code)
     loaded = {{"torch", *({{"numpy", "cv2"}} if words[0] != "why" else ())}} & set(sys.modules)  # `why` tries the data

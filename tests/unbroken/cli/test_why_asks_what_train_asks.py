@@ -92,7 +92,7 @@ AERIAL_CASES = {
     "no validation": (gone("aerial/data/Val/images_png"), [], 2, "this folder does not exist"),
     "one mask less": (lambda: min(Path("aerial/data/Train/masks_png").iterdir()).unlink(), [], 2, "no mask"),
     "a torn picture": (lambda: _cut(sorted(Path("aerial/data/Train/images_png").iterdir())[0]), [], 12, "truncated"),
-    "no such device": (lambda: None, ["--device", "tpux"], 2, "this is no device"),
+    "no such device": (lambda: None, ["--device", "xpu:77"], 2, "torch cannot use it here"),
     "a backup in the run": (lambda: None, ["--backup", "work_dirs/ft/backup"], 2, "a backup here would lie in"),
     "a file in the way": (a_file_in_the_way, [], 10, "the run's folder cannot be made"),
 }  # fmt: skip
@@ -107,7 +107,7 @@ SONAR_CASES = {
     "no database": (gone("data/sonar/sonar_dbinfos_train.npz"), [], 2, "there is no database of objects"),
     "degrees": (boxes(lambda b: b[:, 6].__imul__(180 / np.pi)), [], 12, "the headings are no radians"),
     "boxes elsewhere": (boxes(lambda b: b[:, 0].__iadd__(900)), [], 2, "not one of the"),
-    "no such device": (lambda: None, ["--device", "tpux"], 2, "this is no device"),
+    "no such device": (lambda: None, ["--device", "xpu:77"], 2, "torch cannot use it here"),
     "a file in the way": (a_file_in_the_way, [], 10, "the run's folder cannot be made"),
 }
 
