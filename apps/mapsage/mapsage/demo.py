@@ -9,6 +9,7 @@ import json
 import shlex
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,13 @@ from unbroken import open_ordinary, read_whole
 
 Say = Callable[[str], None]
 POLL_S = 0.0005
+WIDTH = 116  # of what a process prints, wrapped between words
+AS_PRINTED: dict[str, Any] = {
+    "initial_indent": "   | ",
+    "subsequent_indent": "   |     ",
+    "break_long_words": False,
+    "break_on_hyphens": False,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +151,7 @@ def _show(log: Path, start: int, say: Say, *, quiet: bool) -> None:
         progress += is_progress
         table = line.startswith(("+", "|", "per class")) or not line
         if not table and not (is_progress and progress % 3) and not (quiet and is_progress):
-            say(f"   | {line[:150]}")
+            say(textwrap.fill(line, WIDTH, **AS_PRINTED))
 
 
 def _verdict(config: Path, run: Path, twin: Path, place: Path, say: Say, size: Size) -> bool:

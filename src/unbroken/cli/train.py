@@ -61,8 +61,7 @@ def train_as_told(
 
 
 def _train(job: Job, *, began_s: float, coming: Any = None) -> int:
-    from unbroken.cli.display import console_for
-    from unbroken.train import Exit, run_job
+    from unbroken.train import Exit, console_for, run_job
 
     try:
         run_job(job, console_for(sys.stdout), began_s=began_s, coming=coming)

@@ -13,10 +13,11 @@ application gives to `fit`, which is written with the same pieces as anyone's ow
 """
 
 from unbroken.train.accidents import Accidents
+from unbroken.train.bar import console_for
 from unbroken.train.cadence import Every
 from unbroken.train.check import Checked, check_dataset
 from unbroken.train.class_rows import ClassRows
-from unbroken.train.console import StepReport
+from unbroken.train.console import PlainConsole, StepReport
 from unbroken.train.device import pick_device
 from unbroken.train.dividing import even_slices
 from unbroken.train.evaluating import evaluating
@@ -58,6 +59,7 @@ __all__ = [
     "Exit",
     "FoundCheckpoint",
     "GroupSettings",
+    "PlainConsole",
     "Progress",
     "StepReport",
     "Task",
@@ -65,6 +67,7 @@ __all__ = [
     "Translated",
     "check_dataset",
     "clock_time",
+    "console_for",
     "count_tensors",
     "dataset_meta",
     "decide_by_shapes",

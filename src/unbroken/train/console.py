@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -33,6 +33,7 @@ class StepReport:
     eta_s: float | None
     elapsed_s: float  # of this session
     due: bool  # whether this step is to be written down
+    doing: str = "training"  # or "validation", of the weights after this step
 
 
 class Console(Protocol):
@@ -84,6 +85,7 @@ class SessionLog:
         self._text: PatientFile | None = None
         self._scalars: list[PatientFile] = []
         self._console_gone = False
+        self._last: StepReport | None = None
 
     def open(self, disk: Disk, text: Path, scalars: tuple[Path, ...], *, moment: str) -> None:
         """Begin to write, each line after its `moment`; what was said before is written first."""
@@ -109,6 +111,7 @@ class SessionLog:
 
     def step(self, report: StepReport) -> None:
         """Show progress; write it down when it is due."""
+        self._last = report
         line = self.step_line(report) if report.due else ""
         self._show(lambda: self._console.step(report, line))
         if not report.due:
@@ -116,6 +119,12 @@ class SessionLog:
         self._log(line)
         timing = {"data_time": report.data_s, "time": report.step_s}
         self._scalar({**report.values, **timing, "epoch": report.epoch, "iter": report.step, "step": report.step})
+
+    def doing(self, what: str) -> None:
+        """Show what is done now, where progress is shown: "training" or "validation"."""
+        if self._last is not None and self._last.doing != what:
+            self._last = report = replace(self._last, doing=what, due=False)
+            self._show(lambda: self._console.step(report, ""))
 
     def evaluation(self, step: int, values: Mapping[str, float]) -> None:
         """Write an evaluation down at the step whose weights it judged."""

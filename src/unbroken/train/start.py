@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +40,7 @@ from unbroken.run.links import unreachable
 from unbroken.storage import Disk
 from unbroken.storage.lock import Holder, RunLock
 from unbroken.train import arguments
+from unbroken.train.bar import console_for
 from unbroken.train.cadence import Every
 from unbroken.train.conditions import take_over
 from unbroken.train.console import Console, PlainConsole, SessionLog
@@ -143,7 +145,7 @@ def open_run(
         )
         return launch(
             job,
-            console=console or PlainConsole(),
+            console=console or console_for(sys.stdout),
             options=SessionOptions(
                 every=Every(steps=save_every, epochs=save_every_epochs),
                 save_every_s=None if save_every_s is None else script_seconds("save_every_s", save_every_s),

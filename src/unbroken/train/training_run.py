@@ -267,6 +267,7 @@ class TrainingRun:
         session.run.journal.write("evaluated", step=self.step, metrics=metrics, metric=best, best=improved)
         if session.is_saved(self.step) and self.step:
             self.save()  # the same step again, now with its evaluation
+        self.log.doing("training")
         return improved
 
     # -- what else a loop may use --------------------------------------------------------------------------------
@@ -309,6 +310,8 @@ class TrainingRun:
         due = cadence.due(self.progress, total=self.length.steps) and self.step > self.progress.evaluated_step
         if due and not self.current.turns:
             self.current.put_streams_back()
+        if due:
+            self.log.doing("validation")
         return due
 
     def __enter__(self) -> Self:
