@@ -6,6 +6,7 @@ weights of `points` and `weigh`; what came out stands in RECORDED.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,15 @@ from focalsst.model.settings import VfeSettings, VoxelSettings
 from focalsst.model.vfe import SDAVFE
 from focalsst.model.voxels import PointGroups, SparseVoxels, group_points
 from focalsst.task import build
-from tests.focalsst.config.original_files import write_original
-from tests.focalsst.nano_job import job, session, write_nano_job
+from tests.focalsst.config.original_files import MODEL, write_original
+from tests.focalsst.nano_job import job, session, steps, write_nano_job
 from unbroken.config import changes, effects, merge_options, read_config, validate
 from unbroken.errors import Incompatible
+from unbroken.train import read_checkpoint
 
 from .model_inputs import random_cells, scene
 
+CONFIGS = Path(__file__).parents[2] / "apps/focal_sst/cfgs"
 GRID = Geometry(point_cloud_range=(0.0, -3.0, -3.0, 12.0, 3.0, 3.0), voxel_size=(1.5, 1.5, 1.5))
 PLACES = 3
 # Encoder, USE_ABSLOTE_XYZ, training; the sum over 14 voxels of each of 6 channels; the features of the first voxel.
@@ -264,7 +267,7 @@ def test_what_the_original_takes_for_a_key_that_is_left_out_is_taken_here_too(tm
 
 
 def test_a_record_from_before_the_newest_switches_is_of_the_same_training(tmp_path: Path) -> None:
-    now = validate(SonarConfig, read_config(Path(__file__).parents[2] / "apps/focal_sst/cfgs/sonar_models/nano.yaml"))
+    now = validate(SonarConfig, read_config(CONFIGS / "sonar_models/nano.yaml"))
     then = merge_options(now.canonical, [])
     del then["MODEL"]["VFE"]["PADDED_ROWS"], then["MODEL"]["BACKBONE_3D"]["FOCAL_ENCODER"]["EDGE_CELLS"]
     del then["DATA_CONFIG"]["DATA_PROCESSOR"][2]["OVERFLOW"], then["OPTIMIZATION"]["FREEZE_IN_PROJ"]
@@ -273,6 +276,16 @@ def test_a_record_from_before_the_newest_switches_is_of_the_same_training(tmp_pa
     turned = merge_options(now.canonical, ["MODEL.VFE.PADDED_ROWS=True"])
     (change,) = changes(then, turned, known)
     assert str(change) == "MODEL.VFE.PADDED_ROWS: False -> True (meaning)"
+
+
+def test_beside_our_data_set_s_config_a_file_of_the_original_is_the_original_too(tmp_path: Path) -> None:
+    """Someone copies the original's model file to where our configs lie: its base is ours then."""
+    shutil.copytree(CONFIGS, tmp_path / "cfgs")
+    path = tmp_path / "cfgs/sonar_models/theirs.yaml"
+    path.write_text(MODEL)
+    found = validate(SonarConfig, read_config(path))
+    assert found.value.AS_PUBLISHED and found.value.intensity == "original"
+    assert detector_settings(found.value) == as_published(FOCAL_SST)
 
 
 @pytest.fixture
@@ -322,3 +335,14 @@ def test_as_published_the_projections_of_the_attention_stay_as_they_were(app: Pa
     still = [name for name, tensor in task.model.named_parameters() if torch.equal(tensor, before[name])]
     assert still and all("in_proj" in name for name in still)
     assert len(still) == sum("in_proj" in name for name in before)
+
+
+def test_as_published_an_interrupted_run_is_the_twin_of_one_that_was_not(app: Path) -> None:
+    options = ("--workers", 0, "--eval_interval", 0, "--set", "AS_PUBLISHED", True)
+    whole, cut = (job("--extra_tag", tag, *options) for tag in ("whole", "cut"))
+    assert session(whole)[0] == 0
+    assert session(cut, stop_at=3)[0] == 75 and session(cut)[0] == 0
+    one, other = ([line["loss"] for line in steps(each.directory)] for each in (whole, cut))
+    assert one == other and len(one) == 5
+    states = [read_checkpoint(each.directory / "ckpt/checkpoint_epoch_1.pth")["model_state"] for each in (whole, cut)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

@@ -45,8 +45,8 @@ SHORT_NAMES = {
     "DATA_CONFIG.DATA_PROCESSOR.2.VOXEL_SIZE": "voxel_",
 }
 LIKE_THE_ORIGINAL = (
-    "the config does not say AS_PUBLISHED, as the original's files: it is trained as the original trains it; its known "
-    "faults are repaired with --set AS_PUBLISHED False (docs/deviations.md)"
+    "the config does not say AS_PUBLISHED, as the original's files: it is trained as the original trains it{}; its "
+    "known faults are repaired with --set AS_PUBLISHED False (docs/deviations.md)"
 )
 MOST_NAMED = 3
 DESCRIPTION = """Train a detector of boxes and divers in sonar point clouds. After any interruption run the same command
@@ -186,7 +186,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
             **accidents(options),
         },
         ignored=(*checked.ignored_in_words, *_without_effect(options)),
-        remarks=() if "AS_PUBLISHED" in file.tree else (LIKE_THE_ORIGINAL,),
+        remarks=() if "AS_PUBLISHED" in file.tree else (_like_the_original(checked.canonical),),
         remarks_on_foreign=_unlike_the_original(checked.canonical),
         command=str(environment.get("command", "")),
         lr_at=cycle_of(config, total).lr_at if total else None,
@@ -223,15 +223,24 @@ def _file_of(places: Places, options: argparse.Namespace, environment: Mapping[s
     return file.with_tree(merge_options(file.tree, changed)) if changed else file
 
 
+def _like_the_original(canonical: Mapping[str, Any]) -> str:
+    """A word for whoever brings a file of the original."""
+    keys = differing(canonical)
+    return LIKE_THE_ORIGINAL.format(f", but for what the file sets itself ({_named(keys)})" if keys else "")
+
+
 def _unlike_the_original(canonical: Mapping[str, Any]) -> tuple[str, ...]:
     """A word for whoever goes on with weights of the original under other settings than it has."""
     keys = differing(canonical)
     if not keys:
         return ()
-    names = ", ".join(key.rpartition(".")[2] for key in keys[:MOST_NAMED])
-    more = f" and {len(keys) - MOST_NAMED} more" if len(keys) > MOST_NAMED else ""
-    what = f"these weights are the original's, whose settings are others ({names}{more})"
+    what = f"these weights are the original's, whose settings are others ({_named(keys)})"
     return (f"{what}; to go on as it would: --set AS_PUBLISHED True",)
+
+
+def _named(keys: Sequence[str]) -> str:
+    names = ", ".join(key.rpartition(".")[2] for key in keys[:MOST_NAMED])
+    return names + (f" and {len(keys) - MOST_NAMED} more" if len(keys) > MOST_NAMED else "")
 
 
 def cycle_of(config: SonarConfig, total: int) -> OneCycle:
