@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         read_whole,
         write_json,
     )
-    from unbroken.values import NOT_TEXT, LeadsOut, is_name, place, text_of
+    from unbroken.values import NOT_TEXT, LeadsOut, is_name, place, require_local, text_of
     from unbroken.values.option_parser import OptionParser
 else:
     _LOADED_ON_FIRST_USE = {
@@ -77,6 +77,7 @@ else:
         "NOT_TEXT": "unbroken.values",
         "is_name": "unbroken.values",
         "place": "unbroken.values",
+        "require_local": "unbroken.values",
         "text_of": "unbroken.values",
     }
 
@@ -119,6 +120,7 @@ __all__ = [
     "read_pickle",
     "read_whole",
     "require_launcher",
+    "require_local",
     "session_limit",
     "start_from",
     "text_of",

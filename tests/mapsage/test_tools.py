@@ -196,6 +196,29 @@ def test_what_is_not_built_is_refused_and_so_is_a_test_set_without_masks(here: P
         test.main(["nano.py", "latest"])
 
 
+def test_masks_that_are_coded_otherwise_than_those_it_learned_from_are_refused(here: Path) -> None:
+    tree = torch.load("work_dirs/nano/iter_20.pth", weights_only=True)
+    tree["meta"]["dataset_meta"]["reduce_zero_label"] = False
+    torch.save({key: tree[key] for key in ("meta", "state_dict")}, "other.pth")
+    with pytest.raises(Incompatible, match=r"coded otherwise.*reduce_zero_label=False"):
+        test.main(["nano.py", "other.pth"])
+    assert predict.main(["nano.py", "other.pth", "data/Val/images_png", "--out", "out"]) == 0  # needs no mask
+
+
+def test_nothing_is_written_to_an_address_or_read_from_one(here: Path) -> None:
+    for words in (["--out"], ["--show-dir"], ["--work-dir"]):
+        with pytest.raises(UsageError, match="this is an address"):
+            test.main(["nano.py", "work_dirs/nano/iter_20.pth", *words, "s3://bucket/out"])
+    for checkpoint, pictures, out in (
+        ("https://example.org/best.pth", "data/Val/images_png", "out"),
+        ("best", "https://example.org/tile.png", "out"),
+        ("best", "data/Val/images_png", "gs://bucket/out"),
+    ):
+        with pytest.raises(UsageError, match="this is an address"):
+            predict.main(["nano.py", checkpoint, pictures, "--out", out])
+    assert not (here / "s3:").exists() and not (here / "gs:").exists() and not (here / "out").exists()
+
+
 def test_a_tile_that_cannot_be_read_ends_it_or_is_left_out(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tile = sorted((here / "data/Val/images_png").iterdir())[0]
     tile.write_bytes(tile.read_bytes()[:100])

@@ -178,6 +178,8 @@ class _Bench:
 
     def _judge(self, file: FoundCheckpoint, folder: Path) -> Evaluation:
         self.say(f"load checkpoint from {file.path} ({file.kind}, step {file.step})")
+        for line in file.compute_alike():
+            self.say(line)
         load_weights(
             self.model,
             file.path,

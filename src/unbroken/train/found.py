@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from unbroken.checkpoint.structure import read_structure
 from unbroken.errors import DamagedFile, UsageError
 from unbroken.run import Layout, layout_seen, look_at
@@ -37,7 +39,12 @@ class FoundCheckpoint:
     conditions: Mapping[str, Any] = field(default_factory=dict)  # that its run computes under
 
     def compute_alike(self) -> list[str]:
-        """Compute with the threads of the file's run, so that its evaluations give the same bits; says what differs."""
+        """Compute with the threads and algorithms of the file's run, so that its evaluations give the same bits.
+
+        Says what differs all the same.
+        """
+        if self.conditions.get("deterministic") is True:
+            torch.use_deterministic_algorithms(True, warn_only=True)
         return take_over(self.conditions)
 
 

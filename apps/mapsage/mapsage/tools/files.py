@@ -10,12 +10,13 @@ from PIL import Image, UnidentifiedImageError
 
 from mapsage.dataset.reading import MOST_BYTES, PNG_END
 from mapsage.picture import png_bytes
-from unbroken import Disk, NotOrdinary, WritableFile, durable_folder, durable_write, read_whole
+from unbroken import Disk, NotOrdinary, WritableFile, durable_folder, durable_write, read_whole, require_local
 from unbroken.errors import Refused
 
 
 def require_empty(folder: Path, option: str) -> None:
-    """Raise Refused where files that are there could be overwritten."""
+    """Raise Refused where files that are there could be overwritten, UsageError for an address."""
+    require_local(folder, is_folder=True)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Refused(folder, "there is something already, and nothing is overwritten", do=f"Name another {option}.")
 

@@ -26,7 +26,7 @@ from mapsage.dataset.reading import MOST_BYTES, read_image
 from mapsage.picture import overlay
 from mapsage.tools.files import note_in, write_picture
 from mapsage.tools.trained import Say, Trained, add_options, console, load
-from unbroken import Disk, OptionParser, durable_folder, is_ordinary, read_json, read_whole, write_json
+from unbroken import Disk, OptionParser, durable_folder, is_ordinary, read_json, read_whole, require_local, write_json
 from unbroken.config.validation import canonical
 from unbroken.errors import DamagedFile, Refused, UnbrokenError, UsageError
 
@@ -56,6 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command line; returns its exit code, that of damage if a picture is left out."""
     options = parser().parse_args(list(arguments))
     say = console()
+    require_local(options.out, is_folder=True)
     pictures = listed(options.pictures, options.out)
     trained = load(options, say, work_dir=options.work_dir)
     writer = _Writer(trained, options.out, overwrite=options.overwrite)
@@ -98,6 +99,7 @@ def listed(named: Sequence[Path], out: Path) -> list[Picture]:
         elif is_ordinary(path):
             found.append((path, path.name))
         else:
+            require_local(path)
             raise UsageError(path, "there is no such picture or folder", do="Check the path.")
     stems = Counter(name.rpartition(".")[0].casefold() for _, name in found)
     pictures = [

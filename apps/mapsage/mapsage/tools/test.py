@@ -21,8 +21,9 @@ from mapsage.metrics import Scores
 from mapsage.picture import Colour, side_by_side
 from mapsage.tools.files import require_empty, write_picture
 from mapsage.tools.trained import Trained, add_options, console, load
-from unbroken import Disk, OptionParser, durable_folder, write_json
-from unbroken.errors import ConfigError, UsageError
+from unbroken import Disk, OptionParser, durable_folder, require_local, write_json
+from unbroken.errors import ConfigError, Incompatible, UsageError
+from unbroken.train import dataset_meta
 
 Take = Callable[[Sample, Tensor], None]
 NOT_BUILT = {"tta": "test-time augmentation", "show": "showing pictures in a window (--show-dir writes them)"}
@@ -61,9 +62,11 @@ def main(arguments: Sequence[str]) -> int:
     for folder, option in ((options.out, "--out"), (options.show_dir, "--show-dir")):
         if folder is not None:
             require_empty(folder, option)
+    require_local(options.work_dir or "", is_folder=True)
     say = console()
     trained = load(options, say, work_dir=options.work_dir)
     part, loader = _loader(trained.config, options.config)
+    _require_same_coding(trained, loader, part)
     dataset = build_dataset(loader.datasets, gaps=options.on_bad == "skip")
     found = evaluate(
         trained.config,
@@ -95,6 +98,19 @@ def _loader(config: MapSageConfig, where: Path) -> tuple[str, EvalDataLoader]:
         return name, loader
     what = "there is nothing to judge by"
     raise ConfigError(where, what, expected="a test_dataloader or val_dataloader", do="Or see scripts/predict.py.")
+
+
+def _require_same_coding(trained: Trained, loader: EvalDataLoader, part: str) -> None:
+    """Raise Incompatible where the file learned from masks of which 0 meant something else: all labels would be off."""
+    learned = dataset_meta(trained.file.path).get("reduce_zero_label")
+    if isinstance(learned, bool) and any(each.zero_is_no_data is not learned for each in loader.datasets):
+        raise Incompatible(
+            trained.file.path,
+            "it learned from masks that are coded otherwise than those it would be judged by",
+            expected=f"reduce_zero_label={learned}",
+            found=f"reduce_zero_label={not learned} in {part}",
+            do="Set reduce_zero_label in the config as the masks are coded.",
+        )
 
 
 def _writers(options: argparse.Namespace, trained: Trained, loader: EvalDataLoader, dataset: Folder) -> Take:
