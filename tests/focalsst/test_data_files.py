@@ -437,6 +437,14 @@ def test_lists_points_and_infos_are_read_in_each_encoding_of_windows(tmp_path, e
     assert as_plain(read_infos(tmp_path / "a.json")) == as_plain(KNOWN)
 
 
+@pytest.mark.parametrize("line", ["000001.bin", "points/000001.txt"])
+def test_names_of_files_in_a_list_are_no_ids(tmp_path, line):
+    (tmp_path / "ImageSets").mkdir()
+    (tmp_path / "ImageSets" / "train.txt").write_text(line)
+    with pytest.raises(DamagedFile, match=r"no id of a frame.*Write ids alone: no folder, no suffix"):
+        read_image_set(tmp_path, "train")
+
+
 def test_converted_text_of_windows_is_not_converted_again(tmp_path):
     write_points(tmp_path / "points" / "1.txt", some_points())
     (tmp_path / "points" / "1.txt").write_bytes((tmp_path / "points" / "1.txt").read_text().encode("utf-16"))

@@ -144,6 +144,21 @@ def test_infos_of_more_frames_than_the_list_are_a_whole_of_which_it_names_a_part
     assert f"also knows {first}, which ImageSets/train.txt does not list: not used" in warnings()
 
 
+@pytest.mark.parametrize("copy", ["", "a_"])
+def test_frames_that_are_trained_on_and_judged_by_are_counted(root: Path, copy: str) -> None:
+    first = (root / "ImageSets" / "val.txt").read_text().split()[0]
+    with (root / "ImageSets" / "train.txt").open("a") as file:
+        file.write(f"\n{copy}{first}\n")
+    known = next(each for each in read_infos(root / "sonar_infos_val.npz") if each.frame == first)
+    infos = root / "sonar_infos_train.npz"
+    write_infos(infos, [*read_infos(infos), replace(known, frame=f"{copy}{first}")])
+    points = root / "points_binary"
+    if copy:
+        shutil.copyfile(points / f"{first}.bin", points / f"{copy}{first}.bin")
+    said = warnings()
+    assert f"of ImageSets/val.txt are trained on too, as themselves or as a copy (first {first})" in said
+
+
 def test_points_and_boxes_of_other_axes_are_said(root: Path) -> None:
     with_boxes(root, lambda boxes: boxes + [0, 0, 40, 0, 0, 0, 0] * np.ones((len(boxes), 1)), "val")
     assert "has a point in it: do points and boxes have the same axes" in warnings()

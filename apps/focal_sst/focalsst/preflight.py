@@ -19,6 +19,7 @@ from focalsst.dataset.infos import Annotation
 from focalsst.dataset.point_layout import are_classes
 from focalsst.dataset.points import read_points
 from focalsst.dataset.scene import Extent, Scene
+from focalsst.dataset.splits import leaked_frames
 from focalsst.datasets import build_dataset
 from unbroken import Job
 from unbroken.errors import ConfigError, DamagedFile, UsageError
@@ -41,6 +42,7 @@ def preflight(job: Job) -> list[str]:
     root = job.options["data_root"]
     training, validation = (build_dataset(config, root, training=part, skip_bad=skip_bad) for part in (True, False))
     warnings = [*_about_limit(config, training.extent)]
+    warnings += _about_leaks(training, validation)
     for data in (training, validation):
         tried = _try_out(data, skip_bad=skip_bad)
         warnings += [*_about_infos(data), *_about_boxes(data), *_about_points(data, tried)]
@@ -94,6 +96,15 @@ def _about_limit(config: SonarConfig, extent: Extent) -> Iterator[str]:
         yield (
             f"{LIMIT} {list(limit)} lies inside {RANGE} {[*extent.low, *extent.high]}: objects beyond it are trained "
             "on and can never be detected; set it to hold the whole range"
+        )
+
+
+def _about_leaks(training: SonarFolder, validation: SonarFolder) -> Iterator[str]:
+    """Frames that are trained on and judged by, as themselves or as copies: the scores are then of what is known."""
+    if leaked := leaked_frames(training.names, validation.names):
+        yield (
+            f"{len(leaked)} of {len(validation)} frames of {_part(validation)} are trained on too, as themselves or as "
+            f"a copy (first {leaked[0]}): the scores will be too good; divide by recordings"
         )
 
 

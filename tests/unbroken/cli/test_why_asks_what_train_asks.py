@@ -219,6 +219,26 @@ def test_the_state_of_another_program_is_compared_with_what_is_trained(root: Pat
     assert why.err == train.err and why.err
 
 
+@pytest.mark.parametrize("case", ["other classes", "an optimizer of others"])
+def test_the_state_of_another_sonar_network_is_compared_too(root: Path, type_: Type, case: str) -> None:
+    from focalsst.recipes import read
+    from focalsst.task import build
+
+    words = [*SONAR[1:], "--ckpt", "checkpoint_epoch_1.pth"]
+    made_here = build(read(words, {}), lambda _line: None)
+    state, optimizer = made_here.model.state_dict(), made_here.optimizer.state_dict()
+    if case == "other classes":
+        name = next(name for name in state if name.startswith("dense_head") and name.endswith("weight"))
+        state[name] = torch.ones(7, *state[name].shape[1:])
+    else:
+        optimizer["param_groups"][0]["params"] = [0]
+    tree = {"epoch": 1, "it": 4, "model_state": state, "optimizer_state": optimizer, "version": "none"}
+    torch.save(tree, "checkpoint_epoch_1.pth")
+    why, train = type_("why", SONAR[0], *words), type_("train", SONAR[0], *words)
+    assert why.code == train.code and why.code in (12, 13), f"{why}\n{train}"
+    assert why.err == train.err and why.err
+
+
 # -- what it costs -------------------------------------------------------------------------------------------------
 
 

@@ -135,14 +135,15 @@ def _annotation(path: Path, row: Row) -> Annotation:
             expected=f"boxes of shape ({len(names)}, 7) for {len(names)} names",
             found=boxes.shape,
         )
-    for name, box in zip(names, boxes):
-        if not np.isfinite(box).all() or (box[3:6] <= 0).any():
-            raise DamagedFile(
-                path,
-                f"frame {frame}: the box of {name} is none",
-                expected="x y z dx dy dz heading, all finite and sizes above 0",
-                found=np.round(box, 3).tolist(),
-            )
+    unsound = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 3:6] <= 0).any(axis=1)
+    if unsound.any():
+        first = int(np.argmax(unsound))
+        raise DamagedFile(
+            path,
+            f"frame {frame}: the box of {names[first]} is none",
+            expected="x y z dx dy dz heading, all finite and sizes above 0",
+            found=np.round(boxes[first], 3).tolist(),
+        )
     return Annotation(frame=frame, names=tuple(str(name) for name in names), boxes=boxes)
 
 

@@ -23,6 +23,7 @@ LAST_FRAME: Final = 180158
 SAMPLE_DATA: Final = 1_000_000  # ids from here on are of sample data: four digits of sequence, three of frame
 FRAME_ID: Final = re.compile(r"(?:[amcd]_)?(\d+)")
 MOST_BYTES: Final = 16 << 20
+SUFFIXES: Final = (".bin", ".txt", ".npy", ".pcd")
 SAFE: Final = re.compile(r"[\w-][\w.-]*")
 
 
@@ -44,8 +45,9 @@ def read_image_set(root: Path, split: str) -> tuple[str, ...]:
         raise UsageError(path, "the list of frames is empty", expected="one id per line")
     seen: set[str] = set()
     for frame in frames:
-        if not (SAFE.fullmatch(frame) and is_name(frame)):
-            raise DamagedFile(path, "this is no id of a frame", found=repr(frame[:80]))
+        if not (SAFE.fullmatch(frame) and is_name(frame)) or frame.endswith(SUFFIXES):
+            do = "Write ids alone: no folder, no suffix."
+            raise DamagedFile(path, "this is no id of a frame", found=repr(frame[:80]), do=do)
         if frame in seen:
             raise DamagedFile(path, f"frame {frame} is listed twice")
         seen.add(frame)
@@ -85,8 +87,14 @@ def split_by_sequence(frames: Iterable[str], held_out: Collection[str]) -> tuple
 
 def leaked_frames(training: Iterable[str], validation: Sequence[str]) -> tuple[str, ...]:
     """List the validation frames that training has as well, as themselves or as a copy."""
-    known = {base_frame(frame) for frame in training}
-    return tuple(frame for frame in validation if base_frame(frame) in known)
+    known = {_base(frame) for frame in training}
+    return tuple(frame for frame in validation if _base(frame) in known)
+
+
+def _base(frame: str) -> str:
+    """The same for ids of any form: one that is not of the recordings is its own."""
+    match = FRAME_ID.fullmatch(frame)
+    return match[1] if match else frame
 
 
 def _parse(frame: str) -> str:
