@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import pprint
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from unbroken import (
     session_limit,
     start_from,
 )
-from unbroken.config import ConfigError, ConfigFile, effects, merge_options, read_config, validate
+from unbroken.config import ConfigError, ConfigFile, Validated, effects, merge_options, read_config, validate
 
 SHORT_NAMES = {
     "train_dataloader.batch_size": "bs",
@@ -61,6 +62,7 @@ MEANT = {
     "auto_scale_lr": "--cfg-options optim_wrapper.optimizer.lr=VALUE (nothing scales it)",
     "no_validate": "--cfg-options train_cfg.val_interval=N, as large as the length: it is validated once, at the end",
 }
+TEST_SET = ("test_dataloader", "test_cfg", "test_evaluator")
 WORK_DIRS = Path("work_dirs")
 PROGRAM = "unbroken train mapsage"
 DESCRIPTION = """Train a segmentation network for aerial images. After any interruption run the same command again: it
@@ -111,7 +113,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
     require_launcher(options.launcher, accumulate="--cfg-options optim_wrapper.accumulative_counts=N")
     file = read_config(options.config, environment=environment)
     file = _with_options(file, options)
-    checked = validate(MapSageConfig, file)
+    checked, left_out = _validated(file)
     config = checked.value
     directory = options.work_dir or (Path(config.work_dir) if config.work_dir else None)
     tag = options.tag or (directory.resolve().name if directory else options.config.stem)
@@ -145,7 +147,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
             "config": config,
         },
         ignored=checked.ignored_in_words,
-        remarks=words_on_defaults(file.tree, checked.canonical),
+        remarks=(*left_out, *words_on_defaults(file.tree, checked.canonical)),
         written_under=partial(written_under, ours=config),
         command=str(environment.get("command", "")),
         lr_at=_rate_at(config),
@@ -155,6 +157,19 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
         texts={"vis_data/config.py": _as_python(checked.canonical)},
         environment=environment,
     )
+
+
+def _validated(file: ConfigFile) -> tuple[Validated[MapSageConfig], tuple[str, ...]]:
+    """The config, and a remark where its test set was left out: one that cannot be used is no matter in training."""
+    try:
+        return validate(MapSageConfig, file), ()
+    except ConfigError as error:
+        kept = {key: value for key, value in file.tree.items() if key not in TEST_SET}
+        if len(kept) == len(file.tree):
+            raise
+        checked = validate(MapSageConfig, replace(file, tree=kept))
+        reason = str(error).splitlines()[0].rstrip(".: ")
+        return checked, (f"the test set is left out, as a training reads none and this one cannot be used: {reason}",)
 
 
 def write_sample_data(directory: Path, *, say: Callable[[str], None]) -> None:

@@ -39,6 +39,8 @@ def _carry_out(statement: ast.stmt, scope: Scope, trace: Trace) -> None:
             _assign_in_place(statement, scope, trace)
         case ast.Expr(value=ast.Constant(value=str())) | ast.Pass():
             return
+        case ast.Expr(value=ast.Call(func=ast.Name(id="print"))):
+            return  # it says something while a config is executed, and changes nothing
         case ast.Expr(value=ast.Call(func=ast.Attribute(value=holder)) as call):
             evaluate(call, scope)
             _note_change(holder, call, scope, trace)

@@ -27,6 +27,7 @@ from unbroken.storage.moved import Moved, looked_again
 from unbroken.values import require_local
 
 MOST_SIBLINGS = 200
+NEAR_LEVELS, MOUNT_POINT = 3, Path("/mnt")
 MOST_NEAR, NEAR_DEPTH, MOST_NEAR_FOLDERS = 8, 5, 500
 
 
@@ -82,14 +83,18 @@ def _is_same(path: Path, other: Path) -> bool:
 
 
 def _neighbours(path: Path) -> str:
-    """What exists near a path that does not: checkpoints below the nearest folder that does, else its content."""
-    folder = path
-    while not folder.is_dir() and folder != folder.parent:
-        folder = folder.parent
-    found = list(islice(_checkpoints_below(folder), MOST_NEAR + 1))
-    names = found or sorted(item.name for item in folder.iterdir())
+    """What exists near a path that does not: checkpoints below the nearest folder that does, else its content.
+
+    Where a mount point is all that exists of the path, or more of it is missing, what lies there is not near.
+    """
+    folders = path.absolute().parents
+    near = next(folder for folder in folders if folder.is_dir())
+    if near not in folders[:NEAR_LEVELS] or (near != folders[0] and len(near.parts) <= len(MOUNT_POINT.parts)):
+        return f"of that path only {near}: is the data set or the disk attached?"
+    found = list(islice(_checkpoints_below(near), MOST_NEAR + 1))
+    names = found or sorted(item.name for item in near.iterdir())
     listed = ", ".join(names[:MOST_NEAR]) + (" ..." if len(names) > MOST_NEAR else "")
-    return f"in {folder}: {listed or 'nothing'}"
+    return f"in {near}: {listed or 'nothing'}"
 
 
 def _checkpoints_below(folder: Path) -> Iterator[str]:

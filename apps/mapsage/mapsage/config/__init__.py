@@ -5,6 +5,7 @@ model           the network, its losses, and how a picture larger than the netwo
 data            loaders, datasets and the steps of their pipelines, each step a section of its own
 schedule        optimizer, learning rate phases, number of iterations
 runtime         saving, logging, seeds: what leaves the weights alone
+not_built       which trainings are not built here, in one sentence
 defaults        the keys whose default here is another one than in MMSegmentation
 
 The effect of each key follows from what the key decides. The network's form: shape. What its numbers stand

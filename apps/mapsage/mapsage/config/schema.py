@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from mapsage.config.data import DataLoader, EvalDataLoader, RandomCrop, RandomFlip, SegDataset
 from mapsage.config.earlier import OF_RUNS
 from mapsage.config.model import Segmentor
+from mapsage.config.not_built import not_built
 from mapsage.config.runtime import DefaultHooks, EvalLoop, IoUMetric, LogProcessor, Randomness
 from mapsage.config.schedule import OptimWrapper, Phase, TrainLoop
 from mapsage.config.values import OrOne
@@ -94,6 +95,11 @@ class MapSageConfig(Section):
     def uses_gradient_checkpointing(self) -> bool:
         """Whether any of the three switches for gradient checkpointing is on."""
         return self.gradient_checkpointing or self.model.gradient_checkpointing or self.model.backbone.with_cp
+
+    @classmethod
+    def not_built(cls, tree: Mapping[str, Any], /) -> Misfit | None:
+        """Whether it is another training than those that are built here."""
+        return not_built(tree)
 
     def misfits(self) -> Iterator[Misfit]:
         """Classes, sizes and the parts of each loop fit together."""
