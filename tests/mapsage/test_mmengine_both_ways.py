@@ -219,6 +219,42 @@ def test_that_its_iterations_were_batches_is_said(folder: Path) -> None:
     assert code == 75 and "its optimizer has stepped 2 times in 4 iterations" in said
 
 
+def changed(source: Path, **parts: Any) -> Path:
+    """One of their files with parts of it changed; its history, of a class of theirs, is left out."""
+    file = Path("changed.pth").resolve()
+    torch.save({**read_checkpoint(source), "message_hub": {}, **parts}, file)
+    return file
+
+
+def test_the_gradient_scaler_in_their_optimizers_entry_is_continued_and_stands_there_in_our_files(
+    folder: Path,
+) -> None:
+    """AmpOptimWrapper itself needs a GPU; its file differs in this entry alone."""
+    source = folder / "plain_theirs/iter_4.pth"
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0).state_dict() | {"_growth_tracker": 7}
+    file = changed(source, optimizer={**read_checkpoint(source)["optimizer"], "loss_scaler": scaler})
+
+    code, said = session(job(folder / "plain.py", "--amp", "--ckpt", file, "--tag", "amp"), stop_at=5)
+
+    assert code == 75 and "resume scaler: <class 'torch.amp.grad_scaler.GradScaler'>" in said
+    assert "initial scale" not in said
+    ours = read_checkpoint(Path("work_dirs/amp/iter_5.pth"))
+    for state in (ours["optimizer"]["loss_scaler"], ours["unbroken"]["parts"]["scaler"]):
+        assert (state["scale"], state["_growth_tracker"]) == (1024.0, 8)
+    code, said = session(job(folder / "plain.py", "--ckpt", file, "--tag", "full"), stop_at=5)
+    assert code == 75 and "its gradient scaler is not used: the config has no mixed precision" in said
+
+
+def test_a_training_by_several_optimizers_is_refused_as_such(folder: Path) -> None:
+    source = folder / "plain_theirs/iter_4.pth"
+    tree = read_checkpoint(source)
+    one, schedules = tree["optimizer"], tree["param_schedulers"]
+    several = {"optimizer": {"generator": one, "discriminator": one}, "param_schedulers": {"generator": schedules}}
+    with pytest.raises(UnbrokenError, match=r"several optimizers.*found generator, discriminator") as refused:
+        session(job(folder / "plain.py", "--ckpt", changed(source, **several)))
+    assert refused.value.exit_code == 13
+
+
 # -- from here to MMEngine ---------------------------------------------------------------------------------------------
 
 

@@ -229,5 +229,5 @@ def _step_line(config: SonarConfig, per_epoch: int, report: StepReport) -> str:
 
 
 def _extra(progress: Progress) -> Mapping[str, Any]:
-    """The entries by which OpenPCDet's tools read our files."""
+    """The entries by which OpenPCDet's tools know how far the weights in our files are."""
     return {"epoch": progress.epoch, "it": progress.step, "version": f"unbroken+{__version__}"}

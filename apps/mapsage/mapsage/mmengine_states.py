@@ -15,6 +15,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from mapsage.schedule import IterationSchedule, unknown_schedules
+from unbroken.errors import Incompatible
 from unbroken.train import Translated
 
 OF_A_MODULE = "module."  # before each name in the state of an averaged model
@@ -24,13 +25,22 @@ ITERATIONS_ARE_BATCHES = (
 )
 
 
-def spell_as_here(parts: Mapping[str, Any], _where: str, *, amp: bool) -> Translated:
+def spell_as_here(parts: Mapping[str, Any], where: str, *, amp: bool) -> Translated:
     """The parts of an MMEngine checkpoint as the parts here spell them, and what is to be said of that.
 
-    `parts` may hold tensors or their references; `amp` says whether a gradient scaler is tracked here.
+    `parts` may hold tensors or their references; `amp` says whether a gradient scaler is tracked here. Raises
+    Incompatible for a training with several optimizers.
     """
     spelled, remarks = dict(parts), list[str]()
     optimizer = parts.get("optimizer")
+    if isinstance(optimizer, Mapping) and (several := _several_optimizers(optimizer)):
+        raise Incompatible(
+            where,
+            "it was trained by several optimizers, nothing was loaded",
+            expected="one optimizer, with its param_groups",
+            found=", ".join(several),
+            do="Take only its weights under a new tag: --pretrained_model.",
+        )
     if isinstance(optimizer, Mapping) and optimizer.get("loss_scaler"):
         spelled["scaler"] = optimizer["loss_scaler"]
         if not amp:
@@ -55,6 +65,13 @@ def beside_optimizer(schedule: IterationSchedule, optimizer: Optimizer, scaler: 
     if scaler is not None and scaler.is_enabled():
         found["loss_scaler"] = scaler.state_dict()
     return found
+
+
+def _several_optimizers(state: Mapping[str, Any]) -> list[str]:
+    """The names of the optimizers that MMEngine's OptimWrapperDict holds; none for the state of one."""
+    if "param_groups" in state:
+        return []
+    return [str(name) for name, inner in state.items() if isinstance(inner, Mapping) and "param_groups" in inner]
 
 
 def _trained_weights(parts: Mapping[str, Any]) -> dict[str, Any] | None:
