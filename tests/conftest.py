@@ -15,10 +15,15 @@ import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+os.environ["TZ"] = "UTC"  # people are told times by their own clock: here it is everywhere the same
+if hasattr(time, "tzset"):
+    time.tzset()
 
 LONG = {
     f"test_{name}.py"

@@ -15,6 +15,7 @@ from unbroken.launch.job import SCRIPT
 from unbroken.run import Candidate, MissingFile, RunRecord, Survey
 from unbroken.run.candidates import furthest_first
 from unbroken.storage.lock import Holder
+from unbroken.values import utc_text
 
 RUN, OTHER = "1f0e4c2a9b7d5836", "77aa00bb11cc22dd"
 FOLDER = Path("work_dirs/baseline")
@@ -146,7 +147,7 @@ def newer(step: int, **facts: Any) -> Candidate:
 
 def gone(step: int, **facts: Any) -> MissingFile:
     """A save that the journal knows and somebody took away."""
-    known = {"reason": "is not here", "known_by": "the journal", "saved_at": THEN.isoformat(timespec="milliseconds")}
+    known = {"reason": "is not here", "known_by": "the journal", "saved_at": utc_text(THEN, timespec="milliseconds")}
     return MissingFile(**{"name": f"iter_{step}.pth", "kind": "checkpoint", "step": step, **known, **facts})
 
 

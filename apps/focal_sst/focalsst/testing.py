@@ -43,6 +43,7 @@ from unbroken.train import (
     load_weights,
     one_pass,
     pick_device,
+    shown_time,
 )
 
 WAIT_S: Final = 10.0
@@ -125,7 +126,7 @@ class _Bench:
     def say(self, line: str) -> None:
         """Show a line, and keep it for the log."""
         self._console.print(line)
-        self._log.append(f"{datetime.now():%Y-%m-%d %H:%M:%S}   INFO  {line}")
+        self._log.append(f"{shown_time(datetime.now())}   INFO  {line}")
 
     def judge_one(self) -> None:
         """Judge the file that was named, or the run's furthest checkpoint."""

@@ -21,7 +21,7 @@ from unbroken.report.run_facts import RunFacts, facts_of_runs
 from unbroken.report.wording import LANGUAGES, headline
 from unbroken.run.finding import find_runs, holds_run
 from unbroken.storage import Disk, WritableFile, durable_write, open_ordinary
-from unbroken.values import SystemClock
+from unbroken.values import SystemClock, shown_time
 
 
 def compare_command(
@@ -129,7 +129,7 @@ def _require_ours(page: Path) -> None:
 def _write_page(found: Comparison, facts: Sequence[RunFacts], page: Path, *, language: str, command: str) -> None:
     from unbroken.report.page import document
 
-    moment = SystemClock().now().strftime("%Y-%m-%d %H:%M:%S %z")
+    moment = shown_time(SystemClock().now())
     data = document(found, facts, language=language, command=command, moment=moment)
     try:
         durable_write(Disk(), page, lambda file: _fill(file, data))

@@ -20,7 +20,7 @@ from unbroken.report.rows import Row
 from unbroken.run.finding import is_backup
 from unbroken.storage import Disk
 from unbroken.values.addresses import require_local
-from unbroken.values.clock import SystemClock
+from unbroken.values.clock import SystemClock, shown_time
 
 if TYPE_CHECKING:
     from unbroken.values.option_parser import OptionParser
@@ -189,7 +189,7 @@ def _table(chosen: Sequence[Row], rows: Sequence[Row], place: Callable[[str], st
         [row.status for row in chosen],
         [f"{row.step}/{row.total}" if row.total else str(row.step) for row in chosen],
         list(map(_best, chosen)),
-        [row.last_seen[:19].replace("T", " ") for row in chosen],
+        [shown_time(row.last_seen) for row in chosen],
         [str(row.sessions) for row in chosen],
         [size_text(row.size_bytes) for row in chosen],
         [place(row.folder) for row in chosen],

@@ -17,7 +17,7 @@ from unbroken.run.damage import damage_in_words
 from unbroken.run.finding import find_runs
 from unbroken.run.layout import manifests, own
 from unbroken.run.pins import Pin, read_pins
-from unbroken.values import require_local
+from unbroken.values import require_local, shown_time
 
 MOST_ROWS = 400
 MOST_COLUMNS = 6
@@ -52,7 +52,7 @@ def _story(run: Overview, lineage: Sequence[str]) -> list[str]:
     lines += [f"{'began from' if not place else 'which began from'}: {words}" for place, words in enumerate(lineage)]
     lines += [f"accepted: {words}" for words in run.accepted]
     if run.last_seen:
-        lines.append(f"last seen: {run.last_seen}")
+        lines.append(f"last seen: {shown_time(run.last_seen)}")
     if run.config is not None:
         lines.append(f"config: {run.config}")
     if run.command:

@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -61,7 +62,8 @@ WHAT_TO_DO = {
 
 def pages() -> dict[str, str]:
     """Every generated page by its file name."""
-    return {"cli.md": cli_page(), "errors.md": errors_page()}
+    with _plain_terminal():
+        return {"cli.md": cli_page(), "errors.md": errors_page()}
 
 
 def cli_page() -> str:
@@ -180,9 +182,11 @@ def _help_of(written: Callable[[], str]) -> str:
 
 @contextmanager
 def _plain_terminal() -> Iterator[None]:
-    """Let help texts have the same width everywhere, and no colours."""
-    before = {name: os.environ.get(name) for name in ("COLUMNS", "NO_COLOR")}
-    os.environ |= {"COLUMNS": str(HELP_COLUMNS), "NO_COLOR": "1"}
+    """Let texts have the same width and the same clock everywhere, and no colours."""
+    wanted = {"COLUMNS": str(HELP_COLUMNS), "NO_COLOR": "1", "TZ": "UTC"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ |= wanted
+    _take_zone()
     try:
         yield
     finally:
@@ -191,6 +195,12 @@ def _plain_terminal() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+        _take_zone()
+
+
+def _take_zone() -> None:
+    if hasattr(time, "tzset"):  # not on Windows
+        time.tzset()
 
 
 # -- examples --------------------------------------------------------------------------------------------------------

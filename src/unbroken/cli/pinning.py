@@ -13,7 +13,7 @@ from unbroken.run import Layout, layout_of
 from unbroken.run.links import checkpoint_files
 from unbroken.run.pins import Pin, pin, read_pins, require_there, unpin
 from unbroken.storage import Disk, is_ordinary
-from unbroken.values import SystemClock
+from unbroken.values import SystemClock, shown_time
 
 LONGEST_NOTE = 500
 
@@ -45,7 +45,9 @@ def _say(run: Path, folder: Path, pins: Mapping[str, Pin], *, as_json: bool) -> 
     elif not pins:
         print(f"nothing is pinned in {run}")
     else:
-        rows_of_text = [(name, p.time, p.note + ("" if here[name] else " (not here)")) for name, p in pins.items()]
+        rows_of_text = [
+            (name, shown_time(p.time), p.note + ("" if here[name] else " (not here)")) for name, p in pins.items()
+        ]
         print(columns([("pinned", "since", "note"), *rows_of_text]))
 
 

@@ -15,7 +15,7 @@ from unbroken.cli.looking import run_folder
 from unbroken.cli.tables import size_text
 from unbroken.report import Glance, Watch
 from unbroken.storage import Disk
-from unbroken.values import SystemClock, clock_time
+from unbroken.values import SystemClock, clock_time, shown_time
 from unbroken.values.quantities import asked, duration_s
 
 SHORTEST_S = 0.05
@@ -77,7 +77,7 @@ def _lines() -> Show:
     begun: list[bool] = []
 
     def show(glance: Glance) -> None:
-        moment = SystemClock().now().strftime("%H:%M:%S")
+        moment = shown_time(SystemClock().now())
         news = glance.news if begun else glance.news[-1:]  # what was before the first look is history
         for words in news:
             print(clean(f"{moment}  {words}"), flush=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from unbroken.journal.lines import LineFile, finite, lines_of, parse, read_lines_backwards
 from unbroken.storage import Disk, NotOrdinary, open_ordinary, parsed_json
-from unbroken.values import BadField, Clock, is_name
+from unbroken.values import BadField, Clock, is_name, utc_text
 from unbroken.values.fields import (
     Kind,
     check,
@@ -44,7 +44,7 @@ class Journal:
 
     def write(self, event: str, **facts: Any) -> None:
         """Record one event, durably."""
-        moment = self._clock.now().isoformat(timespec="milliseconds")
+        moment = utc_text(self._clock.now(), timespec="milliseconds")
         record = {"time": moment, "session": self._session, "event": event, **facts}
         self._lines.append(finite(record), durable=True)
 

@@ -26,7 +26,7 @@ from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_folder,
 from unbroken.storage.file_lock import FileLock, Held
 from unbroken.storage.lock import GRACE_S
 from unbroken.storage.moved import looked_again
-from unbroken.values import Clock, why_unsafe
+from unbroken.values import Clock, utc_text, why_unsafe
 
 ATTEMPTS = 4
 SUFFIX = ".zip"
@@ -117,7 +117,7 @@ def _write(
         recipe=record.recipe if record else str(stamped.get("recipe", "")),
         tag=record.tag if record else str(stamped.get("tag", "")),
         step=newest.step,
-        packed=clock.now().isoformat(timespec="seconds"),
+        packed=utc_text(clock.now()),
         files=(),
     )
 

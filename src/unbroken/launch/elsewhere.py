@@ -16,6 +16,8 @@ from unbroken.launch.refusals import refuse
 from unbroken.launch.spelling import option
 from unbroken.launch.verdicts import Refuse
 from unbroken.run import Candidate, Survey
+from unbroken.run.history import seconds_of
+from unbroken.values import shown_time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +42,13 @@ class Found:
         return other.session in (*self.copy.sessions, self.session)
 
     @property
-    def preference(self) -> tuple[int, str, bool, int]:
+    def preference(self) -> tuple[int, float, bool, int]:
         """Among copies of one step that are one history: evaluated, later written, with its records, the longest."""
         evaluated, written = self.source.inside.get("evaluated_step"), self.source.inside.get("time")
         has_records = self.copy.record is not None
         return (
             evaluated if isinstance(evaluated, int) else 0,
-            str(written or ""),
+            seconds_of(str(written or "")) or 0.0,
             has_records,
             len(self.copy.events),
         )
@@ -141,7 +143,7 @@ def _as_words(copy: Survey, source: Candidate | None) -> str:
         return f"{copy.directory} is of run {run_of(copy)}, without a checkpoint"
     if source.state != "good":
         return f"{copy.directory} is of run {run_of(copy)}: {source.name}, step {source.step}, {source.state}"
-    written = source.inside.get("time") or "at an unknown time"
+    written = shown_time(source.inside.get("time")) or "at an unknown time"
     return (
         f"{copy.directory} is of run {run_of(copy)}: {source.name}, step {source.step}, written {written} "
         f"by session {source.inside.get('session') or 'unknown'}"

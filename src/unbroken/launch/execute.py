@@ -28,7 +28,7 @@ from unbroken.run.survey import RESTORING
 from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder, explained, point_to
 from unbroken.storage.lock import LOCK_FILES
 from unbroken.storage.turn import turn_at
-from unbroken.values import Clock, new_id
+from unbroken.values import Clock, new_id, utc_text
 
 HELD = (*LOCK_FILES, RESTORING)
 
@@ -84,7 +84,7 @@ def _until(limit: Limit | None, clock: Clock) -> str | None:
     """When this session has to be over, for who watches it; it began a moment ago."""
     if limit is None:
         return None
-    return (clock.now() + timedelta(seconds=limit.left_s - limit.reserve_s)).isoformat(timespec="seconds")
+    return utc_text(clock.now() + timedelta(seconds=limit.left_s - limit.reserve_s))
 
 
 def _record(
@@ -109,7 +109,7 @@ def _record(
         id=plan.source.run if continues and isinstance(plan, Resume) else new_id(),
         recipe=job.recipe,
         tag=job.tag,
-        created=files.clock.now().isoformat(timespec="seconds"),
+        created=utc_text(files.clock.now()),
         seed=began.seed,
         conditions=dict(began.conditions or conditions),
         parent=parent,

@@ -13,6 +13,7 @@ from unbroken.launch.plan import Facts
 from unbroken.launch.position import total_now
 from unbroken.launch.spelling import count
 from unbroken.launch.verdicts import FineTune, Fresh, Plan, Resume
+from unbroken.values import shown_time
 
 TIMING = "timing"  # the journal's event
 
@@ -99,23 +100,23 @@ def forecast_lines(job: Job, plan: Plan, timing: Mapping[str, Any], now: datetim
         until = now + timedelta(seconds=limit.left_s - limit.reserve_s)
         lines.append(
             f"session: {duration(limit.left_s)} ({limit.source}), over {duration(limit.reserve_s)} before, "
-            f"at {until:%Y-%m-%d %H:%M}"
+            f"at {shown_time(until)}"
         )
     if found is None:
         return [*lines, *(["  how far it gets is known once steps were timed"] if limit is not None else [])]
     pace = f"at {found.step_s:.3g} s a step, as before"
     if limit is None:
         whole = duration((found.done_at - now).total_seconds())
-        return [f"time: about {whole} {pace}: until {_day(found.done_at, now)}"]
+        return [f"time: about {whole} {pace}: until {shown_time(found.done_at)}"]
     if found.reaches >= found.total:
-        return [*lines, f"  {pace}, it reaches the end (step {found.total}) at about {_day(found.done_at, now)}"]
+        return [*lines, f"  {pace}, it reaches the end (step {found.total}) at about {shown_time(found.done_at)}"]
     if not found.sessions_after:
         return [*lines, f"  {pace}, it is too short for a step: the last one took {found.step_s:.3g} s"]
     more = f"{count(found.sessions_after, 'more session')} of this length"
     return [
         *lines,
         f"  {pace}, it reaches about step {found.reaches} of {found.total}; {more}, one after the other, "
-        f"until {_day(found.done_at, now)}",
+        f"until {shown_time(found.done_at)}",
     ]
 
 
@@ -127,7 +128,3 @@ def duration(seconds: float) -> str:
     minutes = round(seconds / 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
-
-
-def _day(moment: datetime, now: datetime) -> str:
-    return f"{moment:%H:%M}" if moment.date() == now.date() else f"{moment:%Y-%m-%d %H:%M}"

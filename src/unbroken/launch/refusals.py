@@ -23,6 +23,7 @@ from unbroken.launch.tags import tag_for_changes
 from unbroken.launch.verdicts import Curve, Refuse
 from unbroken.run import Candidate, Restoring, Survey
 from unbroken.run.restore_mark import RESTORING
+from unbroken.values import shown_time
 
 
 def refuse(exit_code: int, *reasons: str, ways_out: tuple[str, ...] = ()) -> Refuse:
@@ -35,7 +36,7 @@ def refuse_held(job: Job, survey: Survey) -> Refuse:
     if survey.held_here and survey.holder is not None:
         return refuse(
             RunHeld.exit_code,
-            f"this process has the run open itself, since {survey.holder.since}, and has not closed it",
+            f"this process has the run open itself, since {shown_time(survey.holder.since)}, and has not closed it",
             ways_out=(
                 "close it: call close() on what open_run returned then (the end of a `with` block does it by itself)",
                 "in a notebook: or restart the kernel; what was saved is whole",

@@ -19,11 +19,12 @@ from unbroken.logbook.memory import Memory, memory_of, place_of, remembered, res
 from unbroken.logbook.words import Facts, clean, config_words, ours, result_words
 from unbroken.run.finding import find_runs, is_backup
 from unbroken.run.folder import entries, json_of
+from unbroken.run.history import seconds_of
 from unbroken.run.layout import OWN_FOLDER, manifests, own
 from unbroken.run.summary import NOT_REACHABLE, Summary, config_of, summary_of
 from unbroken.storage import Disk
 from unbroken.storage.lock import read_holder
-from unbroken.values import Clock
+from unbroken.values import Clock, shown_time
 
 PATIENCE_S = 5.0  # of a session, which has better things to do
 LONGER_PATIENCE_S = 30.0  # of a person's command
@@ -160,7 +161,7 @@ def entry_of(known: Known, language: str, config: Callable[[Path], Mapping[str, 
     return Entry(
         label=known.label,
         names=tuple(dict.fromkeys(filter(None, (memory.label, known.label)))),
-        date=(summary.began or summary.last_seen)[:10],
+        date=shown_time(summary.began or summary.last_seen)[:10],
         config=words,
         result=result_words(summary, _facts(summary), language),
         written=memory.written,
@@ -212,11 +213,12 @@ def _baseline(directory: Path, recipe: str, runs: Sequence[tuple[Path, Mapping[s
     if not alike:
         return None
 
-    def rank(run: tuple[Path, Mapping[str, Any]]) -> tuple[bool, bool, str, str]:
+    def rank(run: tuple[Path, Mapping[str, Any]]) -> tuple[bool, bool, float, str]:
         folder, record = run
         tag = str(record.get("tag") or folder.name)
         named = tag.lower().startswith(("baseline", "基线"))
-        return not named, tag != folder.name, str(record.get("created") or ""), folder.name  # a copy has its own name
+        created_s = seconds_of(str(record.get("created") or "")) or 0.0
+        return not named, tag != folder.name, created_s, folder.name  # a copy has its own name
 
     chosen = min(alike, key=rank)[0]
     return None if chosen.name == directory.name else chosen

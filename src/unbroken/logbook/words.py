@@ -12,6 +12,7 @@ from typing import Any
 from unbroken.config import ABSENT
 from unbroken.config.side_by_side import differences
 from unbroken.run.summary import Score, Summary
+from unbroken.values import shown_time
 
 LONGEST = 80  # characters of a tag, a name or a value
 MOST = 6  # settings named in a row
@@ -142,7 +143,7 @@ def result_words(summary: Summary, facts: Facts, language: str) -> str:
     words, status = WORDS[language], summary.status
     best = summary.best or _last(summary)
     reached = f"{summary.step}/{summary.total}" if summary.total else str(summary.step)
-    known = {"running": facts.since[:16].replace("T", " "), "finished": str(summary.step)}
+    known = {"running": shown_time(facts.since), "finished": str(summary.step)}
     state = words[status].format(known.get(status, reached)) if status in STATES else ""
     if best is None:
         return state
@@ -155,7 +156,7 @@ def result_words(summary: Summary, facts: Facts, language: str) -> str:
 def ours(language: str) -> re.Pattern[str]:
     """How a result of ours reads."""
     words = WORDS[language]
-    states = "|".join(re.escape(words[name]).replace(r"\{\}", r"[\d:/ -]+") for name in STATES)
+    states = "|".join(re.escape(words[name]).replace(r"\{\}", r"[\d:/ +-]+") for name in STATES)
     where = "|".join(re.escape(words[name]).replace(r"\{\}", r"\d+") for name in ("step", "epoch"))
     score = rf"[^\s|;；,，]{{1,{2 * LONGEST}}}: [-+.\w]{{1,24}} \((?:{where})\)"
     return re.compile(rf"{score}(?:{re.escape(words['comma'])}(?:{states}))?|(?:{states})")

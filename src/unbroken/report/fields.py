@@ -12,6 +12,7 @@ from typing import Any
 
 from unbroken.errors import UsageError
 from unbroken.report.rows import Row
+from unbroken.values import local_moment
 
 Value = Any  # a number, a text, or what a config holds
 Getter = Callable[[Row], Value]
@@ -32,10 +33,19 @@ TEXTS: dict[str, Getter] = {
     "folder": lambda row: row.folder,
     "id": lambda row: row.id,
 }
-TIMES: dict[str, Getter] = {"seen": lambda row: row.last_seen or None, "began": lambda row: row.began or None}
+TIMES: dict[str, Getter] = {
+    "seen": lambda row: _by_our_clock(row.last_seen),
+    "began": lambda row: _by_our_clock(row.began),
+}
 FIXED = {**TEXTS, **NUMBERS, **TIMES}
 OPEN = {"best": "METRIC", "last": "METRIC", "config": "KEY"}
 ALL = (*FIXED, *(f"{name}.{what}" for name, what in OPEN.items()))
+
+
+def _by_our_clock(time: str) -> str | None:
+    """As `ls` shows it and people type it, so that a day is one of this machine's."""
+    moment = local_moment(time)
+    return moment.isoformat(timespec="milliseconds") if moment is not None else time or None
 
 
 def require_field(name: str, *, where: str) -> str:

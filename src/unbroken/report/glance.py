@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from unbroken.run.history import how_it_ended
 from unbroken.run.layout import manifests, own
 from unbroken.storage import Disk
 from unbroken.storage.lock import is_held
-from unbroken.values import Clock, LeadsOut, numbers_of, place, step_of
+from unbroken.values import Clock, LeadsOut, local_moment, numbers_of, place, step_of
 
 RATE_OVER_S = 60.0
 
@@ -140,7 +139,7 @@ class Watch:
             if event.get("session") == session
             and event.get("event") == "saved"
             and step_of(event.get("step")) is not None
-            and (moment := _moment(event.get("time"))) is not None
+            and (moment := local_moment(event.get("time"))) is not None
         ]
         if len(noted) < 2 or noted[-1][1] <= noted[0][1]:
             return None
@@ -197,11 +196,11 @@ class Watch:
         return step_of(session.get("total")) or self._total
 
     def _ago(self, time: Any) -> float | None:
-        moment = _moment(time)
+        moment = local_moment(time)
         return max((self.clock.now() - moment).total_seconds(), 0.0) if moment is not None else None
 
     def _left_until(self, time: Any) -> float | None:
-        moment = _moment(time)
+        moment = local_moment(time)
         return max((moment - self.clock.now()).total_seconds(), 0.0) if moment is not None else None
 
 
@@ -225,10 +224,3 @@ def told(event: Mapping[str, Any]) -> str:
         case "replayed":
             return str(event.get("verdict", ""))
     return ""
-
-
-def _moment(time: Any) -> datetime | None:
-    try:
-        return datetime.fromisoformat(time).astimezone()
-    except (TypeError, ValueError, OverflowError):
-        return None

@@ -17,7 +17,7 @@ from unbroken.errors import UnbrokenError
 from unbroken.journal.lines import read_lines_backwards
 from unbroken.run.folder import entries
 from unbroken.run.history import Score
-from unbroken.values import number_of, numbers_of, step_of
+from unbroken.values import number_of, numbers_of, step_of, utc_text
 
 NOT_METRICS = {"step", "iter", "epoch", "time", "data_time", "memory"}
 BEST_FILE = re.compile(r"best_(.+)_(?:iter|epoch)_(\d{1,18})\.pth")
@@ -113,6 +113,6 @@ def _structure(checkpoint: Path) -> Structure | None:
 def _written(checkpoint: Path) -> str:
     """When a file of another program was written: all there is to say when it was seen last."""
     try:
-        return datetime.fromtimestamp(os.stat(checkpoint).st_mtime, tz=UTC).isoformat(timespec="seconds")  # noqa: PTH116
+        return utc_text(datetime.fromtimestamp(os.stat(checkpoint).st_mtime, tz=UTC))  # noqa: PTH116
     except (OSError, ValueError, OverflowError):
         return ""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from textwrap import shorten
 from typing import Any
 
 from unbroken.journal import NO_SESSION, Event
-from unbroken.values import number_of, numbers_of, step_of
+from unbroken.values import local_moment, number_of, numbers_of, step_of
 
 ENDINGS = ("finished", "stopped", "failed")
 
@@ -90,10 +89,8 @@ def score_of(best: Any) -> Score | None:
 
 def seconds_of(time: str) -> float | None:
     """An ISO time as seconds since 1970; None where it is none."""
-    try:
-        return datetime.fromisoformat(time).timestamp()
-    except (ValueError, OverflowError, OSError):
-        return None
+    moment = local_moment(time)
+    return moment.timestamp() if moment is not None else None
 
 
 def _note_time(history: History, event: Event) -> None:

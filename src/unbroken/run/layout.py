@@ -38,7 +38,7 @@ class Layout:
     pointer: str = ""
     session_folder: str = ""  # with {session}
     log_name: str  # with {session} or, dashed, {stamp}; inside the session folder
-    log_moment: str = "%Y/%m/%d %H:%M:%S - unbroken - INFO - "  # before each line of the log, for strftime
+    log_moment: str = "%Y/%m/%d %H:%M:%S %z - unbroken - INFO - "  # before each line of the log, for strftime
     session_scalars: str = ""  # inside the session folder
     run_scalars: str = ""  # of all sessions, in order
     curves: str = ""  # folder of TensorBoard's event files, over steps
@@ -155,7 +155,7 @@ EPOCHS = Layout(
     rolling_name="latest_model.pth",
     weights_name="best_{metric}_epoch_{epoch}.pth",
     log_name="log_train_{stamp}.txt",
-    log_moment="%Y-%m-%d %H:%M:%S   INFO  ",
+    log_moment="%Y-%m-%d %H:%M:%S %z   INFO  ",
     curves="tensorboard",
     evaluation_curves="eval/eval_with_train/tensorboard_val",
     keys={"model": "model_state", "optimizer": "optimizer_state"},

@@ -19,7 +19,7 @@ from unbroken.run.layout import Layout, manifests, own
 from unbroken.run.links import POINTERS, why_not_followed
 from unbroken.run.record import layout_seen, read_record
 from unbroken.storage import is_ordinary
-from unbroken.values import is_name, step_of
+from unbroken.values import is_name, shown_time, step_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +41,12 @@ class MissingFile:
     @property
     def words(self) -> str:
         """In what way it is missing, and what says that it was there."""
-        at = f" as saved at {self.saved_at}" if self.saved_at else ""
+        at = f" as saved at {shown_time(self.saved_at)}" if self.saved_at else ""
         return self.reason + (f", though {self.known_by} records it{at}" if self.known_by else "")
 
     def __str__(self) -> str:
         step = f" (step {self.step})" if self.step is not None else ""
-        at = f" as saved at {self.saved_at}" if self.saved_at else ""
+        at = f" as saved at {shown_time(self.saved_at)}" if self.saved_at else ""
         known = f", which {self.known_by} records{at}," if self.known_by else ""
         return f"{self.name}{step}{known} {self.reason}"
 

@@ -15,7 +15,7 @@ from unbroken.run.pins import read_pins
 from unbroken.run.record import RunRecord
 from unbroken.storage import Disk, WritableFile, durable_write, write_json
 from unbroken.storage.lock import RunLock
-from unbroken.values import Clock, as_bytes, new_id
+from unbroken.values import Clock, as_bytes, new_id, utc_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +130,7 @@ class OpenRun:
             session=self.files.session,
             step=step,
             epoch=epoch,
-            time=self.files.clock.now().isoformat(timespec="seconds"),
+            time=utc_text(self.files.clock.now()),
             metric=metric,
             value=value,
         )

@@ -15,7 +15,7 @@ from unbroken.run.layout import own
 from unbroken.run.record import layout_of
 from unbroken.storage import Disk, durable_folder, explained, is_ordinary, read_json, write_json
 from unbroken.storage.turn import turn_at
-from unbroken.values import BadField, Clock
+from unbroken.values import BadField, Clock, utc_text
 
 PINS = "pins.json"  # in the run's own folder
 PATIENCE_S = 20.0  # another process changes the pins in milliseconds
@@ -52,7 +52,7 @@ def pin(run: Path, names: Mapping[str, str], *, disk: Disk, clock: Clock) -> Non
 
     Raises UsageError where one of them is not there (any more), and then pins none.
     """
-    now = clock.now().isoformat(timespec="seconds")
+    now = utc_text(clock.now())
     events = [{"event": "pinned", "file": name, "note": note} for name, note in names.items()]
     with _open(run, events, disk, clock) as pins:
         require_there(run, names)

@@ -23,7 +23,7 @@ from unbroken.run.layout import OWN_FOLDER
 from unbroken.run.links import unreachable
 from unbroken.run.record import layout_seen
 from unbroken.storage.lock import is_held, read_holder
-from unbroken.values import is_name, step_of
+from unbroken.values import is_name, step_of, utc_text
 
 LOST, NEVER_STARTED, NOT_REACHABLE = "lost", "never started", "not reachable"
 
@@ -176,14 +176,14 @@ def _last_step(own: Path) -> int:
 
 
 def _later(time: str, sign_s: float | None) -> str:
-    """The later of an ISO time and a sign of life, in the former's zone."""
+    """The later of an ISO time and a sign of life."""
     if sign_s is None:
         return time
     sign = datetime.fromtimestamp(sign_s, tz=UTC)
     with suppress(ValueError, TypeError):
         known = datetime.fromisoformat(time)
-        return time if known >= sign else sign.astimezone(known.tzinfo).isoformat(timespec="milliseconds")
-    return sign.isoformat(timespec="milliseconds")
+        return time if known >= sign else utc_text(sign, timespec="milliseconds")
+    return utc_text(sign, timespec="milliseconds")
 
 
 def _changed_s(path: Path) -> float | None:

@@ -19,7 +19,7 @@ from unbroken.storage.durable import durable_folder, explained, write_json
 from unbroken.storage.file_lock import STAND_IN, FileLock, Held, is_locked, no_locks_words, stand_in_words
 from unbroken.storage.files import Disk
 from unbroken.storage.records import read_typed
-from unbroken.values import Clock
+from unbroken.values import Clock, shown_time, utc_text
 
 LOCK, HOLDER = "lock", "holder.json"
 LOCK_FILES = (LOCK, LOCK + STAND_IN, HOLDER)  # of a process here: they go nowhere with the run
@@ -39,7 +39,7 @@ class Holder:
     released: bool
 
     def __str__(self) -> str:
-        process = f"process {self.pid} on {self.host}, since {self.since}"
+        process = f"process {self.pid} on {self.host}, since {shown_time(self.since)}"
         return f"`unbroken {self.session}` ({process})" if self.is_command else process
 
     @property
@@ -86,7 +86,7 @@ class RunLock:
             self._holder = Holder(
                 host=socket.gethostname(),
                 pid=os.getpid(),
-                since=self._clock.now().isoformat(timespec="seconds"),
+                since=utc_text(self._clock.now()),
                 session=session if isinstance(session, str) else session(),
                 released=False,
             )
@@ -279,7 +279,9 @@ def held_error(folder: Path) -> RunHeld:
     holder, stand_in = read_holder(folder), stand_in_words(folder / LOCK)
     if holder is not None and holder.is_this_process:
         return RunHeld(
-            folder.parent, f"this process has the run open itself, since {holder.since}", do="Close it first."
+            folder.parent,
+            f"this process has the run open itself, since {shown_time(holder.since)}",
+            do="Close it first.",
         )
     stop = "" if holder and holder.is_command else ", stop it (`unbroken stop` lets it save first)"
     return RunHeld(

@@ -17,7 +17,7 @@ from unbroken.storage.durable import write_json
 from unbroken.storage.files import Disk
 from unbroken.storage.lock import Holder
 from unbroken.storage.records import read_typed
-from unbroken.values import Clock
+from unbroken.values import Clock, utc_text
 
 FILE = "stop.json"
 LOOK_EVERY_S = 1.0
@@ -40,7 +40,7 @@ def ask_to_stop(disk: Disk, folder: Path, clock: Clock, holder: Holder) -> None:
         session=holder.session,
         host=socket.gethostname(),
         pid=os.getpid(),
-        time=clock.now().isoformat(timespec="seconds"),
+        time=utc_text(clock.now()),
     )
     write_json(disk, folder / FILE, asdict(request))
 

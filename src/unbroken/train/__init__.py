@@ -46,7 +46,7 @@ from unbroken.train.takeover import Translated
 from unbroken.train.task import Task
 from unbroken.train.training_run import TrainingRun
 from unbroken.train.twins import count_tensors, differences
-from unbroken.values import clock_time
+from unbroken.values import clock_time, shown_time
 
 __all__ = [
     "Accidents",
@@ -89,5 +89,6 @@ __all__ = [
     "read_checkpoint",
     "require_takeover",
     "run_job",
+    "shown_time",
     "spread",
 ]

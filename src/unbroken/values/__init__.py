@@ -5,7 +5,7 @@ is copied to. A *session name* is the local time at which a process began to wor
 """
 
 from unbroken.values.addresses import is_remote, require_local
-from unbroken.values.clock import Clock, SystemClock, clock_time
+from unbroken.values.clock import Clock, SystemClock, clock_time, local_moment, shown_time, utc_text
 from unbroken.values.fields import BadField, number_of, numbers_of, step_of, typed
 from unbroken.values.ids import free_name, new_id
 from unbroken.values.places import LeadsOut, is_name, place, why_unsafe
@@ -25,13 +25,16 @@ __all__ = [
     "free_name",
     "is_name",
     "is_remote",
+    "local_moment",
     "new_id",
     "number_of",
     "numbers_of",
     "place",
     "require_local",
+    "shown_time",
     "step_of",
     "text_of",
     "typed",
+    "utc_text",
     "why_unsafe",
 ]

@@ -47,16 +47,16 @@ def test_a_session_reaches_as_far_as_its_time(left_s: float, reserve_s: float, r
 
 def test_a_run_without_a_limit_says_how_long_it_takes() -> None:
     (line,) = forecast_lines(job(), decide(job(), facts()), TIMING, NOW)
-    assert line == "time: about 10 min at 2 s a step, as before: until 22:10"
+    assert line == "time: about 10 min at 2 s a step, as before: until 2026-11-22 22:10:20 +0000"
 
 
 def test_the_words_of_a_limited_session() -> None:
     asked = limited(220.0, 0.0)
     lines = forecast_lines(asked, decide(asked, facts()), TIMING, NOW)
     assert lines == [
-        "session: 4 min (a test), over 0 s before, at 2026-11-22 22:03",
+        "session: 4 min (a test), over 0 s before, at 2026-11-22 22:03:40 +0000",
         "  at 2 s a step, as before, it reaches about step 200 of 400; 2 more sessions of this length, one after the "
-        "other, until 22:11",
+        "other, until 2026-11-22 22:11:00 +0000",
     ]
     unknown = forecast_lines(asked, decide(asked, facts()), {}, NOW)
     assert unknown[1:] == ["  how far it gets is known once steps were timed"]

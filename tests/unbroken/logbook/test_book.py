@@ -306,8 +306,8 @@ def test_where_two_keys_end_alike_more_of_them_is_said_and_a_long_list_is_cut() 
         ({}, "mAP: 0.8313 (第 60 轮)", "mAP: 0.8313 (epoch 60)"),
         (
             {"status": "running", "step": 120},
-            "mAP: 0.8313 (第 60 轮)，自 2026-02-05 10:00 起进行中",
-            "mAP: 0.8313 (epoch 60), running since 2026-02-05 10:00",
+            "mAP: 0.8313 (第 60 轮)，自 2026-02-05 02:00:00 +0000 起进行中",
+            "mAP: 0.8313 (epoch 60), running since 2026-02-05 02:00:00 +0000",
         ),
         ({"status": "stopped", "step": 120, "best": None}, "停于 120/400 步", "stopped at 120/400 steps"),
         ({"status": "killed", "step": 120, "best": None}, "中断于 120/400 步", "killed at 120/400 steps"),

@@ -35,11 +35,11 @@ def row(label: str, **facts: Any) -> Row:
 ROWS = [
     row(
         "a", best_metric="mIoU", best_value=41.5, best_step=80, last=json.dumps({"mIoU": 40.0, "val/acc": 0.5}),
-        total=100, last_seen="2026-11-22T08:30:00+08:00", size_bytes=2_000_000_000, trained_s=7200.0,
+        total=100, last_seen="2026-11-22T16:30:00+08:00", size_bytes=2_000_000_000, trained_s=7200.0,
     ),
     row(
         "b", best_metric="mIoU", best_value=39.0, best_step=20, status="killed", step=20, sessions=3,
-        last=json.dumps({"mIoU": math.nan}), last_seen="2026-11-21T23:00:00+08:00", recipe="Focalsst",
+        last=json.dumps({"mIoU": math.nan}), last_seen="2026-11-21T23:00:00Z", recipe="Focalsst",
     ),
     row("c", best_metric="mIoU", status="stopped", step=7),
     row("d and e", status="left by MMEngine"),
