@@ -11,12 +11,13 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final
 
-from unbroken.checkpoint.programs import WEIGHTS_HERE
+from unbroken.checkpoint.programs import OWN_FORM, WEIGHTS_HERE
 from unbroken.errors import DamagedFile
 from unbroken.storage import read_json
 from unbroken.values import is_name
 
 SUFFIXES: Final = (".pth", ".pth.tar", ".pt", ".pt2", ".bin", ".ckpt", ".safetensors", ".distcp")
+NAMES: Final = (".metadata", "random_states_*.pkl", "custom_checkpoint_*.pkl")  # of DCP and Accelerate
 INDEX: Final = ".index.json"  # of shards: which tensor lies in which file
 SHARD: Final = re.compile(r"-(\d{5})-of-(\d{5})\.(?:safetensors|bin)$")
 MOST_FILES: Final = 100_000
@@ -54,12 +55,12 @@ FOLDERS: Final = (
     Folder(
         kind="Accelerate checkpoint",
         marks=("random_states_*.pkl",),
-        why="Accelerate goes on from it with accelerator.load_state(DIR); " + ONE_FILE,
+        why=f"{OWN_FORM}: Accelerate goes on from it with accelerator.load_state(DIR); {ONE_FILE}",
     ),
     Folder(
         kind="Hugging Face Trainer checkpoint",
         marks=("trainer_state.json",),
-        why="the Trainer goes on from it with trainer.train(resume_from_checkpoint=DIR); " + ONE_FILE,
+        why=f"{OWN_FORM}: the Trainer goes on from it with trainer.train(resume_from_checkpoint=DIR); {ONE_FILE}",
     ),
     Folder(
         kind="Hugging Face weights in shards",
@@ -101,8 +102,8 @@ def checkpoint_names(folder: Path, *, skip: frozenset[str] = frozenset()) -> Ite
     for where, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if name not in skip)
         for name in sorted(files):
-            path = Path(where, name)
-            if (name.endswith(SUFFIXES) or name == ".metadata") and not path.is_symlink():
+            path, named = Path(where, name), any(fnmatch(name, each) for each in NAMES)
+            if (named or name.lower().endswith(SUFFIXES)) and not path.is_symlink():
                 yield path
 
 

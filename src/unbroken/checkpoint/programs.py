@@ -14,6 +14,7 @@ from unbroken.checkpoint.leaves import Opaque
 
 Tree = Mapping[Any, Any]
 WEIGHTS_HERE: Final = "its weights can begin a new run here: --pretrained_model FILE"
+OWN_FORM: Final = "optimizer, schedule and position in the data are in a form of its program's own"
 PICKLED: Final = "its network is a pickled object, which stays shut"
 
 
@@ -56,7 +57,7 @@ PROGRAMS: Final = (
     _program(
         "Lightning checkpoint",
         "pytorch-lightning_version state_dict optimizer_states",
-        f"Lightning goes on from it with trainer.fit(model, ckpt_path=FILE); {WEIGHTS_HERE}",
+        f"{OWN_FORM}: Lightning goes on from it with trainer.fit(model, ckpt_path=FILE); {WEIGHTS_HERE}",
         step="global_step",
         epoch="epoch",
         holds=_with_optimizer,
@@ -83,7 +84,7 @@ PROGRAMS: Final = (
     _program(
         "timm checkpoint",
         "arch state_dict optimizer epoch",
-        f"timm's train.py goes on from it with --resume FILE; {WEIGHTS_HERE}",
+        f"{OWN_FORM}: timm's train.py goes on from it with --resume FILE; {WEIGHTS_HERE}",
         epoch="epoch",
         holds=_with_optimizer,
     ),
@@ -112,12 +113,12 @@ PROGRAMS: Final = (
     _program(
         "fairseq checkpoint",
         "model last_optimizer_state",
-        f"fairseq goes on from it with --restore-file FILE; {WEIGHTS_HERE}",
+        f"{OWN_FORM}: fairseq goes on from it with --restore-file FILE; {WEIGHTS_HERE}",
     ),
     _program(
         "Detectron2 checkpoint",
         "model optimizer iteration",
-        f"Detectron2 goes on from it with --resume; {WEIGHTS_HERE}",
+        f"{OWN_FORM}: Detectron2 goes on from it with --resume; {WEIGHTS_HERE}",
         step="iteration",
     ),
     _program(

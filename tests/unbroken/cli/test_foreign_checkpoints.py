@@ -184,6 +184,18 @@ def test_a_verdict_covers_every_checkpoint_in_a_folder(there: Path, type_: Type)
         file.write_bytes(whole)
 
 
+def test_the_random_states_of_accelerate_and_names_in_capitals_are_judged_too(there: Path, type_: Type) -> None:
+    made.accelerate(there / "state")
+    torch.save(nn.Linear(2, 1).state_dict(), there / "state/LAST.PTH")
+    assert type_("verify", "state").out.endswith("all 5 are whole\n")
+    for name in ("random_states_0.pkl", "LAST.PTH"):
+        file = there / "state" / name
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-9])
+        assert type_("verify", "state").code == 12, name
+        file.write_bytes(whole)
+
+
 def test_what_was_not_judged_is_named_and_never_called_whole(there: Path, type_: Type) -> None:
     torch.save(nn.Linear(2, 1).state_dict(), there / "a.pth")
     made.torchscript(there / "script.pt")
