@@ -18,7 +18,7 @@ from focalsst.dataset.folder import SonarFolder
 from focalsst.dataset.infos import Annotation
 from focalsst.dataset.point_layout import are_classes
 from focalsst.dataset.points import read_points
-from focalsst.dataset.scene import Extent, Scene
+from focalsst.dataset.scene import Extent
 from focalsst.dataset.splits import leaked_frames
 from focalsst.datasets import build_dataset
 from unbroken import Job
@@ -59,10 +59,9 @@ def _require_device(name: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Tried:
-    """A frame that was read: as it lies in its file, and as a sample has it."""
+    """A frame that was read, as it lies in its file."""
 
     raw: Floats
-    scene: Scene
     known: Annotation
 
 
@@ -73,8 +72,8 @@ def _try_out(data: SonarFolder, *, skip_bad: bool) -> list[_Tried]:
         data.require_known_classes(index)
     for index in sorted({0, len(data) - 1}):
         try:
-            scene = data.prepared(index, np.random.default_rng(0))
-            tried.append(_Tried(raw=read_points(data.path(index)), scene=scene, known=data.annotation(index)))
+            data.prepared(index, np.random.default_rng(0))
+            tried.append(_Tried(raw=read_points(data.path(index)), known=data.annotation(index)))
         except DamagedFile:
             if not skip_bad:
                 raise
@@ -166,23 +165,10 @@ def _about_headings(data: SonarFolder, known: Sequence[Annotation], boxes: Float
 
 
 def _about_points(data: SonarFolder, tried: Sequence[_Tried]) -> Iterator[str]:
-    """Intensities of another scale, points outside the range, boxes without a point, in the frames that were read."""
-    for frame in tried:
-        path = data.path_of(frame.known.frame)
-        loud = frame.raw[:, 3]
-        if loud.max() < RAW[0] or loud.min() < 0 or np.median(loud) > RAW[1] or loud.min() == loud.max():
-            seen = data.encoded(loud)
-            yield (
-                f"{path}: intensities lie between {loud.min():.4g} and {loud.max():.4g}, where raw ones (about 2e8 to "
-                f"2e11) are expected by POINT_FEATURE_ENCODING.INTENSITY {data.intensity}: the network sees "
-                f"{seen.min():.4g} to {seen.max():.4g}, and is made for about {USUAL[data.intensity]}"
-            )
-        if not are_classes(frame.raw[:, 4]):
-            yield f"{path}: the fifth column holds no classes (whole numbers): is it x y z intensity class?"
-        xyz = frame.raw[:, :3]
-        share = ((xyz >= data.extent.low) & (xyz <= data.extent.high)).all(axis=1).mean()
-        if share < FEW:
-            yield f"{path}: only {share:.0%} of its points lie in {RANGE} ({AXES})"
+    """What is odd about the frames that were read, each kind once: the others of a part are mostly like them."""
+    for look in (_intensity, _fifth_column, _range):
+        said = [f"{data.path_of(frame.known.frame)}: {words}" for frame in tried if (words := look(frame.raw, data))]
+        yield from said[:1]
     boxes = [(frame.raw, box) for frame in tried for box in frame.known.boxes]
     if boxes and not any(points_in_box(raw, box).any() for raw, box in boxes):
         frames = ", ".join(frame.known.frame for frame in tried)
@@ -190,6 +176,28 @@ def _about_points(data: SonarFolder, tried: Sequence[_Tried]) -> Iterator[str]:
             f"{data.infos_from}: not one box of the frames {frames} has a point in it: do points and boxes have the "
             f"same axes ({AXES}; heading in radians)?"
         )
+
+
+def _intensity(raw: Floats, data: SonarFolder) -> str:
+    loud = raw[:, 3]
+    if loud.max() >= RAW[0] and loud.min() >= 0 and np.median(loud) <= RAW[1] and loud.min() < loud.max():
+        return ""
+    seen = data.encoded(loud)
+    return (
+        f"intensities lie between {loud.min():.4g} and {loud.max():.4g}, where raw ones (about 2e8 to 2e11) are "
+        f"expected by POINT_FEATURE_ENCODING.INTENSITY {data.intensity}: the network sees {seen.min():.4g} to "
+        f"{seen.max():.4g}, and is made for about {USUAL[data.intensity]}"
+    )
+
+
+def _fifth_column(raw: Floats, _data: SonarFolder) -> str:
+    sound = are_classes(raw[:, 4])
+    return "" if sound else "the fifth column holds no classes (whole numbers): is it x y z intensity class?"
+
+
+def _range(raw: Floats, data: SonarFolder) -> str:
+    share = ((raw[:, :3] >= data.extent.low) & (raw[:, :3] <= data.extent.high)).all(axis=1).mean()
+    return f"only {share:.0%} of its points lie in {RANGE} ({AXES})" if share < FEW else ""
 
 
 def _part(data: SonarFolder) -> str:

@@ -134,6 +134,7 @@ def _annotation(path: Path, row: Row) -> Annotation:
             f"frame {frame}: boxes and names do not fit together",
             expected=f"boxes of shape ({len(names)}, 7) for {len(names)} names",
             found=boxes.shape,
+            do="" if boxes.shape[1:] == (7,) else "Of each box, write x y z dx dy dz heading and nothing else.",
         )
     unsound = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 3:6] <= 0).any(axis=1)
     if unsound.any():
