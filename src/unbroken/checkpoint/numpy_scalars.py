@@ -59,7 +59,7 @@ def decode(code: str, raw: bytes) -> list[Scalar] | None:
         return [_text(order, kind[:1], raw)]
     if kind in ("c8", "c16"):
         parts = decode(f"{order}f{int(kind[1:]) // 2}", raw) or []
-        return [complex(re, im) for re, im in zip(parts[::2], parts[1::2], strict=True)]  # type: ignore[arg-type]
+        return [complex(re, im) for re, im in zip(parts[::2], parts[1::2], strict=True)]  # type: ignore[arg-type]  # floats
     if kind not in STRUCT_CODES or len(raw) % int(kind[1:]):
         return None
     return list(struct.unpack(f"{order}{len(raw) // int(kind[1:])}{STRUCT_CODES[kind]}", raw))

@@ -75,8 +75,11 @@ def _guarded(command: Callable[[], int], *, as_json: bool, hint: str, is_trainin
                 stream.reconfigure(errors=ESCAPED)
     try:
         code = command()
-        if sys.stdout is not None:  # closed by who started us: then nobody wants to read it
-            sys.stdout.flush()  # here, where what that may say is still answered
+        try:
+            if sys.stdout is not None:  # closed by who started us: then nobody wants to read it
+                sys.stdout.flush()  # here, where what that may say is still answered
+        except BrokenPipeError:
+            turn_away()
         return code
     except UnbrokenError as error:
         return _complain(error, as_json=as_json)
@@ -84,9 +87,11 @@ def _guarded(command: Callable[[], int], *, as_json: bool, hint: str, is_trainin
         print(f"interrupted at once{hint}", file=sys.stderr)
         return INTERRUPTED_TWICE
     except SystemExit as ending:
+        if isinstance(ending.__context__, BrokenPipeError):  # the parser of commands makes an exit of it
+            return _reader_gone(is_training=is_training)
         return int(ending.code) if isinstance(ending.code, int) else 1
     except BrokenPipeError:
-        return _cannot_print("standard output was closed by its reader", exit_code=1)
+        return _reader_gone(is_training=is_training)
     except OSError as error:
         if error.filename is None and error.errno in DISK_TROUBLE:
             return _cannot_print(
@@ -144,6 +149,14 @@ def _run(words: list[str], typed: Sequence[str] | None) -> int:
             from unbroken.cli.app import run
 
             return run(words, typed=typed)
+
+
+def _reader_gone(*, is_training: bool) -> int:
+    """Who has read enough (`| head`) is no failure; a training goes on without a reader, so it is another pipe."""
+    if is_training:
+        return _cannot_print("a pipe was closed by who should read from it", exit_code=1)
+    turn_away()
+    return 0
 
 
 def _cannot_print(why: str, *, exit_code: int) -> int:

@@ -73,7 +73,7 @@ def cli_page() -> str:
         GENERATED,
         "After `pip install`, the command is `unbroken`. `python -m unbroken` is the same.",
     ]
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # it is a group
     summary = [f"| [`{name}`](#unbroken-{name}) | {_first_line(command)} |" for name, command in commands.items()]
     parts.append("\n".join(["| command | does |", "|---|---|", *summary]))
     parts.append("Exit codes and error messages: [errors.md](errors.md).")

@@ -45,7 +45,7 @@ class _Loader(yaml.SafeLoader):
         self._nodes += 1
         self._depth += 1
         if self._nodes > NODES or self._depth > DEPTH:
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # PyYAML has no types
             limit = f"more than {NODES:,} keys and values" if self._nodes > NODES else f"values nested {DEPTH} deep"
             raise yaml.MarkedYAMLError(problem=f"{limit}, as in no real config", problem_mark=mark)
         node = super().compose_node(parent, index)

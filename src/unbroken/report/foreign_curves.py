@@ -128,7 +128,7 @@ def _steps_of_epoch(directory: Path) -> float:
 
 def scalars_in(path: Path) -> Iterator[tuple[int, str, float]]:
     """Step, tag and value of every scalar of an event file; one that is cut off or garbled ends there, quietly."""
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf has no types
     from tensorboard.compat.proto.event_pb2 import Event  # a twelfth of a second, and only wanted here
 
     try:

@@ -28,7 +28,7 @@ def write_pictures(disk: Disk, folder: Path, step: int, pictures: Mapping[str, b
     place = folder / str(step)
     durable_folder(disk, place)
     for name, data in pictures.items():
-        durable_write(disk, place / f"{name}{SUFFIX}", lambda file, data=data: _put(file, data))  # type: ignore[misc]
+        durable_write(disk, place / f"{name}{SUFFIX}", lambda file, data=data: _put(file, data))  # type: ignore[misc]  # its type is known
 
 
 def drop_pictures(disk: Disk, folder: Path, *, keep: Iterable[int]) -> None:

@@ -277,17 +277,17 @@ def kept_out(folder: Path) -> Iterator[None]:
 def held_error(folder: Path) -> RunHeld:
     """The refusal that names the live owner of a run."""
     holder, stand_in = read_holder(folder), stand_in_words(folder / LOCK)
-    if holder is not None and holder.is_this_process:
+    if holder is not None and holder.is_this_process and not holder.is_command:
         return RunHeld(
             folder.parent,
             f"this process has the run open itself, since {shown_time(holder.since)}",
             do="Close it first.",
         )
-    stop = "" if holder and holder.is_command else ", stop it (`unbroken stop` lets it save first)"
+    stop = "" if holder and holder.is_command else ", or stop it (`unbroken stop` lets it save first)"
     return RunHeld(
         folder.parent,
         f"the run is held by {holder or 'another process'}" + (f"; {stand_in}" if stand_in else ""),
-        do=f"Wait for it{stop}, or choose another --tag.",
+        do=f"Wait for it{stop}.",
     )
 
 

@@ -223,7 +223,7 @@ def load(
         for item in ahead if ahead is not None else _here(reading, requests):
             if isinstance(item, UnbrokenError):
                 raise item
-            yield item._replace(batch=pinned(item.batch)) if pins else item  # type: ignore[no-untyped-call]
+            yield item._replace(batch=pinned(item.batch)) if pins else item  # type: ignore[no-untyped-call]  # torch has no type for it
     finally:
         if ahead is not None:
             ahead.close()

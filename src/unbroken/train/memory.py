@@ -95,5 +95,5 @@ def in_words(division: Division) -> str:
 def let_go() -> None:
     """Give back what the failed attempt held: its trace may be part of a circle, its blocks are in the cache."""
     gc.collect()
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch has no type for it
         torch.cuda.empty_cache()

@@ -192,7 +192,7 @@ class Stepper:
             found.values[name] = found.values.get(name, 0.0) + weighed
         whole = values["loss"] / micro_batches
         loss = whole if share == 1.0 else whole * share
-        (task.scaler.scale(loss) if task.scaler else loss).backward()  # type: ignore[no-untyped-call]
+        (task.scaler.scale(loss) if task.scaler else loss).backward()  # type: ignore[no-untyped-call]  # torch has no type
         return values["loss"].detach() * share
 
     def _update(self) -> None:

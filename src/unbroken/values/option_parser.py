@@ -33,7 +33,7 @@ class OptionParser(argparse.ArgumentParser):
         meant = self._meant(message)
         raise UsageError(self.prog, message, do=f"{meant}{' ' if meant else ''}See `{self.prog} --help`.")
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:  # type: ignore[override]
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:  # type: ignore[override]  # of overloads
         """Remember what was typed, for what is said of it."""
         self._typed = list(args or [])
         return super().parse_known_args(args, namespace)
