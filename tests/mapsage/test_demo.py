@@ -23,7 +23,7 @@ def test_the_demo_ends_with_twins_and_pictures_to_look_at(tmp_path: Path, monkey
     assert "VERDICT: the run that was killed twice is BIT-IDENTICAL to its twin." in text
     assert "losses of all 44 steps: identical" in text
     assert text.count("killed by SIGKILL") == 2 or "the save was over before the kill arrived" in text
-    assert text.count("$ unbroken train mapsage") == 4
+    assert text.count("unbroken train mapsage") == 4
     assert "plan: FRESH" in text and "plan: RESUME" in text and "replayed: bit-identical" in text
     pictures = sorted((tmp_path / "demo").glob("*/*.png"))
     assert [picture.name for picture in pictures] == ["curves.png", "tiles.png"]

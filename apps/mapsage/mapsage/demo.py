@@ -6,6 +6,7 @@ Real processes and real SIGKILLs: what is shown here is what happens to a traini
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from unbroken import open_ordinary, read_whole
 
 Say = Callable[[str], None]
 POLL_S = 0.0005
+THREADS = 1  # beside two loader workers: on two cores, more threads wait for each other far longer than they work
 WIDTH = 116  # of what a process prints, wrapped between words
 AS_PRINTED: dict[str, Any] = {
     "initial_indent": "   | ",
@@ -118,13 +120,15 @@ def _session(
 ) -> bool:
     """Run one training process; kill it when `until` says so. True when it was killed where it was meant to be."""
     words = ["unbroken", "train", "mapsage", str(config), "--work-dir", str(run)]
-    say(f"   $ {shlex.join(words)}")
+    say(f"   $ OMP_NUM_THREADS={THREADS} {shlex.join(words)}")
     log = run.parent / "output.txt"
     run.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as output:
         start = log.stat().st_size
         command = [sys.executable, "-m", *words]
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=config.parent)
+        inherited = os.environ  # noqa: TID251 - passed on to a child and not looked at
+        env = {**inherited, "OMP_NUM_THREADS": str(THREADS)}
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=config.parent, env=env)
         while process.poll() is None and not (until and until()):
             time.sleep(POLL_S if until else 0.05)
         killed = process.poll() is None

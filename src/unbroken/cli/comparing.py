@@ -54,7 +54,11 @@ def run_folders_of(words: Sequence[str]) -> list[Path]:
     if len(words) < 2:
         found = words[0] if words else "none"
         raise UsageError(
-            "unbroken compare", "there is nothing to compare with", expected="two runs or more", found=found
+            "unbroken compare",
+            "there is nothing to compare with",
+            expected="two runs or more",
+            found=found,
+            do=f"Name another one too; one alone: unbroken show {found}" if words else "",
         )
     below: list[Tagged] = []
     folders = [_folder(word, below) for word in words]

@@ -130,7 +130,7 @@ def run_folder(path: Path) -> Path:
         "this is not a run",
         expected="a folder with unbroken/ or with .pth files in it",
         found=f"runs near it: {', '.join(near)}" if near else "none, and no run below it",
-        do="See `unbroken ls ROOT`.",
+        do=f"For a file: unbroken inspect {path}" if path.is_file() else "See `unbroken ls ROOT`.",
     )
 
 

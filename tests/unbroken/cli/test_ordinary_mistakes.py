@@ -96,11 +96,33 @@ NAMES = [
     (["verify", "smal"], "Did you mean the run small?"),
     (["inspect", "small"], "Did you mean the run small?"),
 ]
+COMMANDS = [
+    (["tarin", "mapsage", C], "Did you mean 'train'? See"),
+    (["resume", "mapsage", C], "Here that is: unbroken train RECIPE CONFIG (it resumes by itself)."),
+    (["mapsage", C], "Type: unbroken train mapsage CONFIG."),
+    ([C], "Type: unbroken train RECIPE small.py, where RECIPE is focalsst or mapsage."),
+    (["list"], "Here that is: unbroken ls."),
+    (["status", "small"], "unbroken show RUN"),
+    (["rm", "small"], "unbroken prune RUN"),
+    (["help"], "unbroken --help"),
+    (["version"], "version 0."),
+    (["show", "small", "--jsn"], "--json"),
+    (["prune", "small", "--keep_last", "2"], "--keep-last"),
+    (["prune", "small", "--keep-last", "two"], "'--keep-last': expected a whole number"),
+    (["show", "work_dirs/small/iter_4.pth"], "For a file: unbroken inspect work_dirs/small/iter_4.pth"),
+    (["inspect", "work_dirs/small"], "For a run: unbroken show work_dirs/small"),
+    (["compare", "small"], "one alone: unbroken show small"),
+    (["compare", "small", "small"], "this run is named twice"),
+    (["backup", "small", "work_dirs/small"], "Name a folder elsewhere"),
+    (["demo", "arial"], "Expected aerial or sonar, found arial"),
+    (["watch", "small", "--every", "2"], "with its unit (2s, 2m or 2h)"),
+    (["unpack", "nix.zip"], "Name a file that `unbroken pack` wrote"),
+]
 if os.name != "nt":
     NAMES.append((["why", "mapsage", "C:\\Users\\me\\small.py"], "This is a path of Windows"))
 
 
-@pytest.mark.parametrize(("words", "said"), [*OPTIONS, *NAMES], ids=lambda each: str(each)[:90])
+@pytest.mark.parametrize(("words", "said"), [*OPTIONS, *NAMES, *COMMANDS], ids=lambda each: str(each)[:90])
 def test_an_ordinary_mistake_is_answered_with_what_was_meant(
     place: Path, type_: Type, words: list[str], said: str
 ) -> None:

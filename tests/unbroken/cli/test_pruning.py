@@ -157,7 +157,7 @@ def test_what_a_cut_off_removal_left_stays_while_there_are_no_two_states(type_: 
         (["prune", "."], "this is not a run"),
         (["prune", "runs/baseline", "--keep-last", "0"], "--keep-last: this keeps nothing"),
         (["prune", "runs/baseline", "--keep-every", "-3"], "--keep-every: this keeps nothing"),
-        (["prune", "runs/baseline", "--keep-last", "two"], "valid integer"),
+        (["prune", "runs/baseline", "--keep-last", "two"], "expected a whole number"),
         (["prune"], "Missing argument"),
     ],
 )
