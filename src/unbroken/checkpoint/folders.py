@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from unbroken.checkpoint.programs import OWN_FORM, WEIGHTS_HERE
-from unbroken.errors import DamagedFile
+from unbroken.errors import DamagedFile, ForeignFile
 from unbroken.storage import read_json
 from unbroken.values import is_name
 
@@ -95,6 +95,12 @@ def folder_of(path: Path) -> Folder | None:
     """Whose checkpoint a folder is, by the names in it; None for any other folder."""
     names = sorted(os.listdir(path))[:MOST_FILES]  # noqa: PTH208 - names are all that is asked
     return next((each for each in FOLDERS if all(any(fnmatch(n, mark) for n in names) for mark in each.marks)), None)
+
+
+def require_no_folder_of_others(path: Path) -> None:
+    """Raise ForeignFile for a folder that is another program's checkpoint, where a file of ours is asked for."""
+    if path.is_dir() and (known := folder_of(path)) is not None:
+        raise ForeignFile(path, f"not a training state, because it is a {known.kind}: {known.why}")
 
 
 def checkpoint_names(folder: Path, *, skip: frozenset[str] = frozenset()) -> Iterator[Path]:

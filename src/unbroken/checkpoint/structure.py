@@ -49,6 +49,7 @@ FOREIGN_HEADS = {
     rb"7z\xbc\xaf": "a 7z file",
     rb"Rar!": "a RAR file",
     rb".{257}ustar": "a tar file",
+    rb"\s*\{\s*\"": "a JSON file",
     rb"\x93NUMPY": "a numpy array",
     rb"GGUF": "a GGUF file, which is for inference",
     rb"\x08[\x01-\x20]\x12.(?:pytorch|tf2onnx|skl2onnx|onnx)": "an ONNX file, which is for inference",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from unbroken.checkpoint.folders import require_no_folder_of_others
 from unbroken.config import same
 from unbroken.errors import UsageError
 from unbroken.launch.chosen import missing_beyond
@@ -66,6 +67,7 @@ def _named(path: Path | None, job: Job, here: Survey) -> Candidate | None:
         return None
     if not is_ordinary(path):
         require_local(path)
+        require_no_folder_of_others(path)
         what = "this is a folder, not a file" if path.is_dir() else "there is no such file"
         what = f"this is a link to {path.readlink()}, which is not there" if path.is_symlink() else what
         raise UsageError(path, what, found=_neighbours(path), do="Check the path.")

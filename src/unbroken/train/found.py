@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from unbroken.checkpoint.folders import require_no_folder_of_others
 from unbroken.checkpoint.structure import read_structure
 from unbroken.errors import DamagedFile, UsageError
 from unbroken.run import Layout, layout_seen, look_at
@@ -51,6 +52,7 @@ class FoundCheckpoint:
 def named_checkpoint(named: Path, layout: Layout, *, run: Path) -> FoundCheckpoint:
     """What a person names: a file, the folder of a run for its furthest checkpoint, or `best` or `latest` of `run`."""
     if named.is_dir():
+        require_no_folder_of_others(named)
         return furthest_checkpoint(named, layout_seen(named)[0])
     if named.exists() or str(named) not in (BEST, LATEST):
         return find_checkpoint(named, layout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ COMMANDS = {
     "fine-tune": [*TRAIN, "--tag", "new", "--pretrained_model", "s3://bucket/best.pth"],
     "load_from": [*TRAIN, "--tag", "new", "--cfg-options", f"load_from={WEB}"],
     "load_from and resume": [*TRAIN, "--tag", "new", "--cfg-options", f"load_from={WEB}", "resume=True"],
+    "backbone": [*TRAIN, "--tag", "new", "--cfg-options", f"model.backbone.init_cfg={{'checkpoint':'{WEB}'}}"],
     "search": [*TRAIN, "--tag", "new", "--search", "s3://bucket/runs"],
     "folder": [*TRAIN, "--work-dir", "gs://bucket/runs/one"],
     "backup while training": [*TRAIN, "--backup", "s3://bucket/backups"],
@@ -40,7 +42,7 @@ def test_every_command_says_that_an_address_is_to_be_fetched_first(here: Path, t
     before = contents(here)
     answer = type_(*words)
     assert answer.code == 2, answer.out + answer.err
-    address = next(word.partition("load_from=")[2] or word for word in words if "://" in word)
+    (address,) = re.findall(r"[a-z0-9]+://[^' ]+", " ".join(words))
     assert f"{address}: this is an address" in answer.err and "Fetch it" in answer.err
     assert "Did you mean" not in answer.err and "Traceback" not in answer.err
     changed = {name for name, what in contents(here).items() if before.get(name) != what}

@@ -256,6 +256,23 @@ def test_a_launch_says_the_same_of_what_it_is_given(here: Path, type_: Type) -> 
     assert answer.code == 0 and "124 of 124 tensors loaded" in answer.out
 
 
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_launch_that_is_given_such_a_folder_says_whose_it_is(here: Path, type_: Type, name: str) -> None:
+    write, kind = FOLDERS[name]
+    write(here / name)
+    for words in (["--ckpt", name], ["--tag", "new", "--pretrained_model", name]):
+        answer = type_("train", "mapsage", "small.py", *words)
+        assert answer.code == 12 and f"{name}: not a training state, because it is a {kind}: " in answer.err
+        assert promises_nothing_false(answer.err)
+
+
+def test_an_index_of_shards_is_no_file_to_begin_with(here: Path, type_: Type) -> None:
+    made.hugging_face_shards(here / "model")
+    words = ["--tag", "new", "--pretrained_model", "model/model.safetensors.index.json"]
+    answer = type_("train", "mapsage", "small.py", *words)
+    assert answer.code == 12 and "not a training state, because this is a JSON file" in answer.err
+
+
 def test_a_foreign_file_in_a_runs_folder_is_no_lost_history(here: Path, type_: Type) -> None:
     made.torchscript(here / "work_dirs/small/iter_9.pth")
     answer = type_("train", "mapsage", "small.py")

@@ -14,7 +14,7 @@ import numpy as np
 from mapsage.dataset.pipeline import Pipeline, Sample
 from mapsage.dataset.reading import read_label
 from mapsage.dataset.transforms import Tile
-from unbroken import is_ordinary
+from unbroken import is_ordinary, require_local
 from unbroken.errors import ConfigError, UsageError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
@@ -180,6 +180,7 @@ def _existing(root: Path, below: str) -> Path:
     folder = root / below
     if folder.is_dir():
         return folder
+    require_local(folder, is_folder=True)
     nearest = next((parent for parent in folder.parents if parent.is_dir()), Path())
     nearby = sorted(entry.name for entry in nearest.iterdir() if entry.is_dir())
     raise UsageError(
