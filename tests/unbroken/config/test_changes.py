@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unbroken.config import ABSENT, Change, Effect, Effects, changes, worst
+from unbroken.config import ABSENT, Change, Effect, Effects, Section, Since, changes, effects, worst
 
 LEAF = Effects()
 
@@ -153,3 +153,25 @@ def test_carrying_out_the_changes_makes_the_new_config_of_the_old_one(old: dict[
         else:
             holder[int(last) if isinstance(holder, list) else last] = change.new
     assert changes(result, new, SCHEMA) == ()
+
+
+class Step(Section):
+    size: Annotated[int, Effect.SHAPE]
+    how: Annotated[str, Effect.MEANING, Since(before="old")] = "new"
+
+
+class Grown(Section):
+    steps: tuple[Step, ...]
+    added: Annotated[bool, Effect.DATA, Since(before=False)] = True
+
+
+def test_a_key_that_came_later_had_in_earlier_records_the_value_that_the_schema_says() -> None:
+    then: dict[str, Any] = {"steps": [{"size": 1}]}
+    known = effects(Grown)
+    assert changes(then, {"steps": [{"size": 1, "how": "old"}], "added": False}, known) == ()
+    assert changes(then, {"steps": [{"size": 1, "how": "new"}], "added": True}, known) == (
+        Change("steps.0.how", "old", "new", Effect.MEANING),
+        Change("added", False, True, Effect.DATA),
+    )
+    back = changes({"steps": [{"size": 1, "how": "old"}], "added": False}, then, known)
+    assert {change.new for change in back} == {ABSENT}, "what a present config lacks is no earlier record"
