@@ -69,7 +69,7 @@ def test_it_stops_a_training_waits_for_it_and_says_how_far_it_got(tmp_path: Path
     assert stopped["reason"] == "`unbroken stop`"
     assert answer.code == 0, answer.err
     asked, said, command = answer.out.splitlines()
-    assert re.fullmatch(rf"{run}: process {process.pid} on \S+, since \S+ is asked to stop", asked)
+    assert re.fullmatch(rf"{run}: process {process.pid} on \S+, since .+ is asked to stop", asked)
     assert said == f"{run}: stopped by `unbroken stop` after step {step} of 48"
     assert command.startswith(f"to go on: {sys.executable}")
     assert f"stopped by `unbroken stop` after step {step}: everything is saved" in output
