@@ -23,6 +23,7 @@ from unbroken import (
     add_common_options,
     device_name,
     disk_quota,
+    folder,
     require_launcher,
     session_limit,
     start_from,
@@ -104,7 +105,7 @@ def parser(program: str = PROGRAM) -> OptionParser:
     found.add_argument(
         "--fix_random_seed", action="store_true", help=f"the same as --seed {SEED_OF_FIX_RANDOM_SEED} --deterministic"
     )
-    found.add_argument("--output", type=Path, metavar="DIR", help="folder of all runs (default: output)")
+    found.add_argument("--output", type=folder, metavar="DIR", help="folder of all runs (default: output)")
     saving = found.add_argument_group("saving, logging, evaluation")
     saving.add_argument(
         "--ckpt_save_interval", type=positive, default=1, metavar="N", help="epochs between checkpoint_epoch_N.pth"

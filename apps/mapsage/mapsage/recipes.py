@@ -22,6 +22,7 @@ from unbroken import (
     add_common_options,
     device_name,
     disk_quota,
+    folder,
     require_launcher,
     session_limit,
     start_from,
@@ -76,7 +77,7 @@ def parser(program: str = PROGRAM) -> OptionParser:
     found = OptionParser(prog=program, description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False, meant=MEANT)
     found.add_argument("config", type=Path, metavar="CONFIG", help="in Python syntax; it is read, never executed")
     found.add_argument(
-        "--work-dir", type=Path, metavar="DIR", help="the run's folder (default: work_dirs/<config's name>)"
+        "--work-dir", type=folder, metavar="DIR", help="the run's folder (default: work_dirs/<config's name>)"
     )
     found.add_argument(
         "--seed", type=_count, metavar="N", help="seed of everything random (default: the config's, else 0)"

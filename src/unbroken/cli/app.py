@@ -15,8 +15,8 @@ from unbroken.errors import UsageError
 from unbroken.values import require_local
 
 EPILOG = """\b
-Begin with:  unbroken demo aerial      (everything shown in about two minutes, on a CPU)
-         or  unbroken demo sonar       (the same with boxes in point clouds, in about four)
+Begin with:  unbroken demo aerial      (everything shown, in about a minute of a CPU)
+         or  unbroken demo sonar       (the same with boxes in point clouds, in about four on two cores)
 Then:        unbroken train RECIPE CONFIG, and after any interruption the same command again.
 
 \b

@@ -86,7 +86,7 @@ def stop(
     stop_command(run, wait=wait)
 
 
-@commands.command(short_help="The whole story on made-up data, in two to four minutes.")
+@commands.command(short_help="The whole story on made-up data, in one to four minutes on two idle cores.")
 def demo(
     story: Annotated[str, typer.Argument(metavar="STORY", help="Which one: aerial or sonar.")] = "aerial",
     dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to play (default: demo/STORY).")] = None,

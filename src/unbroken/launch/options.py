@@ -101,7 +101,7 @@ def add_common_options(parser: OptionParser, *, tag: str = "--tag", bad_sample: 
     )
     parser.add_argument_group("if the disk fails").add_argument(
         "--backup",
-        type=Path,
+        type=folder,
         metavar="DEST",
         help="copy the run to DEST, a folder on another disk, after each save; in the background, never stopping it",
     )
@@ -185,6 +185,13 @@ def require_launcher(launcher: str, *, accumulate: str) -> None:
             expected="--launcher none, or no --launcher: one process",
             do=f"Start it without torchrun and without srun -n; for more samples to a step: {accumulate}.",
         )
+
+
+def folder(text: str) -> Path:
+    """A folder, there or to be made."""
+    if Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"expected a folder, and {text[:100]} is a file")
+    return Path(text)
 
 
 def device_name(text: str) -> str:
