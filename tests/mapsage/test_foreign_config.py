@@ -243,3 +243,15 @@ def test_pictures_may_stay_as_they_are_and_the_head_without_normalisation(tmp_pa
     config.write_text(half)
     with pytest.raises(UnbrokenError, match="std"):
         job(config)
+
+
+def test_masks_that_are_coded_otherwise_in_validation_are_said_before_the_first_step(tmp_path: Path) -> None:
+    config = write_nano_job(tmp_path, steps=1)
+    text = config.read_text().replace('type="EarthVQADataset"', named(("no data", *CLASSES[:7]), ""))
+    val = "val_dataloader = dict(num_workers=0, dataset=dict("
+    text = text.replace(val, f"{val}reduce_zero_label=True, ")
+    config.write_text(text)
+    without_playgrounds(tmp_path / "data")
+    code, said = session(job(config))
+    assert code == 0
+    assert "val_dataloader.dataset.reduce_zero_label is True, and False in training: their labels differ by one" in said

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import cast
 
@@ -50,7 +50,17 @@ def preflight(job: Job) -> list[str]:
             check = _comparable if name == "val" else partial(_trainable, batch_HW=config.train_size_px)
             _try_out(folder, f"{key}.pipeline", check, skip_bad=skip_bad)
             warnings += filter(None, [folder.left_out()])
-    return warnings
+    return [*warnings, *_coded_otherwise(config)]
+
+
+def _coded_otherwise(config: MapSageConfig) -> Iterator[str]:
+    """Masks whose numbers would mean other classes in validation than in training, or in one folder than in another."""
+    _, first = next(config.datasets_by_key("train"))
+    for name in ("train", "val"):
+        for key, dataset in config.datasets_by_key(name):
+            if dataset.zero_is_no_data != first.zero_is_no_data:
+                both = f"{dataset.zero_is_no_data}, and {first.zero_is_no_data} in training"
+                yield f"{key}.reduce_zero_label is {both}: their labels differ by one, unless the masks do, too"
 
 
 def _require_device(name: str) -> None:
