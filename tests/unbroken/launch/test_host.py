@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from unbroken import OptionParser
 from unbroken.errors import UsageError
 from unbroken.launch.host import host_limit, host_quota, search_folders, up_s
 from unbroken.launch.job import Limit
@@ -63,7 +63,7 @@ def test_how_long_a_machine_has_been_up_is_seen_from_its_first_process(tmp_path:
 
 
 def asked(*words: str, host: Limit | None = None) -> Limit | None:
-    parser = argparse.ArgumentParser()
+    parser = OptionParser(prog="train.py")
     add_common_options(parser)
     return session_limit(parser.parse_args(words), {"session_limit": vars(host) if host else None})
 
