@@ -16,7 +16,7 @@ import torch
 from mmengine_files import FOLDER, needs_files
 from nano_job import job, session, write_nano_job
 from PIL import Image
-from tests.processes import environment, run_command
+from tests.processes import PIPE, STDOUT, Popen, environment, run_command
 from tests.twin.killing import python
 
 from mapsage.dataset.palette import EARTHVQA_CLASSES, EARTHVQA_PALETTE
@@ -343,6 +343,28 @@ def test_the_same_command_goes_on_where_it_was_ended(here: Path, capsys: pytest.
     assert contents(here / "out") == again
     assert predict.main([*command, "--overwrite"]) == 0
     assert "1 predicted, 5 done before" in capsys.readouterr().out
+
+
+def test_what_a_kill_leaves_is_whole_and_the_same_command_ends_it(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures(here / "pictures")
+    assert predict.main(["nano.py", "best", "pictures", "--out", "in_peace"]) == 0
+    words = ("nano.py", "best", "pictures", "--out", "killed")
+    with Popen(
+        python(SCRIPTS / "predict.py", *words), env=environment(), cwd=here, stdout=PIPE, stderr=STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert any("[2/6]" in line for line in process.stdout), "it ended before its second picture"
+        process.kill()
+    left = list((here / "killed").rglob("*.png"))
+    for path in left:
+        assert path.read_bytes() == (here / "in_peace" / path.relative_to(here / "killed")).read_bytes()
+    capsys.readouterr()
+    assert predict.main(list(words)) == 0
+    assert "done before and left as they are" in capsys.readouterr().out
+    for path in (here / "in_peace").rglob("*.png"):
+        assert (here / "killed" / path.relative_to(here / "in_peace")).read_bytes() == path.read_bytes()
 
 
 def test_nothing_of_another_network_or_of_somebody_else_is_replaced(
