@@ -34,6 +34,11 @@ def count(where: str, value: Any, *, least: int = 1) -> int:
     return number
 
 
+def interval(where: str, every: Any) -> int | None:
+    """Every so many steps; None, and 0, for no such reason."""
+    return None if every is None else count(f"{where}(every)", every, least=0)
+
+
 def one_of(where: str, value: Any, choices: Sequence[Any]) -> None:
     """Raise UsageError unless a value is one of a few."""
     if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):

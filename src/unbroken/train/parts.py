@@ -43,6 +43,10 @@ def state_of(part: Any) -> Any:
 
 def require_part(name: str, part: Any) -> None:
     """Raise if a thing cannot be a part."""
+    if isinstance(part, type):
+        raise UsageError(
+            name, "this is a class, and no object of it", found=part.__name__, do=f"Make one: {name}=...()."
+        )
     stateful = hasattr(part, "state_dict") and hasattr(part, "load_state_dict")
     if not stateful and not isinstance(part, (dict, list, *GENERATORS)):
         raise UsageError(

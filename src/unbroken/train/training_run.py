@@ -306,7 +306,7 @@ class TrainingRun:
         Every so many steps, or as `Every` says, and at the end of the training in any case. Where it is due, the random
         streams are put back to where the step left them: what is drawn does not depend on when it is done.
         """
-        cadence = every if isinstance(every, Every) else Every(steps=every)
+        cadence = every if isinstance(every, Every) else Every(steps=arguments.interval("run.evaluation_due", every))
         due = cadence.due(self.progress, total=self.length.steps) and self.step > self.progress.evaluated_step
         if due and not self.current.turns:
             self.current.put_streams_back()

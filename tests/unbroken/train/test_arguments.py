@@ -133,6 +133,14 @@ def test_a_loop_that_logs_or_evaluates_wrongly_ends_with_one_sentence(tmp_path: 
         assert refused.value.code == 2 and words in refused.value.reason
 
 
+def test_an_interval_that_is_none_and_a_class_that_is_tracked_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"run.evaluation_due\(every\).* found '100'. It is a number"):
+        arguments.interval("run.evaluation_due", "100")
+    assert arguments.interval("run.evaluation_due", None) is None
+    with pytest.raises(Exit, match="2"), open_run(tmp_path, tag="t", console=Quiet()) as run:
+        run.track(model=torch.nn.Linear)
+
+
 def test_a_dotted_key_names_one_in_a_dict_of_the_config() -> None:
     config = {"model": {"width": 8, "depth": 2}, "lr": 0.1}
     effects = arguments.effects_of({"model.width": "shape", "lr": "schedule"}, config)
