@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -53,12 +54,20 @@ def test_a_damaged_newest_checkpoint_is_named_with_its_damage_and_the_older_one_
 
 
 def test_of_a_command_that_holds_the_run_nobody_is_told_that_it_saves_when_it_is_stopped(run: Path) -> None:
-    lock = RunLock(Disk(), run / "unbroken", SystemClock())
-    lock.acquire("unpack")
+    ready, holds = os.pipe()
+    waits, ends = os.pipe()
+    if (holder := os.fork()) == 0:
+        RunLock(Disk(), run / "unbroken", SystemClock()).acquire("unpack")
+        os.write(holds, b"1")
+        os.close(ends)
+        os.read(waits, 1)
+        os._exit(0)
     try:
+        assert os.read(ready, 1) == b"1"
         made = plan(job(run))
     finally:
-        lock.withdraw()
+        os.write(ends, b"1")
+        os.waitpid(holder, 0)
     assert isinstance(made, Refuse) and made.exit_code == 11
     assert made.reasons[0].startswith("the run is held by `unbroken unpack` (process ")
     assert made.ways_out[0] == "wait until it ends" and not any("unbroken stop" in way for way in made.ways_out)
