@@ -23,7 +23,7 @@ from tests.golden.test_launch_table import exit_code
 from unbroken.checkpoint.kinds import model_part
 from unbroken.cli import entry
 from unbroken.errors import UnbrokenError
-from unbroken.launch import Facts, Finished, Resume, decide, gather
+from unbroken.launch import Facts, FineTune, Finished, Resume, decide, gather
 from unbroken.launch.verdicts import as_data
 from unbroken.run import Candidate, Survey
 from unbroken.storage import PARTIAL_SUFFIX
@@ -104,7 +104,7 @@ def test_why_says_what_the_table_says_and_changes_nothing(
     plan = decide(row.job, row.facts)
     code, said = ask(number, capsys)
     assert code == exit_code(plan)
-    if said["verdict"] == "finetune" and row.facts.fit is None:  # weights are always compared with the network
+    if isinstance(plan, FineTune) and row.facts.fit is None:  # weights are always compared with the network
         assert said.pop("fit")["complete"]
     assert said == {**json.loads(json.dumps(as_data(plan))), "run": str(FOLDER), "ignored": []}
     assert (image_of(tmp_path), sorted(tmp_path.rglob("*"))) == (before, names)
