@@ -44,7 +44,8 @@ def lines(written: Written) -> list[str]:
     counts = [f"{_count(written, what)} {what}" for what in ("added", "updated", "unchanged")]
     others = f"; {written.others} more of runs that are not here, kept" if written.others else ""
     table = [columns([("row", "tag", "date", "what differs", "result"), *rows]), ""] if rows else []
-    return [*table, f"{clean(written.file, 500)}: {', '.join(counts)}{others}"]
+    file = written.file.relative_to(Path.cwd()) if written.file.is_relative_to(Path.cwd()) else written.file
+    return [*table, f"{clean(file, 500)}: {', '.join(counts)}{others}"]
 
 
 def _row(change: Change) -> dict[str, str]:

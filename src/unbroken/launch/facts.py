@@ -95,7 +95,7 @@ def _neighbours(path: Path) -> str:
         return f"of that path only {near}: is the data set or the disk attached?"
     found = list(islice(_checkpoints_below(near), MOST_NEAR + 1))
     names = found or sorted(item.name for item in near.iterdir())
-    listed = ", ".join(names[:MOST_NEAR]) + (" ..." if len(names) > MOST_NEAR else "")
+    listed = ", ".join(names[:MOST_NEAR]) + (" and more" if len(names) > MOST_NEAR else "")
     return f"in {near}: {listed or 'nothing'}"
 
 

@@ -291,7 +291,7 @@ def _changes(fold: StepFold) -> Iterable[str]:
         for change in session.changes:
             key = change.partition(":")[0]
             yield f"after step {session.base}: {change}" + (", accepted" if key in session.accepted else "")
-        if (session.parent, session.base) in finished:
+        if (session.parent, session.base) in finished and session.name in fold.spans:  # one that added steps
             yield f"after step {session.base}: the run was finished and is made longer"
 
 

@@ -37,10 +37,14 @@ def check_files(
 ) -> list[SavedFile]:
     """Hold every file against its manifest and the journal; with `verify`, read every byte of it."""
     folder, records = layout.checkpoints(run), manifests(run)
-    saved = known_saves(events)
+    known = known_saves(events)
+    # What a copy brought back, or a person, was saved all the same: of a file with a manifest the last save counts.
+    last = {str(event.get("file")): event for event in events if event.get("event") == "saved"}
     here = checkpoint_files(folder, run)
-    checks = ((path, partial(_check, path, records, saved.get(path.name), findings, verify=verify)) for path in here)
-    found = [undisturbed(path, check) for path, check in checks]
+    found = []
+    for path in here:
+        event = known.get(path.name) or (last.get(path.name) if read_manifest(records, path.name) else None)
+        found.append(undisturbed(path, partial(_check, path, records, event, findings, verify=verify)))
     names = {path.name for path in here}
     record = read_record(run)
     candidates = [item for item in list_candidates(folder, records) if record is None or item.run == record.id]

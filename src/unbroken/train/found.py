@@ -26,6 +26,7 @@ from unbroken.train.weights_table import as_lines
 from unbroken.values import require_local
 
 BEST, LATEST = "best", "latest"  # instead of a file: of the run
+MOST_NEAR = 6  # names that are listed where a file is not there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +74,8 @@ def find_checkpoint(path: Path, layout: Layout) -> FoundCheckpoint:
     if not is_ordinary(path):
         require_local(path)
         near = sorted(item.name for item in path.parent.glob("*.pth")) if path.parent.is_dir() else []
-        raise UsageError(
-            path, "there is no such file", found=", ".join(near[:6]) or "no .pth file there", do="Check the path."
-        )
+        listed = ", ".join(near[:MOST_NEAR]) + (" and more" if len(near) > MOST_NEAR else "")
+        raise UsageError(path, "there is no such file", found=listed or "no .pth file there", do="Check the path.")
     seen = look_at(path, manifests(layout.run_of(path)))
     if seen.state != "good":
         raise DamagedFile(path, seen.reason, do="Name another checkpoint.")

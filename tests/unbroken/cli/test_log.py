@@ -107,12 +107,13 @@ def test_both_front_doors_fill_in_the_file_that_the_guide_lets_the_user_write(tm
     assert process("log", tmp_path, "--json").data["others"] == 2
 
 
-def test_the_aerial_application_keeps_a_row_too(finished: Path, type_: Type) -> None:
+def test_the_aerial_application_keeps_a_row_too(finished: Path, type_: Type, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = type_("log", finished, "--lang", "zh")
     assert answer.code == 0, answer.err
     assert rows(finished)["small"][2].startswith("batch_size=2, 梯度累积x2, LR=0.002, iters=8")
     assert rows(finished)["small"][3].startswith("mIoU: ")
-    assert type_("log", finished).out.endswith("0 added, 0 updated, 1 unchanged\n")
+    monkeypatch.chdir(finished)  # the guide's project root
+    assert type_("log").out.endswith("\nexperiments_log.txt: 0 added, 0 updated, 1 unchanged\n")
 
 
 def test_what_cannot_be_written_warns_and_the_training_goes_on(project: Path) -> None:

@@ -117,6 +117,18 @@ def test_a_rewind_to_an_earlier_checkpoint(whole: Path, tmp_path: Path) -> None:
     assert (found.repeats.lost, found.repeats.identical) == (10, 10)
 
 
+def test_a_history_that_came_back_from_a_copy(tmp_path: Path) -> None:
+    run = session(tmp_path / "here", evaluate=5)
+    shutil.copytree(run, tmp_path / "kept" / "tiny", symlinks=True)
+    for path in run.glob("*.pth"):
+        path.unlink()
+    session(tmp_path / "here", evaluate=5, search=[str(tmp_path / "kept")])
+    found = audit(run, verify=True)
+    assert_good(found, "18 steps, each once; 3 epochs, each sample once")
+    assert found.changes == (), "no step was added"
+    assert not any("before it could say so" in note for note in found.notes), found.notes
+
+
 def test_a_branch_that_is_given_up_for_a_file_from_the_archive(tmp_path: Path) -> None:
     run = session(tmp_path, kill_at=13, ends=KILLED)
     session(tmp_path, ckpt=str(run / "iter_4.pth"), batch_size=2, kill_at=11, ends=KILLED)

@@ -38,7 +38,7 @@ def test_a_file_that_is_not_whole_or_not_there_is_named(run: Path) -> None:
     cut_in_half(newest(run))
     with pytest.raises(DamagedFile, match=r"iter_120\.pth"):
         find_checkpoint(newest(run), ITERATIONS)
-    with pytest.raises(UsageError, match=r"no such file.*iter_10"):
+    with pytest.raises(UsageError, match=r"no such file.*iter_10.*and more\. Check the path"):
         find_checkpoint(run / "iter_7.pth", ITERATIONS)
     with pytest.raises(UsageError, match="nothing was trained here yet"):
         furthest_checkpoint(run.parent / "nowhere", ITERATIONS)
