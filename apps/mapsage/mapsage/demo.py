@@ -169,8 +169,9 @@ def _verdict(config: Path, run: Path, twin: Path, place: Path, say: Say, size: S
     say(f"   {run / file}")
     say(f"   {twin / file}")
     say(f"   {count_tensors(one)} tensors (weights, optimizer moments, random streams), counters, best metric:")
+    say(f"      {f'DIFFERENT, {len(found)} of them' if found else 'identical, to the last bit'}")
     for text in found[:5]:
-        say(f"   DIFFERENT {text}")
+        say(f"      {text}")
     say(f"   losses of all {size.steps} steps: {'identical' if same_losses else 'DIFFERENT'}")
     curves, tiles = place / "curves.png", place / "tiles.png"
     draw_curves(_sessions(run), _sessions(twin), curves)

@@ -214,12 +214,18 @@ def _labels(rows: Sequence[Row], place: Callable[[str], str]) -> dict[str, str]:
     for row in rows:
         by_id.setdefault(row.id or row.folder, []).append(row)
     for same in (same for same in by_id.values() if len(same) > 1):
-        kind = {row.folder: "backup" if is_backup(row.folder) else "copy" for row in same}
+        kind = {row.folder: "backup of" if is_backup(row.folder) else "copy of" for row in same}
+        onward = [row for row in same if row.parent_facts and row.parent_facts.get("run") == row.id]
         first = max(
-            same, key=lambda row: (kind[row.folder] == "copy", row.label == row.tag, row.step, -len(row.folder))
-        )
-        copies = [row for row in same if row is not first]
-        found |= {row.folder: f"{row.label} ({kind[row.folder]} of {_told_apart(first, row, place)})" for row in copies}
+            same,
+            key=lambda row: (
+                row not in onward, kind[row.folder] == "copy of", row.label == row.tag, row.step, -len(row.folder)
+            ),
+        )  # fmt: skip
+        # Under a tag of its own, from a file of the other: no copy.
+        kind |= {row.folder: "goes on from" for row in onward if row.parent_facts != first.parent_facts}
+        others = [row for row in same if row is not first]
+        found |= {row.folder: f"{row.label} ({kind[row.folder]} {_told_apart(first, row, place)})" for row in others}
     return found
 
 

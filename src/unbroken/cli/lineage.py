@@ -11,8 +11,6 @@ from unbroken.report.rows import Row
 from unbroken.run import RunRecord, read_record
 from unbroken.run.finding import find_runs
 
-LONGEST = 20  # generations; a circle cannot be, but a record may be edited
-
 
 def as_tree(runs: Sequence[Row]) -> Iterator[tuple[Row, int]]:
     """The runs in the order of their families, each with its depth; a run whose parent is not here is a root."""
@@ -41,20 +39,25 @@ def ancestors(run: Overview) -> list[str]:
     known = _records_near(run)
     words: list[str] = []
     parent = run.parent
-    while parent and len(words) < LONGEST:
+    while parent:
         words.append(_words(parent))
-        record = known.get(_run_of(parent))
+        record = known.pop(
+            (_run_of(parent), str(parent.get("tag") or "")), None
+        )  # once: an edited record may lead back
         parent = record.parent if record is not None else None
     return words
 
 
-def _records_near(run: Overview) -> dict[str, RunRecord]:
-    """The records of the runs in the folder that holds this one, and in the one that holds its parent's file."""
+def _records_near(run: Overview) -> dict[tuple[str, str], RunRecord]:
+    """The records of the runs in the folder that holds this one, and in the one that holds its parent's file.
+
+    By id and tag: a run that goes on under another tag keeps its id. What began with the same file is no ancestor.
+    """
     roots = {run.directory.absolute().parent}
     if run.parent and run.parent.get("file"):
         roots |= set(list(Path(str(run.parent["file"])).absolute().parents)[1:3])
     found = (read_record(folder) for root in sorted(roots) if root.is_dir() for folder in find_runs(root))
-    return {record.id: record for record in found if record is not None}
+    return {(record.id, record.tag): record for record in found if record is not None and record.parent != run.parent}
 
 
 def _words(parent: Mapping[str, Any]) -> str:

@@ -70,7 +70,13 @@ def _named(path: Path | None, job: Job, here: Survey) -> Candidate | None:
         require_no_folder_of_others(path)
         what = "this is a folder, not a file" if path.is_dir() else "there is no such file"
         what = f"this is a link to {path.readlink()}, which is not there" if path.is_symlink() else what
-        raise UsageError(path, what, found=_neighbours(path), do="Check the path.")
+        found = _neighbours(path)
+        do = (
+            "Check the path."
+            if found.startswith("in ")
+            else "Check the path, and that the data set or disk is attached."
+        )
+        raise UsageError(path, what, found=found, do=do)
     for item in here.candidates:  # however it was spelled, relative or through a link
         if _is_same(item.path, path):
             return confirm(item, manifests(job.directory))
@@ -92,7 +98,7 @@ def _neighbours(path: Path) -> str:
     folders = path.absolute().parents
     near = next(folder for folder in folders if folder.is_dir())
     if near not in folders[:NEAR_LEVELS] or (near != folders[0] and len(near.parts) <= len(MOUNT_POINT.parts)):
-        return f"of that path only {near}: is the data set or the disk attached?"
+        return f"nothing of that path but {near}"
     found = list(islice(_checkpoints_below(near), MOST_NEAR + 1))
     names = found or sorted(item.name for item in near.iterdir())
     listed = ", ".join(names[:MOST_NEAR]) + (" and more" if len(names) > MOST_NEAR else "")

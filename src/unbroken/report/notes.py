@@ -42,6 +42,7 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "totals": ("The runs are not equally long: {each}.", "各次训练的总步数不同：{each}。"),
     "copy": ("{run} is a copy of {other}: the same run ({id}).", "{run} 是 {other} 的副本：同一次训练（{id}）。"),
+    "onward": ("{run} goes on from {other}: the same run ({id}).", "{run} 接着 {other} 继续：同一次训练（{id}）。"),
     "parent": ("{run} began with the weights of {other}.", "{run} 从 {other} 的权重开始训练。"),
     "seeds": (
         "The seeds differ ({each}): part of any difference is chance.",
@@ -110,15 +111,20 @@ def _how_far(named: Named) -> Iterator[Note]:
 
 def _relations(named: Named) -> Iterator[Note]:
     first: dict[str, str] = {}
-    for run, label in named:
+    for run, label in sorted(named, key=lambda one: _parent_run(one[0]) == one[0].summary.id):
         if run.summary.id and run.summary.id in first:
-            yield Note(kind="copy", facts={"run": label, "other": first[run.summary.id], "id": run.summary.id})
+            kind = "onward" if _parent_run(run) == run.summary.id else "copy"
+            yield Note(kind=kind, facts={"run": label, "other": first[run.summary.id], "id": run.summary.id})
         elif run.summary.id:
             first[run.summary.id] = label
     for run, label in named:
-        parent = str((run.summary.parent or {}).get("run") or "")
+        parent = _parent_run(run)
         if parent in first and parent != run.summary.id:
             yield Note(kind="parent", facts={"run": label, "other": first[parent]})
+
+
+def _parent_run(run: RunFacts) -> str:
+    return str((run.summary.parent or {}).get("run") or "")
 
 
 def _data(named: Named) -> Iterator[Note]:

@@ -230,6 +230,8 @@ def test_a_read_only_copy_elsewhere_is_found_and_gone_on_with_here(
     assert contents(here / "input") == before
     original, record = read_record(mounted), read_record(RUN)
     assert original is not None and record is not None and original.id == record.id
+    told = type_("audit", RUN)
+    assert told.code == 0 and "is not in the journal" not in told.out, told.out
 
 
 # -- being stopped -----------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ TRAIN = ["train", "mapsage", "small.py"]
 HEAD = "model.decode_head"
 WIDER = ["--cfg-options", f"{HEAD}.channels=16"]
 DROP_KEY = "model.decode_head.align_corners"
+EACH_2 = "default_hooks.checkpoint.interval=2"
 DROP = ["--cfg-options", f"{DROP_KEY}=True"]
 
 
@@ -186,6 +187,24 @@ def test_families_are_shown_as_a_tree(here: Path, type_: Type) -> None:
     assert any(line.startswith("began from: work_dirs/child/iter_8.pth (step 8 of `child`, sha256 ") for line in lines)
     assert any(line.startswith(f"which began from: {parent} (step 4 of `small`, sha256 ") for line in lines)
     assert len(type_("show", "work_dirs/grand", "--json").data["lineage"]) == 2
+
+
+def test_a_run_that_goes_on_under_another_name_began_once_and_is_no_copy(here: Path, type_: Type) -> None:
+    onward = ["--tag", "onward", "--cfg-options", f"load_from={RUN / 'iter_4.pth'}", "resume=True", EACH_2]
+    later = ["--tag", "later", "--cfg-options", "load_from=work_dirs/onward/iter_6.pth", "resume=True", EACH_2]
+    assert type_(*TRAIN, *onward).code == type_(*TRAIN, *later).code == 0
+
+    def began(run: str) -> list[str]:
+        return [
+            line.split(" (")[0] for line in type_("show", f"work_dirs/{run}").out.splitlines() if "began from" in line
+        ]
+
+    assert began("onward") == [f"began from: {RUN / 'iter_4.pth'}"]
+    assert began("later") == ["began from: work_dirs/onward/iter_6.pth", f"which began from: {RUN / 'iter_4.pth'}"]
+    rows = [re.split(r"(?<=\S)  ", line)[0] for line in type_("ls").out.splitlines()]
+    assert rows == ["tag", "later (goes on from small)", "onward (goes on from small)", "small"]
+    said = type_("compare", "onward", "small").out
+    assert "onward goes on from small: the same run" in said and "copy" not in said
 
 
 def test_a_circle_in_edited_records_is_no_endless_loop(here: Path, type_: Type) -> None:

@@ -92,6 +92,14 @@ def test_a_path_that_is_missing_names_what_is_near_it(run: Path) -> None:
         assert str(run) in caught.value.found and "iter_10.pth" in caught.value.found
 
 
+def test_of_a_path_whose_disk_is_not_attached_the_sentence_is_whole(run: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        gather(job(run, weights=Path("/no such disk/deep/er/x.pth"), fresh=True))
+    assert "Found nothing of that path but /. Check the path, and that the data set or disk is attached." in str(
+        caught.value
+    )
+
+
 def test_a_folder_given_as_a_file_names_what_is_in_it(run: Path) -> None:
     with pytest.raises(UsageError, match=r"this is a folder, not a file.*iter_10\.pth"):
         gather(job(run, exact=run))
