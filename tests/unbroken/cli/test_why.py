@@ -47,7 +47,8 @@ def test_what_train_refuses_has_the_same_numbers(here: Path, type_: Type) -> Non
 
 def test_shapes_of_an_unchanged_config_change_nothing_in_the_plan(here: Path, type_: Type) -> None:
     before = contents(here)
-    assert type_(*WHY, "--shapes").out == type_(*WHY).out
+    shapes, plain = (re.sub(r"until .*", "", type_(*WHY, *words).out) for words in (["--shapes"], []))
+    assert shapes == plain  # but for the moment of the end, counted from now
     assert contents(here) == before
 
 
