@@ -104,7 +104,7 @@ def forecast_lines(job: Job, plan: Plan, timing: Mapping[str, Any], now: datetim
         )
     if found is None:
         return [*lines, *(["  how far it gets is known once steps were timed"] if limit is not None else [])]
-    pace = f"at {found.step_s:.3g} s a step, as before"
+    pace = f"at {found.step_s:.3g} s a step, as before{_with_other_samples(plan)}"
     if limit is None:
         whole = duration((found.done_at - now).total_seconds())
         return [f"time: about {whole} {pace}: until {shown_time(found.done_at)}"]
@@ -118,6 +118,13 @@ def forecast_lines(job: Job, plan: Plan, timing: Mapping[str, Any], now: datetim
         f"  {pace}, it reaches about step {found.reaches} of {found.total}; {more}, one after the other, "
         f"until {shown_time(found.done_at)}",
     ]
+
+
+def _with_other_samples(plan: Fresh | FineTune | Resume) -> str:
+    """What has to be said of a pace that was taken with smaller or larger steps."""
+    position = plan.position if isinstance(plan, Resume) else None
+    before, now = (position.before.samples_per_step, position.now.samples_per_step) if position else (None, None)
+    return f" with {count(before, 'sample')} a step ({now} now)" if before and now and before != now else ""
 
 
 def duration(seconds: float) -> str:

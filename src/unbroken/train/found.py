@@ -12,6 +12,7 @@ import torch
 
 from unbroken.checkpoint.folders import require_no_folder_of_others
 from unbroken.checkpoint.structure import read_structure
+from unbroken.config import nearest
 from unbroken.errors import DamagedFile, UsageError
 from unbroken.run import Layout, layout_seen, look_at
 from unbroken.run.candidates import Candidate, list_candidates
@@ -87,8 +88,16 @@ def furthest_checkpoint(run: Path, layout: Layout) -> FoundCheckpoint:
     facts = survey(run, layout)
     if facts.newest_good is None:
         what = "there is no checkpoint that is whole" if facts.has_history else "nothing was trained here yet"
-        raise UsageError(layout.checkpoints(run), what, do="Train first, or name a file.")
+        meant = "" if facts.has_history else nearest(run.name, _names_beside(run, layout))
+        found = f"a run {meant} beside it" if meant else ""
+        raise UsageError(layout.checkpoints(run), what, found=found, do="Train first, or name a file.")
     return _found(facts.newest_good)
+
+
+def _names_beside(run: Path, layout: Layout) -> list[str]:
+    """The runs in the folder where this one would be, in their order: a name may have been mistyped."""
+    beside = sorted(run.parent.iterdir()) if run.parent.is_dir() else []
+    return [path.name for path in beside if path != run and layout.checkpoints(path).is_dir()]
 
 
 def epoch_checkpoints(folder: Path, layout: Layout) -> list[Path]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.golden.launch_facts import found, job, saved
+from tests.golden.launch_facts import found, inside, job, saved
 from unbroken import Job
 from unbroken.launch import Facts, Fresh, decide
 from unbroken.launch.forecast import duration, forecast, forecast_lines, last_timing
@@ -48,6 +48,15 @@ def test_a_session_reaches_as_far_as_its_time(left_s: float, reserve_s: float, r
 def test_a_run_without_a_limit_says_how_long_it_takes() -> None:
     (line,) = forecast_lines(job(), decide(job(), facts()), TIMING, NOW)
     assert line == "time: about 10 min at 2 s a step, as before: until 2026-11-22 22:10:20 +0000"
+
+
+def test_a_pace_of_smaller_steps_is_said_to_be_one() -> None:
+    seen = Facts(survey=found(saved(100, inside=inside(100, samples_per_step=2, position=200, dataset_size=1000))))
+    asked = replace(job(), samples=1000, samples_per_step=8)
+    (line,) = forecast_lines(asked, decide(asked, seen), TIMING, NOW)
+    assert " at 2 s a step, as before with 2 samples a step (8 now): until " in line
+    (line,) = forecast_lines(alike := replace(asked, samples_per_step=2), decide(alike, seen), TIMING, NOW)
+    assert " at 2 s a step, as before: until " in line
 
 
 def test_the_words_of_a_limited_session() -> None:

@@ -42,6 +42,8 @@ def test_a_file_that_is_not_whole_or_not_there_is_named(run: Path) -> None:
         find_checkpoint(run / "iter_7.pth", ITERATIONS)
     with pytest.raises(UsageError, match="nothing was trained here yet"):
         furthest_checkpoint(run.parent / "nowhere", ITERATIONS)
+    with pytest.raises(UsageError, match=f"nothing was trained here yet. Found a run {run.name} beside it"):
+        furthest_checkpoint(run.with_name(run.name[:-1]), ITERATIONS)
 
 
 def test_the_checkpoints_of_a_folder_come_in_the_order_of_their_steps_and_nobody_trains(run: Path) -> None:
