@@ -135,7 +135,9 @@ def _sessions(facts: Survey, records: Sequence[Mapping[str, Any]]) -> Iterator[S
     told: dict[str, list[Mapping[str, Any]]] = {}
     for event in facts.events:
         told.setdefault(str(event.get("session")), []).append(event)
-    names = list(facts.sessions)
+    # A launch that moved this history aside and the command that brought it back are no sessions of it.
+    moved = {"archiving", "restored"}
+    names = [name for name in facts.sessions if name in steps or {e.get("event") for e in told[name]} - moved]
     for name in names:
         events = told[name]
         plan = next((event.get("plan") for event in events if event.get("event") == "session"), None)

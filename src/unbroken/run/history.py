@@ -75,6 +75,8 @@ def how_it_ended(events: Sequence[Event]) -> str:
             return "finished"
         case "stopped":
             return f"stopped by {last.get('reason')}"
+        case "failed" if str(last.get("error")).startswith("KeyboardInterrupt"):  # Ctrl-C twice
+            return "interrupted"
         case "failed":
             return shorten(f"failed: {last.get('error')}", 80, placeholder=" ...")
     return "killed"

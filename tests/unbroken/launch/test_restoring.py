@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -164,6 +165,9 @@ def test_the_command_lists_and_brings_back(anew: Path, capsys: pytest.CaptureFix
     assert main(["restore", str(anew), old.name]) == 0
     assert "is the history of" in capsys.readouterr().out
     assert differences(read_checkpoint(newest(anew))["state_dict"], weights) != []
+    assert main(["show", str(anew), "--json"]) == 0
+    begun = [session["verdict"] for session in json.loads(capsys.readouterr().out)["sessions"]]
+    assert begun == ["fresh"], "what moved this history aside and brought it back was no session of it"
     assert main(["restore", str(anew.parent)]) == 0
     assert "holds no history" in capsys.readouterr().out
     assert restoring.archived(anew.parent) == ()

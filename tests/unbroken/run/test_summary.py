@@ -75,6 +75,11 @@ def test_a_killed_session_is_told_from_a_running_and_a_stopped_one(tmp_path: Pat
     assert summary_of(run).status == "stopped" and summary_of(run).sessions == 2
 
 
+def test_a_session_that_ctrl_c_ended_at_once_did_not_fail() -> None:
+    assert how_it_ended([{"event": "failed", "step": 3, "error": "KeyboardInterrupt: "}]) == "interrupted"
+    assert how_it_ended([{"event": "failed", "step": 3, "error": "ValueError: no"}]) == "failed: ValueError: no"
+
+
 def test_no_checkpoint_of_the_right_size_is_lost(tmp_path: Path) -> None:
     writer = finished(tmp_path / "run")
     (tmp_path / "run" / "iter_100.pth").write_bytes(b"half")
