@@ -92,6 +92,8 @@ def test_best_latest_and_a_runs_folder_are_found_as_the_furthest_and_the_best(
     for named, expected in {"latest": "iter_20.pth", "work_dirs/nano": "iter_20.pth", "best": best.name}.items():
         assert test.main(["nano.py", named]) == 0
         assert f"load checkpoint from work_dirs/nano/{expected} " in capsys.readouterr().out
+    assert test.main(["nano.py", "best", "--work-dir", "judged"]) == 0
+    assert f"load checkpoint from work_dirs/nano/{best.name} " in capsys.readouterr().out
     last = here / "work_dirs/nano/iter_20.pth"
     last.write_bytes(last.read_bytes()[:9000])
     assert test.main(["nano.py", "latest"]) == 0

@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
             require_empty(folder, option)
     require_local(options.work_dir or "", is_folder=True)
     say = console()
-    trained = load(options, say, work_dir=options.work_dir)
+    trained = load(options, say)
     part, loader = _loader(trained.config, options.config)
     _require_same_coding(trained, loader, part)
     dataset = build_dataset(loader.datasets, gaps=options.on_bad == "skip")
