@@ -20,7 +20,7 @@ from tests.processes import run_command
 
 from unbroken.cli import main
 from unbroken.errors import DamagedFile, Refused, UnbrokenError, UsageError
-from unbroken.launch import FineTune, Plan, Resume, decide, gather
+from unbroken.launch import FineTune, Fresh, Plan, Resume, decide, gather
 from unbroken.train import read_checkpoint
 from unbroken.train.start import launch
 
@@ -167,6 +167,8 @@ def test_resuming_from_the_best_weights_is_refused_and_fine_tuning_offered(tmp_p
     assert refused.value.exit_code == 10
     assert "without optimizer state, training cannot continue from it" in str(refused.value)
     assert f"--tag nano_finetune --pretrained_model {BEST}" in str(refused.value)
+    offered = plan_of(guide_config(tmp_path, BEST), "--tag", "nano_finetune", "--pretrained_model", BEST)
+    assert isinstance(offered, FineTune) and offered.source.path == BEST
     assert not asked.directory.exists()
 
 
@@ -211,6 +213,9 @@ def test_resuming_with_another_head_is_refused_before_a_weight_is_copied(tmp_pat
         session(asked)
     assert refused.value.exit_code == 13
     assert "model.decode_head.channels: 8 -> 16 (shape)" in str(refused.value)
+    assert "keep both as experiments of their own: --tag nano_channels_16 --fresh\n" in str(refused.value)
+    assert isinstance(plan_of(config, "--tag", "nano_channels_16", "--fresh"), Fresh)
+    assert isinstance(plan_of(config, "--tag", "nano_channels_16", "--pretrained_model", TEN), FineTune)
     (said,) = [line for line in str(refused.value).splitlines() if "decode_head.conv_seg.weight" in line]
     assert "[8, 16, 1, 1] in the model" in said and "[8, 8, 1, 1] in the file" in said
     assert not list(asked.directory.rglob("*.pth")) and not (asked.directory / "unbroken" / "run.json").exists()

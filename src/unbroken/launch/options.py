@@ -314,7 +314,10 @@ def start_from(
     origin: Path | None = None,
     weights: Path | None = None,
 ) -> Start:
-    """The start that the options ask for; `origin` and `weights` are what the config names."""
+    """The start that the options ask for; `origin` and `weights` are what the config names.
+
+    Weights that the command line names are a run of their own: what the config goes on from is not meant then.
+    """
     listed = str(environment.get(SEARCH_PATH, ""))
     usual = [Path(folder) for folder in listed.split(os.pathsep) if folder]
     chosen = options.pretrained_model or weights
@@ -323,7 +326,7 @@ def start_from(
     return Start(
         fresh=options.fresh,
         exact=options.ckpt,
-        origin=origin,
+        origin=None if options.pretrained_model else origin,
         weights=chosen,
         strict=options.strict,
         weights_key=options.weights_key,

@@ -12,6 +12,7 @@ from unbroken.launch.spelling import (
     again_with,
     count,
     fine_tune_words,
+    from_nothing_words,
     is_or_are,
     length,
     option,
@@ -201,7 +202,7 @@ def refuse_changed(
     what = "the weights no longer fit" if worst_effect is Effect.SHAPE else "the weights would mean something else"
     tag = tag_for_changes(job, blocking, taken)
     ways = [
-        f"keep both as experiments of their own: {option(job, 'tag', tag)}",
+        f"keep both as experiments of their own: {from_nothing_words(job, tag)}",
         f"start a new run from these weights: {fine_tune_words(job, source, tag=tag)}",
         f"undo the change: {undo(job, blocking)}",
     ]
@@ -235,7 +236,7 @@ def refuse_code(
         ways_out=(
             back,
             f"start a new run from the weights that fit: {fine_tune_words(job, source)}",
-            f"start a new run from nothing: {option(job, 'tag', f'{job.tag}_2')}",
+            f"start a new run from nothing: {from_nothing_words(job, f'{job.tag}_2')}",
         ),
         source=source,
         fit=fit,

@@ -49,6 +49,12 @@ def fine_tune_words(job: Job, source: Candidate | None = None, *, tag: str = "")
     return f"{option(job, 'tag', tag)} {option(job, 'pretrained_model', file)}"
 
 
+def from_nothing_words(job: Job, tag: str) -> str:
+    """How to train from nothing under another tag, also where the config names a file to go on from."""
+    fresh = f" {option(job, 'fresh')}" if job.start.origin is not None else ""
+    return f"{option(job, 'tag', tag)}{fresh}"
+
+
 def pattern(job: Job) -> str:
     """The names of full checkpoints, as a shell pattern."""
     return job.layout.checkpoint_name.format(step="*", epoch="*")
