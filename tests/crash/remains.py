@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.crash.faulty_disk import Request
+from unbroken.storage.lock import LOCK_FILES
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class Medium:
             case "make_folder":
                 self._folder(request.path / "x", make=True)
             case "remove" | "remove_folder":
-                del self._folder(request.path).names[name]
+                names = self._folder(request.path).names
+                names.pop(name, None) if name in LOCK_FILES else names.pop(name)  # no request of ours makes a lock
             case "link":
                 self._folder(request.path).names[name] = Link(str(request.target))
             case _:

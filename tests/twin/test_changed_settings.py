@@ -535,6 +535,7 @@ SONAR_FREE = {
     "DATA_CONFIG.MAP_CLASS_TO_KITTI.Box": "Cyclist",
     "DATA_CONFIG.MAP_CLASS_TO_KITTI.Diver": "Car",
     "OPTIMIZATION.EVAL_INTERVAL": 2,
+    "MODEL.DENSE_HEAD.POST_PROCESSING.POST_CENTER_LIMIT_RANGE": [-1.0, -60.0, -30.0, 90.0, 60.0, 30.0],
 }
 SONAR_OTHERWISE = ["--workers", "2", "--logger_iter_interval", "3", "--ckpt_save_interval", "2", "--save_to_file"]
 SONAR_OTHERWISE += ["--ckpt_save_time_interval", "2", "--max_ckpt_save_num", "5", "--on-bad-frame", "skip"]

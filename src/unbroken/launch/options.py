@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -189,8 +190,9 @@ def require_launcher(launcher: str, *, accumulate: str) -> None:
 
 def folder(text: str) -> Path:
     """A folder, there or to be made."""
-    if Path(text).is_file():
-        raise argparse.ArgumentTypeError(f"expected a folder, and {text[:100]} is a file")
+    with suppress(OSError, ValueError):  # of a text that can be no path
+        if Path(text).is_file():
+            raise argparse.ArgumentTypeError(f"expected a folder, and {text[:100]} is a file")
     return Path(text)
 
 

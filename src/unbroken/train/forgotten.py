@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import inspect
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import GeneratorType
 from typing import Any
@@ -26,7 +26,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from unbroken.train.frames import is_users
-from unbroken.train.held import inside, reachable, roots
+from unbroken.train.held import inside, reachable
 
 MADE_BY_TORCH = (Optimizer, LRScheduler, ReduceLROnPlateau, GradScaler, AveragedModel)
 DRAWN_FROM = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
@@ -50,19 +50,19 @@ class Forgotten:
         return f"{name} lives in this process and is not tracked: its state would be lost"
 
 
-def forgotten(tracked: Mapping[str, Any], dataset: object = None) -> list[Forgotten]:
-    """What the running functions, the script's modules and the data set hold and is neither tracked nor inside that."""
+def forgotten(tracked: Mapping[str, Any], roots: Iterable[tuple[str, Any]]) -> list[Forgotten]:
+    """What can be reached from these variables, or was made by torch, and is neither tracked nor inside of what is."""
     alive = _made_by_torch()
     modules, known, found = _Modules(tracked, alive), inside(tracked.values()), []
-    for path, value in reachable([*roots(), ("dataset", dataset)]):
+    for path, value in reachable(roots):
         if id(value) not in known and _is_stateful(value, modules):
             found.append(Forgotten(path=path, value=value))
             known |= inside([value])  # of a wrapper only the whole is named
     if any(id(each) not in known for each in alive):
-        del alive, modules
+        del alive
         gc.collect()  # a schedule and its optimizer keep each other alive until then
         for each in _made_by_torch():
-            if id(each) not in known:
+            if id(each) not in known and modules.concern(each, known):
                 found.append(Forgotten(path="", value=each))
                 known |= inside([each])
     return found
@@ -89,6 +89,12 @@ class _Modules:
         own = [each for each in module.parameters() if id(each) not in self._tracked]
         trained = any(id(each) in self._optimized or each.grad is not None for each in own)
         return trained or (bool(own) and _form(module) in self._forms)
+
+    def concern(self, each: Any, known: Collection[int]) -> bool:
+        """Whether what no variable leads to is of this training, and not of an earlier one in this process."""
+        if isinstance(each, Optimizer):
+            return any(id(weight) in self._tracked for group in each.param_groups for weight in group["params"])
+        return id(getattr(each, "optimizer", None)) in known
 
 
 def _form(module: nn.Module) -> list[tuple[str, torch.Size]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from itertools import islice
-from types import FunctionType, GeneratorType, MethodType, ModuleType
+from types import FrameType, FunctionType, GeneratorType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from unbroken.train.frames import is_users, is_users_file, user_frames
+from unbroken.train.frames import is_users, is_users_file
 
 NO_HOLDERS = (int, float, str, bytes, type(None), torch.Tensor, np.ndarray, ModuleType, type)
 OF_ANY_MODULE = frozenset(vars(nn.Module()))
@@ -24,10 +24,10 @@ MOST_OBJECTS = 100_000  # that are looked into
 MOST_ITEMS = 200  # of one list or dict: a list of a million files holds nothing else
 
 
-def roots() -> Iterator[tuple[str, Any]]:
-    """The variables of the running functions and of the script's modules, by name."""
+def roots(frames: Iterable[FrameType]) -> Iterator[tuple[str, Any]]:
+    """The variables of running functions and of the script's modules, by name."""
     spaces: dict[int, tuple[str, Mapping[str, Any]]] = {}
-    for frame in user_frames():
+    for frame in frames:
         spaces[id(frame.f_globals)] = "", frame.f_globals
         if frame.f_locals is not frame.f_globals:
             spaces[id(frame)] = "", frame.f_locals

@@ -44,7 +44,7 @@ class Untracked:
             return
         try:
             if self._before is None:
-                sentences = [f"warning: {each}" for each in in_words(forgotten(self._tracked, dataset))]
+                sentences = [f"warning: {each}" for each in in_words(forgotten(self._tracked, self._roots(dataset)))]
                 self._before = self._values(dataset)
             else:
                 self._done = True
@@ -67,6 +67,9 @@ class Untracked:
         for sentence in sentences:
             self._say(sentence)
 
+    def _roots(self, dataset: object) -> list[tuple[str, Any]]:
+        return [*roots(frames_with(self._run)), ("dataset", dataset)]
+
     def _carried(self) -> list[str]:
         """Variables that the loop takes from one step into the next."""
         known, now_s = inside(self._tracked.values()), self._clock.now().timestamp()
@@ -82,7 +85,7 @@ class Untracked:
     def _values(self, dataset: object) -> Seen:
         """The plain attributes of the script's own things, and the lengths of the lists it has variables for."""
         known, found = inside(self._tracked.values()), Seen()
-        for path, value in reachable([*roots(), ("dataset", dataset)]):
+        for path, value in reachable(self._roots(dataset)):
             if id(value) in known or value is self._run:
                 continue
             if isinstance(value, list | deque | dict) and "[" not in path:

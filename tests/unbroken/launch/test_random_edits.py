@@ -30,7 +30,7 @@ from mapsage.samples import write_sample_data as write_tiles
 from tests.config_edits import Edit, as_python, at, declared, differing, dotted, edited, linked, single_edits, split
 from unbroken import Job
 from unbroken.config import Absent, Change, ConfigError, Effect, Section, changes, read_config, validate
-from unbroken.errors import Incompatible, UnbrokenError
+from unbroken.errors import Incompatible, UnbrokenError, UsageError
 from unbroken.launch import FineTune, Finished, Fresh, Refuse, Resume, decide, gather, load_attribute
 from unbroken.launch.options import file_name
 from unbroken.launch.words import refusal
@@ -507,11 +507,12 @@ def test_every_plan_to_go_on_can_be_carried_out(app: App) -> None:
         if not isinstance(plan, Resume) or plan.changes[0].effect is Effect.FREE:
             continue
         tried += 1
-        with launch(job, console=Listener()) as run:
-            try:
-                task = load_attribute(job.task)(job, run.log.say)
-            except UnbrokenError:
-                continue  # data that is not there
+        try:
+            opened = launch(job, console=Listener())
+        except UsageError:
+            continue  # data that is not there
+        with opened as run:
+            task = load_attribute(job.task)(job, run.log.say)
             try:
                 hand_over(task, run)
             except UnbrokenError as error:
