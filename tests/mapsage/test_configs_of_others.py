@@ -82,8 +82,8 @@ def test_below_a_mount_that_is_missing_nothing_of_the_machine_is_listed(tmp_path
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/iter_3.pth").write_bytes(b"")
     far = {
-        Path("/no-such-mount/input/set/iter_8000.pth"): "only /:",
-        tmp_path / "mount/input/set/iter_8000.pth": f"only {tmp_path}:",
+        Path("/no-such-mount/input/set/iter_8000.pth"): "nothing of that path but /.",
+        tmp_path / "mount/input/set/iter_8000.pth": f"nothing of that path but {tmp_path}.",
     }
     for path, standing in far.items():
         config = write_nano_job(tmp_path, more=f"load_from = {str(path)!r}\nresume = True")

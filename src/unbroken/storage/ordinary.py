@@ -20,6 +20,7 @@ from unbroken.storage.files import AT_ONCE, BINARY
 
 DEEPEST = 100  # of a record: what is deeper than any of ours ends in a stack that is too deep, here or at a reader's
 MOST_RECORD_BYTES = 64 << 20  # of a record that is read as a whole: hundreds of times what any run has
+BLOCK = 1 << 16  # bytes that are asked for at least
 NO_FILE = {errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP}  # what opening a socket gives
 KINDS = {
     stat.S_IFDIR: "a folder",
@@ -57,8 +58,11 @@ def open_ordinary(path: str | os.PathLike[str]) -> io.BufferedReader:
 def read_whole(path: str | os.PathLike[str], *, most_bytes: int = MOST_RECORD_BYTES) -> bytes:
     """All bytes of an ordinary file; NotOrdinary where there are more than `most_bytes`."""
     with open_ordinary(path) as file:
-        data = file.read(most_bytes + 1) if os.fstat(file.fileno()).st_size <= most_bytes else b""
-        grown = len(data) > most_bytes or os.fstat(file.fileno()).st_size > most_bytes
+        size, data = os.fstat(file.fileno()).st_size, b""
+        while size <= most_bytes and (block := file.read(max(size - len(data), BLOCK))):  # no memory for what is not
+            data += block
+            size = max(size, len(data))
+        grown = size > most_bytes or os.fstat(file.fileno()).st_size > most_bytes
     if grown:
         raise NotOrdinary(errno.EFBIG, f"larger than {most_bytes:,} bytes", str(path))
     return data

@@ -90,4 +90,5 @@ def test_no_neighbour_stops_a_listing(made: Path, tmp_path: Path, monkeypatch: p
     os.mkfifo("pipe")
     for words in (("ls", "."), ("ls", ".", "--json"), ("log", ".")):
         answer = type_(*words)
-        assert answer.code == 0 and "sound" in answer.out, (words, answer)
+        row = "score: 1 (step 4)" if words[0] == "log" else "sound"  # which of the copies has the row is not said here
+        assert answer.code == 0 and row in answer.out, (words, answer)

@@ -17,10 +17,9 @@ SCRIPT = untracked_loops.__file__
 
 
 @pytest.mark.parametrize("loop", SAID)
-def test_it_is_named_wherever_it_is_kept(tmp_path: Path, capsys: Any, loop: Callable[[TrainingRun], None]) -> None:
-    with open_run(tmp_path, tag="t") as run:
-        loop(run)
-    assert SAID[loop] in capsys.readouterr().out
+def test_it_is_named_wherever_it_is_kept(tmp_path: Path, loop: Callable[[TrainingRun], None]) -> None:
+    ended = run_command(python(SCRIPT, loop.__name__, tmp_path), check=True)
+    assert SAID[loop] in ended.stdout, ended.stdout
 
 
 @pytest.mark.parametrize("loop", [untracked_loops.in_a_function, untracked_loops.a_counter])
