@@ -42,12 +42,14 @@ def train(folder: Path, steps: int) -> None:
     import torch
     from loop_overhead import BATCH, Points, Silent, model_and_optimizer, step_of
 
-    from unbroken.train import launch
+    from unbroken.train import Every, launch
+    from unbroken.train.options import SessionOptions
 
     torch.set_num_threads(1)
     before = steps - TRAINED
     model, optimizer = model_and_optimizer()
-    with launch(read([str(folder)], {}), console=Silent(), save_every=steps) as run:
+    options = SessionOptions(every=Every(steps=steps))
+    with launch(read([str(folder)], {}), console=Silent(), options=options) as run:
         write_records(folder, before)
         run.progress.step, run.progress.position = before, before * BATCH
         run.track(model=model, optimizer=optimizer)

@@ -22,7 +22,6 @@ DATA_DESCRIPTOR_FLAG, ENCRYPTED_FLAG = 0x8, 0x1
 BROKEN_ZIP = (  # what zipfile raises for files that are no sound archives
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
-    NotImplementedError,
     RuntimeError,
     ValueError,
     OverflowError,

@@ -29,9 +29,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from unbroken.config.config_file import ConfigFile, Place
-from unbroken.config.difference import ABSENT, Absent, Change, changes, keys_of, same, worst
+from unbroken.config.difference import ABSENT, Absent, Change, changes, keys_of, same, value_at, worst
 from unbroken.config.effect import Effect, Effects, Instead, Since
 from unbroken.config.nearest import nearest
+from unbroken.config.other_parts import other_parts
 from unbroken.config.overrides import merge_options, set_values
 from unbroken.config.reading import SUFFIXES, read_config
 from unbroken.config.side_by_side import Difference, differences
@@ -84,11 +85,13 @@ __all__ = [
     "keys_of",
     "merge_options",
     "nearest",
+    "other_parts",
     "read_config",
     "read_python_text",
     "readable_parts",
     "same",
     "set_values",
     "validate",
+    "value_at",
     "worst",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from unbroken.config.difference import ABSENT, same
+from unbroken.config.difference import same, value_at
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,10 @@ class ConfigFile:
 
     def with_tree(self, tree: dict[str, Any]) -> ConfigFile:
         """Return the same file after overrides: keys that they changed are placed on the command line."""
-        changed = {key: COMMAND_LINE for key in _leaves(tree) if not same(_at(self.tree, key), _at(tree, key))}
+        changed = {
+            key: COMMAND_LINE for key in _leaves(tree) if not same(value_at(self.tree, key), value_at(tree, key))
+        }
         return replace(self, tree=tree, places={**self.places, **changed})
-
-
-def _at(tree: Any, key: str) -> Any:
-    for part in key.split("."):
-        if isinstance(tree, Mapping):
-            tree = tree.get(part, ABSENT)
-        elif isinstance(tree, list | tuple) and part.isdecimal() and int(part) < len(tree):
-            tree = tree[int(part)]
-        else:
-            return ABSENT
-    return tree
 
 
 def _leaves(tree: Any, key: str = "") -> list[str]:

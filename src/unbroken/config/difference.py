@@ -114,6 +114,18 @@ def same(old: Any, new: Any) -> bool:
             return isinstance(old, bool) == isinstance(new, bool) and bool(old == new or both_nan)
 
 
+def value_at(tree: Any, key: str, default: Any = ABSENT) -> Any:
+    """The value of a dotted key, digits being positions in a list; `default` where there is none."""
+    for part in key.split("."):
+        if isinstance(tree, Mapping):
+            tree = tree.get(part, default)
+        elif isinstance(tree, list | tuple) and part.isdecimal() and int(part) < len(tree):
+            tree = tree[int(part)]
+        else:
+            return default
+    return tree
+
+
 def keys_of(tree: Any, under: str = "") -> Iterator[str]:
     """Every dotted key of a canonical config, sections and positions in lists of sections among them."""
     if isinstance(tree, Mapping):

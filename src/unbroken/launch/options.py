@@ -7,7 +7,6 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from unbroken.launch.host import SEARCH_PATH
 from unbroken.launch.job import Job, Limit, Quota, Start
 from unbroken.launch.tags import require_tag
 from unbroken.launch.verdicts import Finished, Plan, Refuse
+from unbroken.storage import is_ordinary
 from unbroken.values.option_parser import OptionParser
 from unbroken.values.quantities import BadQuantity, Quantity, asked, duration_s, size_bytes
 
@@ -190,9 +190,8 @@ def require_launcher(launcher: str, *, accumulate: str) -> None:
 
 def folder(text: str) -> Path:
     """A folder, there or to be made."""
-    with suppress(OSError, ValueError):  # of a text that can be no path
-        if Path(text).is_file():
-            raise argparse.ArgumentTypeError(f"expected a folder, and {text[:100]} is a file")
+    if is_ordinary(Path(text)):
+        raise argparse.ArgumentTypeError(f"expected a folder, and {text[:100]} is a file")
     return Path(text)
 
 

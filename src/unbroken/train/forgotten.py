@@ -50,11 +50,11 @@ class Forgotten:
         return f"{name} lives in this process and is not tracked: its state would be lost"
 
 
-def forgotten(tracked: Mapping[str, Any], roots: Iterable[tuple[str, Any]]) -> list[Forgotten]:
+def forgotten(tracked: Mapping[str, Any], variables: Iterable[tuple[str, Any]]) -> list[Forgotten]:
     """What can be reached from these variables, or was made by torch, and is neither tracked nor inside of what is."""
     alive = _made_by_torch()
     modules, known, found = _Modules(tracked, alive), inside(tracked.values()), []
-    for path, value in reachable(roots):
+    for path, value in reachable(variables):
         if id(value) not in known and _is_stateful(value, modules):
             found.append(Forgotten(path=path, value=value))
             known |= inside([value])  # of a wrapper only the whole is named

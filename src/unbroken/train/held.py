@@ -39,9 +39,9 @@ def roots(frames: Iterable[FrameType]) -> Iterator[tuple[str, Any]]:
         yield from ((prefix + name, value) for name, value in [*names.items()] if not name.startswith("__"))
 
 
-def reachable(roots: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """Everything the roots hold, nearest first, with the way to it."""
-    todo, seen = deque(roots), set[int]()
+def reachable(variables: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Everything that these hold, nearest first, with the way to it."""
+    todo, seen = deque(variables), set[int]()
     while todo and len(seen) < MOST_OBJECTS:
         path, value = todo.popleft()
         if isinstance(value, NO_HOLDERS) or id(value) in seen:

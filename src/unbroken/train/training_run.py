@@ -442,8 +442,7 @@ class TrainingRun:
 
     def _wait(self) -> None:
         """The loop asks for the next batch: what was to be done after the last one is done."""
-        feed = self._session.feed if self._session is not None else None
-        self._untracked.look(self.step, feed.dataset if feed is not None else None)
+        self._untracked.look(self.step, self.opened.dataset)
         self.current.wait()
         self._pace.waiting()
 
@@ -458,7 +457,7 @@ class TrainingRun:
 
     def _finish(self) -> None:
         (session := self.opened).require_steps()
-        self._untracked.look(self.step, session.feed.dataset if session.feed is not None else None)
+        self._untracked.look(self.step, session.dataset)
         self.length.steps = self.step
         if self.current.turns:
             self.log.say(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
-from unbroken.config import Misfit
+from unbroken.config import Misfit, other_parts, value_at
 
 # The parts by which a network is another one, and what is built of each.
 BUILT = {
@@ -23,8 +22,8 @@ DO = "docs/deviations.md says what is not built; of the original's configs focal
 
 def not_built(tree: Mapping[str, Any]) -> Misfit | None:
     """The first part that is not built, with the others; None where all are, or where a name may be a misspelt one."""
-    others = {key: name for key, names in BUILT.items() if (name := _another(_at(tree, key), names))}
-    stages = _at(tree, STAGES)
+    others = other_parts(tree, BUILT, likeness=0.75)
+    stages = value_at(tree, STAGES)
     if isinstance(stages, list) and len(stages) > 1:
         others[STAGES] = f"DSVT in {len(stages)} stages"
     if not others:
@@ -34,14 +33,3 @@ def not_built(tree: Mapping[str, Any]) -> Misfit | None:
     if key in BUILT:
         expected = f"{' or '.join(BUILT[key])}: other parts are not built here"
     return Misfit(key, "is of another network", expected, found, DO)
-
-
-def _another(name: Any, built: tuple[str, ...]) -> str:
-    known = not isinstance(name, str) or name in built or get_close_matches(name, built, n=1, cutoff=0.75)
-    return "" if known else name
-
-
-def _at(tree: Any, key: str) -> Any:
-    for part in key.split("."):
-        tree = tree.get(part) if isinstance(tree, Mapping) else None
-    return tree

@@ -19,15 +19,12 @@ from numpy.typing import NDArray
 from unbroken import open_ordinary
 from unbroken.errors import DamagedFile
 
-MOST_BYTES = 1 << 30  # of all arrays of one archive
 Arrays = dict[str, NDArray[Any]]
-
-
 MOST_BYTES = 256 << 20  # of all arrays of a file together, or so many times what the file has
 MOST_INFLATED = 20
 # What a wrong byte can raise in the zip, in the header that is Python's syntax, or in numpy's idea of a type.
 UNREADABLE = (
-    OSError, ValueError, EOFError, LookupError, TypeError, RuntimeError, NotImplementedError, SyntaxError,
+    OSError, ValueError, EOFError, LookupError, TypeError, RuntimeError, SyntaxError,
     OverflowError, AttributeError, MemoryError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 

@@ -10,6 +10,8 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from unbroken.config import value_at
+
 THERE: dict[str, Any] = {
     "model.data_preprocessor.mean": None,
     "model.data_preprocessor.std": None,
@@ -33,7 +35,7 @@ def with_original_defaults(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def words_on_defaults(tree: Mapping[str, Any], canonical: Mapping[str, Any]) -> tuple[str, ...]:
     """A sentence on what a config leaves out and MMSegmentation would take otherwise; none where nothing is."""
-    found = [(key, _at(canonical, key), there) for key, _, _, there in _left_out(copy.deepcopy(dict(tree)))]
+    found = [(key, value_at(canonical, key), there) for key, _, _, there in _left_out(copy.deepcopy(dict(tree)))]
     listed = [f"{key} = {here!r} (there {there!r})" for key, here, there in found]
     said = f"left out of the config, with another default than in MMSegmentation: {', '.join(listed)}"
     return (said,) if found else ()
@@ -61,9 +63,3 @@ def _sections(here: Any, parts: list[str], key: str) -> Iterator[tuple[str, dict
             here.setdefault("data_preprocessor", {})
         if parts[0] in here:
             yield from _sections(here[parts[0]], parts[1:], f"{key}.{parts[0]}" if key else parts[0])
-
-
-def _at(canonical: Any, key: str) -> Any:
-    for part in key.split("."):
-        canonical = canonical[int(part)] if part.isdecimal() else canonical[part]
-    return canonical

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
-from unbroken.config import Misfit
+from unbroken.config import Misfit, other_parts, value_at
 
 # The parts by which a training is another one, and what is built of each.
 BUILT = {
@@ -25,21 +24,10 @@ DO = "MapSage trains SegFormer; docs/guide-aerial.md says how."
 
 def not_built(tree: Mapping[str, Any]) -> Misfit | None:
     """The first part that is not built, with the others; None where all are, or where a name may be a misspelt one."""
-    others = {key: name for key, names in BUILT.items() if (name := _another(_at(tree, key), names))}
-    others |= {key: _at(tree, f"{key}.type") or key for key in FURTHER if _at(tree, key)}
+    others = other_parts(tree, BUILT, likeness=0.9)
+    others |= {key: value_at(tree, f"{key}.type", None) or key for key in FURTHER if value_at(tree, key, None)}
     if not others:
         return None
     key, found = next(iter(others)), ", ".join(dict.fromkeys(map(str, others.values())))
     built = " or ".join(BUILT[key]) if key in BUILT else "none"
     return Misfit(key, "is of another training", f"{built}: others are not built here", found, DO)
-
-
-def _another(name: Any, built: tuple[str, ...]) -> str:
-    known = not isinstance(name, str) or name in built or get_close_matches(name, built, n=1, cutoff=0.9)
-    return "" if known else name
-
-
-def _at(tree: Any, key: str) -> Any:
-    for part in key.split("."):
-        tree = tree.get(part) if isinstance(tree, Mapping) else None
-    return tree
