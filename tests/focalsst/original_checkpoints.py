@@ -86,32 +86,71 @@ class Original:
         path.write_bytes(path.read_bytes().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
 
 
-def train_as_the_original(settings: DetectorSettings, *, per_epoch: int, epochs: int) -> Iterator[Original]:
-    """The original's state after each step, with seeded gradients where it has any.
+class Program:
+    """The original in the middle of its `train.py`: network and optimizer, and how it takes a state from a file."""
 
-    No gradient reaches the importance convolution, and what is in no group of its optimizer is never stepped.
-    """
-    torch.manual_seed(6)
-    generator = torch.Generator().manual_seed(7)
-    network = original_network(settings)
-    optimizer = OptimWrapper(network, total=per_epoch * epochs)
-    names = {id(parameter): name for name, parameter in network.named_parameters()}
-    trained = tuple(names[id(parameter)] for group in original_groups(network) for parameter in group)
-    for it in count(1):
-        for name, parameter in network.named_parameters():
-            if ".conv_imp." not in name:
-                parameter.grad = torch.randn(parameter.shape, generator=generator) / math.sqrt(parameter.numel())
-        optimizer.step(it - 1)
-        for name, buffer in network.named_buffers():
+    def __init__(self, settings: DetectorSettings, *, total: int) -> None:
+        torch.manual_seed(6)
+        self.network = original_network(settings)
+        self.optimizer = OptimWrapper(self.network, total=total)
+        self._names = {id(parameter): name for name, parameter in self.network.named_parameters()}
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The names behind the numbers of its optimizer's state."""
+        return tuple(self._names[id(parameter)] for group in original_groups(self.network) for parameter in group)
+
+    def resume(self, path: Path) -> tuple[int, int]:
+        """What `--ckpt` does; returns steps and epochs.
+
+        Tensors of unknown names and of other shapes are dropped, and then the network takes all or nothing. A file
+        without an optimizer's state passes.
+        """
+        checkpoint = torch.load(path)
+        own = self.network.state_dict()
+        self.network.load_state_dict(
+            {
+                name: tensor
+                for name, tensor in checkpoint["model_state"].items()
+                if name in own and own[name].shape == tensor.shape
+            }
+        )
+        if checkpoint.get("optimizer_state") is not None:
+            self.optimizer.adam.load_state_dict(checkpoint["optimizer_state"])
+        return checkpoint.get("it", 0), checkpoint.get("epoch", -1)
+
+    def step(self, it: int, generator: torch.Generator) -> None:
+        """Step number `it`, counted from 0, with seeded gradients where it has any: none reaches the importance."""
+        for name, parameter in self.network.named_parameters():
+            parameter.grad = None if ".conv_imp." in name else gradient_of(parameter, generator)
+        self.optimizer.step(it)
+        for name, buffer in self.network.named_buffers():
             if name.endswith(("global_step", "num_batches_tracked")):
                 buffer += 1
-        yield Original(
-            epoch=it // per_epoch,
+
+    def state(self, *, it: int, epoch: int) -> Original:
+        """What it would write."""
+        return Original(
+            epoch=epoch,
             it=it,
-            model_state=copy_of(network.state_dict()),
-            optimizer_state=copy_of(optimizer.adam.state_dict()),
-            trained=trained,
+            model_state=copy_of(self.network.state_dict()),
+            optimizer_state=copy_of(self.optimizer.adam.state_dict()),
+            trained=self.trained,
         )
+
+
+def gradient_of(parameter: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A gradient that was drawn, of about the same size whatever the shape."""
+    return torch.randn(parameter.shape, generator=generator) / math.sqrt(parameter.numel())
+
+
+def train_as_the_original(settings: DetectorSettings, *, per_epoch: int, epochs: int) -> Iterator[Original]:
+    """The original's state after each step; what is in no group of its optimizer is never stepped."""
+    program = Program(settings, total=per_epoch * epochs)
+    generator = torch.Generator().manual_seed(7)
+    for it in count(1):
+        program.step(it - 1, generator)
+        yield program.state(it=it, epoch=it // per_epoch)
 
 
 def copy_of(state: Any) -> Any:

@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import AdamW
 
+from unbroken.train import Regrouping
+
 
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
     """Two groups, all others and batch norms, each in the order of `model.parameters()`, even when one is empty.
@@ -31,8 +33,11 @@ class AdamDecayingAll(AdamW):
     """PyTorch's AdamW (Loshchilov and Hutter, 2019), which also decays parameters that have no gradient.
 
     Each step multiplies every trained parameter by 1 - lr * weight_decay and then does Adam's step on those with
-    a gradient; a part of the network that no loss reaches shrinks, as it does in FocalSST.
+    a gradient; a part of the network that no loss reaches shrinks, as it does in FocalSST. `regrouping` says in which
+    groups its state is saved, for programs that have others.
     """
+
+    regrouping: Regrouping | None = None
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

@@ -1,27 +1,34 @@
-"""Checkpoints of the original FocalSST, an OpenPCDet fork: their states spelled as the model and optimizer here do.
+"""Checkpoints of the original FocalSST, an OpenPCDet fork: their states as the parts here spell them, and the reverse.
 
 Its `model_state` has tables that this network makes itself, and is otherwise the same. Its optimizer knows only the
-parameters of modules without children: in file order those of all other modules, then those of batch norms. So the
-attention's `in_proj_weight` and `in_proj_bias`, whose module has a child, were never trained. Moments are matched by
-name, and every count and shape is compared before one is believed.
+parameters of modules without children: in the order of its modules those of all others, then those of batch norms. So
+the attention's `in_proj_weight` and `in_proj_bias`, whose module has a child, are never trained there. Moments are
+matched by name, and every count and shape is compared before one is believed.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unbroken.errors import Incompatible
-from unbroken.train import Translated
+from unbroken.train import Regrouping, Translated
 
 # Buffers of the original that hold no knowledge: a counter, and tables of its encoder that follow from the config.
 TABLES = ("global_step", "kernel_offsets", "inv_idx")
 MOMENTS = ("exp_avg", "exp_avg_sq")
 MOST_NAMED = 3
+# What its optimizer's groups say of weight decay, which its wrapper applies before each step of Adam.
+DECAY_ELSEWHERE = {"weight_decay": 0, "decoupled_weight_decay": False}
+NOT_THERE = "map_to_bev_module."  # parameters of the height-aware map, which the original has not
+GATES = re.compile(r"(vfe\.pfn_layers\.\d+)\.(ca_fc|pa_fc)\.")
 
 
 def spell_as_here(model: nn.Module, optimizer: Optimizer, parts: Mapping[str, Any], where: str) -> Translated:
@@ -42,6 +49,43 @@ def spell_as_here(model: nn.Module, optimizer: Optimizer, parts: Mapping[str, An
         spelled["optimizer"], more = _spell_optimizer(optimizer, trained, parts["optimizer"], where)
         remarks += more
     return Translated(parts=spelled, remarks=tuple(remarks))
+
+
+def regrouping_of(model: nn.Module, optimizer: Optimizer) -> Regrouping:
+    """Where the original's groups have the parameters that this optimizer has, those that they have."""
+    parameters = dict(model.named_parameters())
+    parameters = {name: parameters[name] for name in _in_order_there(list(parameters))}
+    state = {name: None for name in (*parameters, *model.state_dict()) if not name.startswith(NOT_THERE)}
+    ours = (parameter for group in optimizer.param_groups for parameter in group["params"])
+    numbers = {id(parameter): number for number, parameter in enumerate(ours)}
+    groups = _Trained(parameters=parameters, state=state).groups()
+    return Regrouping(
+        groups=tuple(tuple(numbers[id(parameters[name])] for name in group) for group in groups),
+        settings=DECAY_ELSEWHERE,
+    )
+
+
+def _in_order_there(names: Sequence[str]) -> list[str]:
+    """The same names in the order of the original's modules: the weights of channels stand before those of points."""
+    places: dict[str, int] = {}
+
+    def place(name: str) -> tuple[int, str]:
+        gate = GATES.match(name)
+        layer, kind = gate.groups() if gate else (name, "")
+        return places.setdefault(layer, len(places)), kind
+
+    return sorted(names, key=place)
+
+
+def tables_of(model: nn.Module, step: int) -> dict[str, Tensor]:
+    """The original's tables for a network that has done so many steps; it loads no `model_state` without them."""
+    tables = {"global_step": torch.tensor([step])}
+    encoder = "backbone_3d.focal_encoder"
+    if any(name.startswith(f"{encoder}.") for name, _ in model.named_parameters()):
+        offsets = [offset for offset in product((-1.0, 0.0, 1.0), repeat=3) if any(offset)]
+        tables[f"{encoder}.kernel_offsets"] = torch.tensor(offsets)
+        tables[f"{encoder}.inv_idx"] = torch.tensor([2, 1, 0])
+    return tables
 
 
 @dataclass(frozen=True, kw_only=True)

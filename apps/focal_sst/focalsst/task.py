@@ -18,7 +18,7 @@ from focalsst.earlier_names import present_name
 from focalsst.evaluation import evaluate_split
 from focalsst.model.detector import Detector, build_detector
 from focalsst.optimizer import AdamDecayingAll, build_adam
-from focalsst.original_states import spell_as_here
+from focalsst.original_states import regrouping_of, spell_as_here, tables_of
 from focalsst.recipes import cycle_of, steps_of
 from focalsst.sample_pictures import draw_samples
 from focalsst.schedule import OneCycleSchedule
@@ -61,6 +61,7 @@ def build(job: Job, say: Say) -> Task:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not (config.freeze_in_proj and "in_proj" in name))
     optimizer = build_adam(model, lr=config.lr, weight_decay=config.weight_decay, betas=(config.moms[0], 0.99))
+    optimizer.regrouping = regrouping_of(model, optimizer)
     total = steps_of(config, len(dataset), epochs=config.epochs)
     schedule = OneCycleSchedule(optimizer, cycle_of(config, total))
     parameters = sum(p.numel() for p in model.parameters())
@@ -86,7 +87,7 @@ def build(job: Job, say: Say) -> Task:
         step_line=partial(_step_line, config, steps_of(config, len(dataset), epochs=1)),
         curves=_curves,
         pictures=_pictures(config, model, validation, device, job.options["pictures"]),
-        extra=_extra,
+        extra=partial(_extra, model),
         split=Batch.split,
         count=len,
         names=lambda batch: batch.names,
@@ -228,6 +229,11 @@ def _step_line(config: SonarConfig, per_epoch: int, report: StepReport) -> str:
     return ", ".join(words)
 
 
-def _extra(progress: Progress) -> Mapping[str, Any]:
-    """The entries by which OpenPCDet's tools know how far the weights in our files are."""
-    return {"epoch": progress.epoch, "it": progress.step, "version": f"unbroken+{__version__}"}
+def _extra(model: Detector, progress: Progress) -> Mapping[str, Any]:
+    """The entries by which the original's tools know how far the weights are, and what it has beside the weights."""
+    return {
+        "epoch": progress.epoch,
+        "it": progress.step,
+        "version": f"unbroken+{__version__}",
+        "model_state": tables_of(model, progress.step),
+    }

@@ -7,6 +7,8 @@ SHA-256, step and the *save id* that is also inside the file, so that a manifest
 file of the same name. *Verified* means: the bytes on disk are the bytes that were written.
 """
 
-FORMAT = 1  # the number inside every file of ours; a file with a larger one is refused, not guessed at
+# The number inside every file of ours; a file with a larger one than FORMAT is refused, not guessed at.
+PLAIN_FORMAT = 1
+FORMAT = 2  # the optimizer's state is in the groups of another program, the rest of it apart
 
-__all__ = ["FORMAT"]
+__all__ = ["FORMAT", "PLAIN_FORMAT"]

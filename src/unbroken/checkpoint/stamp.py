@@ -82,6 +82,8 @@ class Stamp:
     parts: Mapping[str, Any] = field(default_factory=dict)
     streams: Mapping[str, Any] = field(default_factory=dict)
     arrays: Mapping[str, Any] = field(default_factory=dict)
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    regrouped: Mapping[str, Any] = field(default_factory=dict)
 
 
 def checked_stamp(structure: Structure) -> Stamp | None:
@@ -174,6 +176,10 @@ def _row(**rules: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: (
         isinstance(value, dict) and all(name in value and holds(value[name]) for name, holds in rules.items())
     )
+
+
+def _by_name(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(_text, value)) and all(map(holds, value.values()))
 
 
 def _plain(value: object) -> bool:
@@ -272,8 +278,17 @@ RULES: dict[str, Rule] = {
     ),
     "tracked": Rule("names, each once", _names, "to train"),
     "parts": Rule("states by name", lambda value: isinstance(value, dict), "to train"),
-    "arrays": Rule(
-        "places by name", lambda value: _plain_mapping(value) and all(map(_list_of(_is_path), value.values()))
+    "arrays": Rule("places by name", _by_name(_list_of(_is_path))),
+    "beside": Rule("names by name", _by_name(_names)),
+    "regrouped": Rule(
+        "numbers, param_groups and state by name",
+        _by_name(
+            _row(
+                numbers=_list_of(_count),
+                param_groups=_list_of(lambda value: isinstance(value, dict)),
+                state=lambda value: isinstance(value, dict) and all(map(_count, value)),
+            )
+        ),
     ),
     "streams": Rule("states by name", lambda value: isinstance(value, dict), "to train"),
     "streams.torch": Rule("the state of torch's generator", _torch_state, "to train"),

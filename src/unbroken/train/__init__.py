@@ -36,6 +36,7 @@ from unbroken.train.job import run_job
 from unbroken.train.loader import BadSample, one_pass
 from unbroken.train.pictures import spread
 from unbroken.train.progress import Progress
+from unbroken.train.regrouped import Regrouping
 from unbroken.train.rng import preserved
 from unbroken.train.serialise import read_tree as read_checkpoint
 from unbroken.train.settings import ConfiguredScaler, GroupSettings
@@ -61,6 +62,7 @@ __all__ = [
     "GroupSettings",
     "PlainConsole",
     "Progress",
+    "Regrouping",
     "StepReport",
     "Task",
     "TrainingRun",

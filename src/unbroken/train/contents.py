@@ -1,20 +1,21 @@
 """What stands in a checkpoint: composed from the parts and the progress, and taken apart again.
 
 The guide's tools find the top-level keys they know (`Layout.keys`), and in them what they write themselves; everything
-else is under the one key `unbroken`: which tensors were numpy arrays, too.
+else is under the one key `unbroken`: which tensors were numpy arrays, what stands in those keys for the tools alone
+(`beside`), and what of an optimizer's state their groups leave out (`regrouped`).
 A checkpoint is complete in itself: copied alone to another machine, training resumes there.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unbroken import __version__
-from unbroken.checkpoint import FORMAT
+from unbroken.checkpoint import FORMAT, PLAIN_FORMAT
 from unbroken.checkpoint.describe import summary
 from unbroken.checkpoint.kinds import STAMP, count_of
 from unbroken.checkpoint.manifest import SaveFacts
@@ -23,6 +24,7 @@ from unbroken.errors import DamagedFile
 from unbroken.launch import Job
 from unbroken.run import Layout, RunRecord
 from unbroken.train.progress import Best, Progress
+from unbroken.train.regrouped import Regrouping, put_back, regroup
 from unbroken.train.rng import Streams
 from unbroken.train.tree import to_plain, with_arrays, without_arrays
 
@@ -50,7 +52,7 @@ def stamp(
 ) -> dict[str, Any]:
     """The `unbroken` entry without the parts: who, where, how far, under which config."""
     return {
-        "format": FORMAT,
+        "format": PLAIN_FORMAT,
         "kind": facts.kind,
         "save": facts.save,
         "session": facts.session,
@@ -74,21 +76,26 @@ def compose(
     *,
     streams: Streams,
     extra: Mapping[str, Any],
+    regroupings: Mapping[str, Regrouping],
 ) -> dict[str, Any]:
-    """A full checkpoint."""
+    """A full checkpoint; `regroupings` of the optimizers that have other groups in the tools whose keys these are."""
     tree = dict(to_plain(extra))
-    others: dict[str, Any] = {}
-    arrays: dict[str, Any] = {}
+    own: dict[str, Any] = {"parts": {}, "tracked": list(parts), "streams": streams.as_plain()}
     for name, state in parts.items():
-        if name in layout.keys:
-            bare, places = without_arrays(state)
-            beside = tree.get(layout.keys[name], {})  # what their tool keeps in the same entry
-            tree[layout.keys[name]] = {**bare, **beside} if beside else bare
-            arrays |= {name: places} if places else {}
-        else:
-            others[name] = state
-    own = {"parts": others, "tracked": list(parts), "streams": streams.as_plain()}
-    tree["unbroken"] = {**stamped, **own, **({"arrays": arrays} if arrays else {})}
+        if name not in layout.keys:
+            own["parts"][name] = state
+            continue
+        bare, places = without_arrays(state)
+        if places:
+            own.setdefault("arrays", {})[name] = places
+        if name in regroupings:
+            bare, kept = regroup(bare, regroupings[name])
+            own.setdefault("regrouped", {})[name] = kept
+            own["format"] = FORMAT
+        if beside := tree.get(layout.keys[name], {}):  # what their tool keeps in the same entry
+            own.setdefault("beside", {})[name] = list(beside)
+        tree[layout.keys[name]] = {**bare, **beside} if beside else bare
+    tree["unbroken"] = stamped | own
     return tree
 
 
@@ -98,6 +105,13 @@ def compose_weights(
     """A weights file: model and facts, no training state."""
     meta = {key: value for key, value in extra.items() if key in layout.weights_extra}
     return {**to_plain(meta), layout.keys.get("model", "model"): model_state, "unbroken": stamped}
+
+
+def _without(state: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name, value in state.items() if name not in names}
+
+
+UNDONE: Mapping[str, Callable[[Any, Any], Any]] = {"beside": _without, "regrouped": put_back, "arrays": with_arrays}
 
 
 def take_apart(layout: Layout, tree: Any, where: Path) -> Saved:
@@ -117,12 +131,13 @@ def take_apart(layout: Layout, tree: Any, where: Path) -> Saved:
             where, f"the state of {printable(gone[0][:80])} is missing", expected=", ".join(own["tracked"])
         )
     parts = {name: holder[key] for name, (holder, key) in places.items()}
-    for name, paths in own.get("arrays", {}).items():
-        try:
-            parts[name] = with_arrays(parts[name], paths)
-        except (KeyError, IndexError, TypeError) as error:
-            what = f"the entry {STAMP}.arrays leads nowhere in the state of {printable(name[:80])}"
-            raise DamagedFile(where, what, found=f"{type(error).__name__}: {error}"[:120]) from error
+    for entry, undo in UNDONE.items():  # the last thing that was done to a state first
+        for name, how in own.get(entry, {}).items():
+            try:
+                parts[name] = undo(parts[name], how)
+            except (KeyError, IndexError, TypeError, AttributeError) as error:
+                what = f"the entry {STAMP}.{entry} leads nowhere in the state of {printable(name[:80])}"
+                raise DamagedFile(where, what, found=f"{type(error).__name__}: {error}"[:120]) from error
     return Saved(parts=parts, progress=Progress.from_plain(own), streams=own["streams"], own=True)
 
 

@@ -21,6 +21,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from unbroken.errors import DamagedFile, Incompatible, UsageError
+from unbroken.train.regrouped import Regrouping
 from unbroken.train.state_checks import LIKE_PARAMETERS, REFUSALS, Shaped
 from unbroken.train.tree import from_plain, to_plain
 
@@ -39,6 +40,15 @@ def state_of(part: Any) -> Any:
         case random.Random():
             return to_plain(part.getstate())
     return to_plain(part.state_dict() if hasattr(part, "state_dict") else part)
+
+
+def regroupings_of(parts: Mapping[str, Any]) -> dict[str, Regrouping]:
+    """How the states of these parts stand in a file where another program's tools look for theirs.
+
+    An optimizer of a class of one's own says so by its attribute `regrouping`.
+    """
+    found = {name: getattr(part, "regrouping", None) for name, part in parts.items() if isinstance(part, Optimizer)}
+    return {name: value for name, value in found.items() if isinstance(value, Regrouping)}
 
 
 def require_part(name: str, part: Any) -> None:

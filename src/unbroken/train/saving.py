@@ -85,13 +85,15 @@ class Saver:
         self.writer.wait()  # before the copy, so that there is never a second one
         last_try = self.patience.exhausted(progress, now_s=self._run.files.clock.monotonic_s())
         states = {name: self._state_of(part) for name, part in self._tracked.items()}
+        regroupings = parts.regroupings_of(self._tracked)
         more, lr = extra(progress), current_lr(self._tracked)
         again, now = self.saved_step == progress.step, replace(progress)
         milestone = now.ends_epoch and (now.step == total or not self._every.epochs or self._every.closes(now))
 
         def fill(file: WritableFile, facts: SaveFacts) -> None:
             stamped = stamp(self._job, self._run.record, facts, now, lr=lr, total=total)
-            write_tree(file, compose(self._job.layout, states, stamped, streams=streams, extra=more))
+            tree = compose(self._job.layout, states, stamped, streams=streams, extra=more, regroupings=regroupings)
+            write_tree(file, tree)
 
         def write() -> str:
             with self._deadline.timing("save"):

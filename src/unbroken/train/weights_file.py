@@ -62,11 +62,19 @@ def weights_in(structure: Structure, class_rows: ClassRows | None, *, weights_ke
     if weights_key and isinstance(structure.tree, dict):
         others = (str(name) for name in structure.tree if name not in (weights_key, weights_key.partition(".")[0]))
         beside = (*others, *(f"{weights_key}.{name}" for name in beside))
+    for_tools = () if weights_key else _beside_weights(structure.stamp)
     return WeightsInside(
-        refs=refs,
+        refs={name: ref for name, ref in refs.items() if name not in for_tools},
         beside=tuple(name for name in beside if name not in FACTS),
         classes=class_names_in(structure.tree, class_rows.recorded) if class_rows else (),
     )
+
+
+def _beside_weights(stamp: Mapping[Any, Any]) -> Names:
+    """What of a file of ours stands among the weights for another program's tools alone."""
+    beside = stamp.get("beside")
+    names = beside.get("model") if isinstance(beside, Mapping) else None
+    return tuple(names) if isinstance(names, list) else ()
 
 
 def _none_found(structure: Structure, weights_key: str) -> UsageError:

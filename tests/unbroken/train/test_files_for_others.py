@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR, MultiStepLR, OneCycleLR, Sequenti
 from unbroken.checkpoint.structure import read_structure
 from unbroken.checkpoint.walk import walk
 from unbroken.run.layout import EPOCHS, ITERATIONS, Layout
-from unbroken.train import open_run, read_checkpoint
+from unbroken.train import Regrouping, open_run, read_checkpoint
 from unbroken.train.tree import WRAP
 
 WIDTH = 6
@@ -201,6 +201,54 @@ def test_a_file_of_an_older_version_is_continued_as_one_of_today(tmp_path: Path,
                 run.end_step()
         ends.append([*model.state_dict().values(), torch.tensor(optimizer.param_groups[0]["lr"])])
     assert all(torch.equal(one, other) for one, other in zip(*ends, strict=True))
+
+
+class InOtherGroups(torch.optim.AdamW):
+    """An optimizer of one's own that another program has in two groups, the last layer first, without the rest."""
+
+    regrouping = Regrouping(groups=((5, 4), (0,)), settings={"weight_decay": 0})
+
+
+@pytest.mark.parametrize("layout", [EPOCHS, ITERATIONS], ids=["OpenPCDet's", "MMEngine's"])
+def test_groups_of_another_program_stand_under_its_key_and_ours_come_back_to_the_bit(
+    tmp_path: Path, layout: Layout
+) -> None:
+    def session(tag: str, model: nn.Module, stepper: torch.optim.Optimizer, steps: int) -> None:
+        with open_run(tmp_path, tag=tag, layout=layout, config={"lr": 0.01}, save_every_s=None) as run:
+            run.track(model=model, optimizer=stepper)
+            for _ in run.steps(steps):
+                stepped(model, stepper)
+                run.end_step()
+
+    def parts() -> tuple[nn.Module, torch.optim.Optimizer]:
+        model = network()
+        of_modules: list[dict[str, Any]] = [
+            {"params": [*model[:2].parameters()]},
+            {"params": [*model[2:].parameters()]},
+        ]
+        return model, InOtherGroups(of_modules, lr=0.01)
+
+    model, stepper = parts()
+    session("run", model, stepper, 3)
+    (file,) = (path for path in layout.checkpoints(tmp_path / "run").glob("*.pth") if not path.is_symlink())
+    theirs = torch.load(file, weights_only=True)[layout.keys["optimizer"]]
+    assert [(group["params"], group["weight_decay"]) for group in theirs["param_groups"]] == [([0, 1], 0), ([2], 0)]
+    own = stepper.state_dict()
+    assert theirs["state"].keys() == {0, 1, 2}
+    assert all(
+        torch.equal(theirs["state"][place]["exp_avg"], own["state"][n]["exp_avg"]) for place, n in enumerate((5, 4, 0))
+    )
+
+    resumed, again = parts()
+    whole, uninterrupted = parts()
+    with open_run(tmp_path, tag="more", layout=layout, config={"lr": 0.01}, save_every_s=None, ckpt=file) as run:
+        run.track(model=resumed, optimizer=again)
+        assert again.state_dict()["param_groups"] == own["param_groups"]
+        for _ in run.steps(5):
+            stepped(resumed, again)
+            run.end_step()
+    session("whole", whole, uninterrupted, 5)
+    assert all(map(torch.equal, resumed.state_dict().values(), whole.state_dict().values()))
 
 
 def test_a_place_of_an_array_that_leads_nowhere_is_damage(tmp_path: Path) -> None:
