@@ -57,6 +57,10 @@ def _story(run: Overview, lineage: Sequence[str]) -> list[str]:
         lines.append(f"config: {run.config}")
     if run.command:
         lines.append(f"command: {run.command}")
+    if run.programs:
+        lines.append(f"program: {run.programs[-1].program.words()}")
+    changed = [item for item in run.programs if item.changes]
+    lines += [f"program changed in session {item.session}: {', '.join(item.changes)}" for item in changed]
     lines = [shown(line, LONGEST_LINE) for line in lines]
     rows = [(s.name, s.verdict, f"{s.first}-{s.last}" if s.last else "no step", s.ended) for s in run.sessions]
     lines += ["", "sessions", columns([("session", "began", "steps", "ended"), *rows])] if rows else []

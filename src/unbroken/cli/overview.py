@@ -13,6 +13,7 @@ from unbroken.run import Candidate, MissingFile, Survey, layout_seen
 from unbroken.run.damage import Damage
 from unbroken.run.history import how_it_ended, score_of
 from unbroken.run.layout import own
+from unbroken.run.program import Program, program_changes, programs_of
 from unbroken.run.summary import LOST, NOT_REACHABLE, summary_of
 from unbroken.run.survey import survey
 from unbroken.values import numbers_of, step_of
@@ -27,6 +28,19 @@ class SessionStory:
     first: int
     last: int
     ended: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedProgram:
+    """The program of a session, and what of it is not as in the session before."""
+
+    session: str
+    program: Program
+    changes: tuple[str, ...]
+
+    def as_data(self) -> dict[str, Any]:
+        """The same as data."""
+        return {"session": self.session, "changed": list(self.changes), **self.program.as_plain()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +61,7 @@ class Overview:
     parent: Mapping[str, Any] | None
     config: Path | None  # of the last session, as data
     command: str  # that goes on with the run
+    programs: tuple[RecordedProgram, ...]  # of the sessions that recorded theirs
     sessions: tuple[SessionStory, ...]
     candidates: tuple[Candidate, ...]
     missing: tuple[MissingFile, ...]  # that the records know of
@@ -72,6 +87,7 @@ class Overview:
             "accepted": list(self.accepted),
             "config": str(self.config) if self.config else None,
             "command": self.command,
+            "programs": [recorded.as_data() for recorded in self.programs],
             "sessions": [vars(session) for session in self.sessions],
             "files": [
                 {"file": c.name, "step": c.step, "kind": c.kind, "state": c.state, "reason": c.reason}
@@ -110,6 +126,7 @@ def overview_of(directory: Path) -> Overview:
         parent=summary.parent,
         config=max((own(directory) / "configs").glob("*.json"), default=None),
         command=next((str(e.get("command", "")) for e in reversed(facts.events) if e.get("event") == "session"), ""),
+        programs=tuple(_programs(facts)),
         sessions=tuple(_sessions(facts, records)),
         candidates=facts.candidates,
         missing=facts.missing,
@@ -150,6 +167,14 @@ def _sessions(facts: Survey, records: Sequence[Mapping[str, Any]]) -> Iterator[S
             last=max(done, default=0),
             ended="running" if running else how_it_ended(events),
         )
+
+
+def _programs(facts: Survey) -> Iterator[RecordedProgram]:
+    before: Program | None = None
+    for session, program in programs_of(facts.events).items():
+        changes = program_changes(before, program) if before is not None else []
+        yield RecordedProgram(session=session, program=program, changes=tuple(changes))
+        before = program
 
 
 def _evaluations(records: Sequence[Mapping[str, Any]]) -> tuple[tuple[int, Mapping[str, float]], ...]:

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from unbroken.cli.tables import columns
+from unbroken.config import Difference
 from unbroken.report.compare import Comparison
 from unbroken.report.page.escaping import plain
 from unbroken.report.page.words import word
@@ -23,7 +24,7 @@ def as_text(found: Comparison, language: str) -> str:
     parts = [
         [plain(headline(found, language), 200)],
         _as_columns(found, language) if few else _as_lines(found, language),
-        (_settings_as_columns if few else _settings_by_value)(found, language),
+        *_differing(found, language),
         [line for note in found.notes for line in _wrapped(plain(note.words(language), 700))],
     ]
     return "\n\n".join("\n".join(part) for part in parts if part)
@@ -59,23 +60,26 @@ def _rank(found: Comparison, place: int) -> tuple[bool, float]:
     return best is None, 0.0 if best is None else -best.value if found.larger else best.value
 
 
-def _settings_as_columns(found: Comparison, language: str) -> list[str]:
-    if not found.differences:
-        return [word("same settings", language)]
+def _differing(found: Comparison, language: str) -> Iterator[list[str]]:
+    """Settings, and what is not the same in the programs."""
+    table = _values_as_columns if len(found.runs) <= MOST_COLUMNS else _runs_by_value
+    yield table(found, "settings", found.differences, language) or [word("same settings", language)]
+    yield table(found, "programs", found.programs, language)
+
+
+def _values_as_columns(found: Comparison, title: str, differences: Sequence[Difference], language: str) -> list[str]:
     widest = WIDEST[len(found.runs)]
-    table = [(word("settings", language), *(_fit(run.label, widest) for run in found.runs))]
-    for difference in found.differences:
+    table = [(word(title, language), *(_fit(run.label, widest) for run in found.runs))]
+    for difference in differences:
         cells = (_fit(cell, widest) for cell in cells_of(difference, language))
         table.append((_tail(difference.key, KEY), *cells))
-    return [columns(table)]
+    return [columns(table)] if differences else []
 
 
-def _settings_by_value(found: Comparison, language: str) -> list[str]:
+def _runs_by_value(found: Comparison, title: str, differences: Sequence[Difference], language: str) -> list[str]:
     """Each key with its values, and the runs that have them."""
-    if not found.differences:
-        return [word("same settings", language)]
-    lines = [word("settings", language)]
-    for difference in found.differences:
+    lines = [word(title, language)] if differences else []
+    for difference in differences:
         lines.append(f"  {plain(difference.key, 100)}")
         runs: dict[str, list[str]] = {}
         for cell, run in zip(cells_of(difference, language), found.runs):

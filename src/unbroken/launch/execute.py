@@ -75,6 +75,7 @@ def _announce(run: OpenRun, job: Job, plan: Fresh | Resume | FineTune) -> None:
         best=plan.source.inside.get("best") if isinstance(plan, Resume) else None,
         until=_until(job.limit, run.files.clock),
         environment=dict(job.environment),
+        program=run.files.program.recorded(run.program),
     )
     run.write_config(job.config)
     _set_aside(run, plan)

@@ -31,9 +31,8 @@ class Forecast:
 
 def last_timing(facts: Facts, plan: Plan) -> Mapping[str, Any]:
     """What the last session that did a step, here or where the run is taken from, recorded of its pace; else empty."""
-    origin = plan.copy_from if isinstance(plan, Resume) else None
-    survey = next((found for found in facts.elsewhere if found.directory == origin), facts.survey)
-    found = (event for event in reversed(survey.events) if event.get("event") == TIMING and event.get("steps"))
+    events = facts.history_of(plan).events
+    found = (event for event in reversed(events) if event.get("event") == TIMING and event.get("steps"))
     return next(found, {})
 
 

@@ -57,6 +57,11 @@ class Facts:
     taken: frozenset[str] = frozenset()  # names that runs beside this one have
     fit: Fit | None = None  # of the file to be used, where shapes were compared
 
+    def history_of(self, plan: Plan) -> Survey:
+        """The history that a plan goes on with: what is here, or where its records are taken from."""
+        origin = (plan.records_from or plan.copy_from) if isinstance(plan, Resume) else None
+        return next((found for found in self.elsewhere if found.directory == origin), self.survey)
+
 
 def decide(job: Job, facts: Facts) -> Plan:
     """Decide what this launch does; golden-tested, touches nothing."""

@@ -121,6 +121,12 @@ def command_of(started: Started) -> list[str]:
     return _command(started)
 
 
+def program_text(words: Sequence[str]) -> str:
+    """The program that stands behind `-c` of a command line; "" where there is none."""
+    kind, program, _ = _program(words)
+    return program if kind == "-c" else ""
+
+
 def typed_again(arguments: Sequence[str], *, otherwise: Sequence[str]) -> list[str]:
     """The whole command of this process, where it ends with these arguments; `otherwise` where nothing tells."""
     found, arguments = command_of(this_process()), list(arguments)

@@ -77,6 +77,7 @@ class Comparison:
     runs: tuple[Standing, ...]
     differences: tuple[Difference, ...]
     notes: tuple[Note, ...]
+    programs: tuple[Difference, ...] = ()  # files by their digests, packages by their versions, commits
     leader: int | None = None  # which run is the best
     second: int | None = None  # which one comes after it
     margin: float | None = None  # how far ahead of the next one
@@ -91,6 +92,7 @@ class Comparison:
             "margin": self.margin,
             "runs": [run.as_data() for run in self.runs],
             "differences": [difference.as_data() for difference in self.differences],
+            "program_differences": [difference.as_data() for difference in self.programs],
             "notes": [note.as_data() for note in self.notes],
         }
 
@@ -113,11 +115,21 @@ def compare(facts: Sequence[RunFacts], *, metric: str = "") -> Comparison:
         common_step=common,
         runs=runs,
         differences=differences([run.config for run in facts]),
+        programs=_programs([run.program for run in facts]),
         notes=tuple(notes_on(facts, labels, metric=chosen, asked=bool(metric), common=common)),
         leader=leader,
         second=second,
         margin=margin,
     )
+
+
+def _programs(programs: Sequence[Mapping[str, str]]) -> tuple[Difference, ...]:
+    """What differs of what every run recorded: what only some have loaded tells of no change."""
+    if len(programs) < 2 or not all(programs):
+        return ()
+    shared = [name for name in programs[0] if all(name in program for program in programs)]
+    told = [Difference(key=name, values=tuple(program[name] for program in programs)) for name in shared]
+    return tuple(item for item in told if len(set(item.values)) > 1)
 
 
 def labels_of(runs: Sequence[Summary]) -> list[str]:

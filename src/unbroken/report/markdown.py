@@ -34,10 +34,11 @@ def _lines(found: Comparison, language: str) -> Iterator[str]:
         yield from _table(word("metric", language), labels, metrics)
     yield ""
     yield f"**{word('settings', language)}**" if found.differences else word("same settings", language)
-    if found.differences:
-        yield ""
-        settings = ((d.key, tuple(cells_of(d, language)), None) for d in found.differences)
-        yield from _table(word("setting", language), labels, settings)
+    for title, differences in (("setting", found.differences), ("program", found.programs)):
+        if differences:
+            yield ""
+            differing = ((d.key, tuple(cells_of(d, language)), None) for d in differences)
+            yield from _table(word(title, language), labels, differing)
     if found.notes:
         yield ""
         yield from (f"- {marked(note.words(language), 700)}" for note in found.notes)

@@ -10,12 +10,14 @@ from typing import Any
 
 from unbroken.checkpoint.structure import read_structure
 from unbroken.errors import UnbrokenError
+from unbroken.journal import read_events
 from unbroken.report.curves import LARGE_BYTES
 from unbroken.report.segments import METRICS, RunCurves, curves_of
 from unbroken.run import layout_seen, read_record
 from unbroken.run.candidates import list_candidates
 from unbroken.run.layout import manifests, own
 from unbroken.run.predictions import evaluations_in
+from unbroken.run.program import programs_of
 from unbroken.run.summary import Score, Summary, config_of, summary_of
 from unbroken.storage.moved import looked_again, undisturbed
 from unbroken.values import number_of, step_of
@@ -37,6 +39,7 @@ class RunFacts:
     dataset_size: int | None = None
     fingerprint: str = ""  # of the data set's files
     pictures: Mapping[int, Mapping[str, Path]] = field(default_factory=dict)  # sample predictions by step and name
+    program: Mapping[str, str] = field(default_factory=dict)  # of the last session that recorded it, by name
 
 
 def facts_of_runs(directories: Sequence[Path], *, processes: int = 1) -> list[RunFacts]:
@@ -56,6 +59,7 @@ def facts_of(directory: Path, *, processes: int = 1) -> RunFacts:
     if summary.status == "never started" and curves.sessions and not own(directory).is_dir():
         last = max(session.last for session in curves.sessions)  # all that is left are the curves
         summary = replace(summary, status="left by another program", step=last)
+    programs = [*programs_of(read_events(own(directory) / "journal.jsonl")).values()]
     record, inside = read_record(directory), _newest_checkpoint(directory)
     return RunFacts(
         summary=summary,
@@ -68,6 +72,7 @@ def facts_of(directory: Path, *, processes: int = 1) -> RunFacts:
         dataset_size=step_of(inside.get("dataset_size")) or None,
         fingerprint=str(inside.get("fingerprint") or ""),
         pictures=pictures_of(directory),
+        program=programs[-1].compared() if programs else {},
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from unbroken.checkpoint.store import CheckpointStore
 from unbroken.journal import Journal, StepLog
 from unbroken.run.layout import Layout, manifests, own
 from unbroken.run.pins import read_pins
+from unbroken.run.program import SessionProgram
 from unbroken.run.record import RunRecord
 from unbroken.storage import Disk, WritableFile, durable_write, write_json
 from unbroken.storage.lock import RunLock
@@ -28,6 +29,7 @@ class SessionFiles:
     layout: Layout
     session: str
     lock: RunLock
+    program: SessionProgram = field(default_factory=SessionProgram)
 
 
 class OpenRun:
@@ -35,6 +37,7 @@ class OpenRun:
 
     def __init__(self, files: SessionFiles, record: RunRecord, *, keep_last: int | None) -> None:
         self.files, self.record = files, record
+        self.program = files.program.look()
         self.journal = Journal(
             files.disk, own(files.directory) / "journal.jsonl", clock=files.clock, session=files.session
         )
@@ -71,6 +74,12 @@ class OpenRun:
         """Keep the config this session runs under."""
         write_json(self.files.disk, own(self.directory) / "configs" / f"{self.files.session}.json", config)
 
+    def note_loaded(self) -> None:
+        """Record what the program has loaded since it was looked at last."""
+        before, self.program = self.program, self.files.program.look()
+        if more := {name: digest for name, digest in self.program.files.items() if name not in before.files}:
+            self.journal.write("loaded", files=more)
+
     def keep_text(self, name: str, text: str) -> None:
         """Write a readable file into this session's folder."""
         path = self.session_folder / name
@@ -82,6 +91,7 @@ class OpenRun:
     ) -> Manifest:
         """Save the training state after `step`; a milestone keeps a name of its own."""
         self.steps.sync()
+        self.note_loaded()
         name = self.files.layout.checkpoint(step=step, epoch=epoch, milestone=milestone)
         facts = self._facts(name, "checkpoint", step, epoch)
         return self.store.save(facts, lambda file: fill(file, facts))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from unbroken.launch import (
     beginning_of,
     decide,
     gather,
+    load_attribute,
     preflight,
     wants_shapes,
 )
@@ -30,6 +31,7 @@ from unbroken.launch.disk_words import disk_lines
 from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.host import host, require_one_process, started_together
 from unbroken.launch.options import require_weights, script_limit, script_seconds
+from unbroken.launch.program import LoadedProgram
 from unbroken.launch.rerun import rerun_of, this_process
 from unbroken.launch.tags import require_tag
 from unbroken.launch.verdicts import Plan
@@ -37,6 +39,7 @@ from unbroken.launch.words import describe, refusal
 from unbroken.run import SessionFiles
 from unbroken.run.layout import ARCHIVE_FOLDER, ITERATIONS, Layout, own
 from unbroken.run.links import unreachable
+from unbroken.run.program import SessionProgram, program_changes, programs_of
 from unbroken.storage import Disk
 from unbroken.storage.lock import Holder, RunLock
 from unbroken.train import arguments
@@ -210,9 +213,11 @@ def _planned(
     facts = replace(facts, survey=replace(facts.survey, held=False, holder=previous))
     plan = _plan_or_refusal(job, facts)
     plan = replace(plan, warnings=(*plan.warnings, *(preflight(job, plan) if warned is None else warned)))
-    files = _named_apart(files, plan)
+    files = _named_apart(replace(files, program=_program(job, plan, facts)), plan)
     timing = last_timing(facts, plan)
     for line in (*describe(job, plan), *forecast_lines(job, plan, timing, files.clock.now())):
+        log.say(line)
+    for line in _program_lines(plan, files.program):
         log.say(line)
     asked = policy(job, options.every.steps, options.every.epochs, options.save_every_s)
     early = isinstance(plan, Resume) and not job.is_script  # of others more is known once their parts are there
@@ -226,6 +231,24 @@ def _planned(
         log.say(sentence)
     seed_all(began.seed)
     return TrainingRun(job, plan, files, log, seed=began.seed, options=options, timing=timing, stop=stop)
+
+
+def _program(job: Job, plan: Plan, facts: Facts) -> SessionProgram:
+    """The program that this process runs, and those of the history that it goes on with."""
+    if job.task and not isinstance(plan, Finished):
+        load_attribute(job.task)  # what is loaded for it belongs to the program
+    package = job.task.partition(":")[0].partition(".")[0]
+    earlier = programs_of(facts.history_of(plan).events) if isinstance(plan, Resume) else {}
+    return SessionProgram(look=LoadedProgram(this_process(), package), earlier=earlier)
+
+
+def _program_lines(plan: Plan, program: SessionProgram) -> Iterator[str]:
+    """What is not the same any more since the session that saved the state."""
+    if isinstance(plan, Resume) and program.earlier:
+        wrote = str(plan.source.inside.get("session"))
+        session = wrote if wrote in program.earlier else [*program.earlier][-1]
+        if changes := program_changes(program.earlier[session], program.look()):
+            yield f"the program changed since session {session}: {', '.join(changes)}"
 
 
 def _plan_or_refusal(job: Job, facts: Facts) -> Fresh | Resume | FineTune | Finished:

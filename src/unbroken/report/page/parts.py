@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from unbroken.config import Difference
 from unbroken.report.compare import Comparison, Standing
 from unbroken.report.page.escaping import escaped
 from unbroken.report.page.figure import Plot, colour_of, reach_of
@@ -138,18 +139,25 @@ def _sign(sign: str) -> str:
 
 
 def settings(found: Comparison, language: str) -> str:
-    """The settings that differ; what is not as in the first run is marked."""
+    """The settings that differ, and what differs of the programs; what is not as in the first run is marked."""
     title = f"<h2>{word('settings', language)}</h2>"
     if not found.differences:
-        return f"<section>{title}<p>{word('same settings', language)}</p></section>"
+        told = f"<section>{title}<p>{word('same settings', language)}</p></section>"
+    else:
+        told = _differing(found, title, "setting", found.differences, language)
+    title = f"<h2>{word('programs', language)}</h2>"
+    return told + (_differing(found, title, "program", found.programs, language) if found.programs else "")
+
+
+def _differing(found: Comparison, title: str, corner: str, differences: Sequence[Difference], language: str) -> str:
     body = []
-    for difference in found.differences:
+    for difference in differences:
         cells = cells_of(difference, language)
         marked = ["" if cell == cells[0] else " class=other" for cell in cells]
         columns = "".join(f"<td{mark}>{escaped(cell, 160)}</td>" for cell, mark in zip(cells, marked))
         body.append(f"<tr><th scope=row>{escaped(difference.key, 160)}</th>{columns}</tr>")
     hint = f"<p class=hint>{escaped(word('marked', language, run=found.runs[0].label))}</p>"
-    return f"<section>{title}{_table(word('setting', language), found, body)}{hint}</section>"
+    return f"<section>{title}{_table(word(corner, language), found, body)}{hint}</section>"
 
 
 def results(found: Comparison, language: str) -> str:

@@ -34,6 +34,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "settings": ("Settings that differ", "不同的设置"),
     "same settings": ("No setting differs.", "所有设置相同。"),
     "setting": ("setting", "设置"),
+    "programs": ("Programs: what differs", "程序：不同之处"),
+    "program": ("file or package", "文件或软件包"),
     "marked": ("Marked: not as in {run}.", "标出的与 {run} 不同。"),
     "results": ("Results", "结果"),
     "metric": ("metric", "指标"),
