@@ -89,6 +89,16 @@ def test_the_generated_pages_are_up_to_date() -> None:
         assert text_of(ROOT / "docs" / name) == text, "run `python -m unbroken.cli.pages`"
 
 
+def test_the_command_line_s_page_has_every_script_of_the_applications_with_its_options() -> None:
+    scripts = [*ROOT.glob("apps/*/*.py"), *ROOT.glob("apps/*/scripts/*.py")]
+    page = text_of(ROOT / "docs" / "cli.md")
+    headings = {heading.strip("# `") for heading in re.findall(r"^## `apps/.*", page, re.MULTILINE)}
+    assert headings == {name_of(script) for script in scripts if script.name != "train.py"} and len(headings) == 4
+    for parser in TOOLS.values():
+        options = [action for action in parser()._actions if action.help != "==SUPPRESS=="]
+        assert [word for action in options for word in action.option_strings if word not in page] == []
+
+
 def test_every_error_has_an_entry_with_a_real_text() -> None:
     page = text_of(ROOT / "docs" / "errors.md")
     for kind in error_classes()[1:]:

@@ -6,7 +6,7 @@ executes nothing of a pickle, and what it finds in its place and did not write i
 
 from __future__ import annotations
 
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,7 +43,14 @@ def main(arguments: Sequence[str]) -> int:
         raise UnbrokenError(error.filename or "convert.py", what, do="Then repeat.") from error
 
 
-def _parse(arguments: Sequence[str]) -> Namespace:
+def usage() -> str:
+    """The help text, with that of each command."""
+    parser, commands = _parsers()
+    return "\n".join(each.format_help() for each in (parser, *commands.values()))
+
+
+def _parsers() -> tuple[OptionParser, Mapping[str, ArgumentParser]]:
+    """The options of `convert.py`, and of each of its commands."""
     parser = OptionParser(prog="convert.py", description="Convert sonar data, once. Any command can be repeated.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="points|infos|database")
     points = commands.add_parser("points", help="points/<id>.txt to points_binary/<id>.bin")
@@ -56,9 +63,14 @@ def _parse(arguments: Sequence[str]) -> Namespace:
             "root", nargs="?", type=Path, metavar="DATA_ROOT", help="folder with ImageSets/ and points/"
         )
         command.add_argument("--data_path", type=Path, metavar="DIR", help="the same, spelled as in the original")
+    return parser, commands.choices
+
+
+def _parse(arguments: Sequence[str]) -> Namespace:
+    parser, commands = _parsers()
     options, unknown = parser.parse_known_args(list(arguments))
     if unknown:  # the command knows its own options, and which of them is near
-        commands.choices[options.command].error(f"unrecognized arguments: {' '.join(unknown)}")
+        commands[options.command].error(f"unrecognized arguments: {' '.join(unknown)}")
     if (options.root is None) == (options.data_path is None):
         expected = "one folder, as DATA_ROOT or as --data_path DIR"
         raise UsageError("convert.py", "it is not clear what to convert", expected=expected)

@@ -353,6 +353,14 @@ def count(text: str, least: int = 0) -> int:
     return int(text)
 
 
-focalsst = Recipe(name="focalsst", read=read, usage=lambda: parser().format_help())
+focalsst = Recipe(
+    name="focalsst",
+    read=read,
+    usage=lambda: parser().format_help(),
+    tools={
+        "apps/focal_sst/test.py": "focalsst.testing:usage",
+        "apps/focal_sst/convert.py": "focalsst.conversion:usage",
+    },
+)
 
 __all__ = ["focalsst", "parser", "read", "write_sample_data"]

@@ -92,6 +92,11 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
+def usage() -> str:
+    """The help text."""
+    return parser().format_help()
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run one command line; returns its exit code."""
     options = parser().parse_args(list(arguments))

@@ -240,6 +240,14 @@ def _as_python(tree: Mapping[str, Any]) -> str:
     return "".join(f"{key} = {pprint.pformat(value, width=110)}\n" for key, value in tree.items())
 
 
-mapsage = Recipe(name="mapsage", read=read, usage=lambda: parser().format_help())
+mapsage = Recipe(
+    name="mapsage",
+    read=read,
+    usage=lambda: parser().format_help(),
+    tools={
+        "apps/mapsage/scripts/test.py": "mapsage.tools.test:usage",
+        "apps/mapsage/scripts/predict.py": "mapsage.tools.predict:usage",
+    },
+)
 
 __all__ = ["ConfigError", "demo", "mapsage", "parser", "read", "write_sample_data"]

@@ -33,7 +33,7 @@ from unbroken.errors import (
     UnreadableSample,
     UsageError,
 )
-from unbroken.launch import Facts, Fresh, Job, Refuse, Start, decide, find_recipe
+from unbroken.launch import Facts, Fresh, Job, Refuse, Start, decide, find_recipe, load_attribute
 from unbroken.launch.job import Limit
 from unbroken.launch.options import require_time_left
 from unbroken.launch.recipes import installed
@@ -67,7 +67,7 @@ def pages() -> dict[str, str]:
 
 
 def cli_page() -> str:
-    """All commands with their arguments and options, then the options of each installed recipe."""
+    """All commands with their arguments and options, then those of each installed recipe and of its other scripts."""
     parts = [
         "# Command line",
         GENERATED,
@@ -166,9 +166,13 @@ def _prose(text: str) -> str:
 
 
 def _recipe(name: str) -> Iterator[str]:
+    recipe = find_recipe(name)
     yield f"## Options of the recipe `{name}`"
     yield f"After `unbroken train {name}` and `unbroken why {name}`:"
-    yield _help_of(find_recipe(name).usage)
+    yield _help_of(recipe.usage)
+    for script, usage in recipe.tools.items():
+        yield f"## `{script}`"
+        yield _help_of(load_attribute(usage))
 
 
 def _help_of(written: Callable[[], str]) -> str:

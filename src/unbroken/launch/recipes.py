@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -19,12 +19,14 @@ RECIPES = "unbroken.recipes"
 class Recipe:
     """How an application turns a command line into a job; loading one loads no torch.
 
-    `read(arguments, environment)` gets what was typed after the recipe's name; `usage` is its help text.
+    `read(arguments, environment)` gets what was typed after the recipe's name; `usage` is its help text. `tools` are
+    the application's other scripts, each with the address of a function that returns its help text.
     """
 
     name: str
     read: Callable[[Sequence[str], Mapping[str, Any]], Job]
     usage: Callable[[], str]
+    tools: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_recipe(name: str) -> Recipe:

@@ -52,6 +52,11 @@ def parser() -> OptionParser:
     return found
 
 
+def usage() -> str:
+    """The help text."""
+    return parser().format_help()
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run one command line; returns its exit code, that of damage if a picture is left out."""
     options = parser().parse_args(list(arguments))
