@@ -1,7 +1,7 @@
 """What the host says in its environment: where copies of runs may lie, when the session ends, how much may be saved.
 
 The one place that reads it, for the command line and for anyone's own loop; docs/sessions.md has the table. Here, too,
-is asked who started this process, and whether it is one of several.
+is asked who started this process, and whether it is one of several; and what a library takes from there alone is set.
 """
 
 from __future__ import annotations
@@ -97,6 +97,14 @@ def in_notebook(environment: Mapping[str, str] | None = None) -> bool:
     """Whether a notebook keeps what is printed: its cells pretend to be terminals, and store every redrawn bar."""
     said = os.environ if environment is None else environment
     return any(name in said for name in NOTEBOOKS)
+
+
+def ask_cublas_for_determinism() -> None:
+    """Let cuBLAS repeat its bits, unless the user chose a workspace: it looks there once, before its first product.
+
+    https://docs.nvidia.com/cuda/cublas/#results-reproducibility
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def launcher_said(environment: Mapping[str, str] | None = None) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from unbroken.errors import UsageError
+from unbroken.launch.host import ask_cublas_for_determinism
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
@@ -17,6 +18,8 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 def pick_device(name: str, *, deterministic: bool) -> torch.device:
     """The device called `name`; "auto" is the GPU where there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else _named(name)
+    if device.type == "cuda" and deterministic:
+        ask_cublas_for_determinism()
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device", "there is no GPU that torch can use", found=name, do="Use --device cpu.")
     try:

@@ -6,6 +6,7 @@ tensors have a GPU for a device without one being there, as far as an optimizer'
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from unbroken.errors import UsageError
 from unbroken.train import open_run
 from unbroken.train.device import accelerators_of, exactness_lines, pick_device
 
@@ -70,6 +72,23 @@ def test_a_loop_says_it_once_before_its_first_step(
     assert printed.count("not bit for bit on cuda:0") == printed.count(words) == int(said)
     (log,) = (tmp_path / "gpu").glob("2*/*.log")
     assert log.read_text("utf-8").count("not bit for bit on cuda:0") == int(said)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU that is asked for is not there")
+@pytest.mark.parametrize(
+    ("deterministic", "chosen", "then"),
+    [(True, None, ":4096:8"), (True, ":16:8", ":16:8"), (False, None, None), (False, ":16:8", ":16:8")],
+)
+def test_deterministic_asks_cublas_before_the_gpu_is_used_unless_the_user_did(
+    monkeypatch: pytest.MonkeyPatch, deterministic: bool, chosen: str | None, then: str | None
+) -> None:
+    name = "CUBLAS_WORKSPACE_CONFIG"
+    monkeypatch.setenv(name, chosen or "")
+    if chosen is None:
+        monkeypatch.delenv(name)
+    with pytest.raises(UsageError, match="no GPU"):
+        pick_device("cuda", deterministic=deterministic)
+    assert os.environ.get(name) == then
 
 
 def test_deterministic_is_what_the_option_asks_of_torch() -> None:
