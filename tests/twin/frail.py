@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from unbroken import Job, OptionParser, Recipe, accidents, add_common_options, start_from
 from unbroken.config import Effect, Effects
+from unbroken.journal import read_events
 from unbroken.train import Task
 
 SIZE, STEPS = 20, 16
@@ -89,6 +91,13 @@ class Trouble:
                 os._exit(int(self.marks.suffix[1:] or 3))
 
 
+def wait_for_save(run: Path, step: int) -> None:
+    """A save is written beside the training, which may be faster; a crash that waits finds the same each time."""
+    journal = run / "unbroken" / "journal.jsonl"
+    while not any(event["event"] == "saved" and event["step"] == step for event in read_events(journal)):
+        time.sleep(0.005)
+
+
 def leave_room(megabytes: int) -> None:
     """Let the operating system refuse this process more than so much beyond what it has: a real lack of memory."""
     import resource
@@ -147,17 +156,22 @@ def build(job: Job, _say: Callable[[str], None]) -> Task:
         leave_room(asked.room)
     trouble = Trouble(kind, int(at or 0), asked.times, asked.run.with_suffix(".marks"))
 
+    first_step = 0
+
     def loss(x_BC: Tensor) -> dict[str, Tensor]:
+        nonlocal first_step
         step = schedule.last_epoch + 1
+        first_step = first_step or step
         if asked.room:
             large = x_BC.sum(1, keepdim=True).repeat(1, 25_000_000)  # 100 MB a sample, and as much again twice
             x_BC = x_BC + 0 * (large * 2.0).mean(1, keepdim=True)
         out = model(x_BC)
         if asked.slow:
-            import time
-
             time.sleep(asked.slow)
         if trouble.due(step):
+            saved = (step - 1) // asked.save_every * asked.save_every
+            if saved >= first_step and kind in ("segv", "kill", "exit"):
+                wait_for_save(asked.run, saved)
             trouble.happen()
         if len(x_BC) > asked.memory and step >= asked.memory_from:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\nmore words")

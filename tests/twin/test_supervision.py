@@ -149,7 +149,7 @@ def test_an_old_file_is_named_again_until_something_was_saved(tmp_path: Path, wh
     done = train(run, *SUPERVISED, "--ckpt", file, "--crash", "kill@14", "--save-every", 15)
     assert done.returncode == 0, done.output
     assert min(step_records(run)) == 13 and max(step_records(run)) == STEPS
-    later = train(tmp_path / "later", *SUPERVISED, "--ckpt", whole / "iter_9.pth", "--crash", "kill@15", "--slow", 0.1)
+    later = train(tmp_path / "later", *SUPERVISED, "--ckpt", whole / "iter_9.pth", "--crash", "kill@15")
     assert later.returncode == 0, later.output
     assert [event["plan"]["step"] for event in events(tmp_path / "later", "session")] == [9, 12]
 

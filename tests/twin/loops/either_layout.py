@@ -3,11 +3,9 @@
 python either_layout.py FOLDER TAG iterations|epochs [STEP [SEED]]
 """
 
-import json
 import os
 import signal
 import sys
-import time
 
 import torch
 from torch import nn
@@ -27,13 +25,6 @@ class Lines(torch.utils.data.Dataset):
         return x, torch.sin(3 * x)
 
 
-def wait_for_the_save_before(directory, step):
-    """The save after the last fourth step is written beside the training."""
-    manifests = directory / "unbroken" / "manifests"
-    while not any(json.loads(path.read_text())["step"] == step // 4 * 4 for path in manifests.glob("*.json")):
-        time.sleep(0.01)
-
-
 def main(folder, tag, layout, die_at=0, seed=0):
     saves = {"save_every": 4, "save_every_epochs": 1}
     with open_run(folder, tag=tag, seed=seed, layout=LAYOUTS[layout], **saves) as run:
@@ -47,7 +38,7 @@ def main(folder, tag, layout, die_at=0, seed=0):
             optimizer.step()
             run.end_step(loss=loss)
             if run.step == die_at:
-                wait_for_the_save_before(run.directory, die_at)
+                run.wait_for_saves()  # they are written, and recorded, beside the training
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
