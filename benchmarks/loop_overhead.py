@@ -39,8 +39,10 @@ class Points:
         return self._x[index % 1024]
 
 
-class PointsWithOwnRandomness(Points):
+class PointsWithOwnRandomness:
     """The same samples by the method that gets a generator of its own."""
+
+    __init__, __len__ = Points.__init__, Points.__len__
 
     def sample(self, index: int, _rng: object) -> torch.Tensor:
         return self._x[index % 1024]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import json
 import operator
+import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import torch
@@ -76,8 +82,11 @@ def require_settings(
         raise UsageError(f"{where}(root)", "this is no folder", expected="a path, as text", found=shown(root))
     for name, value in {"config": config, "effects": effects}.items():
         if value is not None and not isinstance(value, Mapping):
-            do = f"Give {name}=vars({name})." if hasattr(value, "__dict__") and not isinstance(value, type) else ""
-            found = type(value).__name__
+            is_object = hasattr(value, "__dict__") and not isinstance(value, type)
+            inside = next(
+                (f"{name}.{way}()" for way in ("to_dict", "model_dump") if hasattr(value, way)), f"vars({name})"
+            )
+            do, found = f"Give {name}={inside}." if is_object else "", type(value).__name__
             raise UsageError(f"{where}({name})", "this is no dict", expected="a dict of names", found=found, do=do)
     count(f"{where}(seed)", seed, least=0)
     for name in OPEN_RUN_COUNTS:
@@ -92,8 +101,44 @@ def require_settings(
         raise UsageError(f"{where}(search)", "these are several folders", expected="a list", found=shown(search), do=do)
 
 
+def as_dict(config: Any) -> Any:
+    """A config as dicts and lists: an `argparse.Namespace`, a dataclass, a config of OmegaConf, or these in each other.
+
+    There paths become text, and members of an `Enum` their names. What is none of it stays what it is.
+    """
+    try:
+        return _plain(config, made=False)
+    except RecursionError:
+        raise UsageError("open_run(config)", "it is nested too deep, or holds itself") from None
+    except _errors_of_omegaconf() as error:  # a value that is "???", an interpolation that leads nowhere
+        found = str(error).splitlines()[0]
+        raise UsageError("open_run(config)", "a value of it cannot be resolved", found=found) from error
+
+
+def _plain(value: Any, *, made: bool) -> Any:
+    """`made`: it lies in what a parser or a type made, and not in a dict that somebody wrote."""
+    if isinstance(value, argparse.Namespace | SimpleNamespace):
+        return {name: _plain(below, made=True) for name, below in vars(value).items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {each.name: _plain(getattr(value, each.name), made=True) for each in dataclasses.fields(value)}
+    if made and isinstance(value, os.PathLike | Enum):
+        return value.name if isinstance(value, Enum) else os.fspath(value)
+    made = made or not isinstance(value, dict | list | tuple)
+    if isinstance(value, Mapping):
+        return {name: _plain(below, made=made) for name, below in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | range | memoryview):
+        return [_plain(each, made=made) for each in value]
+    return value
+
+
+def _errors_of_omegaconf() -> tuple[type[Exception], ...]:
+    """Nobody has a config of OmegaConf who has not imported it."""
+    module = sys.modules.get("omegaconf.errors")
+    return (module.OmegaConfBaseException,) if module is not None else ()
+
+
 def recordable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config as it will be read back: tuples are lists; an error names the key that cannot be kept."""
+    """The config as it will be read back; an error names the key that cannot be kept."""
     for key, value in _leaves(config, ""):
         try:
             json.dumps(value)
@@ -137,7 +182,7 @@ def _number(where: str, name: str, value: Any) -> float:
     try:
         if isinstance(value, str | bytes | None):
             raise TypeError
-        return float(value.detach().item() if isinstance(value, torch.Tensor) else value)
+        return float(value.item() if hasattr(value, "item") else value)  # of numpy and torch: one number, or none
     except (TypeError, ValueError, OverflowError, RuntimeError):
         several = "mean" if hasattr(value, "mean") else ""
         do = f"Give one number: {name}.mean()." if several else "Other things belong into run.track, or a file."

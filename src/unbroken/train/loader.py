@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch.utils.data import default_collate, get_worker_info
+from torch.utils.data import Dataset, default_collate, get_worker_info
 from torch.utils.data._utils.pin_memory import pin_memory as pinned
 
 from unbroken.errors import DamagedFile, UnbrokenError, UnreadableSample, UsageError
@@ -52,8 +52,8 @@ class Loaded(NamedTuple):
 class Reading:
     """Makes the micro-batch of a request; each item is a function of (seed, epoch, sample).
 
-    A data set with `sample(index, rng)` gets a numpy generator; the global streams are seeded around each item, so that
-    ordinary augmentation code is exact as well. What goes wrong is returned, not raised: it has to travel.
+    A data set that is read by `sample(index, rng)` gets a numpy generator; the global streams are seeded around each
+    item, so that ordinary augmentation code is exact as well. What goes wrong is returned, not raised: it must travel.
     """
 
     dataset: Any
@@ -98,7 +98,7 @@ class Reading:
 
     def _item(self, epoch: int, index: int) -> Any:
         seed_global_streams_for_sample(self.seed, epoch, index)
-        if hasattr(self.dataset, "sample"):
+        if is_read_by_sample(self.dataset):
             return self.dataset.sample(index, generator_for_sample(self.seed, epoch, index))
         return self.dataset[index]
 
@@ -263,10 +263,19 @@ def one_pass(
             return
 
 
+def is_read_by_sample(dataset: Any) -> bool:
+    """Whether items come from `sample(index, rng)`: where a data set cannot be indexed.
+
+    One that can is read as everywhere, and what it calls `sample` is its own.
+    """
+    indexes = getattr(type(dataset), "__getitem__", Dataset.__getitem__) is not Dataset.__getitem__
+    return not indexes and callable(getattr(dataset, "sample", None))
+
+
 def size_of(dataset: Any) -> int:
     """How many samples a data set has; an error for one that cannot be indexed."""
     name = type(dataset).__name__
-    if not hasattr(dataset, "__len__") or not (hasattr(dataset, "sample") or hasattr(dataset, "__getitem__")):
+    if not hasattr(dataset, "__len__") or not (is_read_by_sample(dataset) or hasattr(dataset, "__getitem__")):
         raise UsageError(
             name,
             "an exact position needs a data set that can be indexed",

@@ -62,7 +62,7 @@ def open_run(
     root: str | Path,
     *,
     tag: str = "default",
-    config: Mapping[str, Any] | None = None,
+    config: Any = None,
     effects: Mapping[str, str] | None = None,
     seed: int = 0,
     save_every: int | None = None,
@@ -86,10 +86,11 @@ def open_run(
 ) -> TrainingRun:
     """Open the run `root/tag` from a script: plan, print the plan, lock, seed the random streams.
 
-    `config` is any dict of plain values; a change between sessions is listed, and refused where `effects` calls the
-    key "shape" or "meaning" (keys without an effect count as "data"). `save_every` counts steps, `save_every_s`
-    seconds. A session of `session_s` seconds stops, with everything saved, `reserve_s` before its time is up. Text in
-    place of seconds ("12h", "1h30m", "12:00:00") is read as the command line reads it.
+    `config` is a dict of plain values, an `argparse.Namespace`, a dataclass or a config of OmegaConf; a change between
+    sessions is listed, and refused where `effects` calls the key "shape" or "meaning" (keys without an effect count as
+    "data"). `save_every` counts steps, `save_every_s` seconds. A session of `session_s` seconds stops, with everything
+    saved, `reserve_s` before its time is up. Text in place of seconds ("12h", "1h30m", "12:00:00") is read as the
+    command line reads it.
     With `strict`, a fine-tune from `pretrained_model` takes every tensor of both sides or is refused, and so is a loop
     with anything that changes and is not tracked, after its first step. `weights_key` is the entry of that file with
     the weights ("ema", "a.b"), where it has an unusual one.
@@ -103,7 +104,7 @@ def open_run(
     try:
         require_one_process()
         said, started = host(SystemClock().now()), this_process()
-        again = rerun_of(started)
+        again, config = rerun_of(started), arguments.as_dict(config)
         require_weights("open_run(weights_key=...)", asked=bool(weights_key), weights=pretrained_model)
         counts = {
             "save_every": save_every,

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from tests.unbroken.train.test_start import Quiet
 from unbroken.config import Effect
@@ -17,7 +22,8 @@ from unbroken.errors import UsageError
 from unbroken.train import Exit, arguments, open_run
 
 OPENED = [
-    ({"config": argparse.Namespace(lr=1)}, ["open_run(config)", "found Namespace", "config=vars(config)"]),
+    ({"config": Quiet()}, ["open_run(config)", "found Quiet", "config=vars(config)"]),
+    ({"config": argparse.Namespace(act=torch.nn.ReLU)}, ["config['act']", "Give it as text: str(act)"]),
     ({"config": [("lr", 1)]}, ["open_run(config)", "Expected a dict", "found list"]),
     ({"config": {"model": {"act": torch.nn.ReLU}}}, ["config['model.act']", "Give it as text: str(model.act)"]),
     ({"config": {"lr": np.float32(0.1)}}, ["config['lr']", "found float32", "Give lr.item()"]),
@@ -139,6 +145,104 @@ def test_an_interval_that_is_none_and_a_class_that_is_tracked_are_named(tmp_path
     assert arguments.interval("run.evaluation_due", None) is None
     with pytest.raises(Exit, match="2"), open_run(tmp_path, tag="t", console=Quiet()) as run:
         run.track(model=torch.nn.Linear)
+
+
+class Act(Enum):
+    RELU = 1
+
+
+@dataclass
+class Optimizer:
+    lr: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.99)
+
+
+@dataclass(frozen=True)
+class Settings:
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    act: Act = Act.RELU
+    data: Path = Path("data/tiles")
+
+
+PLAIN = {"optimizer": {"lr": 0.1, "betas": [0.9, 0.99]}, "act": "RELU", "data": "data/tiles"}
+RESOLVED = {**PLAIN, "out": "data/tiles/out"}
+CONFIGS = {
+    "a namespace": (argparse.Namespace(optimizer=argparse.Namespace(**PLAIN["optimizer"]), act=Act.RELU), 2),
+    "a simple namespace": (SimpleNamespace(optimizer=Optimizer(), act=Act.RELU, data=Path("data/tiles")), 3),
+    "a dataclass": (Settings(), 3),
+    "a dict of them": ({**PLAIN, "optimizer": Optimizer()}, 3),
+    "omegaconf": (OmegaConf.create({**PLAIN, "out": "${data}/out"}), 4),
+    "a structured one": (OmegaConf.structured(Settings), 3),
+    "omegaconf in a dict": ({"optimizer": OmegaConf.create(PLAIN["optimizer"])}, 1),
+}
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_config_may_be_a_namespace_a_dataclass_or_one_of_omegaconf(tmp_path: Path, kind: str) -> None:
+    config, keys = CONFIGS[kind]
+    expected = dict([*RESOLVED.items()][:keys])
+
+    def begin(config: Any) -> list[str]:
+        console = Quiet()
+        with open_run(tmp_path, tag="t", console=console, config=config, effects={"optimizer.lr": "shape"}) as run:
+            run.track(counters={"n": 0})
+            for _ in run.batches(list(range(8)), batch_size=2, epochs=1):
+                run.end_step()
+                break
+        return console.lines
+
+    begin(config)
+    (kept,) = (tmp_path / "t/unbroken/configs").iterdir()
+    assert json.loads(kept.read_text()) == expected
+    assert not [line for line in begin(expected) if "changed" in line]  # it is the same config
+    with pytest.raises(Exit) as refused:
+        begin({**expected, "optimizer": {**PLAIN["optimizer"], "lr": 0.2}})
+    assert refused.value.code == 13 and "optimizer.lr: 0.1 -> 0.2 (shape)" in refused.value.reason
+
+
+def holding_itself() -> dict[str, Any]:
+    config: dict[str, Any] = {}
+    config["again"] = config
+    return config
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (OmegaConf.create({"lr": "???"}), ["cannot be resolved", "Missing mandatory value: lr"]),
+        (OmegaConf.create({"lr": "${nowhere}"}), ["cannot be resolved", "nowhere"]),
+        (OmegaConf.create([1, 2]), ["this is no dict", "found list"]),
+        (Settings, ["this is no dict"]),
+        (holding_itself(), ["holds itself"]),
+        (argparse.Namespace(run=print), ["config['run']", "this cannot be recorded"]),
+    ],
+)
+def test_a_config_that_cannot_be_resolved_or_recorded_is_refused_in_one_sentence(
+    tmp_path: Path, config: Any, words: list[str]
+) -> None:
+    with pytest.raises(Exit) as refused:
+        open_run(tmp_path, tag="t", console=Quiet(), config=config)
+    assert refused.value.code == 2 and said(words, refused.value.reason), refused.value.reason
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_metrics_of_an_evaluation_may_be_numbers_of_numpy_and_torch(tmp_path: Path) -> None:
+    given = {
+        "a": np.float32(0.5),
+        "b": torch.tensor(0.25, dtype=torch.bfloat16),
+        "c": np.array([2.0]),
+        "d": torch.nn.Parameter(torch.tensor([[4.0]])),
+        "e": np.int64(3),
+        "f": np.array(7),
+    }
+    for best, larger in (("a", True), ("b", False)):
+        for run in loop(tmp_path / best):
+            run.end_step(**given)
+            assert run.record_evaluation(best=best, larger=larger, **given) == (run.step == 1)
+            break
+        records = [json.loads(line) for line in (tmp_path / best / "t/unbroken/metrics.jsonl").read_text().splitlines()]
+        found = {"a": 0.5, "b": 0.25, "c": 2.0, "d": 4.0, "e": 3.0, "f": 7.0}
+        assert [record["evaluation"] for record in records if "evaluation" in record] == [found]
 
 
 def test_a_dotted_key_names_one_in_a_dict_of_the_config() -> None:

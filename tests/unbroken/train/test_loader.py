@@ -42,6 +42,35 @@ def batches(dataset: Any, workers: int, *, position: int = 0, batch_size: int = 
     ]
 
 
+class CallsItsShareSample(FromGlobalStreams):
+    sample = 0.5
+
+
+class DrawsExamples(FromGlobalStreams):
+    def sample(self, count: int, rng: Any = None) -> list[int]:
+        raise AssertionError("this is the data set's own affair")
+
+
+class PassesOn(FromGlobalStreams):
+    def __getattr__(self, name: str) -> Any:
+        return getattr(DrawsExamples(), name) if name == "sample" else object.__getattribute__(self, name)
+
+
+class OfTorch(torch.utils.data.Dataset):  # type: ignore[type-arg]
+    """It inherits a `__getitem__` that gives nothing."""
+
+    __len__, sample = WithItsOwnStream.__len__, WithItsOwnStream.sample
+
+
+@pytest.mark.parametrize("dataset", [CallsItsShareSample(), DrawsExamples(), PassesOn()])
+def test_what_an_indexed_data_set_calls_sample_is_its_own(dataset: Any) -> None:
+    assert batches(dataset, 0) == batches(FromGlobalStreams(), 0)
+
+
+def test_a_data_set_of_torch_that_cannot_be_indexed_is_read_by_sample() -> None:
+    assert batches(OfTorch(), 0) == batches(WithItsOwnStream(), 0)
+
+
 @pytest.mark.parametrize("dataset", [FromGlobalStreams(), WithItsOwnStream()], ids=lambda item: type(item).__name__)
 def test_any_number_of_workers_gives_the_same_batches(dataset: Any) -> None:
     alone = batches(dataset, 0)
