@@ -12,6 +12,7 @@ from mmengine_files import FOLDER, needs_files
 from nano_job import job, session, write_nano_job
 
 from mapsage.config import MapSageConfig
+from mapsage.dataset.palette import EARTHVQA_PALETTE
 from unbroken import Job
 from unbroken.config import read_config, validate
 from unbroken.errors import Incompatible, UnbrokenError
@@ -108,6 +109,43 @@ def test_swapped_class_names_are_refused_as_in_our_own_files(tmp_path: Path) -> 
         session(asked(tmp_path, TEN, dataset=named(SWAPPED)))
     assert refused.value.exit_code == 13 and "metainfo.classes" in str(refused.value)
     assert not list(tmp_path.glob("work_dirs/**/*.pth"))
+
+
+@needs_files
+@pytest.mark.parametrize("dataset", ["", named(CLASSES)], ids=["a known data set", "classes by name"])
+def test_colours_that_are_swapped_under_the_same_names_are_refused_as_names_are(tmp_path: Path, dataset: str) -> None:
+    """The colours of a legend go with the labels: those of two classes swapped say that the labels are."""
+    white, building, road, *rest = (list(colour) for colour in EARTHVQA_PALETTE)
+    swapped = foreign(tmp_path / "swapped.pth", data(palette=[white, road, building, *rest]))
+    if dataset:
+        dataset = dataset.replace("metainfo=dict(", f"metainfo=dict(palette={list(EARTHVQA_PALETTE)!r}, ")
+    plan = plan_of(asked(tmp_path, swapped, dataset=dataset))
+    assert isinstance(plan, Refuse) and plan.exit_code == 13
+    (change,) = plan.changes
+    assert change.key.startswith("train_dataloader.dataset.metainfo")
+    assert "'background', 'road', 'building'" in str(change.old)
+    told = " ".join([*plan.reasons, *plan.notes, *plan.warnings])
+    assert "its palette gives building and road each other's colours" in told
+
+
+@needs_files
+@pytest.mark.parametrize(
+    "palette",
+    [
+        [[1, 2, number] for number in range(8)],  # what MMEngine draws where a config has none
+        [],
+        [[255, 255, 255]] * 8,
+        [list(colour) for colour in EARTHVQA_PALETTE[:7]],
+        "ours",
+        [["red"]] * 8,
+        [[1]] * 8,
+        {},
+    ],
+    ids=str,
+)
+def test_other_colours_mean_nothing(tmp_path: Path, palette: object) -> None:
+    plan = plan_of(asked(tmp_path, foreign(tmp_path / "other.pth", data(palette=palette))))
+    assert isinstance(plan, Resume) and plan.changes == ()
 
 
 @needs_files

@@ -7,6 +7,7 @@ continued, so that labels that mean something else are refused and not trained o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -31,13 +32,13 @@ def written_under(meta: Mapping[str, Any], ours: MapSageConfig) -> WrittenUnder 
     if not isinstance(text, str) and not data:
         return None
     own = canonical(ours)
-    parts, unread = _parts(text) if isinstance(text, str) else ({}, ())
+    parts, remarks = _parts(text) if isinstance(text, str) else ({}, ())
     config = {**own, **parts, **{key: own[key] for key in OURS}}
     for dataset, counterpart in _pairs(config["train_dataloader"]["dataset"], ours.train_dataloader.datasets):
-        _spell_as(counterpart, dataset, data)
+        remarks += _spell_as(counterpart, dataset, data)
     if "model" not in parts and (names := _names(data)):
         config["model"]["decode_head"]["num_classes"] = len(names)
-    return WrittenUnder(config={key: config[key] for key in own if key not in HOW_TO_START}, unread=unread)
+    return WrittenUnder(config={key: config[key] for key in own if key not in HOW_TO_START}, remarks=remarks)
 
 
 def _parts(text: str) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -55,14 +56,39 @@ def _pairs(dataset: dict[str, Any], ours: Sequence[SegDataset]) -> Iterator[tupl
     yield from zip_longest(theirs, ours[: len(theirs)], fillvalue=ours[0])
 
 
-def _spell_as(ours: SegDataset, theirs: dict[str, Any], data: Mapping[str, Any]) -> None:
-    """Name what their labels mean in the keys that ours has: what a class of data sets knows, another one is told."""
+def _spell_as(ours: SegDataset, theirs: dict[str, Any], data: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name what their labels mean in the keys that ours has: what a class of data sets knows, another one is told.
+
+    Returns what is to be said of that.
+    """
     names = _names(data) or _names(theirs["metainfo"] or {}) or KNOWN_CLASSES.get(theirs["type"], ())
     used = data.get("reduce_zero_label")
     theirs["reduce_zero_label"] = used if isinstance(used, bool) else theirs["reduce_zero_label"]
     theirs["type"] = ours.type
-    same = not names or names == ours.class_names
-    theirs["metainfo"] = canonical(ours.metainfo) if same else {"classes": list(names), "palette": None}
+    coloured = _names_by_colour(ours, data) if names == ours.class_names else names
+    same = not coloured or coloured == ours.class_names
+    theirs["metainfo"] = canonical(ours.metainfo) if same else {"classes": list(coloured), "palette": None}
+    if same or coloured == names:
+        return ()
+    moved = [name for name, other in zip(names, coloured) if name != other]
+    others = "each other's colours" if len(moved) == 2 else "colours of one another"
+    return (f"its palette gives {' and '.join(moved)} {others}: its labels are taken as the colours say",)
+
+
+def _names_by_colour(ours: SegDataset, data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of the labels by their colours, where theirs are ours in another order; other colours say nothing.
+
+    MMEngine draws colours where a config has none, so that those of a file may be any.
+    """
+    found, palette = data.get("palette"), ours.palette or ()
+    colours = (
+        [tuple(colour) for colour in found if isinstance(colour, list | tuple)]
+        if isinstance(found, list | tuple)
+        else []
+    )
+    if len(set(palette)) < len(palette) or Counter(colours) != Counter(palette):
+        return ours.class_names
+    return tuple(ours.class_names[palette.index(colour)] for colour in colours)
 
 
 def _names(data: Mapping[str, Any]) -> tuple[str, ...]:

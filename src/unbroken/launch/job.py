@@ -59,12 +59,12 @@ class Quota:
 class WrittenUnder:
     """The config that another program's file was written under, in the words of ours.
 
-    `config` is canonical; where the file says nothing, it says what the job does. `unread` are sentences on what the
-    file does say and could not be compared.
+    `config` is canonical; where the file says nothing, it says what the job does. `remarks` are sentences on what the
+    file says and could not be compared, or not as it stands.
     """
 
     config: Mapping[str, Any]
-    unread: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 # From the `meta` of a file of MMEngine; None where it says nothing about its config.

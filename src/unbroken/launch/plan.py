@@ -282,7 +282,8 @@ def _through_gate(job: Job, facts: Facts, plan: Resume) -> Resume | Refuse:
     accepted = tuple(item for item in gated if item.key in job.start.accepted)
     blocking = tuple(item for item in gated if item not in accepted)
     if blocking:
-        return refuse_changed(job, plan.source, blocking, found, fit=facts.fit, taken=facts.taken)
+        refused = refuse_changed(job, plan.source, blocking, found, fit=facts.fit, taken=facts.taken)
+        return replace(refused, reasons=(*refused.reasons, *(theirs.remarks if theirs else ())))
     if facts.fit is not None and not facts.fit.complete and plan.source.kind == "checkpoint":
         return refuse_code(job, plan.source, facts.fit, accepted, found)
     lr_before = plan.source.inside.get("lr")
@@ -312,7 +313,7 @@ def _words_on_config(theirs: WrittenUnder | None) -> tuple[str, ...]:
     if theirs is None:
         return ("under which config it was written is not known: changes since then cannot be listed",)
     compared = "it holds the config and the classes that it was written with: they were compared with these"
-    return (compared, *theirs.unread)
+    return (compared, *theirs.remarks)
 
 
 # -- what else is to be said -----------------------------------------------------------------------------------------
