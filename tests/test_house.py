@@ -85,6 +85,8 @@ def opens_to_read(call: ast.Call) -> bool:
             return True
         case ast.Attribute(value=ast.Name(id="os"), attr="open"):
             return ast.unparse(call.args[0]) != "os.devnull"
+        case ast.Attribute(value=ast.Name(id="tarfile"), attr="open"):
+            return "fileobj" not in {keyword.arg for keyword in call.keywords}
         case ast.Attribute(attr="open"):  # of a path: others (an archive, a picture) are given what to open
             mode = call.args[0] if call.args else None
             return mode is None or (isinstance(mode, ast.Constant) and not {"w", "x", "a"} & set(str(mode.value)))

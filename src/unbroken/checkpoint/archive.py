@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import struct
 import zipfile
 from collections import Counter
@@ -17,6 +18,7 @@ from unbroken.errors import DamagedFile, ForeignFile
 
 MAX_ENTRIES = 1_000_000
 MOST_INFLATED = 20
+PYTHON_UNPACKS = re.compile(r"\.(?:zip|tar(?:\.(?:gz|bz2|xz))?|tgz|tbz2?|txz)$", re.IGNORECASE)
 OF_TORCH = re.compile(r"/data/[0-9]+$|/(?:version|byteorder|data\.pkl)$")  # names of entries that torch.save writes
 DATA_DESCRIPTOR_FLAG, ENCRYPTED_FLAG = 0x8, 0x1
 BROKEN_ZIP = (  # what zipfile raises for files that are no sound archives
@@ -101,6 +103,15 @@ def _spot(info: zipfile.ZipInfo, path: Path) -> Spot:
     )
 
 
+def how_to_unpack(path: Path) -> str:
+    """What to do with an archive that may hold a run: a command that takes it out, for those that Python reads."""
+    kind = PYTHON_UNPACKS.search(path.name)
+    if kind is None:
+        return "If a run or a checkpoint is in it, unpack it first."
+    module = "zipfile" if kind[0].lower() == ".zip" else "tarfile"
+    return f"If a run or a checkpoint is in it, take it out: python -m {module} -e {shlex.quote(str(path))} DIR."
+
+
 def _prefix(entries: dict[str, Spot], path: Path) -> str:
     prefixes = [name[: -len("/data.pkl")] for name in entries if name.endswith("/data.pkl")]
     prefixes = [prefix for prefix in prefixes if "/" not in prefix]
@@ -115,6 +126,7 @@ def _prefix(entries: dict[str, Spot], path: Path) -> str:
             f"not a training state, because this is {what}",
             expected="one entry data.pkl",
             found=printable(inside[:200]),
+            do="" if exported else how_to_unpack(path),
         )
     if f"{prefixes[0]}/constants.pkl" in entries:
         what = "not a training state, because this is a TorchScript program, not a checkpoint"

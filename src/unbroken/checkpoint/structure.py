@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from unbroken.checkpoint import FORMAT
-from unbroken.checkpoint.archive import read_archive
+from unbroken.checkpoint.archive import how_to_unpack, read_archive
 from unbroken.checkpoint.contents import SMALL_BYTES, Contents
 from unbroken.checkpoint.kinds import STAMP, has_optimizer, model_part, recognise
 from unbroken.checkpoint.leaves import Name, StorageRef, TensorRef
@@ -58,6 +58,7 @@ FOREIGN_HEADS = {
     rb"\xff\xd8\xff": "a picture",
     rb"%PDF": "a PDF file",
 }
+PACKED = {"a gzip file", "a bzip2 file", "an xz file", "a zstandard file", "a 7z file", "a RAR file", "a tar file"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +255,8 @@ def _read_contents(file: BinaryIO, path: Path, size_bytes: int) -> Contents:
             raise DamagedFile(path, f"this is {what}, not a checkpoint")
     for pattern, what in FOREIGN_HEADS.items():
         if re.match(pattern, head, re.DOTALL):
-            raise ForeignFile(path, f"not a training state, because this is {what}, not a checkpoint")
+            do = how_to_unpack(path) if what in PACKED else ""
+            raise ForeignFile(path, f"not a training state, because this is {what}, not a checkpoint", do=do)
     if not any(head):
         raise DamagedFile(path, "the file begins with zeros: its content never reached the disk")
     raise DamagedFile(path, "this is not a checkpoint", expected="a file written by torch.save", found=repr(head[:8]))

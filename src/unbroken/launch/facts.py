@@ -15,7 +15,7 @@ from unbroken.launch.copies import copies
 from unbroken.launch.job import Job
 from unbroken.launch.plan import Facts
 from unbroken.launch.reach import runs_around, usual_places
-from unbroken.launch.searched import without_copies, zips
+from unbroken.launch.searched import archives, without_copies
 from unbroken.launch.spelling import continue_there
 from unbroken.run import Candidate, Survey, layout_of, look_at, read_record
 from unbroken.run.bounds import require_inside
@@ -57,7 +57,7 @@ def _gather(job: Job) -> Facts:
         elsewhere=elsewhere,
         searched=without_copies(job, elsewhere) if wants_copy else (),
         missing=tuple(root for root in job.start.search if not root.is_dir()) if wants_copy else (),
-        near=(*_near_misses(job), *_elsewhere(job), *zips(job)) if not here.has_history else (),
+        near=(*_near_misses(job), *_elsewhere(job), *archives(job)) if not here.has_history else (),
         taken=frozenset(_names_beside(job)) if here.has_history else frozenset(),
     )
 

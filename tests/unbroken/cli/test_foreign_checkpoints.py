@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -147,6 +153,24 @@ def test_a_sound_file_of_another_kind_is_no_training_state_and_not_damaged(there
     verdict = type_("verify", name)
     assert verdict.code == 12 and "nothing could be judged" in verdict.out and promises_nothing_false(verdict.out)
     assert type_("verify", name, "--json").data[0]["state"] == "foreign"
+
+
+@pytest.mark.parametrize("name", ["run.tar", "my run.tar.gz", "run.tgz", "run.zip"])
+def test_an_archive_is_said_to_be_one_with_the_command_that_takes_it_apart(there: Path, type_: Type, name: str) -> None:
+    (there / "run").mkdir()
+    (there / "run/iter_5.pth").write_bytes(b"x")
+    if name.endswith("zip"):
+        with zipfile.ZipFile(name, "w") as archive:
+            archive.write("run/iter_5.pth")
+    else:
+        with tarfile.open(name, "w:gz" if "gz" in name else "w") as packed:
+            packed.add("run")
+    quoted, module = f"'{name}'" if " " in name else name, "zipfile" if name.endswith("zip") else "tarfile"
+    command = f"python -m {module} -e {quoted} DIR"
+    assert command in type_("inspect", name).err
+    shutil.rmtree("run")
+    assert subprocess.run([sys.executable, *shlex.split(command)[1:]], check=False).returncode == 0
+    assert (there / "DIR/run/iter_5.pth").read_bytes() == b"x"
 
 
 def test_what_was_cut_off_or_never_downloaded_is_damaged_all_the_same(there: Path, type_: Type) -> None:

@@ -1,8 +1,9 @@
-"""A folder that was searched and held nothing of the run, or an ordinary zip of it, is named in the plan."""
+"""A folder that was searched and held nothing of the run, or an ordinary zip or tar of it, is named in the plan."""
 
 from __future__ import annotations
 
 import shutil
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tests.unbroken.real_runs import contents, job, plan
 from unbroken.errors import DamagedFile
 from unbroken.keep.packed import read_list
 from unbroken.launch import Fresh, Resume
+from unbroken.launch.searched import MOST_UNPACKED_BYTES
 from unbroken.launch.words import describe
 
 
@@ -93,3 +95,40 @@ def test_a_zip_of_another_run_a_cut_off_one_and_a_packed_one_are_not_called_ordi
     assert isinstance(made, Fresh) and ".zip" not in words
     with pytest.raises(DamagedFile):
         read_list(mounts / "tiles/other.zip")
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("whole", [True, False], ids=["all of it", "checkpoints alone"])
+def test_a_tar_of_the_run_is_named_with_a_command_that_works(
+    run: Path, mounts: Path, tmp_path: Path, mode: str, whole: bool
+) -> None:
+    packed = mounts / "tiles" / f"My run.tar{mode[1:].replace(':', '.')}"
+    source = mounts / "last/output/plain_loop"
+    with tarfile.open(packed, mode) as archive:  # type: ignore[call-overload]  # each of them is a mode
+        for path in [source] if whole else sorted(source.glob("*.pth")):
+            archive.add(path, path.relative_to(source.parent))
+    with tarfile.open(mounts / "tiles/tiles.tgz", "w:gz") as archive:
+        archive.add(mounts / "tiles/Train", "Train")
+    (mounts / "tiles/cut.tar.gz").write_bytes(packed.read_bytes()[:40])
+    (mounts / "tiles/text.tar").write_text("not a tar", "utf-8")
+    made, words = said(run, mounts / "tiles")
+    assert isinstance(made, Fresh)
+    assert f"{packed} is an ordinary tar {'of this run' if whole else 'with checkpoints in it (iter_'}" in words
+    assert f"python -m tarfile -e '{packed}' DIR, then open_run(..., search=[\"DIR\"])" in words
+    assert "tiles.tgz" not in words and "cut.tar" not in words and "text.tar" not in words
+    with tarfile.open(packed) as archive:
+        archive.extractall(tmp_path / "out", filter="data")
+    made, words = said(run, tmp_path / "out")
+    assert isinstance(made, Resume) and "is copied here" in words
+
+
+def test_of_a_compressed_tar_only_the_beginning_is_read(run: Path, mounts: Path) -> None:
+    """A gigabyte of zeros packs into a megabyte; what lies behind them is not looked for."""
+    large = mounts / "large"
+    with large.open("wb") as file:
+        file.truncate(MOST_UNPACKED_BYTES + 1)
+    with tarfile.open(mounts / "tiles/run.tar.gz", "w:gz", compresslevel=1) as archive:
+        archive.add(large, "large")
+        archive.add(mounts / "last/output/plain_loop", "plain_loop")
+    _, words = said(run, mounts / "tiles")
+    assert "ordinary tar" not in words
