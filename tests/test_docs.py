@@ -60,7 +60,7 @@ ALL_COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ign
 
 def problems(line: str) -> list[str]:
     """What is wrong with one command line."""
-    words = shlex.split(line)
+    words = shlex.split(line.partition(" -- ")[0])  # behind it stands another program's own
     given = [word.split("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)]
     if tool := next((parser for door, parser in TOOLS.items() if line.startswith(door)), None):
         return [f"there is no option {word}: {line}" for word in given if word not in tool()._option_string_actions]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+NOT_EXACT = 15  # what `unbroken prove` ends with where a bit differs
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h: stopped and resumable, run the same command again
 
 

@@ -21,8 +21,8 @@ Then:        unbroken train RECIPE CONFIG, and after any interruption the same c
 
 \b
 Exit codes: 0 done, 1 fault of ours, 2 wrong usage or config, 10 refused, 11 held by another process,
-12 damaged files or failing saves, 13 incompatible config, 14 written by a newer version, 75 stopped and resumable,
-130 interrupted at once.
+12 damaged files or failing saves, 13 incompatible config, 14 written by a newer version, 15 not exact (prove),
+75 stopped and resumable, 130 interrupted at once.
 """
 
 NOT_A_NUMBER = r"(?<=: )Input should be a valid (integer|number).*"

@@ -57,6 +57,39 @@ def check(context: typer.Context, recipe: Annotated[str, RECIPE] = "", as_json: 
     return check_command(recipe, context.args, as_json=as_json)
 
 
+@commands.command(
+    context_settings=PASSING, short_help="Whether a training, killed and resumed, is the same in every bit."
+)
+def prove(
+    context: typer.Context,
+    command: Annotated[
+        str, typer.Argument(metavar="RECIPE | -- COMMAND", help="As for `train`, or any program that uses open_run.")
+    ] = "",
+    steps: Annotated[int, typer.Option(min=2, help="How many steps are trained.")] = 30,
+    kills: Annotated[int, typer.Option(min=1, help="How often the training is killed (SIGKILL and SIGTERM).")] = 3,
+    workers: Annotated[
+        str, typer.Option(metavar="N,N", help="Loader workers to prove it with besides the loop's own; '' for none.")
+    ] = "0,2",
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the kills (default: another one each time).")] = None,
+    patience: Annotated[str, typer.Option(metavar="TIME", help="A session silent for so long is ended.")] = "10m",
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the scratch folder, and say where it is.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Train in a scratch folder, in peace and with kills and resumes, and compare every bit; say what differs and why.
+
+    \b
+    unbroken prove -- python train.py --lr 0.1            any program whose loop uses open_run
+    unbroken prove RECIPE CONFIG [options of the recipe]
+
+    No run of yours is read or written. The exit code is 0 only if every bit is equal, and 15 if one is not.
+    These options stand before the recipe or the program.
+    """
+    from unbroken.cli.prove import Asked, prove_command
+
+    asked = Asked(steps=steps, kills=kills, workers=workers, seed=seed, patience=patience, keep=keep, as_json=as_json)
+    return prove_command(command, context.args, asked)
+
+
 @commands.command(short_help="Follow a run from another terminal.")
 def watch(
     run: Run,

@@ -26,6 +26,7 @@ from unbroken.cli.app import app
 from unbroken.config import Effect, Effects, set_values
 from unbroken.errors import (
     INTERRUPTED_TWICE,
+    NOT_EXACT,
     STOPPED,
     ForeignFile,
     Refused,
@@ -55,6 +56,7 @@ WHAT_TO_DO = {
     12: "Copy the file again, make room, or choose one of the ways out. Damaged files are kept.",
     13: "Undo the change, or give the changed experiment a name of its own.",
     14: "Install the newer version of unbroken.",
+    NOT_EXACT: "Mend what it names, and prove again: docs/prove.md.",
     STOPPED: "Run the same command again: it goes on at the next step.",
     INTERRUPTED_TWICE: "Run the same command again: it goes on at the last save.",
 }
@@ -96,6 +98,7 @@ def errors_page() -> str:
     rows |= {
         code: (kinds[0].meaning, ", ".join(f"`{kind.__name__}`" for kind in kinds)) for code, kinds in by_code.items()
     }
+    rows[NOT_EXACT] = ("`unbroken prove`: a killed and resumed training is not the same in every bit", "")
     rows[STOPPED] = (
         "stopped and resumable (SIGTERM, SIGINT, SIGUSR1, SIGHUP, `unbroken stop`, the end of the session)",
         "",

@@ -18,6 +18,7 @@ from unbroken.launch.job import Limit, Quota
 from unbroken.values.quantities import asked, size_bytes
 
 SEARCH_PATH = "UNBROKEN_SEARCH_PATH"
+PROVE = "UNBROKEN_PROVE"  # what `unbroken prove` tells the sessions that it starts
 KAGGLE_INPUTS = Path("/kaggle/input")
 KAGGLE_S = {"TPU": 9 * 3600.0, "": 12 * 3600.0}  # https://www.kaggle.com/docs/notebooks
 KAGGLE_RESERVE_S = 600.0  # the guide's: saving a version takes its time
@@ -91,6 +92,16 @@ def host_quota(environment: Mapping[str, str], here: Path) -> Quota | None:
     if environment.get("KAGGLE_KERNEL_RUN_TYPE") and KAGGLE_WORKING in (here, *here.parents):
         return Quota(size_bytes=KAGGLE_BYTES, folder=KAGGLE_WORKING, source=f"Kaggle, {KAGGLE_WORKING}")
     return None
+
+
+def told_to_prove(environment: Mapping[str, str] | None = None) -> str:
+    """What `unbroken prove` tells this process, "" for one that trains in earnest."""
+    return (os.environ if environment is None else environment).get(PROVE, "")
+
+
+def inherited() -> Mapping[str, str]:
+    """What a process that is started from here is told of its surroundings."""
+    return os.environ
 
 
 def in_notebook(environment: Mapping[str, str] | None = None) -> bool:

@@ -48,9 +48,9 @@ def _session(job: Job, console: Console, began_s: float, coming: Coming | None) 
         with run:
             if not isinstance(run.plan, Finished):
                 build = load_attribute(job.task)
-                fit(run, build(job, run.log.say), accidents=accidents, coming=coming)
+                fit(run, build(run.job, run.log.say), accidents=accidents, coming=coming)
             return None
     except GoBack:
-        left = aftermath(read_events(own(job.directory) / "journal.jsonl"))
+        left = aftermath(read_events(own(run.directory) / "journal.jsonl"))
         once = {name: fact for name, fact in job.environment.items() if name != "restarted"}
         return replace(job, start=going_on(job.start, left), environment=once)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from unbroken.train.cadence import Every
 from unbroken.train.loader import OnBad
+from unbroken.train.trial import OnTrial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,3 +23,9 @@ class SessionOptions:
     exits: bool = False
     on_bad: OnBad = "stop"  # a sample that cannot be read: stop, or leave it out and say so
     began_s: float | None = None  # of the session, on the monotonic clock; None: now
+    trial: OnTrial | None = None  # of `unbroken prove`
+
+    def workers(self, asked: int) -> int:
+        """How many loader workers there are: as the loop asks, but on trial."""
+        told = self.trial.trial.workers if self.trial is not None else None
+        return asked if told is None else told

@@ -16,6 +16,7 @@ from unbroken.launch import Job
 from unbroken.launch.forecast import TIMING
 from unbroken.launch.rerun import again_in_words
 from unbroken.launch.spelling import count
+from unbroken.launch.trial import IN_ENVIRONMENT
 from unbroken.logbook.entries import note_run
 from unbroken.run import OpenRun
 from unbroken.storage.request import Requests
@@ -302,6 +303,8 @@ class Session:
     def _note(self, *, ended: str = "") -> None:
         """Bring the run's row in the record of experiments up to date, while its folder is still ours."""
         files = self.run.files
+        if IN_ENVIRONMENT in self.job.environment:
+            return
         note_run(files.disk, files.clock, self.run.directory, self.log.say, ended=ended)
 
     def _say_what_is_lost(self) -> None:

@@ -29,11 +29,12 @@ from unbroken.launch.disk import policy
 from unbroken.launch.disk_facts import planned_disk, quota_in
 from unbroken.launch.disk_words import disk_lines
 from unbroken.launch.forecast import forecast_lines, last_timing
-from unbroken.launch.host import host, require_one_process, started_together
+from unbroken.launch.host import host, require_one_process, started_together, told_to_prove
 from unbroken.launch.options import require_weights, script_limit, script_seconds
 from unbroken.launch.program import LoadedProgram
 from unbroken.launch.rerun import rerun_of, this_process
 from unbroken.launch.tags import require_tag
+from unbroken.launch.trial import on_trial, trial_of
 from unbroken.launch.verdicts import Plan
 from unbroken.launch.words import describe, refusal
 from unbroken.run import SessionFiles
@@ -53,6 +54,7 @@ from unbroken.train.rng import seed_all
 from unbroken.train.shapes import decide_by_shapes
 from unbroken.train.stop import Exit, Interrupted, StopFlag
 from unbroken.train.training_run import TrainingRun
+from unbroken.train.trial import OnTrial
 from unbroken.values import Clock, SystemClock, free_name
 
 SAVE_EVERY_S = 300.0
@@ -173,7 +175,11 @@ def launch(
     options: SessionOptions | None = None,
 ) -> TrainingRun:
     """Lock the run, decide, say the plan; raises the refusal if it is one. Changes nothing but the lock."""
-    clock, disk = clock or SystemClock(), disk or Disk()
+    clock, disk, options = clock or SystemClock(), disk or Disk(), options or SessionOptions()
+    if (trial := trial_of(told_to_prove())) is not None:
+        job, saves = on_trial(job, trial), Every(steps=trial.save_every)
+        by = OnTrial(trial=trial, run=job.directory.name)
+        options = replace(options, every=saves, save_every_s=None, trial=by)
     warned: tuple[str, ...] | None = None
     if not job.directory.exists() or unreachable(job.directory, job.layout):
         warned = preflight(job, _plan_or_refusal(job, gather(job)))  # a refusal leaves no trace of a run that never was
@@ -189,7 +195,7 @@ def launch(
     log, stop = SessionLog(console, clock), StopFlag()
     try:
         stop.install()
-        return _planned(job, files, log, previous, options or SessionOptions(), stop, warned)
+        return _planned(job, files, log, previous, options, stop, warned)
     except BaseException as error:
         if isinstance(error, Interrupted):
             log.say(f"{error.reason} before the first step: nothing was changed")

@@ -169,7 +169,7 @@ class TrainingRun:
                 dataset,
                 seed=self.seed,
                 batch_size=batch_size,
-                workers=workers,
+                workers=self._options.workers(workers),
                 shuffle=shuffle,
                 drop_last=drop_last,
                 collate=collate,
@@ -244,6 +244,8 @@ class TrainingRun:
         step.finish()
         session.recorder.record(self.progress, samples, numbers, weights=step.probe.read(), total=self.length.steps)
         self.deadline.took("step", self._pace.last_step_s)
+        if (trial := self._options.trial) is not None:
+            trial.counted(self.step, self._pace.last_step_s, stop=self._stop, wait_for_saves=self.wait_for_saves)
         if session.saver.due(self.progress, total=self.length.steps):
             self.save()
             session.note_timing()

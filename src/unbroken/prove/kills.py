@@ -1,0 +1,54 @@
+"""Where a training is killed: seeded steps, both signals, any instant of a step."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+SIGNALS: tuple[Literal["SIGKILL"], Literal["SIGTERM"]] = ("SIGKILL", "SIGTERM")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kill:
+    """A signal that comes once `after` steps of a run are done, `share` of a step's time later."""
+
+    run: str
+    after: int
+    signal: Literal["SIGKILL", "SIGTERM"]
+    share: float
+
+    def __str__(self) -> str:
+        return f"{self.signal} at {self.after}"
+
+
+def save_interval(steps: int) -> int:
+    """How often a session of so many steps saves: seldom enough that a SIGKILL loses steps."""
+    return max(2, steps // 10)
+
+
+def choose_kills(lengths: Sequence[tuple[str, int]], number: int, chance: random.Random, *, every: int) -> list[Kill]:
+    """So many kills, in the order in which they come; `lengths` are the runs in their order, with their steps.
+
+    Where the run is long enough, none comes before the first save, and none so late that the last step is done before
+    the session stops: there would be nothing to resume.
+    """
+    late = [(run, step) for run, steps in lengths for step in range(every + 1, steps - 1)]
+    places = late or [(run, step) for run, steps in lengths for step in range(1, steps)]
+    chosen = sorted(chance.sample(range(len(places)), min(number, len(places))))
+    return [
+        Kill(run=run, after=step, signal=SIGNALS[at % len(SIGNALS)], share=round(chance.random(), 2))
+        for at, (run, step) in enumerate(places[place] for place in chosen)
+    ]
+
+
+def in_words(kills: Sequence[Kill]) -> str:
+    """`3 kills (SIGKILL at 7 and 21, SIGTERM at 13)`."""
+    by_signal = {each: [str(kill.after) for kill in kills if kill.signal == each] for each in SIGNALS}
+    listed = ", ".join(f"{signal} at {_and(steps)}" for signal, steps in by_signal.items() if steps)
+    return f"{len(kills)} kill{'s' if len(kills) != 1 else ''} ({listed})" if kills else "no kill"
+
+
+def _and(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))

@@ -1,0 +1,43 @@
+"""A session of `unbroken prove`: it stops by itself after the last step that is compared, and is killed where told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from unbroken.launch.trial import Trial
+from unbroken.train.stop import StopFlag
+
+AT_ONCE = 0.3  # a smaller share of a step: between two of them
+SWITCH_S = 1e-4
+ENOUGH = "the end of what is to be proved"
+
+
+@dataclass(kw_only=True)
+class OnTrial:
+    """The trial, and the folder of the run that is open in this session."""
+
+    trial: Trial
+    run: str
+    struck: bool = False
+
+    def counted(self, step: int, step_s: float, *, stop: StopFlag, wait_for_saves: Callable[[], None]) -> None:
+        """A step is done and recorded: ask to stop if it is the last one; be killed after it, at any instant."""
+        trial = self.trial
+        if step >= trial.until:
+            stop.reason = stop.reason or ENOUGH
+        elif trial.signal and not self.struck and trial.run == self.run and step >= trial.after:
+            self.struck = True
+            wait_for_saves()  # so that there is something to resume from; the next save may still be cut off
+            target = os.getpid(), signal.Signals[trial.signal]
+            if trial.share < AT_ONCE:
+                os.kill(*target)
+            else:
+                sys.setswitchinterval(SWITCH_S)  # else a quick loop is several steps on before the thread has its turn
+                strike = threading.Timer(trial.share * step_s, os.kill, target)
+                strike.daemon = True
+                strike.start()

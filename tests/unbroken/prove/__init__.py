@@ -1,0 +1,1 @@
+"""Whether `prove` finds what is wrong with a training, and passes what is right."""

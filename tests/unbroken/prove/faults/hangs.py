@@ -1,0 +1,16 @@
+"""After three steps the loop waits for what never comes."""
+
+import threading
+
+from planted import PLACE, Points, adam, learn, net
+
+from unbroken.train import open_run
+
+with open_run(PLACE, tag="t") as run:
+    model = net()
+    optimizer = adam(model)
+    run.track(model=model, optimizer=optimizer)
+    for x, y in run.batches(Points(), batch_size=8, epochs=4):
+        run.end_step(loss=learn(model, optimizer, x, y))
+        if run.step == 3:
+            threading.Event().wait()

@@ -1,0 +1,28 @@
+"""An optimizer of the user's own keeps its velocity beside its state, where state_dict does not see it."""
+
+import torch
+from planted import PLACE, Points, learn, net
+
+from unbroken.train import open_run
+
+
+class Heavy(torch.optim.Optimizer):
+    def __init__(self, parameters):
+        super().__init__(parameters, {"lr": 0.05})
+        self.velocity = {}
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for at, weight in enumerate(group["params"]):
+                old = self.velocity.get(at, torch.zeros_like(weight))
+                self.velocity[at] = 0.9 * old + weight.grad
+                weight -= group["lr"] * self.velocity[at]
+
+
+with open_run(PLACE, tag="t") as run:
+    model = net()
+    optimizer = Heavy(model.parameters())
+    run.track(model=model, optimizer=optimizer)
+    for x, y in run.batches(Points(), batch_size=8, epochs=4):
+        run.end_step(loss=learn(model, optimizer, x, y))

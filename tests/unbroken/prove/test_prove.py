@@ -1,0 +1,156 @@
+"""What a proof says, where it trains, and what it answers to commands that cannot be proved."""
+
+import json
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.processes import Popen, environment, python, run_command
+from tests.unbroken.prove.proofs import proof_of, put
+from unbroken.cli import main
+from unbroken.errors import UsageError
+from unbroken.launch.trial import Trial
+from unbroken.prove import Settings, prove
+from unbroken.prove.comparison import plain
+from unbroken.prove.kills import choose_kills, in_words
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_a_sound_loop_passes_and_each_number_that_is_said_was_compared(tmp_path):
+    proof = proof_of("sound", tmp_path, kills=2, seed=1, workers=(0, 2))
+    assert proof.exact and not proof.likely, proof.lines
+    kills = in_words(choose_kills([("", 10)], 2, random.Random(1), every=2))
+    (_, found), *others = proof.compared
+    assert (
+        f"10 steps in peace and with {kills}: {found.tensors} tensors and 20 logged values equal bit for bit"
+        in proof.lines
+    )
+    assert found.steps == 10 and found.tensors > 20
+    data = proof.as_data()
+    assert data["exact"] and data["compared"][0] == {"how": f"with {kills}", **plain(found)}
+    assert [how.partition(" and ")[0] for how, _ in others] == ["with 0 loader workers", "with 2 loader workers"]
+
+
+@pytest.mark.parametrize(("loop", "words"), [("by_epochs", ["0"]), ("by_steps", [])])
+def test_the_loops_that_other_twins_are_made_of_pass(loop, words, tmp_path):
+    script = ROOT / "tests" / "twin" / "loops" / f"{loop}.py"
+    settings = Settings(steps=12, kills=2, seed=1, workers=())
+    proof = prove(python(script, tmp_path / "out", *words), settings, environment=environment(), start=Popen)
+    assert proof.exact, proof.lines
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_trained_where_the_script_says(tmp_path):
+    proof_of("sound", tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == {"planted.py", "loop.py"}
+
+
+def test_the_scratch_folder_is_kept_only_where_that_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    assert proof_of("sound", tmp_path).scratch is None
+    assert not any((tmp_path / "scratch").iterdir())
+    kept = proof_of("sound", tmp_path, keep=True)
+    assert kept.scratch is not None and kept.scratch.parent == tmp_path / "scratch"
+    assert len(list(kept.scratch.glob("twin-*/runs/t-*/iter_6.pth"))) == 2
+    assert kept.lines[-1] == f"all that was trained lies in {kept.scratch}"
+
+
+def test_several_runs_of_one_process_are_all_compared(tmp_path):
+    proof = proof_of("two_runs", tmp_path, kills=2, seed=5)
+    assert proof.exact, proof.lines
+    assert "the command opens 2 runs, one after the other: all are compared" in proof.lines
+    assert proof.compared[0][1].steps == 12
+
+
+def test_kills_are_those_of_their_seed_and_of_both_signals():
+    def chosen(seed):
+        return choose_kills([("one", 30)], 3, random.Random(seed), every=3)
+
+    assert chosen(1) == chosen(1) != chosen(2)
+    for seed in range(20):
+        kills = chosen(seed)
+        assert [kill.signal for kill in kills] == ["SIGKILL", "SIGTERM", "SIGKILL"]
+        assert sorted({kill.after for kill in kills}) == [kill.after for kill in kills]
+        assert all(3 < kill.after < 29 for kill in kills)
+
+
+def refusal(command, **settings):
+    with pytest.raises(UsageError) as refused:
+        prove(command, Settings(steps=6, kills=1, seed=1, **settings), environment=environment(), start=Popen)
+    return str(refused.value)
+
+
+def test_a_command_that_opens_no_run_is_told_so():
+    said = refusal(python("-c", "print('nothing to see')"))
+    assert "the command ended (exit code 0) without opening a run; its last words:\n  nothing to see" in said
+
+
+def test_a_command_that_fails_is_shown_its_own_last_words():
+    said = refusal(python("-c", "raise SystemExit('no such data')"))
+    assert "in peace, the command ends with exit code 1 after 0 steps; its last words:\n  no such data" in said
+
+
+def test_a_command_that_asks_for_input_gets_none():
+    assert "the command asks for input after 0 steps" in refusal(python("-c", "input('which? ')"))
+
+
+def test_a_command_that_is_none_is_a_usage_error():
+    assert "the command cannot be started (No such file or directory)" in refusal(["no-such-program"])
+
+
+def test_a_training_that_hangs_is_ended_and_said_to_hang(tmp_path):
+    said = refusal(put("hangs", tmp_path), patience_s=4.0)
+    assert "the command hangs after 3 steps: it prints and records nothing" in said
+
+
+def test_what_a_session_leaves_running_ends_with_it(tmp_path):
+    number = tmp_path / "number"
+    child = "import subprocess, sys, pathlib; p = subprocess.Popen(['sleep', '600']); "
+    refusal(python("-c", f"{child} pathlib.Path({str(number)!r}).write_text(str(p.pid))"))
+    left, give_up = Path(f"/proc/{number.read_text()}/stat"), time.monotonic() + 20
+    while left.exists() and left.read_text().split()[2] != "Z" and time.monotonic() < give_up:
+        time.sleep(0.01)
+    assert not left.exists() or left.read_text().split()[2] == "Z"
+
+
+def test_the_command_line_says_the_proof_as_data_and_by_its_exit_code(tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ["--steps", "6", "--kills", "1", "--seed", "3", "--workers", "", "--json"]
+    assert main(["prove", *options, "--", *put("named_by_time", tmp_path)]) == 15
+    told = json.loads(capfd.readouterr().out)
+    assert not told["exact"] and told["seed"] == 3 and told["scratch"] is None and told["compared"] == []
+    assert "nothing is ever resumed" in told["likely"][0]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "what to prove is missing"),
+        (["--workers", "two", "x"], "--workers: this is no list of numbers"),
+        (["--steps", "1", "x"], "greater than or equal to 2"),
+        (["--patience", "soon", "x"], "--patience"),
+    ],
+)
+def test_a_mistyped_proof_is_a_usage_error(words, said, capsys):
+    assert main(["prove", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_what_no_proof_has_set_is_no_trial(tmp_path):
+    command = put("sound", tmp_path)
+    for text in ("yes", "{}", '{"place": 3}', '{"place": "x", "until": 1, "save_every": 1, "signal": "SIGSTOP"}'):
+        done = run_command(command, env=environment(UNBROKEN_PROVE=text), cwd=tmp_path)
+        assert done.returncode == 2 and "only `unbroken prove` sets this" in done.stdout + done.stderr
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_trial_is_itself_again_from_the_environment():
+    from unbroken.launch.trial import trial_of
+
+    trial = Trial(place="p", until=3, save_every=2, workers=0, run="r", after=2, signal="SIGTERM", share=0.5)
+    assert trial_of(trial.as_text()) == trial
+    assert trial_of("") is None
