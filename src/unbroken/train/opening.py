@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
 from unbroken.errors import UnreadableSample, UsageError
 from unbroken.launch import Job, Resume
+from unbroken.launch.spelling import count
 from unbroken.run import OpenRun
 from unbroken.storage import explained
 from unbroken.train.console import CANNOT_LOG, SessionLog
 from unbroken.train.device import accelerators_of, exactness_lines
+from unbroken.train.length import Length
 from unbroken.train.progress import Progress
 from unbroken.train.rng import Streams
 from unbroken.train.stitching import rewind
@@ -72,7 +74,12 @@ def advice(error: UnreadableSample, job: Job) -> list[str]:
     return [*([error.trace] if error.trace else []), do]
 
 
-def position_line(progress: Progress) -> str:
-    """Where in the data the training goes on."""
-    offset = progress.position % progress.dataset_size
-    return f"resume data position: epoch {progress.epoch}, sample {offset} of {progress.dataset_size}"
+def position_lines(progress: Progress, length: Length) -> Iterator[str]:
+    """Where in the data the training goes on; that nothing is left to do where a loop asks for less than is done."""
+    if progress.dataset_size:
+        offset = progress.position % progress.dataset_size
+        yield f"resume data position: epoch {progress.epoch}, sample {offset} of {progress.dataset_size}"
+    for unit, asked, done in (("epoch", length.epochs, progress.epoch), ("step", length.steps, progress.step)):
+        if asked is not None and asked < done:
+            are = "is" if asked == 1 else "are"
+            yield f"note: {count(asked, unit)} {are} asked for and {done} are done: nothing is left to train"

@@ -75,7 +75,7 @@ class TrainingRun:
         self._source = Source(plan.source.path, job.layout) if isinstance(plan, Resume | Finished) else None
         self.adopting = Adopting(plan.source.path if isinstance(plan, FineTune) else None, job.start)
         self._session: Session | None = None
-        self.current = StepInProgress(self._parts, Rates(log, planned=job.lr_at is not None))
+        self.current = StepInProgress(self._parts, Rates(log, job, self.length))
         self._untracked = Untracked(self, self._parts, log.say, files.clock, strict=job.start.strict)
         self._stop, self._pace = stop, Pace(files.clock)
         self._stop.mid_step = lambda: self.current.turns > 0
@@ -422,8 +422,8 @@ class TrainingRun:
         requests = Requests(run.files.disk, own(run.directory), run.files.clock, session=run.files.session)
         self._stop.watch(lambda: requests.look() or (None if self.deadline.fits("save") else "the end of the session"))
         if isinstance(self.plan, Resume) and foreign is None:
-            if self.progress.dataset_size:
-                self.log.say(opening.position_line(self.progress))
+            for line in opening.position_lines(self.progress, self.length):
+                self.log.say(line)
             recorder.expect_again(self.step)
         return Session(
             run=run,

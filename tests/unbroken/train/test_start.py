@@ -128,6 +128,29 @@ def test_a_loop_that_asks_a_completed_run_for_more_is_told_where_to_say_so(tmp_p
         assert run.step == 6
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "words"),
+    [
+        ({"epochs": 3}, {"epochs": 1}, "note: 1 epoch is asked for and 2 are done: nothing is left to train"),
+        ({"steps": 9}, {"steps": 2}, "note: 2 steps are asked for and 7 are done: nothing is left to train"),
+        ({"epochs": 3}, {"epochs": 3}, ""),
+    ],
+)
+def test_a_loop_that_asks_for_less_than_is_done_is_told_so(
+    tmp_path: Path, first: dict[str, int], then: dict[str, int], words: str
+) -> None:
+    consoles = Quiet(), Quiet()
+    for length, console in zip((first, then), consoles):
+        with open_run(tmp_path, tag="t", console=console) as run:
+            run.track(counters={"n": 0})
+            for _ in run.batches(Numbers(), batch_size=4, **length):
+                run.end_step()
+                if run.step == 7:
+                    break
+    assert [line for line in consoles[1].lines if "nothing is left" in line] == ([words] if words else [])
+    assert run.step == (9 if not words else 7)
+
+
 @pytest.mark.parametrize("rates", [[0.0, 0.1, 0.1, 0.0, 0.0, 0.1, 0.0, 0.1, 0.1], [0.1] * 9])
 def test_a_step_of_an_own_loop_at_learning_rate_zero_is_said_before_it_is_done(
     tmp_path: Path, rates: list[float]
