@@ -21,6 +21,8 @@ from pathlib import Path
 
 import pytest
 
+import tests.processes  # noqa: F401 - while the environment is as it was found
+
 os.environ["TZ"] = "UTC"  # people are told times by their own clock: here it is everywhere the same
 if hasattr(time, "tzset"):
     time.tzset()

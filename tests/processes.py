@@ -31,14 +31,19 @@ _READ_AT_START = re.compile(
     "NVIDIA_|DNNL_|ONEDNN_|TF_|MPL|MATPLOTLIB|XDG_|HOME$|TMP|TEMP|TZ$)"
 )
 _PR_SET_CHILD_SUBREAPER = 36
+# What OpenCV and torch put into the environment of whoever imports them: no user's shell has it. conftest.py imports
+# this file before anything could.
+_BY_LIBRARIES = {name: os.environ.get(name) for name in ("LD_LIBRARY_PATH", "TORCHINDUCTOR_CACHE_DIR")}
 
 
 def environment(**extra: str) -> dict[str, str]:
     """One compute thread, so that tests share a machine; nothing else of the caller's training settings.
 
-    Where a test asks for more threads, they sleep while they wait for each other.
+    Where a test asks for more threads, they sleep while they wait for each other. Nor is there what the libraries that
+    this process imported have set: whether it did would decide what a zygote may serve.
     """
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("UNBROKEN", "OMP_"))}
+    now = {key: value for key, value in os.environ.items() if not key.startswith(("UNBROKEN", "OMP_"))}
+    kept = {key: value for key, value in {**now, **_BY_LIBRARIES}.items() if value is not None}
     return {**kept, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", **extra}
 
 
@@ -61,7 +66,7 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
         plain = not any(how[name] for name in ("preexec_fn", "pass_fds", "shell", "executable"))
         plain = plain and how["close_fds"] and how["restore_signals"] and how["umask"] == -1
         plain = plain and how["process_group"] == -1 and (how["cwd"] is None or Path(how["cwd"]).is_dir())
-        zygote = None if self._fresh or not plain else zygote_for(command, env)
+        zygote = None if self._fresh or not plain else zygote_for(command, env, how["cwd"])
         if zygote is None:
             super()._execute_child(*arguments)  # type: ignore[misc]
             return
@@ -145,10 +150,12 @@ _zygote: _Zygote | None = None
 _kinds: set[tuple[str, ...]] = set()
 
 
-def zygote_for(command: Sequence[str], env: Mapping[str, str] | None) -> _Zygote | None:
-    """The zygote if it may serve a command, None if that needs an interpreter of its own."""
+def zygote_for(
+    command: Sequence[str], env: Mapping[str, str] | None, cwd: str | os.PathLike[str] | None = None
+) -> _Zygote | None:
+    """The zygote if it may serve a command that is typed in `cwd`, None if that needs an interpreter of its own."""
     global _zygote
-    kind = _kind_of(command)
+    kind = _kind_of(command, Path(os.fsdecode(cwd or "")))
     if sys.platform != "linux" or kind is None or env is None:
         return None
     if kind not in _kinds:
@@ -160,7 +167,7 @@ def zygote_for(command: Sequence[str], env: Mapping[str, str] | None) -> _Zygote
     return None if any(_READ_AT_START.match(os.fsdecode(key)) for key in differ) else _zygote
 
 
-def _kind_of(command: Sequence[str]) -> tuple[str, ...] | None:
+def _kind_of(command: Sequence[str], cwd: Path) -> tuple[str, ...] | None:
     """What is typed, without what differs from test to test; None for what a zygote cannot be."""
     if command[0] != sys.executable:
         return None
@@ -169,6 +176,6 @@ def _kind_of(command: Sequence[str]) -> tuple[str, ...] | None:
             return ("-m", module, *words[:1])
         case ["-c", _, *_]:
             return ("-c",)
-        case [script, *_] if not script.startswith("-") and Path(script).is_file():
+        case [script, *_] if not script.startswith("-") and (cwd / script).is_file():
             return (Path(script).name,)
     return None

@@ -74,7 +74,7 @@ def _kinds_are_known() -> None:
 
 
 def forked(command: list[str], **how: Any) -> Any:
-    assert zygote_for(command, how.get("env", environment())) is not None
+    assert zygote_for(command, how.get("env", environment()), how.get("cwd")) is not None
     return run_command(command, **how)
 
 
@@ -83,7 +83,7 @@ def both(command: list[str], **how: Any) -> list[Any]:
     return [run_command(command, fresh=True, check=True, **how).stdout, forked(command, check=True, **how).stdout]
 
 
-@pytest.mark.parametrize("way", ["program", "script", "module", "package"])
+@pytest.mark.parametrize("way", ["program", "script", "script beside", "module", "package"])
 def test_a_program_finds_the_same_about_itself(tmp_path: Path, way: str) -> None:
     (tmp_path / "facts.py").write_text(FACTS, "utf-8")
     (tmp_path / "room").mkdir()
@@ -92,6 +92,7 @@ def test_a_program_finds_the_same_about_itself(tmp_path: Path, way: str) -> None
     command = {
         "program": python("-c", FACTS, "one", "two words"),
         "script": python(tmp_path / "facts.py", "one", "-x"),
+        "script beside": python("./facts.py", "one"),
         "module": python("-m", "facts", "one"),
         "package": python("-m", "room", "--two", ""),
     }[way]
@@ -217,6 +218,14 @@ def _status(process: int) -> str:
 )
 def test_what_only_a_new_interpreter_can_be_is_one(command: list[str], extra: dict[str, str]) -> None:
     assert zygote_for(command, environment(**extra)) is None
+
+
+def test_what_a_library_sets_while_it_is_imported_keeps_no_command_from_being_forked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LD_LIBRARY_PATH", "where OpenCV lies")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "where torch compiles")
+    assert "TORCHINDUCTOR_CACHE_DIR" not in forked(python("-c", "import os; print(*os.environ)")).stdout
 
 
 def test_the_first_of_each_kind_of_command_is_a_new_interpreter(tmp_path: Path) -> None:

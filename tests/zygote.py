@@ -128,9 +128,10 @@ def become(request: Mapping[str, Any]) -> tuple[Callable[[], types.CodeType], di
             return lambda: spec.loader.get_code(spec.name), main.__dict__  # type: ignore[attr-defined]
     sys.argv = [how, *words]
     sys.path.insert(0, os.path.dirname(os.path.realpath(how)))
-    main.__file__, main.__cached__ = how, None  # type: ignore[attr-defined]
-    main.__loader__ = importlib.machinery.SourceFileLoader("__main__", how)
-    return lambda: compile(Path(how).read_bytes(), how, "exec"), main.__dict__
+    file = os.path.join(os.getcwd(), how)
+    main.__file__, main.__cached__ = file, None  # type: ignore[attr-defined]
+    main.__loader__ = importlib.machinery.SourceFileLoader("__main__", file)
+    return lambda: compile(Path(file).read_bytes(), file, "exec"), main.__dict__
 
 
 def open_streams() -> None:
