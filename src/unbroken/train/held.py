@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from unbroken.train.frames import is_users, is_users_file
 
 NO_HOLDERS = (int, float, str, bytes, type(None), torch.Tensor, np.ndarray, ModuleType, type)
+MOST_COMMON = frozenset((int, float, str, bytes, bool, type(None), type, ModuleType))  # they are seen at one glance
 OF_ANY_MODULE = frozenset(vars(nn.Module()))
 MOST_OBJECTS = 100_000  # that are looked into
 MOST_ITEMS = 200  # of one list or dict: a list of a million files holds nothing else
@@ -36,7 +37,7 @@ def roots(frames: Iterable[FrameType]) -> Iterator[tuple[str, Any]]:
         if isinstance(file, str) and is_users_file(file):
             spaces.setdefault(id(vars(module)), (f"{module.__name__}.", vars(module)))
     for prefix, names in spaces.values():
-        yield from ((prefix + name, value) for name, value in [*names.items()] if not name.startswith("__"))
+        yield from ((prefix + name, value) for name, value in _holders([*names.items()]) if not name.startswith("__"))
 
 
 def reachable(variables: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
@@ -44,7 +45,7 @@ def reachable(variables: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]
     todo, seen = deque(variables), set[int]()
     while todo and len(seen) < MOST_OBJECTS:
         path, value = todo.popleft()
-        if isinstance(value, NO_HOLDERS) or id(value) in seen:
+        if id(value) in seen or isinstance(value, NO_HOLDERS) or _is_bare(value):
             continue
         seen.add(id(value))
         yield path, value
@@ -52,13 +53,23 @@ def reachable(variables: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]
             todo.extend(_held_by(path, value))
 
 
+def _holders(pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
+    """Those that may hold something: of most others the class says at once that they do not."""
+    return ((key, value) for key, value in pairs if type(value) not in MOST_COMMON)
+
+
+def _is_bare(value: Any) -> bool:
+    """Whether it is a function without variables or attributes of its own, as nearly all are."""
+    return type(value) is FunctionType and value.__closure__ is None and not value.__dict__
+
+
 def _held_by(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     match value:
         case dict():
-            for key, item in islice(dict.items(value), MOST_ITEMS):
+            for key, item in _holders(islice(dict.items(value), MOST_ITEMS)):
                 yield f"{path}[{key!r}]" if isinstance(key, str | int) else f"{path}[...]", item
         case list() | tuple() | deque():
-            yield from ((f"{path}[{place}]", item) for place, item in enumerate(islice(value, MOST_ITEMS)))
+            yield from ((f"{path}[{at}]", item) for at, item in _holders(enumerate(islice(value, MOST_ITEMS))))
         case set() | frozenset():
             yield from ((f"{path}{{...}}", item) for item in islice(value, MOST_ITEMS))
         case FunctionType() if is_users(value.__code__):
@@ -75,7 +86,7 @@ def _held_by(path: str, value: Any) -> Iterator[tuple[str, Any]]:
             own = ((name, item) for name, item in vars(value).items() if name not in OF_ANY_MODULE)
             yield from ((f"{path}.{name}", item) for name, item in own)
         case _ if not type(value).__module__.startswith(("unbroken.", "torch.optim.optimizer")):
-            yield from ((f"{path}.{name}", item) for name, item in attributes(value))
+            yield from ((f"{path}.{name}", item) for name, item in _holders(attributes(value)))
 
 
 def _is_bound(cell: Any) -> bool:
