@@ -6,6 +6,7 @@ is asked who started this process, and whether it is one of several; and what a 
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 from collections.abc import Mapping
@@ -35,6 +36,7 @@ LAUNCHERS = {
 }
 # How many processes were started together: for one training, as its launcher says, or perhaps for several.
 WORLD_SIZE = "WORLD_SIZE"
+BY_MULTIPROCESSING = "multiprocessing, from process"
 STARTED_TOGETHER = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
@@ -141,9 +143,15 @@ def require_one_process(environment: Mapping[str, str] | None = None) -> None:
 
 
 def started_together(environment: Mapping[str, str] | None = None) -> str:
-    """What says that this is one of several processes, with their number: each may be a training of its own."""
+    """What says that this is one of several processes: each may be a training of its own.
+
+    A launcher says with how many; a process that multiprocessing started knows which one did.
+    """
     said = os.environ if environment is None else environment
-    return next((f"{name}={said[name]}" for name in STARTED_TOGETHER if _number(said.get(name, "")) > 1), "")
+    if words := next((f"{name}={said[name]}" for name in STARTED_TOGETHER if _number(said.get(name, "")) > 1), ""):
+        return words
+    above = multiprocessing.parent_process() if environment is None else None
+    return f"{BY_MULTIPROCESSING} {above.pid}" if above is not None else ""
 
 
 def ancestors(of_processes: Path = Path("/proc")) -> tuple[tuple[str, ...], ...]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from unbroken.config import Change, Effect, keys_of, nearest, worst
 from unbroken.errors import DamagedFile, Incompatible, NewerFormat, Refused, RunHeld, UsageError
 from unbroken.launch.fit import Fit
+from unbroken.launch.host import BY_MULTIPROCESSING
 from unbroken.launch.job import Job
 from unbroken.launch.spelling import (
     again_with,
@@ -46,7 +47,8 @@ def refuse_held(job: Job, survey: Survey) -> Refuse:
     stand_in = (survey.held_without_locks,) if survey.held_without_locks else ()
     stop = f"stop it: unbroken stop {job.directory}  (it saves everything first), then run the same command again"
     ends_by_itself = survey.holder is not None and survey.holder.is_command
-    several = job.environment.get("started_together")
+    several = job.environment.get("started_together", "")
+    guard = 'open the run in one process alone: what trains stands under `if __name__ == "__main__":`'
     together = f"several processes were started together ({several}), and one training on several is not supported yet"
     return refuse(
         RunHeld.exit_code,
@@ -54,6 +56,7 @@ def refuse_held(job: Job, survey: Survey) -> Refuse:
         *([together] if several else []),
         *stand_in,
         ways_out=(
+            *([guard] if several.startswith(BY_MULTIPROCESSING) else []),
             "wait until it ends",
             *(() if ends_by_itself else (stop,)),
             f"train beside it under another name: {option(job, 'tag', f'{job.tag}_2')}",

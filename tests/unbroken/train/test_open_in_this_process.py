@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import nbformat
@@ -39,6 +42,31 @@ def test_a_run_that_this_process_has_open_is_named_as_its_own_and_can_be_closed(
     first.close()
     with open_run(tmp_path, tag="t", console=Quiet()):
         pass
+
+
+def _opened_in_another_process(root: Path, told: Connection) -> None:
+    try:
+        open_run(root, tag="t", console=Quiet())
+    except Exit as held:
+        told.send((held.code, held.reason))
+
+
+def test_a_process_that_multiprocessing_started_is_told_that_it_is_one_of_several(tmp_path: Path) -> None:
+    """As in a script without a guard, whose loader workers run it again, or under torch.multiprocessing.spawn."""
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    with open_run(tmp_path, tag="t", console=Quiet()) as run:
+        run.track(counters={"n": 0})
+        spawn = multiprocessing.get_context("spawn")
+        process = spawn.Process(target=_opened_in_another_process, args=(tmp_path, theirs))
+        process.start()
+        theirs.close()
+        code, reason = ours.recv()
+        process.join(PATIENCE_S)
+        for _ in run.batches(list(range(4)), batch_size=4, epochs=1):
+            run.end_step(loss=1.0)
+    assert code == 11 and f"held by process {os.getpid()} on" in reason
+    words = f"several processes were started together (multiprocessing, from process {os.getpid()})"
+    assert words in reason and 'if __name__ == "__main__"' in reason
 
 
 def test_closing_a_run_saves_what_is_not_saved(tmp_path: Path) -> None:
