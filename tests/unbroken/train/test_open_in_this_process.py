@@ -103,5 +103,5 @@ def test_in_a_real_kernel_the_words_are_those_for_a_notebook(tmp_path: Path) -> 
     assert "plan: REFUSE" in said[1] and "this process has the run open itself" in said[1]
     assert "to continue, run the cells of this notebook again, in order" in said[3]
     journal = (tmp_path / "output/t/unbroken/journal.jsonl").read_text("utf-8")
-    assert "ipykernel" not in "".join(said) + journal
+    assert "ipykernel_launcher" not in "".join(said) + journal
     assert '"command":"(run the cells of this notebook again, in order)"' in journal
