@@ -27,10 +27,21 @@ os.environ["TZ"] = "UTC"  # people are told times by their own clock: here it is
 if hasattr(time, "tzset"):
     time.tzset()
 
-LONG = {
-    f"test_{name}.py"
-    for name in ("guide_sonar", "log", "random_edits", "notebook", "demo", "disk", "mmengine_both_ways")
-}
+LONG_NAMES = (
+    "guide_sonar",
+    "disk",
+    "random_edits",
+    "hostile_names",
+    "stops",
+    "training",
+    "handover",
+    "model",
+    "notebook",
+    "demo",
+    "mmengine_both_ways",
+    "log",
+)
+LONG = {f"test_{name}.py" for name in LONG_NAMES}
 LONG_FOLDERS = ("twin", "crash", "golden")
 AS_AT_A_TERMINAL = {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}
 
