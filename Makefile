@@ -8,6 +8,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 
 demo: .venv/ready
 	$(BIN)/unbroken demo aerial --dir demo/aerial
+	$(BIN)/unbroken prove -- $(BIN)/python examples/plain_loop.py
 
 demo-sonar: .venv/ready
 	$(BIN)/unbroken demo sonar --dir demo/sonar
