@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -21,6 +21,8 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from unbroken.errors import DamagedFile, Incompatible, UsageError
+from unbroken.train.in_place import Storages, fill, form, misfits, storages_of
+from unbroken.train.optimizer_state import load_exactly
 from unbroken.train.regrouped import Regrouping
 from unbroken.train.state_checks import LIKE_PARAMETERS, REFUSALS, Shaped
 from unbroken.train.tree import from_plain, to_plain
@@ -85,6 +87,8 @@ def check(parts: Mapping[str, Any], saved: Mapping[str, Any], where: str) -> Non
             problems += _refused_by(name, part, saved[name], where)
         elif isinstance(part, dict | list) and not isinstance(saved[name], dict if isinstance(part, dict) else list):
             problems.append(f"{name}: expected a {type(part).__name__}, found a {type(saved[name]).__name__}")
+        elif isinstance(part, dict | list):
+            problems += misfits(name, part, saved[name])
     problems += [f"{name}: in the checkpoint, but not tracked" for name in saved if name not in parts]
     if problems:
         shown = "\n  ".join(problems[:MOST_SHOWN])
@@ -96,21 +100,21 @@ def check(parts: Mapping[str, Any], saved: Mapping[str, Any], where: str) -> Non
         )
 
 
-def restore(parts: Mapping[str, Any], saved: Mapping[str, Any], where: object) -> None:
-    """Put the saved states into the parts, all or none; `check` has passed.
+def restore(parts: Mapping[str, Any], saved: Mapping[str, Any], where: object, beside: Iterable[Any] = ()) -> None:
+    """Put the saved states into the parts, all or none; `check` has passed. `beside` is what was restored before them.
 
     A part may still refuse its state. Then those before it get back what they had, and DamagedFile says which it was.
     """
     before = {name: copy.deepcopy(state_of(part)) for name, part in parts.items()}
-    done: list[str] = []
+    held, done = storages_of([*parts.values(), *beside]), list[str]()
     try:
-        for name, part in parts.items():
+        for name in sorted(parts, key=lambda name: isinstance(parts[name], dict | list)):  # what shares weights is last
             done.append(name)  # before: the one that fails may have taken half
-            _put_back(part, saved[name])
+            _put_back(parts[name], saved[name], held)
     except BaseException as error:
         for name in done:
             with suppress(*REFUSALS):  # one that takes nothing at all must not keep the others from what they had
-                _put_back(parts[name], before[name])
+                _put_back(parts[name], before[name], held)
         if isinstance(error, REFUSALS):
             raise _refused(where, done[-1], parts[done[-1]], error) from error
         raise
@@ -136,17 +140,16 @@ def _refused(where: object, name: str, part: Any, error: BaseException) -> Damag
     )
 
 
-def _put_back(part: Any, plain: Any) -> None:
+def _put_back(part: Any, plain: Any, held: Storages) -> None:
     state = from_plain(plain)
     if isinstance(part, GENERATORS):
         _set_generator(part, state)
+    elif isinstance(part, Optimizer):
+        load_exactly(part, state)
     elif hasattr(part, "load_state_dict"):
         part.load_state_dict(state)
-    elif isinstance(part, dict):
-        part.clear()
-        part.update(state)
     else:
-        part[:] = state
+        fill(part, state, held)
 
 
 def _set_generator(part: Generator, state: Any) -> None:
@@ -177,16 +180,11 @@ def _module_problems(name: str, module: nn.Module, saved: Any) -> list[str]:
     problems = [f"{name}.{key}: missing in the checkpoint" for key in own if key not in theirs]
     problems += [f"{name}.{key}: only in the checkpoint" for key in theirs if key not in own]
     problems += [
-        f"{name}.{key}: expected {_form(own[key])}, found {_form(theirs[key])}"
+        f"{name}.{key}: expected {form(own[key])}, found {form(theirs[key])}"
         for key in own
-        if key in theirs and _form(own[key]) != _form(theirs[key])
+        if key in theirs and form(own[key]) != form(theirs[key])
     ]
     return problems
-
-
-def _form(tensor: Shaped) -> str:
-    """Shape and type; a checkpoint in another precision would be rounded while it is loaded."""
-    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
 
 
 def _optimizer_problems(name: str, optimizer: Optimizer, saved: Any) -> list[str]:

@@ -42,7 +42,7 @@ class Source:
         self._loaded: Saved | None = None
         self._streams: Streams | None = None
         self._optional: frozenset[str] = frozenset()
-        self._restored: set[str] = set()
+        self._restored: dict[str, Any] = {}
 
     @property
     def foreign(self) -> Foreign | None:
@@ -90,9 +90,9 @@ class Source:
             loaded = replace(loaded, parts=under_present_names(loaded.parts, rename).parts)
             self._streams = self._streams_of(loaded)
         spelled = self._spelled(loaded, translate)
-        parts.restore(tracked, spelled.parts, self.path)
+        parts.restore(tracked, spelled.parts, self.path, self._restored.values())
         self._loaded = loaded
-        self._restored |= tracked.keys()
+        self._restored |= tracked
         if first:  # only now, as a part may still refuse its state
             say(f"load checkpoint from {self.path}")
             epoch = self.progress.epoch or self.progress.closed_epochs  # a foreign file has no position yet
