@@ -84,6 +84,7 @@ class Stamp:
     arrays: Mapping[str, Any] = field(default_factory=dict)
     beside: Mapping[str, Any] = field(default_factory=dict)
     regrouped: Mapping[str, Any] = field(default_factory=dict)
+    buffers: Mapping[str, Any] = field(default_factory=dict)
 
 
 def checked_stamp(structure: Structure) -> Stamp | None:
@@ -280,6 +281,7 @@ RULES: dict[str, Rule] = {
     "parts": Rule("states by name", lambda value: isinstance(value, dict), "to train"),
     "arrays": Rule("places by name", _by_name(_list_of(_is_path))),
     "beside": Rule("names by name", _by_name(_names)),
+    "buffers": Rule("tensors by name, by name", _by_name(_by_name(lambda value: isinstance(value, TensorRef)))),
     "regrouped": Rule(
         "numbers, param_groups and state by name",
         _by_name(

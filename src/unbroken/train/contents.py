@@ -2,7 +2,7 @@
 
 The guide's tools find the top-level keys they know (`Layout.keys`), and in them what they write themselves; everything
 else is under the one key `unbroken`: which tensors were numpy arrays, what stands in those keys for the tools alone
-(`beside`), and what of an optimizer's state their groups leave out (`regrouped`).
+(`beside`), what of an optimizer's state their groups leave out (`regrouped`), and the buffers that modules leave out.
 A checkpoint is complete in itself: copied alone to another machine, training resumes there.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Saved:
     progress: Progress
     streams: Mapping[str, Any] | None  # plain; None: the program that wrote the file kept no random state
     own: bool
+    buffers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # that the states of modules leave out
 
 
 def stamp(
@@ -77,10 +78,13 @@ def compose(
     streams: Streams,
     extra: Mapping[str, Any],
     regroupings: Mapping[str, Regrouping],
+    buffers: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """A full checkpoint; `regroupings` of the optimizers that have other groups in the tools whose keys these are."""
     tree = dict(to_plain(extra))
     own: dict[str, Any] = {"parts": {}, "tracked": list(parts), "streams": streams.as_plain()}
+    if buffers:
+        own["buffers"] = buffers
     for name, state in parts.items():
         if name not in layout.keys:
             own["parts"][name] = state
@@ -138,7 +142,8 @@ def take_apart(layout: Layout, tree: Any, where: Path) -> Saved:
             except (KeyError, IndexError, TypeError, AttributeError) as error:
                 what = f"the entry {STAMP}.{entry} leads nowhere in the state of {printable(name[:80])}"
                 raise DamagedFile(where, what, found=f"{type(error).__name__}: {error}"[:120]) from error
-    return Saved(parts=parts, progress=Progress.from_plain(own), streams=own["streams"], own=True)
+    buffers = own.get("buffers", {})
+    return Saved(parts=parts, progress=Progress.from_plain(own), streams=own["streams"], own=True, buffers=buffers)
 
 
 def _of_openpcdet(tree: Mapping[str, Any], where: Path) -> Saved:

@@ -54,9 +54,8 @@ def fill(own: Any, state: Any, held: Storages) -> Any:
 
 def fill_tensor(own: torch.Tensor, state: torch.Tensor, held: Storages) -> torch.Tensor:
     """The own tensor with these numbers, or another one where it cannot have them."""
-    if form(own) == form(state) and _has_memory(own):
-        memory = _memory_of(own)
-        if memory not in held:
+    if form(own) == form(state):
+        if _has_memory(own) and (memory := _memory_of(own)) not in held:
             with torch.no_grad():
                 own.copy_(state)
             held.add(memory)

@@ -21,7 +21,8 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from unbroken.errors import DamagedFile, Incompatible, UsageError
-from unbroken.train.in_place import Storages, fill, form, misfits, storages_of
+from unbroken.train.buffers import buffers_of, misplaced, put_buffers
+from unbroken.train.in_place import fill, form, misfits, storages_of
 from unbroken.train.optimizer_state import load_exactly
 from unbroken.train.regrouped import Regrouping
 from unbroken.train.state_checks import LIKE_PARAMETERS, REFUSALS, Shaped
@@ -29,6 +30,8 @@ from unbroken.train.tree import from_plain, to_plain
 
 MOST_SHOWN = 8
 Generator = torch.Generator | np.random.Generator | random.Random
+States = Mapping[str, Mapping[str, Any]]  # by the name of the part
+NONE: States = {}
 GENERATORS = (torch.Generator, np.random.Generator, random.Random)
 
 
@@ -70,8 +73,10 @@ def require_part(name: str, part: Any) -> None:
         )
 
 
-def check(parts: Mapping[str, Any], saved: Mapping[str, Any], where: str) -> None:
+def check(parts: Mapping[str, Any], saved: Mapping[str, Any], where: str, buffers: States = NONE) -> None:
     """Raise Incompatible, listing every disagreement, unless `saved` fits `parts` exactly.
+
+    `buffers` are those of modules that their states leave out.
 
     A part of a class of one's own may say so itself: `check_state_dict` raises what its `load_state_dict` would.
     """
@@ -81,6 +86,7 @@ def check(parts: Mapping[str, Any], saved: Mapping[str, Any], where: str) -> Non
             problems.append(f"{name}: the checkpoint has no state for it")
         elif isinstance(part, nn.Module):
             problems += _module_problems(name, part, saved[name])
+            problems += [f"{name}.{problem}" for problem in misplaced(part, buffers.get(name, {}))]
         elif isinstance(part, Optimizer):
             problems += _optimizer_problems(name, part, saved[name])
         elif hasattr(part, "check_state_dict"):
@@ -100,21 +106,28 @@ def check(parts: Mapping[str, Any], saved: Mapping[str, Any], where: str) -> Non
         )
 
 
-def restore(parts: Mapping[str, Any], saved: Mapping[str, Any], where: object, beside: Iterable[Any] = ()) -> None:
+def restore(
+    parts: Mapping[str, Any],
+    saved: Mapping[str, Any],
+    where: object,
+    *,
+    buffers: States = NONE,
+    beside: Iterable[Any] = (),
+) -> None:
     """Put the saved states into the parts, all or none; `check` has passed. `beside` is what was restored before them.
 
     A part may still refuse its state. Then those before it get back what they had, and DamagedFile says which it was.
     """
-    before = {name: copy.deepcopy(state_of(part)) for name, part in parts.items()}
-    held, done = storages_of([*parts.values(), *beside]), list[str]()
+    before = {name: copy.deepcopy((state_of(part), buffers_of(part))) for name, part in parts.items()}
+    known, done = [*parts.values(), *beside], list[str]()
     try:
         for name in sorted(parts, key=lambda name: isinstance(parts[name], dict | list)):  # what shares weights is last
             done.append(name)  # before: the one that fails may have taken half
-            _put_back(parts[name], saved[name], held)
+            _put_back(parts[name], saved[name], buffers.get(name, {}), known)
     except BaseException as error:
         for name in done:
             with suppress(*REFUSALS):  # one that takes nothing at all must not keep the others from what they had
-                _put_back(parts[name], before[name], held)
+                _put_back(parts[name], *before[name], known)
         if isinstance(error, REFUSALS):
             raise _refused(where, done[-1], parts[done[-1]], error) from error
         raise
@@ -140,8 +153,9 @@ def _refused(where: object, name: str, part: Any, error: BaseException) -> Damag
     )
 
 
-def _put_back(part: Any, plain: Any, held: Storages) -> None:
+def _put_back(part: Any, plain: Any, buffers: Mapping[str, torch.Tensor], known: Iterable[Any]) -> None:
     state = from_plain(plain)
+    put_buffers(part, buffers)
     if isinstance(part, GENERATORS):
         _set_generator(part, state)
     elif isinstance(part, Optimizer):
@@ -149,7 +163,7 @@ def _put_back(part: Any, plain: Any, held: Storages) -> None:
     elif hasattr(part, "load_state_dict"):
         part.load_state_dict(state)
     else:
-        fill(part, state, held)
+        fill(part, state, storages_of(known))
 
 
 def _set_generator(part: Generator, state: Any) -> None:

@@ -17,6 +17,7 @@ from unbroken.run import OpenRun
 from unbroken.storage import WritableFile
 from unbroken.train import parts
 from unbroken.train.backing_up import Backups
+from unbroken.train.buffers import buffers_of
 from unbroken.train.cadence import Every
 from unbroken.train.contents import compose, compose_weights, stamp
 from unbroken.train.deadline import Deadline
@@ -86,13 +87,22 @@ class Saver:
         last_try = self.patience.exhausted(progress, now_s=self._run.files.clock.monotonic_s())
         states = {name: self._state_of(part) for name, part in self._tracked.items()}
         regroupings = parts.regroupings_of(self._tracked)
+        buffers = {name: self._copied(kept) for name, part in self._tracked.items() if (kept := buffers_of(part))}
         more, lr = extra(progress), current_lr(self._tracked)
         again, now = self.saved_step == progress.step, replace(progress)
         milestone = now.ends_epoch and (now.step == total or not self._every.epochs or self._every.closes(now))
 
         def fill(file: WritableFile, facts: SaveFacts) -> None:
             stamped = stamp(self._job, self._run.record, facts, now, lr=lr, total=total)
-            tree = compose(self._job.layout, states, stamped, streams=streams, extra=more, regroupings=regroupings)
+            tree = compose(
+                self._job.layout,
+                states,
+                stamped,
+                streams=streams,
+                extra=more,
+                regroupings=regroupings,
+                buffers=buffers,
+            )
             write_tree(file, tree)
 
         def write() -> str:
@@ -201,7 +211,9 @@ class Saver:
 
     def _state_of(self, part: Any) -> Any:
         """The state of a part; a copy of it when the training goes on while it is written."""
-        state = parts.state_of(part)
+        return self._copied(parts.state_of(part))
+
+    def _copied(self, state: Any) -> Any:
         return map_leaves(state, torch.Tensor, _copy) if self._beside else state
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from unbroken.checkpoint.structure import read_structure
 from unbroken.errors import DamagedFile
 from unbroken.run import Layout
 from unbroken.train import parts
+from unbroken.train.buffers import buffers_of
 from unbroken.train.contents import Saved, take_apart
 from unbroken.train.progress import Progress
 from unbroken.train.rng import Streams, try_out
@@ -87,10 +88,10 @@ class Source:
         loaded, first = self._loaded, self._loaded is None
         if loaded is None:
             loaded = take_apart(self._layout, load_tree(self._structure), self.path)
-            loaded = replace(loaded, parts=under_present_names(loaded.parts, rename).parts)
+            loaded = _renamed(loaded, rename)
             self._streams = self._streams_of(loaded)
         spelled = self._spelled(loaded, translate)
-        parts.restore(tracked, spelled.parts, self.path, self._restored.values())
+        parts.restore(tracked, spelled.parts, self.path, buffers=loaded.buffers, beside=self._restored.values())
         self._loaded = loaded
         self._restored |= tracked
         if first:  # only now, as a part may still refuse its state
@@ -99,7 +100,7 @@ class Source:
             say(f"resumed epoch: {epoch}, iter: {self.progress.step}")
         for name, part in tracked.items():
             say(f"resume {WORDS.get(name, name)}: {parts.class_name(part)}")
-        for remark in (*named.remarks, *spelled.remarks):
+        for remark in (*named.remarks, *spelled.remarks, *self._buffers_absent(tracked)):
             say(remark)
         return self._streams
 
@@ -112,13 +113,13 @@ class Source:
         optional: Collection[str],
     ) -> dict[str, Any]:
         """Those of the parts that have a state in the file; raises with all of it that does not fit. Loads nothing."""
-        self._looked_at = replace(self._looked_at, parts=under_present_names(self._looked_at.parts, rename).parts)
+        self._looked_at = _renamed(self._looked_at, rename)
         known = self._spelled(self._looked_at, translate).parts
         may_lack = tracked if not self._looked_at.own else optional
         found = {name: part for name, part in tracked.items() if name in known or name not in may_lack}
         states = {name: known[name] for name in found if name in known}
         require_sound(found, states, self.path)
-        parts.check(found, states, str(self.path))
+        parts.check(found, states, str(self.path), self._looked_at.buffers)
         return found
 
     def remarks(self, translate: Translate) -> tuple[str, ...]:
@@ -142,6 +143,14 @@ class Source:
         absent = [name for name in tracked if name not in self._restored and name not in self._looked_at.parts]
         return what_it_lacks(absent, best_known=self.progress.best is not None, config_known=config_known)
 
+    def _buffers_absent(self, tracked: Mapping[str, Any]) -> Iterator[str]:
+        """What is to be said of buffers that a file of an earlier version does not hold."""
+        for name, part in tracked.items():
+            saved = self._looked_at.buffers.get(name, {})
+            if absent := [each for each in buffers_of(part) if each not in saved] if self._looked_at.own else []:
+                more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+                yield f"the file has no buffer {name}.{absent[0]}{more} (persistent=False): it is as it was built"
+
     def _streams_of(self, saved: Saved) -> Streams | None:
         """The random streams, which the generators of this process have been seen to take."""
         if saved.streams is None:
@@ -156,3 +165,9 @@ class Source:
 
     def _spelled(self, saved: Saved, translate: Translate) -> Translated:
         return Translated(parts=saved.parts) if saved.own else translate(saved.parts, str(self.path))
+
+
+def _renamed(saved: Saved, rename: Callable[[str], str]) -> Saved:
+    """The same with the names of the model's tensors as they are now."""
+    buffers = under_present_names(saved.buffers, rename).parts
+    return replace(saved, parts=under_present_names(saved.parts, rename).parts, buffers=buffers)

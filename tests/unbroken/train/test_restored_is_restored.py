@@ -194,3 +194,56 @@ def test_a_trained_tensor_of_a_dict_in_another_form_is_refused_by_its_place(
     rest.kept["log_alpha"] = other
     assert re.search(r"kept\.log_alpha: expected .*, found \(1,\) float32", refusal(tmp_path, rest))
     assert not float(other.detach().sum()) and not float(rest.offset.detach().sum())
+
+
+class Centring(nn.Module):
+    """A running mean that is no part of the `state_dict`, a mask that is a view, and a cache that comes with use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(4), persistent=False)
+        self.register_buffer("mask", torch.ones(1).expand(4), persistent=False)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        if not hasattr(self, "peak"):
+            self.register_buffer("peak", torch.zeros(4), persistent=False)
+        self.mean.lerp_(values.mean(0), 0.1)
+        self.peak = torch.maximum(self.peak, values.amax(0))
+        return (values - self.mean) * self.mask / (1 + self.peak)
+
+
+class Centred(Training):
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = nn.Sequential(Centring(), self.model)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
+        self.mean = self.model[0].mean
+
+    def parts(self) -> dict[str, Any]:
+        return {"model": self.model, "optimizer": self.optimizer}
+
+    def step(self, number: int) -> None:
+        self.optimizer.zero_grad()
+        self.model(inputs(number)).square().mean().backward()
+        self.optimizer.step()
+
+    def at_end(self) -> list[torch.Tensor]:
+        return [*super().at_end(), self.mean.clone()]
+
+
+def test_buffers_that_are_not_persistent_are_part_of_the_state(tmp_path: Path) -> None:
+    said = require_exact(tmp_path, Centred)
+    assert not any("persistent" in line for line in said)
+
+
+def test_a_state_dict_under_the_keys_of_other_tools_stays_as_the_module_gives_it(tmp_path: Path) -> None:
+    cut(tmp_path, Centred())
+    (file,) = (path for path in (tmp_path / "t").glob("iter_*.pth"))
+    assert list(torch.load(file, weights_only=True)["state_dict"]) == list(Centred().model.state_dict())
+
+
+def test_a_buffer_that_the_module_has_no_place_for_is_refused_by_its_name(tmp_path: Path) -> None:
+    cut(tmp_path, Centred())
+    rest = Centred()
+    rest.model[0].peak = 0.0
+    assert "model.0.peak: a buffer in the checkpoint, and none here" in refusal(tmp_path, rest)
