@@ -85,6 +85,7 @@ class Stamp:
     beside: Mapping[str, Any] = field(default_factory=dict)
     regrouped: Mapping[str, Any] = field(default_factory=dict)
     buffers: Mapping[str, Any] = field(default_factory=dict)
+    parameter_names: Mapping[str, Any] = field(default_factory=dict)
 
 
 def checked_stamp(structure: Structure) -> Stamp | None:
@@ -200,6 +201,11 @@ def _names(value: Any) -> bool:
     return _list_of(_text)(value) and len(set(value)) == len(value)
 
 
+def _names_by_group(value: Any) -> bool:
+    """One without a name is called ""."""
+    return _list_of(_list_of(_text))(value) and _names([name for group in value for name in group if name])
+
+
 def _is_path(value: object) -> bool:
     return (
         isinstance(value, list)
@@ -282,6 +288,7 @@ RULES: dict[str, Rule] = {
     "arrays": Rule("places by name", _by_name(_list_of(_is_path))),
     "beside": Rule("names by name", _by_name(_names)),
     "buffers": Rule("tensors by name, by name", _by_name(_by_name(lambda value: isinstance(value, TensorRef)))),
+    "parameter_names": Rule("names of each group, each once, by name", _by_name(_names_by_group)),
     "regrouped": Rule(
         "numbers, param_groups and state by name",
         _by_name(

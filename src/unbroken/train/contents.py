@@ -2,7 +2,8 @@
 
 The guide's tools find the top-level keys they know (`Layout.keys`), and in them what they write themselves; everything
 else is under the one key `unbroken`: which tensors were numpy arrays, what stands in those keys for the tools alone
-(`beside`), what of an optimizer's state their groups leave out (`regrouped`), and the buffers that modules leave out.
+(`beside`), what of an optimizer's state their groups leave out (`regrouped`), the buffers that modules leave out, and
+the names of the parameters that an optimizer only numbers.
 A checkpoint is complete in itself: copied alone to another machine, training resumes there.
 """
 
@@ -23,6 +24,7 @@ from unbroken.checkpoint.walk import printable
 from unbroken.errors import DamagedFile
 from unbroken.launch import Job
 from unbroken.run import Layout, RunRecord
+from unbroken.train.optimizer_state import Groups
 from unbroken.train.progress import Best, Progress
 from unbroken.train.regrouped import Regrouping, put_back, regroup
 from unbroken.train.rng import Streams
@@ -46,6 +48,7 @@ class Saved:
     streams: Mapping[str, Any] | None  # plain; None: the program that wrote the file kept no random state
     own: bool
     buffers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # that the states of modules leave out
+    parameter_names: Mapping[str, Groups] = field(default_factory=dict)  # of each optimizer
 
 
 def stamp(
@@ -79,12 +82,13 @@ def compose(
     extra: Mapping[str, Any],
     regroupings: Mapping[str, Regrouping],
     buffers: Mapping[str, Mapping[str, Any]] | None = None,
+    parameter_names: Mapping[str, Groups] | None = None,
 ) -> dict[str, Any]:
     """A full checkpoint; `regroupings` of the optimizers that have other groups in the tools whose keys these are."""
     tree = dict(to_plain(extra))
     own: dict[str, Any] = {"parts": {}, "tracked": list(parts), "streams": streams.as_plain()}
-    if buffers:
-        own["buffers"] = buffers
+    own |= {"buffers": buffers} if buffers else {}
+    own |= {"parameter_names": parameter_names} if parameter_names else {}
     for name, state in parts.items():
         if name not in layout.keys:
             own["parts"][name] = state
@@ -142,8 +146,14 @@ def take_apart(layout: Layout, tree: Any, where: Path) -> Saved:
             except (KeyError, IndexError, TypeError, AttributeError) as error:
                 what = f"the entry {STAMP}.{entry} leads nowhere in the state of {printable(name[:80])}"
                 raise DamagedFile(where, what, found=f"{type(error).__name__}: {error}"[:120]) from error
-    buffers = own.get("buffers", {})
-    return Saved(parts=parts, progress=Progress.from_plain(own), streams=own["streams"], own=True, buffers=buffers)
+    return Saved(
+        parts=parts,
+        progress=Progress.from_plain(own),
+        streams=own["streams"],
+        own=True,
+        buffers=own.get("buffers", {}),
+        parameter_names=own.get("parameter_names", {}),
+    )
 
 
 def _of_openpcdet(tree: Mapping[str, Any], where: Path) -> Saved:

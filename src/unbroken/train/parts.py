@@ -73,14 +73,15 @@ def require_part(name: str, part: Any) -> None:
         )
 
 
-def check(parts: Mapping[str, Any], saved: Mapping[str, Any], where: str, buffers: States = NONE) -> None:
+def check(
+    parts: Mapping[str, Any], saved: Mapping[str, Any], where: str, buffers: States = NONE, known: Sequence[str] = ()
+) -> None:
     """Raise Incompatible, listing every disagreement, unless `saved` fits `parts` exactly.
 
-    `buffers` are those of modules that their states leave out.
-
+    `buffers` are those of modules that their states leave out, `known` are disagreements that were found before.
     A part of a class of one's own may say so itself: `check_state_dict` raises what its `load_state_dict` would.
     """
-    problems: list[str] = []
+    problems = [*known]
     for name, part in parts.items():
         if name not in saved:
             problems.append(f"{name}: the checkpoint has no state for it")

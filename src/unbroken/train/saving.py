@@ -21,6 +21,7 @@ from unbroken.train.buffers import buffers_of
 from unbroken.train.cadence import Every
 from unbroken.train.contents import compose, compose_weights, stamp
 from unbroken.train.deadline import Deadline
+from unbroken.train.optimizer_state import parameter_names
 from unbroken.train.patience import Mark, Patience, cause_of, is_of_the_disk, mark_of
 from unbroken.train.progress import Best, Progress
 from unbroken.train.rng import Streams
@@ -88,7 +89,7 @@ class Saver:
         states = {name: self._state_of(part) for name, part in self._tracked.items()}
         regroupings = parts.regroupings_of(self._tracked)
         buffers = {name: self._copied(kept) for name, part in self._tracked.items() if (kept := buffers_of(part))}
-        more, lr = extra(progress), current_lr(self._tracked)
+        names, more, lr = parameter_names(self._tracked), extra(progress), current_lr(self._tracked)
         again, now = self.saved_step == progress.step, replace(progress)
         milestone = now.ends_epoch and (now.step == total or not self._every.epochs or self._every.closes(now))
 
@@ -102,6 +103,7 @@ class Saver:
                 extra=more,
                 regroupings=regroupings,
                 buffers=buffers,
+                parameter_names=names,
             )
             write_tree(file, tree)
 

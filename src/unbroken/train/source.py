@@ -14,6 +14,7 @@ from unbroken.run import Layout
 from unbroken.train import parts
 from unbroken.train.buffers import buffers_of
 from unbroken.train.contents import Saved, take_apart
+from unbroken.train.optimizer_state import match, parameter_names, rates_in_order
 from unbroken.train.progress import Progress
 from unbroken.train.rng import Streams, try_out
 from unbroken.train.serialise import load_tree
@@ -91,7 +92,8 @@ class Source:
             loaded = _renamed(loaded, rename)
             self._streams = self._streams_of(loaded)
         spelled = self._spelled(loaded, translate)
-        parts.restore(tracked, spelled.parts, self.path, buffers=loaded.buffers, beside=self._restored.values())
+        states, _, by_order = self._in_own_order(tracked, spelled.parts)
+        parts.restore(tracked, states, self.path, buffers=loaded.buffers, beside=self._restored.values())
         self._loaded = loaded
         self._restored |= tracked
         if first:  # only now, as a part may still refuse its state
@@ -100,7 +102,7 @@ class Source:
             say(f"resumed epoch: {epoch}, iter: {self.progress.step}")
         for name, part in tracked.items():
             say(f"resume {WORDS.get(name, name)}: {parts.class_name(part)}")
-        for remark in (*named.remarks, *spelled.remarks, *self._buffers_absent(tracked)):
+        for remark in (*named.remarks, *spelled.remarks, *by_order, *self._buffers_absent(tracked)):
             say(remark)
         return self._streams
 
@@ -119,7 +121,8 @@ class Source:
         found = {name: part for name, part in tracked.items() if name in known or name not in may_lack}
         states = {name: known[name] for name in found if name in known}
         require_sound(found, states, self.path)
-        parts.check(found, states, str(self.path), self._looked_at.buffers)
+        states, problems, _ = self._in_own_order(found, states)
+        parts.check(found, states, str(self.path), self._looked_at.buffers, problems)
         return found
 
     def remarks(self, translate: Translate) -> tuple[str, ...]:
@@ -132,16 +135,47 @@ class Source:
             saved = self._looked_at.parts
             new = {name for name in tracked if name not in saved and name in self._optional}
             gone = {name for name in saved if name not in tracked and name in self._optional}
-            parts.check(
-                {name: part for name, part in tracked.items() if name not in new},
-                {name: state for name, state in saved.items() if name not in gone},
-                str(self.path),
-            )
+            kept = {name: part for name, part in tracked.items() if name not in new}
+            states = {name: state for name, state in saved.items() if name not in gone}
+            states, problems, _ = self._in_own_order(kept, states)
+            parts.check(kept, states, str(self.path), known=problems)
 
     def lacks(self, tracked: Mapping[str, Any], *, config_known: bool) -> list[str]:
         """What another program's file does not hold of all that a checkpoint of ours would, a line for each."""
         absent = [name for name in tracked if name not in self._restored and name not in self._looked_at.parts]
         return what_it_lacks(absent, best_known=self.progress.best is not None, config_known=config_known)
+
+    def _in_own_order(
+        self, tracked: Mapping[str, Any], states: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], list[str], list[str]]:
+        """The states of optimizers and schedules in the order that groups and parameters have here; problems, remarks.
+
+        They are known by their names in everything that is tracked so far.
+        """
+        states, problems, remarks = dict(states), list[str](), list[str]()
+        known = self._restored | dict(tracked)
+        for name, own in parameter_names(known).items() if self._looked_at.own else ():
+            saved = self._looked_at.parameter_names.get(name)
+            if name not in self._looked_at.parts:
+                continue
+            if saved is None:
+                remarks += [f"the file names no parameters of {name}: their order counts"] if name in tracked else []
+                continue
+            matched = match(states.get(name, self._looked_at.parts[name]), saved, own)
+            if name in tracked:
+                states[name] = matched.state
+                problems += [f"{name}: {problem}" for problem in matched.problems]
+                if matched.unnamed:
+                    which = "parameter is" if matched.unnamed == 1 else "parameters are"
+                    remarks.append(f"{name}: {matched.unnamed} {which} in nothing that is tracked: the order counts")
+            for schedule in [each for each in tracked if matched.groups and each in states]:
+                if getattr(tracked[schedule], "optimizer", None) is known[name]:
+                    states[schedule] = rates_in_order(tracked[schedule], states[schedule], matched.groups)
+                    if states[schedule] is None:
+                        problems.append(
+                            f"{schedule}: the groups of {name} have another order now, and it cannot follow"
+                        )
+        return states, problems, remarks
 
     def _buffers_absent(self, tracked: Mapping[str, Any]) -> Iterator[str]:
         """What is to be said of buffers that a file of an earlier version does not hold."""
@@ -169,5 +203,16 @@ class Source:
 
 def _renamed(saved: Saved, rename: Callable[[str], str]) -> Saved:
     """The same with the names of the model's tensors as they are now."""
-    buffers = under_present_names(saved.buffers, rename).parts
-    return replace(saved, parts=under_present_names(saved.parts, rename).parts, buffers=buffers)
+
+    def present(name: str) -> str:
+        return f"model.{rename(name.removeprefix('model.'))}" if name.startswith("model.") else name
+
+    return replace(
+        saved,
+        parts=under_present_names(saved.parts, rename).parts,
+        buffers=under_present_names(saved.buffers, rename).parts,
+        parameter_names={
+            optimizer: [[present(name) for name in group] for group in groups]
+            for optimizer, groups in saved.parameter_names.items()
+        },
+    )

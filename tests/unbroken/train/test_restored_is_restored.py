@@ -15,6 +15,7 @@ from torch import nn
 
 from unbroken.errors import DamagedFile, Incompatible, UsageError
 from unbroken.train import PlainConsole, open_run
+from unbroken.train.optimizer_state import parameter_names
 from unbroken.train.stop import Exit
 
 STEPS, CUT = 6, 3
@@ -247,3 +248,114 @@ def test_a_buffer_that_the_module_has_no_place_for_is_refused_by_its_name(tmp_pa
     rest = Centred()
     rest.model[0].peak = 0.0
     assert "model.0.peak: a buffer in the checkpoint, and none here" in refusal(tmp_path, rest)
+
+
+class Grouped(Training):
+    """Groups of parameters in the order of this process, which is another one in the next."""
+
+    order = "forwards"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alpha = torch.zeros(4, 4, requires_grad=True)
+        weights = [self.model[0].weight, self.model[2].weight, self.alpha]
+        groups: list[dict[str, Any]] = [
+            {"params": weights, "weight_decay": 0.1, "lr": 0.02},
+            {"params": [self.model[0].bias, self.model[2].bias], "weight_decay": 0.0},
+        ]
+        for group in groups if self.order != "forwards" else ():
+            group["params"].reverse()
+        self.optimizer = torch.optim.AdamW(groups[::-1] if self.order == "backwards" else groups, lr=0.05)
+        self.scheduler = torch.optim.lr_scheduler.SequentialLR(
+            self.optimizer,
+            [
+                torch.optim.lr_scheduler.LinearLR(self.optimizer),
+                torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, 9),
+            ],
+            milestones=[2],
+        )
+
+    def parts(self) -> dict[str, Any]:
+        kept = {"kept": {"alpha": self.alpha}}
+        return {"optimizer": self.optimizer, "scheduler": self.scheduler, **kept, "model": self.model}
+
+    def step(self, number: int) -> None:
+        self.optimizer.zero_grad()
+        ((self.model(inputs(number)) @ self.alpha + self.model(inputs(number))) * 3).square().mean().backward()
+        self.optimizer.step()
+        self.scheduler.step()
+
+    def at_end(self) -> list[torch.Tensor]:
+        of_weights = self.optimizer.state[self.model[2].weight]
+        return [*super().at_end(), self.alpha.detach(), of_weights["exp_avg"], of_weights["exp_avg_sq"]]
+
+
+class OtherParameters(Grouped):
+    order = "parameters"
+
+
+class OtherGroups(Grouped):
+    order = "backwards"
+
+
+@pytest.mark.parametrize("next_process", [OtherParameters, OtherGroups])
+def test_each_parameter_gets_its_own_moments_and_each_group_its_own_settings(
+    tmp_path: Path, next_process: Callable[[], Grouped]
+) -> None:
+    peace, rest = Grouped(), next_process()
+    session(tmp_path / "peace", peace)
+    cut(tmp_path / "cut", Grouped())
+    said = session(tmp_path / "cut", rest)
+    assert all(map(torch.equal, peace.at_end(), rest.at_end()))
+    assert not any("order" in line for line in said)
+
+
+def test_the_state_under_the_key_of_other_tools_stays_numbered(tmp_path: Path) -> None:
+    cut(tmp_path, Grouped())
+    (file,) = (path for path in (tmp_path / "t").glob("iter_*.pth"))
+    saved = torch.load(file, weights_only=True)
+    assert [group["params"] for group in saved["optimizer"]["param_groups"]] == [[0, 1, 2], [3, 4]]
+    assert saved["unbroken"]["parameter_names"] == {
+        "optimizer": [["model.0.weight", "model.2.weight", "kept.alpha"], ["model.0.bias", "model.2.bias"]]
+    }
+
+
+def test_another_parameter_of_the_same_shape_does_not_take_the_moments_of_one(tmp_path: Path) -> None:
+    def trains(layer: int) -> Training:
+        training = Bfloat()
+        training.optimizer = Wide([training.model[layer].weight])
+        return training
+
+    cut(tmp_path, trains(0))
+    assert "optimizer: model.2.weight is trained, and in the checkpoint model.0.weight" in refusal(tmp_path, trains(2))
+
+
+def test_parameters_that_moved_between_groups_of_the_same_sizes_are_refused(tmp_path: Path) -> None:
+    cut(tmp_path, Grouped())
+    rest = Grouped()
+    first, second = rest.optimizer.param_groups
+    first["params"][0], second["params"][0] = second["params"][0], first["params"][0]
+    assert "optimizer: its groups have other parameters than those of the checkpoint" in refusal(tmp_path, rest)
+
+
+def test_parameters_without_a_name_are_matched_by_their_order_and_that_is_said(tmp_path: Path) -> None:
+    class Alone(Temperature):
+        def parts(self) -> dict[str, Any]:
+            return {"temperature": self.optimizer}
+
+        def at_end(self) -> list[torch.Tensor]:
+            return [state["exp_avg"] for state in self.optimizer.state.values()]
+
+    cut(tmp_path, Alone())
+    said = session(tmp_path, Alone())
+    assert "temperature: 2 parameters are in nothing that is tracked: the order counts" in "\n".join(said)
+
+
+def test_wrappers_of_a_module_do_not_change_the_names_of_its_parameters() -> None:
+    model = nn.Sequential(nn.Linear(2, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    bare = parameter_names({"model": model, "optimizer": optimizer})
+    assert bare == {"optimizer": [["model.0.weight", "model.0.bias"]]}
+    compiled = torch.compile(model, backend="eager")
+    wrapped = (nn.DataParallel(model), compiled, torch.compile(nn.DataParallel(model), backend="eager"))
+    assert all(parameter_names({"model": each, "optimizer": optimizer}) == bare for each in wrapped)
