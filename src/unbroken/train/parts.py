@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 
 from unbroken.errors import DamagedFile, Incompatible, UsageError
 from unbroken.train.buffers import buffers_of, misplaced, put_buffers
+from unbroken.train.comparison import Difference, begins_anew, differences
 from unbroken.train.in_place import fill, form, misfits, storages_of
 from unbroken.train.optimizer_state import load_exactly
 from unbroken.train.regrouped import Regrouping
@@ -114,10 +115,12 @@ def restore(
     *,
     buffers: States = NONE,
     beside: Iterable[Any] = (),
+    ours: bool = False,
 ) -> None:
     """Put the saved states into the parts, all or none; `check` has passed. `beside` is what was restored before them.
 
-    A part may still refuse its state. Then those before it get back what they had, and DamagedFile says which it was.
+    Of states that are `ours` each part must say afterwards, to the bit, what was saved. Where one does not, or refuses
+    its state (DamagedFile), those before it get back what they had.
     """
     before = {name: copy.deepcopy((state_of(part), buffers_of(part))) for name, part in parts.items()}
     known, done = [*parts.values(), *beside], list[str]()
@@ -125,6 +128,8 @@ def restore(
         for name in sorted(parts, key=lambda name: isinstance(parts[name], dict | list)):  # what shares weights is last
             done.append(name)  # before: the one that fails may have taken half
             _put_back(parts[name], saved[name], buffers.get(name, {}), known)
+        for name, part in parts.items() if ours else ():
+            require_restored(name, part, (saved[name], buffers.get(name, {})), where)
     except BaseException as error:
         for name in done:
             with suppress(*REFUSALS):  # one that takes nothing at all must not keep the others from what they had
@@ -132,6 +137,25 @@ def restore(
         if isinstance(error, REFUSALS):
             raise _refused(where, done[-1], parts[done[-1]], error) from error
         raise
+
+
+def require_restored(name: str, part: Any, saved: tuple[Any, Mapping[str, Any]], where: object) -> None:
+    """Raise Incompatible unless a part says of its state, and of its buffers, what was saved."""
+    for place, expected, found in differences_of(part, *saved):
+        raise Incompatible(
+            where,
+            f"{name} does not have the state that it was given ({type(part).__name__}), nothing was loaded",
+            expected=f"{place} to be {expected}" if place else expected,
+            found=found,
+            do="Let its load_state_dict put back all that its state_dict gives, or do not track it.",
+        )
+
+
+def differences_of(part: Any, saved: Any, buffers: Mapping[str, Any]) -> Iterator[Difference]:
+    """Where a part is not as it was saved; one that begins anew is as it should be."""
+    if not begins_anew(part):
+        yield from differences(to_plain(from_plain(saved)), state_of(part))
+        yield from differences(buffers, buffers_of(part))
 
 
 def _refused_by(name: str, part: Any, saved: Any, where: object) -> list[str]:

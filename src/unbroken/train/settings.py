@@ -44,6 +44,7 @@ class ConfiguredScaler(GradScaler):
     def __init__(self, device: str, *, init_scale: float = 2.0**16, static: bool = False) -> None:
         super().__init__(device, init_scale=init_scale)
         self._configured = {"configured_scale": init_scale, "static": static}
+        self.begins_anew = False  # under another config than that of the state it was given
 
     def update(self, new_scale: Any = None) -> None:
         """As in torch; a static scale stays."""
@@ -55,7 +56,8 @@ class ConfiguredScaler(GradScaler):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the scale of a state that was saved under the same config, or whose config is not known."""
-        if {**self._configured, **state_dict}.items() >= self._configured.items():
+        self.begins_anew = not {**self._configured, **state_dict}.items() >= self._configured.items()
+        if not self.begins_anew:
             super().load_state_dict({key: value for key, value in state_dict.items() if key not in self._configured})
 
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch.optim import Optimizer
+
 from unbroken.checkpoint.stamp import checked_stamp
 from unbroken.checkpoint.structure import read_structure
 from unbroken.errors import DamagedFile
@@ -92,14 +94,24 @@ class Source:
             loaded = _renamed(loaded, rename)
             self._streams = self._streams_of(loaded)
         spelled = self._spelled(loaded, translate)
-        states, _, by_order = self._in_own_order(tracked, spelled.parts)
-        parts.restore(tracked, states, self.path, buffers=loaded.buffers, beside=self._restored.values())
+        everything, _, by_order = self._in_own_order(self._restored | tracked, spelled.parts)
+        again = self._changed_since(everything, loaded.buffers)
+        parts.restore(
+            tracked | again,
+            everything,
+            self.path,
+            buffers=loaded.buffers,
+            beside=self._restored.values(),
+            ours=loaded.own,
+        )
         self._loaded = loaded
         self._restored |= tracked
         if first:  # only now, as a part may still refuse its state
             say(f"load checkpoint from {self.path}")
             epoch = self.progress.epoch or self.progress.closed_epochs  # a foreign file has no position yet
             say(f"resumed epoch: {epoch}, iter: {self.progress.step}")
+        for name in again:
+            say(f"{name} was changed after it was restored, as a new schedule does: it is restored again")
         for name, part in tracked.items():
             say(f"resume {WORDS.get(name, name)}: {parts.class_name(part)}")
         for remark in (*named.remarks, *spelled.remarks, *by_order, *self._buffers_absent(tracked)):
@@ -144,6 +156,15 @@ class Source:
         """What another program's file does not hold of all that a checkpoint of ours would, a line for each."""
         absent = [name for name in tracked if name not in self._restored and name not in self._looked_at.parts]
         return what_it_lacks(absent, best_known=self.progress.best is not None, config_known=config_known)
+
+    def _changed_since(self, states: Mapping[str, Any], buffers: parts.States) -> dict[str, Any]:
+        """The optimizers that do not have their saved state any more: who makes a schedule sets their rates."""
+        return {
+            name: part
+            for name, part in self._restored.items()
+            if isinstance(part, Optimizer) and self._looked_at.own and name in states
+            if any(parts.differences_of(part, states[name], buffers.get(name, {})))
+        }
 
     def _in_own_order(
         self, tracked: Mapping[str, Any], states: Mapping[str, Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections import defaultdict
 from collections.abc import Callable
@@ -15,7 +16,9 @@ from torch import nn
 
 from unbroken.errors import DamagedFile, Incompatible, UsageError
 from unbroken.train import PlainConsole, open_run
+from unbroken.train.buffers import buffers_of
 from unbroken.train.optimizer_state import parameter_names
+from unbroken.train.parts import differences_of, state_of
 from unbroken.train.stop import Exit
 
 STEPS, CUT = 6, 3
@@ -41,6 +44,9 @@ class Training:
     def parts(self) -> dict[str, Any]:
         return {"model": self.model}
 
+    def track(self, run: Any) -> None:
+        run.track(**self.parts())
+
     def step(self, number: int) -> None:
         raise NotImplementedError
 
@@ -56,7 +62,7 @@ def session(folder: Path, training: Training, *, until: int = STEPS, console: Sa
     """A session that trains up to `until`, and what it said."""
     console = console or Said()
     with open_run(folder, tag="t", save_every_s=None, console=console) as run:
-        run.track(**training.parts())
+        training.track(run)
         for number in run.steps(STEPS):
             training.step(number)
             run.end_step()
@@ -217,7 +223,7 @@ class Centred(Training):
     def __init__(self) -> None:
         super().__init__()
         self.model = nn.Sequential(Centring(), self.model)
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1, momentum=0.9)
         self.mean = self.model[0].mean
 
     def parts(self) -> dict[str, Any]:
@@ -359,3 +365,108 @@ def test_wrappers_of_a_module_do_not_change_the_names_of_its_parameters() -> Non
     compiled = torch.compile(model, backend="eager")
     wrapped = (nn.DataParallel(model), compiled, torch.compile(nn.DataParallel(model), backend="eager"))
     assert all(parameter_names({"model": each, "optimizer": optimizer}) == bare for each in wrapped)
+
+
+class Leaky:
+    """An average of one's own whose `load_state_dict` loses something of what `state_dict` gives."""
+
+    def __init__(self, lose: Callable[[dict[str, Any]], None]) -> None:
+        self.state: dict[str, Any] = {"mean": torch.zeros(3), "count": 0, "rate": 0.0, "deep": [{"x": 0.0}]}
+        self.lose = lose
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**self.state, "deep": [dict(self.state["deep"][0])]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.state = dict(state)
+        self.lose(self.state)
+
+
+class Averaged(Bfloat):
+    def __init__(self, lose: Callable[[dict[str, Any]], None]) -> None:
+        super().__init__()
+        self.average = Leaky(lose)
+
+    def parts(self) -> dict[str, Any]:
+        return {"average": self.average, **super().parts()}
+
+    def step(self, number: int) -> None:
+        super().step(number)
+        state = self.average.state
+        self.average.state = {
+            "mean": state["mean"] + 1 / 7,
+            "count": state["count"] + 1,
+            "rate": state["rate"] - 0.1,
+            "deep": [{"x": -0.0}],
+        }
+
+
+@pytest.mark.parametrize(
+    ("lose", "words"),
+    [
+        (
+            lambda state: state.update(mean=state["mean"].bfloat16().float()),
+            "mean to be (3,) float32, found other numbers",
+        ),
+        (
+            lambda state: state.update(mean=state["mean"].double()),
+            "mean to be (3,) float32, found a tensor, (3,) float64",
+        ),
+        (lambda state: state.update(count=0), "count to be 3, found 0"),
+        (lambda state: state.update(rate=round(state["rate"], 4)), "rate to be -0.30000000000000004, found -0.3"),
+        (lambda state: state.update(deep=[{"x": 0.0}]), "deep[0].x to be -0.0, found 0.0"),
+        (lambda state: state.pop("rate"), "rate to be -0.30000000000000004, found nothing"),
+    ],
+)
+def test_a_part_that_does_not_say_what_was_saved_is_refused_by_its_name(
+    tmp_path: Path, lose: Callable[[dict[str, Any]], None], words: str
+) -> None:
+    cut(tmp_path, Averaged(lose))
+    rest = Averaged(lose)
+    before = [tensor.clone() for tensor in rest.model.parameters()]
+    said = refusal(tmp_path, rest)
+    assert "average does not have the state that it was given (Leaky), nothing was loaded" in said
+    assert f"Expected {words}" in said
+    assert all(map(torch.equal, before, rest.model.parameters())) and not rest.optimizer.state
+
+
+def test_a_part_that_says_what_was_saved_and_more_is_restored(tmp_path: Path) -> None:
+    cut(tmp_path, Averaged(lambda state: None))
+    session(tmp_path, Averaged(lambda state: state.update(later=1)))
+
+
+@pytest.mark.parametrize("make", [Bfloat, Temperature, Centred, Grouped])
+def test_a_state_that_is_not_what_was_saved_is_compared_with_it(make: Callable[[], Training]) -> None:
+    training = make()
+    training.step(0)
+    parts = training.parts()
+    states = {name: copy.deepcopy((state_of(part), buffers_of(part))) for name, part in parts.items()}
+    assert not any(any(differences_of(part, *states[name])) for name, part in parts.items())
+    training.step(1)
+    assert all(any(differences_of(part, *states[name])) for name, part in parts.items())
+
+
+def test_a_schedule_that_is_made_and_tracked_after_its_optimizer_takes_no_step_at_another_rate(tmp_path: Path) -> None:
+    class Late(Training):
+        def __init__(self) -> None:
+            super().__init__()
+            self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.3)
+            self.rates: list[torch.Tensor] = []
+
+        def track(self, run: Any) -> None:
+            run.track(model=self.model, optimizer=self.optimizer)
+            self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: 0.5**step)
+            run.track(scheduler=self.scheduler)
+
+        def step(self, number: int) -> None:
+            self.rates.append(torch.tensor(self.optimizer.param_groups[0]["lr"]))
+            self.optimizer.zero_grad()
+            self.model(inputs(number)).square().mean().backward()
+            self.optimizer.step()
+            self.scheduler.step()
+
+        def at_end(self) -> list[torch.Tensor]:
+            return [*super().at_end(), *self.rates[-CUT:]]
+
+    said = require_exact(tmp_path, Late)
+    assert sum("restored again" in line for line in said) == 1
