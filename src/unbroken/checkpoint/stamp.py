@@ -82,6 +82,7 @@ class Stamp:
     parts: Mapping[str, Any] = field(default_factory=dict)
     streams: Mapping[str, Any] = field(default_factory=dict)
     arrays: Mapping[str, Any] = field(default_factory=dict)
+    scalars: Mapping[str, Any] = field(default_factory=dict)
     beside: Mapping[str, Any] = field(default_factory=dict)
     regrouped: Mapping[str, Any] = field(default_factory=dict)
     buffers: Mapping[str, Any] = field(default_factory=dict)
@@ -286,6 +287,7 @@ RULES: dict[str, Rule] = {
     "tracked": Rule("names, each once", _names, "to train"),
     "parts": Rule("states by name", lambda value: isinstance(value, dict), "to train"),
     "arrays": Rule("places by name", _by_name(_list_of(_is_path))),
+    "scalars": Rule("types and places by name", _by_name(_list_of(lambda value: _is_path(value) and len(value) > 0))),
     "beside": Rule("names by name", _by_name(_names)),
     "buffers": Rule("tensors by name, by name", _by_name(_by_name(lambda value: isinstance(value, TensorRef)))),
     "parameter_names": Rule("names of each group, each once, by name", _by_name(_names_by_group)),

@@ -1,9 +1,9 @@
 """What stands in a checkpoint: composed from the parts and the progress, and taken apart again.
 
 The guide's tools find the top-level keys they know (`Layout.keys`), and in them what they write themselves; everything
-else is under the one key `unbroken`: which tensors were numpy arrays, what stands in those keys for the tools alone
-(`beside`), what of an optimizer's state their groups leave out (`regrouped`), the buffers that modules leave out, and
-the names of the parameters that an optimizer only numbers.
+else is under the one key `unbroken`: which tensors and numbers were of numpy, what stands in those keys for the tools
+alone (`beside`), what of an optimizer's state their groups leave out (`regrouped`), the buffers that modules leave out,
+and the names of the parameters that an optimizer only numbers.
 A checkpoint is complete in itself: copied alone to another machine, training resumes there.
 """
 
@@ -28,7 +28,7 @@ from unbroken.train.optimizer_state import Groups
 from unbroken.train.progress import Best, Progress
 from unbroken.train.regrouped import Regrouping, put_back, regroup
 from unbroken.train.rng import Streams
-from unbroken.train.tree import to_plain, with_arrays, without_arrays
+from unbroken.train.tree import to_plain, with_arrays, with_scalars, without_arrays, without_scalars
 
 MMENGINE_KEYS = {
     "model": "state_dict",
@@ -93,9 +93,11 @@ def compose(
         if name not in layout.keys:
             own["parts"][name] = state
             continue
-        bare, places = without_arrays(state)
-        if places:
-            own.setdefault("arrays", {})[name] = places
+        bare, scalars = without_scalars(state)
+        bare, arrays = without_arrays(bare)
+        for entry, places in (("scalars", scalars), ("arrays", arrays)):
+            if places:
+                own.setdefault(entry, {})[name] = places
         if name in regroupings:
             bare, kept = regroup(bare, regroupings[name])
             own.setdefault("regrouped", {})[name] = kept
@@ -119,7 +121,12 @@ def _without(state: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if name not in names}
 
 
-UNDONE: Mapping[str, Callable[[Any, Any], Any]] = {"beside": _without, "regrouped": put_back, "arrays": with_arrays}
+UNDONE: Mapping[str, Callable[[Any, Any], Any]] = {
+    "beside": _without,
+    "regrouped": put_back,
+    "arrays": with_arrays,
+    "scalars": with_scalars,
+}
 
 
 def take_apart(layout: Layout, tree: Any, where: Path) -> Saved:

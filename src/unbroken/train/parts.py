@@ -36,8 +36,8 @@ NONE: States = {}
 GENERATORS = (torch.Generator, np.random.Generator, random.Random)
 
 
-def state_of(part: Any) -> Any:
-    """The state of one part as a plain tree."""
+def state_of(part: Any, name: str = "") -> Any:
+    """The state of one part as a plain tree; UsageError names the place of what cannot come back exactly."""
     match part:
         case torch.Generator():
             return {"state": part.get_state()}
@@ -45,7 +45,7 @@ def state_of(part: Any) -> Any:
             return to_plain(part.bit_generator.state)
         case random.Random():
             return to_plain(part.getstate())
-    return to_plain(part.state_dict() if hasattr(part, "state_dict") else part)
+    return to_plain(part.state_dict() if hasattr(part, "state_dict") else part, name, exact=True)
 
 
 def regroupings_of(parts: Mapping[str, Any]) -> dict[str, Regrouping]:
@@ -55,6 +55,21 @@ def regroupings_of(parts: Mapping[str, Any]) -> dict[str, Regrouping]:
     """
     found = {name: getattr(part, "regrouping", None) for name, part in parts.items() if isinstance(part, Optimizer)}
     return {name: value for name, value in found.items() if isinstance(value, Regrouping)}
+
+
+def require_new(tracked: Mapping[str, Any], known: Mapping[str, Any], *, began: bool) -> None:
+    """Raise unless all of this can be tracked now, beside what is known: in this session and in each one after it."""
+    for name, part in tracked.items():
+        require_part(name, part)
+        if name in known:
+            do = f"Give each its own name: {name}=..., other_{name}=...."
+            raise UsageError("run.track", f"`{name}` is tracked already, and would be lost", do=do)
+        if began:
+            raise UsageError(
+                "run.track",
+                f"`{name}` is tracked after the loop began, where no later session could restore it",
+                do="Make it before the loop and track it there: an average may count from any step on.",
+            )
 
 
 def require_part(name: str, part: Any) -> None:
@@ -72,6 +87,13 @@ def require_part(name: str, part: Any) -> None:
             found=type(part).__name__,
             do="Put single numbers into a dict: run.track(counters={...}).",
         )
+    if isinstance(part, nn.Module) and any(map(nn.parameter.is_lazy, (*part.parameters(), *part.buffers()))):
+        raise UsageError(
+            name,
+            "it has lazy layers, whose shapes are not known yet: no later session could restore it",
+            do="Let it see one batch before run.track(...).",
+        )
+    state_of(part, name)  # what cannot be saved is said now, and not at the first save
 
 
 def check(
@@ -154,7 +176,7 @@ def require_restored(name: str, part: Any, saved: tuple[Any, Mapping[str, Any]],
 def differences_of(part: Any, saved: Any, buffers: Mapping[str, Any]) -> Iterator[Difference]:
     """Where a part is not as it was saved; one that begins anew is as it should be."""
     if not begins_anew(part):
-        yield from differences(to_plain(from_plain(saved)), state_of(part))
+        yield from differences(to_plain(from_plain(saved), exact=True), state_of(part))
         yield from differences(buffers, buffers_of(part))
 
 

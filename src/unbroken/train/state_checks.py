@@ -158,9 +158,11 @@ def _unlike(own: Any, saved: Any, where: str) -> Iterator[Problem]:
 
 
 def _bare(value: Any) -> Any:
-    """A tuple, in the form of our files or of others', as a list; a mapping of any kind as a dict."""
+    """A tuple, in the form of our files or of others', as a list; a numpy scalar as a number; a mapping as a dict."""
     if isinstance(value, Mapping):
         inner = value.get("value")
+        if value.get(WRAP) == "scalar":
+            return inner
         return list(inner) if value.get(WRAP) == "tuple" and isinstance(inner, list) else dict(value)
     return list(value) if isinstance(value, tuple) else value
 

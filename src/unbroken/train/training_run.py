@@ -120,10 +120,7 @@ class TrainingRun:
 
         Each is anything with `state_dict` and `load_state_dict`, a random generator, or a dict or list of plain values.
         """
-        for name, part in tracked.items():
-            parts.require_part(name, part)
-        self._parts |= tracked
-        self.current.follow(tracked)
+        parts.require_new(tracked, self._parts, began=self._session is not None)
         if self._source is not None:
             self.progress = self._source.progress
             self.current.streams = self._source.restore(
@@ -131,6 +128,8 @@ class TrainingRun:
             )
         else:
             self.adopting.take(tracked, self.log.say)
+        self._parts |= tracked
+        self.current.follow(tracked)
 
     def batches(
         self,

@@ -1,13 +1,13 @@
 """State as a plain tree: dicts, lists, tuples, scalars, strings and tensors, which any reader can open safely.
 
 What `state_dict()` of the world's objects returns is almost that, and is kept as it is: `torch.load(weights_only=True)`
-gives it to the object of anybody's program. Numpy scalars become Python scalars, and numpy arrays, which that does not
-open, are wrapped so that they come back as what they were. Anything else is an error that names its path.
+gives it to the object of anybody's program. Arrays and scalars of numpy, which that does not open, and deques are
+wrapped so that they come back as what they were. Anything else is an error that names its path.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -19,29 +19,44 @@ from unbroken.errors import UsageError
 Leaf = TypeVar("Leaf")
 Path = list[str | int | float | bool]  # the keys that lead to a place in a tree
 WRAP = "__unbroken__"  # a dict with this key stands for something that is not plain
+BITS = {"int": (8, 16, 32, 64), "uint": (8, 16, 32, 64), "float": (16, 32, 64)}
+SCALARS = {"bool": "bool_", **{(name := f"{kind}{bits}"): name for kind in BITS for bits in BITS[kind]}}  # of numpy
 
 
-def to_plain(value: Any, path: str = "") -> Any:
-    """The same state in plain values; tensors are kept as they are (detached)."""
+def to_plain(value: Any, path: str = "", *, exact: bool = False) -> Any:
+    """The same state in plain values; tensors are kept as they are (detached).
+
+    With `exact`, what is no plain value is wrapped so that it comes back as what it was, or refused.
+    """
+
+    def inner(item: Any, below: str = "") -> Any:
+        return to_plain(item, path + below, exact=exact)
+
     match value:
+        case np.generic() if exact and not isinstance(value, np.str_):
+            if value.dtype.name in SCALARS:
+                return {WRAP: "scalar", "dtype": value.dtype.name, "value": value.item()}
         case None | bool() | int() | float() | str():
             return _exact_scalar(value)
-        case torch.Tensor():
+        case torch.Tensor() if value.layout is torch.strided and not value.is_quantized:
             return value.detach()
-        case np.generic():
+        case np.generic() if not exact:
             return value.item()
-        case np.ndarray() if value.dtype.kind in "biufc":
+        case np.ndarray() if value.dtype.kind in "biufc" and value.dtype.itemsize <= 16 and value.dtype.isnative:
             return {WRAP: "numpy", "value": torch.from_numpy(np.array(value, order="C"))}
         case Counter():  # of MultiStepLR's milestones, for one
             return Counter({_key(key, path): int(item) for key, item in value.items()})
         case Mapping():
-            return {_key(key, path): to_plain(item, f"{path}.{key}") for key, item in value.items()}
+            return {_key(key, path): inner(item, f".{key}") for key, item in value.items()}
         case list():
-            return [to_plain(item, f"{path}[{place}]") for place, item in enumerate(value)]
+            return [inner(item, f"[{place}]") for place, item in enumerate(value)]
         case tuple():
-            return tuple(to_plain(item, f"{path}[{place}]") for place, item in enumerate(value))
-        case set() | frozenset() if all(map(_is_member, value)):
-            return {to_plain(item, path) for item in value}
+            return tuple(inner(item, f"[{place}]") for place, item in enumerate(value))
+        case deque():
+            return {WRAP: "deque", "maxlen": value.maxlen, "value": inner([*value])}
+        case set() | frozenset() if all(_is_member(item, exact=exact) for item in value):
+            members = {inner(item) for item in value}
+            return {WRAP: "frozenset", "value": members} if exact and isinstance(value, frozenset) else members
     raise UsageError(
         path.lstrip(".") or "state",
         "this cannot be part of a checkpoint that is safe to open",
@@ -65,13 +80,24 @@ def from_plain(value: Any) -> Any:
 
 def without_arrays(value: Any) -> tuple[Any, list[Path]]:
     """A plain tree with the bare tensor in place of each array, and where these are: what other programs can read."""
-    if isinstance(value, Mapping) and value.get(WRAP) == "numpy":
-        return value["value"], [[]]
-    places: list[Path] = []
+    bare, found = _bare(value, "numpy")
+    return bare, [path for path, _ in found]
+
+
+def without_scalars(value: Any) -> tuple[Any, list[Path]]:
+    """A plain tree with the bare number in place of each numpy scalar; the type of each, and where it is."""
+    bare, found = _bare(value, "scalar")
+    return bare, [[wrapped["dtype"], *path] for path, wrapped in found]
+
+
+def _bare(value: Any, kind: str) -> tuple[Any, list[tuple[Path, Mapping[str, Any]]]]:
+    if isinstance(value, Mapping) and value.get(WRAP) == kind:
+        return value["value"], [([], value)]
+    places: list[tuple[Path, Mapping[str, Any]]] = []
 
     def bare(key: Any, item: Any) -> Any:
-        inner, below = without_arrays(item)
-        places.extend([key, *path] for path in below)
+        inner, below = _bare(item, kind)
+        places.extend(([key, *path], wrapped) for path, wrapped in below)
         return inner
 
     match value:
@@ -85,16 +111,23 @@ def without_arrays(value: Any) -> tuple[Any, list[Path]]:
 def with_arrays(value: Any, places: Sequence[Path]) -> Any:
     """The tree that `without_arrays` was given; KeyError, IndexError or TypeError where a path leads nowhere."""
     for path in places:
-        value = _wrapped_at(value, path)
+        value = _wrapped_at(value, path, {WRAP: "numpy"})
     return value
 
 
-def _wrapped_at(value: Any, path: Path) -> Any:
+def with_scalars(value: Any, places: Sequence[Path]) -> Any:
+    """The tree that `without_scalars` was given; KeyError, IndexError or TypeError where a path leads nowhere."""
+    for dtype, *path in places:
+        value = _wrapped_at(value, path, {WRAP: "scalar", "dtype": dtype})
+    return value
+
+
+def _wrapped_at(value: Any, path: Path, wrap: Mapping[str, Any]) -> Any:
     if not path:
-        return {WRAP: "numpy", "value": value}
+        return {**wrap, "value": value}
     key, *rest = path
     changed: Any = dict(value) if isinstance(value, Mapping) else list(value)
-    changed[key] = _wrapped_at(changed[key], rest)
+    changed[key] = _wrapped_at(changed[key], rest, wrap)
     return tuple(changed) if isinstance(value, tuple) else changed
 
 
@@ -122,6 +155,12 @@ def _unwrap(value: Mapping[str, Any]) -> Any:
             return tuple(from_plain(item) for item in inner)
         case "set":
             return {from_plain(item) for item in inner}
+        case "frozenset":
+            return frozenset(inner)
+        case "deque":
+            return deque(map(from_plain, inner), maxlen=value["maxlen"])
+        case "scalar" if value["dtype"] in SCALARS:
+            return getattr(np, SCALARS[value["dtype"]])(inner)
     raise UsageError("state", f"an unknown kind of value, {value[WRAP]!r}", do="Upgrade unbroken.")
 
 
@@ -133,10 +172,13 @@ def _exact_scalar(value: Any) -> Any:
     return value
 
 
-def _is_member(item: Any) -> bool:
-    """Whether a file can have this in a set: a scalar or a row of them."""
-    scalars = (str, int, float, np.generic, type(None))
-    return isinstance(item, scalars) or (isinstance(item, tuple) and all(isinstance(each, scalars) for each in item))
+def _is_member(item: Any, *, exact: bool) -> bool:
+    """Whether a file can have this in a set: a scalar or a row of them; of numpy only where its type need not stay."""
+
+    def is_scalar(each: Any) -> bool:
+        return not exact if isinstance(each, np.generic) else isinstance(each, str | int | float | None)
+
+    return is_scalar(item) or (isinstance(item, tuple) and all(map(is_scalar, item)))
 
 
 def _key(key: Any, path: str) -> Any:

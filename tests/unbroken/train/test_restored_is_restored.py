@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import re
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from unbroken.errors import DamagedFile, Incompatible, UsageError
 from unbroken.train import PlainConsole, open_run
 from unbroken.train.buffers import buffers_of
 from unbroken.train.optimizer_state import parameter_names
-from unbroken.train.parts import differences_of, state_of
+from unbroken.train.parts import differences_of, require_part, state_of
 from unbroken.train.stop import Exit
 
 STEPS, CUT = 6, 3
@@ -470,3 +471,97 @@ def test_a_schedule_that_is_made_and_tracked_after_its_optimizer_takes_no_step_a
 
     said = require_exact(tmp_path, Late)
     assert sum("restored again" in line for line in said) == 1
+
+
+VALUES = [
+    np.float32(0.1),
+    np.float64(0.1),
+    np.float16(-0.0),
+    np.int64(-3),
+    np.uint8(200),
+    np.bool_(True),
+    deque([1, np.float32(2.5), torch.ones(2)], maxlen=3),
+    deque([deque([1])]),
+    frozenset({1, ("a", 2.5)}),
+    {1, 2},
+    (np.float32(0.1), [np.int8(1)]),
+]
+
+
+@pytest.mark.parametrize("key", ["kept", "scheduler"])  # of ours, and of other tools
+def test_what_a_tracked_dict_holds_comes_back_as_the_type_it_was_to_the_bit(tmp_path: Path, key: str) -> None:
+    class Holding(Bfloat):
+        def __init__(self, values: Any) -> None:
+            super().__init__()
+            self.kept: dict[str, Any] = {"values": values}
+
+        def parts(self) -> dict[str, Any]:
+            return {key: self.kept, **super().parts()}
+
+    rest = Holding(None)
+    cut(tmp_path, Holding(VALUES))
+    session(tmp_path, rest)
+    back = rest.kept["values"]
+    assert repr(back) == repr(VALUES)
+    assert [*map(type, back)] == [*map(type, VALUES)]
+    assert [*map(type, (back[6][1], back[10][0], back[10][1][0]))] == [np.float32, np.float32, np.int8]
+    (file, *_) = (path for path in (tmp_path / "t").glob("iter_*.pth"))
+    torch.load(file, weights_only=True)  # safe to open for anyone
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        datetime.date(2026, 11, 30),
+        datetime.timedelta(1),
+        np.datetime64("2026-11-30"),
+        np.longdouble(1),
+        1j,
+        b"bytes",
+        {np.int64(1): 2},
+        {np.float32(0.1)},
+        np.arange(2, dtype=">i4"),
+        torch.eye(2).to_sparse(),
+        nn.Linear(1, 1),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_cannot_come_back_as_it_was_is_refused_by_its_place_when_it_is_tracked(value: Any) -> None:
+    with pytest.raises(UsageError, match=r"kept\.deep\.other(\[1\])?: "):
+        require_part("kept", {"deep": {"other": [0, value]}})
+
+
+class Twice(Bfloat):
+    def track(self, run: Any) -> None:
+        super().track(run)
+        run.track(model=nn.Linear(1, 1))
+
+
+class Late(Bfloat):
+    def track(self, run: Any) -> None:
+        super().track(run)
+        self.run = run
+
+    def step(self, number: int) -> None:
+        super().step(number)
+        if number == 1:
+            self.run.track(ema=torch.optim.swa_utils.AveragedModel(self.model))
+
+
+class Lazy(Bfloat):
+    def track(self, run: Any) -> None:
+        run.track(model=nn.Sequential(nn.LazyLinear(3)))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (Twice, "run.track: `model` is tracked already, and would be lost"),
+        (Late, "run.track: `ema` is tracked after the loop began"),
+        (Lazy, "model: it has lazy layers, whose shapes are not known yet"),
+    ],
+)
+def test_what_no_later_session_could_restore_is_refused_at_once(
+    tmp_path: Path, make: Callable[[], Training], words: str
+) -> None:
+    assert words in refusal(tmp_path, make())
