@@ -87,6 +87,7 @@ class Stamp:
     regrouped: Mapping[str, Any] = field(default_factory=dict)
     buffers: Mapping[str, Any] = field(default_factory=dict)
     parameter_names: Mapping[str, Any] = field(default_factory=dict)
+    built_with: Mapping[str, Any] = field(default_factory=dict)
 
 
 def checked_stamp(structure: Structure) -> Stamp | None:
@@ -202,6 +203,12 @@ def _names(value: Any) -> bool:
     return _list_of(_text)(value) and len(set(value)) == len(value)
 
 
+def _settings(value: Any) -> bool:
+    """Of an optimizer by group, with a number as the rate of each; of a schedule by name."""
+    groups = value if isinstance(value, list) else [value]
+    return all(isinstance(group, dict) and _number(group.get("lr", 0.0)) for group in groups)
+
+
 def _names_by_group(value: Any) -> bool:
     """One without a name is called ""."""
     return _list_of(_list_of(_text))(value) and _names([name for group in value for name in group if name])
@@ -290,6 +297,7 @@ RULES: dict[str, Rule] = {
     "scalars": Rule("types and places by name", _by_name(_list_of(lambda value: _is_path(value) and len(value) > 0))),
     "beside": Rule("names by name", _by_name(_names)),
     "buffers": Rule("tensors by name, by name", _by_name(_by_name(lambda value: isinstance(value, TensorRef)))),
+    "built_with": Rule("settings by group, by name", _by_name(_settings)),
     "parameter_names": Rule("names of each group, each once, by name", _by_name(_names_by_group)),
     "regrouped": Rule(
         "numbers, param_groups and state by name",

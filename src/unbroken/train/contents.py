@@ -49,6 +49,7 @@ class Saved:
     own: bool
     buffers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # that the states of modules leave out
     parameter_names: Mapping[str, Groups] = field(default_factory=dict)  # of each optimizer
+    built_with: Mapping[str, Any] = field(default_factory=dict)  # settings of optimizers and schedules
 
 
 def stamp(
@@ -83,12 +84,14 @@ def compose(
     regroupings: Mapping[str, Regrouping],
     buffers: Mapping[str, Mapping[str, Any]] | None = None,
     parameter_names: Mapping[str, Groups] | None = None,
+    built_with: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A full checkpoint; `regroupings` of the optimizers that have other groups in the tools whose keys these are."""
     tree = dict(to_plain(extra))
     own: dict[str, Any] = {"parts": {}, "tracked": list(parts), "streams": streams.as_plain()}
     own |= {"buffers": buffers} if buffers else {}
     own |= {"parameter_names": parameter_names} if parameter_names else {}
+    own |= {"built_with": built_with} if built_with else {}
     for name, state in parts.items():
         if name not in layout.keys:
             own["parts"][name] = state
@@ -160,6 +163,7 @@ def take_apart(layout: Layout, tree: Any, where: Path) -> Saved:
         own=True,
         buffers=own.get("buffers", {}),
         parameter_names=own.get("parameter_names", {}),
+        built_with=own.get("built_with", {}),
     )
 
 

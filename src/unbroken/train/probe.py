@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -20,26 +21,31 @@ class Probe:
 
     def __init__(self, tracked: Mapping[str, Any]) -> None:
         self._tracked = tracked  # it grows
-        self._looked_at: dict[str, list[tuple[nn.Parameter, torch.Tensor]]] = {}
+        self._weights: dict[str, list[nn.Parameter]] = {}
 
     def read(self) -> int | None:
         """The number that stands for the present weights; None where no module is tracked."""
         found = None
         for name, part in self._tracked.items():
             if isinstance(part, nn.Module):
-                if name not in self._looked_at:
-                    self._looked_at[name] = _some_of(part)
-                for parameter, places in self._looked_at[name]:
-                    elements = torch.take(parameter.detach(), places.to(parameter.device))
+                if name not in self._weights:
+                    self._weights[name] = _plain(part)
+                for parameter in _looked_at(self._weights[name]):
+                    elements = torch.take(parameter.detach(), _places(parameter.numel()).to(parameter.device))
                     found = zlib.crc32(elements.cpu().view(torch.uint8).numpy().tobytes(), found or 0)
         return found
 
 
-def _some_of(module: nn.Module) -> list[tuple[nn.Parameter, torch.Tensor]]:
-    plain = [each for each in module.parameters() if type(each) is nn.Parameter and each.numel()]  # no lazy ones
-    trained = [each for each in plain if each.requires_grad]
-    return [(each, _places(each.numel())) for each in dict.fromkeys((*trained[:1], *trained[-1:]))]
+def _plain(module: nn.Module) -> list[nn.Parameter]:
+    return [each for each in module.parameters() if type(each) is nn.Parameter and each.numel()]  # no lazy ones
 
 
+def _looked_at(weights: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+    """The first and the last that are trained in this step: some may be frozen, or unfrozen, on the way."""
+    ends = (next((each for each in row if each.requires_grad), None) for row in (weights, reversed(weights)))
+    return [each for each in dict.fromkeys(ends) if each is not None]
+
+
+@cache
 def _places(elements: int) -> torch.Tensor:
     return torch.linspace(0, elements - 1, min(ELEMENTS, elements), dtype=torch.float64).long()

@@ -37,6 +37,7 @@ class Saver:
     """The save side of one session; `every` counts steps or epochs, `every_s` seconds (None: not for that reason).
 
     With `beside`, a save copies the state and returns, and a thread writes it; everything else about it is the same.
+    `built` is what the parts were built with.
     `before` is called ahead of each checkpoint: what it writes is on disk when the checkpoint is.
     """
 
@@ -46,6 +47,7 @@ class Saver:
         run: OpenRun,
         tracked: Mapping[str, Any],
         *,
+        built: Mapping[str, Any],
         every: Every,
         every_s: float | None,
         beside: bool,
@@ -58,7 +60,7 @@ class Saver:
         self.patience = Patience(every, every_s, good=Mark(step=0, epoch=0, at_s=run.files.clock.monotonic_s()))
         self.insisting = False  # at the end of a session: it is tried again whatever the patience says
         self._best_again: Callable[[], str] | None = None  # best weights that could not be written yet
-        self._job, self._run, self._tracked = job, run, tracked
+        self._job, self._run, self._tracked, self._built = job, run, tracked, built
         self._every, self._every_s, self._beside = every, every_s, beside
         self._saved_at_s = run.files.clock.monotonic_s()
         self.writer = Writer(beside=beside)
@@ -104,6 +106,7 @@ class Saver:
                 regroupings=regroupings,
                 buffers=buffers,
                 parameter_names=names,
+                built_with=self._built,
             )
             write_tree(file, tree)
 

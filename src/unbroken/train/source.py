@@ -16,6 +16,7 @@ from unbroken.run import Layout
 from unbroken.train import parts
 from unbroken.train.buffers import buffers_of
 from unbroken.train.contents import Saved, take_apart
+from unbroken.train.hyperparameters import apply_changes
 from unbroken.train.optimizer_state import match, parameter_names, rates_in_order
 from unbroken.train.progress import Progress
 from unbroken.train.rng import Streams, try_out
@@ -47,6 +48,7 @@ class Source:
         self._streams: Streams | None = None
         self._optional: frozenset[str] = frozenset()
         self._restored: dict[str, Any] = {}
+        self._applied: list[str] = []
 
     @property
     def foreign(self) -> Foreign | None:
@@ -117,6 +119,18 @@ class Source:
         for remark in (*named.remarks, *spelled.remarks, *by_order, *self._buffers_absent(tracked)):
             say(remark)
         return self._streams
+
+    def apply_changes(self, built: Mapping[str, Any], say: Callable[[str], None]) -> None:
+        """Apply what the parts are built with now and were not when the run began; says so once."""
+        recorded = dict(self._looked_at.built_with)
+        for name, own in parameter_names(self._restored).items():
+            if name in recorded and name in self._looked_at.parameter_names:
+                groups = match(self._looked_at.parts[name], self._looked_at.parameter_names[name], own).groups
+                recorded[name] = [recorded[name][place] for place in groups] if groups else recorded[name]
+        for line in apply_changes(self._restored, built, recorded):
+            if line not in self._applied:
+                self._applied.append(line)
+                say(line)
 
     def fitting(
         self,

@@ -27,6 +27,7 @@ from unbroken.train.conditions import current_conditions
 from unbroken.train.console import SessionLog
 from unbroken.train.deadline import Deadline
 from unbroken.train.feed import Feed, Shuffle, feed_of
+from unbroken.train.hyperparameters import built_with
 from unbroken.train.length import Length
 from unbroken.train.loader import Collate
 from unbroken.train.options import SessionOptions
@@ -71,7 +72,7 @@ class TrainingRun:
         self.curves: Callable[[Mapping[str, float]], Mapping[str, float]] = under_train
         self.deadline = Deadline(files.clock, limit=job.limit, began_s=options.began_s, known=timing)
         self._files, self._options = files, options
-        self._parts: dict[str, Any] = {}
+        self._parts, self._built = dict[str, Any](), dict[str, Any]()  # and what each was built with
         self._source = Source(plan.source.path, job.layout) if isinstance(plan, Resume | Finished) else None
         self.adopting = Adopting(plan.source.path if isinstance(plan, FineTune) else None, job.start)
         self._session: Session | None = None
@@ -121,11 +122,13 @@ class TrainingRun:
         Each is anything with `state_dict` and `load_state_dict`, a random generator, or a dict or list of plain values.
         """
         parts.require_new(tracked, self._parts, began=self._session is not None)
+        self._built |= built_with(tracked)
         if self._source is not None:
             self.progress = self._source.progress
             self.current.streams = self._source.restore(
                 tracked, self.log.say, self.translate, rename=self.adopting.rename, optional=self.optional
             )
+            self._source.apply_changes(self._built, self.log.say)
         else:
             self.adopting.take(tracked, self.log.say)
         self._parts |= tracked
@@ -409,6 +412,7 @@ class TrainingRun:
             self.job,
             run,
             self._parts,
+            built=self._built,
             every=options.every,
             every_s=options.save_every_s,
             beside=options.save_beside,
@@ -439,15 +443,11 @@ class TrainingRun:
             requests=requests,
         )
 
-    # -- inside the loop -----------------------------------------------------------------------------------------
-
     def _wait(self) -> None:
         """The loop asks for the next batch: what was to be done after the last one is done."""
         self._untracked.look(self.step, self.opened.dataset)
         self.current.wait()
         self._pace.waiting()
-
-    # -- ending --------------------------------------------------------------------------------------------------
 
     @property
     def opened(self) -> Session:

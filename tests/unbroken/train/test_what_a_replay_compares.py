@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from unbroken.train import TrainingRun, open_run
+from unbroken.train.probe import Probe
 
 
 def train(folder: Path, *, tracked: bool, log: Callable[[TrainingRun, Any], None], killed_at: int | None) -> None:
@@ -54,3 +55,12 @@ def test_it_is_named_what_was_compared_and_what_differs(
     else:  # the losses of the first step after the save are still the same, the weights after it are not
         assert "step 6 differs from what the interrupted session recorded: a probe of the weights" in said
         assert "bit-identical" not in said
+
+
+def test_the_probe_of_a_step_depends_on_what_is_trained_in_it_and_not_on_where_the_session_began() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    since_the_beginning = Probe({"model": model})
+    model[0].requires_grad_(False)
+    frozen = since_the_beginning.read()
+    model[0].requires_grad_(True)  # unfrozen on the way
+    assert since_the_beginning.read() == Probe({"model": model}).read() != frozen

@@ -1,0 +1,141 @@
+"""What optimizers and schedules are built with, kept with their state, so that what was changed since is applied.
+
+A restored state brings its learning rate and weight decay along. The values that the script builds with in this launch
+are compared with those of the launch that began the run: the same, and the restored ones count; others, and they do.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler, OneCycleLR
+
+from unbroken.train.tree import to_plain
+
+NOT_BUILT = ("params", "param_names", "initial_lr")
+ABSOLUTE = (LambdaLR, OneCycleLR, CyclicLR)  # each rate follows from the step alone
+MOVING = ("last_epoch", "best", "num_bad_epochs", "cooldown_counter", "T_cur", "T_i")  # with its steps
+
+
+def built_with(tracked: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of each tracked optimizer by group, and of each schedule of torch, before anything is restored."""
+    found: dict[str, Any] = {}
+    for name, part in tracked.items():
+        if isinstance(part, Optimizer):
+            found[name] = [_of_group(group) for group in part.param_groups]
+        elif isinstance(part, LRScheduler):
+            state = to_plain({key: value for key, value in part.state_dict().items() if _is_setting(key, value)})
+            found[name] = dict(state)
+    return found
+
+
+def apply_changes(tracked: Mapping[str, Any], built: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[str]:
+    """Give restored parts the settings that were changed since the run began; returns what to say of them.
+
+    `recorded` is what `built_with` gave when it began, its groups in the order of this process.
+    """
+    said = []
+    for name, part in tracked.items():
+        if name not in built or name not in recorded:
+            continue
+        was, now = recorded[name], built[name]
+        if isinstance(part, Optimizer):
+            said += list(_apply(name, part, was, now, [*tracked.values()]))
+        else:
+            said += [
+                f"{name}: {key} {was[key]} -> {now[key]} is not applied: a resumed schedule keeps what it was saved "
+                "with. Choose another --tag for another schedule"
+                for key in now
+                if key in was and was[key] != now[key]
+            ]
+    return said
+
+
+def _apply(
+    name: str, optimizer: Optimizer, recorded: Sequence[Any], now: Sequence[Any], tracked: Sequence[Any]
+) -> Iterator[str]:
+    if any(hasattr(part, "follows_config") for part in tracked):
+        return  # an application whose schedule and optimizer compare the configs themselves
+    schedules = [part for part in tracked if getattr(part, "optimizer", None) is optimizer]
+    changed: dict[str, str] = {}
+    for place, (group, was, new) in enumerate(zip(optimizer.param_groups, recorded, now)):
+        for key in [key for key in new if key in was and _differs(was[key], new[key])]:
+            if key == "lr":
+                _rebase(group, place, was[key], new[key], schedules)
+            else:
+                group[key] = new[key]
+            changed[f"{key} {was[key]} -> {new[key]}"] = ""
+    if not changed:
+        return
+    _set_rates(optimizer, schedules)
+    rates = ", ".join(dict.fromkeys(f"{float(group['lr']):.6g}" for group in optimizer.param_groups))
+    yield f"{name}: {', '.join(changed)} applied: the next step trains at learning rate {rates}"
+
+
+def _rebase(group: dict[str, Any], place: int, was: Any, new: Any, schedules: Sequence[Any]) -> None:
+    """The rate of a group on another base: what made it smaller or larger since the beginning stays."""
+    rate = float(group["lr"]) * float(new) / float(was) if float(was) else float(new)
+    _set_rate(group, float(new) if float(group["lr"]) == float(was) else rate)
+    if "initial_lr" in group:
+        group["initial_lr"] = float(new)
+    for schedule in schedules:
+        for each in _with_parts(schedule):
+            bases = getattr(each, "base_lrs", [])
+            if len(bases) > place:
+                bases[place] = float(new)
+
+
+def _set_rates(optimizer: Optimizer, schedules: Sequence[Any]) -> None:
+    """The rates that a schedule itself computes for where it is, if it can say so without its past."""
+    for schedule in schedules:
+        rates = _computed(schedule) if len(schedules) == 1 else None
+        for group, rate in zip(optimizer.param_groups, rates or ()):
+            _set_rate(group, float(rate))
+        if hasattr(schedule, "_last_lr"):
+            schedule._last_lr = [float(group["lr"]) for group in optimizer.param_groups]
+
+
+def _computed(schedule: Any) -> list[Any] | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is asked outside of its own step
+        if hasattr(schedule, "_get_closed_form_lr"):
+            return list(schedule._get_closed_form_lr())
+        return list(schedule.get_lr()) if isinstance(schedule, ABSOLUTE) else None
+
+
+def _set_rate(group: dict[str, Any], rate: float) -> None:
+    if isinstance(group["lr"], torch.Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
+
+
+def _of_group(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Its settings; a schedule that was built already has kept the rate that the optimizer was built with."""
+    values = {key: value for key, value in group.items() if key not in NOT_BUILT}
+    found = to_plain(values | {"lr": group.get("initial_lr", values.get("lr"))})
+    return {key: float(value) if _is_scalar(value) else value for key, value in found.items()}
+
+
+def _is_setting(key: str, value: Any) -> bool:
+    return not key.startswith("_") and key not in MOVING and isinstance(value, int | float | str)
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.numel() == 1
+
+
+def _differs(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor) or isinstance(other, torch.Tensor):
+        return False
+    return bool(one != other)
+
+
+def _with_parts(schedule: Any) -> Iterator[Any]:
+    yield schedule
+    for part in getattr(schedule, "_schedulers", ()):
+        yield from _with_parts(part)

@@ -1,0 +1,138 @@
+"""A learning rate or weight decay that a script's optimizer is built with anew is that of the next steps, and said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn, optim
+from torch.optim import lr_scheduler as lr
+
+from unbroken.train import PlainConsole, open_run, read_checkpoint
+
+STEPS, CUT = 8, 4
+SCHEDULES: dict[str, Callable[[optim.Optimizer], Any]] = {
+    "none": lambda _optimizer: None,
+    "LambdaLR": lambda o: lr.LambdaLR(o, lambda step: 0.9**step),
+    "StepLR": lambda o: lr.StepLR(o, 3, 0.5),
+    "CosineAnnealingLR": lambda o: lr.CosineAnnealingLR(o, 20),
+    "SequentialLR": lambda o: lr.SequentialLR(o, [lr.LinearLR(o, total_iters=3), lr.ExponentialLR(o, 0.9)], [3]),
+}
+Used = list[tuple[float, float]]  # rate and decay of each step
+
+
+class Said(PlainConsole):
+    """What a session says."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def say(self, text: str) -> None:
+        self.text += f"{text}\n"
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Linear(3, 3)
+
+
+def session(
+    folder: Path, built: tuple[float, float], *, schedule: str = "none", late: bool = False, until: int = STEPS
+) -> tuple[Used, str]:
+    """The settings that the steps of one session used, which ends after `until`, and what it said."""
+    used, console, (rate, decay) = Used(), Said(), built
+    with open_run(
+        folder, tag="t", save_every=CUT, console=console, config={"lr": rate}, effects={"lr": "schedule"}
+    ) as run:
+        model = network()
+        optimizer = optim.AdamW(model.parameters(), lr=rate, weight_decay=decay)
+        if late:
+            run.track(model=model, optimizer=optimizer)
+        made = SCHEDULES[schedule](optimizer)
+        tracked = {} if late else {"model": model, "optimizer": optimizer}
+        run.track(**tracked, **({} if made is None else {"scheduler": made}))
+        for _ in run.steps(STEPS):
+            used.append((optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["weight_decay"]))
+            model(torch.ones(1, 3)).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            if made is not None:
+                made.step()
+            run.end_step()
+            if run.step == until:
+                break
+    return used, console.text
+
+
+@pytest.mark.parametrize(
+    ("schedule", "late"), [*((name, False) for name in SCHEDULES), ("none", True), ("LambdaLR", True)]
+)
+def test_what_is_built_with_another_rate_and_decay_goes_on_with_these_where_the_schedule_is(
+    tmp_path: Path, schedule: str, late: bool
+) -> None:
+    before, after = (0.1, 0.01), (0.01, 0.05)
+    first, _ = session(tmp_path / "run", before, schedule=schedule, late=late, until=CUT)
+    second, said = session(tmp_path / "run", after, schedule=schedule, late=late, until=CUT + 2)
+    third, later = session(tmp_path / "run", after, schedule=schedule, late=late)
+    old, new = (session(tmp_path / str(built), built, schedule=schedule)[0] for built in (before, after))
+    assert first == old[:CUT]
+    assert second + third == [pytest.approx(each, rel=1e-12) for each in new[CUT:]]
+    assert "lr: 0.1 -> 0.01 (schedule)" in said
+    assert said.count("optimizer: lr 0.1 -> 0.01, weight_decay 0.01 -> 0.05 applied") == 1
+    assert "applied" not in later
+
+
+def test_a_rate_that_the_loop_itself_has_lowered_stays_lowered_where_nothing_was_changed(tmp_path: Path) -> None:
+    with open_run(tmp_path, tag="t", console=Said()) as run:
+        model = network()
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+        run.track(model=model, optimizer=optimizer)
+        for _ in run.steps(STEPS):
+            optimizer.param_groups[0]["lr"] = 0.03
+            run.end_step()
+            if run.step == CUT:
+                break
+    with open_run(tmp_path, tag="t", console=(said := Said())) as run:
+        model = network()
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+        run.track(model=model, optimizer=optimizer)
+        assert optimizer.param_groups[0]["lr"] == 0.03
+    assert "applied" not in said.text
+
+
+def test_the_length_of_a_schedule_stays_and_that_is_said(tmp_path: Path) -> None:
+    def track(run: Any, length: int) -> Any:
+        model = network()
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+        scheduler = lr.CosineAnnealingLR(optimizer, length)
+        run.track(model=model, optimizer=optimizer, scheduler=scheduler)
+        return scheduler
+
+    with open_run(tmp_path, tag="t", console=Said()) as run:
+        track(run, 10)
+        for _ in run.steps(STEPS):
+            run.end_step()
+            if run.step == CUT:
+                break
+    with open_run(tmp_path, tag="t", console=(said := Said())) as run:
+        assert track(run, 20).T_max == 10
+    assert "scheduler: T_max 10 -> 20 is not applied" in said.text
+
+
+def test_what_groups_in_another_order_were_built_with_is_compared_by_their_parameters(tmp_path: Path) -> None:
+    for flipped in (False, True):
+        with open_run(tmp_path, tag="t", console=(said := Said())) as run:
+            model = network()
+            groups = [{"params": [model.weight], "lr": 0.1}, {"params": [model.bias], "lr": 0.2}]
+            optimizer = optim.SGD(groups[::-1] if flipped else groups, lr=0.1)
+            run.track(model=model, optimizer=optimizer)
+            for _ in run.steps(STEPS):
+                run.end_step()
+                if run.step == CUT:
+                    break
+    assert "applied" not in said.text
+    saved = read_checkpoint(tmp_path / "t" / f"iter_{STEPS}.pth")["unbroken"]["built_with"]["optimizer"]
+    assert [group["lr"] for group in saved] == [0.2, 0.1]
