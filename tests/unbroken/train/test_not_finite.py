@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +119,16 @@ def test_a_checkpoint_that_is_broken_itself_is_named(tmp_path: Path) -> None:
     broken = replace(task, loss=loss, follow_config=break_it)
     with pytest.raises(AssertionError, match="no step is tried"):
         fitted(run, broken, *SHAKY, "--steps", 8, accidents=Accidents(on_nan="stop"))
-    original = task.optimizer.load_state_dict
+    spoiled, taken, run = build(read([str(run), *map(str, SHAKY)], {}), print), count(1), tmp_path / "spoiled"
 
-    def load(state: Any) -> None:
-        original(state)
-        break_it(0, None)
+    def spoil(*_: Any) -> None:
+        if next(taken) == 5:
+            torch.nn.init.constant_(spoiled.model.one.weight, float("nan"))  # type: ignore[arg-type,union-attr]
 
-    task.optimizer.load_state_dict = load  # type: ignore[method-assign]
+    spoiled.optimizer.register_step_post_hook(spoil)
+    with pytest.raises(Refused, match="the state after step 5 is saved"):
+        fitted(run, spoiled, *SHAKY, "--steps", 8, accidents=Accidents(on_nan="stop"))
+    task = build(read([str(run), *map(str, SHAKY)], {}), print)
     with pytest.raises(Refused, match=r"iter_5.pth: weights in it are not finite.*first one.weight.*--ckpt FILE"):
         fitted(run, replace(task, loss=loss), *SHAKY, "--steps", 8, accidents=Accidents(on_nan="rollback"))
 
