@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator
+from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -13,6 +14,7 @@ from unbroken.config.section import Section
 from unbroken.errors import ConfigError
 
 
+@cache  # a schema does not change, and a launch asks for the same one many times
 def effects(schema: type[Section]) -> Effects:
     """Return the effect of every key of a schema as a tree of plain data."""
     return Effects(fields={name: _of_field(info) for name, info in schema.model_fields.items()})
