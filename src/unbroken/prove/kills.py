@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 SIGNALS: tuple[Literal["SIGKILL"], Literal["SIGTERM"]] = ("SIGKILL", "SIGTERM")
+SHORT = 5  # steps: every one is saved, else a kill would come before the first save
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,20 +26,20 @@ class Kill:
 
 def save_interval(steps: int) -> int:
     """How often a session of so many steps saves: seldom enough that a SIGKILL loses steps."""
-    return max(2, steps // 10)
+    return max(1 if steps < SHORT else 2, steps // 10)
 
 
 def choose_kills(lengths: Sequence[tuple[str, int]], number: int, chance: random.Random, *, every: int) -> list[Kill]:
     """So many kills, in the order in which they come; `lengths` are the runs in their order, with their steps.
 
-    Where the run is long enough, none comes before the first save, and none so late that the last step is done before
-    the session stops: there would be nothing to resume.
+    None comes before the first save, and none so late that the last step is done before the session stops: there would
+    be nothing to resume. In a run that is too short for that they come at once.
     """
     late = [(run, step) for run, steps in lengths for step in range(every + 1, steps - 1)]
-    places = late or [(run, step) for run, steps in lengths for step in range(1, steps)]
+    places = late or [(run, step) for run, steps in lengths for step in range(min(every + 1, steps - 1), steps)]
     chosen = sorted(chance.sample(range(len(places)), min(number, len(places))))
     return [
-        Kill(run=run, after=step, signal=SIGNALS[at % len(SIGNALS)], share=round(chance.random(), 2))
+        Kill(run=run, after=step, signal=SIGNALS[at % len(SIGNALS)], share=round(chance.random(), 2) if late else 0.0)
         for at, (run, step) in enumerate(places[place] for place in chosen)
     ]
 

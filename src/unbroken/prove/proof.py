@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,9 @@ class _Proving:
             self._say(f"the command opens {len(peace.runs)} runs, one after the other: all are compared")
         if peace.steps < self._settings.steps:
             self._say(f"the training is shorter than the {self._settings.steps} steps asked for: it ends after {steps}")
-        lengths, every = [(run.name, run.reached) for run in peace.runs], self._setup.save_every
+        lengths = [(run.name, run.reached) for run in peace.runs]
+        every = save_interval(max(length for _, length in lengths))
+        self._setup = replace(self._setup, save_every=every)  # by what it came to, not by what was asked for
         kills = choose_kills(lengths, self._settings.kills, random.Random(self._seed), every=every)
         self._say(f"{steps} in peace are done; now {in_words(kills)}, seed {self._seed}")
         killed = self._train(kills)

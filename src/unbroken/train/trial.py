@@ -23,21 +23,23 @@ class OnTrial:
 
     trial: Trial
     run: str
-    struck: bool = False
+    strike: threading.Timer | None = None
 
     def counted(self, step: int, step_s: float, *, stop: StopFlag, wait_for_saves: Callable[[], None]) -> None:
-        """A step is done and recorded: ask to stop if it is the last one; be killed after it, at any instant."""
+        """A step is done and recorded: ask to stop if it is the last one; be killed within the next."""
         trial = self.trial
         if step >= trial.until:
             stop.reason = stop.reason or ENOUGH
-        elif trial.signal and not self.struck and trial.run == self.run and step >= trial.after:
-            self.struck = True
+        elif self.strike is not None:
+            if self.strike.is_alive():  # the thread had no turn within the step: it may have none before the last one
+                self.strike.function(*self.strike.args)
+        elif trial.signal and trial.run == self.run and step >= trial.after:
             wait_for_saves()  # so that there is something to resume from; the next save may still be cut off
             target = os.getpid(), signal.Signals[trial.signal]
+            self.strike = threading.Timer(trial.share * step_s, os.kill, target)
+            self.strike.daemon = True
             if trial.share < AT_ONCE:
                 os.kill(*target)
             else:
                 sys.setswitchinterval(SWITCH_S)  # else a quick loop is several steps on before the thread has its turn
-                strike = threading.Timer(trial.share * step_s, os.kill, target)
-                strike.daemon = True
-                strike.start()
+                self.strike.start()

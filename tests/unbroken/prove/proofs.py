@@ -17,12 +17,9 @@ def put(script: str, folder: Path) -> list[str]:
     return python(folder / "loop.py")
 
 
-def proof_of(
-    script: str, folder: Path, *, kills: int = 1, seed: int = 3, by_hash: bool = False, fresh: bool = False, **more
-) -> Proof:
-    """Prove a script over a few steps. `fresh`: new interpreters, each with hashes of its own."""
+def proof_of(script: str, folder: Path, *, kills: int = 1, seed: int = 3, by_hash: bool = False, **more) -> Proof:
+    """Prove a script over a few steps."""
     settings = Settings(
-        steps=6 if kills == 1 else 10, kills=kills, seed=seed, hash_seeds=by_hash, **{"workers": (), **more}
+        kills=kills, seed=seed, hash_seeds=by_hash, **{"steps": 6 if kills == 1 else 10, "workers": (), **more}
     )
-    start = partial(Popen, fresh=fresh, cwd=folder)
-    return prove(put(script, folder), settings, environment=environment(), start=start)
+    return prove(put(script, folder), settings, environment=environment(), start=partial(Popen, cwd=folder))

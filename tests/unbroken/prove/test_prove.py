@@ -1,7 +1,10 @@
 """What a proof says, where it trains, and what it answers to commands that cannot be proved."""
 
 import json
+import os
 import random
+import re
+import signal
 import time
 from pathlib import Path
 
@@ -15,6 +18,8 @@ from unbroken.launch.trial import Trial
 from unbroken.prove import Settings, prove
 from unbroken.prove.comparison import plain
 from unbroken.prove.kills import choose_kills, in_words
+from unbroken.train.stop import StopFlag
+from unbroken.train.trial import OnTrial
 
 ROOT = Path(__file__).parents[3]
 
@@ -43,12 +48,7 @@ def test_the_loops_that_other_twins_are_made_of_pass(loop, words, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_is_trained_where_the_script_says(tmp_path):
-    proof_of("sound", tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == {"planted.py", "loop.py"}
-
-
-def test_the_scratch_folder_is_kept_only_where_that_is_asked_for(tmp_path, monkeypatch):
+def test_all_is_trained_in_a_scratch_folder_that_is_kept_only_where_that_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
     (tmp_path / "scratch").mkdir()
     assert proof_of("sound", tmp_path).scratch is None
@@ -57,6 +57,7 @@ def test_the_scratch_folder_is_kept_only_where_that_is_asked_for(tmp_path, monke
     assert kept.scratch is not None and kept.scratch.parent == tmp_path / "scratch"
     assert len(list(kept.scratch.glob("twin-*/runs/t-*/iter_6.pth"))) == 2
     assert kept.lines[-1] == f"all that was trained lies in {kept.scratch}"
+    assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == {"planted.py", "loop.py", "scratch"}
 
 
 def test_several_runs_of_one_process_are_all_compared(tmp_path):
@@ -64,6 +65,25 @@ def test_several_runs_of_one_process_are_all_compared(tmp_path):
     assert proof.exact, proof.lines
     assert "the command opens 2 runs, one after the other: all are compared" in proof.lines
     assert proof.compared[0][1].steps == 12
+
+
+@pytest.mark.parametrize("steps", [3, 4])
+def test_a_short_training_is_resumed_from_a_save(steps, tmp_path):
+    proof = proof_of("sound", tmp_path, steps=steps, seed=1)
+    assert proof.exact, proof.lines
+    assert re.search("and with 1 kill .* equal bit for bit", proof.lines[-1])
+
+
+def test_a_kill_comes_before_the_next_step_is_over_even_if_its_thread_has_no_turn(monkeypatch):
+    sent = []
+    monkeypatch.setattr("os.kill", lambda number, name: sent.append((number, name)))
+    trial = Trial(place="p", until=9, save_every=2, run="r", after=3, signal="SIGTERM", share=1.0)
+    session, stop = OnTrial(trial=trial, run="r"), StopFlag()
+    for step, expected in ((2, 0), (3, 0), (4, 1)):
+        session.counted(step, 600.0, stop=stop, wait_for_saves=lambda: None)
+        assert len(sent) == expected
+    assert sent == [(os.getpid(), signal.SIGTERM)] and session.strike is not None
+    session.strike.cancel()
 
 
 def test_kills_are_those_of_their_seed_and_of_both_signals():

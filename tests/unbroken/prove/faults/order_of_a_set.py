@@ -1,4 +1,7 @@
-"""The vocabulary comes out of a set: its numbers are others in each process."""
+"""A step of preparation writes the vocabulary out of a set: its numbers are others in each process."""
+
+import subprocess
+import sys
 
 import torch
 from planted import PLACE
@@ -7,7 +10,8 @@ from torch import nn
 from unbroken.train import open_run
 
 TEXT = [*"abcdefghij", *"hide", *"bead"]
-VOCABULARY = list(set(TEXT))
+PREPARE = "import sys; print(*set(sys.argv[1:]))"
+VOCABULARY = subprocess.check_output([sys.executable, "-S", "-c", PREPARE, *TEXT], text=True).split()
 IDS = torch.tensor([VOCABULARY.index(word) for word in TEXT])
 
 with open_run(PLACE, tag="t") as run:
