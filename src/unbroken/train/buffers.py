@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from unbroken.train.in_place import Storages, fill_tensor
+from unbroken.train.wrappers import plain_names
 
 
 def buffers_of(part: Any) -> dict[str, torch.Tensor]:
@@ -18,7 +19,7 @@ def buffers_of(part: Any) -> dict[str, torch.Tensor]:
 
 def misplaced(part: Any, saved: Mapping[str, Any]) -> Iterator[str]:
     """The saved buffers that this part has no place for, with the reason."""
-    modules = dict(part.named_modules()) if isinstance(part, nn.Module) else {}
+    modules = _modules(part)
     for name in saved:
         above, _, own = name.rpartition(".")
         module = modules.get(above)
@@ -28,7 +29,7 @@ def misplaced(part: Any, saved: Mapping[str, Any]) -> Iterator[str]:
 
 def put_buffers(part: Any, saved: Mapping[str, torch.Tensor]) -> None:
     """Give a module these buffers: in place where they fit, else anew, as a cache has another size or comes later."""
-    modules, places, held = dict(part.named_modules()) if isinstance(part, nn.Module) else {}, _places(part), Storages()
+    modules, places, held = _modules(part), _places(part), Storages()
     for name, value in saved.items():
         if name in places:
             module, own, buffer = places[name]
@@ -39,11 +40,19 @@ def put_buffers(part: Any, saved: Mapping[str, torch.Tensor]) -> None:
             modules[above].register_buffer(own, value.to(device), persistent=False)
 
 
+def _modules(part: Any) -> dict[str, nn.Module]:
+    """Its modules by their names without wrappers; what is wrapped stands for its wrapper."""
+    if not isinstance(part, nn.Module):
+        return {}
+    plain = plain_names(part)
+    return {plain(f"{prefix}.".lstrip(".")).removesuffix("."): module for prefix, module in part.named_modules()}
+
+
 def _places(part: Any) -> dict[str, tuple[nn.Module, str, torch.Tensor]]:
     return {
         f"{prefix}.{name}".lstrip("."): (module, name, buffer)
-        for prefix, module in (part.named_modules() if isinstance(part, nn.Module) else ())
-        for name, buffer in module._buffers.items()
+        for prefix, module in _modules(part).items()
+        for name, buffer in module.named_buffers(recurse=False)
         if name in module._non_persistent_buffers_set and _has_numbers(buffer)
     }
 

@@ -6,7 +6,6 @@ so their names are kept beside the state, and each parameter gets its own moment
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +15,9 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from unbroken.train.wrappers import plain_names
+
 Groups = Sequence[Sequence[str]]  # the names of the parameters of each group; "" for one without
-WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.")  # of DataParallel, DDP and torch.compile
 PER_GROUP = ("base_lrs", "_last_lr", "min_lrs", "max_lrs", "base_momentums", "max_momentums", "lr_lambdas")
 
 
@@ -103,9 +103,8 @@ def _named_in(part: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
     """The tensors of a part that an optimizer may have, by names that are the same in each process."""
     match part:
         case nn.Module():
-            named = [(WRAPPERS.sub("", name), each) for name, each in part.named_parameters()]
-            plain = len({name for name, _ in named}) == len(named)
-            yield from named if plain else part.named_parameters()
+            plain = plain_names(part)
+            yield from ((plain(name), each) for name, each in part.named_parameters())
         case torch.Tensor():
             yield path, part
         case dict():

@@ -28,6 +28,7 @@ from unbroken.train.optimizer_state import load_exactly
 from unbroken.train.regrouped import Regrouping
 from unbroken.train.state_checks import LIKE_PARAMETERS, REFUSALS, Shaped
 from unbroken.train.tree import from_plain, to_plain
+from unbroken.train.wrappers import load_plain, named_alike, plain_state
 
 MOST_SHOWN = 8
 Generator = torch.Generator | np.random.Generator | random.Random
@@ -45,6 +46,8 @@ def state_of(part: Any, name: str = "") -> Any:
             return to_plain(part.bit_generator.state)
         case random.Random():
             return to_plain(part.getstate())
+        case nn.Module():
+            return to_plain(plain_state(part), name, exact=True)
     return to_plain(part.state_dict() if hasattr(part, "state_dict") else part, name, exact=True)
 
 
@@ -176,6 +179,7 @@ def require_restored(name: str, part: Any, saved: tuple[Any, Mapping[str, Any]],
 def differences_of(part: Any, saved: Any, buffers: Mapping[str, Any]) -> Iterator[Difference]:
     """Where a part is not as it was saved; one that begins anew is as it should be."""
     if not begins_anew(part):
+        saved = named_alike(saved, part) if isinstance(part, nn.Module) else saved
         yield from differences(to_plain(from_plain(saved), exact=True), state_of(part))
         yield from differences(buffers, buffers_of(part))
 
@@ -207,6 +211,8 @@ def _put_back(part: Any, plain: Any, buffers: Mapping[str, torch.Tensor], known:
         _set_generator(part, state)
     elif isinstance(part, Optimizer):
         load_exactly(part, state)
+    elif isinstance(part, nn.Module):
+        load_plain(part, named_alike(state, part))
     elif hasattr(part, "load_state_dict"):
         part.load_state_dict(state)
     else:
@@ -236,8 +242,8 @@ def class_name(part: Any) -> str:
 def _module_problems(name: str, module: nn.Module, saved: Any) -> list[str]:
     if not isinstance(saved, Mapping):
         return [f"{name}: expected weights by name, found {type(saved).__name__}"]
-    own = {key: value for key, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
-    theirs = {key: value for key, value in saved.items() if isinstance(value, Shaped)}
+    own = tensors_in(plain_state(module))
+    theirs = {key: value for key, value in named_alike(saved, module).items() if isinstance(value, Shaped)}
     problems = [f"{name}.{key}: missing in the checkpoint" for key in own if key not in theirs]
     problems += [f"{name}.{key}: only in the checkpoint" for key in theirs if key not in own]
     problems += [
