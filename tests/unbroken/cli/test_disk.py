@@ -117,7 +117,7 @@ def test_without_an_earlier_save_the_model_can_be_asked(here: Path, type_: Type)
     assert "disk: how much a save takes is known once" in type_(*fresh, heads).out
     assert "(by the model's shapes)" in type_(*fresh, heads, "--shapes").out
     every = ["default_hooks.checkpoint.max_keep_ckpts=-1", "train_cfg.max_iters=400"]
-    tight = type_("why", "mapsage", "small.py", "--tag", "new", "--cfg-options", *every, "--quota", "9MB")
+    tight = type_("why", "mapsage", "small.py", "--tag", "new", "--cfg-options", *every, "--quota", "12MB")
     assert re.search(r"with --cfg-options default_hooks.checkpoint.max_keep_ckpts=\d+ it fits", tight.out), tight.out
 
 
