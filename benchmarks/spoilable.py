@@ -5,6 +5,7 @@ A reader may raise an UnbrokenError and nothing else. A command is typed as by a
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -167,15 +168,17 @@ def planned(run: Path, _path: Path) -> None:
 
 def spoiled_checkpoint(data: bytes, chance: random.Random) -> bytes:
     """A checkpoint with values, keys or tensors of its tree changed, written as torch writes one."""
-    tree = torch.load(io.BytesIO(data), weights_only=True)
     odd = (torch.zeros(3), torch.zeros(1).expand(2**34), torch.zeros(5, dtype=torch.int8), *m.ODD_VALUES)
-    if chance.random() < 0.6:
-        tree["unbroken"] = m.spoiled_tree(tree["unbroken"], chance, odd)
-    else:
-        tree = m.spoiled_tree(tree, chance, odd)
-    made = io.BytesIO()
-    torch.save(tree, made)
-    return made.getvalue()
+    while True:
+        tree = torch.load(io.BytesIO(data), weights_only=True)
+        if chance.random() < 0.6:
+            tree["unbroken"] = m.spoiled_tree(tree["unbroken"], chance, odd)
+        else:
+            tree = m.spoiled_tree(tree, chance, odd)
+        made = io.BytesIO()
+        with contextlib.suppress(RecursionError):  # nested deeper than can be written: another one
+            torch.save(tree, made)
+            return made.getvalue()
 
 
 def spoiled_index(data: bytes, chance: random.Random, *, scratch: Path) -> bytes:

@@ -38,6 +38,7 @@ NEEDED_MOMENTS = {
     "Adadelta": ("step", "square_avg", "acc_delta"),
     "RMSprop": ("step", "square_avg"),
 }
+LARGEST = 2**63 - 1  # of whole numbers: what comes next counts with them as floats or in 64 bits
 PER_GROUP = ("base_lrs", "_last_lr")  # of torch's schedules: a rate for each group of parameters
 Problem = tuple[str, str, object]  # the field, what is expected there, what was found
 
@@ -102,8 +103,8 @@ def _of_optimizer(optimizer: Optimizer, saved: Any) -> Iterator[Problem]:
         for key, moment in moments.items():
             if key in LIKE_PARAMETERS and not isinstance(moment, Shaped | None):
                 yield f"state[{index}].{key}", "a tensor", moment
-            if key == "step" and not _is_number(moment):
-                yield f"state[{index}].step", "a number", moment
+            if key == "step" and not _is_count(moment):
+                yield f"state[{index}].step", "a number of steps", moment
 
 
 def _of_group(group: Any, own: Mapping[str, Any], needed: Mapping[str, Any], where: str) -> Iterator[Problem]:
@@ -140,6 +141,8 @@ def _unlike(own: Any, saved: Any, where: str) -> Iterator[Problem]:
     match _bare(own), _bare(saved):
         case bool() | None, None:
             return
+        case bool(), value if not isinstance(value, bool | Shaped) and value not in (0, 1):
+            yield where, "true or false", saved
         case bool() | int() | float() | torch.Tensor(), value if not _is_number(value):
             if _is_number(own):
                 yield where, "a number", saved
@@ -168,7 +171,13 @@ def _bare(value: Any) -> Any:
 
 
 def _is_number(value: Any) -> bool:
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return False
     return isinstance(value, bool | int | float) or (isinstance(value, Shaped) and _numel(value) == 1)
+
+
+def _is_count(value: Any) -> bool:
+    return _is_number(value) and not (isinstance(value, int | float) and not 0 <= value <= LARGEST)
 
 
 def _numel(tensor: Shaped) -> int:
