@@ -76,6 +76,14 @@ def _caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         os.environ["XDG_CACHE_HOME"] = before
 
 
+@pytest.fixture(autouse=True)
+def _nothing_moves_the_next_test() -> Iterator[None]:
+    """A launch looks around the current folder: whoever leaves another one behind decides what the next test sees."""
+    before = Path.cwd()
+    yield
+    assert Path.cwd() == before, "a test, or what it was given, has changed the current folder for those that follow"
+
+
 @pytest.fixture
 def tmp_path(tmp_path: Path) -> Path:
     """A folder with no other test's beside it: a launch looks around for runs of its own name."""

@@ -7,6 +7,7 @@ the schedule, the scaler, the loader, how often is evaluated and saved.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import shutil
@@ -120,12 +121,8 @@ AERIAL = Application(
 
 
 def sonar_tree() -> Tree:
-    here = Path.cwd()
-    try:
-        os.chdir(sonar.CFGS.parent)
+    with contextlib.chdir(sonar.CFGS.parent):
         tree = validate(SonarConfig, read_config(sonar.CFGS / "sonar_models/nano.yaml", environment={})).canonical
-    finally:
-        os.chdir(here)
     plain = tree["DATA_CONFIG"]["DATA_AUGMENTOR"] | {"AUG_CONFIG_LIST": []}
     return {
         **tree,
@@ -199,10 +196,9 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Application],
     def folder(application: Application) -> Path:
         if application.name not in made:
             made[application.name] = tmp_path_factory.mktemp(application.name)
-            os.chdir(made[application.name])
-            application.prepare(made[application.name])
             torch.set_num_threads(1)
-            with pytest.raises(Exit):
+            with contextlib.chdir(made[application.name]), pytest.raises(Exit):
+                application.prepare(made[application.name])
                 run_job(application.job(application.tree), Listener(STOP))
         return made[application.name]
 

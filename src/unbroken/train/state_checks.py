@@ -177,7 +177,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return _is_number(value) and not (isinstance(value, int | float) and not 0 <= value <= LARGEST)
+    return _is_number(value) and (isinstance(value, Shaped) or 0 <= value <= LARGEST)
 
 
 def _numel(tensor: Shaped) -> int:

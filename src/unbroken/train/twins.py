@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from unbroken.train.in_place import same_bits
+
 # What may differ between twins: names made from chance and from the clock.
 MOMENTARY = frozenset({"save", "session", "time", "id"})
 
@@ -20,7 +22,7 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
     if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
         return [text for n, pair in enumerate(zip(one, other)) for text in differences(*pair, f"{path}[{n}]")]
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return [] if _same_bits(one, other) else [f"{path}: the tensors differ"]
+        return [] if same_bits(one, other) else [f"{path}: the tensors differ"]
     same = type(one) is type(other) and repr(one) == repr(other)  # repr: NaN equals NaN, and 0.0 is not -0.0
     return [] if same else [f"{path}: {one!r} and {other!r}"]
 
@@ -31,10 +33,3 @@ def count_tensors(tree: Any) -> int:
         return 1
     inner = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list | tuple) else ()
     return sum(count_tensors(item) for item in inner)
-
-
-def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
-    if one.dtype != other.dtype or one.shape != other.shape:
-        return False
-    one_bytes, other_bytes = (tensor.contiguous().flatten().view(torch.uint8) for tensor in (one, other))
-    return torch.equal(one_bytes, other_bytes)

@@ -29,13 +29,6 @@ from unbroken.storage.lock import RunLock
 from unbroken.values import SystemClock
 
 
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs within reach of the present folder are named: none may be there by chance."""
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
-
-
 def damage(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:1000])
 
