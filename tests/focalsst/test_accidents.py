@@ -19,6 +19,8 @@ from unbroken.train import Task, fit, read_checkpoint
 from unbroken.train.accidents import Accidents
 from unbroken.train.start import launch
 
+pytestmark = pytest.mark.usefixtures("in_the_application_s_folder")
+
 BAD = 4
 
 
@@ -27,11 +29,6 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("app")
     write_nano_job(folder, pasting=True)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _in_the_application_s_folder(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(app)
 
 
 def asked(tmp_path: Path, *options: object) -> Job:

@@ -20,6 +20,8 @@ from unbroken.errors import Incompatible
 from unbroken.train import Task, fit, read_checkpoint
 from unbroken.train.start import launch
 
+pytestmark = pytest.mark.usefixtures("in_the_application_s_folder")
+
 ENCODER = "backbone_3d.focal_encoder"
 TABLES = ("global_step", f"{ENCODER}.kernel_offsets", f"{ENCODER}.inv_idx")
 HEAD = "dense_head.heads_list.0.hm."
@@ -35,11 +37,6 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         assert session(job("--workers", 0, "--extra_tag", "first"))[0] == 0
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _in_the_application_s_folder(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(app)
 
 
 @pytest.fixture

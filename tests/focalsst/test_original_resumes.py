@@ -17,7 +17,7 @@ import torch
 from focalsst.config import detector_settings
 from focalsst.model.settings import DetectorSettings
 from focalsst.task import build
-from tests.focalsst.nano_job import BATCH, FRAMES, Listener, job, session, steps, write_nano_job
+from tests.focalsst.nano_job import BATCH, FRAMES, Listener, job, session, steps
 from tests.focalsst.original_checkpoints import Original, Program, copy_of, gradient_of, train_as_the_original
 from unbroken import EPOCHS, Job
 from unbroken.errors import DamagedFile
@@ -29,6 +29,8 @@ from unbroken.train.regrouped import put_back
 from unbroken.train.rng import capture
 from unbroken.train.start import launch
 
+pytestmark = pytest.mark.usefixtures("in_the_application_s_folder")
+
 PER_EPOCH = -(-FRAMES // BATCH)
 EPOCHS_OF_ALL = 4
 TOTAL = PER_EPOCH * EPOCHS_OF_ALL
@@ -37,18 +39,6 @@ PUBLISHED = ("AS_PUBLISHED", True, "OPTIMIZATION.LR", 0.001, "OPTIMIZATION.WEIGH
 REPAIRED = ("MODEL.MAP_TO_BEV.HEIGHT_AWARE", False)
 HEIGHT_AWARE = ("MODEL.MAP_TO_BEV.HEIGHT_AWARE", True)
 TABLES = ("global_step", "backbone_3d.focal_encoder.kernel_offsets", "backbone_3d.focal_encoder.inv_idx")
-
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("app")
-    write_nano_job(folder)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _in_the_application_s_folder(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(app)
 
 
 def asked(output: Path, *options: object, keys: tuple[object, ...] = PUBLISHED) -> Job:

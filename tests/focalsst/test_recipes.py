@@ -9,23 +9,13 @@ from typing import Any
 import pytest
 
 from focalsst.recipes import WITHOUT_EFFECT, parser, read
-from tests.focalsst.nano_job import CONFIG, job, session, write_nano_job
+from tests.focalsst.nano_job import CONFIG, job, session
 from unbroken import Job
 from unbroken.cli import main
 from unbroken.config import Effect
 from unbroken.errors import ConfigError, UnbrokenError, UsageError
 
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("app")
-    write_nano_job(folder)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _in_the_application_s_folder(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(app)
+pytestmark = pytest.mark.usefixtures("in_the_application_s_folder")
 
 
 def option(name: str) -> Any:

@@ -23,7 +23,7 @@ from focalsst.optimizer import build_adam
 from focalsst.original_states import TABLES, spell_as_here
 from focalsst.task import build
 from focalsst.testing import main as judge
-from tests.focalsst.nano_job import BATCH, CONFIG, FRAMES, Listener, job, session, steps, write_nano_job
+from tests.focalsst.nano_job import BATCH, CONFIG, FRAMES, Listener, job, session, steps
 from tests.focalsst.original_checkpoints import Original, copy_of, train_as_the_original
 from tests.focalsst.original_network import original_network
 from tests.processes import run_command
@@ -32,6 +32,8 @@ from unbroken.errors import Incompatible
 from unbroken.launch import Resume
 from unbroken.train import Task, read_checkpoint
 from unbroken.train.start import launch
+
+pytestmark = pytest.mark.usefixtures("in_the_application_s_folder")
 
 ENCODER = "backbone_3d.focal_encoder"
 PER_EPOCH = -(-FRAMES // BATCH)
@@ -43,18 +45,6 @@ LACKING = [
     "the file has no best score: the next evaluation is the best so far",
     "the config it was written under is not known: changes since then cannot be listed",
 ]
-
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("app")
-    write_nano_job(folder)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _in_the_application_s_folder(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(app)
 
 
 def asked(output: Path, *options: object, shape: list[object] | None = None) -> Job:
