@@ -52,11 +52,10 @@ def a_loop(folder: Path) -> None:
                 die_if_asked(folder / "t", run.step)
                 run.record_evaluation(best="mAP", mAP=drawn(model))
 
-        for batch in run.batches(Points(), batch_size=2, epochs=2, before_first=evaluate):
+        for batch in run.batches(Points(), batch_size=2, epochs=2, between=evaluate):
             train_step(model, optimizer, batch)
             run.end_step()
             torch.rand(3), np.random.rand(), random.random()
-            evaluate()
 
 
 def a_loop_by_epochs(folder: Path) -> None:

@@ -71,10 +71,11 @@ def _facts(found: Audit) -> Iterator[str]:
 
 def _changed(found: Audit) -> str:
     repeats = found.repeats
+    resized = f"; of a data set of another size: {repeats.resized}" if repeats.resized else ""
     if not repeats.changed:
-        return ""
+        return resized
     order = "in the same order" if repeats.other_order is None else f"in another order from step {repeats.other_order}"
-    return f"; under a changed config: {repeats.changed}, their samples {order}"
+    return f"; under a changed config: {repeats.changed}, their samples {order}{resized}"
 
 
 def _part(begun_before: bool, whole: bool) -> str:

@@ -47,7 +47,8 @@ class RepeatCount:
     compared: int
     identical: int
     changed: int  # not compared: something that is computed had changed in between
-    other_order: int | None  # of these, the first step that brought other samples than were expected there
+    resized: int  # not compared: the data set had grown or shrunk in between
+    other_order: int | None  # of the changed ones, the first step that brought other samples than were expected there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +187,7 @@ def _attempt(
     record = read_record(run)
     conditions = record.conditions if record is not None else {}
     exact = conditions.get("device", "cpu") == "cpu" or bool(conditions.get("deterministic"))
-    repeats = Repeats(findings, exact=exact)
+    repeats = Repeats(findings, exact=exact, sizes=sizes)
     fold = StepFold(sessions, findings, epochs, repeats, sizes)
     fold.used_after = dict.fromkeys(asked, 0)
     if is_ordinary(own(run) / METRICS):
@@ -321,6 +322,7 @@ def _summary(run: Path, fold: StepFold, events: Sequence[Event], findings: Findi
             compared=repeats.compared,
             identical=repeats.identical,
             changed=repeats.changed,
+            resized=repeats.resized,
             other_order=repeats.other_order,
         ),
         samples=epochs.used,

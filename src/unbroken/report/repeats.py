@@ -25,13 +25,13 @@ class _Done:
 class Repeats:
     """Remembers the lost steps, and only them, until they come again."""
 
-    def __init__(self, findings: Findings, *, exact: bool) -> None:
-        self._findings, self._exact = findings, exact
+    def __init__(self, findings: Findings, *, exact: bool, sizes: Mapping[str, int]) -> None:
+        self._findings, self._exact, self._sizes = findings, exact, sizes  # of the data set, by session
         self._lost: dict[int, _Done] = {}
         self._repeated: set[int] = set()
         self._streams: dict[str, bytearray] = {}  # session -> the samples of its lost steps, one after the other
         self._reached: dict[str, int] = {}  # session -> how far into that the final history is
-        self.lost = self.compared = self.identical = self.changed = 0
+        self.lost = self.compared = self.identical = self.changed = self.resized = 0
         self.other_order: int | None = None  # the first step that brings other samples under a changed config
 
     def lose(self, session: Session, line: int, step: int, record: Mapping[str, Any]) -> None:
@@ -49,6 +49,9 @@ class Repeats:
             return
         self._repeated.add(step)
         packed = _packed(record["samples"])
+        if len({size for each in (before.session, session) if (size := self._sizes.get(each.name))}) > 1:
+            self.resized += 1
+            return
         if before.session.generation != session.generation:
             self.changed += 1
             self._follow(before.session.name, step, packed)

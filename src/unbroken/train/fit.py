@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -40,15 +41,13 @@ def fit(run: TrainingRun, task: Task, *, accidents: Accidents | None = None, com
         shuffle=task.shuffle,
         drop_last=task.drop_last,
         collate=task.collate,
-        before_first=lambda: _before_first(run, task, stepper, gallery, watched),
+        between=_Between(run, task, stepper, gallery, watched),
     )
     for group in _groups(run, batches, task):
         lr = task.optimizer.param_groups[0]["lr"]
         values = stepper.take(group)
         task.schedule.step()
         run.end_step(lr=lr, **values)
-        _evaluate_if_due(run, task, gallery, watched)
-        _announce(run, task, watched)
     stepper.say_ignored()
     if not run.finished:
         gallery.tidy(run.opened, run.progress)  # a kill may have come between the last evaluation and its own
@@ -62,18 +61,38 @@ def hand_over(task: Task, run: TrainingRun) -> None:
     run.track(**task.parts())
 
 
-def _before_first(run: TrainingRun, task: Task, stepper: Stepper, gallery: Gallery, coming: Coming) -> None:
-    """The run stands where it goes on: the schedule follows the config from here, a missed evaluation is done."""
-    stepper.begin()
-    if isinstance(run.plan, Resume):
-        extension = run.plan.extension
-        done = run.progress
-        step = schedule_step(run.job, step=done.step, position=done.position, size=done.dataset_size)
-        if words := task.follow_config(step, extension):
-            run.log.say(words)
-        run.progress.extension = extension.as_plain() if extension else None
-    _evaluate_if_due(run, task, gallery, coming)
-    _announce(run, task, coming)
+@dataclass
+class _Between:
+    """What is done between two steps, and before the first: the evaluation that is due, a word on the coming step."""
+
+    run: TrainingRun
+    task: Task
+    stepper: Stepper
+    gallery: Gallery
+    coming: Coming
+    begun: bool = False
+
+    def __call__(self) -> None:
+        """The run stands at a boundary."""
+        if not self.begun:
+            self.begun = True
+            self._begin()
+        _evaluate_if_due(self.run, self.task, self.gallery, self.coming)
+        feed = self.run.opened.feed
+        if feed is not None:
+            self.coming("step", self.run.step + 1, partial(feed.coming, count=self.task.accumulate))
+
+    def _begin(self) -> None:
+        """The run stands where it goes on: the schedule follows the config from here."""
+        run = self.run
+        self.stepper.begin()
+        if isinstance(run.plan, Resume):
+            extension = run.plan.extension
+            done = run.progress
+            step = schedule_step(run.job, step=done.step, position=done.position, size=done.dataset_size)
+            if words := self.task.follow_config(step, extension):
+                run.log.say(words)
+            run.progress.extension = extension.as_plain() if extension else None
 
 
 def _groups(run: TrainingRun, batches: Iterator[Any], task: Task) -> Iterator[list[Any]]:
@@ -86,13 +105,6 @@ def _groups(run: TrainingRun, batches: Iterator[Any], task: Task) -> Iterator[li
             group = []
     if group:
         yield group
-
-
-def _announce(run: TrainingRun, task: Task, coming: Coming) -> None:
-    """Say which samples the next step will read, before any of them is."""
-    feed = run.opened.feed
-    if feed is not None:
-        coming("step", run.step + 1, partial(feed.coming, count=task.accumulate))
 
 
 def _evaluate_if_due(run: TrainingRun, task: Task, gallery: Gallery, coming: Coming) -> None:

@@ -118,6 +118,8 @@ def _named_in(part: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
 def load_exactly(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
     """Load a state, and give each moment the type that it was saved with: float32 beside weights in bfloat16."""
     optimizer.load_state_dict(dict(state))
+    if state["state"]:  # it has stepped; torch's schedules, which ask that, would warn where an epoch's end comes first
+        optimizer._opt_called = True  # type: ignore[attr-defined]  # as torch sets it itself
     order = [number for group in state["param_groups"] for number in group["params"]]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for number, parameter in zip(order, parameters):

@@ -5,7 +5,7 @@ It exists from the first change to the run's folder on, until the session has le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
@@ -27,9 +27,9 @@ from unbroken.train.finite import GoBack
 from unbroken.train.length import Length
 from unbroken.train.loader import EXCLUDED, BadSample
 from unbroken.train.patience import LAST_TRIES_S
-from unbroken.train.progress import Progress
+from unbroken.train.progress import Best, Progress
 from unbroken.train.recorder import Recorder
-from unbroken.train.saving import Saver
+from unbroken.train.saving import Extra, Saver
 from unbroken.train.step import StepInProgress
 from unbroken.train.stop import Exit, Outlook, StopFlag
 from unbroken.train.workers import TOLD, LostWorker
@@ -106,6 +106,12 @@ class Session:
         self.saver.writer.wait()
         self.say_saved()
 
+    def save(self, extra: Extra) -> None:
+        """Write a checkpoint of the present state."""
+        assert self.current.streams is not None, "a step was finished, or a checkpoint loaded"
+        self.saver.save(self.progress, self.current.streams, extra=extra, total=self.length.steps)
+        self.say_saved()
+
     def settle(self, save: Callable[[], None]) -> None:
         """Bring the last state and its records to disk; where that is refused, try for a minute, then SaveFailed."""
         self.run.files.lock.require(now=True)
@@ -136,6 +142,29 @@ class Session:
             f"the checkpoint is written, but not the last {lines.waiting} lines of the record ({lines.trouble})",
             do="Make room or mend the disk, then run the same command again.",
         )
+
+    def stop_if_asked(self, save: Callable[[], None]) -> None:
+        """Stop where a signal, the end of the session or a request asks for it."""
+        more = not self.length.is_reached(self.progress.step)
+        if self.flag.reason is None and more and not self.deadline.fits("step", "save"):
+            self.flag.reason = "the end of the session"
+        self.flag.reason = self.flag.reason or self.requests.look()
+        if self.flag.reason is not None:
+            self.stop(self.flag.reason, save)
+
+    def note_evaluation(self, metrics: Mapping[str, float], *, best: str | None, larger: bool, extra: Extra) -> bool:
+        """Record an evaluation of the present weights, and keep them if they are the best; returns whether they are."""
+        progress = self.progress
+        progress.evaluated_step, progress.metrics = progress.step, dict(metrics)
+        improved = best is not None and progress.improves(best, metrics[best], larger=larger)
+        if improved and best is not None:
+            progress.best = Best(metric=best, value=metrics[best], step=progress.step)
+        self.recorder.record_evaluation(progress, metrics)
+        if improved and progress.best is not None:
+            self.saver.save_best(progress, progress.best, larger=larger, extra=extra, total=self.length.steps)
+            self.say_saved()
+        self.run.journal.write("evaluated", step=progress.step, metrics=dict(metrics), metric=best, best=improved)
+        return improved
 
     def note_skipped(self, bad: Sequence[BadSample]) -> int:
         """Say and record which samples are left out; returns how many of them could not be read."""
@@ -244,7 +273,9 @@ class Session:
 
     def finished(self) -> None:
         """Record that the training is complete, and say so."""
-        progress = self.progress
+        progress, waiting = self.progress, len(self.current.samples)
+        if self.current.turns:
+            self.log.say(f"warning: after the last step {waiting} samples were handed out and not stepped on")
         self.note_timing()
         self.run.journal.write("finished", step=progress.step)
         self.ended = "finished"

@@ -35,6 +35,8 @@ class StepInProgress:
         self.lr: float | None = None
         self.streams: rng.Streams | None = None  # as the last step left them
         self.waits = False  # the loop has asked for a batch
+        self.finished = 0  # steps of this session
+        self._settled = 0  # of them, by the last boundary
         self.probe = Probe(tracked)
         self._tracked, self._rates = tracked, rates
         self._tensors: dict[str, list[torch.Tensor]] = {}  # of each module
@@ -48,10 +50,24 @@ class StepInProgress:
                 part.register_step_pre_hook(lambda *_, name=name: self._steps.update([name]))
 
     def wait(self) -> None:
-        """The loop asks for a batch; between two steps everything that belongs to the one before is done by now."""
+        """The loop asks for a batch."""
         self.waits = True
+
+    def settle(self) -> None:
+        """A boundary: between two steps, everything that belongs to the one before is done by now."""
+        self._settled = self.finished
         if not self.turns:
             self.mark()
+
+    @property
+    def ended(self) -> bool:
+        """Whether a step was finished since the last boundary."""
+        return self.finished > self._settled
+
+    @property
+    def is_at_boundary(self) -> bool:
+        """Whether the state is still the one of the last boundary."""
+        return not self.ended and not self.changed()
 
     def enter(self, samples: list[Key], *, step: int, skipped: int = 0) -> None:
         """A micro-batch is handed out; the first one of a step finds the streams where the last step left them."""
@@ -71,6 +87,7 @@ class StepInProgress:
         """The optimizer has stepped."""
         self.streams = rng.capture()
         self.samples, self.turns, self.skipped = [], 0, 0
+        self.finished += 1
         self.mark()
 
     def put_streams_back(self) -> None:
@@ -80,6 +97,7 @@ class StepInProgress:
 
     def mark(self) -> None:
         """The state is that after the last step."""
+        self._tensors = {n: _tensors_of(part) for n, part in self._tracked.items() if isinstance(part, nn.Module)}
         self._mark = {name: self._seen(name, part) for name, part in self._tracked.items()}
 
     def changed(self) -> list[str]:
@@ -95,9 +113,7 @@ class StepInProgress:
     def _seen(self, name: str, part: Any) -> Any:
         match part:
             case nn.Module():
-                if name not in self._tensors:
-                    self._tensors[name] = _tensors_of(part)
-                return [_version(tensor) for tensor in self._tensors[name]]
+                return [_version(tensor) for tensor in self._tensors.get(name, ())]
             case Optimizer():
                 return self._steps[name], _seen(part.param_groups)
         return _seen(part)
@@ -105,11 +121,13 @@ class StepInProgress:
     def _has_other_tensors(self, name: str, part: Any) -> bool:
         if not isinstance(part, nn.Module):
             return False
-        return list(map(id, _tensors_of(part))) != list(map(id, self._tensors[name]))
+        return list(map(id, _tensors_of(part))) != list(map(id, self._tensors.get(name, ())))
 
 
 def _tensors_of(module: nn.Module) -> list[torch.Tensor]:
-    return [*module.parameters(), *module.buffers()]
+    """Parameters and buffers, buffers that each forward pass makes anew among them; kept, so that no id comes twice."""
+    held = (tensors for each in module.modules() for tensors in (each._parameters, each._buffers))
+    return [tensor for tensors in held for tensor in tensors.values() if tensor is not None]
 
 
 def _version(tensor: torch.Tensor) -> int:

@@ -1,8 +1,9 @@
 """A run as a training loop sees it: track, iterate, end each step.
 
-The loop stays ordinary PyTorch. Between two steps it may do what it likes (validate, draw pictures): the random
-streams are put back to where the last step left them before the next step begins, so only what happens inside a step
-can influence the next one.
+The loop stays ordinary PyTorch. A state of the run exists only at a *boundary*: when the loop asks for the next batch
+and so the whole body has run, when the batches of an epoch end, and when the end of the epoch is done. Only there it is
+saved or stopped, so the order of statements in the body does not matter. The random streams are put back at each
+boundary to where the last step left them: only what happens inside a step can influence the next one.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from unbroken.train.loader import Collate
 from unbroken.train.options import SessionOptions
 from unbroken.train.pace import Pace
 from unbroken.train.patience import mark_of
-from unbroken.train.progress import Best, Progress
+from unbroken.train.progress import Progress
 from unbroken.train.rates import Rates
 from unbroken.train.recorder import Recorder, under_train
 from unbroken.train.saving import Saver
@@ -78,6 +79,7 @@ class TrainingRun:
         self._session: Session | None = None
         self.current = StepInProgress(self._parts, Rates(log, job, self.length))
         self._untracked = Untracked(self, self._parts, log.say, files.clock, strict=job.start.strict)
+        self._save_again = False  # at the next boundary
         self._stop, self._pace = stop, Pace(files.clock)
         self._stop.mid_step = lambda: self.current.turns > 0
 
@@ -147,14 +149,14 @@ class TrainingRun:
         collate: Collate | None = None,
         pin_memory: bool = False,
         accumulate: int | None = None,
-        before_first: Callable[[], None] | None = None,
+        between: Callable[[], None] | None = None,
     ) -> Iterator[Any]:
         """Batches from the exact position on, until `epochs` passes or `steps` steps are done.
 
         Inside `for epoch in run.epochs(n)` with neither: the batches of this epoch. `shuffle="stream"` lets batches
         straddle epochs; `accumulate` says how many batches a step takes (fewer at the end of an epoch), so that the
-        number of steps is known beforehand; `before_first` is called when the run is open and before the first batch
-        (an evaluation that a kill prevented belongs there): the random streams stand where the last step left them.
+        number of steps is known beforehand; `between` is called at each boundary, from before the first batch to after
+        the last, with the random streams as the last step left them: an evaluation belongs there.
         Raises UsageError for a data set that cannot be indexed.
         """
         within_epoch = epochs is None and steps is None and self.length.epochs is not None
@@ -183,12 +185,12 @@ class TrainingRun:
             length.count(feed, self.step)
         elif feed.dataset is not dataset or feed.batch_size != batch_size:
             raise UsageError("run.batches", "each epoch has the same data and batch size", do="Open a second run.")
-        if before_first is not None:
-            self.current.put_streams_back()
-            before_first()
         passes = self.progress.closed_epochs + 1 if within_epoch else epochs
         last_position = passes * feed.order.size if passes is not None else None
-        while not (length.is_reached(self.step) if last_position is None else feed.position >= last_position):
+        while True:
+            self._boundary(between)
+            if length.is_reached(self.step) if last_position is None else feed.position >= last_position:
+                break
             self._wait()
             loaded, bad = feed.next()
             self._pace.loaded()
@@ -215,6 +217,7 @@ class TrainingRun:
             yield epoch
             self.progress.closed_epochs = epoch + 1
             self.opened.saver.saved_step = None  # the end of the epoch may have changed the state
+            self._boundary()
         self._finish()
 
     def steps(self, total: int) -> Iterator[int]:
@@ -229,10 +232,11 @@ class TrainingRun:
             self._pace.loaded()
             self.current.enter([], step=self.step + 1)
             yield self.step
+            self._boundary()
         self._finish()
 
     def end_step(self, **values: torch.Tensor | float) -> None:
-        """The optimizer has stepped: record `values` (loss=..., lr=...), save when due, stop when asked to."""
+        """The optimizer has stepped: record `values` (loss=..., lr=...). What follows in the body belongs to it."""
         step = self.current
         if not step.turns:
             raise UsageError("run.end_step", "no batch was taken since the last step", do="Iterate run.batches(...).")
@@ -246,58 +250,40 @@ class TrainingRun:
         step.finish()
         session.recorder.record(self.progress, samples, numbers, weights=step.probe.read(), total=self.length.steps)
         self.deadline.took("step", self._pace.last_step_s)
-        if (trial := self._options.trial) is not None:
-            trial.counted(self.step, self._pace.last_step_s, stop=self._stop, wait_for_saves=self.wait_for_saves)
-        if session.saver.due(self.progress, total=self.length.steps):
-            self.save()
-            session.note_timing()
-        session.say_saved()
-        self.poll()
 
     def record_evaluation(self, *, best: str | None = None, larger: bool = True, **metrics: float) -> bool:
         """Record an evaluation of the weights after this step; keep them as the best if `best` says they are."""
-        session, metrics = self.opened, arguments.numbers("run.record_evaluation", metrics)
+        metrics = arguments.numbers("run.record_evaluation", metrics)
         if best is not None:
             arguments.one_of("run.record_evaluation(best)", best, list(metrics))
-        self.progress.evaluated_step = self.step
-        self.progress.metrics = dict(metrics)
-        improved = best is not None and self.progress.improves(best, metrics[best], larger=larger)
-        if improved and best is not None:
-            self.progress.best = Best(metric=best, value=metrics[best], step=self.step)
-        session.recorder.record_evaluation(self.progress, metrics)
-        if improved and (best_now := self.progress.best) is not None:
-            session.saver.save_best(self.progress, best_now, larger=larger, extra=self.extra, total=self.length.steps)
-            session.say_saved()
-        session.run.journal.write("evaluated", step=self.step, metrics=metrics, metric=best, best=improved)
-        if session.is_saved(self.step) and self.step:
-            self.save()  # the same step again, now with its evaluation
+        improved = self.opened.note_evaluation(metrics, best=best, larger=larger, extra=self.extra)
+        self._save_again |= self.opened.is_saved(self.step) and self.step > 0  # the same step, now with its evaluation
         self.log.doing("training")
         return improved
 
     # -- what else a loop may use --------------------------------------------------------------------------------
 
     def poll(self) -> None:
-        """Stop here if a signal or the time asks for it: state is saved, the process ends with exit code 75."""
-        is_over = not self.length.is_reached(self.step) and not self.deadline.fits("step", "save")
-        if self._stop.reason is None and is_over:
-            self._stop.reason = "the end of the session"
-        session = self.opened
-        self._stop.reason = self._stop.reason or session.requests.look()
-        if self._stop.reason is not None:
-            session.stop(self._stop.reason, self.save)
+        """If a signal or the time asks for it, save and end with exit code 75: here, or at the next boundary."""
+        if self.current.is_at_boundary:
+            self.opened.stop_if_asked(self._save)
 
     def stop(self, reason: str) -> None:
-        """Stop here, as a signal would."""
+        """Stop here, or at the next boundary, as a signal would."""
         self._stop.reason = reason
         self.poll()
 
     def save(self) -> None:
-        """Write a checkpoint of the state after the last finished step."""
-        session = self.opened
+        """Write a checkpoint at the next boundary; at once where nothing has changed since the last one."""
         if self.current.streams is None:
             raise UsageError("run.save", "there is no finished step to save yet", do="Call it after run.end_step().")
-        session.saver.save(self.progress, self.current.streams, extra=self.extra, total=self.length.steps)
-        session.say_saved()
+        self._save_again = True
+        if self.current.is_at_boundary:
+            self._save()
+
+    def _save(self) -> None:
+        self._save_again = False
+        self.opened.save(self.extra)
 
     def wait_for_saves(self) -> None:
         """Return when every save that was begun is done; what the disk refused is said and tried again later."""
@@ -346,7 +332,7 @@ class TrainingRun:
             if isinstance(error, Interrupted | WorkersKilled):
                 self._break_off(session, error)
             if session is not None:
-                session.leave(error, self.save)
+                session.leave(error, self._save)
             if isinstance(error, UnreadableSample):
                 for line in opening.advice(error, self.job):
                     self.log.say(line)
@@ -365,9 +351,9 @@ class TrainingRun:
         end_workers()
         if session is not None and isinstance(stop, WorkersKilled):
             self.log.say(str(stop))
-            session.stop("the death of its loader workers", self.save)
+            session.stop("the death of its loader workers", self._save)
         if session is not None and self._stop.reason is not None:
-            session.stop(self._stop.reason, self.save)
+            session.stop(self._stop.reason, self._save)
         if isinstance(stop, Interrupted):
             nothing = f"{stop.reason} before the first step: nothing was changed"
             self.log.say(f"{nothing}\nto continue, {again_in_words(self.job.environment, self.job.command)}")
@@ -443,6 +429,23 @@ class TrainingRun:
             requests=requests,
         )
 
+    def _boundary(self, between: Callable[[], None] | None = None) -> None:
+        """Everything that belongs to the last step is done: save when due, stop when asked to."""
+        session, ended = self.opened, self.current.ended
+        self.current.settle()
+        if self._save_again or (ended and session.saver.due(self.progress, total=self.length.steps)):
+            self._save()
+            session.note_timing()
+        session.say_saved()
+        if ended and (trial := self._options.trial) is not None:
+            trial.counted(self.step, self._pace.last_step_s, stop=self._stop, wait_for_saves=self.wait_for_saves)
+        if self.current.finished:
+            session.stop_if_asked(self._save)
+        if between is not None and not self.current.turns:
+            self.current.put_streams_back()
+            between()
+            self._boundary()
+
     def _wait(self) -> None:
         """The loop asks for the next batch: what was to be done after the last one is done."""
         self._untracked.look(self.step, self.opened.dataset)
@@ -460,11 +463,7 @@ class TrainingRun:
         (session := self.opened).require_steps()
         self._untracked.look(self.step, session.dataset)
         self.length.steps = self.step
-        if self.current.turns:
-            self.log.say(
-                f"warning: after the last step {len(self.current.samples)} samples were handed out and not stepped on"
-            )
-        session.settle(self.save)
+        session.settle(self._save)
         session.finished()
 
     def _close(self, *, quietly: bool) -> None:

@@ -206,7 +206,8 @@ def test_a_data_set_that_grew(tmp_path: Path) -> None:
     session(tmp_path, size=30, epochs=4)
     found = audit(run)
     assert found.good, said(found)
-    assert "the data set had 22 samples up to epoch 2, then 30" in found.notes
+    assert "the data set had 22 samples up to epoch 1, then 30" in found.notes
+    assert (found.repeats.resized, found.repeats.compared) == (4, 0)  # steps 5-8 were lost with the smaller one
 
 
 def test_a_loop_that_draws_its_own_batches(tmp_path: Path) -> None:

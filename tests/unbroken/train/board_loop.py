@@ -61,22 +61,19 @@ def train(
                 run.wait_for_saves()
                 run.record_evaluation(best="score", score=float(run.step) - 100 * (run.step == 16))
 
-        def before_first() -> None:
+        def between() -> None:
             evaluate()
-            if stop_after < 0:
+            if die_after and run.step == die_after:
+                die(run)
+            if stop_after < 0 or (stop_after and run.step == stop_after):
                 run.stop("the test")
 
-        for batch in run.batches(Numbers(), batch_size=4, steps=steps, before_first=before_first):
+        for batch in run.batches(Numbers(), batch_size=4, steps=steps, between=between):
             loss = (model(batch) - 0.3).square().mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             run.end_step(loss=loss)
-            evaluate()
-            if run.step == die_after:
-                die(run)
-            if run.step == stop_after:
-                run.stop("the test")
 
 
 if __name__ == "__main__":

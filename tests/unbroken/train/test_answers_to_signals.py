@@ -82,8 +82,13 @@ def train(folder: Path, place: str) -> None:
         model = nn.Linear(1, 1)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
         run.track(model=model, optimizer=optimizer)
+
+        def between() -> None:
+            if run.step == 4 and place == "save":
+                run.wait_for_saves()
+
         dataset = Numbers(lambda: held(folder)) if place == "data" else Numbers()
-        for batch in run.batches(dataset, batch_size=1, steps=8, shuffle=False):
+        for batch in run.batches(dataset, batch_size=1, steps=8, shuffle=False, between=between):
             model(batch).mean().backward()
             if run.step == 3:
                 run.wait_for_saves()
@@ -94,8 +99,6 @@ def train(folder: Path, place: str) -> None:
             if run.step == 3 and place == "validation":
                 held(folder)
                 run.poll()
-            if run.step == 4 and place == "save":
-                run.wait_for_saves()
 
 
 class Training:

@@ -115,13 +115,13 @@ class Training:
             optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
             run.track(model=model, optimizer=optimizer)
             for _ in run.steps(self.steps):
+                run.wait_for_saves()  # so that what is said does not depend on how fast the thread is
                 loss = model(torch.randn(4, 2)).square().mean()
                 loss.backward()
                 optimizer.step()
                 optimizer.zero_grad()
                 self.clock.seconds += 1.0
                 run.end_step(loss=loss)
-                run.wait_for_saves()  # so that what is said does not depend on how fast the thread is
                 self.at.get(run.step, lambda _run: None)(run)
 
     @property
@@ -338,7 +338,7 @@ with open_run(sys.argv[1], tag="t", save_every=2, save_every_s=None) as run:
     run.track(model=model)
     for step in run.steps(30):
         run.end_step(loss=0.0)
-        if step == 5:
+        if step == 6:
             model.extra = nn.Parameter(torch.zeros(200_000))  # from here on no checkpoint fits
 """
 

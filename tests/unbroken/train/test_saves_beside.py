@@ -69,15 +69,15 @@ def train(run: Any, listener: Listener, disk: SlowDisk, weights: dict[int, torch
         model = nn.Linear(3, 1)
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
         run.track(model=model, optimizer=optimizer)
-        for _ in run.steps(9):
+        for done in run.steps(9):
+            if done == 4:
+                assert disk.begun.wait(60)
+                assert not any("at 4 iterations" in line for line in listener.lines)
             model(torch.randn(4, 3)).square().mean().backward()
             optimizer.step()
             optimizer.zero_grad()
             run.end_step(loss=0.0)
             weights[run.step] = model.weight.detach().clone()
-            if run.step == 4:
-                assert disk.begun.wait(60)
-                assert not any("at 4 iterations" in line for line in listener.lines)
             if run.step == 5:  # the save of step 6 would wait for this one
                 disk.allowed.set()
 
