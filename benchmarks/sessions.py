@@ -40,7 +40,7 @@ def main() -> None:
         warm_up()
         print("sessions  start ms   ls ms  show ms  files  journal, bytes a session")
         for number in range(1, counts[-1] + 1):
-            session(root, keep_last=2)
+            session(root, number, keep_last=2)
             starts_ms.append(json.loads((root / "began.json").read_text()))
             if number in counts:
                 ls_ms, show_ms = best_ms(lambda: summary_of(run)), best_ms(lambda: overview_of(run))

@@ -7,13 +7,20 @@ import os
 import sys
 import time
 import traceback
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from unbroken.train import open_run
+from tests.unbroken.run.runs_in_short import SetClock
+from unbroken.config import Effects
+from unbroken.launch import Job
+from unbroken.train import launch
+from unbroken.train.cadence import Every
+from unbroken.train.console import PlainConsole
+from unbroken.train.options import SessionOptions
 
 STEPS, SAVE_EVERY = 3, 2  # one step of each session is lost with it, and done again
 TAG = "tiny"
@@ -49,14 +56,19 @@ def warm_up() -> None:
     optimizer.step()
 
 
-def session(root: Path, *, keep_last: int | None) -> list[str]:
-    """One session that is killed after its steps; what it opened before the first of them."""
+def session(root: Path, number: int, *, keep_last: int | None) -> list[str]:
+    """One session that is killed after its steps; what it opened before the first of them.
+
+    Each begins a minute after the one before it, by a clock that stands still: how many of them share a second, and so
+    a row of `experiments_log.txt` or the stem of a name, is not left to the speed of the machine.
+    """
     seen = root / "opened.json"
     child = os.fork()
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         try:
-            _train(root, seen, keep_last=keep_last)
+            clock = SetClock(datetime(2026, 11, 1, 8, tzinfo=UTC) + timedelta(minutes=number))
+            _train(root, seen, clock, keep_last=keep_last)
         finally:
             traceback.print_exc()
             os._exit(1)
@@ -65,13 +77,21 @@ def session(root: Path, *, keep_last: int | None) -> list[str]:
     return list(json.loads(seen.read_text()))
 
 
-def _train(root: Path, seen: Path, *, keep_last: int | None) -> None:
+def _train(root: Path, seen: Path, clock: SetClock, *, keep_last: int | None) -> None:
     held: list[Any] = []
+    job = Job(
+        recipe="open_run",
+        tag=TAG,
+        directory=root / TAG,
+        config={"lr": 0.01},
+        effects=Effects(),
+        seed=0,
+        keep_last=keep_last,
+    )
+    options = SessionOptions(every=Every(steps=SAVE_EVERY), save_every_s=None, save_beside=True, exits=True)
 
     def begin() -> None:
-        run = open_run(
-            root, tag=TAG, config={"lr": 0.01}, save_every=SAVE_EVERY, save_every_s=None, keep_last=keep_last
-        )
+        run = launch(job, console=PlainConsole(), clock=clock, options=options)
         model = nn.Linear(1, 1)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
         run.__enter__()
