@@ -39,6 +39,8 @@ NEEDED_MOMENTS = {
     "RMSprop": ("step", "square_avg"),
 }
 LARGEST = 2**63 - 1  # of whole numbers: what comes next counts with them as floats or in 64 bits
+# Entries of torch's schedules that the next step divides by.
+DIVISORS = frozenset({"step_size", "T_max", "T_i", "total_size", "step_ratio", "end_step"})
 PER_GROUP = ("base_lrs", "_last_lr")  # of torch's schedules: a rate for each group of parameters
 Problem = tuple[str, str, object]  # the field, what is expected there, what was found
 
@@ -146,6 +148,9 @@ def _unlike(own: Any, saved: Any, where: str) -> Iterator[Problem]:
         case bool() | int() | float() | torch.Tensor(), value if not _is_number(value):
             if _is_number(own):
                 yield where, "a number", saved
+        case int() | float() as mine, int() | float() as theirs if mine > 0 >= theirs:
+            if where.rpartition(".")[2] in DIVISORS:
+                yield where, "a number above 0", saved
         case str(), value if value is not None and not isinstance(value, str):
             yield where, "text", saved
         case dict(mine), dict(theirs):
@@ -156,6 +161,9 @@ def _unlike(own: Any, saved: Any, where: str) -> Iterator[Problem]:
         case list(mine), list(theirs) if mine and all(map(_is_number, mine)):
             for index, item in enumerate(theirs):
                 yield from _unlike(mine[0], item, f"{where}[{index}]")
+        case list(mine), list(theirs):
+            for index, (one, other) in enumerate(zip(mine, theirs)):
+                yield from _unlike(one, other, f"{where}[{index}]")
         case (dict() | list()) as mine, value if value is not None and type(value) is not type(mine):
             yield where, f"a {type(mine).__name__}", saved
 

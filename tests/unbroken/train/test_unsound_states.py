@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Callable
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    ConstantLR,
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    CyclicLR,
+    OneCycleLR,
+    SequentialLR,
+    StepLR,
+)
 
 from tests.unbroken.real_runs import rewrite
 from tests.unbroken.train.test_all_or_nothing import Training, dataset, session, without_locks
@@ -20,6 +33,7 @@ from unbroken.run import look_at
 from unbroken.run.layout import manifests
 from unbroken.train import open_run, read_checkpoint
 from unbroken.train.serialise import read_tree
+from unbroken.train.state_checks import require_sound
 from unbroken.train.stop import Exit
 from unbroken.train.weights_file import read_weights
 
@@ -157,3 +171,35 @@ def test_what_real_programs_share_and_expand_is_loaded(tmp_path: Path) -> None:
     tree = {"a": tied, "b": tied, "c": tied.t(), "mask": mask, "none": torch.zeros(0, 5), "one": torch.tensor(3)}
     found = read_tree(saved(tmp_path / "tied.pth", tree))
     assert all(torch.equal(found[name], tensor) and found[name].shape == tensor.shape for name, tensor in tree.items())
+
+
+SCHEDULES: dict[str, tuple[Callable[[torch.optim.Optimizer], Any], tuple[str | int, ...]]] = {
+    "StepLR": (lambda of: StepLR(of, 3), ("step_size",)),
+    "CosineAnnealingLR": (lambda of: CosineAnnealingLR(of, 9), ("T_max",)),
+    "CosineAnnealingWarmRestarts": (lambda of: CosineAnnealingWarmRestarts(of, 5), ("T_i",)),
+    "CyclicLR": (lambda of: CyclicLR(of, 0.1, 1.0, 4, cycle_momentum=False), ("total_size",)),
+    "CyclicLR, its rise": (lambda of: CyclicLR(of, 0.1, 1.0, 4, 2, cycle_momentum=False), ("step_ratio",)),
+    "OneCycleLR": (lambda of: OneCycleLR(of, 1.0, 20, cycle_momentum=False), ("_schedule_phases", 0, "end_step")),
+    "ChainedScheduler": (lambda of: ChainedScheduler([StepLR(of, 3)], of), ("_schedulers", 0, "step_size")),
+    "SequentialLR": (
+        lambda of: SequentialLR(of, [ConstantLR(of, 0.1, 9), CosineAnnealingLR(of, 9)], [2]),
+        ("_schedulers", 1, "T_max"),
+    ),
+}
+
+
+@pytest.mark.parametrize("spoiled", [0, "x"])
+@pytest.mark.parametrize("kind", SCHEDULES)
+def test_what_a_schedule_divides_by_is_never_nothing(kind: str, spoiled: Any) -> None:
+    make, (*way, last) = SCHEDULES[kind]
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0, momentum=0.9)
+    schedule = make(optimizer)
+    state = copy.deepcopy(schedule.state_dict())
+    for _ in range(4):
+        optimizer.step()
+        schedule.step()
+        require_sound({"lr": schedule}, {"lr": schedule.state_dict()}, Path("a.pth"))
+    inner = reduce(getitem, way, state)
+    inner[last] = spoiled
+    with pytest.raises(DamagedFile, match=rf"lr is not sound, in .*{last}"):
+        require_sound({"lr": schedule}, {"lr": state}, Path("a.pth"))
