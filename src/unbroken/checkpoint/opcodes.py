@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import pickletools
 from collections.abc import Callable
-from typing import Any
+from typing import IO, Any
 
 from unbroken.checkpoint.leaves import Fields, Name, Opaque, SmallArray, StorageRef
 from unbroken.checkpoint.numpy_scalars import fill_array
 from unbroken.checkpoint.rebuild import call, checked_key, storage_of
 
+MAX_OPCODES = 20_000_000
 MAX_NAMES = 10_000
 MAX_INT_BITS = 4096  # and so every number can be printed
 HIGHEST_PROTOCOL = 5
@@ -24,25 +26,9 @@ class Machine:
         self.names: dict[tuple[str, str], Name] = {}
         self.storages: dict[str, StorageRef] = {}
 
-    def carry_out(self, opcode: str, arg: Any) -> None:
-        """Carry out one opcode with its argument."""
-        if opcode in LITERALS:
-            if type(arg) is int and arg.bit_length() > MAX_INT_BITS:
-                raise ValueError("a number longer than any checkpoint has")
-            self.stack.append(arg)
-        elif opcode in ACTIONS:
-            ACTIONS[opcode](self, arg)
-        elif opcode != "STOP":
-            raise ValueError(f"opcode {opcode}, which no checkpoint has")
-
     def push(self, value: Any) -> None:
         """Put one value on the stack."""
         self.stack.append(value)
-
-    def open_mark(self) -> None:
-        """Begin a group of values."""
-        self.outer.append(self.stack)
-        self.stack = []
 
     def since_mark(self) -> list[Any]:
         """Take the group that was begun last."""
@@ -157,31 +143,41 @@ def _object(machine: Machine) -> None:
     machine.push(call(cls, tuple(args)))
 
 
-LITERALS = frozenset(
-    [
-        "INT",
-        "BININT",
-        "BININT1",
-        "BININT2",
-        "LONG",
-        "LONG1",
-        "LONG4",
-        "STRING",
-        "BINSTRING",
-        "SHORT_BINSTRING",
-        "BINBYTES",
-        "SHORT_BINBYTES",
-        "BINBYTES8",
-        "BYTEARRAY8",
-        "UNICODE",
-        "SHORT_BINUNICODE",
-        "BINUNICODE",
-        "BINUNICODE8",
-        "FLOAT",
-        "BINFLOAT",
-    ]
+def _number(machine: Machine, value: Any) -> None:
+    if type(value) is int and value.bit_length() > MAX_INT_BITS:
+        raise ValueError("a number longer than any checkpoint has")
+    machine.stack.append(value)
+
+
+def _literal(machine: Machine, value: Any) -> None:
+    machine.stack.append(value)
+
+
+def _mark(machine: Machine, _: Any) -> None:
+    machine.outer.append(machine.stack)
+    machine.stack = []
+
+
+def _put(machine: Machine, place: int) -> None:
+    machine.memo[place] = machine.stack[-1]
+
+
+def _get(machine: Machine, place: int) -> None:
+    machine.stack.append(machine.memo[place])
+
+
+Action = Callable[[Machine, Any], None]
+LITERALS = (
+    *("BININT", "BININT1", "BININT2", "FLOAT", "BINFLOAT"),
+    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 )
-ACTIONS: dict[str, Callable[[Machine, Any], None]] = {
+ACTIONS: dict[str, Action] = {
+    **dict.fromkeys(LITERALS, _literal),
+    **dict.fromkeys(("INT", "LONG", "LONG1", "LONG4"), _number),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _put),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _get),
+    "MARK": _mark,
     "PROTO": lambda _m, arg: _protocol(arg),
     "FRAME": lambda _m, _: None,
     "NONE": lambda m, _: m.push(None),
@@ -191,7 +187,6 @@ ACTIONS: dict[str, Callable[[Machine, Any], None]] = {
     "EMPTY_TUPLE": lambda m, _: m.push(()),
     "EMPTY_DICT": lambda m, _: m.push({}),
     "EMPTY_SET": lambda m, _: m.push(set()),
-    "MARK": lambda m, _: m.open_mark(),
     "POP": lambda m, _: _pop(m),
     "POP_MARK": lambda m, _: m.drop_group(),
     "DUP": lambda m, _: m.push(m.stack[-1]),
@@ -208,13 +203,7 @@ ACTIONS: dict[str, Callable[[Machine, Any], None]] = {
     "SETITEM": lambda m, _: _set(m, m.last(2)),
     "SETITEMS": lambda m, _: _set(m, m.since_mark()),
     "BUILD": lambda m, _: _build(m, m.last(1)[0]),
-    "PUT": lambda m, arg: m.memo.update({arg: m.stack[-1]}),
-    "BINPUT": lambda m, arg: m.memo.update({arg: m.stack[-1]}),
-    "LONG_BINPUT": lambda m, arg: m.memo.update({arg: m.stack[-1]}),
-    "MEMOIZE": lambda m, _: m.memo.update({len(m.memo): m.stack[-1]}),
-    "GET": lambda m, arg: m.push(m.memo[arg]),
-    "BINGET": lambda m, arg: m.push(m.memo[arg]),
-    "LONG_BINGET": lambda m, arg: m.push(m.memo[arg]),
+    "MEMOIZE": lambda m, _: _put(m, len(m.memo)),
     "GLOBAL": lambda m, arg: m.name(*arg.split(" ", 1)),
     "STACK_GLOBAL": lambda m, _: m.name(*m.last(2)),
     "REDUCE": lambda m, _: m.push(call(*m.last(2))),
@@ -226,3 +215,25 @@ ACTIONS: dict[str, Callable[[Machine, Any], None]] = {
     "BINPERSID": lambda m, _: m.persistent(m.last(1)[0]),
     "READONLY_BUFFER": lambda _m, _: None,
 }
+# By its byte: what reads the argument of an opcode, where it has one, and what carries it out.
+OPCODES: dict[bytes, tuple[Callable[[IO[bytes]], Any] | None, Action]] = {
+    opcode.code.encode("latin-1"): (opcode.arg.reader if opcode.arg else None, ACTIONS[opcode.name])
+    for opcode in pickletools.opcodes
+    if opcode.name in ACTIONS
+}
+NAMES = {opcode.code.encode("latin-1"): opcode.name for opcode in pickletools.opcodes}
+STOP = b"."
+
+
+def carry_out(file: IO[bytes]) -> Machine:
+    """Carry out a file's opcodes up to its STOP; ValueError and the like where one cannot be."""
+    machine, read = Machine(), file.read
+    for _ in range(MAX_OPCODES):
+        code = read(1)
+        if code == STOP:
+            return machine
+        if code not in OPCODES:
+            raise ValueError(f"opcode {NAMES.get(code, code)}, which no checkpoint has" if code else "it has no end")
+        reader, act = OPCODES[code]
+        act(machine, reader(file) if reader else None)
+    raise ValueError("more opcodes than any checkpoint has")

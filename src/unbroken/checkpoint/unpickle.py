@@ -1,27 +1,25 @@
 """The one reader of pickles, and it executes nothing: opcodes are read as data and become data.
 
 Python's own unpickler calls what the file names, and its C form allocates what the file asks for. So it is
-not used: `pickletools`, which only reads, splits the stream into opcodes, and the machine of `opcodes`
-carries them out. There is no import, no attribute look-up and no call of a stranger's name anywhere on this
+not used: the readers of `pickletools`, which only read, take each opcode's argument from the stream, and the machine of
+`opcodes` carries it out. There is no import, no attribute look-up and no call of a stranger's name anywhere on this
 path; protocols 0 to 5 are read.
 """
 
 from __future__ import annotations
 
 import io
-import pickletools
 import struct
 import warnings
 from dataclasses import dataclass
 from typing import IO, Any, BinaryIO, cast
 
 from unbroken.checkpoint.leaves import Name, StorageRef
-from unbroken.checkpoint.opcodes import Machine
+from unbroken.checkpoint.opcodes import carry_out
 from unbroken.checkpoint.walk import printable
 from unbroken.errors import DamagedFile
 
 MAX_PICKLE_BYTES = 512 * 1024 * 1024
-MAX_OPCODES = 20_000_000
 
 # What a wrong byte can raise in the reader, in the machine or in what it builds; all else is a bug of ours.
 UNREADABLE = (
@@ -87,10 +85,6 @@ def read_pickle(source: bytes | BinaryIO, *, where: object, what: str = "the pic
 
 
 def _run(file: CappedReader | io.BytesIO) -> Pickled:
-    machine = Machine()
-    for count, (opcode, arg, _) in enumerate(pickletools.genops(cast(IO[bytes], file))):
-        machine.carry_out(opcode.name, arg)
-        if count > MAX_OPCODES:
-            raise ValueError("more opcodes than any checkpoint has")
+    machine = carry_out(cast(IO[bytes], file))
     (value,) = machine.last(1)
     return Pickled(value=value, names=tuple(machine.names.values()), storages=machine.storages)
