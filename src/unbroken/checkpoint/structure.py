@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -22,12 +22,13 @@ from unbroken.checkpoint.contents import SMALL_BYTES, Contents
 from unbroken.checkpoint.kinds import STAMP, has_optimizer, model_part, recognise
 from unbroken.checkpoint.leaves import Name, StorageRef, TensorRef
 from unbroken.checkpoint.legacy import FIRST_BYTES, read_legacy
+from unbroken.checkpoint.recent import Recent, state_of
 from unbroken.checkpoint.safetensors import looks_like_safetensors, read_safetensors
 from unbroken.checkpoint.storages import Spot, in_native_order, read_spot
 from unbroken.checkpoint.walk import Endless, check_tree, printable, walk
 from unbroken.errors import DamagedFile, ForeignFile, NewerFormat, UsageError
 from unbroken.storage import open_ordinary
-from unbroken.values import require_local
+from unbroken.values import SystemClock, require_local
 
 HEAD_BYTES = 512
 # Tensors may be views of one block (tied weights) or expanded (a stride of 0), but each becomes numbers of its own when
@@ -89,26 +90,35 @@ class Structure:
         return own if isinstance(own, dict) else {}
 
 
-def read_structure(path: str | os.PathLike[str]) -> Structure:
-    """Read what `path` holds, down to the shape of every tensor, in milliseconds."""
+RECENT = Recent[Structure](SystemClock())
+
+
+def read_structure(path: str | os.PathLike[str], *, recent: Recent[Structure] = RECENT) -> Structure:
+    """Read what `path` holds, down to the shape of every tensor, in milliseconds; nobody may change its tree.
+
+    A file that is among the `recent` ones, and is as it was then, is not taken apart again.
+    """
     path = Path(path)
     size_bytes = _size_of_file(path)
     try:
         with open_ordinary(path) as file:
+            state = state_of(file)
+            if (known := recent.get(state)) is not None:
+                return replace(known, path=path)
             contents = _read_contents(file, path, size_bytes)
     except OSError as error:
         raise DamagedFile(path, f"the file cannot be read ({error.strerror or error})") from error
-    _check_tree(contents, path)
-    known = recognise(contents.tree)
-    return Structure(
+    nodes = _check_tree(contents, path)
+    kind = recognise(contents.tree)
+    structure = Structure(
         path=path,
         format=contents.format,
         size_bytes=size_bytes,
-        kind=known.kind,
-        why=known.why,
-        step=known.step,
-        epoch=known.epoch,
-        metrics=known.metrics,
+        kind=kind.kind,
+        why=kind.why,
+        step=kind.step,
+        epoch=kind.epoch,
+        metrics=kind.metrics,
         has_optimizer=has_optimizer(contents.tree),
         tree=contents.tree,
         byteorder=contents.byteorder,
@@ -118,6 +128,8 @@ def read_structure(path: str | os.PathLike[str]) -> Structure:
         entries=contents.entries,
         trailing_bytes=contents.trailing_bytes,
     )
+    recent.keep(state, structure, nodes=nodes)
+    return structure
 
 
 def require_known_format(structure: Structure) -> None:
@@ -262,12 +274,16 @@ def _read_contents(file: BinaryIO, path: Path, size_bytes: int) -> Contents:
     raise DamagedFile(path, "this is not a checkpoint", expected="a file written by torch.save", found=repr(head[:8]))
 
 
-def _check_tree(contents: Contents, path: Path) -> None:
-    """See to it that nobody after us meets a tree without end, or tensors that the file's bytes cannot account for."""
+def _check_tree(contents: Contents, path: Path) -> int:
+    """See to it that nobody after us meets a tree without end, or tensors that the file's bytes cannot account for.
+
+    Returns how many nodes the tree has.
+    """
     try:
-        claimed = check_tree(contents.tree)
+        measure = check_tree(contents.tree)
     except Endless as error:
         raise DamagedFile(path, f"{error}, as no checkpoint is") from error
+    claimed = measure.tensor_bytes
     stored = sum(spot.size_bytes for spot in contents.spots.values())
     if claimed > max(MOST_UNFOLDED * stored, SMALL_BYTES):
         refs = ((".".join(name), leaf) for name, leaf in walk(contents.tree) if isinstance(leaf, TensorRef))
@@ -278,3 +294,4 @@ def _check_tree(contents: Contents, path: Path) -> None:
             expected=f"about the {stored:,} bytes that are stored",
             do="A tensor that was expanded is saved whole with tensor.clone().",
         )
+    return measure.nodes

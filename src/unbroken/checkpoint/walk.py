@@ -17,12 +17,12 @@ class Endless(ValueError):
     """A tree that contains itself, or unfolds into more than any checkpoint has."""
 
 
-def check_tree(tree: object) -> int:
-    """Raise Endless unless every later walk ends soon; return the bytes of all tensors, each counted where it stands.
+def check_tree(tree: object) -> Measure:
+    """Raise Endless unless every later walk ends soon; return what the tree unfolds into.
 
     Each container is measured once, however often it is shared.
     """
-    known: dict[int, _Measure] = {}
+    known: dict[int, Measure] = {}
     opened: set[int] = set()
     todo = [tree]
     while todo:
@@ -38,19 +38,19 @@ def check_tree(tree: object) -> int:
             todo.extend(waiting)
             continue
         known[id(todo.pop())] = _measured(node, [known[id(child)] for child in inner])
-    return known[id(tree)].tensor_bytes
+    return known[id(tree)]
 
 
 @dataclass(frozen=True, slots=True)
-class _Measure:
-    """What a container unfolds into."""
+class Measure:
+    """What a container unfolds into; the bytes of a tensor count wherever it stands."""
 
     nodes: int
     levels: int
     tensor_bytes: int
 
 
-def _measured(node: object, inner: list[_Measure]) -> _Measure:
+def _measured(node: object, inner: list[Measure]) -> Measure:
     own = len(node) if isinstance(node, PLAIN) else 0
     nodes = own + sum(each.nodes for each in inner)
     levels = 1 + max((each.levels for each in inner), default=0)
@@ -60,7 +60,7 @@ def _measured(node: object, inner: list[_Measure]) -> _Measure:
         raise Endless(f"the tree is nested deeper than {MAX_DEPTH} levels")
     leaves = _values(node) if isinstance(node, PLAIN) else (node,)
     own_bytes = sum(leaf.size_bytes for leaf in leaves if isinstance(leaf, TensorRef))
-    return _Measure(nodes, levels, own_bytes + sum(each.tensor_bytes for each in inner))
+    return Measure(nodes, levels, own_bytes + sum(each.tensor_bytes for each in inner))
 
 
 def walk(tree: object) -> Iterator[tuple[tuple[str, ...], Any]]:
