@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import gc
 import inspect
-import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from random import SystemRandom
 from types import GeneratorType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
@@ -27,11 +26,9 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from unbroken.train.frames import is_users
 from unbroken.train.held import inside, reachable
+from unbroken.train.random_holders import DRAWN_FROM, GLOBAL
 
 MADE_BY_TORCH = (Optimizer, LRScheduler, ReduceLROnPlateau, GradScaler, AveragedModel)
-DRAWN_FROM = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
-# The global ones, which are not the script's.
-GLOBAL = (torch.default_generator, np.random.mtrand._rand, random._inst)
 MOST_NAMED = 8
 
 
@@ -47,13 +44,20 @@ class Forgotten:
         name = f"`{self.path}` ({kind})" if self.path else f"a {kind} to which no variable of the script leads"
         if isinstance(self.value, GeneratorType | _BaseDataLoaderIter):
             return f"{name} holds a place in its data and is not tracked: a resumed session begins it anew"
+        if isinstance(self.value, SystemRandom):
+            return f"{name} draws from the system, which gives nothing twice: no session can be repeated"
         return f"{name} lives in this process and is not tracked: its state would be lost"
 
 
-def forgotten(tracked: Mapping[str, Any], variables: Iterable[tuple[str, Any]]) -> list[Forgotten]:
-    """What can be reached from these variables, or was made by torch, and is neither tracked nor inside of what is."""
+def forgotten(
+    tracked: Mapping[str, Any], variables: Iterable[tuple[str, Any]], seeded: Iterable[Any] = ()
+) -> list[Forgotten]:
+    """What can be reached from these variables, or was made by torch, and is neither tracked nor inside of what is.
+
+    Generators that are `seeded` need no state.
+    """
     alive = _made_by_torch()
-    modules, known, found = _Modules(tracked, alive), inside(tracked.values()), []
+    modules, known, found = _Modules(tracked, alive), inside([*tracked.values(), *seeded]), []
     for path, value in reachable(variables):
         if id(value) not in known and _is_stateful(value, modules):
             found.append(Forgotten(path=path, value=value))

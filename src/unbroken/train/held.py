@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -22,6 +22,7 @@ NO_HOLDERS = (int, float, str, bytes, type(None), torch.Tensor, np.ndarray, Modu
 MOST_COMMON = frozenset((int, float, str, bytes, bool, type(None), type, ModuleType))  # they are seen at one glance
 OF_ANY_MODULE = frozenset(vars(nn.Module()))
 MOST_OBJECTS = 100_000  # that are looked into
+Held = Callable[[str, Any], Iterator[tuple[str, Any]]]
 MOST_ITEMS = 200  # of one list or dict: a list of a million files holds nothing else
 
 
@@ -37,44 +38,40 @@ def roots(frames: Iterable[FrameType]) -> Iterator[tuple[str, Any]]:
         if isinstance(file, str) and is_users_file(file):
             spaces.setdefault(id(vars(module)), (f"{module.__name__}.", vars(module)))
     for prefix, names in spaces.values():
-        yield from ((prefix + name, value) for name, value in _holders([*names.items()]) if not name.startswith("__"))
+        yield from ((prefix + name, value) for name, value in holders([*names.items()]) if not name.startswith("__"))
 
 
-def reachable(variables: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """Everything that these hold, nearest first, with the way to it."""
+def reachable(variables: Iterable[tuple[str, Any]], held: Held | None = None) -> Iterator[tuple[str, Any]]:
+    """Everything that these hold, nearest first, with the way to it; `held` says what a thing holds."""
     todo, seen = deque(variables), set[int]()
     while todo and len(seen) < MOST_OBJECTS:
         path, value = todo.popleft()
-        if id(value) in seen or isinstance(value, NO_HOLDERS) or _is_bare(value):
+        if id(value) in seen or isinstance(value, NO_HOLDERS):
             continue
         seen.add(id(value))
         yield path, value
         with suppress(Exception):  # whatever a thing of the script's does when it is looked at, the training goes on
-            todo.extend(_held_by(path, value))
+            todo.extend((held or held_by)(path, value))
 
 
-def _holders(pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
+def holders(pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
     """Those that may hold something: of most others the class says at once that they do not."""
     return ((key, value) for key, value in pairs if type(value) not in MOST_COMMON)
 
 
-def _is_bare(value: Any) -> bool:
-    """Whether it is a function without variables or attributes of its own, as nearly all are."""
-    return type(value) is FunctionType and value.__closure__ is None and not value.__dict__
-
-
-def _held_by(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+def held_by(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """What a thing holds, with the way to it: items, attributes, closures, the locals of generators."""
     match value:
         case dict():
-            for key, item in _holders(islice(dict.items(value), MOST_ITEMS)):
+            for key, item in holders(islice(dict.items(value), MOST_ITEMS)):
                 yield f"{path}[{key!r}]" if isinstance(key, str | int) else f"{path}[...]", item
         case list() | tuple() | deque():
-            yield from ((f"{path}[{at}]", item) for at, item in _holders(enumerate(islice(value, MOST_ITEMS))))
+            yield from ((f"{path}[{at}]", item) for at, item in holders(enumerate(islice(value, MOST_ITEMS))))
         case set() | frozenset():
             yield from ((f"{path}{{...}}", item) for item in islice(value, MOST_ITEMS))
         case FunctionType() if is_users(value.__code__):
             cells = zip(value.__code__.co_freevars, value.__closure__ or ())
-            yield from ((f"{path}.{name}", cell.cell_contents) for name, cell in cells if _is_bound(cell))
+            yield from ((f"{path}.{name}", cell.cell_contents) for name, cell in cells if is_bound(cell))
         case MethodType():
             yield path, value.__self__
         case partial():
@@ -86,10 +83,11 @@ def _held_by(path: str, value: Any) -> Iterator[tuple[str, Any]]:
             own = ((name, item) for name, item in vars(value).items() if name not in OF_ANY_MODULE)
             yield from ((f"{path}.{name}", item) for name, item in own)
         case _ if not type(value).__module__.startswith(("unbroken.", "torch.optim.optimizer")):
-            yield from ((f"{path}.{name}", item) for name, item in _holders(attributes(value)))
+            yield from ((f"{path}.{name}", item) for name, item in holders(attributes(value)))
 
 
-def _is_bound(cell: Any) -> bool:
+def is_bound(cell: Any) -> bool:
+    """Whether a variable of a closure has a value by now."""
     try:
         return cell.cell_contents is not None
     except ValueError:
@@ -101,10 +99,13 @@ def attributes(value: Any) -> Iterator[tuple[str, Any]]:
     own = getattr(value, "__dict__", None)
     if isinstance(own, dict):
         yield from ((name, item) for name, item in [*own.items()] if isinstance(name, str))
-    slots = getattr(type(value), "__slots__", ())
-    for name in slots if isinstance(slots, tuple | list) else ():
-        if isinstance(name, str) and (item := getattr(value, name, None)) is not None:
-            yield name, item
+    for kind in type(value).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else tuple(slots):
+            hidden = name.startswith("__") and not name.endswith("__")  # then the class's name stands before it
+            name = f"_{kind.__name__.lstrip('_')}{name}" if hidden else name
+            if name != "__dict__" and (item := getattr(value, name, None)) is not None:
+                yield name, item
 
 
 def inside(things: Iterable[Any]) -> set[int]:

@@ -17,6 +17,7 @@ from torch.utils.data._utils.pin_memory import pin_memory as pinned
 from unbroken.errors import DamagedFile, UnbrokenError, UnreadableSample, UsageError
 from unbroken.launch.spelling import count
 from unbroken.train.order import Key, Order, micro_batches
+from unbroken.train.random_holders import Holders
 from unbroken.train.rng import generator_for_sample, preserved, seed_global_streams_for_sample
 from unbroken.train.stop import Exit, interruptible
 from unbroken.train.workers import Workers
@@ -52,13 +53,15 @@ class Loaded(NamedTuple):
 class Reading:
     """Makes the micro-batch of a request; each item is a function of (seed, epoch, sample).
 
-    A data set that is read by `sample(index, rng)` gets a numpy generator; the global streams are seeded around each
-    item, so that ordinary augmentation code is exact as well. What goes wrong is returned, not raised: it must travel.
+    A data set that is read by `sample(index, rng)` gets a numpy generator; the global streams, and the generators that
+    the data set holds, are seeded for each item, so that ordinary augmentation code is exact as well. What goes wrong
+    is returned, not raised: it must travel.
     """
 
     dataset: Any
     seed: int
     join: Collate
+    holders: Holders
     on_bad: OnBad = "stop"
     excluded: frozenset[Key] = frozenset()
 
@@ -97,10 +100,13 @@ class Reading:
         return len(request[0])
 
     def _item(self, epoch: int, index: int) -> Any:
-        seed_global_streams_for_sample(self.seed, epoch, index)
-        if is_read_by_sample(self.dataset):
-            return self.dataset.sample(index, generator_for_sample(self.seed, epoch, index))
-        return self.dataset[index]
+        def read() -> Any:
+            seed_global_streams_for_sample(self.seed, epoch, index)
+            if is_read_by_sample(self.dataset):
+                return self.dataset.sample(index, generator_for_sample(self.seed, epoch, index))
+            return self.dataset[index]
+
+        return self.holders.read(read, seed=self.seed, epoch=epoch, sample=index)
 
     def _joined(self, read: Mapping[Key, Any], position: int, bad: tuple[BadSample, ...]) -> Loaded | UnbrokenError:
         if not read:
@@ -215,7 +221,12 @@ def load(
     """
     requests = micro_batches(order, position, batch_size=batch_size, rank=rank, world_size=world_size)
     reading = Reading(
-        dataset=dataset, seed=order.seed, join=collate or default_collate, on_bad=on_bad, excluded=excluded
+        dataset=dataset,
+        seed=order.seed,
+        join=collate or default_collate,
+        holders=Holders(dataset, collate),
+        on_bad=on_bad,
+        excluded=excluded,
     )
     pins = pin_memory and torch.cuda.is_available()
     ahead = Workers(reading, requests, workers=workers, dataset=dataset) if workers else None

@@ -74,11 +74,6 @@ class Session:
     def _records(self) -> tuple[LineFile, LineFile]:
         return self.run.steps.lines, self.run.journal.lines
 
-    @property
-    def dataset(self) -> object:
-        """What the batches are made of; None for a loop that draws its own."""
-        return self.feed.dataset if self.feed is not None else None
-
     def is_saved(self, step: int) -> bool:
         """Whether the state after `step` is on disk, or on its way there (before the first step there is none)."""
         return step == 0 or self.saver.saved_step == step

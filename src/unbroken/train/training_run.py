@@ -448,7 +448,7 @@ class TrainingRun:
 
     def _wait(self) -> None:
         """The loop asks for the next batch: what was to be done after the last one is done."""
-        self._untracked.look(self.step, self.opened.dataset)
+        self._untracked.look(self.step, self.opened.feed)
         self.current.wait()
         self._pace.waiting()
 
@@ -461,7 +461,7 @@ class TrainingRun:
 
     def _finish(self) -> None:
         (session := self.opened).require_steps()
-        self._untracked.look(self.step, session.dataset)
+        self._untracked.look(self.step, session.feed)
         self.length.steps = self.step
         session.settle(self._save)
         session.finished()

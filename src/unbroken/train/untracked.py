@@ -13,9 +13,11 @@ from torch.optim import Optimizer
 
 from unbroken.errors import UsageError
 from unbroken.train.carried import carried
+from unbroken.train.feed import Feed
 from unbroken.train.forgotten import forgotten, in_words
 from unbroken.train.frames import frames_with, is_users_class
 from unbroken.train.held import attributes, inside, reachable, roots
+from unbroken.train.random_holders import random_holders
 from unbroken.values import Clock
 
 MOST_NAMED = 8
@@ -37,14 +39,17 @@ class Untracked:
         self._before: Seen | None = None
         self._done = False
 
-    def look(self, step: int, dataset: object) -> None:
+    def look(self, step: int, feed: Feed | None) -> None:
         """Say what is not tracked, also of the data set; with `strict`, raise UsageError instead."""
+        dataset = feed.dataset if feed is not None else None
         self._first = step if self._first is None else self._first
         if self._done or step <= self._first + (self._before is not None):
             return
         try:
             if self._before is None:
-                sentences = [f"warning: {each}" for each in in_words(forgotten(self._tracked, self._roots(dataset)))]
+                seeded = [each for _, each in random_holders(dataset, feed.collate)] if feed is not None else []
+                found = forgotten(self._tracked, self._roots(dataset), seeded)
+                sentences = [f"warning: {each}" for each in in_words(found)]
                 self._before = self._values(dataset)
             else:
                 self._done = True

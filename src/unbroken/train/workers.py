@@ -6,7 +6,6 @@ asked of it is asked of a new one. The answers come in the order of the requests
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import os
 import signal
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
+from multiprocessing.util import Finalize
 from typing import Any, Protocol
 
 import torch
@@ -114,6 +114,9 @@ class Workers:
         self._handed_out = self._asked = 0
         self._deaths: Counter[int] = Counter()  # by request
         self._count = workers
+        # At its exit a process asks its children to end, and waits; ours ignore that, so they are ended before. It does
+        # so with what multiprocessing knows: functions of atexit are not called in a process that multiprocessing made.
+        Finalize(None, end_workers, exitpriority=0)
         self._workers = [self._started(index) for index in range(workers)]
 
     def __iter__(self) -> Iterator[Any]:
@@ -258,12 +261,8 @@ def _serve_the_trainer() -> None:
         os.close(nowhere)
 
 
-@atexit.register
 def end_workers() -> None:
-    """End the workers of this process at once: asked to end they would be waited for, one that hangs for ever.
-
-    At exit multiprocessing asks its children to end and waits; ours ignore that, so they are ended here first.
-    """
+    """End the workers of this process at once: asked to end they would be waited for, one that hangs for ever."""
     end_processes([process for process in _PROCESSES if process.is_alive()])
 
 

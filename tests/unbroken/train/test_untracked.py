@@ -10,7 +10,7 @@ import pytest
 
 from tests.processes import python, run_command
 from tests.unbroken.train import untracked_loops
-from tests.unbroken.train.untracked_loops import SAID, Numbers, in_the_data_set, step, trained
+from tests.unbroken.train.untracked_loops import SAID, Numbers, step, trained
 from unbroken.train import TrainingRun, open_run
 
 SCRIPT = untracked_loops.__file__
@@ -34,12 +34,6 @@ def test_a_loop_that_tracks_everything_is_left_in_peace(tmp_path: Path) -> None:
     ended = run_command(python(SCRIPT, "quiet", tmp_path, "strict"))
     assert ended.returncode == 0 and "finished: 4 steps" in ended.stdout, ended.stdout + ended.stderr
     assert "warning" not in ended.stdout and "note" not in ended.stdout
-
-
-def test_the_generator_of_a_data_set_is_found_with_loader_workers_too(tmp_path: Path, capsys: Any) -> None:
-    with open_run(tmp_path, tag="t") as run:
-        in_the_data_set(run, workers=2)
-    assert SAID[in_the_data_set] in capsys.readouterr().out
 
 
 def test_a_thing_that_cannot_be_looked_at_is_no_reason_to_stop(tmp_path: Path, capsys: Any) -> None:

@@ -110,9 +110,9 @@ def pythons_generator(run: TrainingRun) -> None:
         run.end_step(loss=step(model, optimizer, batch * chance.random()))
 
 
-def in_the_data_set(run: TrainingRun, workers: int = 0) -> None:
+def of_the_system(run: TrainingRun) -> None:
     model, optimizer = trained(run)
-    for batch in run.batches(Numbers(np.random.default_rng(0)), batch_size=2, workers=workers, steps=3):
+    for batch in run.batches(Numbers(random.SystemRandom()), batch_size=2, steps=3):
         run.end_step(loss=step(model, optimizer, batch))
 
 
@@ -209,12 +209,12 @@ def a_list_that_grows(run: TrainingRun) -> None:
 
 
 def quiet(run: TrainingRun) -> None:
-    """Everything is tracked; a frozen network, a learning rate, a clock and the values of a step are no state."""
+    """Everything is tracked; a frozen network, the data set's generator, a clock are no state."""
     counters, extra = {"seen": 0}, nn.Linear(1, 1).requires_grad_(False)
     teacher = nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 1)).requires_grad_(False)
     average = AveragedModel(nn.Linear(1, 1))
     model, optimizer = trained(run, counters=counters, average=average, extra=extra)
-    for number, batch in enumerate(run.batches(Numbers(), batch_size=2, steps=4)):
+    for number, batch in enumerate(run.batches(Numbers(np.random.default_rng()), batch_size=2, steps=4)):
         with torch.no_grad():
             goal = teacher(batch)
         loss = step(model, optimizer, batch + 0 * goal)
@@ -226,6 +226,7 @@ def quiet(run: TrainingRun) -> None:
 
 LIVES = "lives in this process and is not tracked: its state would be lost"
 PLACE = "holds a place in its data and is not tracked: a resumed session begins it anew"
+SYSTEM = "draws from the system, which gives nothing twice: no session can be repeated"
 CHANGES = (
     "changes from step to step and is not tracked: a resumed session begins with what stands there before the loop"
 )
@@ -236,7 +237,7 @@ SAID = {
     in_a_closure: f"warning: `mix.rng` (RandomState) {LIVES}",
     a_generator: f"warning: `rng` (Generator) {LIVES}",
     pythons_generator: f"warning: `chance` (Random) {LIVES}",
-    in_the_data_set: f"warning: `dataset.rng` (Generator) {LIVES}",
+    of_the_system: f"warning: `dataset.rng` (SystemRandom) {SYSTEM}",
     in_the_model: f"warning: `model.rng` (Generator) {LIVES}",
     a_copy_of_the_model: f"warning: `target` (Linear) {LIVES}",
     an_endless_generator: f"warning: `data` (generator) {PLACE}",

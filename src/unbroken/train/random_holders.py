@@ -1,0 +1,187 @@
+"""Random generators that a data set holds or draws from: found wherever they are, and begun anew for each sample.
+
+An item is then a function of (seed, epoch, sample): it does not matter how many were read before it, nor in which
+process. A generator is known by the way to it from the data set, which is the same in every process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from unbroken.train.frames import is_users_class, is_users_file
+from unbroken.train.held import MOST_ITEMS, held_by, holders, is_bound, reachable
+
+DRAWN_FROM = (torch.Generator, np.random.Generator, np.random.BitGenerator, np.random.RandomState, random.Random)
+GLOBAL = (torch.default_generator, np.random.mtrand._rand, random._inst)  # which are nobody's own
+BITS_128 = (1 << 128) - 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """A long list or dict of generators, one for each sample: of these the one with the sample's number is meant."""
+
+    entries: Sequence[Any] | Mapping[Any, Any]
+
+
+class Holders:
+    """The generators of a data set, and of what joins its samples, in this process; others look for their own."""
+
+    def __init__(self, dataset: Any, join: Any = None) -> None:
+        self._roots = dataset, join
+        self._epoch: int | None = None  # of which they were looked for
+        self._found: list[tuple[bytes, Any]] = []
+
+    def __reduce__(self) -> tuple[type[Holders], tuple[Any, Any]]:
+        """As a new process begins."""
+        return Holders, self._roots
+
+    def read(self, read: Callable[[], Any], *, seed: int, epoch: int, sample: int) -> Any:
+        """What `read` gives once all are seeded for this sample.
+
+        They are looked for at the first sample of each epoch. Where reading it made some, as data sets do that make
+        theirs in a loader worker, it is read again: what it drew from them began anywhere.
+        """
+        if first := epoch != self._epoch:
+            self._look()
+        self._seed(seed, epoch, sample)
+        item = read()
+        if first:
+            self._epoch = epoch
+            if self._look():
+                self._seed(seed, epoch, sample)
+                item = read()
+        return item
+
+    def _seed(self, seed: int, epoch: int, sample: int) -> None:
+        name = f"{seed}:{epoch}:{sample}:".encode()
+        for path, holder in self._found:
+            begin(holder, hashlib.sha256(name + path).digest(), sample)
+
+    def _look(self) -> bool:
+        """Find them; returns whether some were not there before."""
+        before, self._found = self._found, [(path.encode(), each) for path, each in random_holders(*self._roots)]
+        known = {_identity(holder) for _, holder in before}
+        return any(_identity(holder) not in known for _, holder in self._found)
+
+
+def _identity(holder: Any) -> int:
+    return id(holder.entries if isinstance(holder, Row) else holder)
+
+
+def begin(holder: Any, entropy: bytes, sample: int = -1) -> None:
+    """Begin a generator, or the one of a row that is of this sample, from 32 random bytes."""
+    number = int.from_bytes(entropy, "big")
+    match holder:
+        case np.random.Generator():
+            begin(holder.bit_generator, entropy)
+        case np.random.PCG64():  # at a tenth of what making another one costs
+            state: Any = {
+                "state": number >> 128,
+                "inc": number & BITS_128 | 1,
+            }
+            holder.state = {"bit_generator": "PCG64", "state": state, "has_uint32": 0, "uinteger": 0}
+        case np.random.BitGenerator():
+            holder.state = type(holder)(number).state  # each kind takes a seed
+        case np.random.RandomState() if isinstance(holder._bit_generator, np.random.MT19937):
+            holder.seed(number % 2**32)
+        case np.random.RandomState():
+            holder.set_state(np.random.RandomState(type(holder._bit_generator)(number)).get_state(legacy=False))
+        case random.Random():
+            holder.seed(number)
+        case torch.Generator():
+            holder.manual_seed(number % 2**63)
+        case Row(entries=list() | tuple() as entries) if 0 <= sample < len(entries):
+            begin(entries[sample], entropy)
+        case Row(entries=dict() as entries) if sample in entries:
+            begin(entries[sample], entropy)
+
+
+def random_holders(dataset: Any, join: Any = None) -> Iterator[tuple[str, Any]]:
+    """The generators that can be reached from a data set, or from what joins samples, and rows, with the way to each.
+
+    Followed is what it holds at any depth, and what the code of its classes and functions names, in modules of the
+    script. Of libraries, only generators that stand in the module of a class that is met.
+    """
+    met: set[type] = set()
+
+    def held(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+        if isinstance(value, list | tuple | dict) and len(value) > MOST_ITEMS:
+            entries = value.values() if isinstance(value, dict) else value
+            if isinstance(next(iter(entries)), DRAWN_FROM):
+                yield path, Row(value)
+                return
+        yield from held_by(path, value)
+        if isinstance(value, FunctionType):
+            yield from _used_by(path, value)
+        elif isinstance(value, MethodType):
+            yield path, value.__func__
+        elif type(value) not in met:
+            met.add(type(value))
+            for each in type(value).__mro__:
+                yield from _of_class(path, each)
+
+    for path, value in reachable([("dataset", dataset), ("collate", join)], held):
+        if any(value is each for each in GLOBAL) or isinstance(value, random.SystemRandom):  # that one takes no seed
+            continue
+        if isinstance(value, (*DRAWN_FROM, Row)):
+            yield path, value
+
+
+def _of_class(path: str, kind: type) -> Iterator[tuple[str, Any]]:
+    """What a class holds; of a library's, generators only, and those of its module."""
+    names = [*vars(kind).items()]
+    if is_users_class(kind):
+        for name, item in holders(names):
+            yield f"{path}.{name}", item.fget if isinstance(item, property) else getattr(item, "__func__", item)
+    elif kind.__module__ != "builtins":
+        names += vars(sys.modules[kind.__module__]).items() if kind.__module__ in sys.modules else ()
+        yield from ((f"{path}.{name}", item) for name, item in names if isinstance(item, DRAWN_FROM))
+
+
+def _used_by(path: str, function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """What a function has besides its arguments: defaults, attributes, closure, and the globals that its code names."""
+    cells = zip(function.__code__.co_freevars, function.__closure__ or ())
+    yield from ((f"{path}.{name}", cell.cell_contents) for name, cell in cells if is_bound(cell))
+    yield from ((f"{path}({at})", item) for at, item in enumerate(function.__defaults__ or ()))
+    yield from ((f"{path}({name})", item) for name, item in (function.__kwdefaults__ or {}).items())
+    yield from ((f"{path}.{name}", item) for name, item in vars(function).items())
+    own = is_users_file(function.__code__.co_filename)
+    yield from _in_space(path, function.__globals__, [*_names(function.__code__)], own=own)
+
+
+def _in_space(path: str, space: Mapping[str, Any], names: Sequence[str], *, own: bool) -> Iterator[tuple[str, Any]]:
+    """What code means by these names, also where it goes through modules and classes (`augment.noise.rng`)."""
+    todo, seen = [(path, space, own)], set[int]()
+    while todo:
+        path, space, own = todo.pop()
+        if id(space) in seen:
+            continue
+        seen.add(id(space))
+        for name in names:
+            value = space.get(name)
+            if value is None:
+                value = sys.modules.get(name)
+            if isinstance(value, ModuleType):
+                todo.append((f"{path}.{name}", vars(value), is_users_file(getattr(value, "__file__", None) or "<")))
+            elif isinstance(value, type):
+                if is_users_class(value):
+                    yield from _of_class(f"{path}.{name}", value)
+            elif own or isinstance(value, DRAWN_FROM):
+                yield f"{path}.{name}", value
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """The global and attribute names in a function's code and in that of the functions in it."""
+    yield from code.co_names
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            yield from _names(each)
