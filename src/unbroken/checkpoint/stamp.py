@@ -68,6 +68,7 @@ class Stamp:
     dataset_size: int = 0
     epoch: int = 0
     closed_epochs: int = 0
+    order: Mapping[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
     evaluated_step: int = 0
     best: BestStamp | None = None
@@ -199,6 +200,14 @@ def _plain_mapping(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(key, str) for key in value) and _plain(value)
 
 
+def _order(value: Any) -> bool:
+    """A shuffle and whether it is keyed, or what a sampler is called and a checksum of what it drew."""
+    match value:
+        case {"shuffle": "epoch" | "stream" | "none", "keyed": bool()} | {"drawn": str(), "crc32": int()}:
+            return len(value) == 2
+    return isinstance(value, dict) and not value
+
+
 def _names(value: Any) -> bool:
     return _list_of(_text)(value) and len(set(value)) == len(value)
 
@@ -271,6 +280,7 @@ RULES: dict[str, Rule] = {
     "lr": Rule("a number or none", _or_none(_number)),
     "position": Rule("a number of samples", _count, "to train"),
     "dataset_size": Rule("a number of samples", _count, "to train"),
+    "order": Rule("how the samples of an epoch are ordered", _order),
     "best": Rule("metric, value and step", _or_none(_row(metric=_text, value=_number, step=_count))),
     "metrics": Rule(
         "numbers by name", lambda value: _plain_mapping(value) and all(_number(number) for number in value.values())

@@ -20,8 +20,8 @@ from unbroken.config import Effect, Effects, keys_of, nearest
 from unbroken.errors import UsageError
 from unbroken.journal.steps import NOT_VALUES
 from unbroken.run import Layout
-from unbroken.train.feed import Shuffle
 from unbroken.train.loader import OnBad
+from unbroken.train.order import Shuffle
 
 EFFECTS = [effect.value for effect in Effect if effect is not Effect.IGNORED]
 OPEN_RUN_COUNTS = ("save_every", "save_every_epochs", "log_every", "keep_last")
@@ -54,13 +54,15 @@ def one_of(where: str, value: Any, choices: Sequence[Any]) -> None:
         raise UsageError(where, "this is none of the choices", expected=listed, found=shown(value), do=do)
 
 
-def require_batches(*, batch_size: Any, workers: Any, accumulate: Any, shuffle: Any) -> None:
-    """Raise UsageError for what no batches can be made of."""
-    count("run.batches(batch_size)", batch_size)
-    count("run.batches(workers)", workers, least=0)
+def require_batches(said: Mapping[str, Any], *, accumulate: Any) -> None:
+    """Raise UsageError for what no batches can be made of; `said` is what a loop says of them."""
+    for name, least in {"batch_size": 1, "workers": 0}.items():
+        if name in said:
+            count(f"run.batches({name})", said[name], least=least)
     if accumulate is not None:
         count("run.batches(accumulate)", accumulate)
-    one_of("run.batches(shuffle)", shuffle, (True, False, *get_args(Shuffle)))
+    if "shuffle" in said:
+        one_of("run.batches(shuffle)", said["shuffle"], (True, False, *get_args(Shuffle)))
 
 
 def require_length(*, epochs: Any, steps: Any, within_epoch: bool) -> None:

@@ -1,43 +1,51 @@
-"""The data side of a run: one data set's micro-batches from the exact position on."""
+"""The data side of a run where samples have numbers: one data set's micro-batches from the exact position on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
-from unbroken.errors import DamagedFile, UnbrokenError
-from unbroken.train.loader import BadSample, Collate, Loaded, OnBad, load, size_of
-from unbroken.train.order import Key, Order, Permutations, micro_batches, steps_in_epoch, steps_left
+from unbroken.errors import DamagedFile, UnbrokenError, UsageError
+from unbroken.train.data.batching import Batching, batching_of
+from unbroken.train.data.drawn import Drawn
+from unbroken.train.loader import BadSample, Loaded, OnBad, load, size_of
+from unbroken.train.order import LARGE, Key, Order, Permutations, micro_batches, steps_in_epoch, steps_left
 from unbroken.train.progress import Progress
 from unbroken.train.takeover import Foreign, place_in_data
-
-Shuffle = Literal["epoch", "stream", "none"]
 
 
 @dataclass(kw_only=True)
 class Feed:
-    """Workers run ahead of `position`, which counts only what was handed out; they live as long as the feed."""
+    """Workers run ahead of `position`, which counts only what was handed out; they live as long as the feed.
+
+    Where only what the loop says between two epochs can be true (`in_epoch`), they end with their epoch.
+    """
 
     dataset: Any
     order: Order
-    batch_size: int
-    workers: int
-    collate: Collate | None
-    pin_memory: bool
+    batching: Batching
     on_bad: OnBad = "stop"
     position: int = 0
     excluded: frozenset[Key] = frozenset()  # left out as if they could not be read; set before the first is read
     _loaded: Iterator[Loaded] | None = field(default=None, repr=False)
     _failed: UnbrokenError | None = field(default=None, repr=False)  # what reading ahead met
     _ahead: Loaded | None = field(default=None, repr=False)
+    _read_to: int = field(default=0, repr=False)
     _permutations: Permutations | None = field(default=None, repr=False)
+    _coming: Permutations | None = field(default=None, repr=False)  # of positions that the workers have passed
+    _noted: tuple[int, dict[str, Any]] = field(default=(-1, {}), repr=False)
 
     @property
     def at_end_of_epoch(self) -> bool:
         """Whether what was handed out last ends an epoch, and batches do."""
-        return not self.order.straddles and self.position > 0 and self.position % self.order.size == 0
+        epochs, begun = divmod(self.position, self.order.size)
+        return epochs > 0 and not begun and not self.order.of(epochs - 1).straddles
+
+    def has_passed(self, epochs: int) -> bool:
+        """Whether so many epochs are done."""
+        return self.position >= epochs * self.order.size
 
     def next(self) -> tuple[Loaded, tuple[BadSample, ...]]:
         """The next micro-batch that has samples, and all that was left out on the way past it.
@@ -55,7 +63,8 @@ class Feed:
             bad += found.bad
             self._require_some_readable(bad)
         self.position = found.position
-        if self.on_bad == "skip" or self.excluded:
+        within = not (self.batching.how.in_epoch and self.at_end_of_epoch)
+        if (self.on_bad == "skip" or self.excluded) and within:
             try:
                 self._look_ahead(bad)
             except UnbrokenError as error:
@@ -75,29 +84,44 @@ class Feed:
             raise DamagedFile("data set", f"not one of its {self.order.size} samples can be read", found=bad[0].reason)
 
     def _pull(self) -> Loaded:
-        if self._loaded is None:
-            self._loaded = load(
-                self.dataset,
-                self.order,
-                self.position,
-                batch_size=self.batch_size,
-                workers=self.workers,
-                collate=self.collate,
-                pin_memory=self.pin_memory,
-                on_bad=self.on_bad,
-                excluded=self.excluded,
-            )
-        return next(self._loaded)
+        while True:
+            if self._loaded is None:
+                self._loaded = self._load()
+            found = next(self._loaded, None)
+            if found is not None:
+                self._read_to = found.position
+                return found
+            self._loaded = None  # this epoch is read: the next one finds the data set as it is then
+
+    def _load(self) -> Iterator[Loaded]:
+        asked = self.batching
+        self._permutations = self._permutations or Permutations(self.order)
+        return load(
+            self.dataset,
+            self.order,
+            max(self.position, self._read_to),
+            batch_size=asked.batch_size,
+            workers=asked.workers,
+            collate=asked.collate,
+            pin_memory=asked.pin_memory,
+            on_bad=self.on_bad,
+            excluded=self.excluded,
+            how=asked.how,
+            permutations=self._permutations,
+        )
 
     def coming(self, *, count: int) -> list[Key]:
         """The samples of the next `count` micro-batches, as the order has them; none is read for that."""
-        self._permutations = self._permutations or Permutations(self.order)
-        ahead = micro_batches(self.order, self.position, batch_size=self.batch_size, permutations=self._permutations)
+        self._coming = self._coming or Permutations(self.order)
+        size = self.batching.batch_size
+        ahead = micro_batches(self.order, self.position, batch_size=size, permutations=self._coming)
         return [key for keys, _ in islice(ahead, count) for key in keys]
 
     def steps_left(self, epochs: int, *, accumulate: int) -> int:
         """Steps from here to the end of the last epoch."""
-        return steps_left(self.order, self.position, epochs=epochs, batch_size=self.batch_size, accumulate=accumulate)
+        return steps_left(
+            self.order, self.position, epochs=epochs, batch_size=self.batching.batch_size, accumulate=accumulate
+        )
 
     def last_step(self, epochs: int | None, done: int, accumulate: int) -> int | None:
         """The step that ends the last epoch; None where the length is no number of epochs."""
@@ -105,7 +129,13 @@ class Feed:
 
     def micro_batches(self, epochs: int) -> int:
         """How many micro-batches so many epochs have."""
-        return epochs * steps_in_epoch(self.order, batch_size=self.batch_size)
+        return epochs * steps_in_epoch(self.order, batch_size=self.batching.batch_size)
+
+    def require_order(self, progress: Progress) -> None:
+        """Raise where an epoch that was begun cannot end in the order in which it began, or nothing gives an order."""
+        if self.order.drawn is not None:
+            self.order.drawn(progress.position // self.order.size)
+        self._hold(progress)
 
     def continue_from(self, progress: Progress, *, foreign: Foreign | None, accumulate: int) -> str | None:
         """Take the position of a run over; returns what to say if the data is not what it was.
@@ -117,7 +147,7 @@ class Feed:
         said = None
         if foreign is not None:
             progress.position, said = place_in_data(
-                foreign, self.order, batch_size=self.batch_size, accumulate=accumulate
+                foreign, self.order, batch_size=self.batching.batch_size, accumulate=accumulate
             )
         elif before and before != size:
             epochs = -(-progress.position // before)  # the one that was begun counts as done
@@ -128,32 +158,91 @@ class Feed:
             progress.position = epochs * size
         elif progress.fingerprint and fingerprint and progress.fingerprint != fingerprint:
             said = "the files of the data set are not those the run was trained on: exactness starts anew here"
+        else:
+            self.order, said = self._hold(progress)
         progress.dataset_size, progress.fingerprint = size, fingerprint
         self.position = progress.position
         return said
 
+    def follow(self, before: Feed, progress: Progress) -> str | None:
+        """Go on where the feed of the epoch before is, with what the loop says of this one; returns what to say."""
+        one, other = self.batching, before.batching
+        sizes = one.batch_size == other.batch_size and self.order.size == before.order.size
+        if before.dataset is not self.dataset or not sizes:
+            raise UsageError("run.batches", "each epoch has the same data and batch size", do="Open a second run.")
+        self.position, self.excluded = before.position, before.excluded
+        if before.order == self.order:
+            self.order, self._permutations = before.order, before._permutations
+            return None
+        self.order, said = self._hold(progress)
+        return said
+
+    def note(self, progress: Progress) -> None:
+        """Write down where it is, after a finished step."""
+        progress.position = self.position
+        epoch = max(self.position - 1, 0) // self.order.size
+        if self._noted[0] != epoch:
+            self._noted = epoch, _described(self.order, epoch)
+        progress.order = self._noted[1]
+
+    def _hold(self, progress: Progress) -> tuple[Order, str | None]:
+        """The order to go on with: an epoch that was begun in another one ends in that one, if it is known."""
+        order, before = self.order, progress.order
+        epoch, begun = divmod(progress.position, order.size)
+        if not before or progress.dataset_size != order.size or not begun:
+            return order, None
+        now = _described(order, epoch)
+        if now == before:
+            return order, None
+        if "drawn" in now or "drawn" in before:
+            raise UsageError(
+                "run.batches",
+                f"{begun} of the {order.size} places of epoch {epoch + 1} are used, in another order than the one "
+                "that is given now: the rest of it would bring some samples twice and others never",
+                expected=_in_words(before),
+                found=_in_words(now),
+                do="Give the sampler as it was (its weights, its seed, its set_epoch), or begin anew with --fresh.",
+            )
+        old = Order(size=order.size, seed=order.seed, shuffle=before["shuffle"], keyed=before["keyed"])
+        said = f"the order of the samples changed ({_in_words(before)} -> {_in_words(now)}): epoch {epoch + 1}, which "
+        return order.held(old, since=epoch + 1), f"{said}began in the old one, ends in it; the new one follows"
+
+
+def _described(order: Order, epoch: int) -> dict[str, Any]:
+    """What tells the order of an epoch from another one, as a checkpoint keeps it."""
+    now = order.of(epoch)
+    if isinstance(now.drawn, Drawn):
+        return {"drawn": type(now.drawn.sampler).__name__, "crc32": now.drawn.digest(epoch)}
+    return {"shuffle": now.shuffle, "keyed": now.keyed}
+
+
+def _in_words(described: Mapping[str, Any]) -> str:
+    if "drawn" in described:
+        return f"{described['drawn']} (CRC-32 {described['crc32']:08x})"
+    return f'shuffle="{described["shuffle"]}"{" keyed" if described["keyed"] else ""}'
+
 
 def feed_of(
-    dataset: Any,
-    *,
-    seed: int,
-    batch_size: int,
-    workers: int,
-    shuffle: bool | Shuffle,
-    drop_last: bool,
-    collate: Collate | None,
-    pin_memory: bool,
-    on_bad: OnBad = "stop",
+    source: Any, said: Mapping[str, Any], *, seed: int, on_bad: OnBad, progress: Progress, within_epoch: bool
 ) -> Feed:
-    """A feed from what a loop says about its data; raises UsageError for a data set that cannot be indexed."""
-    kind: Shuffle = ("epoch" if shuffle else "none") if isinstance(shuffle, bool) else shuffle
-    order = Order(size=size_of(dataset), seed=seed, shuffle=kind, drop_last=drop_last)
-    return Feed(
-        dataset=dataset,
-        order=order,
-        batch_size=batch_size,
-        workers=workers,
-        collate=collate,
-        pin_memory=pin_memory,
-        on_bad=on_bad,
-    )
+    """A feed from what a loop says about its data; raises UsageError for what has no exact position.
+
+    Within an epoch of the loop's the data set hears of it from the loop itself, else from whoever reads a sample.
+    """
+    dataset, asked = batching_of(source, said)
+    size = size_of(dataset)
+    if asked.sampler is not None:
+        drawn = Drawn(sampler=asked.sampler, seed=seed)
+        order = Order(size=drawn.size, seed=seed, shuffle="none", drop_last=asked.drop_last, drawn=drawn)
+    else:
+        keyed = asked.shuffle != "none" and _is_keyed(size, progress)
+        order = Order(size=size, seed=seed, shuffle=asked.shuffle, drop_last=asked.drop_last, keyed=keyed)
+    how = replace(asked.how, in_epoch=within_epoch or order.drawn is not None, tells_epoch=not within_epoch)
+    return Feed(dataset=dataset, order=order, batching=replace(asked, how=how), on_bad=on_bad)
+
+
+def _is_keyed(size: int, progress: Progress) -> bool:
+    """Whether permutations are keyed: those of large data sets, but in runs that began before there were any."""
+    if progress.dataset_size == size and progress.order.get("shuffle", "none") != "none":
+        return bool(progress.order["keyed"])
+    return size >= LARGE and (progress.dataset_size != size or bool(progress.order))

@@ -6,7 +6,9 @@ import os
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from inspect import signature
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,11 +18,11 @@ from torch.utils.data._utils.pin_memory import pin_memory as pinned
 
 from unbroken.errors import DamagedFile, UnbrokenError, UnreadableSample, UsageError
 from unbroken.launch.spelling import count
-from unbroken.train.order import Key, Order, micro_batches
+from unbroken.train.order import Key, Order, Permutations, micro_batches
 from unbroken.train.random_holders import Holders
 from unbroken.train.rng import generator_for_sample, preserved, seed_global_streams_for_sample
 from unbroken.train.stop import Exit, interruptible
-from unbroken.train.workers import Workers
+from unbroken.train.workers import AHEAD, Workers
 
 Collate = Callable[[list[Any]], Any]
 OnBad = Literal["stop", "skip", "list"]  # what a failure does; "skip" leaves out what is a sample's fault, "list" all
@@ -28,7 +30,30 @@ EXCLUDED = "a step with it had a loss that is not finite, and was rolled back"
 MOST_NAMED = 8  # samples of a batch, in an error
 LONGEST_PATH = 4096
 
-Request = tuple[list[Key], int]  # the samples of a micro-batch, the position after it
+
+class Request(NamedTuple):
+    """A micro-batch that is asked for: its samples, the position after it, and what a sampler drew for them."""
+
+    keys: list[Key]
+    position: int
+    drawn: list[Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HowRead:
+    """How workers are kept busy, and what a data set is told.
+
+    `ahead` is how many batches each has been asked for, `timeout_s` how long one may be waited for (0: for ever),
+    `begin_worker` is called with a worker's number in it, `context` is that of multiprocessing. With `in_epoch` nothing
+    is read beyond the epoch in progress; with `tells_epoch` a data set is told the epoch of the samples that are read.
+    """
+
+    ahead: int = AHEAD
+    timeout_s: float = 0.0
+    begin_worker: Callable[[int], None] | None = None
+    context: Any = None
+    in_epoch: bool = False
+    tells_epoch: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,31 +89,35 @@ class Reading:
     holders: Holders
     on_bad: OnBad = "stop"
     excluded: frozenset[Key] = frozenset()
+    tells_epoch: bool = True
+    _told: list[int] = field(default_factory=list, repr=False)  # the epoch that the data set was told last
 
     def __call__(self, request: Request) -> Loaded | UnbrokenError:
         """The micro-batch, or why there is none."""
-        keys, position = request
+        keys, position, drawn = request
         read: dict[Key, Any] = {}
         bad: list[BadSample] = []
         with _as_in_a_worker():
-            for epoch, index in keys:
+            for place, (epoch, index) in enumerate(keys):
                 if (epoch, index) in self.excluded:
                     bad.append(BadSample(epoch=epoch, sample=index, reason=EXCLUDED))
                     continue
+                one = Request([(epoch, index)], position, None if drawn is None else [drawn[place]])
                 try:
-                    read[epoch, index] = self._item(epoch, index)
+                    read[epoch, index] = self._item(epoch, index, one.drawn[0] if one.drawn else index)
                 except (KeyboardInterrupt, Exit):
                     raise
                 except BaseException as error:  # noqa: BLE001 - a user's data set may raise anything, and end the process
                     if self.on_bad == "stop" or not (self.on_bad == "list" or _is_of_the_sample(error)):
-                        return self._unreadable(epoch, index, error)
-                    bad.append(BadSample(epoch=epoch, sample=index, reason=str(self._unreadable(epoch, index, error))))
-            return self._joined(read, position, tuple(bad))
+                        return self._unreadable(one, error)
+                    bad.append(BadSample(epoch=epoch, sample=index, reason=str(self._unreadable(one, error))))
+            return self._joined(read, request, tuple(bad))
 
     def words(self, request: Request) -> str:
         """`samples 3, 17 of epoch 0 of Tiles`."""
-        keys = request[0]
-        named = ", ".join(str(sample) for _, sample in keys[:MOST_NAMED])
+        keys = request.keys
+        numbers = request.drawn if request.drawn is not None else [sample for _, sample in keys]
+        named = ", ".join(map(str, numbers[:MOST_NAMED]))
         more = f" and {len(keys) - MOST_NAMED} more" if len(keys) > MOST_NAMED else ""
         epochs = sorted({epoch for epoch, _ in keys})
         epochs_named = f"epoch{'s' if len(epochs) > 1 else ''} {' and '.join(map(str, epochs))}"
@@ -97,21 +126,32 @@ class Reading:
 
     def size(self, request: Request) -> int:
         """How many samples it asks for."""
-        return len(request[0])
+        return len(request.keys)
 
-    def _item(self, epoch: int, index: int) -> Any:
+    def _item(self, epoch: int, name: int, index: Any) -> Any:
+        """One sample under its name in the epoch; all samples of a batch where a sampler drew batches."""
+        if self.tells_epoch and self._told != [epoch]:
+            self._told[:] = [epoch]
+            tell_epoch(self.dataset, epoch)
+        if isinstance(index, list):
+            return [self._one(epoch, (name << 32) + place, each) for place, each in enumerate(index)]
+        return self._one(epoch, name, index)
+
+    def _one(self, epoch: int, name: int, index: Any) -> Any:
         def read() -> Any:
-            seed_global_streams_for_sample(self.seed, epoch, index)
+            seed_global_streams_for_sample(self.seed, epoch, name)
             if is_read_by_sample(self.dataset):
-                return self.dataset.sample(index, generator_for_sample(self.seed, epoch, index))
+                return self.dataset.sample(index, generator_for_sample(self.seed, epoch, name))
             return self.dataset[index]
 
-        return self.holders.read(read, seed=self.seed, epoch=epoch, sample=index)
+        return self.holders.read(read, seed=self.seed, epoch=epoch, sample=name, row=index)
 
-    def _joined(self, read: Mapping[Key, Any], position: int, bad: tuple[BadSample, ...]) -> Loaded | UnbrokenError:
+    def _joined(self, read: Mapping[Key, Any], request: Request, bad: tuple[BadSample, ...]) -> Loaded | UnbrokenError:
+        keys, position, drawn = request
         if not read:
             return Loaded(keys=[], position=position, batch=None, bad=bad)
-        where = self.words((list(read), position))
+        left = None if drawn is None else [each for key, each in zip(keys, drawn) if key in read]
+        where = self.words(Request(list(read), position, left))
         nothing = [sample for (_, sample), item in read.items() if item is None]
         hint = (
             f"Of sample {nothing[0]} the data set gave None: give what the collate function takes." if nothing else ""
@@ -133,7 +173,7 @@ class Reading:
             return UsageError(where, what, expected=f"a batch of {count(len(read), 'sample')}", do=hint)
         return Loaded(keys=list(read), position=position, batch=batch, bad=bad)
 
-    def _unreadable(self, epoch: int, index: int, error: BaseException) -> UnbrokenError:
+    def _unreadable(self, one: Request, error: BaseException) -> UnbrokenError:
         """What is raised in the trainer: it names the sample, and its file where that can be known."""
         if isinstance(error, UnreadableSample) or (
             isinstance(error, UnbrokenError) and not isinstance(error, DamagedFile)
@@ -141,10 +181,10 @@ class Reading:
             return error
         if isinstance(error, DamagedFile):
             return UnreadableSample(error.where, error.what, expected=error.expected, found=error.found, do=error.do)
-        sample = self.words(([(epoch, index)], 0))
+        sample = self.words(one)
         file = _file_of(error)
         hint = ""
-        if isinstance(error, IndexError | KeyError) and (now := len(self.dataset)) <= index:
+        if isinstance(error, IndexError | KeyError) and (now := len(self.dataset)) <= one.keys[0][1]:
             hint = f"The data set has {count(now, 'sample')} now; its length must not change in a training."
         return UnreadableSample(
             file or sample,
@@ -213,13 +253,21 @@ def load(
     excluded: frozenset[Key] = frozenset(),
     rank: int = 0,
     world_size: int = 1,
+    how: HowRead = HowRead(),
+    permutations: Permutations | None = None,
 ) -> Generator[Loaded, None, None]:
-    """Endless batches from `position` on; workers run ahead, but only what is yielded counts as used.
+    """Batches from `position` on, endless but for `how`; workers run ahead, but only what is yielded counts as used.
 
     The samples of `excluded` are left out as if they could not be read. What a user can act on (an unreadable picture,
     say) comes out of a worker as it was raised there.
     """
-    requests = micro_batches(order, position, batch_size=batch_size, rank=rank, world_size=world_size)
+    places = micro_batches(
+        order, position, batch_size=batch_size, rank=rank, world_size=world_size, permutations=permutations
+    )
+    requests: Iterator[Request] = (_asked(order, keys, after) for keys, after in places)
+    if how.in_epoch:
+        epoch = position // order.size
+        requests = takewhile(lambda request: request.keys[0][0] <= epoch, requests)
     reading = Reading(
         dataset=dataset,
         seed=order.seed,
@@ -227,9 +275,10 @@ def load(
         holders=Holders(dataset, collate),
         on_bad=on_bad,
         excluded=excluded,
+        tells_epoch=how.tells_epoch,
     )
     pins = pin_memory and torch.cuda.is_available()
-    ahead = Workers(reading, requests, workers=workers, dataset=dataset) if workers else None
+    ahead = Workers(reading, requests, workers=workers, dataset=dataset, how=how) if workers else None
     try:
         for item in ahead if ahead is not None else _here(reading, requests):
             if isinstance(item, UnbrokenError):
@@ -240,12 +289,26 @@ def load(
             ahead.close()
 
 
+def _asked(order: Order, keys: list[Key], after: int) -> Request:
+    """The request of a micro-batch; where a sampler draws, keys hold places in what it drew."""
+    drawn = order.of(keys[0][0]).drawn
+    return Request(keys, after, [drawn(epoch)[place] for epoch, place in keys] if drawn is not None else None)
+
+
 def _here(reading: Reading, requests: Iterator[Request]) -> Iterator[Loaded | UnbrokenError]:
     """In this process."""
     for request in requests:
         with interruptible():
             item = reading(request)
         yield item
+
+
+def tell_epoch(dataset: Any, epoch: int) -> None:
+    """Tell a data set, and those that it is made of, which epoch it is, where they have a `set_epoch(epoch)`."""
+    while dataset is not None:
+        if callable(set_epoch := getattr(dataset, "set_epoch", None)) and signature(set_epoch).parameters:
+            set_epoch(epoch)
+        dataset = getattr(dataset, "dataset", None)
 
 
 def one_pass(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from unbroken.train.cadence import Every
+from unbroken.train.data.batching import UNSAID
 from unbroken.train.loader import OnBad
 from unbroken.train.trial import OnTrial
 
@@ -25,7 +28,8 @@ class SessionOptions:
     began_s: float | None = None  # of the session, on the monotonic clock; None: now
     trial: OnTrial | None = None  # of `unbroken prove`
 
-    def workers(self, asked: int) -> int:
-        """How many loader workers there are: as the loop asks, but on trial."""
+    def batching(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What a loop says of its batches; on trial, as many workers as the trial says."""
         told = self.trial.trial.workers if self.trial is not None else None
-        return asked if told is None else told
+        said = {name: value for name, value in asked.items() if value is not UNSAID}
+        return {**said, **({} if told is None else {"workers": told})}

@@ -25,6 +25,7 @@ class Progress:
     position: int = 0
     dataset_size: int = 0
     closed_epochs: int = 0  # epochs whose end was done, when the loop goes by epochs
+    order: dict[str, Any] = field(default_factory=dict)  # of the epoch in progress; see feed.py
     fingerprint: str = ""  # of the data set's files, where it has one
     evaluated_step: int = 0
     best: Best | None = None

@@ -44,27 +44,27 @@ class Holders:
         """As a new process begins."""
         return Holders, self._roots
 
-    def read(self, read: Callable[[], Any], *, seed: int, epoch: int, sample: int) -> Any:
-        """What `read` gives once all are seeded for this sample.
+    def read(self, read: Callable[[], Any], *, seed: int, epoch: int, sample: int, row: Any) -> Any:
+        """What `read` gives once all are seeded for this sample, of a row of them the one of that number.
 
         They are looked for at the first sample of each epoch. Where reading it made some, as data sets do that make
         theirs in a loader worker, it is read again: what it drew from them began anywhere.
         """
         if first := epoch != self._epoch:
             self._look()
-        self._seed(seed, epoch, sample)
+        self._seed(seed, epoch, sample, row)
         item = read()
         if first:
             self._epoch = epoch
             if self._look():
-                self._seed(seed, epoch, sample)
+                self._seed(seed, epoch, sample, row)
                 item = read()
         return item
 
-    def _seed(self, seed: int, epoch: int, sample: int) -> None:
+    def _seed(self, seed: int, epoch: int, sample: int, row: Any) -> None:
         name = f"{seed}:{epoch}:{sample}:".encode()
         for path, holder in self._found:
-            begin(holder, hashlib.sha256(name + path).digest(), sample)
+            begin(holder, hashlib.sha256(name + path).digest(), row)
 
     def _look(self) -> bool:
         """Find them; returns whether some were not there before."""
@@ -77,8 +77,8 @@ def _identity(holder: Any) -> int:
     return id(holder.entries if isinstance(holder, Row) else holder)
 
 
-def begin(holder: Any, entropy: bytes, sample: int = -1) -> None:
-    """Begin a generator, or the one of a row that is of this sample, from 32 random bytes."""
+def begin(holder: Any, entropy: bytes, row: Any = None) -> None:
+    """Begin a generator, or the one of a row that is meant, from 32 random bytes."""
     number = int.from_bytes(entropy, "big")
     match holder:
         case np.random.Generator():
@@ -99,10 +99,10 @@ def begin(holder: Any, entropy: bytes, sample: int = -1) -> None:
             holder.seed(number)
         case torch.Generator():
             holder.manual_seed(number % 2**63)
-        case Row(entries=list() | tuple() as entries) if 0 <= sample < len(entries):
-            begin(entries[sample], entropy)
-        case Row(entries=dict() as entries) if sample in entries:
-            begin(entries[sample], entropy)
+        case Row(entries=list() | tuple() as entries) if isinstance(row, int) and 0 <= row < len(entries):
+            begin(entries[row], entropy)
+        case Row(entries=dict() as entries) if row in entries:
+            begin(entries[row], entropy)
 
 
 def random_holders(dataset: Any, join: Any = None) -> Iterator[tuple[str, Any]]:

@@ -74,6 +74,13 @@ class Session:
     def _records(self) -> tuple[LineFile, LineFile]:
         return self.run.steps.lines, self.run.journal.lines
 
+    def go_on_with(self, feed: Feed) -> None:
+        """The batches of the next epoch, as the loop wants them now."""
+        assert self.feed is not None, "an epoch follows one of the same loop"
+        if words := feed.follow(self.feed, self.progress):
+            self.log.say(words)
+        self.feed = feed
+
     def is_saved(self, step: int) -> bool:
         """Whether the state after `step` is on disk, or on its way there (before the first step there is none)."""
         return step == 0 or self.saver.saved_step == step

@@ -26,12 +26,14 @@ from unbroken.train.adopting import Adopting
 from unbroken.train.cadence import Every
 from unbroken.train.conditions import current_conditions
 from unbroken.train.console import SessionLog
+from unbroken.train.data.batching import UNSAID, Unsaid
 from unbroken.train.deadline import Deadline
-from unbroken.train.feed import Feed, Shuffle, feed_of
+from unbroken.train.feed import Feed, feed_of
 from unbroken.train.hyperparameters import built_with
 from unbroken.train.length import Length
 from unbroken.train.loader import Collate
 from unbroken.train.options import SessionOptions
+from unbroken.train.order import Shuffle
 from unbroken.train.pace import Pace
 from unbroken.train.patience import mark_of
 from unbroken.train.progress import Progress
@@ -140,56 +142,47 @@ class TrainingRun:
         self,
         dataset: Any,
         *,
-        batch_size: int,
-        workers: int = 0,
+        batch_size: int | Unsaid = UNSAID,
+        workers: int | Unsaid = UNSAID,
         epochs: int | None = None,
         steps: int | None = None,
-        shuffle: bool | Shuffle = True,
-        drop_last: bool = False,
-        collate: Collate | None = None,
-        pin_memory: bool = False,
+        shuffle: bool | Shuffle | Unsaid = UNSAID,
+        drop_last: bool | Unsaid = UNSAID,
+        collate: Collate | Unsaid | None = UNSAID,
+        pin_memory: bool | Unsaid = UNSAID,
         accumulate: int | None = None,
         between: Callable[[], None] | None = None,
     ) -> Iterator[Any]:
         """Batches from the exact position on, until `epochs` passes or `steps` steps are done.
 
+        Of a data set, as said here (shuffled unless `shuffle=False`), or of a ready `DataLoader`, as that says.
         Inside `for epoch in run.epochs(n)` with neither: the batches of this epoch. `shuffle="stream"` lets batches
         straddle epochs; `accumulate` says how many batches a step takes (fewer at the end of an epoch), so that the
         number of steps is known beforehand; `between` is called at each boundary, from before the first batch to after
         the last, with the random streams as the last step left them: an evaluation belongs there.
-        Raises UsageError for a data set that cannot be indexed.
+        Raises UsageError for data that has no exact position.
         """
         within_epoch = epochs is None and steps is None and self.length.epochs is not None
-        arguments.require_batches(batch_size=batch_size, workers=workers, accumulate=accumulate, shuffle=shuffle)
+        asked = {"batch_size": batch_size, "workers": workers, "shuffle": shuffle, "drop_last": drop_last}
+        said = self._options.batching({**asked, "collate": collate, "pin_memory": pin_memory})
+        arguments.require_batches(said, accumulate=accumulate)
         arguments.require_length(epochs=epochs, steps=steps, within_epoch=within_epoch)
         if self.finished:
             opening.require_nothing_more(self.progress, epochs=epochs, steps=steps)
             return
-        length = self.length
+        length, on_bad = self.length, self._options.on_bad
         length.epochs, length.steps = epochs or length.epochs, steps or length.steps
-        feed = self._session.feed if self._session is not None else None
-        if feed is None or not within_epoch:
-            feed = feed_of(
-                dataset,
-                seed=self.seed,
-                batch_size=batch_size,
-                workers=self._options.workers(workers),
-                shuffle=shuffle,
-                drop_last=drop_last,
-                collate=collate,
-                pin_memory=pin_memory,
-                on_bad=self._options.on_bad,
-            )
+        feed = feed_of(dataset, said, seed=self.seed, on_bad=on_bad, progress=self.progress, within_epoch=within_epoch)
+        if self._session is None or not within_epoch:
             self._begin(feed, accumulate=accumulate or 1)
             length.accumulate = accumulate if epochs is not None else None
             length.count(feed, self.step)
-        elif feed.dataset is not dataset or feed.batch_size != batch_size:
-            raise UsageError("run.batches", "each epoch has the same data and batch size", do="Open a second run.")
+        else:
+            self._session.go_on_with(feed)
         passes = self.progress.closed_epochs + 1 if within_epoch else epochs
-        last_position = passes * feed.order.size if passes is not None else None
         while True:
             self._boundary(between)
-            if length.is_reached(self.step) if last_position is None else feed.position >= last_position:
+            if length.is_reached(self.step) if passes is None else feed.has_passed(passes):
                 break
             self._wait()
             loaded, bad = feed.next()
@@ -245,7 +238,7 @@ class TrainingRun:
         self.progress.step += 1
         self.progress.skipped += step.skipped
         if session.feed is not None:
-            self.progress.position = session.feed.position
+            session.feed.note(self.progress)
             self.length.count(session.feed, self.step, turns=step.turns)  # a batch of nothing readable was none
         step.finish()
         session.recorder.record(self.progress, samples, numbers, weights=step.probe.read(), total=self.length.steps)
@@ -366,6 +359,8 @@ class TrainingRun:
             raise UsageError("run.batches", "one run has one sequence of steps", do="Open a second run.")
         if self._source is not None:
             self._source.require_all_used(self._parts)
+        if feed is not None:
+            feed.require_order(self.progress)
         self.adopting.require_taken()
         self._stop.begin()
         run, self.plan = execute(self.job, self.plan, self._files, conditions=current_conditions())

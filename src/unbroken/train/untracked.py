@@ -47,7 +47,9 @@ class Untracked:
             return
         try:
             if self._before is None:
-                seeded = [each for _, each in random_holders(dataset, feed.collate)] if feed is not None else []
+                seeded = (
+                    [each for _, each in random_holders(dataset, feed.batching.collate)] if feed is not None else []
+                )
                 found = forgotten(self._tracked, self._roots(dataset), seeded)
                 sentences = [f"warning: {each}" for each in in_words(found)]
                 self._before = self._values(dataset)

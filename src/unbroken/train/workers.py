@@ -65,6 +65,30 @@ class Server(Protocol):
         ...
 
 
+class How(Protocol):
+    """How busy they are kept, and what each of them begins with."""
+
+    @property
+    def ahead(self) -> int:
+        """Requests that a worker has at a time."""
+        ...
+
+    @property
+    def timeout_s(self) -> float:
+        """How long an answer may be waited for; 0 for ever."""
+        ...
+
+    @property
+    def begin_worker(self) -> Callable[[int], None] | None:
+        """Called in each worker, with its number."""
+        ...
+
+    @property
+    def context(self) -> Any:
+        """That of multiprocessing; None for torch's."""
+        ...
+
+
 @dataclass
 class Told:
     """Who is told of lost workers: the session that is open in this process, if one is."""
@@ -102,14 +126,18 @@ class _Worker:
 
 
 class Workers:
-    """Answers from `workers` processes, in the order of `requests`, which are endless; `close` ends them.
+    """Answers from `workers` processes, in the order of `requests`; `close` ends them.
 
     A request that has cost three workers their lives is answered by an UnreadableSample or WorkersKilled.
     """
 
-    def __init__(self, serve: Server, requests: Iterator[Any], *, workers: int, dataset: Any) -> None:
+    def __init__(
+        self, serve: Server, requests: Iterator[Any], *, workers: int, dataset: Any, how: How | None = None
+    ) -> None:
         self._serve, self._requests, self._dataset = serve, requests, dataset
-        self._context = torch.multiprocessing.get_context()
+        self._ahead, self._timeout_s = (how.ahead, how.timeout_s) if how is not None else (AHEAD, 0.0)
+        self._begin = how.begin_worker if how is not None else None
+        self._context = (how.context if how is not None else None) or torch.multiprocessing.get_context()
         self._answers: dict[int, Any] = {}  # those that were ready before their turn
         self._handed_out = self._asked = 0
         self._deaths: Counter[int] = Counter()  # by request
@@ -123,6 +151,8 @@ class Workers:
         """Answer after answer."""
         while True:
             self._ask_ahead()
+            if self._handed_out == self._asked:
+                return
             with interruptible():  # a batch may take minutes, or never come
                 while self._handed_out not in self._answers:
                     self._collect()
@@ -137,9 +167,11 @@ class Workers:
             worker.pipe.close()
 
     def _ask_ahead(self) -> None:
-        ahead = AHEAD
+        ahead = self._ahead
         while self._asked < self._handed_out + ahead * self._count:
-            request = next(self._requests)
+            request = next(self._requests, None)
+            if request is None:
+                return
             if self._serve.size(request) > LARGE:
                 ahead = 1
             self._workers[self._asked % self._count].ask(self._asked, request)
@@ -147,7 +179,14 @@ class Workers:
 
     def _collect(self) -> None:
         """Take what is there, or wait until something is."""
-        ready = wait([end for worker in self._workers for end in (worker.pipe, worker.process.sentinel)])
+        ends = [end for worker in self._workers for end in (worker.pipe, worker.process.sentinel)]
+        ready = wait(ends, self._timeout_s or None)
+        if not ready:
+            raise UnreadableSample(
+                self._serve.words(self._workers[self._handed_out % self._count].asked[0][1]),
+                f"no loader worker had a batch ready within {self._timeout_s:g} s, the timeout of the loader",
+                do="Look at what they wait for, or take a longer timeout.",
+            )
         for index, worker in enumerate(self._workers):
             if worker.pipe in ready:
                 self._receive(index, worker)
@@ -192,7 +231,7 @@ class Workers:
     def _started(self, index: int) -> _Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
-            target=_work, args=(self._serve, self._dataset, theirs, index, self._count), daemon=True
+            target=_work, args=(self._serve, self._dataset, theirs, index, self._count, self._begin), daemon=True
         )
         process.start()
         _PROCESSES.add(process)
@@ -218,11 +257,15 @@ def giving_up(code: int, samples: str) -> UnbrokenError:
     return UnreadableSample(samples, what, do="Reading them ends the process that does: look at them with workers=0.")
 
 
-def _work(serve: Server, dataset: Any, pipe: Connection, index: int, workers: int) -> None:
+def _work(
+    serve: Server, dataset: Any, pipe: Connection, index: int, workers: int, begin: Callable[[int], None] | None
+) -> None:
     """The life of a worker."""
     _serve_the_trainer()
     torch.set_num_threads(1)
     torch_worker._worker_info = torch_worker.WorkerInfo(id=index, num_workers=workers, seed=0, dataset=dataset)
+    if begin is not None:
+        begin(index)
     while True:
         try:
             request = pipe.recv()

@@ -1,0 +1,98 @@
+"""What a sampler draws for an epoch: under the epoch's name, so that it is the same in every session."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from unbroken.errors import UsageError
+from unbroken.train.held import attributes
+from unbroken.train.random_holders import begin, random_holders
+from unbroken.train.rng import preserved, seed_all, seed_for_sample
+
+LONGEST = 2**26  # indices of an epoch whose number no one says
+DEEPEST = 3  # samplers within samplers
+DATA = ("dataset", "data_source")  # a sampler's name for what it is not
+
+
+@dataclass(kw_only=True, eq=False)
+class Drawn:
+    """The indices of each epoch, or its lists of indices; the last epoch asked for is remembered.
+
+    All generators, also those that the sampler holds, are seeded from (seed, epoch) before it is asked, and it is told
+    the epoch where it has a `set_epoch`.
+    """
+
+    sampler: Iterable[Any]
+    seed: int
+    size: int = 0  # the most that an epoch may have
+    _epoch: int = field(default=-1, repr=False)
+    _indices: list[Any] = field(default_factory=list, repr=False)
+
+    def __post_init__(self) -> None:
+        if iter(self.sampler) is self.sampler:
+            self._refuse("it can be gone through once only", do="Give it a class with __iter__, or a list of indices.")
+        self.size = _length(self.sampler) or len(self._draw(0))
+
+    def __call__(self, epoch: int) -> list[Any]:
+        """What is drawn for an epoch."""
+        if epoch != self._epoch:
+            first = self._epoch < 0
+            self._indices, self._epoch = self._draw(epoch), epoch
+            if first and self._draw(epoch) != self._indices:
+                self._refuse(
+                    f"asked twice for epoch {epoch}, it gives two orders: what it remembers is lost at a resume",
+                    do="Let its order follow from the epoch: give it set_epoch(epoch).",
+                )
+        return self._indices
+
+    def digest(self, epoch: int) -> int:
+        """What tells the order of an epoch from another one."""
+        return zlib.crc32(repr(self(epoch)).encode())
+
+    def _draw(self, epoch: int) -> list[Any]:
+        with preserved():
+            number = seed_for_sample(self.seed, epoch, -1)
+            seed_all(number)
+            for path, generator in random_holders(self.sampler):
+                begin(generator, hashlib.sha256(f"{number}:{path}".encode()).digest())
+            for thing in _inside(self.sampler):
+                if callable(set_epoch := getattr(thing, "set_epoch", None)):
+                    set_epoch(epoch)
+            most = self.size or LONGEST
+            indices = list(islice(self.sampler, most + 1))
+        if len(indices) > most:
+            self._refuse(
+                f"in epoch {epoch} it gives more than {most} indices and perhaps never ends",
+                do="Give the data set itself, with shuffle=True or shuffle='stream', or a sampler that ends.",
+            )
+        if not indices:
+            self._refuse(f"in epoch {epoch} it gives no index", do="Look at what it is made of.")
+        return indices
+
+    def _refuse(self, what: str, *, do: str) -> None:
+        raise UsageError(f"run.batches: sampler {type(self.sampler).__name__}", what, do=do)
+
+
+def _length(sampler: Any) -> int:
+    try:
+        return len(sampler)
+    except (TypeError, NotImplementedError):
+        return 0
+
+
+def _inside(sampler: Any) -> list[Any]:
+    """The sampler and what it is made of."""
+    found, layer = [sampler], [sampler]
+    for _ in range(DEEPEST):
+        held = [item for thing in layer for name, item in attributes(thing) if name not in DATA]
+        layer = [item for item in held if not isinstance(item, torch.Tensor | np.ndarray | str | list | tuple | dict)]
+        found += layer
+    return found

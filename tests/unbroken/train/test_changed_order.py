@@ -1,0 +1,86 @@
+"""Another order of the samples in a later session: an epoch that was begun ends as it began, or is refused."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, SubsetRandomSampler, WeightedRandomSampler
+
+from tests.unbroken.train.sessions_of_loops import Loop, Net, said, steps, train
+from unbroken.report.audit import audit
+from unbroken.train import TrainingRun
+
+SIZE, BATCH = 24, 4
+
+
+def over(**settings: Any) -> Loop:
+    def loop(run: TrainingRun, workers: int) -> Iterator[None]:
+        net = Net(run)
+        for batch in run.batches(torch.arange(SIZE), batch_size=BATCH, workers=workers, epochs=3, **settings):
+            yield net.step(batch)
+
+    return loop
+
+
+def of_loader(sampler: Any) -> Loop:
+    def loop(run: TrainingRun, workers: int) -> Iterator[None]:
+        net, loader = Net(run), DataLoader(torch.arange(SIZE), batch_size=BATCH, sampler=sampler)  # type: ignore[arg-type]
+        for batch in run.batches(loader, epochs=3):
+            yield net.step(batch)
+
+    return loop
+
+
+KINDS: list[Any] = [True, False, "stream"]
+
+
+@pytest.mark.parametrize(("before", "after"), [(one, other) for one in KINDS for other in KINDS if one is not other])
+def test_the_epoch_that_was_begun_ends_in_its_order(tmp_path: Path, before: Any, after: Any) -> None:
+    folder = tmp_path / "run"
+    train(folder, over(shuffle=before), workers=0, at=10, number=signal.SIGKILL)
+    train(folder, over(shuffle=after), workers=0, at=1, number=signal.SIGTERM)  # it saves within the same epoch again
+    assert train(folder, over(shuffle=after), workers=0) == 0, said(folder)
+    records = steps(folder)
+    for epoch in range(3):
+        used = Counter(s for step in range(6 * epoch, 6 * epoch + 6) for s in records[step + 1]["samples"])
+        assert used == Counter(range(SIZE)), (epoch, used)
+    text = said(folder)
+    assert "the order of the samples changed" in text and "epoch 2, which began in the old one, ends in it" in text
+    assert audit(folder / "t").good
+
+
+def test_an_order_that_changes_with_an_epoch_is_nothing_to_say(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train(folder, over(shuffle=True), workers=0, at=6, number=signal.SIGTERM)
+    assert train(folder, over(shuffle=False), workers=0) == 0, said(folder)
+    assert "order of the samples changed" not in said(folder)
+    assert steps(folder)[7]["samples"] == [0, 1, 2, 3]
+
+
+def weights(of_last: float) -> list[float]:
+    return [1.0] * (SIZE - 1) + [of_last]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (of_loader(WeightedRandomSampler(weights(1), SIZE)), of_loader(WeightedRandomSampler(weights(50), SIZE))),
+        (of_loader(WeightedRandomSampler(weights(1), SIZE)), over(shuffle=True)),
+        (over(shuffle=True), of_loader(SubsetRandomSampler(range(SIZE)))),
+    ],
+    ids=["other weights", "no sampler any more", "a sampler now"],
+)
+def test_what_a_sampler_drew_cannot_be_held_and_is_refused(tmp_path: Path, before: Loop, after: Loop) -> None:
+    folder = tmp_path / "run"
+    train(folder, before, workers=0, at=8, number=signal.SIGTERM)
+    journal = (folder / "t/unbroken/journal.jsonl").read_bytes()
+    assert train(folder, after, workers=0) == 2
+    assert "32 places" not in said(folder) and "8 of the 24 places of epoch 2 are used" in said(folder)
+    assert (folder / "t/unbroken/journal.jsonl").read_bytes() == journal
+    assert train(folder, before, workers=0) == 0, said(folder)
