@@ -130,6 +130,14 @@ def test_every_python_block_compiles(page: Path) -> None:
             compile(text, str(page), "exec")
 
 
+def test_the_readme_types_the_story_of_one_run_in_one_folder() -> None:
+    story = (ROOT / "README.md").read_text().partition("## One session")[2].partition("## The files of a run")[0]
+    typed = re.findall(r"^(\S*)\$ (.*)$", story, flags=re.MULTILINE)
+    assert len(typed) > 5 and {folder for folder, _ in typed} == {""}
+    named = [word for _, command in typed for word in command.split() if word.endswith(".py")]
+    assert len(named) > 5 and all((ROOT / word).is_file() for word in named)
+
+
 def test_these_tests_find_what_they_look_for(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     with page.open("w", encoding="utf-8") as file:

@@ -13,6 +13,7 @@ from unbroken.cli import commands_keep, commands_look, commands_train
 from unbroken.cli.parser import Names
 from unbroken.errors import UsageError
 from unbroken.values import require_local
+from unbroken.values.option_parser import EMPTY
 
 EPILOG = """\b
 Begin with:  unbroken demo aerial      (everything shown, in about a minute of a CPU)
@@ -61,7 +62,14 @@ for part in (commands_train, commands_look, commands_keep):
 
 def run(words: Sequence[str], *, typed: Sequence[str] | None) -> int:
     """Run one command; what the parser complains of becomes an error of the one family."""
-    for word in words if words[:1] != ["pin"] else ():  # whose --note may be an address
+    recipe = words[:1] in (["train"], ["why"], ["check"], ["prove"])  # what follows is for the recipe, or a program
+    for option, word in zip(("", *words), words):
+        if option == "--note":  # which may be empty, or an address
+            continue
+        if not word.strip() and not recipe:
+            raise UsageError(
+                f"unbroken {words[0]}".strip(), "a word is empty", expected="a value", found="nothing", do=EMPTY
+            )
         require_local(word)
     try:
         result = app(args=list(words), prog_name="unbroken", standalone_mode=False, obj={"typed": typed})

@@ -99,7 +99,7 @@ def option_parser() -> OptionParser:
         description="The runs under a folder: tag, status, step, best metric, last seen, sessions, size.",
         epilog=EPILOG,
     )
-    parser.add_argument("root", nargs="?", default=".", metavar="ROOT", help="a folder (default: this one)")
+    parser.add_argument("root", type=str, nargs="?", default=".", metavar="ROOT", help="a folder (default: this one)")
     parser.add_argument("--where", action="append", default=[], metavar="EXPR", help="only runs for which this holds")
     parser.add_argument("--sort", default="", metavar="FIELD", help="the smallest first; -FIELD: the largest first")
     parser.add_argument("--limit", type=_count, metavar="N", help="only the first N")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
-from unbroken.checkpoint.folders import require_no_folder_of_others
 from unbroken.config import same
-from unbroken.errors import UsageError
 from unbroken.launch.chosen import missing_beyond
 from unbroken.launch.copies import copies
 from unbroken.launch.job import Job
+from unbroken.launch.named_file import require_file
 from unbroken.launch.plan import Facts
 from unbroken.launch.reach import runs_around, usual_places
 from unbroken.launch.searched import archives, without_copies
@@ -23,13 +20,11 @@ from unbroken.run.candidates import confirm, list_candidates
 from unbroken.run.finding import is_backup
 from unbroken.run.layout import manifests, own
 from unbroken.run.survey import survey
-from unbroken.storage import is_ordinary, read_json
+from unbroken.storage import read_json
 from unbroken.storage.moved import Moved, looked_again
 from unbroken.values import require_local
 
 MOST_SIBLINGS = 200
-NEAR_LEVELS, MOUNT_POINT = 3, Path("/mnt")
-MOST_NEAR, NEAR_DEPTH, MOST_NEAR_FOLDERS = 8, 5, 500
 
 
 def gather(job: Job) -> Facts:
@@ -65,18 +60,7 @@ def _gather(job: Job) -> Facts:
 def _named(path: Path | None, job: Job, here: Survey) -> Candidate | None:
     if path is None:
         return None
-    if not is_ordinary(path):
-        require_local(path)
-        require_no_folder_of_others(path)
-        what = "this is a folder, not a file" if path.is_dir() else "there is no such file"
-        what = f"this is a link to {path.readlink()}, which is not there" if path.is_symlink() else what
-        found = _neighbours(path)
-        do = (
-            "Check the path."
-            if found.startswith("in ")
-            else "Check the path, and that the data set or disk is attached."
-        )
-        raise UsageError(path, what, found=found, do=do)
+    require_file(path)
     for item in here.candidates:  # however it was spelled, relative or through a link
         if _is_same(item.path, path):
             return confirm(item, manifests(job.directory))
@@ -88,28 +72,6 @@ def _is_same(path: Path, other: Path) -> bool:
         return path.samefile(other)
     except FileNotFoundError as error:
         raise Moved(*error.args) from error
-
-
-def _neighbours(path: Path) -> str:
-    """What exists near a path that does not: checkpoints below the nearest folder that does, else its content.
-
-    Where a mount point is all that exists of the path, or more of it is missing, what lies there is not near.
-    """
-    folders = path.absolute().parents
-    near = next(folder for folder in folders if folder.is_dir())
-    if near not in folders[:NEAR_LEVELS] or (near != folders[0] and len(near.parts) <= len(MOUNT_POINT.parts)):
-        return f"nothing of that path but {near}"
-    found = list(islice(_checkpoints_below(near), MOST_NEAR + 1))
-    names = found or sorted(item.name for item in near.iterdir())
-    listed = ", ".join(names[:MOST_NEAR]) + (" and more" if len(names) > MOST_NEAR else "")
-    return f"in {near}: {listed or 'nothing'}"
-
-
-def _checkpoints_below(folder: Path) -> Iterator[str]:
-    for count, (place, folders, files) in enumerate(os.walk(folder)):
-        here = Path(place).relative_to(folder)
-        yield from (str(here / name) for name in sorted(files) if name.endswith(".pth"))
-        folders[:] = sorted(folders) if len(here.parts) < NEAR_DEPTH and count < MOST_NEAR_FOLDERS else []
 
 
 def _near_misses(job: Job) -> Iterator[str]:
@@ -133,7 +95,10 @@ def _elsewhere(job: Job) -> Iterator[str]:
     """
     seen, told = {job.directory.resolve()}, [root.resolve() for root in job.start.search]
     beside = job.directory.parent.resolve()
-    for usual, folder in (*((True, path) for path in usual_places(job)), *((False, path) for path in runs_around(job))):
+    for usual, folder in (
+        *((True, path) for path in usual_places(job)),
+        *((False, path) for path in runs_around(job.directory)),
+    ):
         place = folder.resolve()
         record = read_record(folder) if place not in seen else None
         seen.add(place)

@@ -23,14 +23,28 @@ NO_RUNS_IN = {ARCHIVE_FOLDER, OWN_FOLDER, "node_modules", "site-packages", "__py
 def usual_places(job: Job) -> Iterator[Path]:
     """The folder of this very run for the same command, typed in another folder."""
     yield from job.usual
-    if not job.directory.is_absolute():
-        yield from (above / job.directory for above in islice(Path.cwd().parents, LEVELS_ABOVE))
+    yield from _above(job.directory)
 
 
-def runs_around(job: Job) -> Iterator[Path]:
+def _above(directory: Path) -> Iterator[Path]:
+    if not directory.is_absolute():
+        yield from (above / directory for above in islice(Path.cwd().parents, LEVELS_ABOVE))
+
+
+def same_run_elsewhere(directory: Path) -> Path | None:
+    """A run that the same words would lead to from another folder; None where there is none within reach."""
+    if directory.is_absolute():
+        return None
+    likely = (*_above(directory), *runs_around(directory))
+    there = (folder for folder in likely if folder.parts[-len(directory.parts) :] == directory.parts)
+    here = directory.resolve()
+    return next((each for each in there if each.resolve() != here and (own(each) / "run.json").is_file()), None)
+
+
+def runs_around(directory: Path) -> Iterator[Path]:
     """Folders of runs around this one and around the current folder, the nearest first."""
     here = Path.cwd()
-    starts = [job.directory.absolute().parent.parent, here, here.parent]
+    starts = [directory.absolute().parent.parent, here, here.parent]
     waiting = deque((folder, 0) for folder in dict.fromkeys(starts) if folder != folder.parent)
     seen: set[str] = set()
     while waiting and len(seen) < MOST_FOLDERS:

@@ -14,20 +14,19 @@ from unbroken.checkpoint.folders import require_no_folder_of_others
 from unbroken.checkpoint.structure import read_structure
 from unbroken.config import nearest
 from unbroken.errors import DamagedFile, UsageError
+from unbroken.launch.named_file import require_file
+from unbroken.launch.reach import same_run_elsewhere
 from unbroken.run import Layout, layout_seen, look_at
 from unbroken.run.candidates import Candidate, list_candidates
 from unbroken.run.layout import manifests
 from unbroken.run.survey import survey
-from unbroken.storage import is_ordinary
 from unbroken.train.adopting import adopt_weights
 from unbroken.train.class_rows import ClassRows
 from unbroken.train.conditions import take_over
 from unbroken.train.weights_report import WeightsReport
 from unbroken.train.weights_table import as_lines
-from unbroken.values import require_local
 
 BEST, LATEST = "best", "latest"  # instead of a file: of the run
-MOST_NEAR = 6  # names that are listed where a file is not there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +64,8 @@ def best_weights(run: Path, layout: Layout) -> FoundCheckpoint:
     """The best weights of a run, the newest where there are several."""
     seen = [item for item in survey(run, layout).candidates if layout.part_of(item.name)[0] == "weights"]
     if not seen:
+        if not survey(run, layout).has_history:
+            raise _nothing_trained(run, layout)
         what = "there are no best weights"
         raise UsageError(layout.checkpoints(run), what, do="They come with the first evaluation. Or name a file.")
     return find_checkpoint(max(seen, key=lambda item: item.step).path, layout)
@@ -72,11 +73,7 @@ def best_weights(run: Path, layout: Layout) -> FoundCheckpoint:
 
 def find_checkpoint(path: Path, layout: Layout) -> FoundCheckpoint:
     """The checkpoint or weights in a file; raises UsageError if it is not there, DamagedFile if it is not whole."""
-    if not is_ordinary(path):
-        require_local(path)
-        near = sorted(item.name for item in path.parent.glob("*.pth")) if path.parent.is_dir() else []
-        listed = ", ".join(near[:MOST_NEAR]) + (" and more" if len(near) > MOST_NEAR else "")
-        raise UsageError(path, "there is no such file", found=listed or "no .pth file there", do="Check the path.")
+    require_file(path)
     seen = look_at(path, manifests(layout.run_of(path)))
     if seen.state != "good":
         raise DamagedFile(path, seen.reason, do="Name another checkpoint.")
@@ -86,12 +83,21 @@ def find_checkpoint(path: Path, layout: Layout) -> FoundCheckpoint:
 def furthest_checkpoint(run: Path, layout: Layout) -> FoundCheckpoint:
     """The furthest whole checkpoint of a run."""
     facts = survey(run, layout)
+    if facts.newest_good is None and facts.has_history:
+        what = "there is no checkpoint that is whole"
+        raise UsageError(layout.checkpoints(run), what, do="Train first, or name a file.")
     if facts.newest_good is None:
-        what = "there is no checkpoint that is whole" if facts.has_history else "nothing was trained here yet"
-        meant = "" if facts.has_history else nearest(run.name, _names_beside(run, layout))
-        found = f"a run {meant} beside it" if meant else ""
-        raise UsageError(layout.checkpoints(run), what, found=found, do="Train first, or name a file.")
+        raise _nothing_trained(run, layout)
     return _found(facts.newest_good)
+
+
+def _nothing_trained(run: Path, layout: Layout) -> UsageError:
+    """What to say where there is no run: perhaps its name was mistyped, or the command was typed in another folder."""
+    meant, elsewhere = nearest(run.name, _names_beside(run, layout)), same_run_elsewhere(run)
+    found = f"a run {meant} beside it" if meant else f"it in {elsewhere}" if elsewhere else ""
+    do = "Type the command in the folder of the training, or name a file." if elsewhere and not meant else ""
+    what = "nothing was trained here yet"
+    return UsageError(layout.checkpoints(run), what, found=found, do=do or "Train first, or name a file.")
 
 
 def _names_beside(run: Path, layout: Layout) -> list[str]:

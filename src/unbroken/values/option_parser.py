@@ -13,6 +13,7 @@ from unbroken.values.text import plain
 
 LEAST_ALIKE = 0.72
 LONGEST_SHOWN = 60
+EMPTY = "Is a variable in the command empty?"
 
 
 class OptionParser(argparse.ArgumentParser):
@@ -72,14 +73,19 @@ class OptionParser(argparse.ArgumentParser):
         return self._option_string_actions.get(self._typed[place - 1]) if place else None
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
-        """A value of its type; what Python says of one that it is not would name functions of the program."""
+        """A value of its type; what Python says of one that it is not would name functions of the program.
+
+        Nothing is a value of none: `Path("")` would be the current folder.
+        """
+        kinds: dict[Any, str] = {int: "a whole number", float: "a number"}
+        wanted = kinds.get(action.type) or str(action.metavar or action.dest.upper())
+        if action.type is not None and not arg_string.strip():
+            raise argparse.ArgumentError(action, f"expected {wanted}, found nothing. {EMPTY}")
         try:
             return super()._get_value(action, arg_string)
         except argparse.ArgumentError as error:
             if not (error.message or "").startswith("invalid "):
                 raise
-            kinds: dict[Any, str] = {int: "a whole number", float: "a number"}
-            wanted = kinds.get(action.type) or str(action.metavar or action.dest.upper())
             found = arg_string if len(arg_string) <= LONGEST_SHOWN else f"{arg_string[:LONGEST_SHOWN]}..."
             raise argparse.ArgumentError(action, f"expected {wanted}, found {found!r}") from None
 

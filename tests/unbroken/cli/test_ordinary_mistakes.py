@@ -189,6 +189,40 @@ def test_a_mistake_behind_cfg_options_is_answered(here: Path, type_: Type, words
     assert answer.code == 2 and said in answer.err, answer.err
 
 
+NOTHING = [
+    ["why", "mapsage", ""],
+    ["train", "mapsage", " "],
+    *([*AERIAL, option, ""] for option in ("--work-dir", "--ckpt", "--pretrained_model", "--search", "--backup")),
+    *([*AERIAL, option, ""] for option in ("--tag", "--seed", "--session", "--quota", "--device")),
+    ["why", "focalsst", "--cfg_file", ""],
+    ["why", "focalsst", ""],
+    *([*SONAR, option, ""] for option in ("--output", "--ckpt", "--extra_tag", "--batch_size")),
+    [*AERIAL, "--work-dir="],
+    *([command, ""] for command in ("show", "verify", "inspect", "audit", "watch", "stop", "prune", "ls", "log")),
+    ["pack", "small", ""],
+    ["backup", "small", ""],
+    ["restore", "small", "--from", ""],
+    ["unpack", ""],
+    ["pin", "", "4"],
+    ["compare", "small", ""],
+    ["data", "aerial", ""],
+]
+
+
+@pytest.mark.parametrize("words", NOTHING, ids=" ".join)
+def test_an_empty_word_is_never_the_current_folder(place: Path, type_: Type, words: list[str]) -> None:
+    """As a shell makes of a variable that was never set: `--work-dir "$OUT"`."""
+    before = sorted(place.rglob("*"))
+    answer = type_(*words)
+    assert answer.code == 2 and reads_well(answer)
+    assert "found nothing" in answer.err and "Is a variable in the command empty?" in answer.err, answer.err
+    assert sorted(place.rglob("*")) == before
+
+
+def test_a_note_may_be_empty(here: Path, type_: Type) -> None:
+    assert type_("pin", "small", "4", "--note", "").code == 0
+
+
 @pytest.mark.parametrize("command", ["show", "verify", "audit", "watch", "stop", "prune", "pin", "restore"])
 def test_a_run_is_named_by_its_tag_in_every_command(here: Path, type_: Type, command: str) -> None:
     answer = type_(command, "small")

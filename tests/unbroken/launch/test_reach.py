@@ -128,4 +128,4 @@ def test_however_much_lies_around_only_so_many_folders_are_looked_into(
         (tmp_path / f"run_{number:04}" / "unbroken" / "run.json").write_text(json.dumps({}))
     (here / "up").symlink_to(tmp_path)
     monkeypatch.chdir(here)
-    assert 0 < len(list(runs_around(job()))) <= MOST_FOLDERS
+    assert 0 < len(list(runs_around(job().directory))) <= MOST_FOLDERS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from unbroken.train import (
     furthest_checkpoint,
     is_training,
     load_weights,
+    named_checkpoint,
     read_checkpoint,
 )
 
@@ -40,10 +42,33 @@ def test_a_file_that_is_not_whole_or_not_there_is_named(run: Path) -> None:
         find_checkpoint(newest(run), ITERATIONS)
     with pytest.raises(UsageError, match=r"no such file.*iter_10.*and more\. Check the path"):
         find_checkpoint(run / "iter_7.pth", ITERATIONS)
+    with pytest.raises(UsageError, match=r"folder, not a file.*iter_10\.pth"):
+        find_checkpoint(run, ITERATIONS)
     with pytest.raises(UsageError, match="nothing was trained here yet"):
         furthest_checkpoint(run.parent / "nowhere", ITERATIONS)
     with pytest.raises(UsageError, match=f"nothing was trained here yet. Found a run {run.name} beside it"):
         furthest_checkpoint(run.with_name(run.name[:-1]), ITERATIONS)
+
+
+@pytest.mark.parametrize("named", ["best", "latest"])
+def test_a_run_that_was_trained_from_another_folder_is_named(
+    named: str, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = run.parent.parent / "apps"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    there = Path(run.parent.name, run.name)
+    said = f"{there}: nothing was trained here yet. Found it in {run}. Type the command in the folder of the training"
+    with pytest.raises(UsageError, match=re.escape(said)):
+        named_checkpoint(Path(named), ITERATIONS, run=there)
+
+
+def test_a_file_is_looked_for_below_the_current_folder_where_its_bare_name_is_typed(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.parent)
+    with pytest.raises(UsageError, match=rf"no such file. Found in {run.parent}: {run.name}/"):
+        find_checkpoint(Path("iter_120.pth"), ITERATIONS)
 
 
 def test_the_checkpoints_of_a_folder_come_in_the_order_of_their_steps_and_nobody_trains(run: Path) -> None:
