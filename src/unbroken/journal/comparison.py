@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from unbroken.journal.steps import WEIGHTS_CRC32, values_of
+from unbroken.journal.steps import WEIGHTS_CRC32, packed, values_of
 from unbroken.values import number_of
 
 WORDS = {WEIGHTS_CRC32: "a probe of the weights"}
@@ -30,7 +31,7 @@ def compare_steps(before: Mapping[str, Any], now: Mapping[str, Any]) -> Comparis
     """Compare samples first, then the values bit for bit (a NaN is a NaN), the probe of the weights last."""
     one, other = _numbers(before), _numbers(now)
     names = tuple(name for name in one if name in other)
-    if before.get("samples") != now.get("samples"):
+    if not _same_samples(before.get("samples"), now.get("samples")):
         return Comparison(names=names, difference="other samples")
     for name in names:
         if not _same_bits(one[name], other[name]):
@@ -43,6 +44,15 @@ def listed(names: Sequence[str]) -> str:
     """`loss, lr and a probe of the weights`."""
     words = [WORDS.get(name, name) for name in names]
     return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
+def _same_samples(one: Any, other: Any) -> bool:
+    """Whether two steps had the same samples, also where only one record lists them."""
+    if isinstance(one, Mapping) == isinstance(other, Mapping):
+        return bool(one == other)
+    placed, listed = (one, other) if isinstance(one, Mapping) else (other, one)
+    whole = listed if isinstance(listed, bytes) else packed(listed or ())
+    return placed.get("count") == len(whole) // 8 and placed.get("crc32") == zlib.crc32(whole)
 
 
 def _numbers(record: Mapping[str, Any]) -> dict[str, float]:

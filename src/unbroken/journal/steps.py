@@ -6,18 +6,54 @@ A session that goes on from a step before the last one recorded says so before i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import zlib
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from unbroken.journal.lines import LineFile, finite, read_lines, read_lines_backwards
 from unbroken.storage import Disk
 from unbroken.values import BadField, step_of
-from unbroken.values.fields import Kind, check, list_of, number, text, whole
+from unbroken.values.fields import Kind, check, number, text
 
 WEIGHTS_CRC32 = "weights_crc32"  # of a few elements of the weights after the step
 NOT_VALUES = frozenset(("step", "session", "epoch", "samples", "evaluation", "rewound", WEIGHTS_CRC32))  # of a record
-FINGERPRINT: Mapping[str, Kind] = {"session": text, "samples": list_of(whole), "loss": number}
+MOST_LISTED = 256  # samples of a step; of more, their place in the run's order is written, and a checksum
+PLACED = ("first", "count", "crc32")
+NUMBERS = frozenset([int])
+Samples = list[int] | dict[str, int]
+
+
+def is_samples(value: object) -> TypeGuard[Samples]:
+    """Whether it is what `as_recorded` gives."""
+    if isinstance(value, dict):
+        return tuple(value) == PLACED and all(type(each) is int and each >= 0 for each in value.values())
+    return isinstance(value, list) and NUMBERS.issuperset(map(type, value))
+
+
+def _samples(value: Any, field: str) -> Any:
+    if not is_samples(value):
+        raise BadField(field, "sample ids, or first, count and crc32", value)
+    return value
+
+
+FINGERPRINT: Mapping[str, Kind] = {"session": text, "samples": _samples, "loss": number}
+
+
+def as_recorded(samples: list[int], *, first: int | None) -> Samples:
+    """What is written of a step's samples: all, or of many the position of the first, their number and CRC-32.
+
+    `first` is None where they do not follow each other in the order: one that cannot be read was left out.
+    """
+    if len(samples) <= MOST_LISTED or first is None:
+        return samples
+    return {"first": first, "count": len(samples), "crc32": zlib.crc32(packed(samples))}
+
+
+def packed(samples: Sequence[int]) -> bytes:
+    """Sample ids in eight bytes each."""
+    return array("q", samples).tobytes()
 
 
 class StepLog:
@@ -28,9 +64,9 @@ class StepLog:
         self._lines = LineFile(disk, path)
 
     def write_step(
-        self, step: int, *, epoch: int, samples: list[int], values: Mapping[str, float], weights: int | None = None
+        self, step: int, *, epoch: int, samples: Samples, values: Mapping[str, float], weights: int | None = None
     ) -> dict[str, Any]:
-        """Record a finished step; `samples` are dataset indices in the order they were used. Returns the record."""
+        """Record a finished step; `samples` are as `as_recorded` gives them. Returns the record."""
         record = {
             "step": step,
             "session": self._session,

@@ -50,6 +50,7 @@ class EpochFold:
         self._number = 0
         self._ids: list[int] = []
         self._marks: list[tuple[int, int]] = []  # (step, samples of it) of the epoch in progress
+        self._placed = 0  # samples of this epoch whose steps say where they stand, and that follow each other
         self._unrecorded = 0  # samples of this epoch that steps without a record must have used
         self._offset = 0  # samples of this epoch that were used before the records begin
         self._begun_before = self._relabel = False
@@ -79,7 +80,7 @@ class EpochFold:
         """The samples that a checkpoint counted in this epoch and those that are recorded, if they differ."""
         if not self._size or self._relabel or self._unrecorded or self._excused.get(self._number):
             return None
-        used, have = position % self._size, (len(self._ids) + self._offset)
+        used, have = position % self._size, (len(self._ids) + self._placed + self._offset)
         if used == 0 or have == used or self._begun_before:
             return None
         return used, have
@@ -101,6 +102,34 @@ class EpochFold:
         self._ids += samples
         self._marks.append((step, len(samples)))
 
+    def take_placed(self, step: int, first: int, count: int) -> None:
+        """One step whose samples are those at `count` places of the order, from position `first` on."""
+        self.used += count
+        if not self._size:
+            return
+        number, begun = divmod(first, self._size)
+        if self._relabel:
+            self._relabel, self._number = False, number
+        if number < self._number:
+            words = f"step {step} begins at position {first}, but epoch {self._number + 1} had begun"
+            self._findings.add(METRICS, words, step=step)
+            return
+        while self._number < number:
+            self._close(whole=True)
+        known = len(self._ids) + self._placed + self._offset
+        if begun != known and not (self._begun_before or self._unrecorded):
+            words = f"step {step} begins after {begun} samples of epoch {number + 1}, but {known} were used"
+            self._findings.add(METRICS, words, step=step)
+        while begun + count > self._size:  # it goes on in the next epoch
+            self._place(step, begun, self._size - begun)
+            self._close(whole=True)
+            begun, count = 0, begun + count - self._size
+        self._place(step, begun, count)
+
+    def _place(self, step: int, begun: int, count: int) -> None:
+        self._placed = begun + count - len(self._ids) - self._offset
+        self._marks.append((step, count))
+
     def skip(self, steps: int) -> None:
         """Steps without a record used samples too: as many as the step before them."""
         if not self._size:
@@ -114,7 +143,7 @@ class EpochFold:
 
     def finish(self) -> None:
         """Close the epoch in progress and judge all of them."""
-        if self._ids:
+        if self._ids or self._placed:
             self._close(whole=self._room() <= 0 or self._ends_as_others())
         usual = self._usually_left_out()
         for epoch in self.closed:
@@ -175,20 +204,46 @@ class EpochFold:
         """Samples that the epoch in progress has still to come."""
         out = self._excused.get(self._number, NONE)
         excused = len(out - set(self._ids)) if out else 0
-        return self._size - len(self._ids) - excused - self._unrecorded - self._offset
+        return self._size - len(self._ids) - self._placed - excused - self._unrecorded - self._offset
 
     # -- epochs ------------------------------------------------------------------------------------------------------
 
     def _close(self, *, whole: bool) -> None:
-        epoch = self._counted(whole=whole)
+        epoch = self._counted(whole=whole) if not self._placed else self._counted_by_place(whole=whole)
         if epoch is not None:
             self.closed.append(epoch)
         elif whole:
             self.exact += 1
         self._number += 1
         self._ids, self._marks = [], []
-        self._unrecorded = self._offset = 0
+        self._unrecorded = self._offset = self._placed = 0
         self._begun_before = False
+
+    def _counted_by_place(self, *, whole: bool) -> Epoch | None:
+        """The count where samples are known by their place: the order gives each of them one."""
+        self.largest = max(self.largest, self._size - 1)
+        left = max(self._room(), 0)
+        if whole and not left:
+            return None
+        longest = max((count for _, count in self._marks), default=0)
+        if whole and not self._begun_before and not self._unrecorded:
+            if left < longest:
+                self._findings.note(f"epoch {self._number + 1}: {counted(left, 'sample')} left over (drop_last)")
+            else:
+                words = f"{counted(left, 'sample')} of epoch {self._number + 1} never used"
+                self._findings.add(METRICS, words)
+        return Epoch(
+            number=self._number,
+            size=self._size,
+            once=self._size - left,
+            twice=(),
+            never=(),
+            excused=0,
+            foreign=(),
+            longest_step=longest,
+            begun_before=self._begun_before,
+            whole=whole,
+        )
 
     def _counted(self, *, whole: bool) -> Epoch | None:
         """The count of the epoch in progress; None if there is nothing to say of it but that it is exact."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from unbroken.journal import compare_steps
+from unbroken.journal import compare_steps, packed
 from unbroken.report.findings import Findings
 from unbroken.report.sessions import Session
 from unbroken.values import as_bytes
@@ -38,9 +37,10 @@ class Repeats:
         """A step that is not part of the final history."""
         self.lost += 1
         self.meet(session, line, step, record)
-        packed = _packed(record["samples"])
-        self._lost[step] = _Done(session, line, {**record, "samples": packed})
-        self._streams.setdefault(session.name, bytearray()).extend(packed)
+        ids = _packed(record["samples"])
+        self._lost[step] = _Done(session, line, {**record, "samples": ids})
+        if isinstance(ids, bytes):
+            self._streams.setdefault(session.name, bytearray()).extend(ids)
 
     def meet(self, session: Session, line: int, step: int, record: Mapping[str, Any]) -> None:
         """A step that may have been done before: compare it with what was recorded then."""
@@ -48,16 +48,17 @@ class Repeats:
         if before is None or before.session.name == session.name:
             return
         self._repeated.add(step)
-        packed = _packed(record["samples"])
+        ids = _packed(record["samples"])
         if len({size for each in (before.session, session) if (size := self._sizes.get(each.name))}) > 1:
             self.resized += 1
             return
         if before.session.generation != session.generation:
             self.changed += 1
-            self._follow(before.session.name, step, packed)
+            if isinstance(ids, bytes) and before.session.name in self._streams:
+                self._follow(before.session.name, step, ids)
             return
         self.compared += 1
-        found = compare_steps(before.record, {**record, "samples": packed})
+        found = compare_steps(before.record, {**record, "samples": ids})
         if found.difference:
             wrong = found.samples_differ or self._exact
             self._differs(before, session, line, step, found.difference, wrong=wrong)
@@ -85,9 +86,11 @@ class Repeats:
             self._findings.note(f"{told} (on a device whose arithmetic may differ)")
 
 
-def _packed(samples: Sequence[int]) -> bytes:
+def _packed(samples: Sequence[int] | Mapping[str, int]) -> bytes | Mapping[str, int]:
     """Sample ids in eight bytes each: what is lost is kept until it comes again, and may be long."""
+    if isinstance(samples, Mapping):
+        return samples
     try:
-        return array("q", samples).tobytes()
+        return packed(samples)
     except OverflowError:  # an edited file
         return as_bytes(repr(samples))

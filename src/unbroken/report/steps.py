@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from unbroken.journal import Samples, is_samples
 from unbroken.report.epochs import EpochFold
 from unbroken.report.findings import Findings, span
 from unbroken.report.lines import numbered
@@ -14,7 +15,6 @@ from unbroken.report.repeats import Repeats
 from unbroken.report.sessions import Session, surviving
 
 METRICS = "metrics.jsonl"
-NUMBERS = frozenset([int])
 HELD_BACK = 64  # steps that may come too early before those in front of them count as missing
 
 
@@ -31,7 +31,7 @@ class _Step(NamedTuple):
     line: int
     step: int
     epoch: int
-    samples: list[int]
+    samples: Samples
     record: Mapping[str, Any]
     session: Session
 
@@ -100,7 +100,7 @@ class StepFold:
                 self.evaluations.add(step)
             return
         epoch, samples = record.get("epoch"), record.get("samples")
-        if type(epoch) is not int or not isinstance(samples, list) or not NUMBERS.issuperset(map(type, samples)):
+        if type(epoch) is not int or not is_samples(samples):
             self.findings.add(METRICS, f"step {step} is recorded without its epoch or samples", line=line, step=step)
             return
         self._spanned(session, step)
@@ -176,7 +176,10 @@ class StepFold:
         self.spans[done.session.name].kept += 1
         if self.repeats.lost:
             self.repeats.meet(done.session, done.line, done.step, done.record)
-        self.epochs.take(done.step, done.epoch, done.samples)
+        if isinstance(done.samples, dict):
+            self.epochs.take_placed(done.step, done.samples["first"], done.samples["count"])
+        else:
+            self.epochs.take(done.step, done.epoch, done.samples)
         if self.used_after and done.step in self.used_after:
             self.used_after[done.step] = self.epochs.used
 

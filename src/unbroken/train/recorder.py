@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from unbroken.config import Effect
 from unbroken.errors import Refused
-from unbroken.journal import Event, evaluated_step, is_comparable, reached, read_events, steps_after, values_of
+from unbroken.journal import Event, Samples, evaluated_step, is_comparable, reached, read_events, steps_after, values_of
 from unbroken.launch import Job
 from unbroken.run import OpenRun
 from unbroken.run.layout import own
@@ -92,7 +92,7 @@ class Recorder:
     def record(
         self,
         progress: Progress,
-        samples: list[int],
+        samples: Samples,
         values: Mapping[str, float],
         *,
         weights: int | None,

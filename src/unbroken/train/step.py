@@ -17,9 +17,11 @@ from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
+from unbroken.journal import Samples, as_recorded
 from unbroken.train import rng
 from unbroken.train.order import Key
 from unbroken.train.probe import Probe
+from unbroken.train.progress import Progress
 from unbroken.train.rates import Rates
 
 DEEPEST = 4  # values within values that are looked at
@@ -78,6 +80,11 @@ class StepInProgress:
         self.samples += samples
         self.skipped += skipped
         self.lr = self._rates.look(self._tracked, step=step)
+
+    def recorded(self, before: Progress) -> Samples:
+        """What is recorded of its samples; `before` is how far the run was when it began."""
+        follow = not (self.skipped or before.excluded)
+        return as_recorded([sample for _, sample in self.samples], first=before.position if follow else None)
 
     def numbers(self, values: Mapping[str, float]) -> dict[str, float]:
         """What is recorded of the step; its learning rate belongs to it."""

@@ -234,7 +234,7 @@ class TrainingRun:
         if not step.turns:
             raise UsageError("run.end_step", "no batch was taken since the last step", do="Iterate run.batches(...).")
         numbers = step.numbers(arguments.numbers("run.end_step", values))
-        session, samples = self.opened, [sample for _, sample in step.samples]
+        session, samples = self.opened, step.recorded(self.progress)
         self.progress.step += 1
         self.progress.skipped += step.skipped
         if session.feed is not None:

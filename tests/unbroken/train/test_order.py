@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
-from itertools import islice
-from typing import Literal
+from collections import Counter
+from itertools import islice, pairwise
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unbroken.train.order import Key, Order, Permutations, micro_batches, steps_in_epoch
+from unbroken.train.feed import feed_of
+from unbroken.train.keyed_permutation import KeyedPermutation
+from unbroken.train.order import LARGE, Key, Order, Permutations, micro_batches, steps_in_epoch
+from unbroken.train.progress import Progress
 
 Shuffle = Literal["epoch", "stream", "none"]
 
@@ -126,3 +130,55 @@ def test_what_is_dropped_at_the_end_of_an_epoch_is_passed_with_its_last_batch() 
 def test_an_epoch_has_as_many_batches_as_it_says(size: int, batch_size: int, kept: int, dropped: int) -> None:
     assert steps_in_epoch(Order(size=size, seed=0), batch_size=batch_size) == kept
     assert steps_in_epoch(Order(size=size, seed=0, drop_last=True), batch_size=batch_size) == dropped
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 17, 64, 1000, 4097])
+def test_a_keyed_permutation_has_each_number_once_and_gives_any_part_alone(size: int) -> None:
+    whole = KeyedPermutation(size, 3)
+    assert sorted(whole[:]) == list(range(size)) and len(whole) == size
+    assert [whole[place] for place in range(size)] == whole[:]
+    assert whole[size // 3 : size : 2] == whole[:][size // 3 : size : 2]
+    assert whole[:] == KeyedPermutation(size, 3)[:] and (size < 5 or whole[:] != KeyedPermutation(size, 4)[:])
+
+
+def test_a_keyed_permutation_looks_drawn() -> None:
+    """Neighbours end far apart, and each tenth of the places gets about a tenth of each tenth of the numbers."""
+    size, seed = 100_000, 12
+    print("seed", seed)
+    whole = KeyedPermutation(size, seed)[:]
+    apart = sum(abs(one - other) for one, other in pairwise(whole)) / size
+    assert abs(apart / (size / 3) - 1) < 0.02
+    table = Counter((10 * place // size, 10 * number // size) for place, number in enumerate(whole))
+    assert len(table) == 100 and all(abs(count - 1000) < 150 for count in table.values())
+
+
+def test_the_keyed_permutation_is_for_ever() -> None:
+    """Runs go on with it: another algorithm needs another name in their records."""
+    assert KeyedPermutation(10**9, 1)[:4] == [45854697, 349353949, 203524301, 731683303]
+
+
+@pytest.mark.parametrize("shuffle", ["epoch", "stream"])
+def test_an_order_of_a_billion_samples_begins_anywhere_at_once(shuffle: Shuffle) -> None:
+    order = Order(size=10**9, seed=2, shuffle=shuffle, keyed=True)
+    found = keys(order, 3 * 10**9 - 6, 3, batch_size=4)
+    assert [epoch for epoch, _ in found] == ([2] * 6 + [3] * 6 if shuffle == "stream" else [2] * 6 + [3] * 4)
+    assert len({sample for _, sample in found}) == len(found) and keys(order, 5, 1, batch_size=4) != keys(order, 9, 1)
+
+
+@pytest.mark.parametrize(
+    ("size", "before", "keyed"),
+    [
+        (LARGE, Progress(), True),
+        (LARGE - 1, Progress(), False),
+        (LARGE, Progress(dataset_size=LARGE, position=5), False),  # of a version that knew no keyed ones
+        (LARGE, Progress(dataset_size=LARGE, position=5, order={"shuffle": "epoch", "keyed": False}), False),
+        (LARGE, Progress(dataset_size=LARGE, position=5, order={"shuffle": "epoch", "keyed": True}), True),
+        (LARGE, Progress(dataset_size=LARGE, position=5, order={"shuffle": "none", "keyed": False}), True),
+        (LARGE, Progress(dataset_size=9, position=5, order={"shuffle": "epoch", "keyed": False}), True),
+        (LARGE - 1, Progress(dataset_size=LARGE, position=5, order={"shuffle": "epoch", "keyed": True}), False),
+    ],
+)
+def test_a_run_keeps_the_kind_of_permutation_that_it_has(size: int, before: Progress, keyed: bool) -> None:
+    how: dict[str, Any] = {"seed": 1, "on_bad": "stop", "progress": before, "within_epoch": False}
+    assert feed_of(range(size), {"batch_size": 4}, **how).order.keyed == keyed
+    assert not feed_of(range(size), {"batch_size": 4, "shuffle": False}, **how).order.keyed

@@ -257,3 +257,26 @@ def test_a_random_sampler_with_replacement_is_drawn_as_it_says(tmp_path: Path) -
 
     assert train(tmp_path / "run", loop, workers=0) == 0, said(tmp_path / "run")
     assert len(steps(tmp_path / "run")) == 6
+
+
+class Billion(Dataset[torch.Tensor]):
+    """More samples than a permutation of them could be held of."""
+
+    def __len__(self) -> int:
+        return 10**9
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.tensor([index / 1e9])
+
+
+def test_a_billion_samples_are_begun_and_resumed_like_any(tmp_path: Path) -> None:
+    def loop(run: TrainingRun, workers: int) -> Iterator[None]:
+        net, loader = Net(run), DataLoader(Billion(), batch_size=4, shuffle=True, num_workers=workers)
+        for batch in run.batches(loader, steps=11):
+            yield net.step(batch)
+
+    assert train(tmp_path / "peace", loop, workers=2) == 0, said(tmp_path / "peace")
+    cut(tmp_path / "cut", loop, workers=0)
+    assert not difference(tmp_path / "peace", tmp_path / "cut"), said(tmp_path / "cut")
+    used = [sample for record in steps(tmp_path / "cut").values() for sample in record["samples"]]
+    assert len(set(used)) == 44 and max(used) > 10**8
