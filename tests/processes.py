@@ -9,9 +9,7 @@ is imported use `subprocess` itself.
 from __future__ import annotations
 
 import atexit
-import ctypes
 import inspect
-import json
 import os
 import re
 import socket
@@ -22,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.zygote import Forked
+
 DEVNULL, PIPE, STDOUT = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
 PATIENCE_S = 240.0
 
@@ -30,7 +30,7 @@ _READ_AT_START = re.compile(
     "(PYTHON|LD_|LC_|LANG|GLIBC_|MALLOC_|[A-Z]*OMP_|MKL_|OPENBLAS|OPENCV|NUMEXPR_|NPY_|TORCH|PYTORCH|ATEN_|CUDA|CUBLAS|"
     "NVIDIA_|DNNL_|ONEDNN_|TF_|MPL|MATPLOTLIB|XDG_|HOME$|TMP|TEMP|TZ$)"
 )
-_PR_SET_CHILD_SUBREAPER = 36
+STARTS_OTHERS = "--restarts"  # a training that is supervised
 # What OpenCV and torch put into the environment of whoever imports them: no user's shell has it. conftest.py imports
 # this file before anything could.
 _BY_LIBRARIES = {name: os.environ.get(name) for name in ("LD_LIBRARY_PATH", "TORCHINDUCTOR_CACHE_DIR")}
@@ -52,7 +52,7 @@ def python(*arguments: object) -> list[str]:
     return [sys.executable, *map(str, arguments)]
 
 
-class Popen(subprocess.Popen):  # type: ignore[type-arg]
+class Popen(Forked):
     """A process of its own, in `environment()` if none is named. `fresh`: a new interpreter, whatever the command."""
 
     def __init__(self, command: Sequence[str], *, fresh: bool = False, **how: Any) -> None:
@@ -70,12 +70,8 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
         if zygote is None:
             super()._execute_child(*arguments)  # type: ignore[misc]
             return
-        ends = (how["p2cread"], how["c2pwrite"], how["errwrite"])
-        descriptors = [number if end == -1 else end for number, end in enumerate(ends)]
-        self.pid = zygote.fork(command, env, how["cwd"], descriptors, start_new_session=how["start_new_session"])
-        self._child_created = True
-        pipes = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
-        self._close_pipe_fds(*(how[name] for name in pipes))  # type: ignore[attr-defined]
+        with zygote as asked:
+            self.forked(asked, how, starts_others=STARTS_OTHERS in command)
 
 
 def run_command(
@@ -113,33 +109,15 @@ class _Zygote:
         self._ready = False
         atexit.register(self._end)
 
-    def fork(
-        self,
-        command: Sequence[str],
-        env: Mapping[str, str],
-        cwd: str | os.PathLike[str] | None,
-        descriptors: Sequence[int],
-        *,
-        start_new_session: bool,
-    ) -> int:
-        """Fork a process and adopt it; returns its id."""
-        request = {
-            "command": list(command),
-            "env": {os.fsdecode(key): os.fsdecode(value) for key, value in env.items()},
-            "cwd": os.path.join(os.getcwd(), os.fsdecode(cwd or "")),
-            "start_new_session": start_new_session,
-        }
-        prctl = ctypes.CDLL(None, use_errno=True).prctl
-        with self._lock:
-            if not self._ready:
-                assert self._socket.recv(16) == b"ready", "the process that forks could not be started"
-                self._ready = True
-            prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-            try:
-                socket.send_fds(self._socket, [json.dumps(request).encode()], descriptors)
-                return int(self._socket.recv(32))
-            finally:
-                prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    def __enter__(self) -> socket.socket:
+        self._lock.acquire()
+        if not self._ready:
+            assert self._socket.recv(16) == b"ready", "the process that forks could not be started"
+            self._ready = True
+        return self._socket
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
     def _end(self) -> None:
         self._socket.close()
@@ -173,7 +151,7 @@ def _kind_of(command: Sequence[str], cwd: Path) -> tuple[str, ...] | None:
         return None
     match command[1:]:
         case ["-m", module, *words]:
-            return ("-m", module, *words[:1])
+            return ("-m", module, *words[:1], *({STARTS_OTHERS} & set(words)))
         case ["-c", _, *_]:
             return ("-c",)
         case [script, *_] if not script.startswith("-") and (cwd / script).is_file():

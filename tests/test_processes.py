@@ -8,12 +8,13 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.processes import DEVNULL, PIPE, STDOUT, Popen, environment, python, run_command, zygote_for
+from tests.processes import DEVNULL, PIPE, STARTS_OTHERS, STDOUT, Popen, environment, python, run_command, zygote_for
 
 FACTS = """
 import json, os, random, signal, sys, threading
@@ -108,6 +109,33 @@ def test_a_session_of_its_own_is_one(tmp_path: Path) -> None:
     command = python("-c", FACTS)
     fresh, here = (json.loads(said) for said in both(command, cwd=tmp_path, start_new_session=True))
     assert fresh["is_leader"] and here["is_leader"]
+
+
+STARTS = """
+import os, subprocess, sys, tempfile
+print(os.getpid(), flush=True)
+with tempfile.TemporaryFile() as note:
+    command = [sys.executable, "-m", "facts", "one"]
+    sys.exit(subprocess.Popen(command, pass_fds=(note.fileno(),), start_new_session=True).wait())
+"""
+
+
+def test_what_a_process_starts_that_starts_others_is_the_same_too(tmp_path: Path) -> None:
+    (tmp_path / "facts.py").write_text(
+        FACTS + "    print('torch' in sys.modules)\n    os.kill(os.getpid(), signal.SIGKILL)", "utf-8"
+    )
+    (tmp_path / "starts.py").write_text(STARTS, "utf-8")
+    command = python("starts.py", STARTS_OTHERS)
+    run_command(command, cwd=tmp_path)  # the first of its kind
+    children = []
+    for run, knows_torch in ((partial(run_command, fresh=True), "False"), (forked, "True")):
+        done = run(command, cwd=tmp_path)
+        parent, said, torch = done.stdout.splitlines()
+        facts = json.loads(said)
+        assert torch == knows_torch
+        assert facts.pop("parent") == int(parent) and facts["is_leader"] and facts.pop("group") != int(parent)
+        children.append((facts, done.returncode, done.stderr))
+    assert children[0] == children[1]
 
 
 def test_it_computes_the_same_bits() -> None:

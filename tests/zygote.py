@@ -5,6 +5,8 @@ and forks. What it forks is a process like any other: an id of its own, its own 
 command line, a `__main__` that is the program, fresh random states, and the asking test's process for a parent, which
 waits for it and kills it itself (`tests/processes.py`).
 
+A process that starts others itself (a supervised training) gets a zygote of its own, forked before it becomes anything.
+
 Started as `python zygote.py DESCRIPTOR`, a socket over which requests come in and process ids go out. It ends when the
 other side does.
 """
@@ -12,8 +14,11 @@ other side does.
 from __future__ import annotations
 
 import atexit
+import ctypes
+import fcntl
 import gc
 import importlib.util
+import inspect
 import io
 import json
 import os
@@ -21,15 +26,18 @@ import pkgutil
 import random
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import types
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 LARGEST_REQUEST = 200_000
+_PR_SET_CHILD_SUBREAPER = 36
+_ABOVE_ALL = 200  # no process of a test has so many files open
 # What torch and the library load only when they first need it.
 ALSO = ("torch._dynamo", "torch._inductor", "torch.utils.tensorboard", "tensorboard.compat.proto", "cProfile", "pstats")
 
@@ -59,7 +67,7 @@ def serve(asked: socket.socket) -> Mapping[str, Any]:
     """Answer requests until the other side is gone. Returns only in a new process, with what it is to do."""
     asked.send(b"ready")
     while True:
-        message, descriptors, _, _ = socket.recv_fds(asked, LARGEST_REQUEST, 3)
+        message, descriptors, _, _ = socket.recv_fds(asked, LARGEST_REQUEST, 8)
         if not message:
             os._exit(0)
         request = json.loads(message)
@@ -75,11 +83,12 @@ def serve(asked: socket.socket) -> Mapping[str, Any]:
             asked.close()
             os.close(reading)
             os.close(writing)
-            for number, descriptor in enumerate(descriptors):
-                os.dup2(descriptor, number)
+            above = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _ABOVE_ALL) for descriptor in descriptors]
             for descriptor in descriptors:
-                if descriptor > 2:
-                    os.close(descriptor)
+                os.close(descriptor)
+            for descriptor, number in zip(above, request["numbers"], strict=True):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
             while os.getppid() == between:
                 os.sched_yield()
             return request
@@ -90,6 +99,72 @@ def serve(asked: socket.socket) -> Mapping[str, Any]:
             os.close(descriptor)
         os.waitpid(between, 0)
         asked.send(str(child).encode())
+
+
+def ask(zygote: socket.socket, how: Mapping[str, Any], **request: Any) -> int:
+    """Have a zygote fork what a `Popen` is about to start, and adopt it; returns its id."""
+    env = os.environ if how["env"] is None else how["env"]
+    ends = {0: how["p2cread"], 1: how["c2pwrite"], 2: how["errwrite"]}
+    files = {number: number if end == -1 else end for number, end in ends.items()}
+    files.update((number, number) for number in how["pass_fds"])
+    request |= {
+        "command": [os.fsdecode(word) for word in how["args"]],
+        "env": {os.fsdecode(key): os.fsdecode(value) for key, value in env.items()},
+        "cwd": os.path.join(os.getcwd(), os.fsdecode(how["cwd"] or "")),
+        "start_new_session": how["start_new_session"],
+        "numbers": list(files),
+    }
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        socket.send_fds(zygote, [json.dumps(request).encode()], list(files.values()))
+        return int(zygote.recv(32))
+    finally:
+        prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+class Forked(subprocess.Popen):  # type: ignore[type-arg]
+    """A process that a zygote may fork."""
+
+    def forked(self, zygote: socket.socket, how: Mapping[str, Any], *, starts_others: bool) -> None:
+        """Do what `_execute_child` does, by a fork."""
+        self.pid = ask(zygote, how, starts_others=starts_others)
+        self._child_created = True
+        pipes = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
+        self._close_pipe_fds(*(how[name] for name in pipes))  # type: ignore[attr-defined]
+
+
+class PopenHere(Forked):
+    """`subprocess.Popen` where a process has a zygote: a module that this interpreter is to run is forked."""
+
+    zygote: ClassVar[socket.socket]
+
+    def _execute_child(self, *arguments: Any) -> None:
+        how = inspect.signature(super()._execute_child).bind(*arguments).arguments  # type: ignore[misc]
+        plain = how["env"] is None and not any(how[name] for name in ("preexec_fn", "shell", "executable"))
+        if plain and list(how["args"][:2]) == [sys.executable, "-m"]:
+            self.forked(self.zygote, how, starts_others=False)
+        else:
+            super()._execute_child(*arguments)  # type: ignore[misc]
+
+
+def with_zygote(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Fork a zygote for this process, which is nothing yet; what that one forks returns from here as well."""
+    PopenHere.zygote, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    zygote = os.fork()
+    if zygote == 0:
+        PopenHere.zygote.close()
+        os.setsid()
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for number in range(3):
+            os.dup2(nothing, number)
+        os.close(nothing)
+        return serve(theirs)
+    theirs.close()
+    PopenHere.zygote.recv(16)
+    subprocess.Popen = PopenHere  # type: ignore[misc]
+    atexit.register(lambda: (PopenHere.zygote.close(), os.waitpid(zygote, 0)))
+    return request
 
 
 def become(request: Mapping[str, Any]) -> tuple[Callable[[], types.CodeType], dict[str, Any]]:
@@ -199,4 +274,5 @@ def run(program: Callable[[], types.CodeType], names: dict[str, Any]) -> NoRetur
 if __name__ == "__main__":
     sys.path.pop(0)  # this folder, which no other process would have there
     load()
-    run(*become(serve(socket.socket(fileno=int(sys.argv[1])))))
+    asked = serve(socket.socket(fileno=int(sys.argv[1])))
+    run(*become(with_zygote(asked) if asked["starts_others"] else asked))

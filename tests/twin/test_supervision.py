@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import PATIENCE_S, PIPE, STDOUT, Popen, environment, python
+from tests.processes import PATIENCE_S, PIPE, STDOUT, Popen, python
 from tests.twin.frail import STEPS
 from tests.twin.killing import Session, assert_twins, events, lines_in, run_to_end, step_records
 
@@ -23,17 +23,11 @@ def command(run: Path, *options: object) -> list[str]:
 
 
 def train(run: Path, *options: object) -> Session:
-    return run_to_end(command(run, *options), PYTHONPATH=str(ROOT))
+    return run_to_end(command(run, *options), cwd=ROOT)
 
 
 def begin(run: Path, *options: object) -> Popen:
-    return Popen(
-        command(run, *options),
-        env=environment(PYTHONPATH=str(ROOT)),
-        stdout=PIPE,
-        stderr=STDOUT,
-        text=True,
-    )
+    return Popen(command(run, *options), cwd=ROOT, stdout=PIPE, stderr=STDOUT, text=True)
 
 
 def wait_for(run: Path, *, steps: int) -> None:
