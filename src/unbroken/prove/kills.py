@@ -33,10 +33,10 @@ def choose_kills(lengths: Sequence[tuple[str, int]], number: int, chance: random
     """So many kills, in the order in which they come; `lengths` are the runs in their order, with their steps.
 
     None comes before the first save, and none so late that the last step is done before the session stops: there would
-    be nothing to resume. In a run that is too short for that they come at once.
+    be nothing to resume. In a run that is too short for that they come at once; in one of a single step none does.
     """
     late = [(run, step) for run, steps in lengths for step in range(every + 1, steps - 1)]
-    places = late or [(run, step) for run, steps in lengths for step in range(min(every + 1, steps - 1), steps)]
+    places = late or [(run, step) for run, steps in lengths for step in range(max(1, min(every + 1, steps - 1)), steps)]
     chosen = sorted(chance.sample(range(len(places)), min(number, len(places))))
     return [
         Kill(run=run, after=step, signal=SIGNALS[at % len(SIGNALS)], share=round(chance.random(), 2) if late else 0.0)

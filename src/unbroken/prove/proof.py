@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from unbroken.errors import UsageError
 from unbroken.launch.host import inherited
 from unbroken.prove.cause import Facts, likely
 from unbroken.prove.comparison import Comparison, compare, plain, state_in_words
 from unbroken.prove.kills import SIGNALS, Kill, choose_kills, in_words, save_interval
 from unbroken.prove.session import Start
-from unbroken.prove.twin import Setup, Twin, require_trained, train
+from unbroken.prove.twin import FEWEST, Setup, Twin, require_trained, train
 
 STEPS, KILLS, WORKERS, PATIENCE_S = 30, 3, (0, 2), 600.0
 FIXED_HASH = "0"
@@ -38,6 +39,20 @@ class Settings:
     patience_s: float = PATIENCE_S
     keep: bool = False
     hash_seeds: bool = field(default=True, repr=False)  # whether PYTHONHASHSEED=0 is among what is tried
+
+    def __post_init__(self) -> None:
+        """Refuse what proves nothing before anything is trained."""
+        workers = isinstance(self.workers, tuple | list) and all(_is_whole(number, 0) for number in self.workers)
+        patience = isinstance(self.patience_s, int | float) and self.patience_s > 0
+        for name, is_sound, what, expected in (
+            ("steps", _is_whole(self.steps, FEWEST), "too few to resume in", f"a whole number from {FEWEST} on"),
+            ("kills", _is_whole(self.kills, 1), "without a kill nothing is resumed", "a whole number from 1 on"),
+            ("workers", workers, "these are no numbers of loader workers", "whole numbers, as (0, 2), or ()"),
+            ("seed", self.seed is None or _is_whole(self.seed, 0), "this is no seed", "a whole number or None"),
+            ("patience_s", patience, "nothing can happen in this time", "more than 0 seconds"),
+        ):
+            if not is_sound:
+                raise UsageError(f"Settings.{name}", what, expected=expected, found=repr(getattr(self, name)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +93,13 @@ def prove(
     compare: a command that opens no run, fails, hangs or asks for input.
     """
     settings = settings or Settings()
+    if not command or isinstance(command, str) or not all(isinstance(word, str) for word in command):
+        raise UsageError(
+            "unbroken prove",
+            "the command is not a list of words",
+            expected='words as ["python", "train.py"]',
+            found=repr(command),
+        )
     with ExitStack() as stack:
         if settings.keep:
             scratch = Path(tempfile.mkdtemp(prefix="unbroken-prove-"))
@@ -94,6 +116,10 @@ def prove(
             start=start,
         )
         return _Proving(setup, settings, say).proof()
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 class _Proving:
@@ -146,6 +172,9 @@ class _Proving:
             return Facts(failed=f"{ended}:\n  {session.last_words()}", not_tracked=killed.not_tracked())
         how = f"with {more}{in_words(killed.kills)}"
         found = self._compare(how, peace, killed)
+        if not killed.kills:
+            self._say("no kill came before the end of the training, so nothing is proved of a resume")
+            return Facts(not_tracked=killed.not_tracked())
         if not killed.resumed:
             self._say(f"{how}: no session went on from a save, so nothing is proved of a resume")
             return Facts(comparison=found, failed="began anew: it found no save", not_tracked=killed.not_tracked())
@@ -172,17 +201,16 @@ class _Proving:
     def _eliminated(self, facts: Facts, peace: Twin, killed: Twin, kills: Sequence[Kill], workers: int | None) -> Facts:
         known: dict[str, Any] = {"comparison": facts.comparison}
         again = self._train(workers=workers)
-        known["itself"] = self._tried("in peace once more", peace, again)
+        known["itself"] = self._tried("in peace once more", peace, again, workers=workers)
         fed = any(run.is_fed for run in peace.runs)
         killed_again: Sequence[Kill] = () if not known["itself"] else kills
         if self._settings.hash_seeds:
             pair = [self._train(each, workers=workers, hash_seed=FIXED_HASH) for each in ((), killed_again)]
-            known["fixed_hash"] = self._tried("both with PYTHONHASHSEED=0", *pair)
+            known["fixed_hash"] = self._tried("both with PYTHONHASHSEED=0", *pair, workers=workers)
             if known["fixed_hash"]:  # is it the hash, or does it differ only now and then, or only the first time?
                 before = peace if known["itself"] else again
-                known["settled"] = self._tried(
-                    "the same without it", before, self._train(killed_again, workers=workers)
-                )
+                settled = self._train(killed_again, workers=workers)
+                known["settled"] = self._tried("the same without it", before, settled, workers=workers)
         if fed and workers != 0 and not known.get("fixed_hash"):
             pair = [self._train(each, workers=0) for each in ((), killed_again)]
             # Where the loop has no workers anyway, or they make no difference, this one differs as well.
@@ -198,12 +226,13 @@ class _Proving:
             if not alone or len(alone) == len(killed.kills):
                 continue
             twin = self._train(alone, workers=workers)
-            same = self._tried(f"with {in_words(alone)} alone", peace, twin)
+            same = self._tried(f"with {in_words(twin.kills)} alone", peace, twin, workers=workers)
             if twin.resumed:
                 (harmless if same else harmful).append(signal)
         return {"harmless": tuple(harmless), "harmful": tuple(harmful)}
 
-    def _tried(self, how: str, one: Twin, other: Twin) -> bool:
+    def _tried(self, how: str, one: Twin, other: Twin, *, workers: int | None = None) -> bool:
+        how += "" if workers is None else f" ({workers} loader workers)"  # None: the loop's own, or named in `how`
         found = self._compare(how, one, other)
         self._say(
             f"tried {how}: {found.in_words() if one.is_over and other.is_over else 'it does not come to its end'}"

@@ -12,7 +12,7 @@ from typing import Any
 from unbroken.errors import UsageError
 from unbroken.journal import Event, read_events, read_steps
 from unbroken.launch.trial import Trial, environment_of
-from unbroken.prove.kills import Kill, in_words
+from unbroken.prove.kills import Kill
 from unbroken.prove.session import Session, Start, run_session
 from unbroken.run import layout_seen
 from unbroken.run.layout import OWN_FOLDER, own
@@ -61,11 +61,6 @@ class Twin:
     kills: tuple[Kill, ...]
     sessions: tuple[Session, ...] = field(repr=False)
     is_over: bool  # it came as far as it was to come
-
-    @property
-    def how(self) -> str:
-        """`in peace`, or with which kills."""
-        return f"with {in_words(self.kills)}" if self.kills else "in peace"
 
     @property
     def steps(self) -> int:
@@ -139,9 +134,12 @@ def require_trained(twin: Twin) -> None:
     elif not twin.runs:
         what = f"the command ended ({ending}) without opening a run"
         do = "A proof needs a loop that uses open_run(...): docs/own-loop.md."
-    elif not twin.is_over or max(run.reached for run in twin.runs) < FEWEST:
-        what = f"in peace, the command ends ({ending}) {after}: there is nothing to resume"
-        do = f"A proof needs at least {FEWEST} steps."
+    elif not twin.is_over:
+        what = f"in peace, the command stops by itself ({ending}) {after}, before its end"
+        do = "Let it train on, then prove it."
+    elif max(run.reached for run in twin.runs) < FEWEST:
+        what = f"no run of the command has more than {FEWEST - 1} step: there is nothing to resume"
+        do = f"A proof needs a run of at least {FEWEST} steps."
     else:
         return
     raise UsageError("unbroken prove", what + said, do=do)

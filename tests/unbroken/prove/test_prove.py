@@ -17,7 +17,7 @@ from unbroken.errors import UsageError
 from unbroken.launch.trial import Trial
 from unbroken.prove import Settings, prove
 from unbroken.prove.comparison import plain
-from unbroken.prove.kills import choose_kills, in_words
+from unbroken.prove.kills import choose_kills, in_words, save_interval
 from unbroken.train.stop import StopFlag
 from unbroken.train.trial import OnTrial
 
@@ -67,7 +67,7 @@ def test_several_runs_of_one_process_are_all_compared(tmp_path):
     assert proof.compared[0][1].steps == 12
 
 
-@pytest.mark.parametrize("steps", [3, 4])
+@pytest.mark.parametrize("steps", [2, 3, 4])
 def test_a_short_training_is_resumed_from_a_save(steps, tmp_path):
     proof = proof_of("sound", tmp_path, steps=steps, seed=1)
     assert proof.exact, proof.lines
@@ -98,10 +98,78 @@ def test_kills_are_those_of_their_seed_and_of_both_signals():
         assert all(3 < kill.after < 29 for kill in kills)
 
 
+@pytest.mark.parametrize("lengths", [(1, 2), (1, 4), (2, 1), (1, 30), (0, 30), (5, 0)])
+def test_a_kill_comes_only_where_something_is_left_to_resume(lengths):
+    runs, every = dict(zip("ab", lengths)), save_interval(max(lengths))
+    for seed in range(10):
+        kills = choose_kills(list(runs.items()), 3, random.Random(seed), every=every)
+        assert kills and all(0 < kill.after < runs[kill.run] for kill in kills), (seed, kills)
+
+
 def refusal(command, **settings):
     with pytest.raises(UsageError) as refused:
-        prove(command, Settings(steps=6, kills=1, seed=1, **settings), environment=environment(), start=Popen)
+        prove(
+            command, Settings(**{"steps": 6, "kills": 1, "seed": 1, **settings}), environment=environment(), start=Popen
+        )
     return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"kills": 0}, "Settings.kills: without a kill nothing is resumed. Expected a whole number from 1 on, found 0"),
+        ({"kills": -1}, "Settings.kills: .* found -1"),
+        ({"kills": True}, "Settings.kills: .* found True"),
+        ({"kills": 1.5}, r"Settings.kills: .* found 1\.5"),
+        ({"steps": 1}, "Settings.steps: .* Expected a whole number from 2 on, found 1"),
+        ({"steps": "30"}, "Settings.steps: .* found '30'"),
+        ({"workers": 2}, "Settings.workers: .* found 2"),
+        ({"workers": (0, -1)}, r"Settings.workers: .* found \(0, -1\)"),
+        ({"seed": -1}, "Settings.seed: .* found -1"),
+        ({"patience_s": 0}, "Settings.patience_s: .* found 0"),
+        ({"patience_s": float("nan")}, "Settings.patience_s: .* found nan"),
+    ],
+)
+def test_settings_that_prove_nothing_are_a_usage_error_before_anything_is_trained(settings, said):
+    assert re.search(said, refusal(["no-such-program"], **settings))
+
+
+@pytest.mark.parametrize("command", [[], "python train.py", ["python", 3], None])
+def test_what_is_no_list_of_words_is_no_command(command):
+    assert "the command is not a list of words" in refusal(command)
+
+
+def test_runs_of_one_step_each_are_told_that_there_is_nothing_to_resume_in_any_of_them(tmp_path):
+    command = put("two_runs", tmp_path)
+    loop = tmp_path / "loop.py"
+    loop.write_text(loop.read_text().replace("Points()", "Points(8)"))
+    assert "no run of the command has more than 1 step: there is nothing to resume" in refusal(command)
+
+
+def test_a_proof_whose_kills_do_not_come_says_so_and_names_no_cause(tmp_path):
+    command = put("sound", tmp_path)
+    loop = tmp_path / "loop.py"
+    shielded = "import os\n\nos.kill = lambda *_: None  # as a process that no signal reaches\n"
+    loop.write_text(shielded + loop.read_text().replace("workers=1", "workers=0"))
+    proof = prove(command, Settings(steps=4, kills=1, seed=1, workers=()), environment=environment(), start=Popen)
+    assert not proof.exact and not proof.likely
+    assert proof.lines[-1] == "no kill came before the end of the training, so nothing is proved of a resume"
+
+
+def test_each_further_try_names_the_loader_workers_that_it_was_made_with(tmp_path):
+    command = put("process_in_workers", tmp_path)
+    loop = tmp_path / "loop.py"
+    loop.write_text(loop.read_text().replace("workers=2", "workers=0"))
+    settings = Settings(steps=6, kills=1, seed=3, hash_seeds=False)
+    proof = prove(command, settings, environment=environment(), start=Popen)
+    assert not proof.exact
+    tries = [line.partition(":")[0] for line in proof.lines if line.startswith("tried ")]
+    kill = re.search(r"2 loader workers and (1 kill \(.*?\)): \d+ of", " ".join(proof.lines))
+    assert kill and tries == ["tried in peace once more (2 loader workers)", "tried both without loader workers"]
+    assert [how for how, _ in proof.compared][2:] == [
+        f"with 2 loader workers and {kill[1]}",
+        *(line.removeprefix("tried ") for line in tries),
+    ]
 
 
 def test_a_command_that_opens_no_run_is_told_so():
@@ -151,6 +219,7 @@ def test_the_command_line_says_the_proof_as_data_and_by_its_exit_code(tmp_path, 
     [
         ([], "what to prove is missing"),
         (["--workers", "two", "x"], "--workers: this is no list of numbers"),
+        (["--kills", "0", "x"], "greater than or equal to 1"),
         (["--steps", "1", "x"], "greater than or equal to 2"),
         (["--patience", "soon", "x"], "--patience"),
     ],
