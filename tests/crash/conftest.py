@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.crash.faulty_disk import UnsyncedDisk
 from tests.crash.remains import Image, lay_out
-from tests.crash.sessions import RUN, Session, damaged, record
+from tests.crash.sessions import RUN, Session, damaged, job_in, record, train
 from unbroken.launch import Start
 
 
@@ -24,6 +25,8 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def sessions(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> dict[str, Session]:
     folder = tmp_path_factory.mktemp("recorded-", numbered=False)
+    # What a first training imports is in the record of the second one's program: those that are recorded are all later.
+    train(job_in(tmp_path_factory.mktemp("imports")), UnsyncedDisk(), day=1)
     first = record("first", folder, day=1)
     saving_6 = first.at(first.first("create", "iter_6.pth.partial") + 30)
     saved_4, saved_6 = (first.at(first.first("create", f"iter_{step}.pth.partial") - 4) for step in (6, 8))

@@ -62,7 +62,7 @@ def forgotten(
         if id(value) not in known and _is_stateful(value, modules):
             found.append(Forgotten(path=path, value=value))
             known |= inside([value])  # of a wrapper only the whole is named
-    if any(id(each) not in known for each in alive):
+    if any(id(each) not in known and modules.concern(each, known) for each in alive):
         del alive
         gc.collect()  # a schedule and its optimizer keep each other alive until then
         for each in _made_by_torch():
@@ -118,12 +118,7 @@ def _is_stateful(value: Any, modules: _Modules) -> bool:
 
 
 def _made_by_torch() -> list[Any]:
-    kinds: dict[type, bool] = {}
-    found = []
-    for each in gc.get_objects():
-        kind = type(each)
-        if kind not in kinds:
-            kinds[kind] = issubclass(kind, MADE_BY_TORCH)
-        if kinds[kind] and not (isinstance(each, GradScaler) and not each.is_enabled()):
-            found.append(each)
-    return found
+    alive = gc.get_objects()  # a million in a large process: what is done for each of them is as little as can be
+    kinds = {kind for kind in set(map(type, alive)) if issubclass(kind, MADE_BY_TORCH)}
+    made = [each for each in alive if type(each) in kinds]
+    return [each for each in made if not (isinstance(each, GradScaler) and not each.is_enabled())]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from tests.processes import python, run_command
 from tests.unbroken.train import untracked_loops
 from tests.unbroken.train.untracked_loops import SAID, Numbers, step, trained
 from unbroken.train import TrainingRun, open_run
+from unbroken.train.forgotten import forgotten
 
 SCRIPT = untracked_loops.__file__
 
@@ -50,3 +54,20 @@ def test_a_thing_that_cannot_be_looked_at_is_no_reason_to_stop(tmp_path: Path, c
     said = capsys.readouterr().out
     assert type(touchy) is Touchy and "finished: 3 steps" in said
     assert "note: what is not tracked could not be looked for (RuntimeError: not now)" in said
+
+
+def test_the_remains_of_another_training_are_not_waited_for_by_a_collection() -> None:
+    """A process that trains many times, as a search for settings, has them, and a collection costs it half a second."""
+    other, mine = nn.Linear(2, 2), nn.Linear(2, 2)
+    others = torch.optim.SGD(other.parameters(), lr=0.1)
+    remains = [others, torch.optim.lr_scheduler.StepLR(others, 3)]  # each keeps the other alive
+    optimizer = torch.optim.SGD(mine.parameters(), lr=0.1)
+    collections = list[int]()
+    gc.callbacks.append(lambda phase, facts: collections.append(facts["generation"]) if phase == "start" else None)
+    try:
+        found = forgotten({"model": mine, "optimizer": optimizer}, [])
+    finally:
+        gc.callbacks.pop()
+    assert found == [] and 2 not in collections
+    assert [type(each.value).__name__ for each in forgotten({"model": other}, [])] == ["SGD", "StepLR"]
+    assert len(remains) == 2
