@@ -201,10 +201,12 @@ def _plain_mapping(value: object) -> bool:
 
 
 def _order(value: Any) -> bool:
-    """A shuffle and whether it is keyed, or what a sampler is called and a checksum of what it drew."""
+    """A shuffle and whether it is keyed; a sampler and a checksum of what it drew; a stream and how far it is."""
     match value:
         case {"shuffle": "epoch" | "stream" | "none", "keyed": bool()} | {"drawn": str(), "crc32": int()}:
             return len(value) == 2
+        case {"stream": str(), "by": "state" | "count", **rest}:
+            return set(rest) == {"passes", "used", "batch_size", "workers"} and all(map(_count, rest.values()))
     return isinstance(value, dict) and not value
 
 

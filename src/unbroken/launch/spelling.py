@@ -72,9 +72,9 @@ def undo(job: Job, changes: Sequence[Change]) -> str:
     return f"{in_config} in the config, or: {flag} {' '.join(pairs)}"
 
 
-def count(number: int, noun: str) -> str:
+def count(number: int, noun: str, plural: str = "") -> str:
     """`1 step`, `2 steps`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
 
 
 def length(job: Job) -> str:

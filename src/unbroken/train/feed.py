@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from unbroken.errors import DamagedFile, UnbrokenError, UsageError
 from unbroken.train.data.batching import Batching, batching_of
 from unbroken.train.data.drawn import Drawn
+from unbroken.train.data.stream import StreamFeed, is_stream, stream_of
 from unbroken.train.loader import BadSample, Loaded, OnBad, load, size_of
 from unbroken.train.order import LARGE, Key, Order, Permutations, micro_batches, steps_in_epoch, steps_left
 from unbroken.train.progress import Progress
@@ -133,6 +134,9 @@ class Feed:
 
     def require_order(self, progress: Progress) -> None:
         """Raise where an epoch that was begun cannot end in the order in which it began, or nothing gives an order."""
+        if "stream" in progress.order:
+            what = f"the run was trained on a stream ({progress.order['stream']}), which has no numbered samples"
+            raise UsageError("run.batches", what, do="Give that stream again, or begin anew with --fresh.")
         if self.order.drawn is not None:
             self.order.drawn(progress.position // self.order.size)
         self._hold(progress)
@@ -164,8 +168,10 @@ class Feed:
         self.position = progress.position
         return said
 
-    def follow(self, before: Feed, progress: Progress) -> str | None:
+    def follow(self, before: AnyFeed, progress: Progress) -> str | None:
         """Go on where the feed of the epoch before is, with what the loop says of this one; returns what to say."""
+        if not isinstance(before, Feed):
+            raise UsageError("run.batches", "each epoch has the same data", do="Open a second run.")
         one, other = self.batching, before.batching
         sizes = one.batch_size == other.batch_size and self.order.size == before.order.size
         if before.dataset is not self.dataset or not sizes:
@@ -222,13 +228,27 @@ def _in_words(described: Mapping[str, Any]) -> str:
     return f'shuffle="{described["shuffle"]}"{" keyed" if described["keyed"] else ""}'
 
 
-def feed_of(
-    source: Any, said: Mapping[str, Any], *, seed: int, on_bad: OnBad, progress: Progress, within_epoch: bool
-) -> Feed:
+AnyFeed = Feed | StreamFeed
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedOptions:
+    """What a run says about its data, whatever it is; `within_epoch` where its loop goes by epochs."""
+
+    seed: int
+    on_bad: OnBad = "stop"
+    within_epoch: bool = False
+    say: Callable[[str], None] = lambda _line: None
+
+
+def feed_of(source: Any, said: Mapping[str, Any], options: FeedOptions, *, progress: Progress) -> AnyFeed:
     """A feed from what a loop says about its data; raises UsageError for what has no exact position.
 
     Within an epoch of the loop's the data set hears of it from the loop itself, else from whoever reads a sample.
     """
+    seed, within_epoch = options.seed, options.within_epoch
+    if is_stream(source):
+        return stream_of(source, said, seed=seed, say=options.say)
     dataset, asked = batching_of(source, said)
     size = size_of(dataset)
     if asked.sampler is not None:
@@ -238,7 +258,7 @@ def feed_of(
         keyed = asked.shuffle != "none" and _is_keyed(size, progress)
         order = Order(size=size, seed=seed, shuffle=asked.shuffle, drop_last=asked.drop_last, keyed=keyed)
     how = replace(asked.how, in_epoch=within_epoch or order.drawn is not None, tells_epoch=not within_epoch)
-    return Feed(dataset=dataset, order=order, batching=replace(asked, how=how), on_bad=on_bad)
+    return Feed(dataset=dataset, order=order, batching=replace(asked, how=how), on_bad=options.on_bad)
 
 
 def _is_keyed(size: int, progress: Progress) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unbroken.train.feed import Feed
+from unbroken.train.feed import AnyFeed
 
 
 @dataclass(kw_only=True)
@@ -22,9 +22,11 @@ class Length:
         """Whether the last step is done, as far as that is known."""
         return self.steps is not None and step >= self.steps
 
-    def count(self, feed: Feed, step: int, *, turns: int = 0) -> None:
+    def count(self, feed: AnyFeed, step: int, *, turns: int = 0) -> None:
         """Count the steps from the position in the data; else guess, once, from the micro-batches of the first step."""
         if self.epochs is not None and self.accumulate is not None:
-            self.steps = step + feed.steps_left(self.epochs, accumulate=self.accumulate)
+            left = feed.steps_left(self.epochs, accumulate=self.accumulate)
+            self.steps = step + left if left is not None else None
         elif self.epochs is not None and self.steps is None and turns:
-            self.steps = -(-feed.micro_batches(self.epochs) // turns)
+            number = feed.micro_batches(self.epochs)
+            self.steps = -(-number // turns) if number is not None else None

@@ -97,7 +97,7 @@ class Reading:
         keys, position, drawn = request
         read: dict[Key, Any] = {}
         bad: list[BadSample] = []
-        with _as_in_a_worker():
+        with as_in_a_worker():
             for place, (epoch, index) in enumerate(keys):
                 if (epoch, index) in self.excluded:
                     bad.append(BadSample(epoch=epoch, sample=index, reason=EXCLUDED))
@@ -226,7 +226,7 @@ def _is_data(name: str) -> bool:
 
 
 @contextmanager
-def _as_in_a_worker() -> Iterator[None]:
+def as_in_a_worker() -> Iterator[None]:
     """Make loading in the training process compute what a worker would: one thread, and no trace in the streams."""
     if get_worker_info() is not None:
         yield
@@ -346,10 +346,15 @@ def is_read_by_sample(dataset: Any) -> bool:
     return not indexes and callable(getattr(dataset, "sample", None))
 
 
+def is_indexed(dataset: Any) -> bool:
+    """Whether a data set's samples have numbers."""
+    return hasattr(dataset, "__len__") and (is_read_by_sample(dataset) or hasattr(dataset, "__getitem__"))
+
+
 def size_of(dataset: Any) -> int:
     """How many samples a data set has; an error for one that cannot be indexed."""
     name = type(dataset).__name__
-    if not hasattr(dataset, "__len__") or not (is_read_by_sample(dataset) or hasattr(dataset, "__getitem__")):
+    if not is_indexed(dataset):
         raise UsageError(
             name,
             "an exact position needs a data set that can be indexed",

@@ -25,7 +25,8 @@ class Progress:
     position: int = 0
     dataset_size: int = 0
     closed_epochs: int = 0  # epochs whose end was done, when the loop goes by epochs
-    order: dict[str, Any] = field(default_factory=dict)  # of the epoch in progress; see feed.py
+    order: dict[str, Any] = field(default_factory=dict)  # of the epoch in progress; see feed.py and data/stream.py
+    stream: Any = None  # the state of a stream that has one, in plain values
     fingerprint: str = ""  # of the data set's files, where it has one
     evaluated_step: int = 0
     best: Best | None = None
@@ -40,12 +41,12 @@ class Progress:
     @property
     def epoch(self) -> int:
         """Completed passes over the data set."""
-        return self.position // self.dataset_size if self.dataset_size else 0
+        return self.position // self.dataset_size if self.dataset_size else self.order.get("passes", 0)
 
     @property
     def epoch_of_last_sample(self) -> int:
         """The epoch that the last used sample was of."""
-        return (self.position - 1) // self.dataset_size if self.dataset_size else 0
+        return (self.position - 1) // self.dataset_size if self.dataset_size else self.epoch
 
     @property
     def ends_epoch(self) -> bool:

@@ -22,7 +22,7 @@ from unbroken.run import OpenRun
 from unbroken.storage.request import Requests
 from unbroken.train.console import SessionLog
 from unbroken.train.deadline import Deadline
-from unbroken.train.feed import Feed
+from unbroken.train.feed import AnyFeed
 from unbroken.train.finite import GoBack
 from unbroken.train.length import Length
 from unbroken.train.loader import EXCLUDED, BadSample
@@ -51,7 +51,7 @@ class Session:
     flag: StopFlag
     recorder: Recorder
     saver: Saver
-    feed: Feed | None  # None for a loop that draws its own batches
+    feed: AnyFeed | None  # None for a loop that draws its own batches
     requests: Requests
     troubled: bool = False  # whether it was said that records wait
     hurried: bool = False  # a signal ended it, and what follows a signal may be a kill
@@ -74,7 +74,7 @@ class Session:
     def _records(self) -> tuple[LineFile, LineFile]:
         return self.run.steps.lines, self.run.journal.lines
 
-    def go_on_with(self, feed: Feed) -> None:
+    def go_on_with(self, feed: AnyFeed) -> None:
         """The batches of the next epoch, as the loop wants them now."""
         assert self.feed is not None, "an epoch follows one of the same loop"
         if words := feed.follow(self.feed, self.progress):

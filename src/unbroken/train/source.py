@@ -107,6 +107,7 @@ class Source:
             ours=loaded.own,
         )
         self._loaded = loaded
+        self.progress.stream = loaded.progress.stream  # with its numbers
         self._restored |= tracked
         if first:  # only now, as a part may still refuse its state
             say(f"load checkpoint from {self.path}")

@@ -28,7 +28,7 @@ from unbroken.train.conditions import current_conditions
 from unbroken.train.console import SessionLog
 from unbroken.train.data.batching import UNSAID, Unsaid
 from unbroken.train.deadline import Deadline
-from unbroken.train.feed import Feed, feed_of
+from unbroken.train.feed import AnyFeed, FeedOptions, feed_of
 from unbroken.train.hyperparameters import built_with
 from unbroken.train.length import Length
 from unbroken.train.loader import Collate
@@ -172,7 +172,8 @@ class TrainingRun:
             return
         length, on_bad = self.length, self._options.on_bad
         length.epochs, length.steps = epochs or length.epochs, steps or length.steps
-        feed = feed_of(dataset, said, seed=self.seed, on_bad=on_bad, progress=self.progress, within_epoch=within_epoch)
+        how = FeedOptions(seed=self.seed, on_bad=on_bad, within_epoch=within_epoch, say=self.log.say)
+        feed = feed_of(dataset, said, how, progress=self.progress)
         if self._session is None or not within_epoch:
             self._begin(feed, accumulate=accumulate or 1)
             length.accumulate = accumulate if epochs is not None else None
@@ -185,7 +186,11 @@ class TrainingRun:
             if length.is_reached(self.step) if passes is None else feed.has_passed(passes):
                 break
             self._wait()
-            loaded, bad = feed.next()
+            if (found := feed.next()) is None:
+                if not self.current.turns:
+                    feed.note(self.progress)
+                continue
+            loaded, bad = found
             self._pace.loaded()
             self.current.enter(loaded.keys, step=self.step + 1, skipped=self.opened.note_skipped(bad))
             yield loaded.batch
@@ -353,7 +358,7 @@ class TrainingRun:
 
     # -- beginning -----------------------------------------------------------------------------------------------
 
-    def _begin(self, feed: Feed | None, *, accumulate: int) -> None:
+    def _begin(self, feed: AnyFeed | None, *, accumulate: int) -> None:
         """The first change to the run's folder in this session; everything was checked before."""
         if self._session is not None or isinstance(self.plan, Finished):
             raise UsageError("run.batches", "one run has one sequence of steps", do="Open a second run.")
@@ -370,7 +375,7 @@ class TrainingRun:
             give_up(run, self.step, error)
             raise
 
-    def _prepared(self, run: OpenRun, feed: Feed | None, *, accumulate: int) -> Session:
+    def _prepared(self, run: OpenRun, feed: AnyFeed | None, *, accumulate: int) -> Session:
         """What the session writes with; says what it goes on from."""
         self.adopting.record(run.journal)
         options = self._options

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from unbroken.errors import UsageError
 from unbroken.train.carried import carried
-from unbroken.train.feed import Feed
+from unbroken.train.feed import AnyFeed
 from unbroken.train.forgotten import forgotten, in_words
 from unbroken.train.frames import frames_with, is_users_class
 from unbroken.train.held import attributes, inside, reachable, roots
@@ -39,7 +39,7 @@ class Untracked:
         self._before: Seen | None = None
         self._done = False
 
-    def look(self, step: int, feed: Feed | None) -> None:
+    def look(self, step: int, feed: AnyFeed | None) -> None:
         """Say what is not tracked, also of the data set; with `strict`, raise UsageError instead."""
         dataset = feed.dataset if feed is not None else None
         self._first = step if self._first is None else self._first

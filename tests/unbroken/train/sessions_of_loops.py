@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ def train(folder: Path, loop: Loop, *, workers: int, at: int = 0, number: int = 
         try:
             sys.stdout = sys.stderr = open(folder.with_suffix(".log"), "a", buffering=1, encoding="utf-8")  # noqa: SIM115
             torch.set_num_threads(1)
+            warnings.simplefilter("default")  # of libraries that the loop uses, as a script's user has them
             torch.seed()  # what a new process begins with is nothing to rely on
             with open_run(folder, tag="t", save_every=SAVE_EVERY, save_every_s=None, seed=3) as run:
                 for done, _ in enumerate(loop(run, workers), start=1):

@@ -1,0 +1,230 @@
+"""Data without numbers: what has a state is resumed by it, what has none is read again; nothing begins anew unsaid."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from tests.unbroken.train.sessions_of_loops import Loop, Net, cut, difference, said, steps, train
+from unbroken.train import TrainingRun
+
+SIZE = 24
+
+
+class Lines(IterableDataset[torch.Tensor]):
+    """An iterable data set without a state; random, with a generator of its own too, shared out among workers."""
+
+    def __init__(self) -> None:
+        self.rng, self.epoch = np.random.default_rng(), 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        info = get_worker_info()
+        first, step = (info.id, info.num_workers) if info is not None else (0, 1)
+        for number in range(first, SIZE, step):
+            noise = torch.rand(1) + random.random() + self.rng.random() * (info is None)
+            yield number + 100 * self.epoch + noise
+
+
+class WithState:
+    """A stream with a state of its own: a place, and a shuffling generator."""
+
+    def __init__(self) -> None:
+        self.at, self.generator = 0, torch.Generator().manual_seed(1)
+        self.order: list[int] = []
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        if not self.order:
+            self.order = torch.randperm(SIZE, generator=self.generator).tolist()
+        while self.at < SIZE:
+            self.at += 1
+            yield self.order[self.at - 1] + torch.rand(1)
+        self.at, self.order = 0, []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"at": self.at, "order": self.order, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.at, self.order = state["at"], list(state["order"])
+        self.generator.set_state(state["generator"])
+
+
+class IterableWithState(WithState, IterableDataset[torch.Tensor]):
+    """The same as a data set of torch."""
+
+
+def endless() -> Iterator[torch.Tensor]:
+    for number in count():
+        yield torch.full((4,), float(number)) + torch.rand(4)
+
+
+def over(make: Callable[[int], Any], **settings: Any) -> Loop:
+    def loop(run: TrainingRun, workers: int) -> Iterator[None]:
+        net = Net(run)
+        for batch in run.batches(make(workers), **({"epochs": 3} | settings)):
+            yield net.step(batch)
+
+    return loop
+
+
+def by_epochs(run: TrainingRun, workers: int) -> Iterator[None]:
+    net, stream = Net(run), WithState()
+    for _ in run.epochs(3):
+        for batch in run.batches(stream, batch_size=5):
+            yield net.step(batch)
+
+
+def accumulating(run: TrainingRun, workers: int) -> Iterator[None]:
+    """The batches of the step in progress are not part of the state."""
+    net, held = Net(run), []
+    for batch in run.batches(WithState(), batch_size=2, epochs=3):
+        held.append(batch)
+        if len(held) == 2:
+            yield net.step(torch.cat(held))
+            held.clear()
+
+
+def stateful_loader(workers: int, **settings: Any) -> Any:
+    from torchdata.stateful_dataloader import StatefulDataLoader
+
+    dataset = Rounded() if workers else IterableWithState()
+    return StatefulDataLoader(dataset, batch_size=4, num_workers=workers, **settings)
+
+
+class Rounded(IterableWithState):
+    """Nothing in it is drawn by a worker but the order, which is in its state."""
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return (each.floor() for each in super().__iter__())
+
+
+STREAMS: dict[str, tuple[Loop, tuple[int, ...]]] = {
+    "loader of lines": (over(lambda workers: DataLoader(Lines(), batch_size=4, num_workers=workers)), (0, 2)),
+    "lines": (over(lambda _: Lines(), batch_size=4), (0,)),
+    "list of batches": (over(lambda _: iter_of_batches), (0,)),
+    "endless": (over(lambda _: endless, epochs=None, steps=14), (0,)),
+    "with state": (over(lambda _: WithState(), batch_size=4), (0,)),
+    "loader with state": (over(lambda _: DataLoader(IterableWithState(), batch_size=5, drop_last=True)), (0,)),
+    "stateful loader": (over(stateful_loader), (0, 2)),
+    "by epochs": (by_epochs, (0,)),
+    "accumulating": (accumulating, (0,)),
+}
+
+
+BY_STATE = ("with state", "loader with state", "stateful loader", "by epochs", "accumulating")
+
+
+def iter_of_batches() -> Iterator[torch.Tensor]:
+    return (torch.full((3,), float(number)) for number in range(6))
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_goes_on_where_it_was_cut(tmp_path: Path, name: str) -> None:
+    if name == "stateful loader":
+        pytest.importorskip("torchdata")
+    loop, numbers = STREAMS[name]
+    for workers in numbers:
+        peace, other = tmp_path / f"peace{workers}", tmp_path / f"cut{workers}"
+        assert train(peace, loop, workers=workers) == 0, said(peace)
+        cut(other, loop, workers=workers)
+        assert not (found := difference(peace, other)), (found, said(other))
+        by_state = "its own state leads to batch" in said(other)
+        assert by_state != ("has no state that leads on" in said(other)), said(other)
+        assert by_state == (name in BY_STATE)
+        assert ("draws otherwise" in said(other)) == (name == "stateful loader" and workers > 0)
+
+
+def test_each_pass_is_told_its_number_and_draws_anew(tmp_path: Path) -> None:
+    assert train(tmp_path / "run", STREAMS["lines"][0], workers=0) == 0, said(tmp_path / "run")
+    sums = [record["batch"] for record in steps(tmp_path / "run").values()]
+    assert len(sums) == 18 and [int(sums[6 * epoch] // 400) for epoch in range(3)] == [0, 1, 2]
+    assert len({each % 400 for each in sums}) == 18
+
+
+def test_how_far_the_reading_again_is_is_said(tmp_path: Path) -> None:
+    loop = over(lambda _: endless, epochs=None, steps=205)
+    train(tmp_path / "run", loop, workers=0, at=200, number=signal.SIGTERM)
+    assert train(tmp_path / "run", loop, workers=0) == 0
+    text = said(tmp_path / "run")
+    assert "endless has no state that leads on: 200 batches of pass 1 that were used are read again" in text
+    assert text.count("passed over") == 10 and "passed over 200 of 200 batches" in text
+
+
+class Once:
+    """It can be gone through once, and does not say so."""
+
+    def __init__(self) -> None:
+        self.inner = iter([torch.ones(2)] * 3)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return self.inner
+
+
+def fails() -> Iterator[torch.Tensor]:
+    yield torch.ones(2)
+    raise ValueError("no line")
+
+
+@pytest.mark.parametrize(
+    ("make", "given", "code", "words"),
+    [
+        (endless, {}, 2, ["endless (generator)", "once only", "the function that makes it"]),
+        (lambda: iter([torch.ones(2)]), {}, 2, ["list_iterator", "once only"]),
+        (lambda: map(float, [1]), {}, 2, ["map", "once only"]),
+        (lambda: iter(DataLoader(Lines())), {}, 2, ["SingleProcessDataLoaderIter", "the DataLoader itself"]),
+        (Lines, {"batch_size": 2, "shuffle": True}, 2, ["Lines", "shuffle="]),
+        (lambda: DataLoader(Lines()), {"batch_size": 2}, 2, ["batch_size=", "DataLoader already"]),
+        (Once, {}, 2, ["Once", "pass 2 gives no batch", "begin anew each time"]),
+        (lambda: fails, {}, 12, ["batch 2 of pass 1 of fails", "ValueError: no line"]),
+    ],
+)
+def test_what_cannot_be_gone_through_is_refused_by_its_name(
+    tmp_path: Path, make: Callable[[], Any], given: dict[str, Any], code: int, words: list[str]
+) -> None:
+    assert train(tmp_path / "run", over(lambda _: make(), **given), workers=0) == code
+    text = said(tmp_path / "run")
+    assert all(word in text for word in words), text
+
+
+def loader(batch_size: int, workers: int) -> Loop:
+    return over(lambda _: DataLoader(Lines(), batch_size=batch_size, num_workers=workers))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (loader(4, 0), loader(4, 2), "workers 0 -> 2"),
+        (loader(4, 0), loader(3, 0), "batch_size 4 -> 3"),
+        (loader(4, 0), over(lambda _: WithState(), batch_size=4), "by count -> state"),
+        (loader(4, 0), over(lambda _: torch.arange(SIZE), batch_size=4), "was trained on a stream (Lines)"),
+        (over(lambda _: torch.arange(SIZE), batch_size=4), loader(4, 0), "Lines has no numbered samples"),
+    ],
+)
+def test_another_kind_of_data_in_the_middle_is_refused(tmp_path: Path, before: Loop, after: Loop, words: str) -> None:
+    train(tmp_path / "run", before, workers=0, at=8, number=signal.SIGTERM)
+    journal = (tmp_path / "run/t/unbroken/journal.jsonl").read_bytes()
+    assert train(tmp_path / "run", after, workers=0) == 2
+    assert words in said(tmp_path / "run"), said(tmp_path / "run")
+    assert (tmp_path / "run/t/unbroken/journal.jsonl").read_bytes() == journal
+
+
+def test_a_stream_that_has_become_shorter_is_said(tmp_path: Path) -> None:
+    train(tmp_path / "run", over(lambda _: iter_of_batches), workers=0, at=5, number=signal.SIGTERM)
+
+    def fewer() -> Iterator[torch.Tensor]:
+        return iter([torch.ones(3)] * 2)
+
+    fewer.__name__ = "iter_of_batches"
+    assert train(tmp_path / "run", over(lambda _: fewer), workers=0) == 2
+    assert "its pass 1 ends after 2 batches, of which 5 were used" in said(tmp_path / "run")
