@@ -59,6 +59,7 @@ FOREIGN_HEADS = {
     rb"\xff\xd8\xff": "a picture",
     rb"%PDF": "a PDF file",
 }
+TEXTS = (".py", ".yaml", ".yml", ".txt", ".log", ".md", ".csv", ".toml", ".ini", ".cfg", ".sh")
 PACKED = {"a gzip file", "a bzip2 file", "an xz file", "a zstandard file", "a 7z file", "a RAR file", "a tar file"}
 
 
@@ -269,6 +270,8 @@ def _read_contents(file: BinaryIO, path: Path, size_bytes: int) -> Contents:
         if re.match(pattern, head, re.DOTALL):
             do = how_to_unpack(path) if what in PACKED else ""
             raise ForeignFile(path, f"not a training state, because this is {what}, not a checkpoint", do=do)
+    if path.suffix.lower() in TEXTS and b"\0" not in head:
+        raise ForeignFile(path, f"not a training state, because this is a text file ({path.suffix}), not a checkpoint")
     if not any(head):
         raise DamagedFile(path, "the file begins with zeros: its content never reached the disk")
     raise DamagedFile(path, "this is not a checkpoint", expected="a file written by torch.save", found=repr(head[:8]))

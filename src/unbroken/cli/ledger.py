@@ -67,6 +67,8 @@ def _list(wish: Wish) -> None:
     if not Path(wish.root).is_dir():
         require_local(wish.root, is_folder=True)
         raise UsageError(wish.root, "there is no such folder", do="Name the folder that holds the runs.")
+    if not os.access(wish.root, os.R_OK | os.X_OK):
+        raise UsageError(wish.root, "this folder may not be read (permission denied)", do="See who may read it.")
     root = os.path.abspath(wish.root)  # noqa: PTH100 - a Path keeps `..`, and folders are compared as text
     index, processes = RunIndex(cache_folder(), Disk()), os.cpu_count() or 1
     now_s = SystemClock().now().timestamp()
@@ -110,7 +112,7 @@ def option_parser() -> OptionParser:
 
 
 def _wish(words: Sequence[str]) -> Wish:
-    if len(words) < 2 and not any(word.startswith("-") for word in words):
+    if len(words) < 2 and all(word.strip() and not word.startswith("-") for word in words):
         return Wish(root=words[0] if words else ".")  # the usual case does without a parser
     joined: list[str] = []
     for word in words:  # `--sort -step`: its value is not an option

@@ -136,7 +136,7 @@ def _sum(outcomes: Sequence[Outcome], *, acts: bool) -> str:
     left_out = sum(outcome.plan is None for outcome in outcomes)
     others = f", {left_out} left out" if left_out else ""
     verb = "went" if acts else "would go"
-    return f"{len(outcomes)} runs{others}: {_count(files)} {verb}, {size_text(room)}"
+    return f"{len(outcomes)} run{'s' * (len(outcomes) != 1)}{others}: {_count(files)} {verb}, {size_text(room)}"
 
 
 def _has_work(outcome: Outcome) -> bool:

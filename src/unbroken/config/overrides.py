@@ -11,6 +11,7 @@ from unbroken.config.literals import literal, option_value
 from unbroken.config.merge import merge
 from unbroken.config.nearest import suggestion
 from unbroken.errors import ConfigError
+from unbroken.values.option_parser import EMPTY
 from unbroken.values.text import plain
 
 Tree = dict[str, Any]
@@ -43,6 +44,8 @@ def merge_options(tree: Tree, options: Sequence[str]) -> Tree:
 
 def _written(option: str, options: Sequence[str]) -> str:
     """The option as it is written, where it had another sign between key and value, or none."""
+    if not option.strip(" ="):
+        return EMPTY
     parts = plain(option).replace("=", ":", 1).split(":", 1)
     following = options[list(options).index(option) + 1 :]
     if len(parts) == 1 and following and "=" not in following[0]:

@@ -36,7 +36,9 @@ def read_text(path: Path, meter: Meter, *, named_in: object = "") -> str:
             do="Save it as UTF-8 in your editor.",
         ) from error
     except OSError as error:
-        raise ConfigError(where, f"{path} cannot be read: {error.strerror}") from error
+        who = "" if where == path else f"{path}: "
+        do = "See who may read it." if isinstance(error, PermissionError) else ""
+        raise ConfigError(where, f"{who}this cannot be read ({error.strerror})", do=do) from error
 
 
 def refuse_circle(path: Path, chain: tuple[Path, ...], *, named_in: object) -> None:

@@ -12,8 +12,10 @@ import yaml
 from unbroken.config.config_file import Place
 from unbroken.config.meter import DEPTH, Meter, TooMuch
 from unbroken.errors import ConfigError
+from unbroken.values.text import plain
 
 # 5e-4 is a number to people and to YAML 1.2; YAML 1.1, which PyYAML reads, asks for 5.0e-4.
+FULL_WIDTH = re.compile("[：，［］｛｝＂＇＃“”‘’]")  # punctuation that a Chinese keyboard writes
 _FLOAT = re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+")
 
 
@@ -137,9 +139,19 @@ def load(text: str, path: Path, meter: Meter) -> tuple[dict[str, Any], dict[str,
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(path, mark.line + 1) if mark else Place(path)
-        raise ConfigError(place, f"this cannot be read as YAML: {error.problem or error}") from error
+        what = f"this cannot be read as YAML: {error.problem or error}"
+        raise ConfigError(place, what, do=_meant(text, mark.line) if mark else "") from error
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise ConfigError(path, f"this cannot be read as YAML: {error}") from error
+
+
+def _meant(text: str, line: int) -> str:
+    """What was meant where a text is no YAML: a fault of one line is often noticed in the next."""
+    near = text.splitlines()[max(0, line - 1) : line + 1]
+    if near and near[-1][: len(near[-1]) - len(near[-1].lstrip())].count("\t"):
+        return "Indent with spaces: YAML takes no tabs."
+    wide = next((found[0] for each in reversed(near) if (found := FULL_WIDTH.search(each))), "")
+    return f"{wide} is a full-width character: type {plain(wide) or chr(34)} instead." if wide else ""
 
 
 def _weigh(meter: Meter, value: dict[Any, Any], node: yaml.Node) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from unbroken.config import same
+from unbroken.errors import UsageError
 from unbroken.launch.chosen import missing_beyond
 from unbroken.launch.copies import copies
 from unbroken.launch.job import Job
 from unbroken.launch.named_file import require_file
 from unbroken.launch.plan import Facts
 from unbroken.launch.reach import runs_around, usual_places
-from unbroken.launch.searched import archives, without_copies
+from unbroken.launch.searched import archives, is_shut, without_copies
 from unbroken.launch.spelling import continue_there
 from unbroken.run import Candidate, Survey, layout_of, look_at, read_record
 from unbroken.run.bounds import require_inside
@@ -29,7 +31,18 @@ MOST_SIBLINGS = 200
 
 def gather(job: Job) -> Facts:
     """Look at everything the decision needs; changes nothing."""
-    return looked_again(job.directory, lambda: _gather(job))
+    with allowed_to_look():
+        return looked_again(job.directory, lambda: _gather(job))
+
+
+@contextmanager
+def allowed_to_look() -> Iterator[None]:
+    """Refuse what may not be looked at: who cannot see what is there does not begin in its place."""
+    try:
+        yield
+    except PermissionError as error:
+        what = f"this cannot be looked at ({error.strerror})"
+        raise UsageError(error.filename, what, do="See who may read it, or name another.") from error
 
 
 def _gather(job: Job) -> Facts:
@@ -52,6 +65,7 @@ def _gather(job: Job) -> Facts:
         elsewhere=elsewhere,
         searched=without_copies(job, elsewhere) if wants_copy else (),
         missing=tuple(root for root in job.start.search if not root.is_dir()) if wants_copy else (),
+        shut=tuple(filter(is_shut, job.start.search)) if wants_copy else (),
         near=(*_near_misses(job), *_elsewhere(job), *archives(job)) if not here.has_history else (),
         taken=frozenset(_names_beside(job)) if here.has_history else frozenset(),
     )

@@ -13,7 +13,7 @@ from unbroken.launch.chosen import choose_copy, further_copy, missing_words, new
 from unbroken.launch.elsewhere import of_this_run
 from unbroken.launch.extending import with_schedule
 from unbroken.launch.fit import Fit
-from unbroken.launch.job import Job, WrittenUnder
+from unbroken.launch.job import SCRIPT, Job, WrittenUnder
 from unbroken.launch.passed_over import is_replaced, rejected
 from unbroken.launch.position import position_of, step_now
 from unbroken.launch.refusals import (
@@ -26,6 +26,7 @@ from unbroken.launch.refusals import (
     refuse_lost,
     refuse_mixed,
     refuse_newer,
+    refuse_other_recipe,
     refuse_others,
     refuse_unknown_keys,
     refuse_unreachable,
@@ -52,6 +53,7 @@ class Facts:
     weights: Candidate | None = None
     elsewhere: tuple[Survey, ...] = ()
     missing: tuple[Path, ...] = ()  # folders to search that are not there
+    shut: tuple[Path, ...] = ()  # those that may not be read
     searched: tuple[Path, ...] = ()  # folders that were searched, and hold nothing of this run
     near: tuple[str, ...] = ()  # notes about runs that look like the one that was meant
     taken: frozenset[str] = frozenset()  # names that runs beside this one have
@@ -259,6 +261,8 @@ def _resume_named(job: Job, facts: Facts, source: Candidate, *, reasons: tuple[s
         return refuse_foreign(source)
     if not source.resumable:
         return refuse_weights(job, source)
+    if source.recipe not in ("", SCRIPT, job.recipe) and not job.is_script:  # an own loop may build what a recipe did
+        return refuse_other_recipe(job, source)
     return _through_gate(job, facts, Resume(source=source, reasons=reasons))
 
 
@@ -348,6 +352,7 @@ def _notes(job: Job, facts: Facts, plan: Plan) -> list[str]:
     elif start.fresh and start.origin is not None:
         notes.append(f"{start.origin}, which the config names as the start, is not used")
     notes += [f"{folder} was to be searched and is not there" for folder in facts.missing]
+    notes += [f"{folder} was to be searched and may not be read: permission denied" for folder in facts.shut]
     notes += [f"{folder} was searched and holds no copy of this run ({job.tag})" for folder in facts.searched]
     if start.on_extend and not (isinstance(plan, Resume) and plan.extension):
         given = option(job, "on-extend", start.on_extend)

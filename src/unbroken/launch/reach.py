@@ -38,7 +38,7 @@ def same_run_elsewhere(directory: Path) -> Path | None:
     likely = (*_above(directory), *runs_around(directory))
     there = (folder for folder in likely if folder.parts[-len(directory.parts) :] == directory.parts)
     here = directory.resolve()
-    return next((each for each in there if each.resolve() != here and (own(each) / "run.json").is_file()), None)
+    return next((each for each in there if each.resolve() != here and _is_run(each)), None)
 
 
 def runs_around(directory: Path) -> Iterator[Path]:
@@ -52,10 +52,17 @@ def runs_around(directory: Path) -> Iterator[Path]:
         if str(folder) in seen:
             continue
         seen.add(str(folder))
-        if (own(folder) / "run.json").is_file():
+        if _is_run(folder):
             yield folder
         elif depth < DEPTH:
             waiting.extend((path, depth + 1) for path in _folders_in(folder))
+
+
+def _is_run(folder: Path) -> bool:
+    try:
+        return (own(folder) / "run.json").is_file()
+    except OSError:  # somebody else's folder, or one that is just going
+        return False
 
 
 def _folders_in(folder: Path) -> list[Path]:

@@ -163,6 +163,13 @@ def refuse_others(job: Job, others: list[Candidate]) -> Refuse:
     )
 
 
+def refuse_other_recipe(job: Job, source: Candidate) -> Refuse:
+    """The file that was named is a training state of another application."""
+    what = f"{source.path} is a checkpoint of `unbroken train {source.recipe}`, and this is a training of {job.recipe}"
+    ways = (f"name a checkpoint of {job.recipe}, or none: the run's own newest is found without it",)
+    return refuse(Incompatible.exit_code, what, ways_out=ways)
+
+
 def refuse_foreign(source: Candidate) -> Refuse:
     """The file that was named is sound, and of a kind that holds neither a training state nor weights by name."""
     ways = ("name a checkpoint, or weights by name: a .pth of torch.save, or .safetensors",)

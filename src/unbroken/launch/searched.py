@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import os
 import shlex
 import tarfile
 import zipfile
@@ -34,8 +35,13 @@ BROKEN = (*BROKEN_ZIP, tarfile.TarError, lzma.LZMAError, OSError, zlib.error)
 def without_copies(job: Job, found: Sequence[Survey]) -> tuple[Path, ...]:
     """The search roots below which nothing of this run was found."""
     places = [item.directory.resolve() for item in found]
-    there = [root for root in job.start.search if root.is_dir()]
+    there = [root for root in job.start.search if root.is_dir() and not is_shut(root)]
     return tuple(root for root in there if not any(place.is_relative_to(root.resolve()) for place in places))
+
+
+def is_shut(root: Path) -> bool:
+    """Whether a folder is there, and not for us to read."""
+    return root.is_dir() and not os.access(root, os.R_OK | os.X_OK)
 
 
 def archives(job: Job) -> Iterator[str]:

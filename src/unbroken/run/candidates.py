@@ -52,6 +52,12 @@ class Candidate:
         return said if isinstance(said, int) else self.noted_epoch
 
     @property
+    def recipe(self) -> str:
+        """Which application wrote it; empty where it is none of ours."""
+        run = self.inside.get("run")
+        return str(run.get("recipe", "")) if isinstance(run, Mapping) else ""
+
+    @property
     def recorded_step(self) -> int | None:
         """The step that the file itself records: a number in its name may be anything, such as a depth."""
         return self.step if self.format_name.startswith(COUNTING) and self.step >= 0 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ from unbroken.storage.files import Disk, WritableFile
 from unbroken.values import as_bytes
 
 PARTIAL_SUFFIX = ".partial"
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
 class NotTaken(Exception):
@@ -54,18 +56,20 @@ def durable_folder(disk: Disk, folder: Path) -> None:
 
 @contextmanager
 def explained(disk: Disk, path: Path, what: str) -> Iterator[None]:
-    """Turn the operating system's error into a refusal that says how much room is left, and what to do."""
+    """Turn the operating system's error into a refusal that says what to do, and where room lacks, how much is left."""
     try:
         yield
     except OSError as error:
-        room = ""
-        with suppress(OSError):
-            room = f"{disk.free_bytes(path.parent):,} bytes free"
+        room, do = "", "Mend that, or name another folder"
+        if error.errno in NO_ROOM:
+            do = "Make room"
+            with suppress(OSError):
+                room = f"{disk.free_bytes(path.parent):,} bytes free"
         raise Refused(
             path,
             f"{what} ({error.strerror or error})",
             found=room,
-            do="Earlier checkpoints are untouched. Make room, then run the same command again.",
+            do=f"Earlier checkpoints are untouched. {do}, then run the same command again.",
         ) from error
 
 

@@ -28,6 +28,7 @@ from unbroken.launch import (
 from unbroken.launch.disk import policy
 from unbroken.launch.disk_facts import planned_disk, quota_in
 from unbroken.launch.disk_words import disk_lines
+from unbroken.launch.facts import allowed_to_look
 from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.host import host, require_one_process, started_together, told_to_prove
 from unbroken.launch.options import require_weights, script_limit, script_seconds
@@ -181,7 +182,9 @@ def launch(
         by = OnTrial(trial=trial, run=job.directory.name)
         options = replace(options, every=saves, save_every_s=None, trial=by)
     warned: tuple[str, ...] | None = None
-    if not job.directory.exists() or unreachable(job.directory, job.layout):
+    with allowed_to_look():
+        is_new = not job.directory.exists() or unreachable(job.directory, job.layout)
+    if is_new:
         warned = preflight(job, _plan_or_refusal(job, gather(job)))  # a refusal leaves no trace of a run that never was
     lock = RunLock(disk, own(job.directory), clock)
     try:

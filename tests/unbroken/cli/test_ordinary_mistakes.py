@@ -181,6 +181,8 @@ def test_a_key_at_the_top_that_changes_nothing_is_named_with_the_one_that_does(h
         (["train_cfg.max_iters:5"], "Write train_cfg.max_iters=5."),
         (["train_cfg.max_iters＝5"], "Write train_cfg.max_iters=5."),
         (["max_iters=5"], "train_cfg.max_iters"),
+        ([""], "Is a variable in the command empty?"),
+        (["="], "Is a variable in the command empty?"),
         (["lr=5"], "Did you mean `optim_wrapper.optimizer.lr`"),
     ],
 )
@@ -219,6 +221,34 @@ def test_an_empty_word_is_never_the_current_folder(place: Path, type_: Type, wor
     assert sorted(place.rglob("*")) == before
 
 
+def test_data_that_are_found_from_another_folder_are_named(
+    here: Path, type_: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`data_root` counts from the current folder, as in MMEngine: typed in `configs`, the command finds none."""
+    (here / "data/Train/images_png").mkdir(parents=True)
+    (here / "configs").mkdir()
+    monkeypatch.chdir(here / "configs")
+    answer = type_("why", "mapsage", "../small.py", "--cfg-options", "train_dataloader.dataset.data_root=data")
+    assert answer.code == 2
+    assert f"Found it in {here}. Type the command in {here}, or set data_root to {here / 'data'}." in answer.err
+
+
+def test_one_run_is_one_run(here: Path, type_: Type) -> None:
+    assert "\n1 run: " in type_("prune", "work_dirs").out
+
+
+def test_a_folder_that_cannot_be_made_for_another_reason_than_room_asks_for_none(here: Path, type_: Type) -> None:
+    if not Path("/proc/self").exists():
+        pytest.skip("a file system where nothing can be made, whoever asks")
+    answer = type_("train", "mapsage", C, "--work-dir", "/proc/no", "--tag", "x")
+    assert answer.code == 10 and "cannot be made" in answer.err
+    assert (
+        re.search("[Nn]ame a(nother)? folder", answer.err)
+        and "room" not in answer.err
+        and "bytes free" not in answer.err
+    )
+
+
 def test_a_note_may_be_empty(here: Path, type_: Type) -> None:
     assert type_("pin", "small", "4", "--note", "").code == 0
 
@@ -232,6 +262,25 @@ def test_a_run_is_named_by_its_tag_in_every_command(here: Path, type_: Type, com
     several = type_(command, "small")
     assert several.code == 2 and "several runs have this tag" in several.err
     assert "others/small" in several.err and "work_dirs/small" in several.err
+
+
+def test_a_file_of_text_is_no_damaged_checkpoint(place: Path, type_: Type) -> None:
+    for name in (C, Y, "notes.txt", "train.log"):
+        (place / name).touch()
+        if not (place / name).stat().st_size:
+            (place / name).write_text("loss 0.1\n")
+        for words in (["inspect", name], ["verify", name], [*AERIAL, "--tag", "x", "--pretrained_model", name]):
+            answer = type_(*words)
+            said = answer.out + answer.err
+            assert answer.code == 12 and f"this is a text file ({Path(name).suffix})" in said, said
+            assert "damaged:" not in said and "again" not in said and "b'" not in said, said
+
+
+def test_a_checkpoint_of_the_other_application_is_named_as_one(place: Path, type_: Type) -> None:
+    answer = type_(*SONAR, "--ckpt", "work_dirs/small/iter_4.pth")
+    assert answer.code == 13 and "changed:" not in answer.out
+    assert "is a checkpoint of `unbroken train mapsage`, and this is a training of focalsst" in answer.out
+    assert "name a checkpoint of focalsst" in answer.out
 
 
 @pytest.mark.parametrize("application", [aerial, sonar], ids=["mapsage", "focalsst"])

@@ -178,3 +178,19 @@ def test_a_config_in_an_encoding_that_it_does_not_name_says_how_to_save_it(tmp_p
     said = r"this is no text that can be read. Expected text in UTF-8, .* found byte 0xc5 at 2. Save it as UTF-8"
     with pytest.raises(ConfigError, match=said):
         read_config(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("A:\n\tB: 1\n", "own.yaml:2: .*Indent with spaces: YAML takes no tabs"),
+        ("A:\n  B: 1\n\tC: 2\n", "own.yaml:3: .*Indent with spaces: YAML takes no tabs"),
+        ("A：1\nB: 2\n", "own.yaml:2: .*： is a full-width character: type : instead"),
+        ("A: 1\nB：2\nC: 3\n", "own.yaml:.*： is a full-width character: type : instead"),
+        ("A: [1, 2］\nB: 3\n", "own.yaml:2: .*］ is a full-width character: type ] instead"),
+        ('A: "x”\n', 'own.yaml:.*” is a full-width character: type " instead'),
+    ],
+)
+def test_what_a_keyboard_wrote_for_yaml_is_answered_with_what_to_type(tmp_path: Path, text: str, said: str):
+    with pytest.raises(ConfigError, match=said):
+        read_config(write(tmp_path / "own.yaml", text))

@@ -19,6 +19,7 @@ from unbroken.errors import ConfigError, UsageError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 SHOWN = 5  # of a long list, in an error
+LEVELS_ABOVE = 3  # where a command may have been meant to be typed
 
 
 class Folder(Protocol):
@@ -181,6 +182,10 @@ def _existing(root: Path, below: str) -> Path:
     if folder.is_dir():
         return folder
     require_local(folder, is_folder=True)
+    above = () if root.is_absolute() else Path.cwd().parents[:LEVELS_ABOVE]
+    if meant := next((each for each in above if (each / folder).is_dir()), None):
+        do = f"Type the command in {meant}, or set data_root to {meant / root}."
+        raise UsageError(folder, "this folder does not exist", found=f"it in {meant}", do=do)
     nearest = next((parent for parent in folder.parents if parent.is_dir()), Path())
     nearby = sorted(entry.name for entry in nearest.iterdir() if entry.is_dir())
     raise UsageError(
