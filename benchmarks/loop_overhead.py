@@ -1,15 +1,13 @@
 """Microseconds per step that `run.batches` and `run.end_step` add to a bare loop: python benchmarks/loop_overhead.py
 
 Both loops train the same tiny linear model with one compute thread. They take turns in blocks, so that what else the
-machine does falls on both. `--profile` says where our time goes.
+machine does falls on both. Beside other libraries, and where our time goes: loop_peers.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import cProfile
 import itertools
-import pstats
 import statistics
 import tempfile
 import time
@@ -105,23 +103,9 @@ def compare(name: str, dataset: Points, workers: int) -> None:
         ours.close()
 
 
-def profile() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        steps = our_steps(PointsWithOwnRandomness(), 0, Path(folder))
-        block_us(steps)
-        with cProfile.Profile() as profiler:
-            block_us(itertools.islice(steps, BLOCK))
-        pstats.Stats(profiler).sort_stats("tottime").print_stats(14)
-        steps.close()
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--profile", action="store_true")
+    argparse.ArgumentParser(description=__doc__).parse_args()
     torch.set_num_threads(1)
-    if parser.parse_args().profile:
-        profile()
-        return
     print(f"median of {BLOCKS} alternating blocks of {BLOCK} steps, batch size {BATCH}, microseconds per step")
     print(f"{'':<42} {'bare':>7} {'ours':>7} {'added':>7} {'ratio':>7}")
     compare("no workers, dataset[index]", Points(), 0)
