@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def sessions(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> dict
             floor=4,
         ),
     ]
+    gc.collect()
+    gc.freeze()  # thousands of requests and all that was imported: hundreds of trainings would look at them again
     return {session.name: session for session in found}
 
 
