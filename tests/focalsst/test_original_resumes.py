@@ -26,7 +26,6 @@ from unbroken.train.contents import compose
 from unbroken.train.fit import hand_over
 from unbroken.train.parts import regroupings_of, state_of
 from unbroken.train.regrouped import put_back
-from unbroken.train.rng import capture
 from unbroken.train.start import launch
 
 pytestmark = pytest.mark.usefixtures("in_the_application_s_folder")
@@ -70,7 +69,7 @@ def written(task: Task, path: Path, *, it: int, epoch: int) -> Path:
     states = {name: state_of(part) for name, part in task.parts().items()}
     progress: Any = type("Progress", (), {"step": it, "epoch": epoch})
     extra, regroupings = task.extra(progress), regroupings_of(task.parts())
-    torch.save(compose(EPOCHS, states, {}, streams=capture(), extra=extra, regroupings=regroupings), path)
+    torch.save(compose(EPOCHS, states, {}, extra=extra, regroupings=regroupings), path)
     return path
 
 

@@ -141,7 +141,7 @@ def foreign(step: int, state: str = "good", **facts: Any) -> Candidate:
 
 
 def newer(step: int, **facts: Any) -> Candidate:
-    known = {"reason": "format 3, this version knows 2", "format_name": "unbroken checkpoint"}
+    known = {"reason": "format 4, this version knows 3", "format_name": "unbroken checkpoint"}
     return saved(step, "newer", **{**known, **facts})
 
 

@@ -28,7 +28,7 @@ from unbroken.storage import Disk, write_json
 from unbroken.storage.digest import DigestingFile
 from unbroken.train.contents import compose, compose_weights, stamp
 from unbroken.train.progress import Progress
-from unbroken.train.rng import capture, preserved
+from unbroken.train.rng import preserved
 from unbroken.train.serialise import write_tree
 
 DISK = Disk()
@@ -191,7 +191,7 @@ def _contents(item: Candidate, facts: SaveFacts) -> dict[str, Any]:
     states = _states(item)
     if item.kind == "weights":
         return compose_weights(ITERATIONS, states["model"], stamped, extra={})
-    return compose(ITERATIONS, states, stamped, streams=capture(), extra={}, regroupings={})
+    return compose(ITERATIONS, states, stamped, extra={}, regroupings={})
 
 
 def _of_mmengine(item: Candidate) -> dict[str, Any]:

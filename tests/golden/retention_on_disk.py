@@ -18,10 +18,7 @@ from unbroken.run.layout import manifests, own
 from unbroken.run.pins import pin
 from unbroken.run.record import write_record
 from unbroken.storage.digest import DigestingFile
-from unbroken.train.rng import capture
 from unbroken.train.serialise import write_tree
-
-STREAMS = capture().as_plain()
 
 
 def lay_out(row: Row, run: Path) -> Path:
@@ -127,4 +124,4 @@ def _tree(file: File, row: Row) -> dict[str, Any]:
     if file.maker == "weights":
         return {keys["model"]: weights, "unbroken": stamp}
     stamp |= {"position": file.step, "dataset_size": PER_EPOCH, "tracked": ["model", "optimizer"], "parts": {}}
-    return {keys["model"]: weights, keys["optimizer"]: moments, "unbroken": stamp | {"streams": STREAMS}}
+    return {keys["model"]: weights, keys["optimizer"]: moments, "unbroken": stamp}

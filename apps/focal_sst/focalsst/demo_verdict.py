@@ -51,7 +51,7 @@ def _same(run: Path, twin: Path, say: Say) -> bool:
     detections = _detections(run) == _detections(twin)
     say(f"   {one_path}")
     say(f"   {other_path}")
-    say(f"   {count_tensors(one)} tensors (weights, moments of Adam, random streams), schedule, counters, best metric:")
+    say(f"   {count_tensors(one)} tensors (weights, moments of Adam), schedule, counters, best metric:")
     say(f"      {'identical, to the last bit' if not found else f'DIFFERENT, {len(found)} of them'}")
     for text in found[:5]:
         say(f"      {text}")

@@ -168,7 +168,7 @@ def _verdict(config: Path, run: Path, twin: Path, place: Path, say: Say, size: S
     same_losses = _losses(run) == _losses(twin)
     say(f"   {run / file}")
     say(f"   {twin / file}")
-    say(f"   {count_tensors(one)} tensors (weights, optimizer moments, random streams), counters, best metric:")
+    say(f"   {count_tensors(one)} tensors (weights, optimizer moments), counters, best metric:")
     say(f"      {f'DIFFERENT, {len(found)} of them' if found else 'identical, to the last bit'}")
     for text in found[:5]:
         say(f"      {text}")

@@ -8,7 +8,7 @@ file of the same name. *Verified* means: the bytes on disk are the bytes that we
 """
 
 # The number inside every file of ours; a file with a larger one than FORMAT is refused, not guessed at.
-PLAIN_FORMAT = 1
-FORMAT = 2  # the optimizer's state is in the groups of another program, the rest of it apart
+PLAIN_FORMAT = 1  # of a weights file
+FORMAT = 3  # of a checkpoint; 1, and 2 where an optimizer is in the groups of another program, had states of generators
 
 __all__ = ["FORMAT", "PLAIN_FORMAT"]

@@ -21,8 +21,6 @@ from unbroken.errors import DamagedFile
 MOST_ENTRIES = 100_000  # of a list that grows by one for each accident or accepted change of a run's life
 MOST_CHARACTERS = 10_000  # of a name, a time or a sentence
 MOST_THREADS = 4096
-TORCH_STATE_BYTES = (5056, 5048)  # of torch's CPU generator: today's form, and the one it still reads
-WORDS_OF_MT19937 = 624
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +44,9 @@ class BestStamp:
 
 @dataclass(frozen=True, kw_only=True)
 class Stamp:
-    """What a file of ours says about itself; a weights file has no `tracked` state, `parts` or `streams`.
+    """What a file of ours says about itself; a weights file has no `tracked` state and no `parts`.
 
-    `parts` and `streams` hold references to tensors, not their numbers.
+    `parts` hold references to tensors, not their numbers.
     """
 
     kind: Literal["checkpoint", "weights"]
@@ -81,7 +79,6 @@ class Stamp:
     not_finite: int = 0
     tracked: tuple[str, ...] = ()
     parts: Mapping[str, Any] = field(default_factory=dict)
-    streams: Mapping[str, Any] = field(default_factory=dict)
     arrays: Mapping[str, Any] = field(default_factory=dict)
     scalars: Mapping[str, Any] = field(default_factory=dict)
     beside: Mapping[str, Any] = field(default_factory=dict)
@@ -237,29 +234,6 @@ def _tensor(dtype: str, *shape: int) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, TensorRef) and value.dtype == dtype and value.shape == shape
 
 
-def _bytes_tensor(value: object) -> bool:
-    return isinstance(value, TensorRef) and value.dtype == "uint8" and len(value.shape) == 1
-
-
-def _torch_state(value: Any) -> bool:
-    return _bytes_tensor(value) and value.numel in TORCH_STATE_BYTES
-
-
-def _numpy_state(value: object) -> bool:
-    match value:
-        case ["MT19937", keys, int(position), int(has_gauss), float()]:
-            sound = _tensor("int64", WORDS_OF_MT19937)(keys) and 0 <= position <= WORDS_OF_MT19937
-            return sound and has_gauss in (0, 1)
-    return False
-
-
-def _python_state(value: object) -> bool:
-    match value:
-        case [3, state, None | float()]:
-            return _tensor("int64", WORDS_OF_MT19937 + 1)(state)
-    return False
-
-
 def _every(kind: str, names: str, holds: Callable[[Any], bool]) -> Iterator[tuple[str, Rule]]:
     for name in names.split():
         yield name, Rule(kind, holds)
@@ -321,9 +295,4 @@ RULES: dict[str, Rule] = {
             )
         ),
     ),
-    "streams": Rule("states by name", lambda value: isinstance(value, dict), "to train"),
-    "streams.torch": Rule("the state of torch's generator", _torch_state, "to train"),
-    "streams.numpy": Rule("the state of numpy's generator", _numpy_state, "to train"),
-    "streams.python": Rule("the state of Python's generator", _python_state, "to train"),
-    "streams.cuda": Rule("a list of states", _list_of(_bytes_tensor), "to train"),
 }

@@ -227,7 +227,7 @@ GOOD = Candidate(
     inside={"config": CONFIG, "lr": 0.008},
 )
 CUT_OFF = replace(GOOD, state="damaged", reason="the file is cut off: 8,192 of 24,490 bytes are there")
-NEWER = replace(GOOD, state="newer", reason="format 3, this version knows 2")
+NEWER = replace(GOOD, state="newer", reason="format 4, this version knows 3")
 WEIGHTS = replace(GOOD, path=FOLDER / "best_mIoU_iter_8000.pth", kind="weights", format_name="unbroken weights")
 OVER = Limit(left_s=30.0, reserve_s=60.0, source="Slurm, SLURM_JOB_END_TIME")
 HOLDER = Holder(host="node7", pid=4711, since="2026-01-01T08:00:05+00:00", session="20260101_080005", released=False)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unbroken.prove.comparison import Comparison
+from unbroken.prove.comparison import COUNTERS, Comparison
 
 MOST_NAMED = 5
 PROBE = "a probe of the weights"  # as the comparison of two records calls it
-COUNTERS = ("the run's own counters", "random streams")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +87,7 @@ def _the_resume(facts: Facts, found: Comparison, named: list[str]) -> list[str]:
         return [*named, *_where_it_enters(found)]
     if found.first is not None and found.first.is_order:
         return ["the order of the samples depends on something that is not tracked and that a resume begins anew"]
-    parts = [part for part in found.parts if part not in COUNTERS]
+    parts = [part for part in found.parts if part != COUNTERS]
     held = f" (it differs in {', '.join(parts)})" if parts else ""
     if facts.harmless and facts.harmful:
         only = f"it differs after {' and '.join(facts.harmful)} and not after {' and '.join(facts.harmless)}"

@@ -11,6 +11,8 @@ from unbroken.journal import compare_steps, values_of
 from unbroken.prove.twin import RunSeen, Twin
 from unbroken.train import count_tensors, differences, read_checkpoint
 
+COUNTERS = "the run's own counters"
+
 TENSORS = "the tensors differ"
 MISSING = "not done"
 
@@ -140,7 +142,7 @@ def _part(line: str, names: Mapping[str, str]) -> str:
     if words[:2] == ["unbroken", "parts"] and len(words) > 2:
         return words[2].split("[")[0]
     if words[0] == "unbroken":
-        return "random streams" if words[1:2] == ["streams"] else "the run's own counters"
+        return COUNTERS
     key = words[0].split("[")[0]
     return names.get(key, key)
 

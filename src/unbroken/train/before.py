@@ -9,16 +9,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from unbroken.train import parts, rng
+from unbroken.train import parts
 from unbroken.train.task import Task
 
 
 class Before:
-    """The random streams, the buffers (running statistics) and the small parts of a task, as a step begins."""
+    """The buffers (running statistics) and the small parts of a task, as a step begins."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._streams = rng.capture()
         self._buffers = [(*found, found[2].clone()) for found in _buffers(task.parts())]
         self._small = _small(task.parts())
         self._states = {name: copy.deepcopy(parts.state_of(part)) for name, part in self._small.items()}
@@ -31,7 +30,6 @@ class Before:
             setattr(module, name, tensor)  # a forward pass may have put another tensor in its place
         parts.restore(self._small, self._states, "the state before the step")
         self._task.optimizer.zero_grad(set_to_none=True)
-        rng.restore(self._streams)
 
 
 def _buffers(tracked: Mapping[str, Any]) -> Iterator[tuple[nn.Module, str, torch.Tensor]]:

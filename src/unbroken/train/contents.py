@@ -27,7 +27,6 @@ from unbroken.run import Layout, RunRecord
 from unbroken.train.optimizer_state import Groups
 from unbroken.train.progress import Best, Progress
 from unbroken.train.regrouped import Regrouping, put_back, regroup
-from unbroken.train.rng import Streams
 from unbroken.train.tree import to_plain, with_arrays, with_scalars, without_arrays, without_scalars
 
 MMENGINE_KEYS = {
@@ -45,8 +44,8 @@ class Saved:
 
     parts: Mapping[str, Any]
     progress: Progress
-    streams: Mapping[str, Any] | None  # plain; None: the program that wrote the file kept no random state
     own: bool
+    had_streams: bool = False  # it is of a version that kept the states of random streams
     buffers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # that the states of modules leave out
     parameter_names: Mapping[str, Groups] = field(default_factory=dict)  # of each optimizer
     built_with: Mapping[str, Any] = field(default_factory=dict)  # settings of optimizers and schedules
@@ -57,7 +56,7 @@ def stamp(
 ) -> dict[str, Any]:
     """The `unbroken` entry without the parts: who, where, how far, under which config."""
     return {
-        "format": PLAIN_FORMAT,
+        "format": FORMAT if facts.kind == "checkpoint" else PLAIN_FORMAT,
         "kind": facts.kind,
         "save": facts.save,
         "session": facts.session,
@@ -79,7 +78,6 @@ def compose(
     parts: Mapping[str, Any],
     stamped: dict[str, Any],
     *,
-    streams: Streams,
     extra: Mapping[str, Any],
     regroupings: Mapping[str, Regrouping],
     buffers: Mapping[str, Mapping[str, Any]] | None = None,
@@ -88,7 +86,7 @@ def compose(
 ) -> dict[str, Any]:
     """A full checkpoint; `regroupings` of the optimizers that have other groups in the tools whose keys these are."""
     tree = dict(to_plain(extra))
-    own: dict[str, Any] = {"parts": {}, "tracked": list(parts), "streams": streams.as_plain()}
+    own: dict[str, Any] = {"parts": {}, "tracked": list(parts)}
     own |= {"buffers": buffers} if buffers else {}
     own |= {"parameter_names": parameter_names} if parameter_names else {}
     own |= {"built_with": built_with} if built_with else {}
@@ -104,7 +102,6 @@ def compose(
         if name in regroupings:
             bare, kept = regroup(bare, regroupings[name])
             own.setdefault("regrouped", {})[name] = kept
-            own["format"] = FORMAT
         if beside := tree.get(layout.keys[name], {}):  # what their tool keeps in the same entry
             own.setdefault("beside", {})[name] = list(beside)
         tree[layout.keys[name]] = {**bare, **beside} if beside else bare
@@ -159,8 +156,8 @@ def take_apart(layout: Layout, tree: Any, where: Path) -> Saved:
     return Saved(
         parts=parts,
         progress=Progress.from_plain(own),
-        streams=own["streams"],
         own=True,
+        had_streams="streams" in own,
         buffers=own.get("buffers", {}),
         parameter_names=own.get("parameter_names", {}),
         built_with=own.get("built_with", {}),
@@ -172,7 +169,7 @@ def _of_openpcdet(tree: Mapping[str, Any], where: Path) -> Saved:
     step, epoch = _counter(tree, "it", where), _counter(tree, "epoch", where)
     progress = Progress(step=step, closed_epochs=epoch, evaluated_step=step)
     parts = {name: tree[key] for name, key in OPENPCDET_KEYS.items() if tree.get(key) is not None}
-    return Saved(parts=parts, progress=progress, streams=None, own=False)
+    return Saved(parts=parts, progress=progress, own=False)
 
 
 def _of_mmengine(tree: Mapping[str, Any], where: Path) -> Saved:
@@ -184,7 +181,7 @@ def _of_mmengine(tree: Mapping[str, Any], where: Path) -> Saved:
     best_file = str(info.get("best_ckpt", "")) if score is not None else ""
     progress = Progress(step=step, evaluated_step=step, best=_foreign_best(score, best_file))
     parts = {name: tree[key] for name, key in MMENGINE_KEYS.items() if key in tree}
-    return Saved(parts=parts, progress=progress, streams=None, own=False)
+    return Saved(parts=parts, progress=progress, own=False)
 
 
 def _counter(holder: Mapping[str, Any], key: str, where: Path) -> int:

@@ -13,7 +13,6 @@ from unbroken.launch.position import schedule_step
 from unbroken.train.accidents import Accidents
 from unbroken.train.order import Key
 from unbroken.train.pictures import Gallery
-from unbroken.train.rng import preserved
 from unbroken.train.stepping import Stepper
 from unbroken.train.task import OPTIONAL, Task
 from unbroken.train.training_run import TrainingRun
@@ -118,7 +117,7 @@ def _evaluate_if_due(run: TrainingRun, task: Task, gallery: Gallery, coming: Com
     coming("evaluation", run.step, list)
     run.wait_for_saves()  # loader workers are not started while a file is being written
     task.model.train()  # as a step leaves it, also where a session begins with the evaluation
-    with preserved(), run.deadline.timing("evaluation"):
+    with run.deadline.timing("evaluation"):
         metrics = task.evaluate(run.progress, run.poll)
         pictures = gallery.drawn(run.progress)
     gallery.keep(run.opened, run.step, pictures)

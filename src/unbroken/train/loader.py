@@ -20,7 +20,7 @@ from unbroken.errors import DamagedFile, UnbrokenError, UnreadableSample, UsageE
 from unbroken.launch.spelling import count
 from unbroken.train.order import Key, Order, Permutations, micro_batches
 from unbroken.train.random_holders import Holders
-from unbroken.train.rng import generator_for_sample, preserved, seed_global_streams_for_sample
+from unbroken.train.rng import generator_for_sample, preserved, seed_cpu_streams, seed_for_sample
 from unbroken.train.stop import Exit, interruptible
 from unbroken.train.workers import AHEAD, Workers
 
@@ -139,7 +139,7 @@ class Reading:
 
     def _one(self, epoch: int, name: int, index: Any) -> Any:
         def read() -> Any:
-            seed_global_streams_for_sample(self.seed, epoch, name)
+            seed_cpu_streams(seed_for_sample(self.seed, epoch, name))
             if is_read_by_sample(self.dataset):
                 return self.dataset.sample(index, generator_for_sample(self.seed, epoch, name))
             return self.dataset[index]
@@ -227,15 +227,14 @@ def _is_data(name: str) -> bool:
 
 @contextmanager
 def as_in_a_worker() -> Iterator[None]:
-    """Make loading in the training process compute what a worker would: one thread, and no trace in the streams."""
+    """Make loading in the training process compute what a worker would: with one thread."""
     if get_worker_info() is not None:
         yield
         return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with preserved():
-            yield
+        yield
     finally:
         torch.set_num_threads(threads)
 
@@ -327,7 +326,10 @@ def one_pass(
     size = size_of(dataset)
     order = Order(size=size, seed=seed, shuffle="none")
     on_bad: OnBad = "stop" if skipped is None else "skip"
-    for loaded in load(dataset, order, 0, batch_size=batch_size, workers=workers, collate=collate, on_bad=on_bad):
+    loads = load(dataset, order, 0, batch_size=batch_size, workers=workers, collate=collate, on_bad=on_bad)
+    while True:
+        with preserved():  # what is drawn between the batches is the same with any number of workers
+            loaded = next(loads)
         for bad in loaded.bad:
             assert skipped is not None
             skipped(bad)

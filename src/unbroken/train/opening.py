@@ -16,7 +16,6 @@ from unbroken.train.console import CANNOT_LOG, SessionLog
 from unbroken.train.device import accelerators_of, exactness_lines
 from unbroken.train.length import Length
 from unbroken.train.progress import Progress
-from unbroken.train.rng import Streams
 from unbroken.train.stitching import rewind
 
 
@@ -59,9 +58,10 @@ def require_nothing_more(progress: Progress, *, epochs: int | None, steps: int |
         )
 
 
-def streams_line(streams: Streams) -> str:
+def streams_line(seed: int, *, had_states: bool) -> str:
     """What became of the random streams."""
-    return "resume random streams: torch, numpy, python" + (", cuda" if streams.cuda else "")
+    before = "the file is of a version that kept their states; from here on they are " if had_states else ""
+    return f"resume random streams: {before}seeded for each step, from seed {seed}"
 
 
 def advice(error: UnreadableSample, job: Job) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from unbroken.train.frames import is_users_class, is_users_file
-from unbroken.train.held import MOST_ITEMS, held_by, holders, is_bound, reachable
+from unbroken.train.held import MOST_ITEMS, held_by, holders, inside, is_bound, reachable
 
 DRAWN_FROM = (torch.Generator, np.random.Generator, np.random.BitGenerator, np.random.RandomState, random.Random)
 GLOBAL = (torch.default_generator, np.random.mtrand._rand, random._inst)  # which are nobody's own
@@ -33,12 +33,15 @@ class Row:
 
 
 class Holders:
-    """The generators of a data set, and of what joins its samples, in this process; others look for their own."""
+    """The generators of a data set, and of what joins its samples, in this process; others look for their own.
 
-    def __init__(self, dataset: Any, join: Any = None) -> None:
-        self._roots = dataset, join
+    Those within `but`, which keep their states, are left alone.
+    """
+
+    def __init__(self, dataset: Any, join: Any = None, but: Iterable[Any] = ()) -> None:
+        self._roots, self._but = (dataset, join), but
         self._epoch: int | None = None  # of which they were looked for
-        self._found: list[tuple[bytes, Any]] = []
+        self._found: list[tuple[bytes, Any]] | None = None
 
     def __reduce__(self) -> tuple[type[Holders], tuple[Any, Any]]:
         """As a new process begins."""
@@ -51,25 +54,30 @@ class Holders:
         theirs in a loader worker, it is read again: what it drew from them began anywhere.
         """
         if first := epoch != self._epoch:
-            self._look()
-        self._seed(seed, epoch, sample, row)
+            self.look()
+        self.seed(seed, epoch, sample, row=row)
         item = read()
         if first:
             self._epoch = epoch
-            if self._look():
-                self._seed(seed, epoch, sample, row)
+            if self.look():
+                self.seed(seed, epoch, sample, row=row)
                 item = read()
         return item
 
-    def _seed(self, seed: int, epoch: int, sample: int, row: Any) -> None:
-        name = f"{seed}:{epoch}:{sample}:".encode()
-        for path, holder in self._found:
-            begin(holder, hashlib.sha256(name + path).digest(), row)
+    def seed(self, *name: object, row: Any = None) -> None:
+        """Begin all under a name; of a row of them the one that is meant."""
+        prefix = f"{':'.join(map(str, name))}:".encode()
+        if self._found is None:
+            self.look()
+        for path, holder in self._found or ():
+            begin(holder, hashlib.sha256(prefix + path).digest(), row)
 
-    def _look(self) -> bool:
+    def look(self) -> bool:
         """Find them; returns whether some were not there before."""
-        before, self._found = self._found, [(path.encode(), each) for path, each in random_holders(*self._roots)]
-        known = {_identity(holder) for _, holder in before}
+        before, but = self._found, inside(self._but)
+        found = ((path.encode(), each) for path, each in random_holders(*self._roots))
+        self._found = [(path, each) for path, each in found if id(each) not in but]
+        known = {_identity(holder) for _, holder in before or ()}
         return any(_identity(holder) not in known for _, holder in self._found)
 
 

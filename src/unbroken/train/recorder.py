@@ -71,14 +71,17 @@ class Recorder:
             curves.add(after.step, self._shown(_values(again)), wall_time_s=self._now_s())
         return curves
 
-    def expect_again(self, step: int) -> None:
-        """Compare the steps after `step` that an interrupted session had already done, when they come again."""
+    def expect_again(self, step: int, *, same_streams: bool) -> None:
+        """Compare the steps after `step` that an interrupted session had already done, when they come again.
+
+        Not where they drew from other random streams.
+        """
         recorded = steps_after(self._path, step)
         sessions = comparable_sessions(read_events(own(self._run.directory) / "journal.jsonl"))
         same = {
             number: record
             for number, record in recorded.items()
-            if is_comparable(record) and record["session"] in sessions
+            if same_streams and is_comparable(record) and record["session"] in sessions
         }
         self._replay = Replay(same)
         if recorded:
@@ -86,7 +89,8 @@ class Recorder:
             one = last == step + 1
             lost = f"step {last} was" if one else f"steps {step + 1}-{last} were"
             again = "it is done again and compared" if one else "they are done again and compared"
-            what = again if same else "the config changed, so there is nothing to compare with"
+            changed = "the config changed" if same_streams else "they drew from other random streams"
+            what = again if same else f"{changed}, so there is nothing to compare with"
             self._log.say(f"{lost} done after the last save and lost: {what}")
 
     def record(

@@ -24,7 +24,6 @@ from unbroken.train.deadline import Deadline
 from unbroken.train.optimizer_state import parameter_names
 from unbroken.train.patience import Mark, Patience, cause_of, is_of_the_disk, mark_of
 from unbroken.train.progress import Best, Progress
-from unbroken.train.rng import Streams
 from unbroken.train.room import room_ahead, short_of_room
 from unbroken.train.serialise import write_tree
 from unbroken.train.tree import map_leaves
@@ -84,7 +83,7 @@ class Saver:
         again = self.patience.try_again(progress, now_s=now_s)
         return by_time or again or self._every.due(progress, total=total)
 
-    def save(self, progress: Progress, streams: Streams, *, extra: Extra, total: int | None) -> None:
+    def save(self, progress: Progress, *, extra: Extra, total: int | None) -> None:
         """Write a checkpoint of the present state; SaveFailed if too much would be lost by going on without it."""
         self.writer.wait()  # before the copy, so that there is never a second one
         last_try = self.patience.exhausted(progress, now_s=self._run.files.clock.monotonic_s())
@@ -101,7 +100,6 @@ class Saver:
                 self._job.layout,
                 states,
                 stamped,
-                streams=streams,
                 extra=more,
                 regroupings=regroupings,
                 buffers=buffers,

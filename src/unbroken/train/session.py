@@ -110,8 +110,7 @@ class Session:
 
     def save(self, extra: Extra) -> None:
         """Write a checkpoint of the present state."""
-        assert self.current.streams is not None, "a step was finished, or a checkpoint loaded"
-        self.saver.save(self.progress, self.current.streams, extra=extra, total=self.length.steps)
+        self.saver.save(self.progress, extra=extra, total=self.length.steps)
         self.say_saved()
 
     def settle(self, save: Callable[[], None]) -> None:

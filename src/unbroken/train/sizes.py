@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from unbroken.launch import Job, load_attribute
 from unbroken.launch.disk import Sizes
 from unbroken.launch.disk_facts import MANIFEST_BYTES
-from unbroken.train import parts, rng
+from unbroken.train import parts
 from unbroken.train.serialise import write_tree
 from unbroken.train.shapes import Blueprint
 from unbroken.train.tree import map_leaves, to_plain
@@ -30,7 +30,6 @@ def sizes_of(job: Job, tracked: Mapping[str, Any], *, log_every: int) -> Sizes:
         "states": states,
         "coming": coming,
         "config": to_plain(dict(job.config)),
-        "streams": rng.capture().as_plain(),
     }
     model = {"model": states.get("model"), "config": to_plain(dict(job.config))}
     return Sizes(

@@ -11,7 +11,6 @@ from torch.optim import Optimizer
 
 from unbroken.checkpoint.stamp import checked_stamp
 from unbroken.checkpoint.structure import read_structure
-from unbroken.errors import DamagedFile
 from unbroken.run import Layout
 from unbroken.train import parts
 from unbroken.train.buffers import buffers_of
@@ -19,9 +18,8 @@ from unbroken.train.contents import Saved, take_apart
 from unbroken.train.hyperparameters import apply_changes
 from unbroken.train.optimizer_state import match, parameter_names, rates_in_order
 from unbroken.train.progress import Progress
-from unbroken.train.rng import Streams, try_out
 from unbroken.train.serialise import load_tree
-from unbroken.train.state_checks import REFUSALS, require_sound
+from unbroken.train.state_checks import require_sound
 from unbroken.train.takeover import (
     ABSENT,
     Foreign,
@@ -45,7 +43,6 @@ class Source:
         checked_stamp(self._structure)
         self._looked_at = take_apart(layout, self._structure.tree, path)
         self._loaded: Saved | None = None
-        self._streams: Streams | None = None
         self._optional: frozenset[str] = frozenset()
         self._restored: dict[str, Any] = {}
         self._applied: list[str] = []
@@ -65,6 +62,11 @@ class Source:
         )
 
     @property
+    def had_streams(self) -> bool:
+        """Whether the file is of a version that kept the states of random streams; they are not used any more."""
+        return self._looked_at.had_streams
+
+    @property
     def progress(self) -> Progress:
         """How far the run was."""
         return self._looked_at.progress
@@ -77,8 +79,8 @@ class Source:
         *,
         rename: Callable[[str], str] = str,
         optional: Collection[str] = (),
-    ) -> Streams | None:
-        """Load the states of these parts, or raise with all that does not fit; returns the random streams.
+    ) -> None:
+        """Load the states of these parts, or raise with all that does not fit.
 
         `rename` gives the present name of a tensor of the model, `translate` spells the parts of another program's file
         as ours: both before anything is loaded, and what is loaded. Those that are `optional` begin new where the file
@@ -94,7 +96,6 @@ class Source:
         if loaded is None:
             loaded = take_apart(self._layout, load_tree(self._structure), self.path)
             loaded = _renamed(loaded, rename)
-            self._streams = self._streams_of(loaded)
         spelled = self._spelled(loaded, translate)
         everything, _, by_order = self._in_own_order(self._restored | tracked, spelled.parts)
         again = self._changed_since(everything, loaded.buffers)
@@ -119,7 +120,6 @@ class Source:
             say(f"resume {WORDS.get(name, name)}: {parts.class_name(part)}")
         for remark in (*named.remarks, *spelled.remarks, *by_order, *self._buffers_absent(tracked)):
             say(remark)
-        return self._streams
 
     def apply_changes(self, built: Mapping[str, Any], say: Callable[[str], None]) -> None:
         """Apply what the parts are built with now and were not when the run began; says so once."""
@@ -220,18 +220,6 @@ class Source:
             if absent := [each for each in buffers_of(part) if each not in saved] if self._looked_at.own else []:
                 more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
                 yield f"the file has no buffer {name}.{absent[0]}{more} (persistent=False): it is as it was built"
-
-    def _streams_of(self, saved: Saved) -> Streams | None:
-        """The random streams, which the generators of this process have been seen to take."""
-        if saved.streams is None:
-            return None
-        streams = Streams.from_plain(saved.streams)
-        try:
-            try_out(streams)
-        except REFUSALS as error:
-            what = "the entry unbroken.streams is not sound: no generator takes these states"
-            raise DamagedFile(self.path, what, found=str(error)[:120]) from error
-        return streams
 
     def _spelled(self, saved: Saved, translate: Translate) -> Translated:
         return Translated(parts=saved.parts) if saved.own else translate(saved.parts, str(self.path))

@@ -22,6 +22,7 @@ from unbroken.train import rng
 from unbroken.train.order import Key
 from unbroken.train.probe import Probe
 from unbroken.train.progress import Progress
+from unbroken.train.random_holders import Holders
 from unbroken.train.rates import Rates
 
 DEEPEST = 4  # values within values that are looked at
@@ -30,17 +31,17 @@ DEEPEST = 4  # values within values that are looked at
 class StepInProgress:
     """Micro-batches of a step that has not ended; `tracked` grows while parts are named."""
 
-    def __init__(self, tracked: Mapping[str, Any], rates: Rates) -> None:
+    def __init__(self, seed: int, tracked: Mapping[str, Any], rates: Rates) -> None:
         self.samples: list[Key] = []
         self.turns = 0  # micro-batches handed out since the last step
         self.skipped = 0  # samples that were left out since the last step
         self.lr: float | None = None
-        self.streams: rng.Streams | None = None  # as the last step left them
         self.waits = False  # the loop has asked for a batch
         self.finished = 0  # steps of this session
         self._settled = 0  # of them, by the last boundary
         self.probe = Probe(tracked)
-        self._tracked, self._rates = tracked, rates
+        self.holders: Holders | None = None
+        self._seed, self._tracked, self._rates = seed, tracked, rates
         self._tensors: dict[str, list[torch.Tensor]] = {}  # of each module
         self._steps: Counter[str] = Counter()  # begun by each optimizer, which may write where no version counts
         self._mark: dict[str, Any] = {}
@@ -72,10 +73,9 @@ class StepInProgress:
         return not self.ended and not self.changed()
 
     def enter(self, samples: list[Key], *, step: int, skipped: int = 0) -> None:
-        """A micro-batch is handed out; the first one of a step finds the streams where the last step left them."""
+        """A micro-batch is handed out; what it draws depends on nothing that was drawn before."""
         self.waits = False
-        if self.turns == 0:
-            self.put_streams_back()
+        self.seed("step", step, self.turns)
         self.turns += 1
         self.samples += samples
         self.skipped += skipped
@@ -92,15 +92,15 @@ class StepInProgress:
 
     def finish(self) -> None:
         """The optimizer has stepped."""
-        self.streams = rng.capture()
         self.samples, self.turns, self.skipped = [], 0, 0
         self.finished += 1
         self.mark()
 
-    def put_streams_back(self) -> None:
-        """Whatever was drawn since the last step, what comes now draws what it would have drawn right after it."""
-        if self.streams is not None:
-            rng.restore(self.streams)
+    def seed(self, *name: object) -> None:
+        """Begin the random streams for what has this name, and the data set's generators: a loop may use them too."""
+        rng.seed_streams(rng.seed_for(self._seed, *name))
+        if self.holders is not None:
+            self.holders.seed(self._seed, *name)
 
     def mark(self) -> None:
         """The state is that after the last step."""

@@ -2,8 +2,8 @@
 
 The loop stays ordinary PyTorch. A state of the run exists only at a *boundary*: when the loop asks for the next batch
 and so the whole body has run, when the batches of an epoch end, and when the end of the epoch is done. Only there it is
-saved or stopped, so the order of statements in the body does not matter. The random streams are put back at each
-boundary to where the last step left them: only what happens inside a step can influence the next one.
+saved or stopped, so the order of statements in the body does not matter. Before each micro-batch the random streams are
+seeded from (seed, step, micro-batch): what is drawn between two steps can influence nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from unbroken.launch.rerun import again_in_words
 from unbroken.run import OpenRun, SessionFiles
 from unbroken.run.layout import own
 from unbroken.storage.request import Requests
-from unbroken.train import arguments, opening, parts, rng
+from unbroken.train import arguments, opening, parts
 from unbroken.train.adopting import Adopting
 from unbroken.train.cadence import Every
 from unbroken.train.conditions import current_conditions
@@ -37,6 +37,7 @@ from unbroken.train.order import Shuffle
 from unbroken.train.pace import Pace
 from unbroken.train.patience import mark_of
 from unbroken.train.progress import Progress
+from unbroken.train.random_holders import Holders
 from unbroken.train.rates import Rates
 from unbroken.train.recorder import Recorder, under_train
 from unbroken.train.saving import Saver
@@ -79,7 +80,7 @@ class TrainingRun:
         self._source = Source(plan.source.path, job.layout) if isinstance(plan, Resume | Finished) else None
         self.adopting = Adopting(plan.source.path if isinstance(plan, FineTune) else None, job.start)
         self._session: Session | None = None
-        self.current = StepInProgress(self._parts, Rates(log, job, self.length))
+        self.current = StepInProgress(seed, self._parts, Rates(log, job, self.length))
         self._untracked = Untracked(self, self._parts, log.say, files.clock, strict=job.start.strict)
         self._save_again = False  # at the next boundary
         self._stop, self._pace = stop, Pace(files.clock)
@@ -129,7 +130,7 @@ class TrainingRun:
         self._built |= built_with(tracked)
         if self._source is not None:
             self.progress = self._source.progress
-            self.current.streams = self._source.restore(
+            self._source.restore(
                 tracked, self.log.say, self.translate, rename=self.adopting.rename, optional=self.optional
             )
             self._source.apply_changes(self._built, self.log.say)
@@ -159,7 +160,7 @@ class TrainingRun:
         Inside `for epoch in run.epochs(n)` with neither: the batches of this epoch. `shuffle="stream"` lets batches
         straddle epochs; `accumulate` says how many batches a step takes (fewer at the end of an epoch), so that the
         number of steps is known beforehand; `between` is called at each boundary, from before the first batch to after
-        the last, with the random streams as the last step left them: an evaluation belongs there.
+        the last, with random streams of its own: an evaluation belongs there.
         Raises UsageError for data that has no exact position.
         """
         within_epoch = epochs is None and steps is None and self.length.epochs is not None
@@ -174,6 +175,7 @@ class TrainingRun:
         length.epochs, length.steps = epochs or length.epochs, steps or length.steps
         how = FeedOptions(seed=self.seed, on_bad=on_bad, within_epoch=within_epoch, say=self.log.say)
         feed = feed_of(dataset, said, how, progress=self.progress)
+        self.current.holders = Holders(feed.dataset, feed.batching.collate, self._parts.values())
         if self._session is None or not within_epoch:
             self._begin(feed, accumulate=accumulate or 1)
             length.accumulate = accumulate if epochs is not None else None
@@ -197,7 +199,7 @@ class TrainingRun:
         if not within_epoch:
             self._finish()
         elif not self.current.turns:
-            self.current.put_streams_back()  # the end of the epoch draws the same, also where a session begins with it
+            self.current.seed("end of epoch", self.progress.closed_epochs)  # also where a session begins with it
 
     def epochs(self, total: int) -> Iterator[int]:
         """The numbers of the epochs from the current one on; what follows the batches of an epoch is part of it.
@@ -212,6 +214,7 @@ class TrainingRun:
         if self._source is not None and not self._parts:  # how far it is, is known once they are restored
             raise UsageError("run.epochs", "nothing is tracked yet", do="Call run.track(...) before the loop.")
         for epoch in range(self.progress.closed_epochs, total):
+            self.current.seed("epoch", epoch)  # also where a session begins in the middle of it
             yield epoch
             self.progress.closed_epochs = epoch + 1
             self.opened.saver.saved_step = None  # the end of the epoch may have changed the state
@@ -273,7 +276,7 @@ class TrainingRun:
 
     def save(self) -> None:
         """Write a checkpoint at the next boundary; at once where nothing has changed since the last one."""
-        if self.current.streams is None:
+        if self._source is None and not self.current.finished:
             raise UsageError("run.save", "there is no finished step to save yet", do="Call it after run.end_step().")
         self._save_again = True
         if self.current.is_at_boundary:
@@ -292,12 +295,12 @@ class TrainingRun:
         """Whether the weights of this step, or of the step resumed from, still have to be evaluated.
 
         Every so many steps, or as `Every` says, and at the end of the training in any case. Where it is due, the random
-        streams are put back to where the step left them: what is drawn does not depend on when it is done.
+        streams are seeded for it: what it draws does not depend on when it is done.
         """
         cadence = every if isinstance(every, Every) else Every(steps=arguments.interval("run.evaluation_due", every))
         due = cadence.due(self.progress, total=self.length.steps) and self.step > self.progress.evaluated_step
         if due and not self.current.turns:
-            self.current.put_streams_back()
+            self.current.seed("evaluation", self.step)
         if due:
             self.log.doing("validation")
         return due
@@ -383,12 +386,10 @@ class TrainingRun:
         foreign = self._source.foreign if self._source is not None else None
         if isinstance(self.plan, Resume) and self._source is not None:
             opening.note_accepted(self.progress, self.plan)
-            streams, known = self.current.streams, self.plan.config_known
-            lacking = [] if streams else self._source.lacks(self._parts, config_known=known)
-            for line in [opening.streams_line(streams)] if streams else lacking:
+            known = self.plan.config_known
+            streams = opening.streams_line(self.seed, had_states=self._source.had_streams)
+            for line in self._source.lacks(self._parts, config_known=known) if foreign is not None else [streams]:
                 self.log.say(line)
-        if foreign is not None:
-            self.current.streams = rng.capture()  # they begin here, and can be saved before the first step
         if feed is not None and (words := feed.continue_from(self.progress, foreign=foreign, accumulate=accumulate)):
             self.log.say(words)
         recorder = Recorder(
@@ -410,10 +411,10 @@ class TrainingRun:
         saver.patience.good = mark_of(self.progress, self._files.clock.monotonic_s())
         requests = Requests(run.files.disk, own(run.directory), run.files.clock, session=run.files.session)
         self._stop.watch(lambda: requests.look() or (None if self.deadline.fits("save") else "the end of the session"))
-        if isinstance(self.plan, Resume) and foreign is None:
+        if isinstance(self.plan, Resume) and self._source is not None and foreign is None:
             for line in opening.position_lines(self.progress, self.length):
                 self.log.say(line)
-            recorder.expect_again(self.step)
+            recorder.expect_again(self.step, same_streams=not self._source.had_streams)
         return Session(
             run=run,
             job=self.job,
@@ -442,7 +443,7 @@ class TrainingRun:
         if self.current.finished:
             session.stop_if_asked(self._save)
         if between is not None and not self.current.turns:
-            self.current.put_streams_back()
+            self.current.seed("between", self.step)
             between()
             self._boundary()
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from unbroken.errors import UsageError
-from unbroken.train import preserved, rng
+from unbroken.train import one_pass, preserved, rng
 from unbroken.train.loader import load, size_of
 from unbroken.train.order import Order
 
@@ -99,14 +99,16 @@ def test_a_samples_augmentation_differs_between_epochs_and_not_with_the_batch_si
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_loading_leaves_the_global_streams_and_the_threads_as_they_were(workers: int) -> None:
+def test_an_evaluation_draws_the_same_between_its_batches_with_any_number_of_workers(workers: int) -> None:
+    def drawn() -> list[float]:
+        return [random.random(), float(np.random.rand()), float(torch.rand(()))]
+
     with preserved():
         rng.seed_all(1)
-        expected = [random.random(), float(np.random.rand()), float(torch.rand(()))]
+        expected = [drawn() for _ in range(3)]
         rng.seed_all(1)
         threads = torch.get_num_threads()
-        batches(FromGlobalStreams(), workers, count=3)
-        assert [random.random(), float(np.random.rand()), float(torch.rand(()))] == expected
+        assert [drawn() for _ in one_pass(FromGlobalStreams(), batch_size=4, workers=workers)] == expected
         assert torch.get_num_threads() == threads
 
 

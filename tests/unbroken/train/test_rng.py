@@ -1,18 +1,15 @@
-"""Random streams: put back exactly, or made from (seed, epoch, sample)."""
+"""Random streams begin from a seed and a name."""
 
 from __future__ import annotations
 
 import random
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from unbroken.storage import Disk
 from unbroken.train import preserved, rng
-from unbroken.train.serialise import read_tree, write_tree
 
 
 def draw() -> list[Any]:
@@ -33,27 +30,15 @@ def streams_of_others() -> Any:
 
 
 @pytest.mark.parametrize("warm_up", range(3))
-def test_captured_streams_go_on_exactly_with_half_used_pairs_of_normals(warm_up: int) -> None:
-    rng.seed_all(3)
+def test_seeded_streams_begin_anew_with_no_half_used_pair_of_normals(warm_up: int) -> None:
+    rng.seed_streams(rng.seed_for(3, "step", 5, 0))
+    expected = draw()
     for _ in range(warm_up):
         np.random.normal(), random.gauss(0, 1), torch.randn(1)
-    streams = rng.capture()
-    expected = [draw() for _ in range(3)]
-    rng.seed_all(99)
-    rng.restore(streams)
-    assert [draw() for _ in range(3)] == expected
-
-
-def test_streams_survive_a_checkpoint_file(tmp_path: Path) -> None:
-    rng.seed_all(4)
-    draw()
-    disk = Disk()
-    file = disk.create(tmp_path / "streams.pth")
-    write_tree(file, rng.capture().as_plain())
-    disk.close(file)
-    expected = draw()
-    rng.restore(rng.Streams.from_plain(read_tree(tmp_path / "streams.pth")))
+    rng.seed_streams(rng.seed_for(3, "step", 5, 0))
     assert draw() == expected
+    rng.seed_streams(rng.seed_for(3, "step", 5, 1))
+    assert draw() != expected
 
 
 def test_what_is_drawn_inside_preserved_leaves_no_trace_not_even_after_an_error() -> None:

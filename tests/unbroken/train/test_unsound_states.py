@@ -95,8 +95,6 @@ CHANGES: dict[str, Change] = {
         counters={"seen": {"__unbroken__": "tuple", "value": 5}}
     ),
     "counters with a wrap of nothing": lambda tree: own(tree).update(counters={"seen": {"__unbroken__": "set"}}),
-    "streams of zeros": lambda tree: tree["unbroken"]["streams"]["torch"].zero_(),
-    "a stream's position": lambda tree: tree["unbroken"]["streams"]["python"][1].fill_(2**40),
     "a weight of text": lambda tree: tree["state_dict"].update({"0.weight": "x"}),
     "a weight without a name": lambda tree: tree["state_dict"].update({5: torch.zeros(2)}),
     "no weights": lambda tree: tree.update(state_dict=[]),

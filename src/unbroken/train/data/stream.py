@@ -24,7 +24,7 @@ from unbroken.train.loader import BadSample, Loaded, as_in_a_worker, is_indexed,
 from unbroken.train.order import Key
 from unbroken.train.progress import Progress
 from unbroken.train.random_holders import begin, random_holders
-from unbroken.train.rng import seed_global_streams_for_sample
+from unbroken.train.rng import seed_cpu_streams, seed_for_sample
 from unbroken.train.stop import Exit, interruptible
 from unbroken.train.takeover import Foreign
 from unbroken.train.tree import from_plain, to_plain
@@ -121,9 +121,9 @@ class StreamFeed:
                 self.say(f"passed over {number + 1} of {batches}")
 
     def _drawn(self, number: int, draw: Callable[[], Any]) -> Any:
-        """What is drawn under a name: all generators are seeded for it, and the global ones put back."""
+        """What is drawn under a name: all generators are seeded for it."""
         with as_in_a_worker(), interruptible():
-            seed_global_streams_for_sample(self.seed, self.passes, number)
+            seed_cpu_streams(seed_for_sample(self.seed, self.passes, number))
             for path, holder in self._holders:
                 name = f"{self.seed}:{self.passes}:{number}:{path}"
                 begin(holder, hashlib.sha256(name.encode()).digest())
