@@ -22,6 +22,7 @@ IN_WORDS = {
     "a valid boolean": "True or False",
     "a valid string": "text in quotes",
 }
+TOO_FEW = "has too few values"
 MOST_MEANT = 2  # keys of one name
 SHOWN = 8  # more than this at once is not read
 MOST_COMPLAINTS = 1000  # more than this at once is another kind of file, and each takes a search for the name meant
@@ -59,7 +60,10 @@ def complaints_of(errors: Iterable[Any], schema: type[Section], tree: Mapping[st
     by_key: dict[str, list[Complaint]] = {}
     for error in islice(errors, MOST_COMPLAINTS):
         complaint = _translate(error, schema, tree)
-        by_key.setdefault(complaint.key, []).append(complaint)
+        found = by_key.setdefault(complaint.key, [])
+        if found and found[-1].what == complaint.what == TOO_FEW:  # each value that is not there is one of pydantic's
+            found.pop()
+        found.append(complaint)
     return [_one_of(found) for found in by_key.values()]
 
 
@@ -97,6 +101,11 @@ def _translate(error: Any, schema: type[Section], tree: Mapping[str, Any]) -> Co
             meant = f"Did you mean {' or '.join(f'`{each}`' for each in below[:MOST_MEANT])}?" if below else ""
             do = told or meant or suggestion(str(loc[-1]), names)
             return Complaint(key=key, what="is not a known key", do=do)
+        case "missing" if loc and isinstance(loc[-1], int):
+            values = f"{loc[-1] + 1} values"
+            return Complaint(
+                key=dotted(loc[:-1], tree, missing=False), what=TOO_FEW, expected=values, found=_short(error["input"])
+            )
         case "missing":
             return Complaint(key=key, what="is missing", do="Add it.")
         case "union_tag_invalid":
@@ -125,6 +134,11 @@ def _alternatives(names: Sequence[str]) -> str:
 
 
 def _expectation(error: Any) -> str:
+    if error["type"] in ("too_long", "too_short"):
+        context = error["ctx"]
+        bound = "at most" if "max_length" in context else "at least"
+        length = context.get("max_length", context.get("min_length"))
+        return f"{bound} {length} value{'s' * (length != 1)}"
     message = str(error["msg"]).removeprefix("Value error, ")
     found = message.removeprefix("Input should be ").removeprefix("Input should ")
     return IN_WORDS.get(found, found)

@@ -29,7 +29,7 @@ def read_config(path: Path, *, environment: Mapping[str, str] | None = None) -> 
     if _is_folder(path):
         raise ConfigError(path, "this is a folder, and no config file", do=meant or _what_exists_near(path / "x"))
     if path.suffix in STATES:
-        do = "The config comes first; a checkpoint is named by --ckpt or --pretrained_model."
+        do = "The config comes first, then the checkpoint: for a training behind --ckpt or --pretrained_model."
         raise ConfigError(path, "this is a checkpoint, and no config file", do=do)
     if path.suffix not in SUFFIXES:
         what = "the name of a config ends in .py, .yaml or .yml"

@@ -196,3 +196,28 @@ def test_sections_told_apart_by_another_name_than_type_are_complained_about_by_t
     assert "`STEPS.0.NAME` names nothing that is known" in text and "Did you mean `mask`?" in text
     assert "`STEPS.1` has no `NAME`" in text
     assert "`STEPS.2.LOV` is not a known key. Did you mean `LOW`?" in text
+
+
+class Lengths(Section):
+    """Lists that have to be of a length."""
+
+    box: Annotated[tuple[float, float, float], Effect.MEANING]
+    few: Annotated[tuple[int, ...], Effect.FREE, Field(max_length=2, min_length=1)] = (1,)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"box": [1]}, "`box` has too few values. Expected 3 values, found [1]."),
+        ({"box": [1, 2, 3, 4]}, "`box` has a wrong value. Expected at most 3 values, found [1, 2, 3, 4]."),
+        ({"box": []}, "`box` has too few values. Expected 3 values, found []."),
+        ({"box": [1, 2, 3], "few": [1, 2, 3]}, "`few` has a wrong value. Expected at most 2 values, found [1, 2, 3]."),
+        ({"box": [1, 2, 3], "few": []}, "`few` has a wrong value. Expected at least 1 value, found []."),
+    ],
+)
+def test_a_list_of_another_length_is_answered_with_its_length(tmp_path: Path, given: dict[str, Any], said: str):
+    path = tmp_path / "own.yaml"
+    path.write_text(json.dumps(given))
+    with pytest.raises(ConfigError) as caught:
+        validate(Lengths, read_config(path))
+    assert str(caught.value) == f"{path}:1: {said}"
