@@ -88,11 +88,11 @@ def difference(one: Path, other: Path) -> str:
     return "\n".join(found)
 
 
-def cut(folder: Path, loop: Loop, *, workers: int, at: tuple[int, int] = (5, 4)) -> None:
-    """Train in three sessions: one is killed, one is stopped, one goes to the end."""
-    ended = [train(folder, loop, workers=workers, at=at[0], number=signal.SIGKILL)]
-    ended.append(train(folder, loop, workers=workers, at=at[1], number=signal.SIGTERM))
-    ended.append(train(folder, loop, workers=workers))
+def cut(folder: Path, loop: Loop, *, workers: tuple[int, int, int] = (0, 0, 0)) -> None:
+    """Train in three sessions with so many workers: one is killed, one is stopped, one goes to the end."""
+    ended = [train(folder, loop, workers=workers[0], at=5, number=signal.SIGKILL)]
+    ended.append(train(folder, loop, workers=workers[1], at=4, number=signal.SIGTERM))
+    ended.append(train(folder, loop, workers=workers[2]))
     assert ended == [-signal.SIGKILL, 75, 0], (ended, said(folder))
 
 

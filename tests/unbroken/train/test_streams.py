@@ -137,7 +137,7 @@ def test_a_stream_goes_on_where_it_was_cut(tmp_path: Path, name: str) -> None:
     for workers in numbers:
         peace, other = tmp_path / f"peace{workers}", tmp_path / f"cut{workers}"
         assert train(peace, loop, workers=workers) == 0, said(peace)
-        cut(other, loop, workers=workers)
+        cut(other, loop, workers=(workers, workers, workers))
         assert not (found := difference(peace, other)), (found, said(other))
         by_state = "its own state leads to batch" in said(other)
         assert by_state != ("has no state that leads on" in said(other)), said(other)
