@@ -11,8 +11,10 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import _lru_cache_wrapper
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -22,6 +24,8 @@ from unbroken.train.held import MOST_ITEMS, held_by, holders, inside, is_bound, 
 
 DRAWN_FROM = (torch.Generator, np.random.Generator, np.random.BitGenerator, np.random.RandomState, random.Random)
 GLOBAL = (torch.default_generator, np.random.mtrand._rand, random._inst)  # which are nobody's own
+TRIED: WeakSet[Any] = WeakSet()  # functions that remember, of which it is known whether they draw
+DRAW: WeakSet[Any] = WeakSet()  # those that do
 BITS_128 = (1 << 128) - 1
 
 
@@ -42,6 +46,7 @@ class Holders:
         self._roots, self._but = (dataset, join), but
         self._epoch: int | None = None  # of which they were looked for
         self._found: list[tuple[bytes, Any]] | None = None
+        self._caches: list[Any] = []  # functions that remember what they gave (functools.lru_cache, cache)
 
     def __reduce__(self) -> tuple[type[Holders], tuple[Any, Any]]:
         """As a new process begins."""
@@ -51,18 +56,46 @@ class Holders:
         """What `read` gives once all are seeded for this sample, of a row of them the one of that number.
 
         They are looked for at the first sample of each epoch. Where reading it made some, as data sets do that make
-        theirs in a loader worker, it is read again: what it drew from them began anywhere.
+        theirs in a loader worker, it is read again: what it drew from them began anywhere. What a function has
+        remembered is forgotten before each sample, where it draws.
         """
         if first := epoch != self._epoch:
             self.look()
+        untried = [each for each in self._caches if each not in TRIED]
+        if untried or any(each in DRAW for each in self._caches):
+            self._forget()
         self.seed(seed, epoch, sample, row=row)
         item = read()
         if first:
             self._epoch = epoch
             if self.look():
+                self._forget()
                 self.seed(seed, epoch, sample, row=row)
                 item = read()
+        if untried:
+            item = self._read_again(read, lambda: self.seed(seed, epoch, sample, row=row))
         return item
+
+    def _read_again(self, read: Callable[[], Any], begin_all: Callable[[], None]) -> Any:
+        """See whether what is remembered is drawn: then a sample that is read twice draws less the second time."""
+        before = self._states()
+        begin_all()
+        item = read()
+        TRIED.update(self._caches)
+        if self._states() != before:
+            DRAW.update(self._caches)
+            self._forget()
+            begin_all()
+            item = read()
+        return item
+
+    def _forget(self) -> None:
+        for cache in self._caches:
+            cache.cache_clear()
+
+    def _states(self) -> list[str]:
+        holders = [holder for _, holder in self._found or () if not isinstance(holder, Row)]
+        return [repr(_state_of(holder)) for holder in (*GLOBAL, *holders)]
 
     def seed(self, *name: object, row: Any = None) -> None:
         """Begin all under a name; of a row of them the one that is meant."""
@@ -74,9 +107,9 @@ class Holders:
 
     def look(self) -> bool:
         """Find them; returns whether some were not there before."""
-        before, but = self._found, inside(self._but)
-        found = ((path.encode(), each) for path, each in random_holders(*self._roots))
-        self._found = [(path, each) for path, each in found if id(each) not in but]
+        before, but, things = self._found, inside(self._but), [*_reached(*self._roots)]
+        self._found = [(path.encode(), each) for path, each in things if _is_holder(each) and id(each) not in but]
+        self._caches = [each for _, each in things if isinstance(each, _lru_cache_wrapper)]
         known = {_identity(holder) for _, holder in before or ()}
         return any(_identity(holder) not in known for _, holder in self._found)
 
@@ -114,7 +147,33 @@ def begin(holder: Any, entropy: bytes, row: Any = None) -> None:
 
 
 def random_holders(dataset: Any, join: Any = None) -> Iterator[tuple[str, Any]]:
-    """The generators that can be reached from a data set, or from what joins samples, and rows, with the way to each.
+    """The generators, and rows of them, that can be reached from a data set or what joins samples; the way to each."""
+    return ((path, each) for path, each in _reached(dataset, join) if _is_holder(each))
+
+
+def _is_holder(value: Any) -> bool:
+    if any(value is each for each in GLOBAL) or isinstance(value, random.SystemRandom):  # that one takes no seed
+        return False
+    return isinstance(value, (*DRAWN_FROM, Row))
+
+
+def _state_of(generator: Any) -> object:
+    match generator:
+        case torch.Generator():
+            return generator.get_state().tolist()
+        case np.random.Generator():
+            return generator.bit_generator.state
+        case np.random.BitGenerator():
+            return generator.state
+        case np.random.RandomState():
+            return [np.asarray(each).tolist() for each in generator.get_state(legacy=True)]
+        case random.Random():
+            return generator.getstate()
+    return None
+
+
+def _reached(dataset: Any, join: Any) -> Iterator[tuple[str, Any]]:
+    """Everything that a data set, or what joins samples, holds or names, with the way to it.
 
     Followed is what it holds at any depth, and what the code of its classes and functions names, in modules of the
     script. Of libraries, only generators that stand in the module of a class that is met.
@@ -137,11 +196,7 @@ def random_holders(dataset: Any, join: Any = None) -> Iterator[tuple[str, Any]]:
             for each in type(value).__mro__:
                 yield from _of_class(path, each)
 
-    for path, value in reachable([("dataset", dataset), ("collate", join)], held):
-        if any(value is each for each in GLOBAL) or isinstance(value, random.SystemRandom):  # that one takes no seed
-            continue
-        if isinstance(value, (*DRAWN_FROM, Row)):
-            yield path, value
+    yield from reachable([("dataset", dataset), ("collate", join)], held)
 
 
 def _of_class(path: str, kind: type) -> Iterator[tuple[str, Any]]:

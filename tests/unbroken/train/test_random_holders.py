@@ -6,7 +6,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from itertools import islice
 from types import SimpleNamespace
 from typing import Any
@@ -282,6 +282,48 @@ MADE: dict[str, Callable[[], Any]] = {
 }
 MADE |= {each.__name__: partial(of_another_kind, each) for each in (np.random.MT19937, np.random.Philox)}
 MADE |= {f"of each sample, {kind.__name__}": partial(OneEach, kind) for kind in (list, tuple, dict)}
+
+
+class Remembers(Drawing):
+    """What was drawn for a sample first is given in each epoch, and drawn anew by each session."""
+
+    @lru_cache(maxsize=None)  # noqa: B019, UP033 - as scripts do
+    def __getitem__(self, index: int) -> list[float]:
+        return [index, self.draw()]
+
+    def draw(self) -> float:
+        return random.random()
+
+
+@cache
+def remembered(index: int) -> float:
+    return float(np.random.rand()) + index
+
+
+class RemembersElsewhere(Remembers):
+    """A function of the module remembers."""
+
+    def __getitem__(self, index: int) -> list[float]:
+        return [index, remembered(index) + random.random()]
+
+
+MADE |= {each.__name__: each for each in (Remembers, RemembersElsewhere)}
+
+
+def test_what_is_remembered_stays_so_where_nothing_is_drawn_for_it() -> None:
+    loaded: list[int] = []
+
+    class Loads(Drawing):
+        @lru_cache(maxsize=None)  # noqa: B019, UP033 - as scripts do
+        def load(self, index: int) -> float:
+            loaded.append(index)
+            return float(index)
+
+        def __getitem__(self, index: int) -> list[float]:
+            return [self.load(index), random.random()]
+
+    assert items(Loads(), 0, count=9)
+    assert sorted(loaded) == sorted([*range(SIZE), loaded[0]]) or sorted(loaded) == list(range(SIZE))
 
 
 def items(dataset: Any, workers: int, *, position: int = 0, count: int = 9, **how: Any) -> list[Any]:
