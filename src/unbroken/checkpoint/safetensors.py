@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from unbroken.checkpoint.contents import Contents
 from unbroken.checkpoint.leaves import ITEM_BYTES, StorageRef, TensorRef, is_shape
 from unbroken.checkpoint.storages import Spot
 from unbroken.checkpoint.walk import printable
 from unbroken.errors import DamagedFile
+from unbroken.storage import each_once
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the format's own reader
 DTYPES = {
@@ -44,7 +45,7 @@ def read_safetensors(file: BinaryIO, path: Path, size_bytes: int) -> Contents:
     header_bytes = int.from_bytes(file.read(8), "little")
     first = 8 + header_bytes
     try:
-        header = json.loads(file.read(min(header_bytes, size_bytes)), object_pairs_hook=_each_once)
+        header = json.loads(file.read(min(header_bytes, size_bytes)), object_pairs_hook=each_once)
         notes = header.pop("__metadata__", {})
         refs = {name: _ref(name, row) for name, row in header.items()}
         spots = {name: _spot(name, row, first) for name, row in header.items()}
@@ -66,14 +67,6 @@ def read_safetensors(file: BinaryIO, path: Path, size_bytes: int) -> Contents:
         entries=tuple(spots.values()),
         trailing_bytes=size_bytes - end,
     )
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; two entries of one name are refused, where the reader of JSON would drop one in silence."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name stands there twice")
-    return found
 
 
 def _ref(name: str, row: dict[str, list[int]]) -> TensorRef:

@@ -203,5 +203,6 @@ def _damage(line: bytes) -> str:
         parsed_json(line)
     except ValueError as error:
         is_half = line.startswith(b"{") and isinstance(error, json.JSONDecodeError | UnicodeDecodeError)
-        return "" if is_half else "this is no record"
+        twice = str(error) if "twice" in str(error) else ""
+        return "" if is_half else twice or "this is no record"
     return "expected an object"

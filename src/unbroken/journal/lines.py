@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from unbroken.errors import Refused
-from unbroken.storage import Disk, NotOrdinary, explained, json_line, open_ordinary, require_shallow
+from unbroken.storage import Disk, NotOrdinary, each_once, explained, json_line, open_ordinary, require_shallow
 from unbroken.storage.ordinary import DEEPEST
 from unbroken.storage.patient import PatientFile
 
 BLOCK_BYTES = 1 << 16
 LONGEST_LINE_BYTES = 16 << 20  # a hundred times what a launch with every detail takes
 BOM = b"\xef\xbb\xbf"  # an editor may have put it before the first line
-DECODE = json.JSONDecoder().raw_decode  # `json.loads` takes twice as long to find out how a line is encoded
+# `json.loads` takes twice as long to find out how a line is encoded.
+DECODE = json.JSONDecoder(object_pairs_hook=each_once).raw_decode
 
 
 class LineFile:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from unbroken.journal.lines import lines_of
-from unbroken.storage import open_ordinary
+from unbroken.storage import each_once, open_ordinary
 
-SCAN = make_scanner(json.JSONDecoder())  # type: ignore[arg-type]  # of a decoder, says its documentation
+SCAN = make_scanner(json.JSONDecoder(object_pairs_hook=each_once))  # type: ignore[arg-type]  # of a decoder, says its documentation
 
 
 def numbered(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
@@ -28,7 +28,7 @@ def as_record(line: bytes) -> dict[str, Any] | None:
         text = line.decode("utf-8")
         record, end = SCAN(text, 0)  # a third faster than `json.loads`, which looks for the encoding and for spaces
         if end != len(text) - 1:
-            record = json.loads(text)
+            record = json.loads(text, object_pairs_hook=each_once)
     except (ValueError, RecursionError, StopIteration):
         return None
     return record if isinstance(record, dict) else None

@@ -23,6 +23,7 @@ from unbroken.storage.durable import (
 from unbroken.storage.files import Disk, WritableFile
 from unbroken.storage.ordinary import (
     NotOrdinary,
+    each_once,
     is_ordinary,
     open_ordinary,
     parsed_json,
@@ -40,6 +41,7 @@ __all__ = [
     "WritableFile",
     "durable_folder",
     "durable_write",
+    "each_once",
     "explained",
     "is_ordinary",
     "json_line",

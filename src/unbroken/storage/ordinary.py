@@ -74,13 +74,23 @@ def read_json(path: str | os.PathLike[str], *, most_bytes: int = MOST_RECORD_BYT
 
 
 def parsed_json(data: bytes) -> Any:
-    """JSON text as data; ValueError where it is none or too deep."""
+    """JSON text as data; ValueError where it is none, too deep, or gives a name of an object twice."""
     try:
-        found = json.loads(data)
+        found = json.loads(data, object_pairs_hook=each_once)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     if data.count(b"[") + data.count(b"{") > DEEPEST:
         require_shallow(found)
+    return found
+
+
+def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; ValueError for two entries of one name, of which the reader of JSON drops one in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise ValueError(f"the name {twice[:80]!r} stands there twice")
     return found
 
 

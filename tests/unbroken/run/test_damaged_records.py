@@ -21,12 +21,14 @@ from tests.unbroken.cli.typing_commands import Type, typing
 from tests.unbroken.real_runs import job, look
 from tests.unbroken.train.test_all_or_nothing import Training, dataset
 from unbroken.checkpoint.manifest import Manifest
+from unbroken.journal import read_steps
 from unbroken.journal.events import KINDS, fault_of_event
 from unbroken.launch import Refuse, decide, gather
 from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.job import Limit
 from unbroken.launch.preview import rates_of
 from unbroken.launch.words import describe
+from unbroken.report.lines import numbered
 from unbroken.report.rows import Row
 from unbroken.run import Restoring, RunRecord
 from unbroken.run.damage import damaged_records
@@ -385,3 +387,24 @@ def test_the_lists_of_a_packed_run_and_of_a_backup_are_read_as_what_they_are(
         for words in (["backup", folder / "t", mirror], ["unpack", pack, tmp_path / f"out_{number}"]):
             answer = type_(*words)
             assert answer.code in DOCUMENTED and "Traceback" not in answer.out + answer.err, answer.err[-2000:]
+
+
+RECORDS = ("run.json", "pins.json", "stop.json", "holder.json", "manifests/*.json", "configs/*.json", "journal.jsonl")
+
+
+@pytest.mark.parametrize("pattern", RECORDS)
+def test_a_name_that_stands_twice_in_a_record_is_damage_and_not_the_last_one_believed(
+    folder: Path, pattern: str
+) -> None:
+    path = sorted(own(folder).glob(pattern))[-1]
+    path.write_bytes(path.read_bytes().replace(b"{", b'{"id": 1, "id": 2, ', 1).replace(b", }", b"}"))
+    (named,) = [each for each in damaged_records(folder / "t") if each.file.endswith(path.name)]
+    assert "'id' stands there twice" in named.words and named.line in (None, 1), named
+
+
+def test_a_step_in_whose_line_a_name_stands_twice_is_no_step(folder: Path) -> None:
+    path = own(folder) / "metrics.jsonl"
+    before = lines_of(path)
+    path.write_bytes(path.read_bytes().replace(b'"step":1,', b'"step":1,"step":2,', 1))
+    assert [line for _, line in numbered(path)] == [None, *before[1:]]
+    assert next(record["step"] for record in read_steps(path) if "step" in record) == 2
