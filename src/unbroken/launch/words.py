@@ -100,7 +100,8 @@ def _in_data(job: Job, plan: Resume) -> list[str]:
     position = plan.position
     if position is None or _is_done(job, plan):
         return []
-    lines = [f"  data: {_place(position)}"]
+    order = plan.source.inside.get("order", {})
+    lines = [f"  data: {_place(position, drawn='drawn' in order)}"]
     before, now = position.before, position.now
     numbers = {
         "samples of a step": (before.samples_per_step, now.samples_per_step),
@@ -113,7 +114,8 @@ def _in_data(job: Job, plan: Resume) -> list[str]:
     return [*lines, *([f"  steps: {', '.join(changed)}"] if changed else [])]
 
 
-def _place(position: Position) -> str:
+def _place(position: Position, *, drawn: bool) -> str:
+    """`drawn` where a sampler gave the order: samples may come twice in it, its places do not."""
     epoch = position.epochs + 1
     if position.size != position.size_before:
         return (
@@ -123,9 +125,11 @@ def _place(position: Position) -> str:
     if not position.used:
         done = f"{count(position.epochs, 'whole epoch')} of {count(position.size, 'sample')}"
         return f"{done} {'is' if position.epochs == 1 else 'are'} done, epoch {epoch} begins"
+    all_of_it = f"its {count(position.size, 'sample')}"
+    if drawn:
+        all_of_it = f"the {count(position.size, 'place')} that its sampler drew"
     return (
-        f"epoch {epoch} goes on: {position.used} of its {count(position.size, 'sample')} are used, "
-        f"the other {position.left} follow, none twice"
+        f"epoch {epoch} goes on: {position.used} of {all_of_it} are used, the other {position.left} follow, none twice"
     )
 
 

@@ -76,11 +76,15 @@ def weights(of_last: float) -> list[float]:
     ],
     ids=["other weights", "no sampler any more", "a sampler now"],
 )
-def test_what_a_sampler_drew_cannot_be_held_and_is_refused(tmp_path: Path, before: Loop, after: Loop) -> None:
+def test_what_a_sampler_drew_cannot_be_held_and_is_refused(
+    tmp_path: Path, before: Loop, after: Loop, request: pytest.FixtureRequest
+) -> None:
     folder = tmp_path / "run"
     train(folder, before, workers=0, at=8, number=signal.SIGTERM)
     journal = (folder / "t/unbroken/journal.jsonl").read_bytes()
     assert train(folder, after, workers=0) == 2
     assert "32 places" not in said(folder) and "8 of the 24 places of epoch 2 are used" in said(folder)
     assert (folder / "t/unbroken/journal.jsonl").read_bytes() == journal
+    told = "8 of the 24 places that its sampler drew are used, the other 16 follow, none twice"
+    assert (told in said(folder)) == ("sampler now" not in request.node.name)
     assert train(folder, before, workers=0) == 0, said(folder)
