@@ -64,6 +64,16 @@ class IterableWithState(WithState, IterableDataset[torch.Tensor]):
     """The same as a data set of torch."""
 
 
+class ForItsLoader(Lines):
+    """Its state is for a loader of its own, which knows how many samples were used (as of MosaicML's streaming)."""
+
+    def state_dict(self, num_samples: int, from_beginning: bool) -> dict[str, Any]:
+        raise AssertionError("nobody here knows these")
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        raise AssertionError
+
+
 def endless() -> Iterator[torch.Tensor]:
     for number in count():
         yield torch.full((4,), float(number)) + torch.rand(4)
@@ -112,6 +122,7 @@ class Rounded(IterableWithState):
 STREAMS: dict[str, tuple[Loop, tuple[int, ...]]] = {
     "loader of lines": (over(lambda workers: DataLoader(Lines(), batch_size=4, num_workers=workers)), (0, 2)),
     "lines": (over(lambda _: Lines(), batch_size=4), (0,)),
+    "state for its loader": (over(lambda _: ForItsLoader(), batch_size=4), (0,)),
     "list of batches": (over(lambda _: iter_of_batches), (0,)),
     "endless": (over(lambda _: endless, epochs=None, steps=14), (0,)),
     "with state": (over(lambda _: WithState(), batch_size=4), (0,)),

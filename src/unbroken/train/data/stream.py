@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
+from inspect import Parameter, signature
 from types import GeneratorType
 from typing import Any
 
@@ -32,6 +33,7 @@ from unbroken.train.tree import from_plain, to_plain
 MANY = 100  # batches; of more, it is said how far the passing over is
 OF_HUGGING_FACE = "datasets."  # its state is of one pass: where the next one begins, its number is enough
 FORGETFUL = ("BufferShuffledExamplesIterable",)  # of Hugging Face: its state leaves out what its buffer holds
+VARIABLE = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 BEGINNING = -1  # in place of a batch's number
 
 
@@ -287,7 +289,11 @@ def _is_iterator(source: Any) -> bool:
 
 
 def _has_state(source: Any) -> bool:
-    return callable(getattr(source, "state_dict", None)) and callable(getattr(source, "load_state_dict", None))
+    """Whether it gives its state to who asks for it; a `state_dict` with arguments is for its own loader alone."""
+    give, take = (getattr(source, name, None) for name in ("state_dict", "load_state_dict"))
+    if not (callable(give) and callable(take)):
+        return False
+    return all(each.default is not each.empty or each.kind in VARIABLE for each in signature(give).parameters.values())
 
 
 def _name(source: Any) -> str:
