@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from unbroken.train.wrappers import plain_names
 
 Groups = Sequence[Sequence[str]]  # the names of the parameters of each group; "" for one without
+MAY_HOLD_TENSORS = (nn.Module, torch.Tensor, dict, list, tuple)
 PER_GROUP = ("base_lrs", "_last_lr", "min_lrs", "max_lrs", "base_momentums", "max_momentums", "lr_lambdas")
 
 
@@ -109,10 +110,12 @@ def _named_in(part: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
             yield path, part
         case dict():
             for key, item in part.items():
-                yield from _named_in(item, f"{path}.{key}".lstrip("."))
+                if isinstance(item, MAY_HOLD_TENSORS):  # counters may be a million
+                    yield from _named_in(item, f"{path}.{key}".lstrip("."))
         case list() | tuple():
             for place, item in enumerate(part):
-                yield from _named_in(item, f"{path}[{place}]")
+                if isinstance(item, MAY_HOLD_TENSORS):
+                    yield from _named_in(item, f"{path}[{place}]")
 
 
 def load_exactly(optimizer: Optimizer, state: Mapping[str, Any]) -> None:

@@ -166,6 +166,8 @@ def _unwrap(value: Mapping[str, Any]) -> Any:
 
 def _exact_scalar(value: Any) -> Any:
     """Subclasses (IntEnum, numpy.float64, str enums) as the plain value they stand for."""
+    if type(value) in (str, int, float, bool):  # nearly always
+        return value
     for plain in (bool, int, float, str):
         if isinstance(value, plain):
             return plain(value)
