@@ -69,13 +69,13 @@ def model_and_optimizer() -> tuple[nn.Module, torch.optim.Optimizer]:
     return model, torch.optim.SGD(model.parameters(), lr=1e-3)
 
 
-def bare_steps(dataset: Points, workers: int) -> Iterator[float]:
+def bare_steps(workers: int) -> Iterator[float]:
     model, optimizer = model_and_optimizer()
-    for batch in DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=workers):
+    for batch in DataLoader(Points(), batch_size=BATCH, shuffle=True, num_workers=workers):
         yield float(step_of(model, optimizer, batch).detach())
 
 
-def our_steps(dataset: Points, workers: int, folder: Path) -> Iterator[None]:
+def our_steps(dataset: Points | PointsWithOwnRandomness, workers: int, folder: Path) -> Iterator[None]:
     model, optimizer = model_and_optimizer()
     with open_run(folder, tag="bench", save_every_s=None, console=Silent()) as run:
         run.track(model=model, optimizer=optimizer)
@@ -92,9 +92,9 @@ def block_us(steps: Iterator[object]) -> float:
     return (time.perf_counter() - begin) / BLOCK * 1e6
 
 
-def compare(name: str, dataset: Points, workers: int) -> None:
+def compare(name: str, dataset: Points | PointsWithOwnRandomness, workers: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        bare, ours = bare_steps(dataset, workers), our_steps(dataset, workers, Path(folder))
+        bare, ours = bare_steps(workers), our_steps(dataset, workers, Path(folder))
         block_us(bare), block_us(ours)  # starting workers and first calls do not count
         pairs = [(block_us(bare), block_us(ours)) for _ in range(BLOCKS)]
         bare_us, ours_us = (statistics.median(column) for column in zip(*pairs))
