@@ -33,7 +33,7 @@ def main(folder="output", workers=2):
             optimizer.step()
             optimizer.zero_grad()
             scheduler.step()
-            run.end_step(loss=loss)
+            run.log(loss=loss)
     model.eval()
     print(f"after {run.step} steps: f(0.5) = {model(torch.tensor([0.5])).item():.6f}")
 

@@ -57,7 +57,7 @@ def first_weights(asked: Job) -> tuple[dict[str, Tensor], str]:
     console = Listener()
     torch.set_num_threads(1)
     with launch(asked, console=console) as run:
-        task: Task = build(asked, run.log.say)
+        task: Task = build(asked, run.session_log.say)
         loss = task.loss
 
         def remember(batch: Any) -> Any:

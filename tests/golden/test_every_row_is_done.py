@@ -208,7 +208,7 @@ def run_script(number: int) -> int:
     job = tiny_training.read([str(number)], {})
     try:
         with launch(job, console=PlainConsole(), options=SessionOptions(exits=True)) as run:
-            fit(run, tiny_training.build(job, run.log.say))
+            fit(run, tiny_training.build(job, run.session_log.say))
     except Exit as ending:
         return int(str(ending.code))
     except UnbrokenError as refusal:  # with which `open_run` ends the process

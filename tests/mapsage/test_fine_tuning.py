@@ -60,7 +60,7 @@ def first_weights(asked: Job) -> tuple[dict[str, Tensor], str]:
     console = Listener()
     torch.set_num_threads(1)
     with launch(asked, console=console) as run:
-        task = build(asked, run.log.say)
+        task = build(asked, run.session_log.say)
         loss = task.loss
 
         def remember(samples: Any) -> Any:

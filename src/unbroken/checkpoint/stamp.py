@@ -84,6 +84,7 @@ class Stamp:
     beside: Mapping[str, Any] = field(default_factory=dict)
     regrouped: Mapping[str, Any] = field(default_factory=dict)
     buffers: Mapping[str, Any] = field(default_factory=dict)
+    gradients: Mapping[str, Any] = field(default_factory=dict)
     parameter_names: Mapping[str, Any] = field(default_factory=dict)
     built_with: Mapping[str, Any] = field(default_factory=dict)
 
@@ -283,6 +284,7 @@ RULES: dict[str, Rule] = {
     "scalars": Rule("types and places by name", _by_name(_list_of(lambda value: _is_path(value) and len(value) > 0))),
     "beside": Rule("names by name", _by_name(_names)),
     "buffers": Rule("tensors by name, by name", _by_name(_by_name(lambda value: isinstance(value, TensorRef)))),
+    "gradients": Rule("tensors by name", _by_name(lambda value: isinstance(value, TensorRef))),
     "built_with": Rule("settings by group, by name", _by_name(_settings)),
     "parameter_names": Rule("names of each group, each once, by name", _by_name(_names_by_group)),
     "regrouped": Rule(

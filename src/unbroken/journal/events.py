@@ -88,9 +88,10 @@ _BEST = mapping({"metric": text, "value": number, "step": count}, required=("met
 _OF_ALL: Mapping[str, Kind] = {"time": text, "session": _session, "event": text}
 KINDS: Mapping[str, Mapping[str, Kind]] = {
     "archiving": {"to": text},
+    "epoch cut": {"epoch": count},
     "evaluated": {**_AT, "metrics": mapping({}), "metric": maybe(text), "best": flag},
     "failed": {**_AT, "error": text},
-    "finished": _AT,
+    "finished": {**_AT, "early": text},
     "kept a copy": {**_FILE, "to": text},
     "loaded": {"files": mapping_of(text)},
     "not finite": {**_AT, "what": text, "found": text},

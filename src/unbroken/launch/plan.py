@@ -206,6 +206,9 @@ def _resume_own(job: Job, facts: Facts, source: Candidate) -> Plan:
         return Finished(source=source, reasons=(reason,), notes=_unused_changes(job, plan, facts.taken))
     if finished is None or finished > source.step:
         return plan
+    if survey.finished_early and not plan.changes:
+        reason = f"its loop ended the run at step {finished} ({survey.finished_early}); {source.name}, {source.reason}"
+        return Finished(source=source, early=True, reasons=(reason,))
     if total is not None and total <= step:
         reason = f"the run was completed at step {finished}; {source.name} holds its final state, {source.reason}"
         return Finished(source=source, reasons=(reason,), notes=_unused_changes(job, plan, facts.taken))

@@ -102,9 +102,10 @@ class FineTune(Verdict):
 
 @dataclass(frozen=True, kw_only=True)
 class Finished(Verdict):
-    """Nothing is left to do; `source` holds the final state."""
+    """Nothing is left to do; `source` holds the final state. `early`: its loop ended it before what was asked for."""
 
     source: Candidate
+    early: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -180,7 +180,7 @@ def _attempt(
     """One reading; also the fact that it turned out to need, if it did."""
     chain = [session for session in sessions if session.name in surviving(sessions)]
     sizes = _sizes(sessions, chain, files)
-    epochs = EpochFold(findings, _excused(events))
+    epochs = EpochFold(findings, _excused(events), _cut(events))
     position, asked = _beginning(chain, files)
     first_size = sizes.get(chain[0].name, 0) if chain else 0
     epochs.begin(size=first_size, position=position)
@@ -252,6 +252,12 @@ def _excused(events: Iterable[Event]) -> dict[int, set[int]]:
         if event.get("event") == "skipped" and isinstance(epoch, int) and isinstance(sample, int):
             found.setdefault(epoch, set()).add(sample)
     return found
+
+
+def _cut(events: Iterable[Event]) -> set[int]:
+    """Epochs that the loop itself ended before their end."""
+    epochs = (event.get("epoch") for event in events if event.get("event") == "epoch cut")
+    return {epoch for epoch in epochs if isinstance(epoch, int)}
 
 
 # -- what else must agree ----------------------------------------------------------------------------------------------

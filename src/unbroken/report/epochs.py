@@ -40,8 +40,8 @@ class Epoch:
 class EpochFold:
     """Takes the steps of the final history in their order."""
 
-    def __init__(self, findings: Findings, excused: Mapping[int, Set[int]]) -> None:
-        self._findings, self._excused = findings, excused
+    def __init__(self, findings: Findings, excused: Mapping[int, Set[int]], cut: Set[int]) -> None:
+        self._findings, self._excused, self._cut = findings, excused, cut
         self.closed: list[Epoch] = []
         self.exact = 0
         self.used = 0  # samples in all
@@ -152,12 +152,12 @@ class EpochFold:
     def _across(self, step: int, epoch: int, samples: list[int]) -> list[int]:
         """Give this epoch its part of a step that ends in a later one; returns the rest."""
         room = self._room()
-        place = self._boundary(samples, room)
+        place = 0 if self._number in self._cut else self._boundary(samples, room)
         if place:
             self._ids += samples[:place]
             self._marks.append((step, place))
         beyond = min(max(-room, 0), self._unrecorded) if self._straddles is not False else 0
-        self._close(whole=True)
+        self._close(whole=self._number not in self._cut)
         self._unrecorded = beyond
         rest = samples[place:]
         if self._number < epoch and len(rest) < self._size:

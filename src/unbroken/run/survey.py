@@ -35,6 +35,7 @@ class Survey:
     saves_ever: int = 0  # checkpoints that the journal says were written, less those removed by retention
     sessions: tuple[str, ...] = ()
     finished_at: int | None = None
+    finished_early: str = ""  # why its loop ended it before what was asked for was done
     archiving: bool = False  # a --fresh was cut off while it moved the old history into the archive
     restoring: Restoring | None = None  # a restore was cut off
     held: bool = False
@@ -89,6 +90,7 @@ def _survey(directory: Path, layout: Layout, *, is_copy: bool) -> Survey:
     # A save whose line is damaged was one all the same: a run that may have lost something is never begun anew.
     saves = _saves(events) + sum(line.event == "saved" for line in told.damaged)
     candidates = tuple(_verified_down_to_first_good(folder, directory, record, saves_ever=saves))
+    finished = _finished(events)
     held, holder = not is_copy and is_held(own(directory)), read_holder(own(directory))
     return Survey(
         directory=directory,
@@ -99,7 +101,8 @@ def _survey(directory: Path, layout: Layout, *, is_copy: bool) -> Survey:
         partials=tuple(sorted(path.name for path in folder.glob(f"*.pth{PARTIAL_SUFFIX}"))),
         saves_ever=saves,
         sessions=tuple(dict.fromkeys(str(e.get("session")) for e in events if e.get("session") != NO_SESSION)),
-        finished_at=_finished_at(events),
+        finished_at=finished["step"] if finished else None,
+        finished_early=finished.get("early", "") if finished else "",
         archiving=is_archiving(events),
         restoring=read_restoring(directory),
         held=held,
@@ -185,13 +188,12 @@ def is_archiving(events: Sequence[Event]) -> bool:
     return done[-1:] == ["archiving"]
 
 
-def _finished_at(events: Sequence[Event]) -> int | None:
-    """The step at which the run was completed, if nothing was trained since."""
+def _finished(events: Sequence[Event]) -> Event | None:
+    """The event that says that the run was completed, if nothing was trained since."""
     for event in reversed(events):
         match event.get("event"):
             case "finished":
-                step: int = event["step"]
-                return step
+                return event
             case "session":  # it was taken up again: to go further, or from an earlier step
                 return None
             case "saved" if event.get("kind") == "checkpoint":

@@ -9,7 +9,7 @@ application gives to `fit`, which is written with the same pieces as anyone's ow
         run.track(model=model, optimizer=optimizer, scheduler=scheduler)
         for batch in run.batches(dataset, batch_size=32, workers=4, epochs=80):
             ...
-            run.end_step(loss=loss)
+            run.log(loss=loss)
 """
 
 from unbroken.train.accidents import Accidents

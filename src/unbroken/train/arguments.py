@@ -178,6 +178,16 @@ def numbers(where: str, values: Mapping[str, Any]) -> dict[str, float]:
     return {name: _number(f"{where}({name}=...)", name, value) for name, value in values.items()}
 
 
+def logged(where: str, values: Mapping[str, Any]) -> dict[str, float | torch.Tensor]:
+    """The same, but a number on a device is copied there: who asks for its value waits for all that leads to it."""
+    return {
+        name: _number(f"{where}({name}=...)", name, value)
+        if name in NOT_VALUES or not isinstance(value, torch.Tensor) or value.is_cpu or value.numel() != 1
+        else value.detach().clone()
+        for name, value in values.items()
+    }
+
+
 def _number(where: str, name: str, value: Any) -> float:
     if name in NOT_VALUES:
         raise UsageError(where, "each record has a field of this name already", do=f"Call it otherwise: my_{name}=...")

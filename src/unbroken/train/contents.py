@@ -3,7 +3,7 @@
 The guide's tools find the top-level keys they know (`Layout.keys`), and in them what they write themselves; everything
 else is under the one key `unbroken`: which tensors and numbers were of numpy, what stands in those keys for the tools
 alone (`beside`), what of an optimizer's state their groups leave out (`regrouped`), the buffers that modules leave out,
-and the names of the parameters that an optimizer only numbers.
+the gradients that no step has used, and the names of the parameters that an optimizer only numbers.
 A checkpoint is complete in itself: copied alone to another machine, training resumes there.
 """
 
@@ -47,6 +47,7 @@ class Saved:
     own: bool
     had_streams: bool = False  # it is of a version that kept the states of random streams
     buffers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # that the states of modules leave out
+    gradients: Mapping[str, Any] = field(default_factory=dict)  # that no step has used, by the parameter
     parameter_names: Mapping[str, Groups] = field(default_factory=dict)  # of each optimizer
     built_with: Mapping[str, Any] = field(default_factory=dict)  # settings of optimizers and schedules
 
@@ -81,6 +82,7 @@ def compose(
     extra: Mapping[str, Any],
     regroupings: Mapping[str, Regrouping],
     buffers: Mapping[str, Mapping[str, Any]] | None = None,
+    gradients: Mapping[str, Any] | None = None,
     parameter_names: Mapping[str, Groups] | None = None,
     built_with: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -88,6 +90,7 @@ def compose(
     tree = dict(to_plain(extra))
     own: dict[str, Any] = {"parts": {}, "tracked": list(parts)}
     own |= {"buffers": buffers} if buffers else {}
+    own |= {"gradients": gradients, "format": FORMAT} if gradients else {}
     own |= {"parameter_names": parameter_names} if parameter_names else {}
     own |= {"built_with": built_with} if built_with else {}
     for name, state in parts.items():
@@ -159,6 +162,7 @@ def take_apart(layout: Layout, tree: Any, where: Path) -> Saved:
         own=True,
         had_streams="streams" in own,
         buffers=own.get("buffers", {}),
+        gradients=own.get("gradients", {}),
         parameter_names=own.get("parameter_names", {}),
         built_with=own.get("built_with", {}),
     )

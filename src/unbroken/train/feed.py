@@ -44,6 +44,28 @@ class Feed:
         epochs, begun = divmod(self.position, self.order.size)
         return epochs > 0 and not begun and not self.order.of(epochs - 1).straddles
 
+    @property
+    def is_in_epoch(self) -> bool:
+        """Whether an epoch is begun and not ended."""
+        return self.position % self.order.size > 0
+
+    @property
+    def batch(self) -> int:
+        """Which batch of its epoch was handed out last, from 0."""
+        begun = (self.position - 1) % self.order.size + 1 if self.position else 0
+        return max(-(-begun // self.batching.batch_size) - 1, 0)
+
+    def end_epoch(self, number: int, progress: Progress) -> str:
+        """Go to the beginning of the epoch after this one; says what of it was used where samples are left out."""
+        size = self.order.size
+        if self.position >= (number + 1) * size:
+            return ""
+        used = progress.position - number * size
+        self.position, self._read_to = (number + 1) * size, 0
+        self._loaded = self._ahead = self._failed = None  # ends the workers that read ahead in it
+        self.note(progress)
+        return f"{used} of its {size} samples"
+
     def has_passed(self, epochs: int) -> bool:
         """Whether so many epochs are done."""
         return self.position >= epochs * self.order.size

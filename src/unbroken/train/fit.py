@@ -28,7 +28,7 @@ def fit(run: TrainingRun, task: Task, *, accidents: Accidents | None = None, com
     """
     hand_over(task, run)
     stepper = Stepper(run, task, accidents or Accidents())
-    gallery = Gallery(task.pictures, run.log.say)
+    gallery = Gallery(task.pictures, run.session_log.say)
     watched = coming or (lambda _what, _step, _samples: None)
     batches = run.batches(
         task.dataset,
@@ -56,7 +56,7 @@ def hand_over(task: Task, run: TrainingRun) -> None:
     """Give a run what it needs to know of a task, and track the task's parts; they are restored here."""
     run.extra, run.translate, run.optional = task.extra, task.translate, OPTIONAL
     run.adopting.rename, run.adopting.class_rows = task.rename_weights, task.class_rows
-    run.log.step_line, run.curves = task.step_line, task.curves
+    run.session_log.step_line, run.curves = task.step_line, task.curves
     run.track(**task.parts())
 
 
@@ -90,7 +90,7 @@ class _Between:
             done = run.progress
             step = schedule_step(run.job, step=done.step, position=done.position, size=done.dataset_size)
             if words := self.task.follow_config(step, extension):
-                run.log.say(words)
+                run.session_log.say(words)
             run.progress.extension = extension.as_plain() if extension else None
 
 

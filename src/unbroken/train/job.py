@@ -43,12 +43,12 @@ def _session(job: Job, console: Console, began_s: float, coming: Coming | None) 
     accidents = Accidents(on_oom=asked.get("on_oom", "halve"), on_nan=asked.get("on_nan", "stop"))
     run = launch(job, console=console, options=options)
     if restarted := job.environment.get("restarted"):
-        run.log.say(f"started again: {restarted['why']}")
+        run.session_log.say(f"started again: {restarted['why']}")
     try:
         with run:
             if not isinstance(run.plan, Finished):
                 build = load_attribute(job.task)
-                fit(run, build(run.job, run.log.say), accidents=accidents, coming=coming)
+                fit(run, build(run.job, run.session_log.say), accidents=accidents, coming=coming)
             return None
     except GoBack:
         left = aftermath(read_events(own(run.directory) / "journal.jsonl"))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 
 from unbroken.errors import UnreadableSample, UsageError
-from unbroken.launch import Job, Resume
+from unbroken.launch import Finished, Job, Plan, Resume
+from unbroken.launch.rerun import again_in_words
 from unbroken.launch.spelling import count
 from unbroken.run import OpenRun
 from unbroken.storage import explained
@@ -17,6 +18,7 @@ from unbroken.train.device import accelerators_of, exactness_lines
 from unbroken.train.length import Length
 from unbroken.train.progress import Progress
 from unbroken.train.stitching import rewind
+from unbroken.train.stop import Interrupted
 
 
 def open_outputs(run: OpenRun, job: Job, log: SessionLog, *, step: int, tracked: Mapping[str, Any]) -> None:
@@ -45,8 +47,10 @@ def note_accepted(progress: Progress, plan: Resume) -> None:
     ]
 
 
-def require_nothing_more(progress: Progress, *, epochs: int | None, steps: int | None) -> None:
+def require_nothing_more(plan: Plan, progress: Progress, *, epochs: int | None, steps: int | None) -> None:
     """Raise where a loop asks a completed run for more than its launch knew of: it would do nothing, silently."""
+    if isinstance(plan, Finished) and plan.early:
+        return
     done, asked = (progress.epoch, epochs) if epochs is not None else (progress.step, steps)
     if asked is not None and asked > done:
         unit = "epochs" if epochs is not None else "steps"
@@ -56,6 +60,21 @@ def require_nothing_more(progress: Progress, *, epochs: int | None, steps: int |
             found=f"{unit}={asked}",
             do=f'Say it where the launch sees it too: open_run(..., config={{"{unit}": {asked}, ...}}).',
         )
+
+
+def say_interrupted(error: BaseException, job: Job, say: Callable[[str], None]) -> None:
+    """Say of a stop that came before anything was done that it changed nothing."""
+    if isinstance(error, Interrupted):
+        nothing = f"{error.reason} before the first step: nothing was changed"
+        say(f"{nothing}\nto continue, {again_in_words(job.environment, job.command)}")
+
+
+def counter_words(batch: int) -> str:
+    """What to say where `enumerate` counts the batches of an epoch that goes on."""
+    return (
+        f"warning: enumerate(...) counts from 0 in this session, and the next batch is number {batch} of its epoch: "
+        "a loop that uses the number takes run.batch"
+    )
 
 
 def streams_line(seed: int, *, had_states: bool) -> str:

@@ -35,14 +35,19 @@ class Matched:
 def parameter_names(tracked: Mapping[str, Any]) -> dict[str, list[list[str]]]:
     """The names of the parameters in the groups of each optimizer, from the tracked modules, dicts and lists."""
     known: dict[int, str] = {}
-    for part in sorted(tracked):
-        for name, parameter in _named_in(tracked[part]):
-            known.setdefault(id(parameter), f"{part}.{name}")
+    for name, parameter in tensors_by_name(tracked):
+        known.setdefault(id(parameter), name)
     return {
         name: [[known.get(id(parameter), "") for parameter in group["params"]] for group in part.param_groups]
         for name, part in tracked.items()
         if isinstance(part, Optimizer)
     }
+
+
+def tensors_by_name(tracked: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors in tracked modules, dicts and lists, by names that are the same in each process."""
+    for part in sorted(tracked):
+        yield from ((f"{part}.{name}", tensor) for name, tensor in _named_in(tracked[part]))
 
 
 def match(state: Mapping[str, Any], saved: Groups, own: Groups) -> Matched:

@@ -17,7 +17,7 @@ from unbroken.train import cadence
 from unbroken.train.console import SessionLog, StepReport
 from unbroken.train.curves import Curves
 from unbroken.train.hparams import RunSettings, settings_of, shortened
-from unbroken.train.pace import Pace
+from unbroken.train.pace import Pace, Timing
 from unbroken.train.progress import Progress
 from unbroken.train.replay import Replay
 from unbroken.values import numbers_of
@@ -43,6 +43,7 @@ class Recorder:
         self._replay = Replay({})
         self._shown = curves
         self._pictures: Mapping[str, bytes] = {}
+        self._timing = Timing(step_s=0.0, data_s=0.0)
         self._path = own(run.directory) / "metrics.jsonl"
         before = reached(self._path)
         if before > after.step:
@@ -93,6 +94,11 @@ class Recorder:
             what = again if same else f"{changed}, so there is nothing to compare with"
             self._log.say(f"{lost} done after the last save and lost: {what}")
 
+    def step_ended(self) -> float:
+        """The last step has ended, whatever of its body follows; returns the seconds that it took."""
+        self._timing = self._pace.step_ended()
+        return self._pace.last_step_s
+
     def record(
         self,
         progress: Progress,
@@ -112,15 +118,14 @@ class Recorder:
         if words is not None:
             self._run.journal.write("replayed", step=step, verdict=words)
             self._log.say(words)
-        timing = self._pace.step_ended()
         report = StepReport(
             step=step,
             total=total,
             epoch=epoch,
             values=values,
-            step_s=timing.step_s,
-            data_s=timing.data_s,
-            eta_s=timing.step_s * (total - step) if total is not None else None,
+            step_s=self._timing.step_s,
+            data_s=self._timing.data_s,
+            eta_s=self._timing.step_s * (total - step) if total is not None else None,
             elapsed_s=self._pace.elapsed_s,
             due=cadence.due(step, every=self._log_every, total=total),
         )

@@ -21,6 +21,7 @@ from unbroken.train.buffers import buffers_of
 from unbroken.train.cadence import Every
 from unbroken.train.contents import compose, compose_weights, stamp
 from unbroken.train.deadline import Deadline
+from unbroken.train.gradients import Gradients
 from unbroken.train.optimizer_state import parameter_names
 from unbroken.train.patience import Mark, Patience, cause_of, is_of_the_disk, mark_of
 from unbroken.train.progress import Best, Progress
@@ -46,6 +47,7 @@ class Saver:
         run: OpenRun,
         tracked: Mapping[str, Any],
         *,
+        gradients: Gradients,
         built: Mapping[str, Any],
         every: Every,
         every_s: float | None,
@@ -54,7 +56,7 @@ class Saver:
         deadline: Deadline,
         total: int | None = None,
     ) -> None:
-        self._total = total
+        self._total, self._gradients = total, gradients
         self._before, self._deadline = before, deadline
         self.patience = Patience(every, every_s, good=Mark(step=0, epoch=0, at_s=run.files.clock.monotonic_s()))
         self.insisting = False  # at the end of a session: it is tried again whatever the patience says
@@ -90,6 +92,7 @@ class Saver:
         states = {name: self._state_of(part) for name, part in self._tracked.items()}
         regroupings = parts.regroupings_of(self._tracked)
         buffers = {name: self._copied(kept) for name, part in self._tracked.items() if (kept := buffers_of(part))}
+        gradients = {name: self._copied(each) for name, each in self._gradients.unused().items()}
         names, more, lr = parameter_names(self._tracked), extra(progress), current_lr(self._tracked)
         again, now = self.saved_step == progress.step, replace(progress)
         milestone = now.ends_epoch and (now.step == total or not self._every.epochs or self._every.closes(now))
@@ -103,6 +106,7 @@ class Saver:
                 extra=more,
                 regroupings=regroupings,
                 buffers=buffers,
+                gradients=gradients,
                 parameter_names=names,
                 built_with=self._built,
             )

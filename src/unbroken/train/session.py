@@ -5,12 +5,12 @@ It exists from the first change to the run's folder on, until the session has le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
-from unbroken.errors import STOPPED, Refused, SaveFailed, UnbrokenError, UsageError
+from unbroken.errors import STOPPED, Refused, SaveFailed, UnbrokenError, UsageError, WorkersKilled
 from unbroken.journal.lines import LineFile
 from unbroken.launch import Job
 from unbroken.launch.forecast import TIMING
@@ -20,6 +20,7 @@ from unbroken.launch.trial import IN_ENVIRONMENT
 from unbroken.logbook.entries import note_run
 from unbroken.run import OpenRun
 from unbroken.storage.request import Requests
+from unbroken.train.cadence import Every
 from unbroken.train.console import SessionLog
 from unbroken.train.deadline import Deadline
 from unbroken.train.feed import AnyFeed
@@ -35,6 +36,7 @@ from unbroken.train.stop import Exit, Outlook, StopFlag
 from unbroken.train.workers import TOLD, LostWorker
 
 LONGEST_PAUSE_S = 15.0
+LEFT = "its own loop, which was left"
 
 
 @dataclass(kw_only=True)
@@ -53,10 +55,15 @@ class Session:
     saver: Saver
     feed: AnyFeed | None  # None for a loop that draws its own batches
     requests: Requests
+    extra: Extra  # what else stands in each file
+    save_again: bool = False  # at the next boundary
     troubled: bool = False  # whether it was said that records wait
     hurried: bool = False  # a signal ended it, and what follows a signal may be a kill
     ended: str = "stopped"  # what `ls` will say of it
     workers_lost: int = 0
+    evaluations: list[tuple[dict[str, float], str | None, bool]] = field(default_factory=list)  # not written down yet
+    cut: bool = False  # whether it was said that the loop ends epochs early
+    complete: str = ""  # why no step follows this one, where the loop says so
 
     def __post_init__(self) -> None:
         for lines in self._records:
@@ -108,26 +115,27 @@ class Session:
         self.saver.writer.wait()
         self.say_saved()
 
-    def save(self, extra: Extra) -> None:
+    def save(self) -> None:
         """Write a checkpoint of the present state."""
-        self.saver.save(self.progress, extra=extra, total=self.length.steps)
+        self.save_again = False
+        self.saver.save(self.progress, extra=self.extra, total=self.length.steps)
         self.say_saved()
 
-    def settle(self, save: Callable[[], None]) -> None:
+    def settle(self) -> None:
         """Bring the last state and its records to disk; where that is refused, try for a minute, then SaveFailed."""
         self.run.files.lock.require(now=True)
         clock, self.saver.insisting = self.run.files.clock, True
         give_up_s, wait_s = clock.monotonic_s() + LAST_TRIES_S, 1.0
-        while not self._is_settled(save):
+        while not self._is_settled():
             if clock.monotonic_s() + wait_s > give_up_s:
                 self.saver.require_saved(self.progress.step)
                 raise self._records_lost()
             clock.pause_s(wait_s)
             wait_s = min(2 * wait_s, LONGEST_PAUSE_S)
 
-    def _is_settled(self, save: Callable[[], None]) -> bool:
+    def _is_settled(self) -> bool:
         if not self.is_saved(self.progress.step):
-            save()
+            self.save()
         self.wait_for_saves()
         if words := self.saver.write_best_again():
             self.log.say(words)
@@ -144,28 +152,99 @@ class Session:
             do="Make room or mend the disk, then run the same command again.",
         )
 
-    def stop_if_asked(self, save: Callable[[], None]) -> None:
+    def end_complete_step(self) -> None:
+        """End the step in progress if its optimizer has stepped: what comes now is of the weights after it."""
+        if self.current.complete:
+            self.end_step(by_itself=True)
+
+    def end_body(self) -> None:
+        """The body of the loop has run: the step that ended in it is written down, with all that was logged of it."""
+        if not self.current.by_hand:
+            self.end_complete_step()
+        self.record_step()
+
+    def end_step(self, *, by_itself: bool) -> None:
+        """The step in progress counts from here on."""
+        current, turns, skipped = self.current, self.current.turns, self.current.skipped
+        current.finish(self.progress, by_itself=by_itself)
+        self.progress.step += 1
+        self.progress.skipped += skipped
+        if self.feed is not None:
+            self.feed.note(self.progress)
+            self.length.count(self.feed, self.progress.step, turns=turns)  # a batch of nothing readable was none
+        self.deadline.took("step", self.recorder.step_ended())
+
+    def end_epoch(self, number: int) -> None:
+        """The loop is done with an epoch; where it left it early, the next one begins all the same, and that is said.
+
+        What was done since the last step of the epoch may have changed the state.
+        """
+        self.progress.closed_epochs, self.saver.saved_step = number + 1, None
+        if self.feed is None or self.complete or not (used := self.feed.end_epoch(number, self.progress)):
+            return
+        self.run.journal.write("epoch cut", epoch=number)
+        if not self.cut:
+            self.log.say(f"the loop ended epoch {number + 1} after {used} (said once)")
+        self.cut = True
+
+    def record_step(self) -> None:
+        """Write the step down that has ended, if that is not done yet."""
+        if (ended := self.current.take_ended()) is not None:
+            weights, total = self.current.probe.read(), self.length.steps
+            self.recorder.record(self.progress, ended.samples, ended.values(), weights=weights, total=total)
+            self._write_evaluations()
+
+    def stop_if_asked(self) -> None:
         """Stop where a signal, the end of the session or a request asks for it."""
         more = not self.length.is_reached(self.progress.step)
         if self.flag.reason is None and more and not self.deadline.fits("step", "save"):
             self.flag.reason = "the end of the session"
         self.flag.reason = self.flag.reason or self.requests.look()
         if self.flag.reason is not None:
-            self.stop(self.flag.reason, save)
+            self.stop(self.flag.reason)
 
-    def note_evaluation(self, metrics: Mapping[str, float], *, best: str | None, larger: bool, extra: Extra) -> bool:
+    def break_off(self, error: BaseException) -> None:
+        """A wait for data was broken off: stop for the reason there is, if there is one."""
+        if isinstance(error, WorkersKilled):
+            self.log.say(str(error))
+            self.stop("the death of its loader workers")
+        if self.flag.reason is not None:
+            self.stop(self.flag.reason)
+
+    def evaluation_due(self, cadence: Every) -> bool:
+        """Whether the present weights are to be evaluated now; they are then those after a whole step."""
+        self.end_complete_step()
+        step = self.progress.step
+        due = cadence.due(self.progress, total=self.length.steps) and step > self.progress.evaluated_step
+        if due and not self.current.turns:
+            self.current.seed("evaluation", step)
+        if due:
+            self.log.doing("validation")
+        return due
+
+    def note_evaluation(self, metrics: dict[str, float], *, best: str | None, larger: bool) -> bool:
         """Record an evaluation of the present weights, and keep them if they are the best; returns whether they are."""
+        self.end_complete_step()
         progress = self.progress
-        progress.evaluated_step, progress.metrics = progress.step, dict(metrics)
+        self.save_again |= self.is_saved(progress.step) and progress.step > 0  # the same step, now with its evaluation
+        progress.evaluated_step, progress.metrics = progress.step, metrics
         improved = best is not None and progress.improves(best, metrics[best], larger=larger)
         if improved and best is not None:
             progress.best = Best(metric=best, value=metrics[best], step=progress.step)
-        self.recorder.record_evaluation(progress, metrics)
+        self.evaluations.append((metrics, best, improved))
+        if not self.current.is_to_be_written:
+            self._write_evaluations()
         if improved and progress.best is not None:
-            self.saver.save_best(progress, progress.best, larger=larger, extra=extra, total=self.length.steps)
+            self.saver.save_best(progress, progress.best, larger=larger, extra=self.extra, total=self.length.steps)
             self.say_saved()
-        self.run.journal.write("evaluated", step=progress.step, metrics=dict(metrics), metric=best, best=improved)
         return improved
+
+    def _write_evaluations(self) -> None:
+        """Write down what was found of the present weights, below their step."""
+        for metrics, best, improved in self.evaluations:
+            self.recorder.record_evaluation(self.progress, metrics)
+            self.run.journal.write("evaluated", step=self.progress.step, metrics=metrics, metric=best, best=improved)
+        self.evaluations.clear()
 
     def note_skipped(self, bad: Sequence[BadSample]) -> int:
         """Say and record which samples are left out; returns how many of them could not be read."""
@@ -181,12 +260,13 @@ class Session:
         self.run.journal.write("worker lost", how=lost.how, samples=lost.samples)
         self.log.say(f"{lost} (lost so far: {self.workers_lost})")
 
-    def stop(self, reason: str, save: Callable[[], None]) -> NoReturn:
+    def stop(self, reason: str) -> NoReturn:
         """Save, say how far it got, and end with exit code 75; SaveFailed if the disk refuses.
 
         Where the step in progress has changed something there is no whole state to save: what was saved last counts.
         """
         self.note_said()
+        self.record_step()
         step, total = self.progress.step, self.length.steps
         reason = self.requests.reason() or reason  # its command sends a signal too
         self.hurried = reason.startswith("SIG")
@@ -196,7 +276,7 @@ class Session:
             self.wait_for_saves()
             said = f"stopped by {reason} in step {step + 1}: {self._lost(changed)}"
         else:
-            self.settle(save)
+            self.settle()
         self.note_timing()
         self.run.journal.write("stopped", step=step, reason=reason)
         self.log.say(f"{said}{self.deadline.what_is_left(step, total)}")
@@ -210,11 +290,13 @@ class Session:
             raise UsageError(
                 "run",
                 "the loop ended without a single finished step: nothing was trained, nothing is saved",
-                found=f"{waiting} samples handed out, and no run.end_step(...)" if waiting else "no batch at all",
-                do="Look at what the data set holds, and that each step ends with run.end_step(...).",
+                found=f"{waiting} samples handed out, and no tracked optimizer has stepped"
+                if waiting
+                else "no batch at all",
+                do="Look at what the data set holds, track the optimizer, or end each step with run.end_step(...).",
             )
 
-    def leave(self, error: BaseException | None, save: Callable[[], None]) -> None:
+    def leave(self, error: BaseException | None) -> None:
         """The loop was left: save the state after the last finished step, or say what is lost and why.
 
         A loop that is left by `break` between two steps may have changed what it likes; after an error only what
@@ -224,8 +306,10 @@ class Session:
         if isinstance(error, Exit | GoBack | SaveFailed):  # saved, said or tried; or it goes back to the last save
             return
         if error is None:
-            self.require_steps()
-        changed = self.current.changed() if error is not None or self.current.turns else []
+            self._left()
+            return
+        self.record_step()
+        changed = self.current.changed()
         at_once = isinstance(error, KeyboardInterrupt)
         if at_once or changed:
             self.wait_for_saves()
@@ -239,9 +323,33 @@ class Session:
         elif changed:
             self.log.say(f"warning: {self._lost(changed)}")
         else:
-            self.settle(save)
-            if error is not None:
-                self.log.say(f"the state after step {self.progress.step}, the last one that was finished, is saved")
+            self.settle()
+            self.log.say(f"the state after step {self.progress.step}, the last one that was finished, is saved")
+
+    def _left(self) -> None:
+        """The block ended before the last step was done: by a `break` or a `return` of the loop."""
+        if self.ended == "finished":
+            return
+        self.end_body()
+        self.require_steps()
+        if self.complete:
+            self.finish()
+            return
+        step = self.progress.step
+        changed = self.current.changed() if self.current.turns else []
+        if changed:
+            self.wait_for_saves()
+            lost = "" if self.is_saved(step) else f": {self._lost(changed)}"
+            self.log.say(f"warning: the loop was left in the middle of step {step + 1}, which is not kept{lost}")
+        else:
+            self.settle()
+            self.log.say(f"the loop was left after step {step}: everything is saved")
+        self.note_timing()
+        self.run.journal.write("stopped", step=step, reason=LEFT)
+        self.log.say(
+            f"to continue, {again_in_words(self.job.environment, self.job.command)}; a loop that has reached what it "
+            "was for says so by run.finish() before it ends"
+        )
 
     def _lost(self, changed: Sequence[str]) -> str:
         """What a run that ends without a save loses, and why there is none."""
@@ -272,16 +380,20 @@ class Session:
         while self.flag.said:
             self.log.note(self.flag.said.pop(0))
 
-    def finished(self) -> None:
-        """Record that the training is complete, and say so."""
+    def finish(self) -> None:
+        """The training is complete: save its state, record that, and say so."""
+        self.require_steps()
+        self.length.steps = self.progress.step
+        self.settle()
         progress, waiting = self.progress, len(self.current.samples)
         if self.current.turns:
             self.log.say(f"warning: after the last step {waiting} samples were handed out and not stepped on")
         self.note_timing()
-        self.run.journal.write("finished", step=progress.step)
+        self.run.journal.write("finished", step=progress.step, **({"early": self.complete} if self.complete else {}))
         self.ended = "finished"
         self.recorder.finish()
-        self.log.say(f"finished: {count(progress.step, 'step')}, {self.run.directory}")
+        early = f", ended by {self.complete}" if self.complete else ""
+        self.log.say(f"finished: {count(progress.step, 'step')}{early}, {self.run.directory}")
         if progress.skipped:
             times = "once" if progress.skipped == 1 else f"{progress.skipped} times"
             self.log.say(f"{times} a sample that cannot be read was left out")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.optim import Optimizer
 
 from unbroken.checkpoint.stamp import checked_stamp
@@ -120,6 +121,11 @@ class Source:
             say(f"resume {WORDS.get(name, name)}: {parts.class_name(part)}")
         for remark in (*named.remarks, *spelled.remarks, *by_order, *self._buffers_absent(tracked)):
             say(remark)
+
+    @property
+    def gradients(self) -> Mapping[str, torch.Tensor]:
+        """The gradients that the next step uses; everything is restored."""
+        return self._loaded.gradients if self._loaded is not None else {}
 
     def apply_changes(self, built: Mapping[str, Any], say: Callable[[str], None]) -> None:
         """Apply what the parts are built with now and were not when the run began; says so once."""
@@ -235,6 +241,7 @@ def _renamed(saved: Saved, rename: Callable[[str], str]) -> Saved:
         saved,
         parts=under_present_names(saved.parts, rename).parts,
         buffers=under_present_names(saved.buffers, rename).parts,
+        gradients={present(name): gradient for name, gradient in saved.gradients.items()},
         parameter_names={
             optimizer: [[present(name) for name in group] for group in groups]
             for optimizer, groups in saved.parameter_names.items()

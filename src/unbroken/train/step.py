@@ -9,6 +9,8 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,11 @@ from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
+from unbroken.errors import UsageError
 from unbroken.journal import Samples, as_recorded
+from unbroken.launch.spelling import count
 from unbroken.train import rng
+from unbroken.train.gradients import Gradients
 from unbroken.train.order import Key
 from unbroken.train.probe import Probe
 from unbroken.train.progress import Progress
@@ -28,18 +33,39 @@ from unbroken.train.rates import Rates
 DEEPEST = 4  # values within values that are looked at
 
 
+@dataclass(frozen=True, kw_only=True)
+class EndedStep:
+    """What is written down of a step; the rest of its body may still add to `logged`."""
+
+    samples: Samples
+    logged: dict[str, list[Any]]
+    lr: float | None  # the rate belongs to the step
+
+    def values(self) -> dict[str, float]:
+        """What was logged, as numbers: of a value that came once in each micro-batch the mean."""
+        found = {name: [float(each) for each in values] for name, values in self.logged.items()}
+        means = {name: values[0] if len(values) == 1 else fmean(values) for name, values in found.items()}
+        return {**means, **({"lr": self.lr} if self.lr is not None and "lr" not in means else {})}
+
+
 class StepInProgress:
     """Micro-batches of a step that has not ended; `tracked` grows while parts are named."""
 
     def __init__(self, seed: int, tracked: Mapping[str, Any], rates: Rates) -> None:
         self.samples: list[Key] = []
+        self.logged: dict[str, list[Any]] = {}  # what the loop says of the step, in the order in which it came
         self.turns = 0  # micro-batches handed out since the last step
+        self._before = 0  # samples of the step before its last micro-batch
         self.skipped = 0  # samples that were left out since the last step
         self.lr: float | None = None
         self.waits = False  # the loop has asked for a batch
         self.finished = 0  # steps of this session
+        self.stepped = False  # a tracked optimizer has stepped since the last step ended
+        self.by_hand = False  # the loop says itself when a step ends
+        self._by_itself = False  # so the last step ended
+        self._ended: EndedStep | None = None  # the step that ended in this body, until it is written down
         self._settled = 0  # of them, by the last boundary
-        self.probe = Probe(tracked)
+        self.probe, self.gradients = Probe(tracked), Gradients(tracked)
         self.holders: Holders | None = None
         self._seed, self._tracked, self._rates = seed, tracked, rates
         self._tensors: dict[str, list[torch.Tensor]] = {}  # of each module
@@ -50,7 +76,12 @@ class StepInProgress:
         """Hear of the steps that newly tracked optimizers take."""
         for name, part in tracked.items():
             if isinstance(part, Optimizer):
-                part.register_step_pre_hook(lambda *_, name=name: self._steps.update([name]))
+                part.register_step_pre_hook(lambda *_, name=name: self._step_begun(name))
+                self.gradients.follow(name, part)
+
+    def _step_begun(self, optimizer: str) -> None:
+        self._steps[optimizer] += 1
+        self.stepped = True
 
     def wait(self) -> None:
         """The loop asks for a batch."""
@@ -58,9 +89,16 @@ class StepInProgress:
 
     def settle(self) -> None:
         """A boundary: between two steps, everything that belongs to the one before is done by now."""
-        self._settled = self.finished
+        self._settled, self._ended = self.finished, None
+        if not self.turns:
+            self.stepped = False  # whatever stepped after the step had ended belongs to it
         if not self.turns:
             self.mark()
+
+    @property
+    def complete(self) -> bool:
+        """Whether the step in progress ends with this body, as its optimizer says."""
+        return self.stepped and self.turns > 0
 
     @property
     def ended(self) -> bool:
@@ -77,6 +115,7 @@ class StepInProgress:
         self.waits = False
         self.seed("step", step, self.turns)
         self.turns += 1
+        self._before = len(self.samples)
         self.samples += samples
         self.skipped += skipped
         self.lr = self._rates.look(self._tracked, step=step)
@@ -86,15 +125,58 @@ class StepInProgress:
         follow = not (self.skipped or before.excluded)
         return as_recorded([sample for _, sample in self.samples], first=before.position if follow else None)
 
-    def numbers(self, values: Mapping[str, float]) -> dict[str, float]:
-        """What is recorded of the step; its learning rate belongs to it."""
-        return {**values, **({"lr": self.lr} if self.lr is not None and "lr" not in values else {})}
+    @property
+    def is_to_be_written(self) -> bool:
+        """Whether the step that ended in this body is not written down yet."""
+        return self._ended is not None
 
-    def finish(self) -> None:
-        """The optimizer has stepped."""
-        self.samples, self.turns, self.skipped = [], 0, 0
+    def leave_body(self) -> None:
+        """The loop was left: a micro-batch that no step came of was not used."""
+        if self.turns and not self.stepped:
+            self.turns -= 1
+            del self.samples[self._before :]
+
+    def log(self, values: Mapping[str, Any]) -> None:
+        """Values of the step in progress, or of the one that ended in this body."""
+        if not self.turns and self._ended is None:
+            do = "It belongs into the loop over the batches; what is known of a whole epoch into run.record_evaluation."
+            raise UsageError("run.log", "there is no step that this is of", do=do)
+        logged = self._ended.logged if self._ended is not None else self.logged
+        for name, value in values.items():
+            logged.setdefault(name, []).append(value)
+
+    def end_by_hand(self, values: Mapping[str, Any]) -> bool:
+        """The loop says that a step ends here; returns whether it had not ended by itself, before an evaluation.
+
+        Raises UsageError where no step is in progress, or where the steps of the session end by themselves.
+        """
+        early = self.ended and self._by_itself
+        if not self.turns and not early:
+            raise UsageError("run.end_step", "no batch was taken since the last step", do="Iterate run.batches(...).")
+        if self.finished - early and not self.by_hand:
+            ended = count(self.finished - early, "step")
+            raise UsageError(
+                "run.end_step",
+                f"the steps of this loop end by themselves when its optimizer has stepped: {ended} did, without this",
+                do="Call it in each step or in none; what is to be recorded goes into run.log(...).",
+            )
+        self.log(values)
+        self.by_hand, self._by_itself = True, False
+        return not early
+
+    def finish(self, before: Progress, *, by_itself: bool) -> None:
+        """The step has ended: its optimizer has stepped, or the loop says so. `before` is how far the run was."""
+        self._by_itself = by_itself
+        self._ended = EndedStep(samples=self.recorded(before), logged=self.logged, lr=self.lr)
+        self.samples, self.logged, self.turns, self.skipped = [], {}, 0, 0
+        self.stepped = False
         self.finished += 1
         self.mark()
+
+    def take_ended(self) -> EndedStep | None:
+        """The step that ended in this body, to be written down once."""
+        ended, self._ended = self._ended, None
+        return ended
 
     def seed(self, *name: object) -> None:
         """Begin the random streams for what has this name, and the data set's generators: a loop may use them too."""

@@ -61,7 +61,7 @@ class Stepper:
         self._divisions = memory.learned(run.progress.divisions, events, after=run.step)
         if present := memory.division_at(self._divisions, run.step + 1):
             learned = f"learned in step {present.step}, where memory ran out"
-            run.log.say(f"{memory.in_words(present)}: {learned}; --on-oom fail takes whole micro-batches again")
+            run.session_log.say(f"{memory.in_words(present)}: {learned}; --on-oom fail takes whole micro-batches again")
 
     def take(self, group: Sequence[Any]) -> dict[str, Tensor]:
         """One step; returns the mean of each named value."""
@@ -123,7 +123,7 @@ class Stepper:
         run.opened.run.journal.write(
             memory.EVENT, step=step, before=largest, after=less.micro_batch, recompute=less.recompute, error=said
         )
-        run.log.say(
+        run.session_log.say(
             f"out of memory in step {step} with {count(largest, 'sample')} at once ({said})\n"
             f"step {step} is repeated with {memory.in_words(less)}: the same samples, the same random state, the mean "
             "over them; the run goes on like this\n"
@@ -252,7 +252,9 @@ class Stepper:
         self._ignored += 1
         if self._ignored == 1:
             run.opened.run.journal.write("not finite", step=step, what=what, found=samples)
-            run.log.say(f"step {step}: {what} is not a number: {samples}; it goes on (--on-nan ignore), said once")
+            run.session_log.say(
+                f"step {step}: {what} is not a number: {samples}; it goes on (--on-nan ignore), said once"
+            )
 
     def _go_back(self, step: int, what: str, samples: str, names: list[str]) -> NoReturn:
         run = self._run
@@ -261,14 +263,16 @@ class Stepper:
         all_keys = [list(key) for key in run.current.samples]
         run.opened.run.journal.write(finite.EVENT, step=step, what=what, samples=all_keys, names=names, found=samples)
         said = f"step {step}: {what} is not a number any more: {samples}"
-        run.log.say(f"{said}\ngoing back to the last checkpoint; the samples of this step are left out of their epoch")
+        run.session_log.say(
+            f"{said}\ngoing back to the last checkpoint; the samples of this step are left out of their epoch"
+        )
         raise finite.GoBack(said)
 
     def say_ignored(self) -> None:
         """Say at the end how often a number was not finite."""
         if self._ignored:
             steps = count(self._ignored, "step")
-            self._run.log.say(f"{steps} of this session had a loss or a gradient that is not a number")
+            self._run.session_log.say(f"{steps} of this session had a loss or a gradient that is not a number")
 
     # -- records -------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,6 @@ import torch
 
 from unbroken.errors import UnbrokenError, UnreadableSample, UsageError, WorkersKilled
 from unbroken.launch import FineTune, Finished, Fresh, Job, Resume, execute
-from unbroken.launch.rerun import again_in_words
 from unbroken.run import OpenRun, SessionFiles
 from unbroken.run.layout import own
 from unbroken.storage.request import Requests
@@ -26,6 +25,7 @@ from unbroken.train.adopting import Adopting
 from unbroken.train.cadence import Every
 from unbroken.train.conditions import current_conditions
 from unbroken.train.console import SessionLog
+from unbroken.train.counters import is_enumerated
 from unbroken.train.data.batching import UNSAID, Unsaid
 from unbroken.train.deadline import Deadline
 from unbroken.train.feed import AnyFeed, FeedOptions, feed_of
@@ -67,7 +67,7 @@ class TrainingRun:
         timing: Mapping[str, Any],
         stop: StopFlag,
     ) -> None:
-        self.job, self.plan, self.log, self.seed = job, plan, log, seed
+        self.job, self.plan, self.session_log, self.seed = job, plan, log, seed
         self.progress = Progress()
         self.length = Length(steps=job.total_steps)
         self.extra: Callable[[Progress], Mapping[str, Any]] = lambda _progress: {}
@@ -82,7 +82,6 @@ class TrainingRun:
         self._session: Session | None = None
         self.current = StepInProgress(seed, self._parts, Rates(log, job, self.length))
         self._untracked = Untracked(self, self._parts, log.say, files.clock, strict=job.start.strict)
-        self._save_again = False  # at the next boundary
         self._stop, self._pace = stop, Pace(files.clock)
         self._stop.mid_step = lambda: self.current.turns > 0
 
@@ -114,9 +113,15 @@ class TrainingRun:
         return isinstance(self.plan, Finished)
 
     @property
+    def batch(self) -> int:
+        """Which batch of its epoch was handed out last, from 0: `enumerate` begins anew where a session does."""
+        feed = self.opened.feed
+        return feed.batch if feed is not None else self.step
+
+    @property
     def at_end_of_epoch(self) -> bool:
         """Whether the batch handed out last was the last one of its epoch."""
-        feed = self._session.feed if self._session is not None else None
+        feed = self.opened.feed
         return feed is not None and feed.at_end_of_epoch
 
     # -- the pieces of a loop ------------------------------------------------------------------------------------
@@ -131,11 +136,11 @@ class TrainingRun:
         if self._source is not None:
             self.progress = self._source.progress
             self._source.restore(
-                tracked, self.log.say, self.translate, rename=self.adopting.rename, optional=self.optional
+                tracked, self.session_log.say, self.translate, rename=self.adopting.rename, optional=self.optional
             )
-            self._source.apply_changes(self._built, self.log.say)
+            self._source.apply_changes(self._built, self.session_log.say)
         else:
-            self.adopting.take(tracked, self.log.say)
+            self.adopting.take(tracked, self.session_log.say)
         self._parts |= tracked
         self.current.follow(tracked)
 
@@ -169,23 +174,26 @@ class TrainingRun:
         arguments.require_batches(said, accumulate=accumulate)
         arguments.require_length(epochs=epochs, steps=steps, within_epoch=within_epoch)
         if self.finished:
-            opening.require_nothing_more(self.progress, epochs=epochs, steps=steps)
+            opening.require_nothing_more(self.plan, self.progress, epochs=epochs, steps=steps)
             return
-        length, on_bad = self.length, self._options.on_bad
+        length, say = self.length, self.session_log.say
         length.epochs, length.steps = epochs or length.epochs, steps or length.steps
-        how = FeedOptions(seed=self.seed, on_bad=on_bad, within_epoch=within_epoch, say=self.log.say)
+        how = FeedOptions(seed=self.seed, on_bad=self._options.on_bad, within_epoch=within_epoch, say=say)
         feed = feed_of(dataset, said, how, progress=self.progress)
         self.current.holders = Holders(feed.dataset, feed.batching.collate, self._parts.values())
         if self._session is None or not within_epoch:
             self._begin(feed, accumulate=accumulate or 1)
             length.accumulate = accumulate if epochs is not None else None
             length.count(feed, self.step)
+            if feed.is_in_epoch and is_enumerated(self, TrainingRun.batches.__code__):
+                say(opening.counter_words(feed.batch + 1))
         else:
             self._session.go_on_with(feed)
         passes = self.progress.closed_epochs + 1 if within_epoch else epochs
         while True:
             self._boundary(between)
-            if length.is_reached(self.step) if passes is None else feed.has_passed(passes):
+            done = length.is_reached(self.step) if passes is None else feed.has_passed(passes)
+            if done or self.opened.complete:
                 break
             self._wait()
             if (found := feed.next()) is None:
@@ -195,7 +203,11 @@ class TrainingRun:
             loaded, bad = found
             self._pace.loaded()
             self.current.enter(loaded.keys, step=self.step + 1, skipped=self.opened.note_skipped(bad))
-            yield loaded.batch
+            try:
+                yield loaded.batch
+            except GeneratorExit:  # the loop was left
+                self.current.leave_body()
+                raise
         if not within_epoch:
             self._finish()
         elif not self.current.turns:
@@ -209,26 +221,28 @@ class TrainingRun:
         """
         self.length.epochs = arguments.count("run.epochs", total)
         if self.finished:
-            opening.require_nothing_more(self.progress, epochs=total, steps=None)
+            opening.require_nothing_more(self.plan, self.progress, epochs=total, steps=None)
             return
         if self._source is not None and not self._parts:  # how far it is, is known once they are restored
             raise UsageError("run.epochs", "nothing is tracked yet", do="Call run.track(...) before the loop.")
         for epoch in range(self.progress.closed_epochs, total):
             self.current.seed("epoch", epoch)  # also where a session begins in the middle of it
             yield epoch
-            self.progress.closed_epochs = epoch + 1
-            self.opened.saver.saved_step = None  # the end of the epoch may have changed the state
+            self.opened.end_body()
+            self.opened.end_epoch(epoch)
             self._boundary()
+            if self.opened.complete:
+                break
         self._finish()
 
     def steps(self, total: int) -> Iterator[int]:
         """The numbers of the steps left, for a loop that draws its own batches from the global random streams."""
         self.length.steps = arguments.count("run.steps", total)
         if self.finished:
-            opening.require_nothing_more(self.progress, epochs=None, steps=total)
+            opening.require_nothing_more(self.plan, self.progress, epochs=None, steps=total)
             return
         self._begin(None, accumulate=1)
-        while self.step < total:
+        while self.step < total and not self.opened.complete:
             self._wait()
             self._pace.loaded()
             self.current.enter([], step=self.step + 1)
@@ -237,29 +251,31 @@ class TrainingRun:
         self._finish()
 
     def end_step(self, **values: torch.Tensor | float) -> None:
-        """The optimizer has stepped: record `values` (loss=..., lr=...). What follows in the body belongs to it."""
-        step = self.current
-        if not step.turns:
-            raise UsageError("run.end_step", "no batch was taken since the last step", do="Iterate run.batches(...).")
-        numbers = step.numbers(arguments.numbers("run.end_step", values))
-        session, samples = self.opened, step.recorded(self.progress)
-        self.progress.step += 1
-        self.progress.skipped += step.skipped
-        if session.feed is not None:
-            session.feed.note(self.progress)
-            self.length.count(session.feed, self.step, turns=step.turns)  # a batch of nothing readable was none
-        step.finish()
-        session.recorder.record(self.progress, samples, numbers, weights=step.probe.read(), total=self.length.steps)
-        self.deadline.took("step", self._pace.last_step_s)
+        """A step ends with this body, whatever its optimizer did: for loops in which that does not tell.
+
+        `values` are recorded of it, as with `log`; what follows in the body belongs to it.
+        """
+        if self.current.end_by_hand(arguments.logged("run.end_step", values)):
+            self.opened.end_step(by_itself=False)
+
+    def log(self, **values: torch.Tensor | float) -> None:
+        """Record values of this body's step (loss=...), the means of several micro-batches; waits for no device."""
+        self.current.log(arguments.logged("run.log", values))
+
+    def finish(self, reason: str = "") -> None:
+        """This step is the last one: the loop ends at the next boundary or where it is left, and the run is complete.
+
+        The next launch finds it finished, `reason` ("no better for 10 epochs") says why; a changed config goes on.
+        """
+        self.opened.complete = reason or "its loop"
 
     def record_evaluation(self, *, best: str | None = None, larger: bool = True, **metrics: float) -> bool:
         """Record an evaluation of the weights after this step; keep them as the best if `best` says they are."""
         metrics = arguments.numbers("run.record_evaluation", metrics)
         if best is not None:
             arguments.one_of("run.record_evaluation(best)", best, list(metrics))
-        improved = self.opened.note_evaluation(metrics, best=best, larger=larger, extra=self.extra)
-        self._save_again |= self.opened.is_saved(self.step) and self.step > 0  # the same step, now with its evaluation
-        self.log.doing("training")
+        improved = self.opened.note_evaluation(metrics, best=best, larger=larger)
+        self.session_log.doing("training")
         return improved
 
     # -- what else a loop may use --------------------------------------------------------------------------------
@@ -267,7 +283,7 @@ class TrainingRun:
     def poll(self) -> None:
         """If a signal or the time asks for it, save and end with exit code 75: here, or at the next boundary."""
         if self.current.is_at_boundary:
-            self.opened.stop_if_asked(self._save)
+            self.opened.stop_if_asked()
 
     def stop(self, reason: str) -> None:
         """Stop here, or at the next boundary, as a signal would."""
@@ -278,13 +294,9 @@ class TrainingRun:
         """Write a checkpoint at the next boundary; at once where nothing has changed since the last one."""
         if self._source is None and not self.current.finished:
             raise UsageError("run.save", "there is no finished step to save yet", do="Call it after run.end_step().")
-        self._save_again = True
+        self.opened.save_again = True
         if self.current.is_at_boundary:
-            self._save()
-
-    def _save(self) -> None:
-        self._save_again = False
-        self.opened.save(self.extra)
+            self.opened.save()
 
     def wait_for_saves(self) -> None:
         """Return when every save that was begun is done; what the disk refused is said and tried again later."""
@@ -298,12 +310,7 @@ class TrainingRun:
         streams are seeded for it: what it draws does not depend on when it is done.
         """
         cadence = every if isinstance(every, Every) else Every(steps=arguments.interval("run.evaluation_due", every))
-        due = cadence.due(self.progress, total=self.length.steps) and self.step > self.progress.evaluated_step
-        if due and not self.current.turns:
-            self.current.seed("evaluation", self.step)
-        if due:
-            self.log.doing("validation")
-        return due
+        return self.opened.evaluation_due(cadence)
 
     def __enter__(self) -> Self:
         return self
@@ -323,20 +330,23 @@ class TrainingRun:
                 raise
             failure = last
         if self._options.exits and isinstance(failure, UnbrokenError):
-            self.log.say(str(failure))
+            self.session_log.say(str(failure))
             raise Exit(failure.exit_code, str(failure)) from failure
 
     def _end(self, error: BaseException | None) -> None:
         """Save what is not saved, record how it ended, let go of everything."""
         session = self._session
         try:
-            if isinstance(error, Interrupted | WorkersKilled):
-                self._break_off(session, error)
+            if isinstance(error, Interrupted | WorkersKilled):  # a wait was broken off, or has to be
+                end_workers()
+                if session is not None:
+                    session.break_off(error)
+                opening.say_interrupted(error, self.job, self.session_log.say)
             if session is not None:
-                session.leave(error, self._save)
+                session.leave(error)
             if isinstance(error, UnreadableSample):
                 for line in opening.advice(error, self.job):
-                    self.log.say(line)
+                    self.session_log.say(line)
             if session is not None and error is not None and not isinstance(error, SystemExit):
                 session.failed(self.step, error)
             if session is not None:
@@ -347,18 +357,6 @@ class TrainingRun:
         finally:
             self._close(quietly=error is not None)
 
-    def _break_off(self, session: Session | None, stop: Interrupted | WorkersKilled) -> None:
-        """A wait was broken off by a stop, or by what makes one necessary."""
-        end_workers()
-        if session is not None and isinstance(stop, WorkersKilled):
-            self.log.say(str(stop))
-            session.stop("the death of its loader workers", self._save)
-        if session is not None and self._stop.reason is not None:
-            session.stop(self._stop.reason, self._save)
-        if isinstance(stop, Interrupted):
-            nothing = f"{stop.reason} before the first step: nothing was changed"
-            self.log.say(f"{nothing}\nto continue, {again_in_words(self.job.environment, self.job.command)}")
-
     # -- beginning -----------------------------------------------------------------------------------------------
 
     def _begin(self, feed: AnyFeed | None, *, accumulate: int) -> None:
@@ -367,6 +365,7 @@ class TrainingRun:
             raise UsageError("run.batches", "one run has one sequence of steps", do="Open a second run.")
         if self._source is not None:
             self._source.require_all_used(self._parts)
+            self.current.gradients.put_back(self._source.gradients, self._source.path)
         if feed is not None:
             feed.require_order(self.progress)
         self.adopting.require_taken()
@@ -381,24 +380,25 @@ class TrainingRun:
     def _prepared(self, run: OpenRun, feed: AnyFeed | None, *, accumulate: int) -> Session:
         """What the session writes with; says what it goes on from."""
         self.adopting.record(run.journal)
-        options = self._options
-        opening.open_outputs(run, self.job, self.log, step=self.step, tracked=self._parts)
+        options, log = self._options, self.session_log
+        opening.open_outputs(run, self.job, log, step=self.step, tracked=self._parts)
         foreign = self._source.foreign if self._source is not None else None
         if isinstance(self.plan, Resume) and self._source is not None:
             opening.note_accepted(self.progress, self.plan)
             known = self.plan.config_known
             streams = opening.streams_line(self.seed, had_states=self._source.had_streams)
             for line in self._source.lacks(self._parts, config_known=known) if foreign is not None else [streams]:
-                self.log.say(line)
+                log.say(line)
         if feed is not None and (words := feed.continue_from(self.progress, foreign=foreign, accumulate=accumulate)):
-            self.log.say(words)
+            log.say(words)
         recorder = Recorder(
-            run, self.job, self.log, self._pace, log_every=options.log_every, after=self.progress, curves=self.curves
+            run, self.job, log, self._pace, log_every=options.log_every, after=self.progress, curves=self.curves
         )
         saver = Saver(
             self.job,
             run,
             self._parts,
+            gradients=self.current.gradients,
             built=self._built,
             every=options.every,
             every_s=options.save_every_s,
@@ -413,12 +413,12 @@ class TrainingRun:
         self._stop.watch(lambda: requests.look() or (None if self.deadline.fits("save") else "the end of the session"))
         if isinstance(self.plan, Resume) and self._source is not None and foreign is None:
             for line in opening.position_lines(self.progress, self.length):
-                self.log.say(line)
+                log.say(line)
             recorder.expect_again(self.step, same_streams=not self._source.had_streams)
         return Session(
             run=run,
             job=self.job,
-            log=self.log,
+            log=log,
             progress=self.progress,
             current=self.current,
             length=self.length,
@@ -428,20 +428,23 @@ class TrainingRun:
             saver=saver,
             feed=feed,
             requests=requests,
+            extra=self.extra,
         )
 
     def _boundary(self, between: Callable[[], None] | None = None) -> None:
         """Everything that belongs to the last step is done: save when due, stop when asked to."""
-        session, ended = self.opened, self.current.ended
+        session = self.opened
+        session.end_body()
+        ended = self.current.ended
         self.current.settle()
-        if self._save_again or (ended and session.saver.due(self.progress, total=self.length.steps)):
-            self._save()
+        if session.save_again or (ended and session.saver.due(self.progress, total=self.length.steps)):
+            session.save()
             session.note_timing()
         session.say_saved()
         if ended and (trial := self._options.trial) is not None:
             trial.counted(self.step, self._pace.last_step_s, stop=self._stop, wait_for_saves=self.wait_for_saves)
         if self.current.finished:
-            session.stop_if_asked(self._save)
+            session.stop_if_asked()
         if between is not None and not self.current.turns:
             self.current.seed("between", self.step)
             between()
@@ -461,11 +464,8 @@ class TrainingRun:
         return self._session
 
     def _finish(self) -> None:
-        (session := self.opened).require_steps()
-        self._untracked.look(self.step, session.feed)
-        self.length.steps = self.step
-        session.settle(self._save)
-        session.finished()
+        self._untracked.look(self.step, self.opened.feed)
+        self.opened.finish()
 
     def _close(self, *, quietly: bool) -> None:
         session, self._session = self._session, None
@@ -476,4 +476,4 @@ class TrainingRun:
                 self._files.lock.withdraw()
         finally:
             self._stop.uninstall()  # a save that is still being written is finished, whoever asks to stop
-            self.log.close()
+            self.session_log.close()

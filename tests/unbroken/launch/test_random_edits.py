@@ -475,7 +475,7 @@ def assert_launched_whole_or_not_at_all(app: App, job: Job, gated: Sequence[Chan
         return
     with run:
         try:
-            task = load_attribute(job.task)(job, run.log.say)
+            task = load_attribute(job.task)(job, run.session_log.say)
         except UnbrokenError:
             event("the data is not as the config says")
             return  # nothing was loaded yet
@@ -514,7 +514,7 @@ def test_every_plan_to_go_on_can_be_carried_out(app: App) -> None:
         except UsageError:
             continue  # data that is not there
         with opened as run:
-            task = load_attribute(job.task)(job, run.log.say)
+            task = load_attribute(job.task)(job, run.session_log.say)
             try:
                 hand_over(task, run)
             except UnbrokenError as error:

@@ -192,7 +192,7 @@ def test_a_command_that_is_none_is_a_usage_error():
 
 def test_a_training_that_hangs_is_ended_and_said_to_hang(tmp_path):
     said = refusal(put("hangs", tmp_path), patience_s=4.0)
-    assert "the command hangs after 3 steps: it prints and records nothing" in said
+    assert "the command hangs after 2 steps: it prints and records nothing" in said
 
 
 def test_what_a_session_leaves_running_ends_with_it(tmp_path):

@@ -65,15 +65,15 @@ def main(
             )
         )
         for number, batch in enumerate(batches, start=1):
+            if kill_at and run.step == kill_at:  # the step before is written down
+                run.wait_for_saves()
+                os.kill(os.getpid(), signal.SIGKILL)
             model(batch).square().mean().backward()
             if number % accumulate:
                 continue
             optimizer.step()
             optimizer.zero_grad()
             run.end_step(loss=model(batch).square().mean())
-            if run.step == kill_at:
-                run.wait_for_saves()
-                os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(pause_s)
             if evaluate and run.step % evaluate == 0:
                 run.record_evaluation(best="score", score=run.step / 100)

@@ -33,7 +33,7 @@ def over(**settings: Any) -> Loop:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 15 steps, killed once beyond its last save."""
     folder = tmp_path_factory.mktemp("large") / "run"
-    assert train(folder, over(), workers=0, at=8, number=signal.SIGKILL) == -signal.SIGKILL
+    assert train(folder, over(), workers=0, at=9, number=signal.SIGKILL) == -signal.SIGKILL
     assert train(folder, over(), workers=0) == 0, said(folder)
     return folder
 

@@ -244,8 +244,8 @@ def test_records_that_cannot_be_written_to_the_end_are_said_to_be_lost(tmp_path:
     training.at[5] = lambda _run: setattr(disk, "refuses", lambda path: True)
     with pytest.raises(SaveFailed):
         training.run()
-    assert training.listener.saying("warning: the last 8 lines of metrics.jsonl are lost (Read-only file system)")
-    assert training.recorded == list(range(1, 6))
+    assert training.listener.saying("warning: the last 9 lines of metrics.jsonl are lost (Read-only file system)")
+    assert training.recorded == list(range(1, 5))
     assert training.found.newest_good is not None and training.found.newest_good.step == 4
 
 

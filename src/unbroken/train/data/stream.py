@@ -70,6 +70,25 @@ class StreamFeed:
         """What a person calls it."""
         return getattr(self.dataset, "__name__", type(self.dataset).__name__)
 
+    @property
+    def is_in_epoch(self) -> bool:
+        """Whether a pass is begun and not ended."""
+        return self.used > 0
+
+    @property
+    def batch(self) -> int:
+        """Which batch of its pass was handed out last, from 0."""
+        return max(self.used - 1, 0)
+
+    def end_epoch(self, number: int, progress: Progress) -> str:
+        """Go to the beginning of the pass after this one; says what of it was used where it is not at its end."""
+        if self.passes > number:
+            return ""
+        used, self.passes, self.used = self.used, number + 1, 0
+        self._iterator = self._to_load = None
+        self.note(progress)
+        return count(used, "batch", "batches")
+
     def has_passed(self, epochs: int) -> bool:
         """Whether so many passes are done."""
         return self.passes >= epochs
