@@ -85,6 +85,7 @@ class Stamp:
     regrouped: Mapping[str, Any] = field(default_factory=dict)
     buffers: Mapping[str, Any] = field(default_factory=dict)
     gradients: Mapping[str, Any] = field(default_factory=dict)
+    modes: Mapping[str, Any] = field(default_factory=dict)
     parameter_names: Mapping[str, Any] = field(default_factory=dict)
     built_with: Mapping[str, Any] = field(default_factory=dict)
 
@@ -285,6 +286,7 @@ RULES: dict[str, Rule] = {
     "beside": Rule("names by name", _by_name(_names)),
     "buffers": Rule("tensors by name, by name", _by_name(_by_name(lambda value: isinstance(value, TensorRef)))),
     "gradients": Rule("tensors by name", _by_name(lambda value: isinstance(value, TensorRef))),
+    "modes": Rule("names of modules, each once, by name", _by_name(_names)),
     "built_with": Rule("settings by group, by name", _by_name(_settings)),
     "parameter_names": Rule("names of each group, each once, by name", _by_name(_names_by_group)),
     "regrouped": Rule(

@@ -20,7 +20,6 @@ from unbroken.train.class_rows import ClassRows
 from unbroken.train.console import PlainConsole, StepReport
 from unbroken.train.device import pick_device
 from unbroken.train.dividing import even_slices
-from unbroken.train.evaluating import evaluating
 from unbroken.train.fit import fit
 from unbroken.train.found import (
     FoundCheckpoint,
@@ -34,6 +33,7 @@ from unbroken.train.found import (
 )
 from unbroken.train.job import run_job
 from unbroken.train.loader import BadSample, one_pass
+from unbroken.train.modes import evaluating
 from unbroken.train.pictures import spread
 from unbroken.train.progress import Progress
 from unbroken.train.regrouped import Regrouping

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from unbroken.train.in_place import Storages, fill_tensor
-from unbroken.train.wrappers import plain_names
+from unbroken.train.wrappers import plainly_named
 
 
 def buffers_of(part: Any) -> dict[str, torch.Tensor]:
@@ -19,7 +19,7 @@ def buffers_of(part: Any) -> dict[str, torch.Tensor]:
 
 def misplaced(part: Any, saved: Mapping[str, Any]) -> Iterator[str]:
     """The saved buffers that this part has no place for, with the reason."""
-    modules = _modules(part)
+    modules = dict(plainly_named(part))
     for name in saved:
         above, _, own = name.rpartition(".")
         module = modules.get(above)
@@ -29,7 +29,7 @@ def misplaced(part: Any, saved: Mapping[str, Any]) -> Iterator[str]:
 
 def put_buffers(part: Any, saved: Mapping[str, torch.Tensor]) -> None:
     """Give a module these buffers: in place where they fit, else anew, as a cache has another size or comes later."""
-    modules, places, held = _modules(part), _places(part), Storages()
+    modules, places, held = dict(plainly_named(part)), _places(part), Storages()
     for name, value in saved.items():
         if name in places:
             module, own, buffer = places[name]
@@ -40,18 +40,10 @@ def put_buffers(part: Any, saved: Mapping[str, torch.Tensor]) -> None:
             modules[above].register_buffer(own, value.to(device), persistent=False)
 
 
-def _modules(part: Any) -> dict[str, nn.Module]:
-    """Its modules by their names without wrappers; what is wrapped stands for its wrapper."""
-    if not isinstance(part, nn.Module):
-        return {}
-    plain = plain_names(part)
-    return {plain(f"{prefix}.".lstrip(".")).removesuffix("."): module for prefix, module in part.named_modules()}
-
-
 def _places(part: Any) -> dict[str, tuple[nn.Module, str, torch.Tensor]]:
     return {
         f"{prefix}.{name}".lstrip("."): (module, name, buffer)
-        for prefix, module in _modules(part).items()
+        for prefix, module in dict(plainly_named(part)).items()
         for name, buffer in module.named_buffers(recurse=False)
         if name in module._non_persistent_buffers_set and _has_numbers(buffer)
     }

@@ -3,7 +3,7 @@
 The guide's tools find the top-level keys they know (`Layout.keys`), and in them what they write themselves; everything
 else is under the one key `unbroken`: which tensors and numbers were of numpy, what stands in those keys for the tools
 alone (`beside`), what of an optimizer's state their groups leave out (`regrouped`), the buffers that modules leave out,
-the gradients that no step has used, and the names of the parameters that an optimizer only numbers.
+the modes of modules, the gradients that no step has used, and the names of parameters that an optimizer only numbers.
 A checkpoint is complete in itself: copied alone to another machine, training resumes there.
 """
 
@@ -24,6 +24,7 @@ from unbroken.checkpoint.walk import printable
 from unbroken.errors import DamagedFile
 from unbroken.launch import Job
 from unbroken.run import Layout, RunRecord
+from unbroken.train.modes import Switches
 from unbroken.train.optimizer_state import Groups
 from unbroken.train.progress import Best, Progress
 from unbroken.train.regrouped import Regrouping, put_back, regroup
@@ -48,6 +49,7 @@ class Saved:
     had_streams: bool = False  # it is of a version that kept the states of random streams
     buffers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # that the states of modules leave out
     gradients: Mapping[str, Any] = field(default_factory=dict)  # that no step has used, by the parameter
+    modes: Switches = field(default_factory=dict)  # of modules
     parameter_names: Mapping[str, Groups] = field(default_factory=dict)  # of each optimizer
     built_with: Mapping[str, Any] = field(default_factory=dict)  # settings of optimizers and schedules
 
@@ -83,6 +85,7 @@ def compose(
     regroupings: Mapping[str, Regrouping],
     buffers: Mapping[str, Mapping[str, Any]] | None = None,
     gradients: Mapping[str, Any] | None = None,
+    modes: Switches | None = None,
     parameter_names: Mapping[str, Groups] | None = None,
     built_with: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -90,6 +93,7 @@ def compose(
     tree = dict(to_plain(extra))
     own: dict[str, Any] = {"parts": {}, "tracked": list(parts)}
     own |= {"buffers": buffers} if buffers else {}
+    own |= {"modes": modes} if modes else {}
     own |= {"gradients": gradients, "format": FORMAT} if gradients else {}
     own |= {"parameter_names": parameter_names} if parameter_names else {}
     own |= {"built_with": built_with} if built_with else {}
@@ -163,6 +167,7 @@ def take_apart(layout: Layout, tree: Any, where: Path) -> Saved:
         had_streams="streams" in own,
         buffers=own.get("buffers", {}),
         gradients=own.get("gradients", {}),
+        modes=own.get("modes", {}),
         parameter_names=own.get("parameter_names", {}),
         built_with=own.get("built_with", {}),
     )

@@ -22,6 +22,7 @@ from unbroken.train.cadence import Every
 from unbroken.train.contents import compose, compose_weights, stamp
 from unbroken.train.deadline import Deadline
 from unbroken.train.gradients import Gradients
+from unbroken.train.modes import Modes
 from unbroken.train.optimizer_state import parameter_names
 from unbroken.train.patience import Mark, Patience, cause_of, is_of_the_disk, mark_of
 from unbroken.train.progress import Best, Progress
@@ -48,6 +49,7 @@ class Saver:
         tracked: Mapping[str, Any],
         *,
         gradients: Gradients,
+        modes: Modes,
         built: Mapping[str, Any],
         every: Every,
         every_s: float | None,
@@ -56,7 +58,7 @@ class Saver:
         deadline: Deadline,
         total: int | None = None,
     ) -> None:
-        self._total, self._gradients = total, gradients
+        self._total, self._gradients, self._modes = total, gradients, modes
         self._before, self._deadline = before, deadline
         self.patience = Patience(every, every_s, good=Mark(step=0, epoch=0, at_s=run.files.clock.monotonic_s()))
         self.insisting = False  # at the end of a session: it is tried again whatever the patience says
@@ -93,7 +95,8 @@ class Saver:
         regroupings = parts.regroupings_of(self._tracked)
         buffers = {name: self._copied(kept) for name, part in self._tracked.items() if (kept := buffers_of(part))}
         gradients = {name: self._copied(each) for name, each in self._gradients.unused().items()}
-        names, more, lr = parameter_names(self._tracked), extra(progress), current_lr(self._tracked)
+        names, modes = parameter_names(self._tracked), self._modes.switches()
+        more, lr = extra(progress), current_lr(self._tracked)
         again, now = self.saved_step == progress.step, replace(progress)
         milestone = now.ends_epoch and (now.step == total or not self._every.epochs or self._every.closes(now))
 
@@ -107,6 +110,7 @@ class Saver:
                 regroupings=regroupings,
                 buffers=buffers,
                 gradients=gradients,
+                modes=modes,
                 parameter_names=names,
                 built_with=self._built,
             )

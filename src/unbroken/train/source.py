@@ -17,6 +17,7 @@ from unbroken.train import parts
 from unbroken.train.buffers import buffers_of
 from unbroken.train.contents import Saved, take_apart
 from unbroken.train.hyperparameters import apply_changes
+from unbroken.train.modes import put_modes
 from unbroken.train.optimizer_state import match, parameter_names, rates_in_order
 from unbroken.train.progress import Progress
 from unbroken.train.serialise import load_tree
@@ -108,6 +109,7 @@ class Source:
             beside=self._restored.values(),
             ours=loaded.own,
         )
+        gone = list(put_modes(tracked, loaded.modes))
         self._loaded = loaded
         self.progress.stream = loaded.progress.stream  # with its numbers
         self._restored |= tracked
@@ -119,7 +121,7 @@ class Source:
             say(f"{name} was changed after it was restored, as a new schedule does: it is restored again")
         for name, part in tracked.items():
             say(f"resume {WORDS.get(name, name)}: {parts.class_name(part)}")
-        for remark in (*named.remarks, *spelled.remarks, *by_order, *self._buffers_absent(tracked)):
+        for remark in (*named.remarks, *spelled.remarks, *by_order, *gone, *self._buffers_absent(tracked)):
             say(remark)
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -24,6 +24,7 @@ from unbroken.journal import Samples, as_recorded
 from unbroken.launch.spelling import count
 from unbroken.train import rng
 from unbroken.train.gradients import Gradients
+from unbroken.train.modes import Modes
 from unbroken.train.order import Key
 from unbroken.train.probe import Probe
 from unbroken.train.progress import Progress
@@ -65,7 +66,7 @@ class StepInProgress:
         self._by_itself = False  # so the last step ended
         self._ended: EndedStep | None = None  # the step that ended in this body, until it is written down
         self._settled = 0  # of them, by the last boundary
-        self.probe, self.gradients = Probe(tracked), Gradients(tracked)
+        self.probe, self.gradients, self.modes = Probe(tracked), Gradients(tracked), Modes(tracked)
         self.holders: Holders | None = None
         self._seed, self._tracked, self._rates = seed, tracked, rates
         self._tensors: dict[str, list[torch.Tensor]] = {}  # of each module
@@ -186,7 +187,9 @@ class StepInProgress:
 
     def mark(self) -> None:
         """The state is that after the last step."""
-        self._tensors = {n: _tensors_of(part) for n, part in self._tracked.items() if isinstance(part, nn.Module)}
+        modules = {n: list(part.modules()) for n, part in self._tracked.items() if isinstance(part, nn.Module)}
+        self._tensors = {name: _tensors_of(inside) for name, inside in modules.items()}
+        self.modes.note(modules.values())
         self._mark = {name: self._seen(name, part) for name, part in self._tracked.items()}
 
     def changed(self) -> list[str]:
@@ -210,12 +213,12 @@ class StepInProgress:
     def _has_other_tensors(self, name: str, part: Any) -> bool:
         if not isinstance(part, nn.Module):
             return False
-        return list(map(id, _tensors_of(part))) != list(map(id, self._tensors.get(name, ())))
+        return list(map(id, _tensors_of(part.modules()))) != list(map(id, self._tensors.get(name, ())))
 
 
-def _tensors_of(module: nn.Module) -> list[torch.Tensor]:
+def _tensors_of(modules: Iterable[nn.Module]) -> list[torch.Tensor]:
     """Parameters and buffers, buffers that each forward pass makes anew among them; kept, so that no id comes twice."""
-    held = (tensors for each in module.modules() for tensors in (each._parameters, each._buffers))
+    held = (tensors for each in modules for tensors in (each._parameters, each._buffers))
     return [tensor for tensors in held for tensor in tensors.values() if tensor is not None]
 
 

@@ -399,6 +399,7 @@ class TrainingRun:
             run,
             self._parts,
             gradients=self.current.gradients,
+            modes=self.current.modes,
             built=self._built,
             every=options.every,
             every_s=options.save_every_s,

@@ -29,6 +29,14 @@ def plain_names(module: nn.Module) -> Callable[[str], str]:
     return plain
 
 
+def plainly_named(part: Any) -> list[tuple[str, nn.Module]]:
+    """The modules of a part with their names without wrappers, a wrapper before what it wraps, under one name."""
+    if not isinstance(part, nn.Module):
+        return []
+    plain = plain_names(part)
+    return [(plain(f"{path}.".lstrip(".")).removesuffix("."), module) for path, module in part.named_modules()]
+
+
 def plain_state(module: nn.Module) -> dict[str, Any]:
     """The `state_dict` under the names without wrappers."""
     plain = plain_names(module)

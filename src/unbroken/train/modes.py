@@ -1,0 +1,87 @@
+"""Training and evaluation mode of modules: `training` is in no `state_dict`, and decides what a step computes.
+
+A normalisation that is frozen by `eval()`, or a model that a validation has left in it, is so at a boundary; the next
+session begins there. Kept is, of each tracked module, the names of the modules inside whose mode is not that of the one
+that holds them (for a whole module: not training), so that a model in training mode as usual keeps nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from unbroken.train.wrappers import plainly_named
+
+Switches = Mapping[str, Sequence[str]]  # by the name of the part
+
+
+@contextmanager
+def modes_kept(parts: Iterable[Any]) -> Iterator[None]:
+    """Leave every module of these in the mode in which it is now, whatever the block does."""
+    before = [(module, module.training) for module in _modules(parts)]
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put every module into evaluation mode, and afterwards back into the mode that each one was in.
+
+    Prediction between two training steps then moves no running statistics and draws no random numbers.
+    """
+    with modes_kept([model]):
+        model.eval()
+        yield
+
+
+class Modes:
+    """The modes of what is tracked, as they were at the last boundary: what a validation changes is no state yet."""
+
+    def __init__(self, tracked: Mapping[str, Any]) -> None:
+        self._tracked = tracked  # it grows
+        self._evaluating: list[nn.Module] | None = None  # noted before each step: those of few models, and none of most
+
+    def note(self, modules: Iterable[Iterable[nn.Module]]) -> None:
+        """A boundary; these are all modules that are tracked."""
+        self._evaluating = [module for inside in modules for module in inside if not module.training]
+
+    def switches(self) -> dict[str, list[str]]:
+        """What is kept of each tracked module."""
+        if self._evaluating is None:
+            self.note([_modules(self._tracked.values())])
+        evaluating = set(map(id, self._evaluating or ()))
+        found: dict[str, list[str]] = {}
+        for part, module in self._tracked.items():
+            if isinstance(module, nn.Module):
+                training = {name: id(inner) not in evaluating for name, inner in plainly_named(module)}
+                found[part] = [name for name in training if training[name] is not _mode_above(training, name)]
+        return found
+
+
+def put_modes(parts: Mapping[str, Any], saved: Switches) -> Iterator[str]:
+    """Give modules the modes that they had; yields what is to be said of one that is not here any more.
+
+    It is set and not switched: a `train` of one's own may have its own mind. A file of an earlier version keeps none.
+    """
+    for part, switches in saved.items():
+        training = dict[str, bool]()
+        for name, module in plainly_named(parts.get(part)):
+            training[name] = _mode_above(training, name) is not (name in switches)
+            module.training = training[name]
+        for name in [name for name in switches if training and name not in training]:
+            yield f"{part}.{name} is not here any more: its mode (training or evaluation) was not that of what held it"
+
+
+def _mode_above(training: Mapping[str, bool], name: str) -> bool:
+    """The mode of what holds a module; one that nothing holds is expected to train."""
+    return training.get(name.rpartition(".")[0], True) if name else True
+
+
+def _modules(parts: Iterable[Any]) -> Iterator[nn.Module]:
+    return (module for part in parts if isinstance(part, nn.Module) for module in part.modules())
