@@ -19,7 +19,9 @@ from unbroken.cli.train import installed
 from unbroken.launch import find_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(page for name in ("docs", "benchmarks", "examples") for page in (ROOT / name).rglob("*.md"))]
+)
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 PATH = re.compile(r"(?<![\w./-])(?:src|apps|tests|docs|examples|benchmarks)/[\w./-]*\w")

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from unbroken.train import parts
+from unbroken.train.in_place import CONTAINERS
 from unbroken.train.task import Task
 
 
@@ -41,4 +42,4 @@ def _buffers(tracked: Mapping[str, Any]) -> Iterator[tuple[nn.Module, str, torch
 
 def _small(tracked: Mapping[str, Any]) -> dict[str, Any]:
     """Counters and generators, which a loss may have moved on; all else changes only after it."""
-    return {name: part for name, part in tracked.items() if isinstance(part, (dict, list, *parts.GENERATORS))}
+    return {name: part for name, part in tracked.items() if isinstance(part, (*CONTAINERS, *parts.GENERATORS))}

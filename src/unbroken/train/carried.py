@@ -50,13 +50,24 @@ def _carried_by(loop: list[dis.Instruction]) -> set[str]:
 
 
 def _after(loop: list[dis.Instruction], place: dict[int, int], number: int) -> Iterator[int]:
-    """What may come next in this turn of the loop."""
+    """What may come next in this turn of the loop; an inner loop over a range is left only after its first turn."""
     each = loop[number]
     if NO_NEXT.match(each.opname) is None and number + 1 < len(loop):
         yield number + 1
     target = _target(each)
-    if target in place and place[target] > 0:
-        yield place[target]
+    to = place.get(target, 0) if target is not None else 0  # 0: this turn is over
+    if to > 0 and not _goes_over_range(loop, number):
+        yield to
+    if 0 < to < number and _goes_over_range(loop, to) and (left := place.get(loop[to].argval, 0)) > 0:
+        yield left
+
+
+def _goes_over_range(loop: list[dis.Instruction], number: int) -> bool:
+    """Whether here begins each turn of `for ... in range(...)`: what such a loop sets is set after it."""
+    if number == 0 or loop[number].opname != "FOR_ITER":
+        return False
+    first = max(at for at in range(number) if loop[at].starts_line or at == 0)
+    return bool(next(each.argval for each in loop[first:] if each.opname != "PUSH_NULL") == "range")
 
 
 def _target(each: dis.Instruction) -> int | None:

@@ -1,4 +1,4 @@
-"""Filling dicts and lists with a state in place: what a script holds of them beside is filled, not left behind.
+"""Filling dicts, lists and deques with a state in place: what a script holds of them beside is filled, not left behind.
 
 A temperature that is learned stands in a tracked dict, in a variable of the script and in an optimizer: one tensor.
 Only if that tensor takes the saved numbers do all three go on with them.
@@ -15,7 +15,9 @@ import torch
 from torch import nn
 
 from unbroken.train.state_checks import Shaped
+from unbroken.train.tree import WRAP
 
+CONTAINERS = (dict, list, deque)  # what may be tracked as it is
 Storages = set[int]  # the memory of tensors that have their state from elsewhere
 
 
@@ -65,8 +67,17 @@ def fill_tensor(own: torch.Tensor, state: torch.Tensor, held: Storages) -> torch
     return state.to(own.device)
 
 
+def kind_of(value: Any) -> str:
+    """Which container it is, or was when it was saved: one with another limit forgets other things."""
+    is_saved = isinstance(value, Mapping) and value.get(WRAP) == "deque"
+    if isinstance(value, deque) or is_saved:
+        most = value["maxlen"] if isinstance(value, Mapping) else value.maxlen
+        return "deque" if most is None else f"deque of at most {most}"
+    return next((kind.__name__ for kind in CONTAINERS if isinstance(value, kind)), type(value).__name__)
+
+
 def misfits(where: str, own: Any, saved: Any) -> Iterator[str]:
-    """The trained tensors of a dict or list that cannot take what is saved for them; others may change their form."""
+    """The trained tensors of a container that cannot take what is saved for them; others may change their form."""
     match own:
         case torch.Tensor() if own.requires_grad:
             if not isinstance(saved, Shaped):
@@ -77,7 +88,8 @@ def misfits(where: str, own: Any, saved: Any) -> Iterator[str]:
             known = saved if isinstance(saved, Mapping) else {}
             for key, item in own.items():
                 yield from misfits(f"{where}.{key}", item, known.get(key))
-        case list() | tuple():
+        case list() | tuple() | deque():
+            saved = saved.get("value") if isinstance(own, deque) and isinstance(saved, Mapping) else saved
             rows = saved if isinstance(saved, list | tuple) else ()
             for place, item in enumerate(own):
                 yield from misfits(f"{where}[{place}]", item, rows[place] if place < len(rows) else None)

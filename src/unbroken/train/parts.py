@@ -1,7 +1,7 @@
 """The parts of a training state: checked against a checkpoint before any of them is touched, then restored.
 
-A *part* is anything with `state_dict` and `load_state_dict`, a random generator of torch, numpy or Python, or a dict or
-list of plain values (restored in place).
+A *part* is anything with `state_dict` and `load_state_dict`, a random generator of torch, numpy or Python, or a dict,
+list or deque of plain values (restored in place).
 Loading is exact: every key of the checkpoint is used, every key of the part is filled, every shape agrees - or nothing
 is loaded and all disagreements are listed.
 """
@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from unbroken.errors import DamagedFile, Incompatible, UsageError
 from unbroken.train.buffers import buffers_of, misplaced, put_buffers
 from unbroken.train.comparison import Difference, begins_anew, differences
-from unbroken.train.in_place import fill, form, misfits, storages_of
+from unbroken.train.in_place import CONTAINERS, fill, form, kind_of, misfits, storages_of
 from unbroken.train.optimizer_state import load_exactly
 from unbroken.train.regrouped import Regrouping
 from unbroken.train.state_checks import LIKE_PARAMETERS, REFUSALS, Shaped
@@ -82,11 +82,11 @@ def require_part(name: str, part: Any) -> None:
             name, "this is a class, and no object of it", found=part.__name__, do=f"Make one: {name}=...()."
         )
     stateful = hasattr(part, "state_dict") and hasattr(part, "load_state_dict")
-    if not stateful and not isinstance(part, (dict, list, *GENERATORS)):
+    if not stateful and not isinstance(part, (*CONTAINERS, *GENERATORS)):
         raise UsageError(
             name,
             "this cannot be tracked",
-            expected="state_dict and load_state_dict, a random generator, or a dict or list of plain values",
+            expected="state_dict and load_state_dict, a random generator, or a dict, list or deque of plain values",
             found=type(part).__name__,
             do="Put single numbers into a dict: run.track(counters={...}).",
         )
@@ -118,9 +118,9 @@ def check(
             problems += _optimizer_problems(name, part, saved[name])
         elif hasattr(part, "check_state_dict"):
             problems += _refused_by(name, part, saved[name], where)
-        elif isinstance(part, dict | list) and not isinstance(saved[name], dict if isinstance(part, dict) else list):
-            problems.append(f"{name}: expected a {type(part).__name__}, found a {type(saved[name]).__name__}")
-        elif isinstance(part, dict | list):
+        elif isinstance(part, CONTAINERS) and kind_of(part) != kind_of(saved[name]):
+            problems.append(f"{name}: expected a {kind_of(part)}, found a {kind_of(saved[name])}")
+        elif isinstance(part, CONTAINERS):
             problems += misfits(name, part, saved[name])
     problems += [f"{name}: in the checkpoint, but not tracked" for name in saved if name not in parts]
     if problems:
@@ -150,7 +150,7 @@ def restore(
     before = {name: copy.deepcopy((state_of(part), buffers_of(part))) for name, part in parts.items()}
     known, done = [*parts.values(), *beside], list[str]()
     try:
-        for name in sorted(parts, key=lambda name: isinstance(parts[name], dict | list)):  # what shares weights is last
+        for name in sorted(parts, key=lambda name: isinstance(parts[name], CONTAINERS)):  # what shares weights is last
             done.append(name)  # before: the one that fails may have taken half
             _put_back(parts[name], saved[name], buffers.get(name, {}), known)
         for name, part in parts.items() if ours else ():

@@ -30,6 +30,7 @@ from unbroken.train.probe import Probe
 from unbroken.train.progress import Progress
 from unbroken.train.random_holders import Holders
 from unbroken.train.rates import Rates
+from unbroken.train.saving import current_lr
 
 DEEPEST = 4  # values within values that are looked at
 
@@ -71,18 +72,22 @@ class StepInProgress:
         self._seed, self._tracked, self._rates = seed, tracked, rates
         self._tensors: dict[str, list[torch.Tensor]] = {}  # of each module
         self._steps: Counter[str] = Counter()  # begun by each optimizer, which may write where no version counts
+        self._first = ""  # the optimizer whose rate is recorded
         self._mark: dict[str, Any] = {}
 
     def follow(self, tracked: Mapping[str, Any]) -> None:
         """Hear of the steps that newly tracked optimizers take."""
         for name, part in tracked.items():
             if isinstance(part, Optimizer):
+                self._first = self._first or name
                 part.register_step_pre_hook(lambda *_, name=name: self._step_begun(name))
                 self.gradients.follow(name, part)
 
     def _step_begun(self, optimizer: str) -> None:
         self._steps[optimizer] += 1
         self.stepped = True
+        if optimizer == self._first:
+            self.lr = current_lr(self._tracked)  # the body may have set another one since it was entered
 
     def wait(self) -> None:
         """The loop asks for a batch."""

@@ -129,7 +129,7 @@ class TrainingRun:
     def track(self, **tracked: Any) -> None:
         """Name everything whose state must survive; restored here when the plan says so, or refused.
 
-        Each is anything with `state_dict` and `load_state_dict`, a random generator, or a dict or list of plain values.
+        Each has `state_dict` and `load_state_dict`, or is a random generator, or a dict, list or deque of plain values.
         """
         parts.require_new(tracked, self._parts, began=self._session is not None)
         self._built |= built_with(tracked)

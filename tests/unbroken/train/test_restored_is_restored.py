@@ -565,3 +565,39 @@ def test_what_no_later_session_could_restore_is_refused_at_once(
     tmp_path: Path, make: Callable[[], Training], words: str
 ) -> None:
     assert words in refusal(tmp_path, make())
+
+
+class Remembering(Bfloat):
+    """What it saw is kept in a deque that is tracked as it is, as a replay memory is; one entry is trained."""
+
+    def __init__(self, capacity: int = 4) -> None:
+        super().__init__()
+        self.memory: deque[Any] = deque([torch.ones(4, requires_grad=True)], maxlen=capacity)
+        self.first = self.memory[0]
+
+    def parts(self) -> dict[str, Any]:
+        return {**super().parts(), "memory": self.memory}
+
+    def step(self, number: int) -> None:
+        super().step(number)
+        if number < CUT - 1:
+            self.memory.append((inputs(number).mean(), np.float32(number)))
+        with torch.no_grad():
+            self.first += self.memory[-1][0] * number
+
+    def at_end(self) -> list[torch.Tensor]:
+        return [*super().at_end(), self.first, *(each for each, _ in [*self.memory][1:])]
+
+
+def test_a_deque_is_tracked_as_it_is_and_filled_in_place(tmp_path: Path) -> None:
+    require_exact(tmp_path, Remembering)
+    cut(tmp_path / "other", Remembering())
+    said = refusal(tmp_path / "other", Remembering(capacity=5))
+    assert "memory: expected a deque of at most 5, found a deque of at most 4" in said
+
+
+def test_a_trained_tensor_in_a_deque_in_another_form_is_refused_by_its_place(tmp_path: Path) -> None:
+    cut(tmp_path, Remembering())
+    other = Remembering()
+    other.memory[0] = torch.ones(3, requires_grad=True)
+    assert "memory[0]: expected (3,) float32, found (4,) float32" in refusal(tmp_path, other)

@@ -262,6 +262,23 @@ def test_a_loop_that_is_left_in_the_middle_of_a_step_keeps_nothing_of_it(tmp_pat
     assert sorted(steps(tmp_path)) == list(range(1, 9))
 
 
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_the_rate_of_a_step_is_the_one_that_its_optimizer_stepped_with(tmp_path: Path, *, by_hand: bool) -> None:
+    used = []
+    with open_run(tmp_path, tag="t") as run:
+        both = Both(run)
+        for step in run.steps(4):
+            for group in both.first.param_groups if by_hand else ():
+                group["lr"] = 0.1 / (step + 1)  # as scripts do that keep no schedule
+            both.second.param_groups[0]["lr"] = 7.0  # the recorded one is that of the first optimizer
+            used.append(both.first.param_groups[0]["lr"])
+            loss = both.learn(DATA[:4], both.first)
+            both.learn(DATA[4:], both.second)
+            both.schedule.step()
+            run.log(loss=loss)
+    assert [record["lr"] for record in steps(tmp_path).values()] == used
+
+
 @pytest.mark.parametrize("leaves", [True, False])
 def test_a_run_that_its_loop_finishes_is_finished_from_then_on(tmp_path: Path, capsys: Any, *, leaves: bool) -> None:
     def session(*, patience: int) -> int:

@@ -192,6 +192,24 @@ def a_sum_over_the_epoch(run: TrainingRun) -> None:
             run.end_step(loss=loss)
 
 
+def the_last_of_those_that_were_hard(run: TrainingRun) -> None:
+    model, optimizer = trained(run)
+    hardest = torch.zeros(1)
+    for batch in run.batches(Numbers(), batch_size=2, steps=3):
+        for each in batch[batch > 0.5]:  # there may be none
+            hardest = each
+        run.end_step(loss=step(model, optimizer, batch + hardest))
+
+
+def a_sum_within_an_inner_loop(run: TrainingRun) -> None:
+    model, optimizer = trained(run)
+    seen = 0
+    for batch in run.batches(Numbers(), batch_size=2, steps=3):
+        for _ in range(2):
+            seen += len(batch)
+        run.end_step(loss=step(model, optimizer, batch * seen))
+
+
 def a_place_in_an_attribute(run: TrainingRun) -> None:
     model, optimizer = trained(run)
     reader = Reader()
@@ -209,7 +227,10 @@ def a_list_that_grows(run: TrainingRun) -> None:
 
 
 def quiet(run: TrainingRun) -> None:
-    """Everything is tracked; a frozen network, the data set's generator, a clock are no state."""
+    """Everything is tracked; a frozen network, the data set's generator, a clock are no state.
+
+    Nor is what an inner loop over a range sets: such a loop has a turn.
+    """
     counters, extra = {"seen": 0}, nn.Linear(1, 1).requires_grad_(False)
     teacher = nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 1)).requires_grad_(False)
     average = AveragedModel(nn.Linear(1, 1))
@@ -217,7 +238,8 @@ def quiet(run: TrainingRun) -> None:
     for number, batch in enumerate(run.batches(Numbers(np.random.default_rng()), batch_size=2, steps=4)):
         with torch.no_grad():
             goal = teacher(batch)
-        loss = step(model, optimizer, batch + 0 * goal)
+        for turn in range(1, 3):
+            loss = step(model, optimizer, batch + turn * goal)
         average.update_parameters(model)
         counters["seen"] += len(batch)
         shown = float(loss) + number
@@ -246,6 +268,8 @@ SAID = {
     a_batch_drawn_ahead: f"note: `batch` {CHANGES}",
     a_counter: f"note: `weight` {CHANGES}",
     a_sum_over_the_epoch: f"note: `total` {CHANGES}",
+    the_last_of_those_that_were_hard: f"note: `hardest` {CHANGES}",
+    a_sum_within_an_inner_loop: f"note: `seen` {CHANGES}",
     a_place_in_an_attribute: f"note: `reader.place` {CHANGES}",
     a_list_that_grows: f"note: `losses` {CHANGES}",
 }
