@@ -23,19 +23,38 @@ class Gradients:
     def __init__(self, tracked: Mapping[str, Any]) -> None:
         self._tracked = tracked  # it grows
         self._unused: set[str] = set()  # optimizers with gradients that they have not used
+        self._marked: frozenset[str] = frozenset()  # those at the last boundary
+        self._touched = False  # since then
 
     def follow(self, name: str, optimizer: Optimizer) -> None:
         """Hear of one more; of its parameters the first and the last, through which a backward pass comes and goes."""
         optimizer.register_step_post_hook(lambda *_: self._unused.discard(name))
         trained = [each for each in _parameters(optimizer) if each.requires_grad and each.is_leaf]
+
+        def arrived(_: object) -> None:
+            self._touched = True
+            self._unused.add(name)
+
         for each in {id(each): each for each in (*trained[:1], *trained[-1:])}.values():
-            each.register_post_accumulate_grad_hook(lambda _: self._unused.add(name))  # type: ignore[no-untyped-call]  # torch has no type
+            each.register_post_accumulate_grad_hook(arrived)  # type: ignore[no-untyped-call]  # torch has no type
+
+    def mark(self) -> None:
+        """A boundary: what is unused now is part of the state."""
+        self._marked, self._touched = frozenset(self._unused), False
+
+    @property
+    def changed(self) -> bool:
+        """Whether gradients of the last boundary are no more what they were."""
+        return bool(self._marked) and (self._touched or not self._marked <= self._unused)
 
     def unused(self) -> dict[str, torch.Tensor]:
-        """The gradients that belong to the state now, by the names of their parameters."""
+        """The gradients that belong to the state of the last boundary, by the names of their parameters.
+
+        Those of a step that was broken off belong to nothing.
+        """
         return {
             name: parameter.grad.detach()
-            for name, parameter in self._named(self._unused)
+            for name, parameter in self._named(self._marked)
             if parameter.grad is not None and not parameter.grad.is_sparse
         }
 
@@ -58,6 +77,7 @@ class Gradients:
         for name, gradient in saved.items():
             here[name].grad = gradient.to(here[name].device)
         self._unused.update(optimizers)
+        self.mark()
 
     def _named(self, optimizers: Any) -> Iterator[tuple[str, torch.Tensor]]:
         """The parameters of these optimizers, by their names in what is tracked, else by their place."""

@@ -31,8 +31,7 @@ class Probe:
                 if name not in self._weights:
                     self._weights[name] = _plain(part)
                 for parameter in _looked_at(self._weights[name]):
-                    elements = torch.take(parameter.detach(), _places(parameter.numel()).to(parameter.device))
-                    found = zlib.crc32(elements.cpu().view(torch.uint8).numpy().tobytes(), found or 0)
+                    found = zlib.crc32(_bytes_of_some(parameter.detach()), found or 0)
         return found
 
 
@@ -44,6 +43,13 @@ def _looked_at(weights: Sequence[nn.Parameter]) -> list[nn.Parameter]:
     """The first and the last that are trained in this step: some may be frozen, or unfrozen, on the way."""
     ends = (next((each for each in row if each.requires_grad), None) for row in (weights, reversed(weights)))
     return [each for each in dict.fromkeys(ends) if each is not None]
+
+
+def _bytes_of_some(tensor: torch.Tensor) -> bytes:
+    places = _places(tensor.numel())
+    if tensor.is_cpu and tensor.dtype == torch.float32 and tensor.is_contiguous():  # the usual case, in half the time
+        return tensor.numpy().reshape(-1).take(places.numpy()).tobytes()
+    return torch.take(tensor, places.to(tensor.device)).cpu().view(torch.uint8).numpy().tobytes()
 
 
 @cache

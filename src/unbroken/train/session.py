@@ -332,6 +332,7 @@ class Session:
             return
         self.end_body()
         self.require_steps()
+        self.current.settle()
         if self.complete:
             self.finish()
             return
@@ -357,6 +358,8 @@ class Session:
         steps = f"step {last} is" if first == last else f"steps {first}-{last} are"
         kept = f"the last save is of step {first - 1}" if first > 1 else "nothing was saved before"
         why = f" (the step that was not finished has already changed: {', '.join(changed)})" if changed else ""
+        if self.current.ended:
+            why = f" (of step {last}, what follows in the loop's body was not done)"
         return f"{steps} lost, {kept}{why}"
 
     def outlook(self) -> Outlook:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from unbroken.errors import UsageError
 from unbroken.journal import Samples, as_recorded
@@ -32,6 +33,7 @@ from unbroken.train.random_holders import Holders
 from unbroken.train.rates import Rates
 from unbroken.train.saving import current_lr
 
+PLAIN = frozenset((bool, int, float, str, type(None)))
 DEEPEST = 4  # values within values that are looked at
 
 
@@ -70,7 +72,8 @@ class StepInProgress:
         self.probe, self.gradients, self.modes = Probe(tracked), Gradients(tracked), Modes(tracked)
         self.holders: Holders | None = None
         self._seed, self._tracked, self._rates = seed, tracked, rates
-        self._tensors: dict[str, list[torch.Tensor]] = {}  # of each module
+        self._modules: dict[str, list[nn.Module]] = {}  # inside each one that is tracked
+        self._tensors: dict[str, list[torch.Tensor]] = {}  # of each module, at the last mark; no id comes twice
         self._steps: Counter[str] = Counter()  # begun by each optimizer, which may write where no version counts
         self._first = ""  # the optimizer whose rate is recorded
         self._mark: dict[str, Any] = {}
@@ -78,6 +81,8 @@ class StepInProgress:
     def follow(self, tracked: Mapping[str, Any]) -> None:
         """Hear of the steps that newly tracked optimizers take."""
         for name, part in tracked.items():
+            if isinstance(part, nn.Module):
+                self._modules[name] = list(part.modules())
             if isinstance(part, Optimizer):
                 self._first = self._first or name
                 part.register_step_pre_hook(lambda *_, name=name: self._step_begun(name))
@@ -177,7 +182,6 @@ class StepInProgress:
         self.samples, self.logged, self.turns, self.skipped = [], {}, 0, 0
         self.stepped = False
         self.finished += 1
-        self.mark()
 
     def take_ended(self) -> EndedStep | None:
         """The step that ended in this body, to be written down once."""
@@ -192,39 +196,55 @@ class StepInProgress:
 
     def mark(self) -> None:
         """The state is that after the last step."""
-        modules = {n: list(part.modules()) for n, part in self._tracked.items() if isinstance(part, nn.Module)}
-        self._tensors = {name: _tensors_of(inside) for name, inside in modules.items()}
-        self.modes.note(modules.values())
+        self._tensors = {name: _tensors_of(inside) for name, inside in self._modules.items()}
+        self.modes.note(self._modules.values())
+        self.gradients.mark()
         self._mark = {name: self._seen(name, part) for name, part in self._tracked.items()}
 
     def changed(self) -> list[str]:
         """The parts that are not, or may not be, as the last step left them."""
         if self.waits and not self.turns:
             return []
-        return [
+        found = [
             name
             for name, part in self._tracked.items()
             if self._mark.get(name) != self._seen(name, part) or self._has_other_tensors(name, part)
         ]
+        return [*found, *(["gradients"] if self.gradients.changed else [])]
 
     def _seen(self, name: str, part: Any) -> Any:
         match part:
             case nn.Module():
-                return [_version(tensor) for tensor in self._tensors.get(name, ())]
+                tensors = self._tensors.get(name, ())
+                try:
+                    return [tensor._version for tensor in tensors]
+                except RuntimeError:  # those of inference mode have none
+                    return [_version(tensor) for tensor in tensors]
             case Optimizer():
-                return self._steps[name], _seen(part.param_groups)
+                return self._steps[name], [_settings(group) for group in part.param_groups]
+            case LRScheduler() if type(part).__module__.startswith("torch."):
+                return [value for value in vars(part).values() if type(value) in PLAIN]
         return _seen(part)
 
     def _has_other_tensors(self, name: str, part: Any) -> bool:
         if not isinstance(part, nn.Module):
             return False
-        return list(map(id, _tensors_of(part.modules()))) != list(map(id, self._tensors.get(name, ())))
+        now = _tensors_of(list(part.modules()))
+        return list(map(id, now)) != list(map(id, self._tensors.get(name, ())))
 
 
-def _tensors_of(modules: Iterable[nn.Module]) -> list[torch.Tensor]:
+def _tensors_of(modules: Sequence[nn.Module]) -> list[torch.Tensor]:
     """Parameters and buffers, buffers that each forward pass makes anew among them; kept, so that no id comes twice."""
-    held = (tensors for each in modules for tensors in (each._parameters, each._buffers))
+    held = (tensors for each in modules for tensors in (each._parameters, each._buffers) if tensors)
     return [tensor for tensors in held for tensor in tensors.values() if tensor is not None]
+
+
+def _settings(group: Mapping[str, Any]) -> list[Any]:
+    """The settings of a group of parameters, and how many it has."""
+    return [
+        value if type(value) in PLAIN else len(value) if name == "params" else _seen(value)
+        for name, value in group.items()
+    ]
 
 
 def _version(tensor: torch.Tensor) -> int:

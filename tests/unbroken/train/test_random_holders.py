@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, lru_cache, partial
 from itertools import islice
 from types import SimpleNamespace
@@ -21,8 +21,16 @@ from unbroken.train.order import Order
 from unbroken.train.random_holders import random_holders
 
 SIZE = 12
-of_the_module = np.random.default_rng()
-space = SimpleNamespace(inner={"chance": random.Random()})
+of_the_module: Any = None
+space: Any = None
+
+
+@pytest.fixture(autouse=True)
+def generators_of_the_module() -> Iterator[None]:
+    """Generators that this module has while it is tested: loops of other tests would be told of them."""
+    globals().update(of_the_module=np.random.default_rng(), space=SimpleNamespace(inner={"chance": random.Random()}))
+    yield
+    globals().update(of_the_module=None, space=None)
 
 
 class Drawing(Dataset[list[float]]):
@@ -158,7 +166,7 @@ def in_a_property() -> Any:
 
 
 def helper() -> float:
-    return of_the_module.random() + float(space.inner["chance"].random())  # type: ignore[attr-defined]
+    return of_the_module.random() + float(space.inner["chance"].random())
 
 
 def of_the_modules_function() -> Any:

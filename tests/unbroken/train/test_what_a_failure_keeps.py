@@ -189,16 +189,33 @@ def test_a_first_batch_that_cannot_be_read_ends_it_with_its_sample_named(
 def test_a_validation_sample_that_cannot_be_read_costs_no_step_and_the_evaluation_is_owed(
     tmp_path: Path, workers: int
 ) -> None:
-    def validate(run: Any, dataset: Numbers) -> None:
-        if run.evaluation_due(every=4):
-            seen = sum(float(each.sum()) for each in one_pass(dataset, batch_size=2, workers=workers))
-            run.record_evaluation(best="seen", seen=seen)
+    runs: list[Any] = []
+
+    def validate() -> None:
+        if runs and runs[0].evaluation_due(every=4):
+            sum(
+                float(each.sum())
+                for each in one_pass(Numbers(raising(ValueError("bits"))), batch_size=2, workers=workers)
+            )
 
     with pytest.raises(Exit) as ending:
-        train(tmp_path, Numbers(), body=lambda run: validate(run, Numbers(raising(ValueError("bits")))))
+        train(tmp_path, Numbers(), body=lambda run: runs.append(run), between=validate)
     assert ending.value.code == 12
     saved = read_checkpoint(last_of(tmp_path))["unbroken"]
     assert (saved["step"], saved["evaluated_step"]) == (4, 0)
+
+
+def test_what_fails_after_the_end_of_a_step_in_its_body_leaves_no_state_to_be_saved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def slip(run: Any) -> None:
+        if run.step == 4:
+            raise NameError("lss")
+
+    with pytest.raises(NameError):
+        train(tmp_path, Numbers(), body=slip)
+    words = "steps 1-4 are lost, nothing was saved before (of step 4, what follows in the loop's body was not done)"
+    assert words in capsys.readouterr().out and not list((tmp_path / "t").glob("iter_*.pth"))
 
 
 def test_a_mistake_in_the_loop_costs_no_step_as_long_as_no_optimizer_has_stepped(tmp_path: Path) -> None:
