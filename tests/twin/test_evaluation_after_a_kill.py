@@ -18,7 +18,7 @@ import tests.mapsage.nano_job as aerial
 from tests.twin.drawing_evaluation import DIES_AT, die_if_asked, drawn, in_a_process
 from tests.twin.killing import evaluations
 from unbroken.journal import read_events
-from unbroken.train import Task, differences, fit, open_run, read_checkpoint
+from unbroken.train import Every, Task, differences, fit, open_run, read_checkpoint
 
 
 class Points:
@@ -91,7 +91,7 @@ def a_task(folder: Path) -> None:
             loss=lambda batch: {"loss": model(batch).square().mean()},
             epochs=2,
             evaluate=evaluate,
-            evaluate_every=2,  # type: ignore[arg-type]
+            evaluate_every=Every(steps=2),
             best="mAP",
         )
         fit(run, task)

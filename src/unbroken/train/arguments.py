@@ -42,7 +42,7 @@ def count(where: str, value: Any, *, least: int = 1) -> int:
 
 def interval(where: str, every: Any) -> int | None:
     """Every so many steps; None, and 0, for no such reason."""
-    return None if every is None else count(f"{where}(every)", every, least=0)
+    return None if every is None else count(where, every, least=0)
 
 
 def one_of(where: str, value: Any, choices: Sequence[Any]) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from unbroken.launch import Resume
-from unbroken.launch.forecast import duration
 from unbroken.launch.position import schedule_step
 from unbroken.train.accidents import Accidents
+from unbroken.train.evaluation import Evaluation
 from unbroken.train.order import Key
 from unbroken.train.pictures import Gallery
 from unbroken.train.stepping import Stepper
@@ -76,10 +76,25 @@ class _Between:
         if not self.begun:
             self.begun = True
             self._begin()
-        _evaluate_if_due(self.run, self.task, self.gallery, self.coming)
-        feed = self.run.opened.feed
+        run, task = self.run, self.task
+        evaluation = Evaluation(
+            evaluate=self._evaluate, every=task.evaluate_every, best=task.best, larger=task.best_is_larger
+        )
+        if task.evaluate is not None and run.step >= task.evaluate_from and evaluation(run.opened):
+            self.gallery.tidy(run.opened, run.progress)
+        feed = run.opened.feed
         if feed is not None:
-            self.coming("step", self.run.step + 1, partial(feed.coming, count=self.task.accumulate))
+            self.coming("step", run.step + 1, partial(feed.coming, count=task.accumulate))
+
+    def _evaluate(self) -> Mapping[str, float]:
+        """Evaluate the present weights, and draw what the model sees in them."""
+        run, task = self.run, self.task
+        assert task.evaluate is not None, "it is asked for"
+        self.coming("evaluation", run.step, list)
+        task.model.train()  # as a step leaves it, also where a session begins with the evaluation
+        metrics = task.evaluate(run.progress, run.poll)
+        self.gallery.keep(run.opened, run.step, self.gallery.drawn(run.progress))
+        return metrics
 
     def _begin(self) -> None:
         """The run stands where it goes on: the schedule follows the config from here."""
@@ -104,22 +119,3 @@ def _groups(run: TrainingRun, batches: Iterator[Any], task: Task) -> Iterator[li
             group = []
     if group:
         yield group
-
-
-def _evaluate_if_due(run: TrainingRun, task: Task, gallery: Gallery, coming: Coming) -> None:
-    """Evaluate the current weights if that is due and was not done, also first thing after a resume."""
-    early = run.step < task.evaluate_from
-    if task.evaluate is None or early or not run.evaluation_due(task.evaluate_every):
-        return
-    if not run.deadline.fits("evaluation", "save"):
-        longest = duration(run.deadline.longest_s("evaluation"))
-        run.stop(f"the end of the session, before an evaluation that may take {longest},")
-    coming("evaluation", run.step, list)
-    run.wait_for_saves()  # loader workers are not started while a file is being written
-    task.model.train()  # as a step leaves it, also where a session begins with the evaluation
-    with run.deadline.timing("evaluation"):
-        metrics = task.evaluate(run.progress, run.poll)
-        pictures = gallery.drawn(run.progress)
-    gallery.keep(run.opened, run.step, pictures)
-    run.record_evaluation(best=task.best, larger=task.best_is_larger, **metrics)
-    gallery.tidy(run.opened, run.progress)

@@ -8,7 +8,7 @@ that holds them (for a whole module: not training), so that a model in training 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from torch import nn
@@ -50,6 +50,10 @@ class Modes:
     def note(self, modules: Iterable[Iterable[nn.Module]]) -> None:
         """A boundary; these are all modules that are tracked."""
         self._evaluating = [module for inside in modules for module in inside if not module.training]
+
+    def kept(self) -> AbstractContextManager[None]:
+        """Leave all of them in their modes, whatever the block does."""
+        return modes_kept(self._tracked.values())
 
     def switches(self) -> dict[str, list[str]]:
         """What is kept of each tracked module."""

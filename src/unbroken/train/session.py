@@ -215,7 +215,8 @@ class Session:
         """Whether the present weights are to be evaluated now; they are then those after a whole step."""
         self.end_complete_step()
         step = self.progress.step
-        due = cadence.due(self.progress, total=self.length.steps) and step > self.progress.evaluated_step
+        last = bool(self.complete) and step > 0  # the loop says so
+        due = (last or cadence.due(self.progress, total=self.length.steps)) and step > self.progress.evaluated_step
         if due and not self.current.turns:
             self.current.seed("evaluation", step)
         if due:

@@ -8,15 +8,14 @@ seeded from (seed, step, micro-batch): what is drawn between two steps can influ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import torch
 
 from unbroken.errors import UnbrokenError, UnreadableSample, UsageError, WorkersKilled
-from unbroken.launch import FineTune, Finished, Fresh, Job, Resume, execute
+from unbroken.launch import FineTune, Finished, Job, Resume, execute
 from unbroken.run import OpenRun, SessionFiles
 from unbroken.run.layout import own
 from unbroken.storage.request import Requests
@@ -28,6 +27,7 @@ from unbroken.train.console import SessionLog
 from unbroken.train.counters import is_enumerated
 from unbroken.train.data.batching import UNSAID, Unsaid
 from unbroken.train.deadline import Deadline
+from unbroken.train.evaluation import Evaluate, at_boundaries, cadence, record
 from unbroken.train.feed import AnyFeed, FeedOptions, feed_of
 from unbroken.train.hyperparameters import built_with
 from unbroken.train.length import Length
@@ -40,6 +40,7 @@ from unbroken.train.progress import Progress
 from unbroken.train.random_holders import Holders
 from unbroken.train.rates import Rates
 from unbroken.train.recorder import Recorder, under_train
+from unbroken.train.run_status import GoingPlan, RunStatus
 from unbroken.train.saving import Saver
 from unbroken.train.session import Session, give_up
 from unbroken.train.source import Source
@@ -49,10 +50,8 @@ from unbroken.train.takeover import Translate, as_they_are
 from unbroken.train.untracked import Untracked
 from unbroken.train.workers import end_workers
 
-GoingPlan = Fresh | Resume | FineTune | Finished
 
-
-class TrainingRun:
+class TrainingRun(RunStatus):
     """One session's work on a run; made by `open_run` or by a recipe's launch."""
 
     def __init__(
@@ -84,45 +83,6 @@ class TrainingRun:
         self._untracked = Untracked(self, self._parts, log.say, files.clock, strict=job.start.strict)
         self._stop, self._pace = stop, Pace(files.clock)
         self._stop.mid_step = lambda: self.current.turns > 0
-
-    # -- how far it is -------------------------------------------------------------------------------------------
-
-    @property
-    def step(self) -> int:
-        """Completed optimizer steps."""
-        return self.progress.step
-
-    @property
-    def epoch(self) -> int:
-        """Completed passes over the data set."""
-        return self.progress.epoch
-
-    @property
-    def total_steps(self) -> int | None:
-        """Steps at the end of the training, as far as that is known."""
-        return self.length.steps
-
-    @property
-    def directory(self) -> Path:
-        """The run's folder."""
-        return self.job.directory
-
-    @property
-    def finished(self) -> bool:
-        """Whether the run was complete before this launch; the parts are restored all the same."""
-        return isinstance(self.plan, Finished)
-
-    @property
-    def batch(self) -> int:
-        """Which batch of its epoch was handed out last, from 0: `enumerate` begins anew where a session does."""
-        feed = self.opened.feed
-        return feed.batch if feed is not None else self.step
-
-    @property
-    def at_end_of_epoch(self) -> bool:
-        """Whether the batch handed out last was the last one of its epoch."""
-        feed = self.opened.feed
-        return feed is not None and feed.at_end_of_epoch
 
     # -- the pieces of a loop ------------------------------------------------------------------------------------
 
@@ -157,25 +117,33 @@ class TrainingRun:
         collate: Collate | Unsaid | None = UNSAID,
         pin_memory: bool | Unsaid = UNSAID,
         accumulate: int | None = None,
-        between: Callable[[], None] | None = None,
+        evaluate: Evaluate | None = None,
+        evaluate_every: int | Every | None = None,
+        best: str | None = None,
+        larger: bool = True,
+        between: Callable[[], object] | None = None,
     ) -> Iterator[Any]:
         """Batches from the exact position on, until `epochs` passes or `steps` steps are done.
 
         Of a data set, as said here (shuffled unless `shuffle=False`), or of a ready `DataLoader`, as that says.
         Inside `for epoch in run.epochs(n)` with neither: the batches of this epoch. `shuffle="stream"` lets batches
         straddle epochs; `accumulate` says how many batches a step takes (fewer at the end of an epoch), so that the
-        number of steps is known beforehand; `between` is called at each boundary, from before the first batch to after
-        the last, with random streams of its own: an evaluation belongs there.
+        number of steps is known beforehand. `evaluate` is called every `evaluate_every` steps (None: at the end of each
+        epoch), and at the end of the training: the metrics that it returns are recorded, and the weights kept that are
+        the best by the metric `best`. `between` is called at each boundary, from before the first batch to after the
+        last, with random streams of its own.
         Raises UsageError for data that has no exact position.
         """
         within_epoch = epochs is None and steps is None and self.length.epochs is not None
-        asked = {"batch_size": batch_size, "workers": workers, "shuffle": shuffle, "drop_last": drop_last}
-        said = self._options.batching({**asked, "collate": collate, "pin_memory": pin_memory})
+        how_read = {"batch_size": batch_size, "workers": workers, "shuffle": shuffle, "drop_last": drop_last}
+        said = self._options.batching({**how_read, "collate": collate, "pin_memory": pin_memory})
         arguments.require_batches(said, accumulate=accumulate)
         arguments.require_length(epochs=epochs, steps=steps, within_epoch=within_epoch)
         if self.finished:
             opening.require_nothing_more(self.plan, self.progress, epochs=epochs, steps=steps)
             return
+        asked = at_boundaries("run.batches", self, evaluate, every=evaluate_every, best=best, larger=larger)
+        asked += [between] if between is not None else []
         length, say = self.length, self.session_log.say
         length.epochs, length.steps = epochs or length.epochs, steps or length.steps
         how = FeedOptions(seed=self.seed, on_bad=self._options.on_bad, within_epoch=within_epoch, say=say)
@@ -191,7 +159,7 @@ class TrainingRun:
             self._session.go_on_with(feed)
         passes = self.progress.closed_epochs + 1 if within_epoch else epochs
         while True:
-            self._boundary(between)
+            self._boundary(asked)
             done = length.is_reached(self.step) if passes is None else feed.has_passed(passes)
             if done or self.opened.complete:
                 break
@@ -235,19 +203,32 @@ class TrainingRun:
                 break
         self._finish()
 
-    def steps(self, total: int) -> Iterator[int]:
-        """The numbers of the steps left, for a loop that draws its own batches from the global random streams."""
+    def steps(
+        self,
+        total: int,
+        *,
+        evaluate: Evaluate | None = None,
+        evaluate_every: int | Every | None = None,
+        best: str | None = None,
+        larger: bool = True,
+    ) -> Iterator[int]:
+        """The numbers of the steps left, for a loop that draws its own batches from the global random streams.
+
+        It has no epochs: without `evaluate_every`, `evaluate` is called after the last step.
+        """
         self.length.steps = arguments.count("run.steps", total)
         if self.finished:
             opening.require_nothing_more(self.plan, self.progress, epochs=None, steps=total)
             return
+        asked = at_boundaries("run.steps", self, evaluate, every=evaluate_every, best=best, larger=larger)
         self._begin(None, accumulate=1)
+        self._boundary(asked)
         while self.step < total and not self.opened.complete:
             self._wait()
             self._pace.loaded()
             self.current.enter([], step=self.step + 1)
             yield self.step
-            self._boundary()
+            self._boundary(asked)
         self._finish()
 
     def end_step(self, **values: torch.Tensor | float) -> None:
@@ -271,12 +252,8 @@ class TrainingRun:
 
     def record_evaluation(self, *, best: str | None = None, larger: bool = True, **metrics: float) -> bool:
         """Record an evaluation of the weights after this step; keep them as the best if `best` says they are."""
-        metrics = arguments.numbers("run.record_evaluation", metrics)
-        if best is not None:
-            arguments.one_of("run.record_evaluation(best)", best, list(metrics))
-        improved = self.opened.note_evaluation(metrics, best=best, larger=larger)
-        self.session_log.doing("training")
-        return improved
+        where = "run.record_evaluation"
+        return record(self.opened, arguments.numbers(where, metrics), where=where, best=best, larger=larger)
 
     # -- what else a loop may use --------------------------------------------------------------------------------
 
@@ -309,8 +286,7 @@ class TrainingRun:
         Every so many steps, or as `Every` says, and at the end of the training in any case. Where it is due, the random
         streams are seeded for it: what it draws does not depend on when it is done.
         """
-        cadence = every if isinstance(every, Every) else Every(steps=arguments.interval("run.evaluation_due", every))
-        return self.opened.evaluation_due(cadence)
+        return self.opened.evaluation_due(cadence("run.evaluation_due(every)", every))
 
     def __enter__(self) -> Self:
         return self
@@ -432,7 +408,7 @@ class TrainingRun:
             extra=self.extra,
         )
 
-    def _boundary(self, between: Callable[[], None] | None = None) -> None:
+    def _boundary(self, between: Sequence[Callable[[], object]] = ()) -> None:
         """Everything that belongs to the last step is done: save when due, stop when asked to."""
         session = self.opened
         session.end_body()
@@ -446,9 +422,9 @@ class TrainingRun:
             trial.counted(self.step, self._pace.last_step_s, stop=self._stop, wait_for_saves=self.wait_for_saves)
         if self.current.finished:
             session.stop_if_asked()
-        if between is not None and not self.current.turns:
+        for each in () if self.current.turns else between:
             self.current.seed("between", self.step)
-            between()
+            each()
             self._boundary()
 
     def _wait(self) -> None:
@@ -456,13 +432,6 @@ class TrainingRun:
         self._untracked.look(self.step, self.opened.feed)
         self.current.wait()
         self._pace.waiting()
-
-    @property
-    def opened(self) -> Session:
-        """The open session."""
-        if self._session is None:
-            raise UsageError("run", "the run is not open yet", do="This belongs inside the loop over run.batches(...).")
-        return self._session
 
     def _finish(self) -> None:
         self._untracked.look(self.step, self.opened.feed)

@@ -141,8 +141,8 @@ def test_a_loop_that_logs_or_evaluates_wrongly_ends_with_one_sentence(tmp_path: 
 
 def test_an_interval_that_is_none_and_a_class_that_is_tracked_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"run.evaluation_due\(every\).* found '100'. It is a number"):
-        arguments.interval("run.evaluation_due", "100")
-    assert arguments.interval("run.evaluation_due", None) is None
+        arguments.interval("run.evaluation_due(every)", "100")
+    assert arguments.interval("run.evaluation_due(every)", None) is None
     with pytest.raises(Exit, match="2"), open_run(tmp_path, tag="t", console=Quiet()) as run:
         run.track(model=torch.nn.Linear)
 

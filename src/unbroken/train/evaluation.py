@@ -1,0 +1,102 @@
+"""An evaluation that a loop hands to its run: done at the boundaries where it is due, and recorded there.
+
+It is asked before the first batch as well: what a kill prevented is done first thing in the next session.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from unbroken.errors import UsageError
+from unbroken.launch.forecast import duration
+from unbroken.train import arguments
+from unbroken.train.cadence import Every
+from unbroken.train.run_status import RunStatus
+from unbroken.train.session import Session
+
+EACH_EPOCH = Every(epochs=1)
+Evaluate = Callable[[], Mapping[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What is evaluated and when; `best` names the metric by which the best weights are kept."""
+
+    evaluate: Evaluate
+    every: Every = EACH_EPOCH
+    best: str | None = None
+    larger: bool = True
+    where: str = ""  # the call that it was handed to, as errors name it
+
+    def __call__(self, session: Session) -> bool:
+        """Evaluate the present weights if that is due and was not done; returns whether it was done now.
+
+        The session is stopped instead where it ends before the evaluation could.
+        """
+        if not session.evaluation_due(self.every):
+            return False
+        deadline = session.deadline
+        if not deadline.fits("evaluation", "save"):
+            longest = duration(deadline.longest_s("evaluation"))
+            session.stop(f"the end of the session, before an evaluation that may take {longest},")
+        session.wait_for_saves()  # loader workers are not started while a file is being written
+        with deadline.timing("evaluation"), session.current.modes.kept():
+            found = self.evaluate()
+        if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
+            raise UsageError(
+                "evaluate",
+                "it returns no metrics",
+                expected="a dict of numbers by name",
+                found=arguments.shown(found),
+                do='Let it return what it found, {"loss": 0.5}, or {} where nothing is to be recorded.',
+            )
+        record(session, arguments.numbers("evaluate", found), where=self.where, best=self.best, larger=self.larger)
+        return True
+
+
+def record(session: Session, metrics: dict[str, float], *, where: str, best: str | None, larger: bool) -> bool:
+    """Record what was found of the present weights; returns whether they are the best."""
+    if best is not None:
+        arguments.one_of(f"{where}(best)", best, list(metrics))
+    improved = session.note_evaluation(metrics, best=best, larger=larger)
+    session.log.doing("training")
+    return improved
+
+
+def cadence(where: str, every: Any) -> Every:
+    """Every so many steps, or as `Every` says, and at the end of the training in any case."""
+    return every if isinstance(every, Every) else Every(steps=arguments.interval(where, every))
+
+
+def at_boundaries(
+    where: str, run: RunStatus, evaluate: Any, *, every: Any, best: Any, larger: bool
+) -> list[Callable[[], object]]:
+    """What a loop that asks for an evaluation calls at its boundaries; nothing where it asks for none.
+
+    UsageError for what can be none, before anything is trained.
+    """
+    if evaluate is None:
+        if every is not None or best is not None:
+            do = "Give the function itself: evaluate=validate."
+            raise UsageError(where, "there is nothing to evaluate by", expected="evaluate=", found="none", do=do)
+        return []
+    try:
+        inspect.signature(evaluate).bind()
+    except TypeError as error:  # it is no function, or none that can be called so
+        raise UsageError(
+            f"{where}(evaluate)",
+            "this cannot be called",
+            expected="a function without arguments",
+            found=str(error) if callable(evaluate) else arguments.shown(evaluate),
+            do="Give it as evaluate=lambda: validate(model).",
+        ) from None
+    except ValueError:  # of one that is compiled nothing is known
+        pass
+    if not isinstance(best, str | None):
+        raise UsageError(f"{where}(best)", "this is no metric", expected="its name", found=arguments.shown(best))
+    when = EACH_EPOCH if every is None else cadence(f"{where}(evaluate_every)", every)
+    evaluation = Evaluation(evaluate=evaluate, every=when, best=best, larger=larger, where=where)
+    return [lambda: evaluation(run.opened)]
