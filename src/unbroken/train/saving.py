@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from unbroken.checkpoint.manifest import SaveFacts
 from unbroken.errors import Refused
 from unbroken.launch import Job
 from unbroken.launch.disk import policy
+from unbroken.launch.spelling import count
 from unbroken.run import OpenRun
 from unbroken.storage import WritableFile
 from unbroken.train import parts
@@ -59,6 +60,7 @@ class Saver:
         total: int | None = None,
     ) -> None:
         self._total, self._gradients, self._modes = total, gradients, modes
+        self._groups = {name: len(part.param_groups) for name, part in tracked.items() if isinstance(part, Optimizer)}
         self._before, self._deadline = before, deadline
         self.patience = Patience(every, every_s, good=Mark(step=0, epoch=0, at_s=run.files.clock.monotonic_s()))
         self.insisting = False  # at the end of a session: it is tried again whatever the patience says
@@ -138,7 +140,7 @@ class Saver:
 
     def _try(self, write: Callable[[], str], progress: Progress) -> str:
         """One attempt; a disk that refuses it may let the next one pass, so that is said and the training goes on."""
-        said = [short_of_room(self._run) or ""]
+        said = [short_of_room(self._run) or "", *self._grown()]
         try:
             said += [self.write_best_again(), write()]
             self._run.journal.lines.require_written()
@@ -151,6 +153,16 @@ class Saver:
             if self.backups is not None:
                 self.backups.saved()
         return "\n".join(filter(None, said))
+
+    def _grown(self) -> Iterator[str]:
+        """A word, once, where an optimizer has groups that it had not when it was tracked: a resume needs them."""
+        for name, part in self._tracked.items():
+            if isinstance(part, Optimizer) and (now := len(part.param_groups)) != self._groups[name]:
+                before, self._groups[name] = self._groups[name], now
+                yield (
+                    f"note: {name} has {count(now, 'group')} of parameters, and had {before} when it was tracked: "
+                    "a resumed session has to add them before run.track(...), where run.step tells how far the run is"
+                )
 
     def _failed(self, refusal: Refused, progress: Progress) -> str:
         wait_s = self.patience.failed(refusal, now_s=self._run.files.clock.monotonic_s())

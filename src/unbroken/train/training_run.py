@@ -67,7 +67,6 @@ class TrainingRun(RunStatus):
         stop: StopFlag,
     ) -> None:
         self.job, self.plan, self.session_log, self.seed = job, plan, log, seed
-        self.progress = Progress()
         self.length = Length(steps=job.total_steps)
         self.extra: Callable[[Progress], Mapping[str, Any]] = lambda _progress: {}
         self.translate: Translate = as_they_are
@@ -77,6 +76,7 @@ class TrainingRun(RunStatus):
         self._files, self._options = files, options
         self._parts, self._built = dict[str, Any](), dict[str, Any]()  # and what each was built with
         self._source = Source(plan.source.path, job.layout) if isinstance(plan, Resume | Finished) else None
+        self.progress = self._source.progress if self._source is not None else Progress()
         self.adopting = Adopting(plan.source.path if isinstance(plan, FineTune) else None, job.start)
         self._session: Session | None = None
         self.current = StepInProgress(seed, self._parts, Rates(log, job, self.length))
@@ -94,7 +94,6 @@ class TrainingRun(RunStatus):
         parts.require_new(tracked, self._parts, began=self._session is not None)
         self._built |= built_with(tracked)
         if self._source is not None:
-            self.progress = self._source.progress
             self._source.restore(
                 tracked, self.session_log.say, self.translate, rename=self.adopting.rename, optional=self.optional
             )

@@ -202,6 +202,34 @@ def test_a_loop_without_a_counter_of_its_own_hears_nothing_of_one(tmp_path: Path
     assert COUNTED not in capsys.readouterr().out
 
 
+def unfreezing(run: TrainingRun, workers: int) -> Iterator[None]:
+    model = nn.Sequential(nn.Linear(1, 4), nn.Dropout(0.3), nn.Linear(4, 1))
+    optimizer = torch.optim.Adam(model[2].parameters(), lr=0.01)
+
+    def unfreeze() -> None:
+        if run.step >= 4 and len(optimizer.param_groups) == 1:
+            optimizer.add_param_group({"params": model[0].parameters(), "lr": 0.001})
+
+    unfreeze()
+    run.track(model=model, optimizer=optimizer)
+    for batch in run.batches(DATA, batch_size=3, workers=workers, epochs=2):
+        unfreeze()
+        loss = model(batch).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        run.log(loss=loss)
+        yield
+
+
+def test_parameters_that_join_in_mid_run_are_joined_before_they_are_restored(tmp_path: Path) -> None:
+    peace, apart = tmp_path / "peace", tmp_path / "apart"
+    assert train(peace, unfreezing, workers=0) == 0
+    cut(apart, unfreezing, workers=(2, 0, 2))
+    assert [line for line in difference(peace, apart).splitlines() if ".built_with." not in line] == []
+    assert said(peace).count("note: optimizer has 2 groups of parameters, and had 1 when it was tracked") == 1
+
+
 # -- loops that are left -----------------------------------------------------------------------------------------------
 
 
