@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
     [*ROOT.glob("*.md"), *(page for name in ("docs", "benchmarks", "examples") for page in (ROOT / name).rglob("*.md"))]
 )
+CHINESE = [page for page in PAGES if page.stem.endswith("-zh")]
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 PATH = re.compile(r"(?<![\w./-])(?:src|apps|tests|docs|examples|benchmarks)/[\w./-]*\w")
@@ -130,6 +131,21 @@ def test_every_python_block_compiles(page: Path) -> None:
     for language, text in blocks(page):
         if language == "python":
             compile(text, str(page), "exec")
+
+
+@pytest.mark.parametrize("chinese", CHINESE, ids=name_of)
+def test_both_languages_have_the_same_headings_rows_links_and_code(chinese: Path) -> None:
+    def shape(page: Path) -> list[object]:
+        code = [(language, re.sub(r"\s+#.*", "", block)) for language, block in blocks(page)]
+        prose = BLOCK.sub("", text_of(page))
+        sections = re.split(r"^(##+) ", prose, flags=re.MULTILINE)
+        rows = [len(re.findall(r"^(?:\||- )", section, re.MULTILINE)) for section in sections]
+        links = [LINK.findall(section.replace("-zh.md", ".md")) for section in sections]
+        return [sections[1::2], rows, links, code]
+
+    english = chinese.with_name(chinese.name.replace("-zh", ""))
+    assert shape(english) == shape(chinese)
+    assert f"]({chinese.name})" in text_of(english) and f"]({english.name})" in text_of(chinese)
 
 
 def test_the_readme_types_the_story_of_one_run_in_one_folder() -> None:
