@@ -69,15 +69,20 @@ class Modes:
 
 
 def put_modes(parts: Mapping[str, Any], saved: Switches) -> Iterator[str]:
-    """Give modules the modes that they had; yields what is to be said of one that is not here any more.
+    """Give modules the modes that they had; yields what is to be said of such as were built in another, or are gone.
 
     It is set and not switched: a `train` of one's own may have its own mind. A file of an earlier version keeps none.
     """
     for part, switches in saved.items():
-        training = dict[str, bool]()
+        training, changed = dict[str, bool](), dict[str, bool]()
         for name, module in plainly_named(parts.get(part)):
             training[name] = _mode_above(training, name) is not (name in switches)
-            module.training = training[name]
+            if module.training is not training[name]:
+                module.training = changed[f"{part}.{name}".removesuffix(".")] = training[name]
+        for mode, wanted in {"training": True, "evaluation": False}.items():
+            if names := [name for name, trains in changed.items() if trains is wanted]:
+                more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+                yield f"{names[0]}{more}: in {mode} mode as when it was saved, not as it was built"
         for name in [name for name in switches if training and name not in training]:
             yield f"{part}.{name} is not here any more: its mode (training or evaluation) was not that of what held it"
 

@@ -130,15 +130,17 @@ def test_the_modes_are_kept_in_few_words_and_put_back_over_any_other(
     before(fresh)
     switches = Modes({"model": saved, "counters": {"a": 1}}).switches()
     assert switches == {"model": kept}
-    assert list(put_modes({"model": fresh, "counters": {}}, switches)) == []
-    assert modes(fresh) == modes(saved)
+    differ = modes(fresh) != modes(saved)
+    said = list(put_modes({"model": fresh, "counters": {}}, switches))
+    assert modes(fresh) == modes(saved) and bool(said) is differ, said
 
 
 @pytest.mark.parametrize("wrap", [nn.DataParallel, lambda model: torch.compile(model, backend="eager")])
 def test_modes_are_kept_under_names_without_wrappers(wrap: Callable[[Any], Any]) -> None:
     bare, inner = network(), network()
     frozen_norm(bare)
-    assert list(put_modes({"model": wrap(inner)}, Modes({"model": bare}).switches())) == []
+    (said,) = put_modes({"model": wrap(inner)}, Modes({"model": bare}).switches())
+    assert said == "model.1.0: in evaluation mode as when it was saved, not as it was built"
     assert modes(inner) == modes(bare)
     assert Modes({"model": wrap(inner)}).switches() == {"model": ["1.0"]}
 
@@ -148,8 +150,9 @@ def test_a_file_without_modes_leaves_them_as_they_were_built_and_a_module_that_i
     frozen_norm(model)
     before = modes(model)
     assert list(put_modes({"model": model}, {})) == [] and modes(model) == before
-    (said,) = put_modes({"model": model}, {"model": ["5.drop"], "other": [""]})
-    assert said.startswith("model.5.drop is not here any more")
+    thawed, gone = put_modes({"model": model}, {"model": ["5.drop"], "other": [""]})
+    assert thawed == "model.1.0: in training mode as when it was saved, not as it was built"
+    assert gone.startswith("model.5.drop is not here any more")
 
 
 def test_what_the_loop_says_after_track_counts(tmp_path: Path) -> None:
