@@ -22,6 +22,12 @@ class Length:
         """Whether the last step is done, as far as that is known."""
         return self.steps is not None and step >= self.steps
 
+    def last(self, feed: AnyFeed | None, step: int) -> int | None:
+        """The last step's number, where it is certain: that of steps which may differ is, when the epochs are over."""
+        if feed is None or self.epochs is None or self.accumulate is not None:
+            return self.steps
+        return step if feed.has_passed(self.epochs) else None
+
     def count(self, feed: AnyFeed, step: int, *, turns: int = 0) -> None:
         """Count the steps from the position in the data; else guess, once, from the micro-batches of the first step."""
         if self.epochs is not None and self.accumulate is not None:

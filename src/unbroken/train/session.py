@@ -196,7 +196,7 @@ class Session:
 
     def stop_if_asked(self) -> None:
         """Stop where a signal, the end of the session or a request asks for it."""
-        more = not self.length.is_reached(self.progress.step)
+        more = self.progress.step != self.length.last(self.feed, self.progress.step)
         if self.flag.reason is None and more and not self.deadline.fits("step", "save"):
             self.flag.reason = "the end of the session"
         self.flag.reason = self.flag.reason or self.requests.look()
@@ -215,8 +215,8 @@ class Session:
         """Whether the present weights are to be evaluated now; they are then those after a whole step."""
         self.end_complete_step()
         step = self.progress.step
-        last = bool(self.complete) and step > 0  # the loop says so
-        due = (last or cadence.due(self.progress, total=self.length.steps)) and step > self.progress.evaluated_step
+        last = step if self.complete else self.length.last(self.feed, step)  # the loop may say so
+        due = cadence.due(self.progress, total=last) and step > self.progress.evaluated_step
         if due and not self.current.turns:
             self.current.seed("evaluation", step)
         if due:

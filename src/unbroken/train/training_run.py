@@ -413,7 +413,8 @@ class TrainingRun(RunStatus):
         session.end_body()
         ended = self.current.ended
         self.current.settle()
-        if session.save_again or (ended and session.saver.due(self.progress, total=self.length.steps)):
+        last = self.length.last(session.feed, self.step)
+        if session.save_again or (ended and session.saver.due(self.progress, total=last)):
             session.save()
             session.note_timing()
         session.say_saved()

@@ -290,6 +290,28 @@ def test_a_loop_that_is_left_in_the_middle_of_a_step_keeps_nothing_of_it(tmp_pat
     assert sorted(steps(tmp_path)) == list(range(1, 9))
 
 
+@pytest.mark.parametrize("said", [{"accumulate": 2}, {}])
+@pytest.mark.parametrize("batch_size", [4, 5])  # 5 batches leave one over at the end of an epoch, 4 none
+def test_the_last_evaluation_is_due_at_the_end_however_many_steps_that_takes(
+    tmp_path: Path, batch_size: int, said: dict[str, int]
+) -> None:
+    evaluated = []
+    with open_run(tmp_path, tag="t", save_every_s=None) as run:
+        both = Both(run)
+        for batch in run.batches(DATA, batch_size=batch_size, epochs=3, **said):
+            loss = both.one(batch).square().mean()
+            loss.backward()
+            run.log(loss=loss)
+            if run.batch % 2 == 1 or run.at_end_of_epoch:
+                both.first.step()
+                if run.evaluation_due():
+                    run.record_evaluation(error=1.0)
+                    evaluated.append(run.step)
+    last = 9 if batch_size == 4 else 6
+    assert evaluated == [last]
+    assert [path.name for path in (tmp_path / "t").glob("iter_*.pth")] == [f"iter_{last}.pth"]
+
+
 @pytest.mark.parametrize("by_hand", [True, False])
 def test_the_rate_of_a_step_is_the_one_that_its_optimizer_stepped_with(tmp_path: Path, *, by_hand: bool) -> None:
     used = []
