@@ -28,7 +28,8 @@ class UnbrokenError(Exception):
 
     def __str__(self) -> str:
         listing = "\n" in self.what  # what is listed line by line ends without a full stop
-        text = (f"{self.where}: " if self.where else "") + self.what + ("" if listing else ".")
+        ends = listing or self.what.endswith("?")
+        text = (f"{self.where}: " if self.where else "") + self.what + ("" if ends else ".")
         match bool(self.expected), bool(self.found):
             case True, True:
                 text += f" Expected {self.expected}, found {self.found}."

@@ -182,7 +182,7 @@ def test_mistakes_in_set(words: list[object], said: str) -> None:
         (["--launcher", "slurm"], "Start it without torchrun"),
         (["--extra_tag", "a/b"], "expected the name of one folder"),
         (["--extra_tag", ".."], "expected the name of one folder"),
-        (["--extra_tag", ""], "expected the name of one folder"),
+        (["--extra_tag", ""], r"expected TAG, found nothing. Is a variable in the command empty\? See "),
         (["--on-bad-frame", "ignore"], "choose from"),
     ],
 )

@@ -299,13 +299,9 @@ def test_the_aerial_run_is_extended_twice(aerial_finished: Path) -> None:
 
 def test_a_schedule_that_was_longer_all_along_goes_on_as_if_it_had_never_ended(aerial_finished: Path) -> None:
     """`max_iters` raised in two portions, and at once: the same run, bit for bit."""
-    piece = ["--cfg-options", "train_cfg.max_iters=20"]
-    for config, tag, more in (
-        (f"to_{TOTAL}", "pieces", piece),
-        (f"to_{TOTAL}", "pieces", []),
-        (f"to_{TOTAL}", "whole", []),
-    ):
-        job = read_aerial([*aerial_arguments(aerial_finished, config, tag), *more], {})
+    evaluated = ["--cfg-options", "train_cfg.val_interval=10"]  # also where a portion ends
+    for tag, more in (("pieces", ["train_cfg.max_iters=20"]), ("pieces", []), ("whole", [])):
+        job = read_aerial([*aerial_arguments(aerial_finished, f"to_{TOTAL}", tag), *evaluated, *more], {})
         if more == [] and tag == "pieces":
             plan = decide(job, gather(job))
             assert isinstance(plan, Resume) and plan.extension is None
