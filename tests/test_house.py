@@ -101,3 +101,15 @@ def opens_to_read(call: ast.Call) -> bool:
 def test_whatever_somebody_names_is_opened_in_one_way(path: Path) -> None:
     calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
     assert not [f"line {call.lineno}: {ast.unparse(call)[:80]}" for call in calls if opens_to_read(call)]
+
+
+def test_no_module_of_tests_keeps_a_generator() -> None:
+    """A loop is told of each generator that lives in its process: a test's own would be named in other tests."""
+    kept = [
+        f"{module}.{name}"
+        for module, loaded in [*sys.modules.items()]
+        if module.startswith("tests.")
+        for name, value in vars(loaded).items()
+        if type(value).__name__ in ("Generator", "RandomState", "Random")
+    ]
+    assert kept == [], "let a fixture set it, and take it away again"

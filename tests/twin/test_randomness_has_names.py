@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,15 @@ from tests.unbroken.real_runs import rewrite
 from unbroken.checkpoint import FORMAT
 from unbroken.train import TrainingRun, differences, open_run, read_checkpoint
 
-SHARED = np.random.default_rng()
+SHARED: Any = None
+
+
+@pytest.fixture(autouse=True)
+def generator_of_the_module() -> Iterator[None]:
+    """A generator that data sets and loops share; loops of other tests would be told of one that stays."""
+    globals()["SHARED"] = np.random.default_rng()
+    yield
+    globals()["SHARED"] = None
 
 
 class Points(torch.utils.data.Dataset[torch.Tensor]):
@@ -189,7 +197,7 @@ def _kept_by(rng: np.random.Generator) -> Callable[[list[torch.Tensor]], torch.T
 
 
 def test_a_checkpoint_that_holds_states_of_generators_is_continued_and_it_is_said_once(tmp_path: Path) -> None:
-    assert in_a_process(session, tmp_path / "cut", by_batches, 0, 7, signal.SIGKILL) == -signal.SIGKILL
+    assert in_a_process(session, tmp_path / "cut", by_batches, 0, 8, signal.SIGKILL) == -signal.SIGKILL
     run = tmp_path / "cut" / "t"
     kept = read_checkpoint(run / "iter_6.pth")["unbroken"]
     assert kept["format"] == FORMAT and "streams" not in kept

@@ -103,7 +103,6 @@ class StepInProgress:
         self._settled, self._ended = self.finished, None
         if not self.turns:
             self.stepped = False  # whatever stepped after the step had ended belongs to it
-        if not self.turns:
             self.mark()
 
     @property

@@ -155,9 +155,13 @@ class Stepper:
         """The backward passes over all micro-batches; the norm of the gradients, clipped if the task says so."""
         task, found = self._task, Gradients()
         task.model.train()
-        for number, batch in enumerate(group):
-            self._run.current.seed("step", self._run.step + 1, number)  # again, where it is done again
-            losses = [self._backward(part, share, len(group), found) for part, share in self._parts(batch, division)]
+        number = 0  # of the part, over all micro-batches: halves of one draw as two micro-batches would
+        for batch in group:
+            losses = []
+            for part, share in self._parts(batch, division):
+                self._run.current.seed("step", self._run.step + 1, number)  # again, where it is done again
+                losses.append(self._backward(part, share, len(group), found))
+                number += 1
             found.losses.append(sum(losses[1:], losses[0]))
         trained = [p for each in task.optimizer.param_groups for p in each["params"] if p.grad is not None]
         if task.clip_norm is not None:
