@@ -14,9 +14,11 @@ from typing import Any
 
 from unbroken.errors import STOPPED, UsageError
 from unbroken.storage import open_ordinary
+from unbroken.storage.lock import is_held
 from unbroken.values import SystemClock
 
 LOOK_EVERY_S = 0.05
+LONGEST_END_S = 30.0  # of what was killed
 TAIL_BYTES, TAIL_LINES, LONGEST_LINE = 8192, 3, 400
 NOT_TRACKED = re.compile(r"(?:warning|note): (.*\btracked\b.*)")
 
@@ -88,6 +90,9 @@ def run_session(
             with suppress(OSError):
                 os.killpg(process.pid, signal.SIGKILL)
             code = process.wait()
+            give_up_s = clock.monotonic_s() + LONGEST_END_S
+            while any(map(is_held, place.glob("*/unbroken"))) and clock.monotonic_s() < give_up_s:
+                clock.pause_s(LOOK_EVERY_S)  # what it started has its lock too, until the last of it is gone
     return Session(code=code, output=output, hung=hung)
 
 

@@ -16,7 +16,7 @@ def assert_exact(words, folder):
         return Popen(command, cwd=folder, **how)
 
     proof = prove(python("-m", "unbroken", "train", *words), SETTINGS, environment=environment(), start=start)
-    assert proof.exact, proof.lines
+    assert proof.exact, "\n".join(proof.lines)
     assert [found.steps for _, found in proof.compared] == [8, 8]
 
 
