@@ -47,7 +47,7 @@ def of_torch(size: int) -> list[int]:
 
 
 def of_torch_distributed(size: int) -> list[int]:
-    sampler: Any = DistributedSampler(Samples(size), num_replicas=1, rank=0, seed=1)  # type: ignore[arg-type]
+    sampler: Any = DistributedSampler(Samples(size), num_replicas=1, rank=0, seed=1)  # type: ignore[arg-type]  # it asks only for the length
     return list(islice(sampler, size // 2, size // 2 + BATCH))
 
 

@@ -108,26 +108,8 @@ def ours(folder: Path, *, by_batches: bool) -> Iterator[None]:
             yield
 
 
-def fabric() -> Iterator[None]:
-    """Lightning Fabric around the bare loop."""
-    made = import_module("lightning.fabric").Fabric(accelerator="cpu", devices=1)
-    model, optimizer, schedule = parts()
-    model, optimizer = made.setup(model, optimizer)
-    for number, batch in enumerate(made.setup_dataloaders(loader())):
-        loss = model(**batch)["loss"]
-        made.backward(loss)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        if number % LOG_EVERY == 0:
-            loss.item()
-        yield
-
-
-def accelerate() -> Iterator[None]:
-    """Accelerate around the bare loop."""
-    made = import_module("accelerate").Accelerator(cpu=True)
-    model, optimizer, batches, schedule = made.prepare(*parts()[:2], loader(), parts()[2])
+def steps_of(made: Any, model: Any, optimizer: Any, schedule: Any, batches: Any) -> Iterator[None]:
+    """The bare loop with the backward pass of a library."""
     for number, batch in enumerate(batches):
         loss = model(**batch)["loss"]
         made.backward(loss)
@@ -137,6 +119,21 @@ def accelerate() -> Iterator[None]:
         if number % LOG_EVERY == 0:
             loss.item()
         yield
+
+
+def fabric() -> Iterator[None]:
+    """Lightning Fabric around the bare loop."""
+    made = import_module("lightning.fabric").Fabric(accelerator="cpu", devices=1)
+    model, optimizer, schedule = parts()
+    model, optimizer = made.setup(model, optimizer)
+    yield from steps_of(made, model, optimizer, schedule, made.setup_dataloaders(loader()))
+
+
+def accelerate() -> Iterator[None]:
+    """Accelerate around the bare loop."""
+    made = import_module("accelerate").Accelerator(cpu=True)
+    model, optimizer, batches, schedule = made.prepare(*parts()[:2], loader(), parts()[2])
+    yield from steps_of(made, model, optimizer, schedule, batches)
 
 
 class Clock:
@@ -157,7 +154,7 @@ def transformers_trainer(folder: Path) -> Block:
     """The Trainer of Transformers."""
     library, clock = import_module("transformers"), Clock()
 
-    class Watch(library.TrainerCallback):  # type: ignore[misc, name-defined]
+    class Watch(library.TrainerCallback):  # type: ignore[misc, name-defined]  # loaded where it is installed
         def on_step_end(self, _arguments: Any, state: Any, _control: Any, **_: Any) -> None:
             clock.step_ends(state.global_step)
 
@@ -182,7 +179,7 @@ def lightning_trainer(folder: Path, *, logs: bool) -> Block:
     """The Trainer of Lightning: silent, or with a logged value a step in a CSV file and its bar."""
     library, clock = import_module("lightning"), Clock()
 
-    class Module(library.LightningModule):  # type: ignore[misc, name-defined]
+    class Module(library.LightningModule):  # type: ignore[misc, name-defined]  # loaded where it is installed
         def __init__(self) -> None:
             super().__init__()
             self.model, self.optimizer, self.schedule = parts()

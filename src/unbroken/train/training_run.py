@@ -269,7 +269,7 @@ class TrainingRun(RunStatus):
     def save(self) -> None:
         """Write a checkpoint at the next boundary; at once where nothing has changed since the last one."""
         if self._source is None and not self.current.finished:
-            raise UsageError("run.save", "there is no finished step to save yet", do="Call it after run.end_step().")
+            raise UsageError("run.save", "there is no finished step to save yet", do="Call it after the first step.")
         self.opened.save_again = True
         if self.current.is_at_boundary:
             self.opened.save()

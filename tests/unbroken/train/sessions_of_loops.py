@@ -47,7 +47,7 @@ def train(folder: Path, loop: Loop, *, workers: int, at: int = 0, number: int = 
     if (pid := os.fork()) == 0:
         code = 1
         try:
-            sys.stdout = sys.stderr = open(folder.with_suffix(".log"), "a", buffering=1, encoding="utf-8")  # noqa: SIM115
+            sys.stdout = sys.stderr = open(folder.with_suffix(".log"), "a", buffering=1, encoding="utf-8")  # noqa: SIM115 - it ends with the process
             torch.set_num_threads(1)
             warnings.simplefilter("default")  # of libraries that the loop uses, as a script's user has them
             torch.seed()  # what a new process begins with is nothing to rely on
