@@ -18,10 +18,10 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from unbroken.clock import SystemClock
 from unbroken.storage import Disk
 from unbroken.train.curves import Curves
 from unbroken.train.hparams import RunSettings
-from unbroken.values import SystemClock
 
 POINTS, BLOCKS, PROCESSES = 500, 15, 5
 PAUSE_S = 0.2

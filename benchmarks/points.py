@@ -18,10 +18,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from unbroken.clock import SystemClock
 from unbroken.journal import Journal, StepLog
 from unbroken.report.run_facts import facts_of_runs
 from unbroken.storage import Disk
-from unbroken.values import SystemClock
 
 POINTS, TURNS, SAMPLES, SEED = 1_000_000, 3, 8, 6
 SESSION = "20260101_000000"

@@ -32,6 +32,7 @@ from unbroken.checkpoint.structure import read_structure
 from unbroken.checkpoint.unpickle import read_pickle
 from unbroken.checkpoint.verify import verify_file
 from unbroken.cli import main
+from unbroken.clock import SystemClock
 from unbroken.config import Effect, Effects, read_config
 from unbroken.keep.packed import check_packed, read_list
 from unbroken.keep.unpacking import unpack
@@ -49,7 +50,6 @@ from unbroken.storage.lock import read_holder
 from unbroken.train import open_run, read_checkpoint
 from unbroken.train.adopting import adopt_weights
 from unbroken.train.source import Source
-from unbroken.values import SystemClock
 
 APPS = Path(__file__).resolve().parent.parent / "apps"
 CONFIG = {"width": 4, "lr": 0.1, "steps": 6}

@@ -10,10 +10,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
     from unbroken.checkpoint.unpickle import read_pickle
+    from unbroken.ids import LeadsOut, is_name, place
     from unbroken.launch.extension import Extension, Place
     from unbroken.launch.job import Job, Start, WrittenUnder
     from unbroken.launch.options import (
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
         start_from,
     )
     from unbroken.launch.recipes import Recipe
+    from unbroken.option_parser import OptionParser
     from unbroken.run.layout import EPOCHS, ITERATIONS, Layout
     from unbroken.storage import (
         Disk,
@@ -39,18 +39,20 @@ if TYPE_CHECKING:
         open_ordinary,
         read_json,
         read_whole,
+        require_local,
         write_json,
     )
-    from unbroken.values import NOT_TEXT, LeadsOut, is_name, place, require_local, text_of
-    from unbroken.values.option_parser import OptionParser
+    from unbroken.text import NOT_TEXT, text_of
+    from unbroken.version import __version__
 else:
     _LOADED_ON_FIRST_USE = {
+        "__version__": "unbroken.version",
         "Extension": "unbroken.launch.extension",
         "Place": "unbroken.launch.extension",
         "Job": "unbroken.launch.job",
         "Start": "unbroken.launch.job",
         "WrittenUnder": "unbroken.launch.job",
-        "OptionParser": "unbroken.values.option_parser",
+        "OptionParser": "unbroken.option_parser",
         "accidents": "unbroken.launch.options",
         "add_common_options": "unbroken.launch.options",
         "add_weights_key": "unbroken.launch.options",
@@ -75,12 +77,12 @@ else:
         "open_ordinary": "unbroken.storage",
         "read_json": "unbroken.storage",
         "read_whole": "unbroken.storage",
-        "LeadsOut": "unbroken.values",
-        "NOT_TEXT": "unbroken.values",
-        "is_name": "unbroken.values",
-        "place": "unbroken.values",
-        "require_local": "unbroken.values",
-        "text_of": "unbroken.values",
+        "LeadsOut": "unbroken.ids",
+        "NOT_TEXT": "unbroken.text",
+        "is_name": "unbroken.ids",
+        "place": "unbroken.ids",
+        "require_local": "unbroken.storage",
+        "text_of": "unbroken.text",
     }
 
     def __getattr__(name: str) -> object:

@@ -21,6 +21,7 @@ from tests.crash.sessions import RUN, Session, Ticking, damaged, job_in
 from tests.processes import PIPE, STDOUT, Popen, environment, python
 from tests.twin.killing import run_to_end
 from tests.unbroken.cli.typing_commands import contents
+from unbroken.clock import SystemClock
 from unbroken.errors import Refused
 from unbroken.journal import reached
 from unbroken.keep.backup import Backup, Ways
@@ -31,7 +32,6 @@ from unbroken.launch import Finished, Resume, Start, decide, gather
 from unbroken.run import ITERATIONS
 from unbroken.run.survey import survey
 from unbroken.storage import Disk
-from unbroken.values import SystemClock
 
 SEED = 20261122
 OF_THE_COPY = {"unbroken/backup.json", "unbroken/lock", "unbroken/holder.json"}

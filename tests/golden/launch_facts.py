@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from unbroken.clock import utc_text
 from unbroken.config import Effect, Effects
 from unbroken.launch import Job, Start
 from unbroken.launch.extension import Extension
@@ -15,7 +16,6 @@ from unbroken.launch.job import SCRIPT
 from unbroken.run import Candidate, MissingFile, RunRecord, Survey
 from unbroken.run.candidates import furthest_first
 from unbroken.storage.lock import Holder
-from unbroken.values import utc_text
 
 RUN, OTHER = "1f0e4c2a9b7d5836", "77aa00bb11cc22dd"
 FOLDER = Path("work_dirs/baseline")

@@ -13,8 +13,8 @@ from typing import Final
 
 from unbroken.checkpoint.programs import OWN_FORM, WEIGHTS_HERE
 from unbroken.errors import DamagedFile, ForeignFile
+from unbroken.ids import is_name
 from unbroken.storage import read_json
-from unbroken.values import is_name
 
 SUFFIXES: Final = (".pth", ".pth.tar", ".pt", ".pt2", ".bin", ".ckpt", ".safetensors", ".distcp")
 NAMES: Final = (".metadata", "random_states_*.pkl", "custom_checkpoint_*.pkl")  # of DCP and Accelerate

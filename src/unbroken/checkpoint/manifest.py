@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
+from unbroken.fields import digest, one_of
+from unbroken.ids import is_name
 from unbroken.storage import Disk, read_typed, write_json
-from unbroken.values import is_name
-from unbroken.values.fields import digest, one_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import threading
 from dataclasses import dataclass
 from typing import BinaryIO, Generic, TypeVar
 
-from unbroken.values import Clock
+from unbroken.clock import Clock
 
 Found = TypeVar("Found")
 

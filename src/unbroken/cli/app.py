@@ -12,8 +12,8 @@ from unbroken import __version__
 from unbroken.cli import commands_keep, commands_look, commands_train
 from unbroken.cli.parser import Names
 from unbroken.errors import UsageError
-from unbroken.values import require_local
-from unbroken.values.option_parser import EMPTY
+from unbroken.option_parser import EMPTY
+from unbroken.storage import require_local
 
 EPILOG = """\b
 Begin with:  unbroken demo aerial      (everything shown, in about a minute of a CPU)

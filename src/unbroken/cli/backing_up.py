@@ -7,6 +7,7 @@ from pathlib import Path
 from shlex import quote
 
 from unbroken.cli.tables import as_json_text, shown, size_text
+from unbroken.clock import SystemClock
 from unbroken.errors import DamagedFile, UsageError
 from unbroken.keep.backup import Backup, Ways
 from unbroken.keep.backup_list import read_list
@@ -14,7 +15,6 @@ from unbroken.keep.bringing_back import BroughtBack, bring_back
 from unbroken.keep.place import back_up, mirror_in
 from unbroken.run.missing import losses_of
 from unbroken.storage import Disk
-from unbroken.values import SystemClock
 
 MOST_NAMED = 8
 

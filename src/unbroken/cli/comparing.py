@@ -10,6 +10,7 @@ from pathlib import Path
 from unbroken.cli.named_runs import LISTED, Tagged, runs_below, the_one
 from unbroken.cli.side_by_side import as_text
 from unbroken.cli.tables import as_json_text, size_text
+from unbroken.clock import SystemClock, shown_time
 from unbroken.config import nearest
 from unbroken.errors import UsageError
 from unbroken.journal.lines import finite
@@ -21,7 +22,6 @@ from unbroken.report.run_facts import RunFacts, facts_of_runs
 from unbroken.report.wording import LANGUAGES, headline
 from unbroken.run.finding import find_runs, holds_run
 from unbroken.storage import Disk, WritableFile, durable_write, open_ordinary
-from unbroken.values import SystemClock, shown_time
 
 
 def compare_command(

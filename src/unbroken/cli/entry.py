@@ -18,7 +18,7 @@ from typing import NoReturn
 from unbroken.errors import INTERRUPTED_TWICE, DamagedFile, SaveFailed, UnbrokenError, UsageError
 from unbroken.storage.files import DISK_TROUBLE, turn_away
 from unbroken.storage.ordinary import NotOrdinary
-from unbroken.values.text import ESCAPED
+from unbroken.text import ESCAPED
 
 LONGEST_NAME = 200
 CIRCLE = "Symlink loop from "  # what pathlib says before Python 3.13, as a RuntimeError

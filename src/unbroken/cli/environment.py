@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unbroken.values import SystemClock
+from unbroken.clock import SystemClock
 
 if TYPE_CHECKING:  # `ls` asks here for its cache, and is quick because it loads no more
     from unbroken.launch.job import Quota

@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unbroken.cli.environment import cache_folder
 from unbroken.cli.tables import aligned, as_json_text, shown, size_text
+from unbroken.clock import SystemClock, shown_time
 from unbroken.errors import UsageError
 from unbroken.report.index import RunIndex
 from unbroken.report.listing import configs_of, list_runs
 from unbroken.report.rows import Row
 from unbroken.run.finding import is_backup
-from unbroken.storage import Disk
-from unbroken.values.addresses import require_local
-from unbroken.values.clock import SystemClock, shown_time
+from unbroken.storage import Disk, require_local
 
 if TYPE_CHECKING:
-    from unbroken.values.option_parser import OptionParser
+    from unbroken.option_parser import OptionParser
 
 HEAD = ("tag", "status", "step", "best", "last seen", "sessions", "size", "folder")
 LONGEST_LABEL = 60
@@ -92,7 +91,7 @@ def option_parser() -> OptionParser:
     """The options of `ls`."""
     from argparse import RawDescriptionHelpFormatter
 
-    from unbroken.values.option_parser import OptionParser
+    from unbroken.option_parser import OptionParser
 
     parser = OptionParser(
         prog="unbroken ls",

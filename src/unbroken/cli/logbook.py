@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from unbroken.cli.tables import as_json_text, columns
+from unbroken.clock import SystemClock
 from unbroken.errors import UsageError
 from unbroken.logbook.book import CONFIG, DATE, FILE_NAME, RESULT, Change
 from unbroken.logbook.entries import write_log
 from unbroken.logbook.file import Written
 from unbroken.logbook.words import clean
 from unbroken.storage import Disk
-from unbroken.values import SystemClock
 
 LANGUAGES = ("zh", "en")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unbroken.errors import UsageError
-from unbroken.values.text import ESCAPED
+from unbroken.text import ESCAPED
 
 LISTED = 8  # runs named in an error
 Tagged = tuple[str, Path]

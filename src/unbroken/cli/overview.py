@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unbroken.fields import numbers_of, step_of
 from unbroken.journal import read_steps
 from unbroken.journal.lines import finite
 from unbroken.run import Candidate, MissingFile, Survey, layout_seen
@@ -16,7 +17,6 @@ from unbroken.run.layout import own
 from unbroken.run.program import Program, program_changes, programs_of
 from unbroken.run.summary import LOST, NOT_REACHABLE, summary_of
 from unbroken.run.survey import survey
-from unbroken.values import numbers_of, step_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from unbroken.cli.tables import as_json_text, columns, size_text
+from unbroken.clock import SystemClock
 from unbroken.errors import UsageError
 from unbroken.keep.packing import Packed, Wanted, pack
 from unbroken.keep.parcel import WORDS, LeftOut, by_need
 from unbroken.keep.unpacking import unpack
+from unbroken.quantities import asked, size_bytes
 from unbroken.storage import Disk
-from unbroken.values import SystemClock
-from unbroken.values.quantities import asked, size_bytes
 
 MOST_NAMED = 8
 

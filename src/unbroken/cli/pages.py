@@ -42,7 +42,7 @@ from unbroken.launch.words import refusal
 from unbroken.run import Candidate, RunRecord, Survey
 from unbroken.storage import Disk, WritableFile, durable_write
 from unbroken.storage.lock import Holder
-from unbroken.values import as_bytes
+from unbroken.text import as_bytes
 
 GENERATED = "<!-- Written by `python -m unbroken.cli.pages`. Change the code, not this page. -->\n"
 HELP_COLUMNS = 100

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from unbroken.errors import NOT_EXACT, UsageError
 from unbroken.launch.recipes import installed
-from unbroken.values.quantities import asked, duration_s
+from unbroken.quantities import asked, duration_s
 
 
 @dataclass(frozen=True, kw_only=True)

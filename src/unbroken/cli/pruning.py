@@ -12,12 +12,12 @@ from unbroken.checkpoint.removal import GOING_SUFFIX
 from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Decision, Policy
 from unbroken.cli.looking import run_folder
 from unbroken.cli.tables import as_json_text, columns, shown, size_text
+from unbroken.clock import SystemClock
 from unbroken.errors import UnbrokenError, UsageError
 from unbroken.keep.prune import prune
 from unbroken.keep.pruning import Pruning, plan_pruning
 from unbroken.run.summary import find_runs
 from unbroken.storage import Disk
-from unbroken.values import SystemClock
 
 MOST_NAMES = 6
 LONGEST_ERROR = 2_000

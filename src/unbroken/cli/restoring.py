@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from unbroken.cli.tables import as_json_text, columns
+from unbroken.clock import SystemClock
 from unbroken.errors import UsageError
 from unbroken.launch.restoring import Archived, archived, restore
 from unbroken.storage import Disk
-from unbroken.values import SystemClock
 
 
 def restore_command(run: Path, name: str, *, as_json: bool) -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from unbroken.cli.looking import run_folder
 from unbroken.cli.watching import clean
+from unbroken.clock import SystemClock
 from unbroken.report import Glance, Watch
 from unbroken.run.bounds import require_inside
 from unbroken.run.layout import own
 from unbroken.storage import Disk, explained
 from unbroken.storage.lock import Holder, holds, is_held, read_holder
 from unbroken.storage.request import ask_to_stop
-from unbroken.values import SystemClock
 
 LOOK_EVERY_S = 0.2
 

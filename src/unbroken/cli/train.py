@@ -12,6 +12,7 @@ from typing import Any
 from unbroken.cli.curve import as_letters, write_picture
 from unbroken.cli.environment import surroundings
 from unbroken.cli.recipe_mistakes import config_of_another, recipe_left_out
+from unbroken.clock import SystemClock
 from unbroken.config import Effect
 from unbroken.errors import ConfigError, UsageError
 from unbroken.launch import Job, Plan, Refuse, Resume, decide, find_recipe, gather, is_foreign, preflight, wants_shapes
@@ -25,7 +26,6 @@ from unbroken.launch.recipes import installed
 from unbroken.launch.rerun import joined, typed_again
 from unbroken.launch.verdicts import as_data
 from unbroken.launch.words import describe
-from unbroken.values import SystemClock
 
 
 def train_command(recipe: str, arguments: Sequence[str], *, typed: Sequence[str] | None) -> int:

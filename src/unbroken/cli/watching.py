@@ -13,10 +13,10 @@ from rich.text import Text
 
 from unbroken.cli.looking import run_folder
 from unbroken.cli.tables import size_text
+from unbroken.clock import SystemClock, shown_time
+from unbroken.quantities import asked, clock_time, duration_s
 from unbroken.report import Glance, Watch
 from unbroken.storage import Disk
-from unbroken.values import SystemClock, clock_time, shown_time
-from unbroken.values.quantities import asked, duration_s
 
 SHORTEST_S = 0.05
 MOST_VALUES = 6

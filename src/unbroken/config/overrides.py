@@ -11,8 +11,8 @@ from unbroken.config.literals import literal, option_value
 from unbroken.config.merge import merge
 from unbroken.config.nearest import suggestion
 from unbroken.errors import ConfigError
-from unbroken.values.option_parser import EMPTY
-from unbroken.values.text import plain
+from unbroken.option_parser import EMPTY
+from unbroken.text import plain
 
 Tree = dict[str, Any]
 

@@ -18,7 +18,7 @@ from unbroken.config.python_statements import carry_out
 from unbroken.config.python_words import take_environment, words_of_file
 from unbroken.config.source_text import read_text, refuse_circle
 from unbroken.errors import ConfigError
-from unbroken.values.text import plain
+from unbroken.text import plain
 
 RESERVED = ("filename", "text", "pretty_text", "env_variables")
 

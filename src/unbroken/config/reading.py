@@ -10,8 +10,8 @@ from pathlib import Path
 from unbroken.config.config_file import ConfigFile
 from unbroken.config.nearest import nearest
 from unbroken.errors import ConfigError
-from unbroken.values import require_local
-from unbroken.values.text import plain
+from unbroken.storage import require_local
+from unbroken.text import plain
 
 SUFFIXES = (".py", ".yaml", ".yml")
 STATES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")

@@ -7,7 +7,7 @@ from pathlib import Path
 from unbroken.config.meter import CHAIN, FILE_BYTES, Meter, TooMuch
 from unbroken.errors import ConfigError
 from unbroken.storage import NotOrdinary, read_whole
-from unbroken.values import NOT_TEXT, text_of
+from unbroken.text import NOT_TEXT, text_of
 
 
 def read_text(path: Path, meter: Meter, *, named_in: object = "") -> str:

@@ -12,7 +12,7 @@ import yaml
 from unbroken.config.config_file import Place
 from unbroken.config.meter import DEPTH, Meter, TooMuch
 from unbroken.errors import ConfigError
-from unbroken.values.text import plain
+from unbroken.text import plain
 
 # 5e-4 is a number to people and to YAML 1.2; YAML 1.1, which PyYAML reads, asks for 5.0e-4.
 FULL_WIDTH = re.compile("[：，［］｛｝＂＇＃“”‘’]")  # punctuation that a Chinese keyboard writes

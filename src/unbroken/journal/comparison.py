@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unbroken.fields import number_of
 from unbroken.journal.steps import WEIGHTS_CRC32, packed, values_of
-from unbroken.values import number_of
 
 WORDS = {WEIGHTS_CRC32: "a probe of the weights"}
 

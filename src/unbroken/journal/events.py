@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unbroken.journal.lines import LineFile, finite, lines_of, parse, read_lines_backwards
-from unbroken.storage import Disk, NotOrdinary, open_ordinary, parsed_json
-from unbroken.values import BadField, Clock, is_name, utc_text
-from unbroken.values.fields import (
+from unbroken.clock import Clock, utc_text
+from unbroken.fields import (
+    BadField,
     Kind,
     check,
     count,
@@ -30,6 +29,9 @@ from unbroken.values.fields import (
     text,
     whole,
 )
+from unbroken.ids import is_name
+from unbroken.journal.lines import LineFile, finite, lines_of, parse, read_lines_backwards
+from unbroken.storage import Disk, NotOrdinary, open_ordinary, parsed_json
 
 Event = Mapping[str, Any]  # one whose known fields are what they should be
 NO_SESSION = ""  # who wrote an event that belongs to no session: what a person did between or beside them

@@ -12,10 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from unbroken.fields import BadField, Kind, check, number, step_of, text
 from unbroken.journal.lines import LineFile, finite, read_lines, read_lines_backwards
 from unbroken.storage import Disk
-from unbroken.values import BadField, step_of
-from unbroken.values.fields import Kind, check, number, text
 
 WEIGHTS_CRC32 = "weights_crc32"  # of a few elements of the weights after the step
 NOT_VALUES = frozenset(("step", "session", "epoch", "samples", "evaluation", "rewound", WEIGHTS_CRC32))  # of a record

@@ -25,7 +25,9 @@ from typing import Any
 from unbroken.checkpoint.manifest import manifest_path, read_manifest
 from unbroken.checkpoint.removal import finish_removal, leftovers, let_go
 from unbroken.checkpoint.retention import NEVER_FEWER_THAN
+from unbroken.clock import Clock
 from unbroken.errors import DamagedFile, Refused
+from unbroken.ids import free_name
 from unbroken.keep.backup_list import BackupList, read_list, stamp_of, write_list
 from unbroken.keep.copying import Copying, Moving, prefix_digest
 from unbroken.keep.following import Mirrored, leaving, parting, removed_saves, set_aside
@@ -41,7 +43,6 @@ from unbroken.run.survey import require_reachable
 from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder, point_to
 from unbroken.storage.lock import kept_out
 from unbroken.storage.moved import Moved
-from unbroken.values import Clock, free_name
 
 PASSES = 4  # over a run whose files change while they are read
 METRICS = "metrics.jsonl"

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unbroken.fields import Kind, anything, count, list_of, mapping, mapping_of, text, whole
 from unbroken.run.layout import own
 from unbroken.run.names import BACKUP_LIST
 from unbroken.storage import Disk, read_json, write_json
-from unbroken.values.fields import Kind, anything, count, list_of, mapping, mapping_of, text, whole
 
 FORMAT = 1
 SCHEMA: Mapping[str, Kind] = {"format": count, "run": text, "source": text, "files": mapping_of(list_of(anything))}

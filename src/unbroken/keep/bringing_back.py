@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from unbroken.clock import Clock
 from unbroken.errors import DamagedFile, Refused
+from unbroken.ids import free_name
 from unbroken.journal import NO_SESSION, Journal
 from unbroken.keep.backup import METRICS, Ways, mirror
 from unbroken.keep.backup_list import stamp_of
@@ -30,7 +32,6 @@ from unbroken.storage import Disk, durable_folder, explained, point_to
 from unbroken.storage.digest import sha256_of
 from unbroken.storage.lock import RunLock
 from unbroken.storage.moved import Moved, looked_again
-from unbroken.values import Clock, free_name
 
 JOURNAL = f"{OWN_FOLDER}/journal.jsonl"
 STEPS = f"{OWN_FOLDER}/{METRICS}"

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from unbroken.clock import Clock
 from unbroken.errors import Refused, UsageError
 from unbroken.run.layout import own
 from unbroken.run.survey import RESTORING
 from unbroken.storage import PARTIAL_SUFFIX, Disk
 from unbroken.storage.lock import LOCK_FILES, RunLock
 from unbroken.storage.request import FILE as REQUEST
-from unbroken.values import Clock
 
 NOT_EMPTY = {errno.ENOTEMPTY, errno.EEXIST}
 LEFT_BY_LAUNCHES = {*LOCK_FILES, REQUEST, RESTORING}

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from unbroken.checkpoint.retention import NEVER_FEWER_THAN
+from unbroken.ids import why_unsafe
 from unbroken.journal import NO_SESSION
 from unbroken.run.layout import ARCHIVE_FOLDER
 from unbroken.storage import read_whole
-from unbroken.values import why_unsafe
 
 MOST_JOURNAL_BYTES = 1 << 30
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unbroken.checkpoint.removal import GOING_SUFFIX
+from unbroken.ids import why_unsafe
 from unbroken.keep.parcel import Item, Need
 from unbroken.run.candidates import Candidate, confirm
 from unbroken.run.folder import walk
@@ -17,7 +18,6 @@ from unbroken.storage import PARTIAL_SUFFIX
 from unbroken.storage.lock import LOCK_FILES
 from unbroken.storage.moved import Moved
 from unbroken.storage.request import FILE as REQUEST
-from unbroken.values import why_unsafe
 
 PACKING_LIST = "packed.json"  # in the run's own folder: what a file that travelled held
 EVENTS = ".tfevents."  # TensorBoard's, also where a run's record is older than its curves

@@ -20,12 +20,13 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Annotated, BinaryIO, cast
 
 from unbroken.errors import DamagedFile, NewerFormat
+from unbroken.fields import digest, typed
+from unbroken.ids import why_unsafe
 from unbroken.keep.inventory import PACKING_LIST
 from unbroken.keep.parcel import Item, Need
 from unbroken.run.layout import OWN_FOLDER
 from unbroken.storage import WritableFile, open_ordinary, parsed_json
-from unbroken.values import as_bytes, typed, why_unsafe
-from unbroken.values.fields import digest
+from unbroken.text import as_bytes
 
 FORMAT = 1
 BLOCK_BYTES = 1 << 22

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from unbroken.clock import Clock, utc_text
 from unbroken.errors import DamagedFile, Refused, RunHeld, UsageError
+from unbroken.ids import why_unsafe
 from unbroken.keep.inventory import inventory
 from unbroken.keep.packed import (
     FORMAT,
@@ -26,7 +28,6 @@ from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_folder,
 from unbroken.storage.file_lock import FileLock, Held
 from unbroken.storage.lock import GRACE_S
 from unbroken.storage.moved import looked_again
-from unbroken.values import Clock, utc_text, why_unsafe
 
 ATTEMPTS = 4
 SUFFIX = ".zip"

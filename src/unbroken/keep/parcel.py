@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from unbroken.values import as_bytes
+from unbroken.text import as_bytes
 
 ENTRY_BYTES = 400  # most that a file costs besides its bytes and its name: two zip headers and its line in the list
 NAME_COPIES = 4  # its name stands in both headers and, perhaps with escapes, in the list

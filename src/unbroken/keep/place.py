@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from unbroken.clock import Clock
 from unbroken.errors import Refused, UsageError
 from unbroken.keep.backup import Backup, Ways, mirror
 from unbroken.keep.backup_list import read_list
 from unbroken.keep.listing import is_run
-from unbroken.storage import Disk, durable_folder
-from unbroken.values import Clock, require_local
+from unbroken.storage import Disk, durable_folder, require_local
 
 
 def back_up(run: Path, dest: Path, ways: Ways, *, disk: Disk, clock: Clock) -> Backup:

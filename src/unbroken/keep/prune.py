@@ -7,6 +7,7 @@ from pathlib import Path
 
 from unbroken.checkpoint.removal import finish_removal, let_go
 from unbroken.checkpoint.retention import Decision, Policy
+from unbroken.clock import Clock
 from unbroken.journal import NO_SESSION, Journal
 from unbroken.keep.pruning import Pruning, plan_pruning
 from unbroken.run.bounds import require_inside
@@ -14,7 +15,6 @@ from unbroken.run.layout import manifests, own
 from unbroken.run.pins import read_pins
 from unbroken.storage import Disk, durable_folder, explained, point_to
 from unbroken.storage.lock import RunLock
-from unbroken.values import Clock
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,9 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from unbroken.clock import Clock
 from unbroken.errors import DamagedFile, Refused, UsageError
+from unbroken.ids import place
 from unbroken.keep.destination import beside, owned, require_vacant
 from unbroken.keep.packed import PackingList, read_blocks, read_list
 from unbroken.run.record import layout_of
@@ -24,7 +26,6 @@ from unbroken.storage import (
     open_ordinary,
 )
 from unbroken.storage.digest import sha256_of
-from unbroken.values import Clock, place
 
 
 @dataclass(frozen=True, kw_only=True)

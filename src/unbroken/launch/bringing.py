@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unbroken.errors import DamagedFile
+from unbroken.ids import is_name, place
 from unbroken.journal import read_events
 from unbroken.launch.job import Job
 from unbroken.launch.verdicts import Resume
@@ -20,7 +21,6 @@ from unbroken.run import Candidate, Layout, look_at
 from unbroken.run.bounds import is_inside
 from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, manifests, own
 from unbroken.storage import Disk, WritableFile, durable_folder, durable_write, is_ordinary, open_ordinary
-from unbroken.values import is_name, place
 
 COPY_BLOCK_BYTES = 1 << 22
 TEXTS = {".log", ".txt", ".json", ".jsonl", ".py", ".yaml", ".yml", ".csv"}  # what a person reads of a session

@@ -27,13 +27,13 @@ from unbroken.launch.job import Job, Quota
 from unbroken.launch.position import total_now
 from unbroken.launch.verdicts import FineTune, Fresh, Plan, Resume
 from unbroken.logbook.words import clean
+from unbroken.quantities import asked, size_bytes
 from unbroken.run import layout_seen, read_record
 from unbroken.run.folder import entries
 from unbroken.run.layout import ARCHIVE_FOLDER, Layout, manifests
 from unbroken.run.predictions import LAST_EVALUATIONS, evaluations_in
 from unbroken.run.summary import config_of
 from unbroken.storage import is_ordinary
-from unbroken.values.quantities import asked, size_bytes
 
 GROWING = (".jsonl", ".log", ".txt", "scalars.json")  # records: a little with every step
 GARBLED = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError)  # of records that were edited

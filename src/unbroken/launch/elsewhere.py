@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from unbroken.clock import shown_time
 from unbroken.errors import Refused
 from unbroken.launch.job import Job
 from unbroken.launch.refusals import refuse
@@ -17,7 +18,6 @@ from unbroken.launch.spelling import option
 from unbroken.launch.verdicts import Refuse
 from unbroken.run import Candidate, Survey
 from unbroken.run.history import seconds_of
-from unbroken.values import shown_time
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from unbroken.clock import Clock, utc_text
+from unbroken.ids import new_id
 from unbroken.journal import Journal
 from unbroken.launch.beginning import beginning_of
 from unbroken.launch.bringing import bring_here, copy_file
@@ -28,7 +30,6 @@ from unbroken.run.survey import RESTORING
 from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder, explained, point_to
 from unbroken.storage.lock import LOCK_FILES
 from unbroken.storage.turn import turn_at
-from unbroken.values import Clock, new_id, utc_text
 
 HELD = (*LOCK_FILES, RESTORING)
 

@@ -22,9 +22,8 @@ from unbroken.run.candidates import confirm, list_candidates
 from unbroken.run.finding import is_backup
 from unbroken.run.layout import manifests, own
 from unbroken.run.survey import survey
-from unbroken.storage import read_json
+from unbroken.storage import read_json, require_local
 from unbroken.storage.moved import Moved, looked_again
-from unbroken.values import require_local
 
 MOST_SIBLINGS = 200
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from unbroken.clock import shown_time
 from unbroken.launch.job import Job, Limit
 from unbroken.launch.plan import Facts
 from unbroken.launch.position import total_now
 from unbroken.launch.spelling import count
 from unbroken.launch.verdicts import FineTune, Fresh, Plan, Resume
-from unbroken.values import shown_time
 
 TIMING = "timing"  # the journal's event
 

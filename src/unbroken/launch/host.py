@@ -16,7 +16,7 @@ from pathlib import Path
 
 from unbroken.errors import UsageError
 from unbroken.launch.job import Limit, Quota
-from unbroken.values.quantities import asked, size_bytes
+from unbroken.quantities import asked, size_bytes
 
 SEARCH_PATH = "UNBROKEN_SEARCH_PATH"
 PROVE = "UNBROKEN_PROVE"  # what `unbroken prove` tells the sessions that it starts

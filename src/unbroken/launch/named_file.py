@@ -9,8 +9,7 @@ from pathlib import Path
 
 from unbroken.checkpoint.folders import require_no_folder_of_others
 from unbroken.errors import UsageError
-from unbroken.storage import is_ordinary
-from unbroken.values import require_local
+from unbroken.storage import is_ordinary, require_local
 
 NEAR_LEVELS, MOUNT_POINT = 3, Path("/mnt")
 MOST_NEAR, NEAR_DEPTH, MOST_NEAR_FOLDERS = 8, 5, 500

@@ -17,9 +17,9 @@ from unbroken.launch.host import SEARCH_PATH
 from unbroken.launch.job import Job, Limit, Quota, Start
 from unbroken.launch.tags import require_tag
 from unbroken.launch.verdicts import Finished, Plan, Refuse
+from unbroken.option_parser import OptionParser
+from unbroken.quantities import BadQuantity, Quantity, asked, duration_s, size_bytes
 from unbroken.storage import is_ordinary
-from unbroken.values.option_parser import OptionParser
-from unbroken.values.quantities import BadQuantity, Quantity, asked, duration_s, size_bytes
 
 # What users of other programs type, and what it is here. `{tag}` is the option of the front door.
 COMMON_MEANT = {

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from unbroken.fields import number_of
 from unbroken.journal import read_steps
 from unbroken.launch.job import Job
 from unbroken.launch.position import step_now
 from unbroken.launch.verdicts import FineTune, Finished, Fresh, Plan, Resume
 from unbroken.run.layout import own
-from unbroken.values import number_of
 
 MOST_POINTS = 400
 Points = tuple[tuple[int, float], ...]  # (step, counted from 1; learning rate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from unbroken.clock import shown_time
 from unbroken.config import Change, Effect, keys_of, nearest, worst
 from unbroken.errors import DamagedFile, Incompatible, NewerFormat, Refused, RunHeld, UsageError
 from unbroken.launch.fit import Fit
@@ -25,7 +26,6 @@ from unbroken.launch.tags import tag_for_changes
 from unbroken.launch.verdicts import Curve, Refuse
 from unbroken.run import Candidate, Restoring, Survey
 from unbroken.run.restore_mark import RESTORING
-from unbroken.values import shown_time
 
 
 def refuse(exit_code: int, *reasons: str, ways_out: tuple[str, ...] = ()) -> Refuse:

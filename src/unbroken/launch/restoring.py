@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from unbroken.clock import Clock
 from unbroken.errors import DamagedFile, UsageError
+from unbroken.ids import free_name, is_name
 from unbroken.journal import Journal
 from unbroken.launch.execute import move_all, move_history_aside
 from unbroken.run import Survey, layout_of, layout_seen
@@ -21,7 +23,6 @@ from unbroken.run.survey import survey
 from unbroken.storage import Disk, durable_folder, explained, write_json
 from unbroken.storage.lock import RunLock
 from unbroken.storage.turn import turn_at
-from unbroken.values import Clock, free_name, is_name
 
 
 @dataclass(frozen=True, kw_only=True)

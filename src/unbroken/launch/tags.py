@@ -10,8 +10,9 @@ from typing import Any
 
 from unbroken.config import ABSENT, Change, keys_of
 from unbroken.errors import UsageError
+from unbroken.ids import is_name
 from unbroken.launch.job import Job
-from unbroken.values import as_bytes, is_name
+from unbroken.text import as_bytes
 
 LONGEST = 60  # of a name that is made here
 LONGEST_TYPED = 100

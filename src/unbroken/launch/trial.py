@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 from unbroken.errors import UsageError
+from unbroken.fields import BadField, typed
 from unbroken.launch.host import PROVE
 from unbroken.launch.job import Job
-from unbroken.values import BadField
-from unbroken.values.fields import typed
 
 IN_ENVIRONMENT = "trial"  # of a job: the session is one of `unbroken prove`
 KEPT = 2  # checkpoints: a proof of a large model must fit on the disk

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unbroken.checkpoint.manifest import read_manifest
+from unbroken.clock import Clock, shown_time
 from unbroken.errors import UnbrokenError
 from unbroken.journal import read_events, read_events_backwards
 from unbroken.logbook.book import RESULT, Entry
@@ -24,7 +25,6 @@ from unbroken.run.layout import OWN_FOLDER, manifests, own
 from unbroken.run.summary import NOT_REACHABLE, Summary, config_of, summary_of
 from unbroken.storage import Disk
 from unbroken.storage.lock import read_holder
-from unbroken.values import Clock, shown_time
 
 PATIENCE_S = 5.0  # of a session, which has better things to do
 LONGER_PATIENCE_S = 30.0  # of a person's command

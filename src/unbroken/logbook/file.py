@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from unbroken.clock import Clock
 from unbroken.errors import Refused, UsageError
 from unbroken.logbook.book import FILE_NAME, Book, Change, Entry
 from unbroken.logbook.memory import remember
 from unbroken.storage import Disk, WritableFile, durable_write, explained, is_ordinary, read_whole
 from unbroken.storage.turn import turn_at
-from unbroken.values import ESCAPED, NOT_TEXT, Clock, encoding_of
+from unbroken.text import ESCAPED, NOT_TEXT, encoding_of
 
 MOST_BOOK_BYTES = 64 << 20
 TRIES = 20  # a file that somebody saves again and again

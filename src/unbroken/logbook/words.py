@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unbroken.clock import shown_time
 from unbroken.config import ABSENT
 from unbroken.config.side_by_side import differences
 from unbroken.run.summary import Score, Summary
-from unbroken.values import shown_time
 
 LONGEST = 80  # characters of a tag, a name or a value
 MOST = 6  # settings named in a row

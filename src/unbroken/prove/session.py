@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unbroken.clock import SystemClock
 from unbroken.errors import STOPPED, UsageError
 from unbroken.storage import open_ordinary
 from unbroken.storage.lock import is_held
-from unbroken.values import SystemClock
 
 LOOK_EVERY_S = 0.05
 LONGEST_END_S = 30.0  # of what was killed

@@ -20,11 +20,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from unbroken.fields import number_of
 from unbroken.journal.lines import LONGEST_LINE_BYTES
 from unbroken.journal.steps import NOT_VALUES, values_of
 from unbroken.report.lines import as_record
 from unbroken.storage import json_line, open_ordinary
-from unbroken.values import as_bytes, number_of
+from unbroken.text import as_bytes
 
 BLOCK_BYTES = 1 << 20
 LARGE_BYTES = 1 << 25  # from here on several processes are worth their start

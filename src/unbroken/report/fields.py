@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from unbroken.clock import local_moment
 from unbroken.errors import UsageError
 from unbroken.report.rows import Row
-from unbroken.values import local_moment
 
 Value = Any  # a number, a text, or what a config holds
 Getter = Callable[[Row], Value]

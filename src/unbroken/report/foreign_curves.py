@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from unbroken.fields import step_of
 from unbroken.report.curves import LARGEST_STEP, Curves, put
 from unbroken.report.lines import numbered
 from unbroken.report.sessions import Session
 from unbroken.run.layout import own
 from unbroken.storage import open_ordinary
-from unbroken.values import step_of
 
 SCALARS = f"{'[0-9]' * 8}_{'[0-9]' * 6}*/vis_data/scalars.json"
 EVENTS = "events.out.tfevents.*"

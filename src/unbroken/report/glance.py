@@ -10,7 +10,10 @@ from typing import Any
 
 from unbroken.checkpoint.manifest import read_manifest
 from unbroken.checkpoint.structure import read_structure
+from unbroken.clock import Clock, local_moment
 from unbroken.errors import UnbrokenError
+from unbroken.fields import numbers_of, step_of
+from unbroken.ids import LeadsOut, place
 from unbroken.journal import fault_of_event, values_of
 from unbroken.report.follow import Follower
 from unbroken.run import layout_seen
@@ -18,7 +21,6 @@ from unbroken.run.history import how_it_ended
 from unbroken.run.layout import manifests, own
 from unbroken.storage import Disk
 from unbroken.storage.lock import is_held
-from unbroken.values import Clock, LeadsOut, local_moment, numbers_of, place, step_of
 
 RATE_OVER_S = 60.0
 

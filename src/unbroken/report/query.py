@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unbroken.errors import UsageError
+from unbroken.quantities import BadQuantity, asked, duration_s, size_bytes
 from unbroken.report.fields import (
     NUMBERS,
     TEXTS,
@@ -27,7 +28,6 @@ from unbroken.report.fields import (
     require_field,
 )
 from unbroken.report.rows import Row
-from unbroken.values.quantities import BadQuantity, asked, duration_s, size_bytes
 
 CONDITION = re.compile(r"(?P<field>[^<>=!~\"']+?)\s*(?P<operator>>=|<=|!=|==|=|>|<|~)\s*(?P<value>.*)", re.DOTALL)
 AND = re.compile(r"\s+and\s+", re.IGNORECASE)

@@ -9,7 +9,7 @@ from typing import Any
 from unbroken.journal import compare_steps, packed
 from unbroken.report.findings import Findings
 from unbroken.report.sessions import Session
-from unbroken.values import as_bytes
+from unbroken.text import as_bytes
 
 METRICS = "metrics.jsonl"
 

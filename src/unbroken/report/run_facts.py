@@ -10,6 +10,7 @@ from typing import Any
 
 from unbroken.checkpoint.structure import read_structure
 from unbroken.errors import UnbrokenError
+from unbroken.fields import number_of, step_of
 from unbroken.journal import read_events
 from unbroken.report.curves import LARGE_BYTES
 from unbroken.report.segments import METRICS, RunCurves, curves_of
@@ -20,7 +21,6 @@ from unbroken.run.predictions import evaluations_in
 from unbroken.run.program import programs_of
 from unbroken.run.summary import Score, Summary, config_of, summary_of
 from unbroken.storage.moved import looked_again, undisturbed
-from unbroken.values import number_of, step_of
 
 PREDICTIONS = "predictions"
 

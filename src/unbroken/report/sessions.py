@@ -9,10 +9,10 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from unbroken.config import Effect, differences
+from unbroken.ids import place
 from unbroken.run.history import how_it_ended
 from unbroken.run.layout import ARCHIVE_FOLDER
 from unbroken.storage import read_json
-from unbroken.values import place
 
 Event = Mapping[str, Any]
 UNCHANGING = (Effect.FREE, Effect.IGNORED)

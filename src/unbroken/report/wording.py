@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from unbroken.config import ABSENT, Difference
+from unbroken.quantities import clock_time
 from unbroken.report.compare import Comparison, Standing
-from unbroken.values.clock import clock_time
 
 LANGUAGES = ("en", "zh")
 WORDS: dict[str, tuple[str, str]] = {

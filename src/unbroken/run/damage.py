@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from unbroken.checkpoint.manifest import Manifest
+from unbroken.fields import BadField
 from unbroken.journal import DamagedLine, read_journal
 from unbroken.run.folder import entries
 from unbroken.run.layout import Layout, manifests, own
@@ -23,7 +24,6 @@ from unbroken.storage.lock import HOLDER, Holder
 from unbroken.storage.records import fault_of, load_typed
 from unbroken.storage.request import FILE as REQUEST
 from unbroken.storage.request import StopRequest
-from unbroken.values import BadField
 
 JOURNAL, METRICS = "journal.jsonl", "metrics.jsonl"
 MOST_SAID = 8

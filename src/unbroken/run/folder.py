@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unbroken.ids import why_unsafe
 from unbroken.run.layout import LAYOUTS
 from unbroken.run.links import FOLDERS, MANIFESTS, RECORDS, is_checkpoint_elsewhere, why_not_followed
 from unbroken.storage import read_json
 from unbroken.storage.records import readable
-from unbroken.values import why_unsafe
 
 CHECKPOINT_FOLDERS = tuple(dict.fromkeys(layout.checkpoint_folder for layout in LAYOUTS))
 

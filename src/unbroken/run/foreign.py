@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from unbroken.checkpoint.structure import Structure, read_structure
+from unbroken.clock import utc_text
 from unbroken.config import read_config
 from unbroken.errors import UnbrokenError
+from unbroken.fields import number_of, numbers_of, step_of
 from unbroken.journal.lines import read_lines_backwards
 from unbroken.run.folder import entries
 from unbroken.run.history import Score
-from unbroken.values import number_of, numbers_of, step_of, utc_text
 
 NOT_METRICS = {"step", "iter", "epoch", "time", "data_time", "memory"}
 BEST_FILE = re.compile(r"best_(.+)_(?:iter|epoch)_(\d{1,18})\.pth")

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unbroken.fields import step_of
 from unbroken.run.folder import Files, json_of
 from unbroken.run.links import MANIFESTS
-from unbroken.values import step_of
 
 if TYPE_CHECKING:
     from unbroken.run.candidates import Candidate

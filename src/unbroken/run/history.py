@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from textwrap import shorten
 from typing import Any
 
+from unbroken.clock import local_moment
+from unbroken.fields import number_of, numbers_of, step_of
 from unbroken.journal import NO_SESSION, Event
-from unbroken.values import local_moment, number_of, numbers_of, step_of
 
 ENDINGS = ("finished", "stopped", "failed")
 

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from unbroken.fields import typed
+from unbroken.ids import LeadsOut, place, why_unsafe
 from unbroken.run.names import ARCHIVE_FOLDER as ARCHIVE_FOLDER
 from unbroken.run.names import CHECKPOINT_FOLDER
 from unbroken.run.names import OWN_FOLDER as OWN_FOLDER
-from unbroken.values import LeadsOut, place, typed, why_unsafe
 
 # What of a layout becomes part of a path, and what stands in it for a number or a name.
 FOLDERS = ("checkpoint_folder", "session_folder", "curves", "evaluation_curves", "predictions")

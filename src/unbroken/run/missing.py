@@ -12,6 +12,9 @@ from pathlib import Path
 from unbroken.checkpoint.manifest import read_manifest
 from unbroken.checkpoint.removal import GOING_SUFFIX
 from unbroken.checkpoint.walk import printable
+from unbroken.clock import shown_time
+from unbroken.fields import step_of
+from unbroken.ids import is_name
 from unbroken.journal import Event, read_events
 from unbroken.run.candidates import Candidate, kind_of_name, list_candidates, step_in_name
 from unbroken.run.history import seconds_of
@@ -19,7 +22,6 @@ from unbroken.run.layout import Layout, manifests, own
 from unbroken.run.links import POINTERS, why_not_followed
 from unbroken.run.record import layout_seen, read_record
 from unbroken.storage import is_ordinary
-from unbroken.values import is_name, shown_time, step_of
 
 
 @dataclass(frozen=True, kw_only=True)

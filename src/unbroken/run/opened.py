@@ -9,6 +9,8 @@ from typing import Any
 
 from unbroken.checkpoint.manifest import Manifest, SaveFacts
 from unbroken.checkpoint.store import CheckpointStore
+from unbroken.clock import Clock, utc_text
+from unbroken.ids import new_id
 from unbroken.journal import Journal, StepLog
 from unbroken.run.layout import Layout, manifests, own
 from unbroken.run.pins import read_pins
@@ -16,7 +18,7 @@ from unbroken.run.program import SessionProgram
 from unbroken.run.record import RunRecord
 from unbroken.storage import Disk, WritableFile, durable_write, write_json
 from unbroken.storage.lock import RunLock
-from unbroken.values import Clock, as_bytes, new_id, utc_text
+from unbroken.text import as_bytes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,14 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from unbroken.clock import Clock, utc_text
 from unbroken.errors import DamagedFile, UsageError
+from unbroken.fields import BadField
 from unbroken.journal import NO_SESSION, Journal
 from unbroken.run.bounds import require_inside
 from unbroken.run.layout import own
 from unbroken.run.record import layout_of
 from unbroken.storage import Disk, durable_folder, explained, is_ordinary, read_json, write_json
 from unbroken.storage.turn import turn_at
-from unbroken.values import BadField, Clock, utc_text
 
 PINS = "pins.json"  # in the run's own folder
 PATIENCE_S = 20.0  # another process changes the pins in milliseconds

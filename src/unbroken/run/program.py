@@ -11,9 +11,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from unbroken.fields import BadField, typed
 from unbroken.journal import Event
-from unbroken.values import BadField
-from unbroken.values.fields import typed
 
 MOST_NAMED = 6  # differences of a kind, in a line
 SHOWN_DIGITS = 7  # of a commit

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from unbroken.errors import DamagedFile
+from unbroken.fields import BadField, whole
+from unbroken.ids import LeadsOut
 from unbroken.run.layout import Layout, layout_by_files, own
 from unbroken.storage import Disk, write_json
 from unbroken.storage.records import load_typed, readable
-from unbroken.values import BadField, LeadsOut
-from unbroken.values.fields import whole
 
 RECORD = "run.json"  # in the run's own folder
 

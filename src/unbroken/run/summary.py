@@ -13,6 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from unbroken.clock import utc_text
+from unbroken.fields import step_of
+from unbroken.ids import is_name
 from unbroken.journal import read_events, read_events_backwards
 from unbroken.journal.lines import read_lines_backwards
 from unbroken.run.finding import find_runs
@@ -23,7 +26,6 @@ from unbroken.run.layout import OWN_FOLDER
 from unbroken.run.links import unreachable
 from unbroken.run.record import layout_seen
 from unbroken.storage.lock import is_held, read_holder
-from unbroken.values import is_name, step_of, utc_text
 
 LOST, NEVER_STARTED, NOT_REACHABLE = "lost", "never started", "not reachable"
 

@@ -25,10 +25,12 @@ from unbroken.storage.ordinary import (
     NotOrdinary,
     each_once,
     is_ordinary,
+    is_remote,
     open_ordinary,
     parsed_json,
     read_json,
     read_whole,
+    require_local,
     require_shallow,
 )
 from unbroken.storage.records import read_typed
@@ -44,6 +46,7 @@ __all__ = [
     "each_once",
     "explained",
     "is_ordinary",
+    "is_remote",
     "json_line",
     "open_ordinary",
     "parsed_json",
@@ -51,6 +54,7 @@ __all__ = [
     "read_json",
     "read_typed",
     "read_whole",
+    "require_local",
     "require_shallow",
     "write_json",
 ]

@@ -11,7 +11,7 @@ from typing import Any
 
 from unbroken.errors import Refused, UnbrokenError
 from unbroken.storage.files import Disk, WritableFile
-from unbroken.values import as_bytes
+from unbroken.text import as_bytes
 
 PARTIAL_SUFFIX = ".partial"
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}

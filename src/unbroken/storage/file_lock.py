@@ -11,10 +11,10 @@ import weakref
 from contextlib import suppress
 from pathlib import Path
 
+from unbroken.clock import Clock, SystemClock
 from unbroken.storage.advisory import Answer, ask, keeps_others_out, unlock
 from unbroken.storage.files import AT_ONCE, BINARY, NO_LINK
 from unbroken.storage.soft_lock import SIGN_EVERY_S, SoftLock, is_live
-from unbroken.values import Clock, SystemClock
 
 STAND_IN = ".owner"  # behind the file's name
 LOOK_EVERY_S = 0.05

@@ -14,12 +14,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from unbroken.clock import Clock, shown_time, utc_text
 from unbroken.errors import RunHeld, UsageError
 from unbroken.storage.durable import durable_folder, explained, write_json
 from unbroken.storage.file_lock import STAND_IN, FileLock, Held, is_locked, no_locks_words, stand_in_words
 from unbroken.storage.files import Disk
 from unbroken.storage.records import read_typed
-from unbroken.values import Clock, shown_time, utc_text
 
 LOCK, HOLDER = "lock", "holder.json"
 LOCK_FILES = (LOCK, LOCK + STAND_IN, HOLDER)  # of a process here: they go nowhere with the run

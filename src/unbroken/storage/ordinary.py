@@ -2,7 +2,7 @@
 
 A name may lead to a device without end, to a pipe that nobody writes, or to a file of many gigabytes where a line was
 expected. So the opening itself never waits, what was opened is looked at before a byte is read, and who reads says
-how much there may be.
+how much there may be. Addresses of the web and of object stores lead nowhere: only what lies on this machine is read.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import errno
 import io
 import json
 import os
+import re
 import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from unbroken.errors import UsageError
 from unbroken.storage.files import AT_ONCE, BINARY
 
 DEEPEST = 100  # of a record: what is deeper than any of ours ends in a stack that is too deep, here or at a reader's
@@ -28,6 +30,16 @@ KINDS = {
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
+}
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")  # a path has one slash left of two; one letter is a drive
+FETCH = {
+    "http": "wget {0}",
+    "https": "wget {0}",
+    "ftp": "wget {0}",
+    "s3": "aws s3 cp {0} .",
+    "gs": "gcloud storage cp {0} .",
+    "gcs": "gcloud storage cp {0} .",
+    "hf": "hf download REPOSITORY FILE",
 }
 
 
@@ -114,3 +126,25 @@ def is_ordinary(path: Path) -> bool:
         return stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError):
         return False
+
+
+def is_remote(named: object) -> bool:
+    """Whether a name is an address, such as `https://...`, `s3://...` or `open-mmlab://...`, and no path."""
+    return SCHEME.match(str(named)) is not None
+
+
+def require_local(named: object, *, is_folder: bool = False) -> None:
+    """Raise UsageError for an address, with how to get what it stands for."""
+    found = SCHEME.match(str(named))
+    if found is None or Path(str(named)).exists():
+        return
+    scheme = found[1].lower()
+    address = f"{found[1]}://{str(named)[found.end() :]}"
+    what = "folder" if is_folder else "file"
+    command = f"with `{FETCH[scheme].format(address)}` " if scheme in FETCH else ""
+    mount = " or mount it" if is_folder else ""
+    raise UsageError(
+        address,
+        "this is an address, and only what lies on this machine is read or written",
+        do=f"Fetch it {command}first{mount}, and name the {what} here.",
+    )

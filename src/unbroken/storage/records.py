@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from unbroken.fields import BadField, typed
+from unbroken.ids import LeadsOut
 from unbroken.storage.ordinary import read_json
-from unbroken.values import BadField, LeadsOut, typed
 
 Record = TypeVar("Record")
 

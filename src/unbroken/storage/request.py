@@ -13,11 +13,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from unbroken.clock import Clock, utc_text
 from unbroken.storage.durable import write_json
 from unbroken.storage.files import Disk
 from unbroken.storage.lock import Holder
 from unbroken.storage.records import read_typed
-from unbroken.values import Clock, utc_text
 
 FILE = "stop.json"
 LOOK_EVERY_S = 1.0

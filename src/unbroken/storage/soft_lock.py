@@ -16,10 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from unbroken.clock import Clock, SystemClock
+from unbroken.ids import new_id
 from unbroken.storage.durable import PARTIAL_SUFFIX
 from unbroken.storage.files import BINARY, Disk
 from unbroken.storage.ordinary import read_json
-from unbroken.values import Clock, SystemClock, new_id
 
 SIGN_EVERY_S = 10.0
 SILENT_S = 120.0  # without a sign of life from another machine, its process is taken for dead

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from unbroken.clock import Clock
 from unbroken.errors import RunHeld
 from unbroken.storage.advisory import Answer, ask, keeps_others_out, unlock
 from unbroken.storage.soft_lock import SoftLock
-from unbroken.values import Clock
 
 LOOK_EVERY_S = 0.02
 STAND_IN = ".turn"  # behind the file's name

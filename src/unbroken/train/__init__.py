@@ -12,6 +12,8 @@ application gives to `fit`, which is written with the same pieces as anyone's ow
             run.log(loss=loss)
 """
 
+from unbroken.clock import shown_time
+from unbroken.quantities import clock_time
 from unbroken.train.accidents import Accidents
 from unbroken.train.bar import console_for
 from unbroken.train.cadence import Every
@@ -47,7 +49,6 @@ from unbroken.train.takeover import Translated
 from unbroken.train.task import Task
 from unbroken.train.training_run import TrainingRun
 from unbroken.train.twins import count_tensors, differences
-from unbroken.values import clock_time, shown_time
 
 __all__ = [
     "Accidents",

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from unbroken.launch.host import in_notebook
+from unbroken.quantities import clock_time
 from unbroken.train.console import Console, PlainConsole, StepReport
-from unbroken.values import clock_time
 
 if TYPE_CHECKING:  # only who has a terminal pays for it
     from rich.console import Console as RichConsole

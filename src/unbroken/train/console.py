@@ -11,11 +11,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from unbroken.clock import Clock
+from unbroken.quantities import clock_time
 from unbroken.run import ITERATIONS
 from unbroken.storage import Disk, explained
 from unbroken.storage.files import turn_away
 from unbroken.storage.patient import PatientFile
-from unbroken.values import Clock, as_bytes, clock_time, encodable
+from unbroken.text import as_bytes, encodable
 
 CANNOT_LOG = "the session's log cannot be written"
 

@@ -15,12 +15,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from unbroken.clock import Clock
 from unbroken.errors import Refused
 from unbroken.storage import Disk, WritableFile, durable_folder, explained
 from unbroken.train import event_records, hparams
 from unbroken.train.event_records import Point
 from unbroken.train.hparams import RunSettings
-from unbroken.values import Clock
 
 FOLLOW_EVERY_S = 5.0
 EVENT_FILES = "events.out.tfevents.*"

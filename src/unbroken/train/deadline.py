@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
+from unbroken.clock import Clock
 from unbroken.launch.forecast import sessions_left
 from unbroken.launch.job import Limit
 from unbroken.launch.spelling import count
-from unbroken.values import Clock
 
 What = Literal["step", "save", "evaluation"]
 KINDS: tuple[What, ...] = ("step", "save", "evaluation")

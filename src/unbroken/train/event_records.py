@@ -10,7 +10,7 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from unbroken.values import encodable
+from unbroken.text import encodable
 
 VERSION = "brain.Event:2"  # from version 2 on readers heed START events
 PNG_START = b"\x89PNG\r\n\x1a\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from unbroken.clock import SystemClock
 from unbroken.journal import read_events
 from unbroken.launch import Finished, Job, load_attribute
 from unbroken.launch.aftermath import aftermath, going_on
@@ -15,7 +16,6 @@ from unbroken.train.finite import GoBack
 from unbroken.train.fit import Coming, fit
 from unbroken.train.options import SessionOptions
 from unbroken.train.start import launch
-from unbroken.values import SystemClock
 
 
 def run_job(job: Job, console: Console, *, began_s: float | None = None, coming: Coming | None = None) -> None:

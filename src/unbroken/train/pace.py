@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from unbroken.values import Clock
+from unbroken.clock import Clock
 
 WINDOW = 10
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from unbroken.config import Effect
 from unbroken.errors import Refused
+from unbroken.fields import numbers_of
 from unbroken.journal import Event, Samples, evaluated_step, is_comparable, reached, read_events, steps_after, values_of
 from unbroken.launch import Job
 from unbroken.run import OpenRun
@@ -20,7 +21,6 @@ from unbroken.train.hparams import RunSettings, settings_of, shortened
 from unbroken.train.pace import Pace, Timing
 from unbroken.train.progress import Progress
 from unbroken.train.replay import Replay
-from unbroken.values import numbers_of
 
 Value = TypeVar("Value", float, bytes)
 

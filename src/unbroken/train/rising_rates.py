@@ -18,8 +18,8 @@ import torch
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, CyclicLR, LRScheduler
 
+from unbroken.fields import number_of, step_of
 from unbroken.journal.lines import read_lines_backwards
-from unbroken.values import number_of, step_of
 
 MOST_LOOKED_AT = 20_000  # steps of a schedule: a fraction of a second
 MOST_RECORDS = 1_000

@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from unbroken.clock import Clock, SystemClock
 from unbroken.errors import RunHeld, UnbrokenError
+from unbroken.ids import free_name
 from unbroken.launch import (
     Facts,
     FineTune,
@@ -56,7 +58,6 @@ from unbroken.train.shapes import decide_by_shapes
 from unbroken.train.stop import Exit, Interrupted, StopFlag
 from unbroken.train.training_run import TrainingRun
 from unbroken.train.trial import OnTrial
-from unbroken.values import Clock, SystemClock, free_name
 
 SAVE_EVERY_S = 300.0
 

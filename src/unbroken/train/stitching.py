@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from unbroken.fields import step_of
 from unbroken.journal.lines import lines_of, parse
 from unbroken.storage import Disk, WritableFile, durable_write, open_ordinary
-from unbroken.values import step_of
 
 
 def rewind(disk: Disk, path: Path, *, step: int) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from unbroken.clock import Clock
 from unbroken.errors import UsageError
 from unbroken.train.carried import carried
 from unbroken.train.feed import AnyFeed
@@ -18,7 +19,6 @@ from unbroken.train.forgotten import forgotten, in_words
 from unbroken.train.frames import frames_with, is_users_class
 from unbroken.train.held import attributes, inside, reachable, roots
 from unbroken.train.random_holders import random_holders
-from unbroken.values import Clock
 
 MOST_NAMED = 8
 A_DAY_S = 86_400.0

@@ -9,7 +9,7 @@ import pytest
 
 from tests.unbroken.cli.typing_commands import Type, contents
 from unbroken.errors import UsageError
-from unbroken.values import is_remote, require_local
+from unbroken.storage import is_remote, require_local
 
 WEB = "https://example.org/models/iter_8000.pth"
 TRAIN = ["train", "mapsage", "small.py"]

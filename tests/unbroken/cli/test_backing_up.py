@@ -9,10 +9,10 @@ import pytest
 
 from tests.unbroken.cli.typing_commands import Type, contents, reads_well
 from tests.unbroken.real_runs import data_start, flip
+from unbroken.clock import SystemClock
 from unbroken.run.layout import own
 from unbroken.storage import Disk
 from unbroken.storage.lock import RunLock
-from unbroken.values import SystemClock
 
 RUN, DEST = Path("work_dirs/small"), Path("backups")
 OF_THE_COPY = {"unbroken/backup.json", "unbroken/lock", "unbroken/holder.json"}

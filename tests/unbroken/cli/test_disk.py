@@ -11,7 +11,7 @@ from tests.twin import sonar
 from tests.twin.killing import Session, python, run_to_end
 from tests.unbroken.cli.typing_commands import Type, process
 from unbroken.launch.host import KAGGLE_WORKING, host_quota
-from unbroken.values.quantities import size_bytes
+from unbroken.quantities import size_bytes
 
 LOOP = """
 import sys

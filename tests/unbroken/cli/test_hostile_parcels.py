@@ -13,11 +13,11 @@ import pytest
 from tests.crash.faulty_disk import UnsyncedDisk
 from tests.unbroken.cli.test_packing import RUN, packed
 from tests.unbroken.cli.typing_commands import Type, contents, reads_well
+from unbroken.clock import SystemClock
 from unbroken.errors import DamagedFile, NewerFormat, Refused, UsageError
 from unbroken.keep.packed import check_packed, read_list
 from unbroken.keep.unpacking import unpack
 from unbroken.storage import Disk
-from unbroken.values import SystemClock
 
 Change = Callable[[zipfile.ZipInfo], None]
 

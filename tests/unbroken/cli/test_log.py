@@ -153,7 +153,7 @@ def test_ten_writers_at_once_lose_no_row(project: Path) -> None:
         [
             "import sys; from pathlib import Path",
             "from unbroken.logbook.entries import note_run",
-            "from unbroken.storage import Disk; from unbroken.values import SystemClock",
+            "from unbroken.storage import Disk; from unbroken.clock import SystemClock",
             "note_run(Disk(), SystemClock(), Path('runs') / sys.argv[1], print)",
         ]
     )

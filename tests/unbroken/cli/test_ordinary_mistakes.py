@@ -13,7 +13,7 @@ import pytest
 from focalsst import recipes as sonar
 from mapsage import recipes as aerial
 from tests.unbroken.cli.typing_commands import Type, reads_well
-from unbroken.values.option_parser import OptionParser
+from unbroken.option_parser import OptionParser
 
 ROOT = Path(__file__).resolve().parents[3]
 PRIVATE = re.compile(r"(?<![\w.`'\"/-])_[a-z]\w*")  # names that only the program itself knows

@@ -11,6 +11,7 @@ import pytest
 
 from tests.crash.faulty_disk import Crash, FaultyDisk, UnsyncedDisk
 from tests.unbroken.cli.typing_commands import Type, contents, reads_well
+from unbroken.clock import SystemClock
 from unbroken.keep.packed import check_packed
 from unbroken.keep.packing import Wanted, pack
 from unbroken.keep.parcel import MINIMUM, Item, Need, choose
@@ -20,7 +21,6 @@ from unbroken.run.layout import own
 from unbroken.run.survey import survey
 from unbroken.storage import Disk
 from unbroken.storage.lock import RunLock
-from unbroken.values import SystemClock
 
 RUN = Path("work_dirs/small")
 KEPT_HERE = {"unbroken/lock", "unbroken/holder.json"}

@@ -15,11 +15,11 @@ import torch
 from tests.processes import run_command
 from tests.twin import aerial, sonar
 from tests.unbroken.cli.typing_commands import Type, contents
+from unbroken.clock import SystemClock
 from unbroken.run.layout import ITERATIONS
 from unbroken.storage import Disk
 from unbroken.storage.lock import RunLock
 from unbroken.train import Exit, open_run
-from unbroken.values import SystemClock
 
 Folder = Callable[[Path], None]  # puts something into the run's folder, which exists by then
 

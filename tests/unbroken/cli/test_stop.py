@@ -19,10 +19,10 @@ from tests.processes import PATIENCE_S, PIPE, STDOUT, Popen, environment, python
 from tests.twin.killing import lines_in
 from tests.unbroken.cli.typing_commands import Type, contents, typing
 from tests.unbroken.report.runs import LOOP, session
+from unbroken.clock import SystemClock
 from unbroken.journal import read_events
 from unbroken.storage import Disk
 from unbroken.storage.lock import RunLock, is_held
-from unbroken.values import SystemClock
 
 
 @pytest.fixture

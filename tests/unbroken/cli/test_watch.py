@@ -20,10 +20,10 @@ from tests.processes import DEVNULL, PATIENCE_S, PIPE, STDOUT, Popen, environmen
 from tests.twin.killing import lines_in
 from tests.unbroken.cli.typing_commands import Type, contents, typing
 from tests.unbroken.report.runs import LOOP, session
+from unbroken.clock import SystemClock
 from unbroken.report import Watch
 from unbroken.report.follow import Follower
 from unbroken.storage import Disk
-from unbroken.values import SystemClock
 
 WATCH = ["-m", "unbroken", "watch"]
 

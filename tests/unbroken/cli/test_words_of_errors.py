@@ -71,7 +71,7 @@ def test_a_wrong_value_of_any_option_is_answered_without_a_name_of_a_function(na
 
 
 def test_a_type_that_raises_by_itself_is_answered_in_the_same_way() -> None:
-    from unbroken.values.option_parser import OptionParser
+    from unbroken.option_parser import OptionParser
 
     def _secret(text: str) -> int:
         return int(text)

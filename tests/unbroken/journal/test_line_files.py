@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unbroken.clock import SystemClock
 from unbroken.journal import Journal, StepLog, read_events, read_steps, steps_after
 from unbroken.journal.lines import BLOCK_BYTES, LineFile, read_lines, read_lines_backwards
 from unbroken.storage import Disk
-from unbroken.values import SystemClock
 
 
 def write(path: Path, *records: dict, session: str = "one") -> None:

@@ -14,6 +14,7 @@ import pytest
 from tests.crash.faulty_disk import UnsyncedDisk
 from tests.unbroken.cli.typing_commands import contents
 from tests.unbroken.real_runs import data_start, edit_json, flip, newest, set_record
+from unbroken.clock import SystemClock
 from unbroken.errors import Refused, RunHeld, UnbrokenError, UsageError
 from unbroken.journal import read_events
 from unbroken.keep.backup import Backup, Ways
@@ -24,7 +25,6 @@ from unbroken.run.layout import ITERATIONS, own
 from unbroken.run.survey import survey
 from unbroken.storage import Disk
 from unbroken.storage.lock import RunLock
-from unbroken.values import SystemClock
 
 OF_THE_COPY = {"unbroken/backup.json", "unbroken/lock", "unbroken/holder.json"}
 JOURNAL, STEPS = "unbroken/journal.jsonl", "unbroken/metrics.jsonl"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from unbroken.checkpoint.retention import Policy
+from unbroken.clock import SystemClock
 from unbroken.errors import Refused, RunHeld, UsageError
 from unbroken.keep.backup import Ways
 from unbroken.keep.bringing_back import bring_back
@@ -19,7 +20,6 @@ from unbroken.run.layout import own
 from unbroken.run.pins import pin
 from unbroken.storage import Disk
 from unbroken.storage.lock import RunLock
-from unbroken.values import SystemClock
 
 Fill = Callable[[Path, Disk], object]
 CLOCK = SystemClock()

@@ -13,6 +13,7 @@ from tests.crash.faulty_disk import UnsyncedDisk
 from tests.unbroken.cli.typing_commands import Type, contents, typing
 from tests.unbroken.keep.test_backup import backed_up, brought
 from tests.unbroken.real_runs import job, newest, plan, set_record
+from unbroken.clock import SystemClock
 from unbroken.errors import DamagedFile, Refused, UsageError
 from unbroken.keep.packing import Wanted, pack
 from unbroken.keep.unpacking import unpack
@@ -27,7 +28,6 @@ from unbroken.run.summary import summary_of
 from unbroken.run.survey import survey
 from unbroken.train import open_run
 from unbroken.train.stop import Exit
-from unbroken.values import SystemClock
 
 LAYOUT = dataclasses.replace(ITERATIONS, checkpoint_folder="ckpt")
 STEP = 120

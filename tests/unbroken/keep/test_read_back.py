@@ -11,6 +11,7 @@ import pytest
 
 from tests.crash.faulty_disk import UnsyncedDisk
 from tests.unbroken.keep.test_backup import backed_up, brought, files
+from unbroken.clock import SystemClock
 from unbroken.errors import DamagedFile, Refused
 from unbroken.keep.bringing_back import bring_back
 from unbroken.keep.copying import EXTENDED_BYTES
@@ -19,7 +20,6 @@ from unbroken.keep.place import mirror_in
 from unbroken.run import ITERATIONS
 from unbroken.run.survey import survey
 from unbroken.storage import WritableFile
-from unbroken.values import SystemClock
 
 LOG = "notes.log"
 

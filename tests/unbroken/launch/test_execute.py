@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.unbroken.real_runs import as_mmengine, contents, job, look, newest, of_another_run, plan
+from unbroken.clock import SystemClock
 from unbroken.journal import read_events
 from unbroken.launch import FineTune, Fresh, Job, Refuse, Resume, execute
 from unbroken.run import OpenRun, SessionFiles, read_record
 from unbroken.run.layout import own
 from unbroken.storage import Disk
 from unbroken.storage.lock import RunLock
-from unbroken.values import SystemClock
 
 SESSION = "20261122_000000"
 

@@ -21,12 +21,12 @@ from tests.unbroken.real_runs import (
     rewrite,
     set_record,
 )
+from unbroken.clock import SystemClock
 from unbroken.errors import UsageError
 from unbroken.launch import FineTune, Finished, Fresh, Refuse, Resume, gather
 from unbroken.launch.words import describe
 from unbroken.storage import Disk
 from unbroken.storage.lock import RunLock
-from unbroken.values import SystemClock
 
 
 def damage(path: Path) -> None:

@@ -17,18 +17,18 @@ from tests.twin.killing import python, run_to_end
 from tests.unbroken.conftest import LOOP
 from tests.unbroken.real_runs import contents, job, look, of_another_run, plan, rewrite, save_id, set_record
 from unbroken.checkpoint.remains import read_stamp
+from unbroken.clock import SystemClock
 from unbroken.journal import read_events, read_steps
 from unbroken.launch import Finished, Fresh, Job, Refuse, Resume, execute
 from unbroken.launch.bringing import name_on_arrival
 from unbroken.launch.copies import copies
 from unbroken.launch.options import SEARCH_PATH, add_common_options, start_from
+from unbroken.option_parser import OptionParser
 from unbroken.run import EPOCHS, ITERATIONS, OpenRun, SessionFiles, read_record
 from unbroken.run.layout import own
 from unbroken.run.survey import survey
 from unbroken.storage import Disk
 from unbroken.storage.lock import RunLock
-from unbroken.values import SystemClock
-from unbroken.values.option_parser import OptionParser
 
 SESSION = "20261122_000000"
 BEST = "best_loss_iter_100.pth"

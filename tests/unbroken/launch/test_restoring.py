@@ -12,6 +12,7 @@ from tests.twin.killing import python, run_to_end
 from tests.unbroken.conftest import LOOP
 from tests.unbroken.real_runs import newest
 from unbroken.cli import main
+from unbroken.clock import SystemClock
 from unbroken.errors import RunHeld, UsageError
 from unbroken.launch import restoring
 from unbroken.launch.restoring import archived, restore
@@ -20,7 +21,6 @@ from unbroken.run.survey import survey
 from unbroken.storage import Disk, durable_folder
 from unbroken.storage.lock import RunLock
 from unbroken.train import differences, read_checkpoint
-from unbroken.values import SystemClock
 
 
 class Killed(BaseException):

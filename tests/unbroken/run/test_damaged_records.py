@@ -21,6 +21,7 @@ from tests.unbroken.cli.typing_commands import Type, typing
 from tests.unbroken.real_runs import job, look
 from tests.unbroken.train.test_all_or_nothing import Training, dataset
 from unbroken.checkpoint.manifest import Manifest
+from unbroken.fields import BadField, typed
 from unbroken.journal import read_steps
 from unbroken.journal.events import KINDS, fault_of_event
 from unbroken.launch import Refuse, decide, gather
@@ -36,7 +37,6 @@ from unbroken.storage.lock import Holder
 from unbroken.storage.request import StopRequest
 from unbroken.train import open_run
 from unbroken.train.stop import Exit
-from unbroken.values import BadField, typed
 
 SEED = int(os.environ.get("DAMAGE_SEED", "20261130"))
 TRIALS = int(os.environ.get("DAMAGE_TRIALS", "6"))

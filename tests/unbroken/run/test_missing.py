@@ -13,6 +13,7 @@ from tests.golden.on_disk import lay_out
 from tests.golden.row import row
 from unbroken.checkpoint.store import CheckpointStore
 from unbroken.cli import entry
+from unbroken.clock import SystemClock
 from unbroken.journal import Journal
 from unbroken.launch import Refuse, Resume, decide, gather
 from unbroken.launch.execute import move_all
@@ -21,7 +22,6 @@ from unbroken.run import EPOCHS
 from unbroken.run.layout import manifests, own
 from unbroken.run.survey import survey
 from unbroken.storage import Disk
-from unbroken.values import SystemClock
 
 OTHER_DISK = Path("other_disk")
 NEWEST = FOLDER / "iter_380.pth"

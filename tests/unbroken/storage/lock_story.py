@@ -14,11 +14,11 @@ import sys
 import time
 from pathlib import Path
 
+from unbroken.clock import SystemClock
 from unbroken.errors import RunHeld
 from unbroken.storage import Disk
 from unbroken.storage.lock import LOCK_FILES, RunLock, is_held
 from unbroken.storage.soft_lock import SILENT_S, read_owner
-from unbroken.values import SystemClock
 
 ELSEWHERE = {"host": "node9", "machine": "another boot pid:[1]"}
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.processes import Popen
+from unbroken.clock import SystemClock
 from unbroken.errors import RunHeld
 from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_write, json_line, point_to, write_json
 from unbroken.storage.digest import DigestingFile
 from unbroken.storage.lock import RunLock, is_held, read_holder
-from unbroken.values import SystemClock
 
 
 class RecordingDisk(Disk):
@@ -167,7 +167,7 @@ def test_the_lock_of_a_killed_process_is_free_at_once_and_its_owner_is_named(tmp
     program = (
         "import os, sys; from pathlib import Path\n"
         "from unbroken.storage import Disk; from unbroken.storage.lock import RunLock\n"
-        "from unbroken.values import SystemClock\n"
+        "from unbroken.clock import SystemClock\n"
         "RunLock(Disk(), Path(sys.argv[1]), SystemClock()).acquire('one')\n"
         "os.kill(os.getpid(), 9)\n"
     )

@@ -18,6 +18,7 @@ from torch import nn
 from tests.twin.killing import events, python, run_to_end
 from tests.unbroken.cli.typing_commands import contents
 from tests.unbroken.train.frail_sessions import Listener
+from unbroken.clock import SystemClock
 from unbroken.config import Effect, Effects
 from unbroken.errors import UsageError
 from unbroken.launch import Job
@@ -29,7 +30,6 @@ from unbroken.train import Exit, TrainingRun, differences, launch, read_checkpoi
 from unbroken.train.backing_up import Backups
 from unbroken.train.cadence import Every
 from unbroken.train.options import SessionOptions
-from unbroken.values import SystemClock
 
 STEPS = 20
 LATER_S = 20.0

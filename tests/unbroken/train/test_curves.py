@@ -116,7 +116,7 @@ import sys, time
 from pathlib import Path
 from unbroken.storage import Disk
 from unbroken.train.curves import Curves
-from unbroken.values import SystemClock
+from unbroken.clock import SystemClock
 
 curves = Curves(Disk(), Path(sys.argv[1]), SystemClock(), session="killed", after=-1, follow_every_s=0.05)
 for step in range(1, 151):

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from tests.processes import python, run_command
+from unbroken.clock import SystemClock
 from unbroken.config import Effect, Effects
 from unbroken.errors import SaveFailed
 from unbroken.journal import read_events, read_steps
@@ -26,7 +27,6 @@ from unbroken.train import Exit, TrainingRun, launch, read_checkpoint
 from unbroken.train.cadence import Every
 from unbroken.train.console import StepReport
 from unbroken.train.options import SessionOptions
-from unbroken.values import SystemClock
 
 SEED = 20250301
 TROUBLE = (errno.ENOSPC, errno.EACCES, errno.EIO, errno.EROFS, errno.ESTALE, errno.EDQUOT)

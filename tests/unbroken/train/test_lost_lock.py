@@ -14,9 +14,9 @@ import pytest
 from tests.processes import PATIENCE_S, PIPE, STDOUT, Popen, python
 from tests.twin.killing import lines_in
 from tests.unbroken.report.runs import LOOP
+from unbroken.clock import SystemClock
 from unbroken.storage import Disk
 from unbroken.storage.lock import RunLock, is_held
-from unbroken.values import SystemClock
 
 
 def until(what: Callable[[], object], process: Popen) -> None:

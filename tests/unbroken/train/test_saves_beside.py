@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from unbroken.clock import SystemClock
 from unbroken.config import Effect, Effects
 from unbroken.errors import SaveFailed
 from unbroken.launch import Job
@@ -23,7 +24,6 @@ from unbroken.train.cadence import Every
 from unbroken.train.console import StepReport
 from unbroken.train.options import SessionOptions
 from unbroken.train.writer import Writer
-from unbroken.values import SystemClock
 
 EVERY_SECOND = SessionOptions(every=Every(steps=2), save_beside=True)
 

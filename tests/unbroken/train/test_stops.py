@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes import PATIENCE_S, PIPE, STDOUT, Popen, environment, python
+from unbroken.clock import SystemClock
 from unbroken.errors import STOPPED
 from unbroken.journal import read_events
 from unbroken.run import ITERATIONS, Survey
@@ -21,7 +22,6 @@ from unbroken.storage import Disk
 from unbroken.storage.lock import read_holder
 from unbroken.storage.request import ask_to_stop
 from unbroken.train import read_checkpoint
-from unbroken.values import SystemClock
 
 SCRIPT = Path(__file__).with_name("slow_data.py")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals and /proc as Linux has them")

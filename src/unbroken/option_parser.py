@@ -9,7 +9,7 @@ from itertools import takewhile
 from typing import Any, NoReturn
 
 from unbroken.errors import UsageError
-from unbroken.values.text import plain
+from unbroken.text import plain
 
 LEAST_ALIKE = 0.72
 LONGEST_SHOWN = 60

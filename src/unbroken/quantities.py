@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: the one reader of each, for options, variables, expressions and arguments.
+"""Durations and sizes as people read and write them: one reader of each, and one spelling.
 
 A number alone is refused: `--session 12` would be twelve seconds to one reader and twelve hours to another.
 """
@@ -85,3 +85,10 @@ def _with_unit(expected: str, said: str, *units: str) -> str:
         return expected
     *first, last = (f"{said}{unit}" for unit in units)
     return f"{expected}, with its unit ({', '.join(first)} or {last})"
+
+
+def clock_time(seconds: float) -> str:
+    """`1:02:03`, with days when there are any."""
+    days, rest = divmod(int(seconds), 86_400)
+    text = f"{rest // 3600}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
+    return f"{days}d {text}" if days else text

@@ -61,10 +61,3 @@ def shown_time(time: object) -> str:
     """
     moment = local_moment(time)
     return moment.strftime(FOR_PEOPLE) if moment is not None else str(time or "")
-
-
-def clock_time(seconds: float) -> str:
-    """`1:02:03`, with days when there are any."""
-    days, rest = divmod(int(seconds), 86_400)
-    text = f"{rest // 3600}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
-    return f"{days}d {text}" if days else text

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from unbroken.values.quantities import BadQuantity, duration_s, size_bytes
+from unbroken.quantities import BadQuantity, duration_s, size_bytes
 
 NO_DURATIONS = ["", " ", "12", "12.5", "soon", "-5m", "1h-5m", "12:00", "1:60:00", "1:00:60", "1-24:00:00", "1m1h", "h"]
 NO_DURATIONS += [

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from unbroken.cli import main
+from unbroken.clock import SystemClock, local_moment, shown_time, utc_text
 from unbroken.train import Exit, open_run
-from unbroken.values import SystemClock, local_moment, shown_time, utc_text
 
 MOMENT = datetime(2026, 2, 5, 18, 30, 5, 999_000, tzinfo=timezone(timedelta(hours=8)))
 ZONES = {"Asia/Shanghai": "+0800", "America/St_Johns": "-0330", "Asia/Kathmandu": "+0545", "UTC": "+0000"}
