@@ -29,24 +29,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from unbroken.config.config_file import ConfigFile, Place
-from unbroken.config.difference import ABSENT, Absent, Change, changes, keys_of, same, value_at, worst
+from unbroken.config.difference import (
+    ABSENT,
+    Absent,
+    Change,
+    Difference,
+    changes,
+    differences,
+    keys_of,
+    same,
+    value_at,
+    worst,
+)
 from unbroken.config.effect import Effect, Effects, Instead, Since
-from unbroken.config.nearest import nearest
-from unbroken.config.other_parts import other_parts
+from unbroken.config.nearest import nearest, other_parts
 from unbroken.config.overrides import merge_options, set_values
-from unbroken.config.reading import SUFFIXES, read_config
-from unbroken.config.side_by_side import Difference, differences
+from unbroken.config.read import SUFFIXES, read_config
 from unbroken.errors import ConfigError
 
 if TYPE_CHECKING:
     from unbroken.config.python_file import read_python_text
-    from unbroken.config.schema import check_schema, effects
-    from unbroken.config.section import Misfit, Section
+    from unbroken.config.schema import Misfit, Section, check_schema, effects
     from unbroken.config.validation import Validated, readable_parts, validate
 else:
     _LOADED_ON_FIRST_USE = {
-        "Section": "section",
-        "Misfit": "section",
+        "Section": "schema",
+        "Misfit": "schema",
         "effects": "schema",
         "check_schema": "schema",
         "Validated": "validation",

@@ -1,8 +1,8 @@
-"""The difference between two configs, key by key, each with what it does: a pure decision."""
+"""What differs between configs, key by key, and what each change does: pure comparisons."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -22,6 +22,7 @@ class Absent(Enum):
 
 
 ABSENT: Final = Absent.ABSENT
+DEEPEST = 60  # sections in sections; what a stranger's file has below is compared as a whole
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,22 @@ class Change:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One dotted key whose values are not all the same; `ABSENT` where a config does not have it."""
+
+    key: str
+    values: tuple[Any, ...]  # one for each config, in their order
+
+    def as_data(self) -> dict[str, Any]:
+        """The same for `--json`; an absent value is left out of `values` by being said as such."""
+        return {
+            "key": self.key,
+            "values": [None if value is ABSENT else value for value in self.values],
+            "absent": [place for place, value in enumerate(self.values) if value is ABSENT],
+        }
+
+
 def changes(old: Mapping[str, Any], new: Mapping[str, Any], effects: Effects) -> tuple[Change, ...]:
     """List what differs between two canonical configs, the most severe first, then by key.
 
@@ -51,11 +68,16 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any], effects: Effects) ->
     did cannot be judged any more, so it must not pass unseen. One that came after `old` was written had there the
     value that the schema says.
     """
-    found = (
-        Change(key, before, after, effects.find(key) or Effect.MEANING)
-        for key, before, after in _with_earlier_values(_differing("", old, new), effects)
-    )
-    return tuple(sorted((c for c in found if c.effect is not Effect.IGNORED), key=_rank))
+    found = []
+    for difference in _differing("", (old, new), apart=False):
+        key, (before, after) = difference.key, difference.values
+        since = effects.since_of(key) if before is ABSENT else None
+        if since is not None and same(since.before, after):
+            continue
+        effect = effects.find(key) or Effect.MEANING
+        if effect is not Effect.IGNORED:
+            found.append(Change(key, since.before if since else before, after, effect))
+    return tuple(sorted(found, key=_rank))
 
 
 def worst(found: Iterable[Change]) -> Effect | None:
@@ -69,37 +91,47 @@ def _rank(change: Change) -> tuple[int, list[tuple[int, int, str]]]:
     return change.effect.severity, [(0, int(p), p) if p.isdecimal() else (1, 0, p) for p in parts]
 
 
-def _with_earlier_values(found: Iterator[tuple[str, Any, Any]], effects: Effects) -> Iterator[tuple[str, Any, Any]]:
-    for key, before, after in found:
-        since = effects.since_of(key) if before is ABSENT else None
-        if since is None:
-            yield key, before, after
-        elif not same(since.before, after):
-            yield key, since.before, after
+def differences(configs: Sequence[Mapping[str, Any]]) -> tuple[Difference, ...]:
+    """The keys that differ between any number of configs, in their order; nothing for fewer than two.
+
+    This needs no schema: the configs may be of different programs, or of versions whose schema is gone. `same` decides:
+    (1,) and [1], 1 and 1.0 mean the same, 1 and True do not. A whole section that one config does not have counts as
+    absent key by key.
+    """
+    return tuple(_differing("", tuple(configs), apart=True)) if len(configs) > 1 else ()
 
 
-def _differing(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for name in dict.fromkeys((*old, *new)):
-            yield from _differing(_join(key, name), old.get(name, ABSENT), new.get(name, ABSENT))
-    elif _comparable_by_element(old, new):
-        for place, (before, after) in enumerate(zip(old, new)):
-            yield from _differing(_join(key, place), before, after)
-    elif not same(old, new):
-        yield key, old, new
+def _differing(key: str, values: tuple[Any, ...], *, apart: bool, depth: int = DEEPEST) -> Iterator[Difference]:
+    """Take sections apart down to the keys that differ; one that some config lacks only where `apart`."""
+    here = [value for value in values if value is not ABSENT]
+    everywhere = len(here) == len(values)
+    if depth and (apart or everywhere) and all(isinstance(value, Mapping) for value in here) and any(here):
+        for name in dict.fromkeys(name for section in here for name in section):
+            inner = tuple(ABSENT if value is ABSENT else value.get(name, ABSENT) for value in values)
+            yield from _differing(_join(key, name), inner, apart=apart, depth=depth - 1)
+    elif depth and everywhere and _stand_for_the_same(here):
+        for place, inner in enumerate(zip(*values)):
+            yield from _differing(_join(key, place), inner, apart=apart, depth=depth - 1)
+    elif not everywhere or not _all_same(here):
+        yield Difference(key=key, values=values)
 
 
-def _comparable_by_element(old: Any, new: Any) -> bool:
-    """Lists of sections that still stand for the same things in the same order: pipelines, schedules."""
-    both = isinstance(old, list | tuple) and isinstance(new, list | tuple)
-    return (
-        both
-        and len(old) == len(new) > 0
-        and all(
-            isinstance(a, Mapping) and isinstance(b, Mapping) and same(a.get("type"), b.get("type"))
-            for a, b in zip(old, new)
-        )
+def _stand_for_the_same(lists: Sequence[Any]) -> bool:
+    """Lists of sections of the same types in the same order, such as pipelines and schedules."""
+    if not all(isinstance(value, list | tuple) and len(value) == len(lists[0]) > 0 for value in lists):
+        return False
+    return all(
+        all(isinstance(section, Mapping) for section in row)
+        and all(same(row[0].get("type"), section.get("type")) for section in row)
+        for row in zip(*lists)
     )
+
+
+def _all_same(values: Sequence[Any]) -> bool:
+    try:
+        return all(same(values[0], value) for value in values[1:])
+    except RecursionError:  # a stranger's file, deeper than anyone writes: as text it can still be told apart
+        return False
 
 
 def same(old: Any, new: Any) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import islice
+from typing import Any
+
+from unbroken.config.difference import value_at
 
 MOST_KNOWN = 1000  # names that a wrong one is compared with
 LONGEST = 100  # characters of a name that are looked at: the comparison takes their square
@@ -28,3 +31,13 @@ def suggestion(name: str, known: Iterable[object]) -> str:
         return ""
     shown = ", ".join(name[:LONGEST] for name in names[:12]) + (", ..." if len(names) > 12 else "")
     return f"Known here: {shown}."
+
+
+def other_parts(tree: Mapping[str, Any], built: Mapping[str, Sequence[str]], *, likeness: float) -> dict[str, str]:
+    """The names, by key, that are none of those built there; one as alike as `likeness` (0 to 1) may be misspelt."""
+    names = {key: value_at(tree, key) for key in built}
+    return {
+        key: name
+        for key, name in names.items()
+        if isinstance(name, str) and not get_close_matches(name, built[key], n=1, cutoff=likeness)
+    }

@@ -1,22 +1,27 @@
-"""A config in Python syntax, with its bases merged in."""
+"""A config in Python syntax, with its bases merged in: its statements assign, and do nothing else."""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unbroken.config.config_file import ConfigFile, Place
+from unbroken.config.config_file import ConfigFile, Place, read_text, refuse_circle
 from unbroken.config.merge import merge, merged_places
 from unbroken.config.meter import FILE_BYTES, Meter, TooMuch, plain_copy
-from unbroken.config.python_places import Trace
-from unbroken.config.python_scope import Scope
-from unbroken.config.python_statements import carry_out
-from unbroken.config.python_words import take_environment, words_of_file
-from unbroken.config.source_text import read_text, refuse_circle
+from unbroken.config.python_expressions import (
+    ALLOWED,
+    WHAT_FAILS,
+    Scope,
+    bind,
+    evaluate,
+    take_environment,
+    words_of_file,
+)
+from unbroken.config.python_operations import BINARY
 from unbroken.errors import ConfigError
 from unbroken.text import plain
 
@@ -91,14 +96,11 @@ def _bases(module: ast.Module, path: Path) -> list[tuple[Path, Place]]:
     for statement in module.body:
         match statement:
             case ast.Assign(targets=[ast.Name(id="_base_")], value=value):
-                named = [_base_path(node, path) for node in _base_nodes(value)]
+                nodes = value.elts if isinstance(value, ast.List | ast.Tuple) else [value]
+                named = [_base_path(node, path) for node in nodes]
             case _:
                 pass
     return named
-
-
-def _base_nodes(value: ast.expr) -> list[ast.expr]:
-    return list(value.elts) if isinstance(value, ast.List | ast.Tuple) else [value]
 
 
 def _base_path(node: ast.expr, path: Path) -> tuple[Path, Place]:
@@ -144,3 +146,157 @@ def _evaluated(
     for name in sorted(own.keys() & set(RESERVED)):
         raise ConfigError(trace.places.get(name, path), f"`{name}` is a reserved name", do="Choose another.")
     return own, {key: place for key, place in trace.places.items() if key.split(".")[0] in own}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """The places of all keys so far; `base` are those of the merged bases."""
+
+    places: dict[str, Place] = field(default_factory=dict)
+    base: Mapping[str, Place] = field(default_factory=dict)
+
+    def assigned(self, key: str, value: ast.expr, scope: Scope) -> None:
+        """Note that a key now holds the value of an expression."""
+        scope.meter.spend(len(self.places) // 10)
+        fresh: dict[str, Place] = {}
+        for full, place in _written(key, value, self, scope):
+            scope.meter.note_key(full)
+            fresh[full] = place
+        for old in [place for place in self.places if place == key or place.startswith(f"{key}.")]:
+            del self.places[old]
+        self.places.update(fresh)
+
+
+def _written(key: str, node: ast.expr, trace: Trace, scope: Scope) -> Iterator[tuple[str, Place]]:
+    yield key, scope.place(node)
+    match node:
+        case ast.Dict(keys=names, values=values):
+            for name, value in zip(names, values):
+                yield from _entry(key, name, value, trace, scope)
+        case ast.Call(func=ast.Name(id="dict"), keywords=keywords):
+            for keyword in keywords:
+                name = None if keyword.arg is None else ast.copy_location(ast.Constant(keyword.arg), keyword)
+                yield from _entry(key, name, keyword.value, trace, scope)
+        case ast.List(elts=elements) | ast.Tuple(elts=elements):
+            for position, element in enumerate(elements):
+                if isinstance(element, ast.Starred):
+                    break  # where the following ones come to stand is not known from the syntax
+                yield from _written(f"{key}.{position}", element, trace, scope)
+        case ast.Name(id=name):
+            yield from _copied(name, key, trace.places, scope)
+        case ast.Attribute() if (source := ast.unparse(node)).startswith("_base_."):
+            yield from _copied(source.removeprefix("_base_."), key, trace.base, scope)
+        case _:
+            return
+
+
+def _entry(key: str, name: ast.expr | None, value: ast.expr, trace: Trace, scope: Scope) -> Iterator[tuple[str, Place]]:
+    if name is None:  # `**something`: its keys come to stand directly here
+        below = (found for found in _written(key, value, trace, scope) if found[0] != key)
+        yield from below
+    elif isinstance(name, ast.Constant):
+        full = f"{key}.{name.value!s}"
+        yield from _written(full, value, trace, scope)
+        yield full, scope.place(name)
+
+
+def _copied(source: str, key: str, places: Mapping[str, Place], scope: Scope) -> Iterator[tuple[str, Place]]:
+    scope.meter.spend(len(places))
+    for place in [place for place in places if place.startswith(f"{source}.")]:
+        yield key + place[len(source) :], places[place]
+
+
+_HINTS: dict[type[ast.stmt], tuple[str, str]] = {
+    ast.If: ("an `if` statement", "Use a conditional expression: `x = a if condition else b`."),
+    ast.For: ("a `for` statement", "Use a comprehension: `x = [... for y in z]`."),
+    ast.While: ("a `while` statement", "Use a comprehension: `x = [... for y in z]`."),
+    ast.Import: ("an import", f"Imports would run code. {ALLOWED}"),
+    ast.ImportFrom: ("an import", f"Imports would run code. {ALLOWED}"),
+    ast.FunctionDef: ("a function", ALLOWED),
+    ast.ClassDef: ("a class", ALLOWED),
+}
+
+
+def carry_out(statement: ast.stmt, scope: Scope, trace: Trace) -> None:
+    """Carry out one statement at the top level of a config."""
+    try:
+        _carry_out(statement, scope, trace)
+    except WHAT_FAILS as error:  # to take a number apart, or to remember where so many keys were written
+        raise scope.refuse(statement, f"this cannot be worked out: {error}", do="") from error
+
+
+def _carry_out(statement: ast.stmt, scope: Scope, trace: Trace) -> None:
+    match statement:
+        case ast.Assign(targets=targets, value=value):
+            _assign(targets, value, scope, trace)
+        case ast.AnnAssign(target=target, value=ast.expr() as value):
+            _assign([target], value, scope, trace)
+        case ast.AugAssign():
+            _assign_in_place(statement, scope, trace)
+        case ast.Expr(value=ast.Constant(value=str())) | ast.Pass():
+            return
+        case ast.Expr(value=ast.Call(func=ast.Name(id="print"))):
+            return  # it says something while a config is executed, and changes nothing
+        case ast.Expr(value=ast.Call(func=ast.Attribute(value=holder)) as call):
+            evaluate(call, scope)
+            if (key := _key_of(holder)) is not None:
+                # After `.update(...)` and the like the lines of what is inside are not known; the whole is here.
+                trace.assigned(key, ast.copy_location(ast.Constant(None), call), scope)
+        case ast.Delete(targets=targets):
+            for name in targets:
+                if not (isinstance(name, ast.Name) and name.id in scope.names):
+                    raise scope.refuse(statement, "`del` is for names assigned above", do="")
+                del scope.names[name.id]
+        case _:
+            what, do = _HINTS.get(type(statement), (f"this statement ({type(statement).__name__})", ALLOWED))
+            raise scope.refuse(statement, f"a config cannot contain {what}", do=do)
+
+
+def _assign(targets: list[ast.expr], value: ast.expr, scope: Scope, trace: Trace) -> None:
+    result = evaluate(value, scope)
+    for target in targets:
+        bind(target, result, scope)
+        _note(target, value, scope, trace)
+
+
+def _note(target: ast.expr, value: ast.expr, scope: Scope, trace: Trace) -> None:
+    if isinstance(target, ast.Tuple | ast.List):
+        parts = value.elts if isinstance(value, ast.Tuple | ast.List) else []
+        exact = len(parts) == len(target.elts)
+        for place, name in enumerate(target.elts):
+            _note(name, parts[place] if exact else value, scope, trace)
+    elif (key := _key_of(target)) is not None:
+        trace.assigned(key, value, scope)
+
+
+def _key_of(target: ast.expr) -> str | None:
+    """Return `model['backbone']['depth']` as a dotted key; None when an index is computed."""
+    match target:
+        case ast.Name(id=name):
+            return name
+        case ast.Subscript(value=holder, slice=ast.Constant(value=(str() | int()) as index)):
+            above = _key_of(holder)
+            return None if above is None else f"{above}.{index}"
+        case _:
+            return None
+
+
+def _assign_in_place(statement: ast.AugAssign, scope: Scope, trace: Trace) -> None:
+    if type(statement.op) not in BINARY or not isinstance(statement.target, ast.Name | ast.Subscript):
+        raise scope.refuse(statement, "a config cannot contain this assignment")
+    before = evaluate(statement.target, scope)
+    try:
+        after = _combined(before, type(statement.op), evaluate(statement.value, scope))
+    except WHAT_FAILS as error:
+        raise scope.refuse(statement, f"this cannot be worked out: {error}", do="") from error
+    bind(statement.target, after, scope)
+    evaluate(statement.target, scope)  # weighs what has grown
+    _note(statement.target, ast.copy_location(ast.Constant(None), statement), scope, trace)
+
+
+def _combined(before: Any, op: type[ast.operator], value: Any) -> Any:
+    """A list grows in place, as in Python: other names of the same list see it."""
+    if op is ast.Add and isinstance(before, list) and isinstance(value, list | tuple):
+        before.extend(list(value))
+        return before
+    return BINARY[op](before, value)

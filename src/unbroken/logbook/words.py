@@ -11,7 +11,7 @@ from typing import Any
 
 from unbroken.clock import shown_time
 from unbroken.config import ABSENT
-from unbroken.config.side_by_side import differences
+from unbroken.config.difference import differences
 from unbroken.run.summary import Score, Summary
 
 LONGEST = 80  # characters of a tag, a name or a value
