@@ -11,7 +11,7 @@ from unbroken.checkpoint.leaves import ITEM_BYTES, StorageRef, TensorRef, is_sha
 from unbroken.checkpoint.storages import Spot
 from unbroken.checkpoint.walk import printable
 from unbroken.errors import DamagedFile
-from unbroken.storage import each_once
+from unbroken.jsonlines import each_once
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the format's own reader
 DTYPES = {

@@ -13,7 +13,7 @@ from unbroken.cli.tables import as_json_text, size_text
 from unbroken.clock import SystemClock, shown_time
 from unbroken.config import nearest
 from unbroken.errors import UsageError
-from unbroken.journal.lines import finite
+from unbroken.jsonlines import finite
 from unbroken.logbook.entries import usual_language
 from unbroken.report.compare import Comparison, compare
 from unbroken.report.foreign_curves import has_foreign_curves

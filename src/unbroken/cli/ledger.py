@@ -245,7 +245,7 @@ def _since(row: Row, depth: int) -> str:
 
 
 def _as_data(row: Row, folder: str) -> dict[str, Any]:
-    from unbroken.journal.lines import finite
+    from unbroken.jsonlines import finite
 
     best = {"metric": row.best_metric, "value": row.best, "step": row.best_step}
     data = {

@@ -9,7 +9,7 @@ from typing import Any
 
 from unbroken.fields import numbers_of, step_of
 from unbroken.journal import read_steps
-from unbroken.journal.lines import finite
+from unbroken.jsonlines import finite
 from unbroken.run import Candidate, MissingFile, Survey, layout_seen
 from unbroken.run.damage import Damage
 from unbroken.run.history import how_it_ended, score_of

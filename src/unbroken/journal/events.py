@@ -30,8 +30,9 @@ from unbroken.fields import (
     whole,
 )
 from unbroken.ids import is_name
-from unbroken.journal.lines import LineFile, finite, lines_of, parse, read_lines_backwards
-from unbroken.storage import Disk, NotOrdinary, open_ordinary, parsed_json
+from unbroken.journal.file import LineFile, read_lines_backwards
+from unbroken.jsonlines import finite, lines_of, parsed_json, parsed_line
+from unbroken.storage import Disk, NotOrdinary, open_ordinary
 
 Event = Mapping[str, Any]  # one whose known fields are what they should be
 NO_SESSION = ""  # who wrote an event that belongs to no session: what a person did between or beside them
@@ -165,7 +166,7 @@ def read_journal(path: Path) -> Told:
         return Told()
     with file:
         for place, line in enumerate(lines_of(file), start=1):
-            record = parse(line)
+            record = parsed_line(line)
             if record is None:
                 if words := _damage(line):
                     damaged.append(DamagedLine(line=place, event="", words=words))

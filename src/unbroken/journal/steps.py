@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from unbroken.fields import BadField, Kind, check, number, step_of, text
-from unbroken.journal.lines import LineFile, finite, read_lines, read_lines_backwards
+from unbroken.journal.file import LineFile, read_lines, read_lines_backwards
+from unbroken.jsonlines import finite
 from unbroken.storage import Disk
 
 WEIGHTS_CRC32 = "weights_crc32"  # of a few elements of the weights after the step

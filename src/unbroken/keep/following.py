@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from unbroken.checkpoint.retention import NEVER_FEWER_THAN
 from unbroken.ids import why_unsafe
 from unbroken.journal import NO_SESSION
+from unbroken.jsonlines import parsed_line
 from unbroken.run.layout import ARCHIVE_FOLDER
 from unbroken.storage import read_whole
 
@@ -99,12 +99,9 @@ def parting(here: Path, there: Path) -> Parting:
 def _sessions(lines: Iterable[bytes]) -> set[str]:
     found = set()
     for line in lines:
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        session = record.get("session") if isinstance(record, dict) else None
-        found.add(session if isinstance(session, str) else NO_SESSION)
+        if (record := parsed_line(line)) is not None:
+            session = record.get("session")
+            found.add(session if isinstance(session, str) else NO_SESSION)
     return found
 
 

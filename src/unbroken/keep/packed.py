@@ -22,10 +22,11 @@ from typing import IO, Annotated, BinaryIO, cast
 from unbroken.errors import DamagedFile, NewerFormat
 from unbroken.fields import digest, typed
 from unbroken.ids import why_unsafe
+from unbroken.jsonlines import parsed_json
 from unbroken.keep.inventory import PACKING_LIST
 from unbroken.keep.parcel import Item, Need
 from unbroken.run.layout import OWN_FOLDER
-from unbroken.storage import WritableFile, open_ordinary, parsed_json
+from unbroken.storage import WritableFile, open_ordinary
 from unbroken.text import as_bytes
 
 FORMAT = 1

@@ -16,15 +16,7 @@ from unbroken.keep.destination import beside, owned, require_vacant
 from unbroken.keep.packed import PackingList, read_blocks, read_list
 from unbroken.run.record import layout_of
 from unbroken.run.survey import Survey, survey
-from unbroken.storage import (
-    Disk,
-    WritableFile,
-    durable_folder,
-    durable_write,
-    explained,
-    is_ordinary,
-    open_ordinary,
-)
+from unbroken.storage import Disk, WritableFile, durable_folder, durable_write, explained, is_ordinary, open_ordinary
 from unbroken.storage.digest import sha256_of
 
 

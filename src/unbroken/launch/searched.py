@@ -16,12 +16,13 @@ from typing import BinaryIO
 
 from unbroken.checkpoint.archive import BROKEN_ZIP
 from unbroken.errors import UnbrokenError
+from unbroken.jsonlines import parsed_json
 from unbroken.keep.packed import read_list
 from unbroken.launch.job import Job
 from unbroken.launch.spelling import option
 from unbroken.run import Survey
 from unbroken.run.layout import OWN_FOLDER
-from unbroken.storage import open_ordinary, parsed_json
+from unbroken.storage import open_ordinary
 
 MOST_ARCHIVES = 20
 MOST_ENTRIES = 10_000  # of a tar, which has no list of them

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unbroken.errors import UnbrokenError
-from unbroken.journal.lines import LineFile, read_lines
+from unbroken.journal.file import LineFile, read_lines
 from unbroken.logbook.book import CONFIG, DATE, RESULT, TAG, Change
 from unbroken.run.bounds import is_inside
 from unbroken.run.folder import entries, json_of

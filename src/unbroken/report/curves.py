@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from unbroken.fields import number_of
-from unbroken.journal.lines import LONGEST_LINE_BYTES
 from unbroken.journal.steps import NOT_VALUES, values_of
-from unbroken.report.lines import as_record
-from unbroken.storage import json_line, open_ordinary
+from unbroken.jsonlines import LONGEST_LINE_BYTES, json_line, parsed_line
+from unbroken.storage import open_ordinary
 from unbroken.text import as_bytes
 
 BLOCK_BYTES = 1 << 20
@@ -246,7 +245,7 @@ class _Reader:
         return taken.rest
 
     def _as_json(self, line: bytes) -> None:
-        record = as_record(line)
+        record = parsed_line(line)
         if record is None:
             self._curves.unreadable += bool(line.strip())
             return
@@ -304,7 +303,7 @@ def _taken(block: bytes, pattern: re.Pattern[bytes], names: int) -> _Taken | Non
 
 def _shape_of(line: bytes) -> _Shape | None:
     """The shape of a step's line that was written by us; None for any other line."""
-    record = as_record(line)
+    record = parsed_line(line)
     if record is None or json_line(record) != line or not 3 <= len(record) < 100:
         return None
     keys = list(record)

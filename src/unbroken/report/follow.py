@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from unbroken.report.lines import as_record
+from unbroken.jsonlines import parsed_line
 from unbroken.storage import open_ordinary
 
 BLOCK_BYTES = 1 << 20
@@ -42,7 +42,7 @@ class Follower:
                 break
             self._at += end
             file.seek(self._at)
-            records += [record for line in block[:end].splitlines(keepends=True) if (record := as_record(line))]
+            records += [record for line in block[:end].splitlines(keepends=True) if (record := parsed_line(line))]
         return records
 
     def _still_there(self, file: BinaryIO, size: int) -> bool:

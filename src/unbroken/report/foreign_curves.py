@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from unbroken.fields import step_of
+from unbroken.journal.file import numbered_lines
 from unbroken.report.curves import LARGEST_STEP, Curves, put
-from unbroken.report.lines import numbered
 from unbroken.report.sessions import Session
 from unbroken.run.layout import own
 from unbroken.storage import open_ordinary
@@ -68,7 +68,7 @@ def _scalars_files(directory: Path) -> list[Path]:
 def _read_scalars(path: Path, curves: Curves, *, session: str) -> None:
     """One line per logged step; a line without a learning rate and a loss is an evaluation."""
     try:
-        for _, record in numbered(path):
+        for _, record in numbered_lines(path):
             step = step_of(record.get("step")) if record is not None else None
             if record is None or step is None or step > LARGEST_STEP:
                 curves.unreadable += record is None

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unbroken.fields import numbers_of
-from unbroken.storage import parsed_json
+from unbroken.jsonlines import parsed_json
 
 if TYPE_CHECKING:
     from unbroken.run.summary import Summary

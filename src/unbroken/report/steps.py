@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unbroken.journal import Samples, is_samples
+from unbroken.journal.file import numbered_lines
 from unbroken.report.epochs import EpochFold
 from unbroken.report.findings import Findings, span
-from unbroken.report.lines import numbered
 from unbroken.report.repeats import Repeats
 from unbroken.report.sessions import Session, surviving
 
@@ -64,7 +64,7 @@ class StepFold:
 
     def read(self, path: Path) -> None:
         """Fold the whole file."""
-        for line, record in numbered(path):
+        for line, record in numbered_lines(path):
             if record is None:
                 self.unreadable += 1
                 self.findings.note(f"{METRICS} line {line} is not a record (a kill can leave half a line)")

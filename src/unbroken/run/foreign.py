@@ -16,7 +16,7 @@ from unbroken.clock import utc_text
 from unbroken.config import read_config
 from unbroken.errors import UnbrokenError
 from unbroken.fields import number_of, numbers_of, step_of
-from unbroken.journal.lines import read_lines_backwards
+from unbroken.journal.file import read_lines_backwards
 from unbroken.run.folder import entries
 from unbroken.run.history import Score
 

@@ -17,7 +17,7 @@ from unbroken.clock import utc_text
 from unbroken.fields import step_of
 from unbroken.ids import is_name
 from unbroken.journal import read_events, read_events_backwards
-from unbroken.journal.lines import read_lines_backwards
+from unbroken.journal.file import read_lines_backwards
 from unbroken.run.finding import find_runs
 from unbroken.run.folder import Files, entries, files_of, json_of
 from unbroken.run.furthest import Furthest, furthest_checkpoint

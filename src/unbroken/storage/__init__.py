@@ -16,22 +16,18 @@ from unbroken.storage.durable import (
     durable_folder,
     durable_write,
     explained,
-    json_line,
     point_to,
     write_json,
 )
 from unbroken.storage.files import Disk, WritableFile
 from unbroken.storage.ordinary import (
     NotOrdinary,
-    each_once,
     is_ordinary,
     is_remote,
     open_ordinary,
-    parsed_json,
     read_json,
     read_whole,
     require_local,
-    require_shallow,
 )
 from unbroken.storage.records import read_typed
 
@@ -43,18 +39,14 @@ __all__ = [
     "WritableFile",
     "durable_folder",
     "durable_write",
-    "each_once",
     "explained",
     "is_ordinary",
     "is_remote",
-    "json_line",
     "open_ordinary",
-    "parsed_json",
     "point_to",
     "read_json",
     "read_typed",
     "read_whole",
     "require_local",
-    "require_shallow",
     "write_json",
 ]

@@ -79,11 +79,6 @@ def write_json(disk: Disk, path: Path, data: Any) -> None:
     durable_write(disk, path, lambda file: _put(file, as_bytes(text)))
 
 
-def json_line(data: Any) -> bytes:
-    """One line of a file of JSON lines."""
-    return as_bytes(json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n")
-
-
 def point_to(disk: Disk, pointer: Path, target_name: str) -> bool:
     """Let `pointer` be a relative link to its neighbour `target_name`; False where the file system has no links."""
     partial = pointer.with_name(pointer.name + PARTIAL_SUFFIX)

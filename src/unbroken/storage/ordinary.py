@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import errno
 import io
-import json
 import os
 import re
 import stat
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from unbroken.errors import UsageError
+from unbroken.jsonlines import parsed_json
 from unbroken.storage.files import AT_ONCE, BINARY
 
-DEEPEST = 100  # of a record: what is deeper than any of ours ends in a stack that is too deep, here or at a reader's
 MOST_RECORD_BYTES = 64 << 20  # of a record that is read as a whole: hundreds of times what any run has
 BLOCK = 1 << 16  # bytes that are asked for at least
 NO_FILE = {errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP}  # what opening a socket gives
@@ -83,41 +81,6 @@ def read_whole(path: str | os.PathLike[str], *, most_bytes: int = MOST_RECORD_BY
 def read_json(path: str | os.PathLike[str], *, most_bytes: int = MOST_RECORD_BYTES) -> Any:
     """The content of a JSON file; OSError where it cannot be read, ValueError where it is none or too deep."""
     return parsed_json(read_whole(path, most_bytes=most_bytes))
-
-
-def parsed_json(data: bytes) -> Any:
-    """JSON text as data; ValueError where it is none, too deep, or gives a name of an object twice."""
-    try:
-        found = json.loads(data, object_pairs_hook=each_once)
-    except RecursionError:
-        raise ValueError("it is nested too deep") from None
-    if data.count(b"[") + data.count(b"{") > DEEPEST:
-        require_shallow(found)
-    return found
-
-
-def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; ValueError for two entries of one name, of which the reader of JSON drops one in silence."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
-        raise ValueError(f"the name {twice[:80]!r} stands there twice")
-    return found
-
-
-def require_shallow(found: Any) -> None:
-    """Raise ValueError for data that is nested deeper than any record is."""
-    level = [found]
-    for _ in range(DEEPEST):
-        level = [item for node in level for item in _items(node) if isinstance(item, dict | list)]
-        if not level:
-            return
-    raise ValueError("it is nested too deep")
-
-
-def _items(node: Any) -> Iterable[Any]:
-    return node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
 
 
 def is_ordinary(path: Path) -> bool:

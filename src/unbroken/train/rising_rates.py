@@ -19,7 +19,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, CyclicLR, LRScheduler
 
 from unbroken.fields import number_of, step_of
-from unbroken.journal.lines import read_lines_backwards
+from unbroken.journal.file import read_lines_backwards
 
 MOST_LOOKED_AT = 20_000  # steps of a schedule: a fraction of a second
 MOST_RECORDS = 1_000

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from unbroken.errors import STOPPED, Refused, SaveFailed, UnbrokenError, UsageError, WorkersKilled
-from unbroken.journal.lines import LineFile
+from unbroken.journal.file import LineFile
 from unbroken.launch import Job
 from unbroken.launch.forecast import TIMING
 from unbroken.launch.rerun import again_in_words

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from unbroken.clock import SystemClock
 from unbroken.journal import Journal, StepLog, read_events, read_steps, steps_after
-from unbroken.journal.lines import BLOCK_BYTES, LineFile, read_lines, read_lines_backwards
+from unbroken.journal.file import LineFile, read_lines, read_lines_backwards
+from unbroken.jsonlines import BLOCK_BYTES
 from unbroken.storage import Disk
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from unbroken.journal import StepLog, evaluated_step, reached, read_steps, steps_after
-from unbroken.journal.lines import read_lines
+from unbroken.journal.file import read_lines
 from unbroken.storage import Disk
 
 

@@ -24,12 +24,12 @@ from unbroken.checkpoint.manifest import Manifest
 from unbroken.fields import BadField, typed
 from unbroken.journal import read_steps
 from unbroken.journal.events import KINDS, fault_of_event
+from unbroken.journal.file import numbered_lines
 from unbroken.launch import Refuse, decide, gather
 from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.job import Limit
 from unbroken.launch.preview import rates_of
 from unbroken.launch.words import describe
-from unbroken.report.lines import numbered
 from unbroken.report.rows import Row
 from unbroken.run import Restoring, RunRecord
 from unbroken.run.damage import damaged_records
@@ -406,5 +406,5 @@ def test_a_step_in_whose_line_a_name_stands_twice_is_no_step(folder: Path) -> No
     path = own(folder) / "metrics.jsonl"
     before = lines_of(path)
     path.write_bytes(path.read_bytes().replace(b'"step":1,', b'"step":1,"step":2,', 1))
-    assert [line for _, line in numbered(path)] == [None, *before[1:]]
+    assert [line for _, line in numbered_lines(path)] == [None, *before[1:]]
     assert next(record["step"] for record in read_steps(path) if "step" in record) == 2

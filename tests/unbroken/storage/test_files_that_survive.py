@@ -13,7 +13,8 @@ import pytest
 from tests.processes import Popen
 from unbroken.clock import SystemClock
 from unbroken.errors import RunHeld
-from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_write, json_line, point_to, write_json
+from unbroken.jsonlines import json_line
+from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_write, point_to, write_json
 from unbroken.storage.digest import DigestingFile
 from unbroken.storage.lock import RunLock, is_held, read_holder
 

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import EventA
 from tensorboard.plugins.hparams import metadata
 
 from tests.processes import python, run_command
-from unbroken.journal.lines import read_lines
+from unbroken.journal.file import read_lines
 from unbroken.run.layout import EPOCHS
 from unbroken.train.hparams import FILE
 
