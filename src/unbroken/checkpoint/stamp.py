@@ -86,6 +86,8 @@ class Stamp:
     buffers: Mapping[str, Any] = field(default_factory=dict)
     gradients: Mapping[str, Any] = field(default_factory=dict)
     modes: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    learning: Mapping[str, bool] = field(default_factory=dict)
     parameter_names: Mapping[str, Any] = field(default_factory=dict)
     built_with: Mapping[str, Any] = field(default_factory=dict)
 
@@ -287,6 +289,8 @@ RULES: dict[str, Rule] = {
     "buffers": Rule("tensors by name, by name", _by_name(_by_name(lambda value: isinstance(value, TensorRef)))),
     "gradients": Rule("tensors by name", _by_name(lambda value: isinstance(value, TensorRef))),
     "modes": Rule("names of modules, each once, by name", _by_name(_names)),
+    "attributes": Rule("values by name, by name", _by_name(_by_name(lambda _value: True))),
+    "learning": Rule("true or false by name", _by_name(lambda value: type(value) is bool)),
     "built_with": Rule("settings by group, by name", _by_name(_settings)),
     "parameter_names": Rule("names of each group, each once, by name", _by_name(_names_by_group)),
     "regrouped": Rule(

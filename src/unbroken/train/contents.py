@@ -3,7 +3,8 @@
 The guide's tools find the top-level keys they know (`Layout.keys`), and in them what they write themselves; everything
 else is under the one key `unbroken`: which tensors and numbers were of numpy, what stands in those keys for the tools
 alone (`beside`), what of an optimizer's state their groups leave out (`regrouped`), the buffers that modules leave out,
-the modes of modules, the gradients that no step has used, and the names of parameters that an optimizer only numbers.
+the modes and changed attributes of modules, which tensors learn, the gradients that no step has used, and the names of
+parameters that an optimizer only numbers.
 A checkpoint is complete in itself: copied alone to another machine, training resumes there.
 """
 
@@ -25,6 +26,7 @@ from unbroken.errors import DamagedFile
 from unbroken.launch import Job
 from unbroken.run import Layout, RunRecord
 from unbroken.train.modes import Switches
+from unbroken.train.module_attributes import Learning, Values
 from unbroken.train.optimizer_state import Groups
 from unbroken.train.progress import Best, Progress
 from unbroken.train.regrouped import Regrouping, put_back, regroup
@@ -50,6 +52,8 @@ class Saved:
     buffers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # that the states of modules leave out
     gradients: Mapping[str, Any] = field(default_factory=dict)  # that no step has used, by the parameter
     modes: Switches = field(default_factory=dict)  # of modules
+    attributes: Values = field(default_factory=dict)  # of modules, that training has changed
+    learning: Learning = field(default_factory=dict)  # the same of which tensors learn
     parameter_names: Mapping[str, Groups] = field(default_factory=dict)  # of each optimizer
     built_with: Mapping[str, Any] = field(default_factory=dict)  # settings of optimizers and schedules
 
@@ -86,6 +90,8 @@ def compose(
     buffers: Mapping[str, Mapping[str, Any]] | None = None,
     gradients: Mapping[str, Any] | None = None,
     modes: Switches | None = None,
+    attributes: Values | None = None,
+    learning: Learning | None = None,
     parameter_names: Mapping[str, Groups] | None = None,
     built_with: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -94,6 +100,8 @@ def compose(
     own: dict[str, Any] = {"parts": {}, "tracked": list(parts)}
     own |= {"buffers": buffers} if buffers else {}
     own |= {"modes": modes} if modes else {}
+    own |= {"attributes": attributes} if attributes else {}
+    own |= {"learning": learning} if learning else {}
     own |= {"gradients": gradients, "format": FORMAT} if gradients else {}
     own |= {"parameter_names": parameter_names} if parameter_names else {}
     own |= {"built_with": built_with} if built_with else {}
@@ -168,6 +176,8 @@ def take_apart(layout: Layout, tree: Any, where: Path) -> Saved:
         buffers=own.get("buffers", {}),
         gradients=own.get("gradients", {}),
         modes=own.get("modes", {}),
+        attributes=own.get("attributes", {}),
+        learning=own.get("learning", {}),
         parameter_names=own.get("parameter_names", {}),
         built_with=own.get("built_with", {}),
     )

@@ -24,6 +24,7 @@ from unbroken.train.contents import compose, compose_weights, stamp
 from unbroken.train.deadline import Deadline
 from unbroken.train.gradients import Gradients
 from unbroken.train.modes import Modes
+from unbroken.train.module_attributes import Attributes
 from unbroken.train.optimizer_state import parameter_names
 from unbroken.train.patience import Mark, Patience, cause_of, is_of_the_disk, mark_of
 from unbroken.train.progress import Best, Progress
@@ -40,7 +41,8 @@ class Saver:
 
     With `beside`, a save copies the state and returns, and a thread writes it; everything else about it is the same.
     `built` is what the parts were built with.
-    `before` is called ahead of each checkpoint: what it writes is on disk when the checkpoint is.
+    `look` is called before the state is copied, and `before` ahead of each checkpoint: what that writes is on disk when
+    the checkpoint is.
     """
 
     def __init__(
@@ -51,17 +53,19 @@ class Saver:
         *,
         gradients: Gradients,
         modes: Modes,
+        attributes: Attributes,
         built: Mapping[str, Any],
         every: Every,
         every_s: float | None,
         beside: bool,
+        look: Callable[[], None],
         before: Callable[[], None],
         deadline: Deadline,
         total: int | None = None,
     ) -> None:
-        self._total, self._gradients, self._modes = total, gradients, modes
+        self._total, self._gradients, self._modes, self._attributes = total, gradients, modes, attributes
         self._groups = {name: len(part.param_groups) for name, part in tracked.items() if isinstance(part, Optimizer)}
-        self._before, self._deadline = before, deadline
+        self._look, self._before, self._deadline = look, before, deadline
         self.patience = Patience(every, every_s, good=Mark(step=0, epoch=0, at_s=run.files.clock.monotonic_s()))
         self.insisting = False  # at the end of a session: it is tried again whatever the patience says
         self._best_again: Callable[[], str] | None = None  # best weights that could not be written yet
@@ -92,12 +96,14 @@ class Saver:
     def save(self, progress: Progress, *, extra: Extra, total: int | None) -> None:
         """Write a checkpoint of the present state; SaveFailed if too much would be lost by going on without it."""
         self.writer.wait()  # before the copy, so that there is never a second one
+        self._look()
         last_try = self.patience.exhausted(progress, now_s=self._run.files.clock.monotonic_s())
         states = {name: self._state_of(part) for name, part in self._tracked.items()}
         regroupings = parts.regroupings_of(self._tracked)
         buffers = {name: self._copied(kept) for name, part in self._tracked.items() if (kept := buffers_of(part))}
         gradients = {name: self._copied(each) for name, each in self._gradients.unused().items()}
         names, modes = parameter_names(self._tracked), self._modes.switches()
+        attributes, learning = self._attributes.changed()
         more, lr = extra(progress), current_lr(self._tracked)
         again, now = self.saved_step == progress.step, replace(progress)
         milestone = now.ends_epoch and (now.step == total or not self._every.epochs or self._every.closes(now))
@@ -113,6 +119,8 @@ class Saver:
                 buffers=buffers,
                 gradients=gradients,
                 modes=modes,
+                attributes=attributes,
+                learning=learning,
                 parameter_names=names,
                 built_with=self._built,
             )

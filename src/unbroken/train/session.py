@@ -218,7 +218,7 @@ class Session:
         last = step if self.complete else self.length.last(self.feed, step)  # the loop may say so
         due = cadence.due(self.progress, total=last) and step > self.progress.evaluated_step
         if due and not self.current.turns:
-            self.current.seed("evaluation", step)
+            self.current.seed_outside("evaluation", step)
         if due:
             self.log.doing("validation")
         return due

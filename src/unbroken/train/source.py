@@ -18,6 +18,7 @@ from unbroken.train.buffers import buffers_of
 from unbroken.train.contents import Saved, take_apart
 from unbroken.train.hyperparameters import apply_changes
 from unbroken.train.modes import put_modes
+from unbroken.train.module_attributes import misplaced, put_attributes
 from unbroken.train.optimizer_state import match, parameter_names, rates_in_order
 from unbroken.train.progress import Progress
 from unbroken.train.serialise import load_tree
@@ -109,7 +110,7 @@ class Source:
             beside=self._restored.values(),
             ours=loaded.own,
         )
-        gone = list(put_modes(tracked, loaded.modes))
+        gone = [*put_modes(tracked, loaded.modes), *put_attributes(tracked, loaded.attributes, loaded.learning)]
         self._loaded = loaded
         self.progress.stream = loaded.progress.stream  # with its numbers
         self._restored |= tracked
@@ -157,6 +158,8 @@ class Source:
         states = {name: known[name] for name in found if name in known}
         require_sound(found, states, self.path)
         states, problems, _ = self._in_own_order(found, states)
+        for name, values in self._looked_at.attributes.items():
+            problems += misplaced(name, found.get(name), values)
         parts.check(found, states, str(self.path), self._looked_at.buffers, problems)
         return found
 

@@ -26,6 +26,7 @@ from unbroken.launch.spelling import count
 from unbroken.train import rng
 from unbroken.train.gradients import Gradients
 from unbroken.train.modes import Modes
+from unbroken.train.module_attributes import Attributes
 from unbroken.train.order import Key
 from unbroken.train.probe import Probe
 from unbroken.train.progress import Progress
@@ -70,6 +71,7 @@ class StepInProgress:
         self._ended: EndedStep | None = None  # the step that ended in this body, until it is written down
         self._settled = 0  # of them, by the last boundary
         self.probe, self.gradients, self.modes = Probe(tracked), Gradients(tracked), Modes(tracked)
+        self.attributes = Attributes(tracked)
         self.holders: Holders | None = None
         self._seed, self._tracked, self._rates = seed, tracked, rates
         self._modules: dict[str, list[nn.Module]] = {}  # inside each one that is tracked
@@ -193,11 +195,17 @@ class StepInProgress:
         if self.holders is not None:
             self.holders.seed(self._seed, *name)
 
+    def seed_outside(self, *name: object) -> None:
+        """The same for what is no step: what it changes of attributes is state from the next boundary on."""
+        self.attributes.hold()
+        self.seed(*name)
+
     def mark(self) -> None:
         """The state is that after the last step."""
         self._tensors = {name: _tensors_of(inside) for name, inside in self._modules.items()}
         self.modes.note(self._modules.values())
         self.gradients.mark()
+        self.attributes.settle()
         self._mark = {name: self._seen(name, part) for name, part in self._tracked.items()}
 
     def changed(self) -> list[str]:

@@ -93,6 +93,7 @@ class TrainingRun(RunStatus):
         """
         parts.require_new(tracked, self._parts, began=self._session is not None)
         self._built |= built_with(tracked)
+        self.current.attributes.follow(tracked)
         if self._source is not None:
             self._source.restore(
                 tracked, self.session_log.say, self.translate, rename=self.adopting.rename, optional=self.optional
@@ -178,7 +179,9 @@ class TrainingRun(RunStatus):
         if not within_epoch:
             self._finish()
         elif not self.current.turns:
-            self.current.seed("end of epoch", self.progress.closed_epochs)  # also where a session begins with it
+            self.current.seed_outside(
+                "end of epoch", self.progress.closed_epochs
+            )  # also where a session begins with it
 
     def epochs(self, total: int) -> Iterator[int]:
         """The numbers of the epochs from the current one on; what follows the batches of an epoch is part of it.
@@ -355,6 +358,7 @@ class TrainingRun(RunStatus):
     def _prepared(self, run: OpenRun, feed: AnyFeed | None, *, accumulate: int) -> Session:
         """What the session writes with; says what it goes on from."""
         self.adopting.record(run.journal)
+        self.current.attributes.begin()
         options, log = self._options, self.session_log
         opening.open_outputs(run, self.job, log, step=self.step, tracked=self._parts)
         foreign = self._source.foreign if self._source is not None else None
@@ -375,10 +379,12 @@ class TrainingRun(RunStatus):
             self._parts,
             gradients=self.current.gradients,
             modes=self.current.modes,
+            attributes=self.current.attributes,
             built=self._built,
             every=options.every,
             every_s=options.save_every_s,
             beside=options.save_beside,
+            look=lambda: self._untracked.look_again(self.current.attributes),
             before=recorder.sync,
             deadline=self.deadline,
             total=self.length.steps or (feed.last_step(self.length.epochs, self.step, accumulate) if feed else None),

@@ -1,4 +1,4 @@
-"""Once in a session: does anything change from step to step that is not tracked?"""
+"""Does anything change that is not tracked? Looked at after the first two steps of a session, and at its saves."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from unbroken.train.feed import AnyFeed
 from unbroken.train.forgotten import forgotten, in_words
 from unbroken.train.frames import frames_with, is_users_class
 from unbroken.train.held import attributes, inside, reachable, roots
+from unbroken.train.module_attributes import Attributes
 from unbroken.train.random_holders import random_holders
 
 MOST_NAMED = 8
@@ -26,7 +27,8 @@ Seen = dict[str, object]  # what tells that a value changed, by the way to it
 
 
 class Untracked:
-    """Looks when the first step is done, for things with a state of their own, and after the second one for values.
+    """Looks when the first step is done, for things with a state of their own, after the second one for values, and at
+    each save for those that have changed since: at the end of an epoch, say.
 
     `run` is what the loop goes over: only functions that know it, and those they called, are part of the loop.
     """
@@ -38,10 +40,12 @@ class Untracked:
         self._first: int | None = None
         self._before: Seen | None = None
         self._done = False
+        self._named = set[str]()  # so far
+        self._dataset: object = None
 
     def look(self, step: int, feed: AnyFeed | None) -> None:
         """Say what is not tracked, also of the data set; with `strict`, raise UsageError instead."""
-        dataset = feed.dataset if feed is not None else None
+        dataset = self._dataset = feed.dataset if feed is not None else None
         self._first = step if self._first is None else self._first
         if self._done or step <= self._first + (self._before is not None):
             return
@@ -55,13 +59,28 @@ class Untracked:
                 self._before = self._values(dataset)
             else:
                 self._done = True
-                now = self._values(dataset)
-                changed = [name for name, value in now.items() if self._before.get(name, value) != value]
-                sentences = [f"note: {_in_words(names)}"] if (names := sorted({*self._carried(), *changed})) else []
+                names = sorted({*self._carried(), *self._changed(self._before)})
+                sentences = [f"note: {_in_words(names, 'from step to step')}"] if names else []
         except Exception as error:  # noqa: BLE001 - a thing of the script's may do what it likes when it is looked at
             self._done = True
             sentences = [f"note: what is not tracked could not be looked for ({type(error).__name__}: {error})"]
         self._report(sentences)
+
+    def look_again(self, attributes: Attributes) -> None:
+        """A save comes: name what has changed meanwhile and is in none; `attributes` are those of tracked modules."""
+        try:
+            names = [*attributes.lost(), *(self._changed(self._before) if self._done and self._before else ())]
+        except Exception:  # noqa: BLE001 - as above; that it could not be looked at was said
+            return
+        if names:
+            self._say(f"note: {_in_words(names, 'in this training')}")
+
+    def _changed(self, before: Seen) -> list[str]:
+        """The values that are not what they were after the first step, each once."""
+        now = self._values(self._dataset)
+        names = [name for name, value in now.items() if before.get(name, value) != value and name not in self._named]
+        self._named.update(names)
+        return names
 
     def _report(self, sentences: Sequence[str]) -> None:
         if sentences and self._strict:
@@ -116,12 +135,12 @@ def _plain(value: Any) -> object:
     return None
 
 
-def _in_words(names: Sequence[str]) -> str:
+def _in_words(names: Sequence[str], when: str) -> str:
     listed = ", ".join(f"`{name}`" for name in names[:MOST_NAMED])
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     change = "changes" if len(names) == 1 else "change"
     is_not = "is not" if len(names) == 1 else "are not"
     return (
-        f"{listed}{more} {change} from step to step and {is_not} tracked: a resumed session begins with what stands "
+        f"{listed}{more} {change} {when} and {is_not} tracked: a resumed session begins with what stands "
         "there before the loop"
     )
