@@ -43,7 +43,7 @@ class BarConsole:
     def step(self, report: StepReport, line: str) -> None:
         """Move the bar."""
         if self._live is None and _others_draw():
-            if report.due:
+            if line:
                 self.say(line)
             return
         self._report = report
@@ -60,7 +60,7 @@ class BarConsole:
             self._live = None
 
     def _line(self) -> RenderableType:
-        assert self._report is not None, "it is drawn after the first step"
+        assert self._report is not None, "it is drawn once there is one"
         return BarLine(self._report)
 
 
@@ -94,7 +94,8 @@ def line_words(report: StepReport, width: int) -> str:
     wanted = [f"loss {values['loss']:.4f}"] if "loss" in values else []
     wanted += [f"{clock_time(report.eta_s)} left"] if report.eta_s is not None else []
     wanted += [f"lr {values['lr']:.2e}"] if "lr" in values else []
-    for word in (*wanted, f"{report.step_s:.2f} s/step"):
+    wanted += [f"{report.step_s:.2f} s/step" if report.step_s else "the first step of this session"]
+    for word in wanted:
         if len(said) + 2 + len(word) <= room:
             said += f"  {word}"
     return said

@@ -20,6 +20,7 @@ from unbroken.storage.patient import PatientFile
 from unbroken.text import as_bytes, encodable
 
 CANNOT_LOG = "the session's log cannot be written"
+FIRST_QUIET_S, QUIET_S = 8.0, 60.0  # so long nobody waits for a word: in the beginning, and later
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class Console(Protocol):
         ...
 
     def step(self, report: StepReport, line: str) -> None:
-        """Show progress; `line` says it in the words of the log."""
+        """Show progress; `line` says it in the words of the log, or is empty where the log is silent."""
         ...
 
     def close(self) -> None:
@@ -61,9 +62,9 @@ class PlainConsole:
         """Show one line."""
         print(encodable(line, getattr(sys.stdout, "encoding", None)), file=sys.stdout, flush=True)
 
-    def step(self, report: StepReport, line: str) -> None:
-        """Show a line for the steps that are written down."""
-        if report.due:
+    def step(self, report: StepReport, line: str) -> None:  # noqa: ARG002 - it is drawn by those that have a bar
+        """Show the line of a step that has one."""
+        if line:
             self.say(line)
 
     def close(self) -> None:
@@ -88,6 +89,7 @@ class SessionLog:
         self._scalars: list[PatientFile] = []
         self._console_gone = False
         self._last: StepReport | None = None
+        self._quiet_until_s = FIRST_QUIET_S
 
     def open(self, disk: Disk, text: Path, scalars: tuple[Path, ...], *, moment: str) -> None:
         """Begin to write, each line after its `moment`; what was said before is written first."""
@@ -111,14 +113,25 @@ class SessionLog:
         """Log a line that was shown already."""
         self._log(line)
 
+    def begin(self, step: int, total: int | None) -> None:
+        """Show how far the run is, where progress is shown: the first step of a session may take long."""
+        self._last = report = StepReport(
+            step=step, total=total, epoch=0, step_s=0.0, data_s=0.0, eta_s=None, elapsed_s=0.0, due=False
+        )
+        self._show(lambda: self._console.step(report, ""))
+
     def step(self, report: StepReport) -> None:
-        """Show progress; write it down when it is due."""
+        """Show progress; write it down when it is due, and say it when nothing was said for long."""
         self._last = report
-        line = self.step_line(report) if report.due else ""
+        said = report.due or report.elapsed_s >= self._quiet_until_s
+        line = self.step_line(report) if said else ""
         self._show(lambda: self._console.step(report, line))
+        if not said:
+            return
+        self._quiet_until_s = report.elapsed_s + QUIET_S
+        self._log(line)
         if not report.due:
             return
-        self._log(line)
         timing = {"data_time": report.data_s, "time": report.step_s}
         self._scalar({**report.values, **timing, "epoch": report.epoch, "iter": report.step, "step": report.step})
 

@@ -76,6 +76,7 @@ class _Between:
         if not self.begun:
             self.begun = True
             self._begin()
+            self.run.session_log.begin(self.run.step, self.run.total_steps)
         run, task = self.run, self.task
         evaluation = Evaluation(
             evaluate=self._evaluate, every=task.evaluate_every, best=task.best, larger=task.best_is_larger
