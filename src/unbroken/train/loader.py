@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from inspect import signature
 from itertools import takewhile
 from pathlib import Path
@@ -20,7 +21,15 @@ from unbroken.errors import DamagedFile, UnbrokenError, UnreadableSample, UsageE
 from unbroken.launch.spelling import count
 from unbroken.train.order import Key, Order, Permutations, micro_batches
 from unbroken.train.random_holders import Holders
-from unbroken.train.rng import generator_for_sample, preserved, seed_cpu_streams, seed_for_sample
+from unbroken.train.rng import (
+    Undrawn,
+    generator_for_sample,
+    preserved,
+    seed_cpu_streams,
+    seed_for,
+    seed_for_sample,
+    seed_torch,
+)
 from unbroken.train.stop import Exit, interruptible
 from unbroken.train.workers import AHEAD, Workers
 
@@ -92,26 +101,66 @@ class Reading:
     tells_epoch: bool = True
     _told: list[int] = field(default_factory=list, repr=False)  # the epoch that the data set was told last
 
+    @cached_property
+    def _by_sample(self) -> bool:
+        return is_read_by_sample(self.dataset)
+
     def __call__(self, request: Request) -> Loaded | UnbrokenError:
-        """The micro-batch, or why there is none."""
-        keys, position, drawn = request
-        read: dict[Key, Any] = {}
-        bad: list[BadSample] = []
+        """The micro-batch, or why there is none.
+
+        To seed torch alone for each sample saves most of the time. Where the streams of Python and numpy are drawn from
+        all the same, in items or in their collation, the batch is read again, and from then on all three are seeded.
+        """
         with as_in_a_worker():
-            for place, (epoch, index) in enumerate(keys):
-                if (epoch, index) in self.excluded:
-                    bad.append(BadSample(epoch=epoch, sample=index, reason=EXCLUDED))
-                    continue
-                one = Request([(epoch, index)], position, None if drawn is None else [drawn[place]])
-                try:
-                    read[epoch, index] = self._item(epoch, index, one.drawn[0] if one.drawn else index)
-                except (KeyboardInterrupt, Exit):
-                    raise
-                except BaseException as error:  # noqa: BLE001 - a user's data set may raise anything, and end the process
-                    if self.on_bad == "stop" or not (self.on_bad == "list" or _is_of_the_sample(error)):
-                        return self._unreadable(one, error)
-                    bad.append(BadSample(epoch=epoch, sample=index, reason=str(self._unreadable(one, error))))
-            return self._joined(read, request, tuple(bad))
+            epoch = request.keys[0][0]
+            if self.holders.are_undrawn(epoch) and request.keys[-1][0] == epoch:
+                undrawn = Undrawn(seed_for(self.seed, epoch, "undrawn"))
+                answer = self._made(request, self._seeding_torch)
+                if undrawn.is_so():
+                    return answer
+                self.holders.note_drawn()
+            return self._made(request, self._seeding_all)
+
+    def _made(self, request: Request, read: Callable[[int, int, Any], Any]) -> Loaded | UnbrokenError:
+        """The micro-batch of items that `read` gives of an epoch, a name and an index."""
+        keys, position, drawn = request
+        items: dict[Key, Any] = {}
+        bad: list[BadSample] = []
+        for key, index in zip(keys, drawn if drawn is not None else [sample for _, sample in keys]):
+            epoch, name = key
+            if key in self.excluded:
+                bad.append(BadSample(epoch=epoch, sample=name, reason=EXCLUDED))
+                continue
+            try:
+                if self.tells_epoch and self._told != [epoch]:
+                    self._told[:] = [epoch]
+                    tell_epoch(self.dataset, epoch)
+                if isinstance(index, list):  # a sampler drew batches: this is one
+                    items[key] = [read(epoch, (name << 32) + place, each) for place, each in enumerate(index)]
+                else:
+                    items[key] = read(epoch, name, index)
+            except (KeyboardInterrupt, Exit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - a user's data set may raise anything, and end the process
+                one = Request([key], position, None if drawn is None else [index])
+                if self.on_bad == "stop" or not (self.on_bad == "list" or _is_of_the_sample(error)):
+                    return self._unreadable(one, error)
+                bad.append(BadSample(epoch=epoch, sample=name, reason=str(self._unreadable(one, error))))
+        return self._joined(items, request, tuple(bad))
+
+    def _seeding_all(self, epoch: int, name: int, index: Any) -> Any:
+        """One sample under its name in the epoch, whatever it is drawn from."""
+
+        def read() -> Any:
+            seed_cpu_streams(seed_for_sample(self.seed, epoch, name))
+            return self.holders.watched(lambda: self._item(epoch, name, index))
+
+        return self.holders.read(read, seed=self.seed, epoch=epoch, sample=name, row=index)
+
+    def _seeding_torch(self, epoch: int, name: int, index: Any) -> Any:
+        """The same where nothing else is drawn from."""
+        seed_torch(seed_for_sample(self.seed, epoch, name))
+        return self._item(epoch, name, index)
 
     def words(self, request: Request) -> str:
         """`samples 3, 17 of epoch 0 of Tiles`."""
@@ -129,22 +178,9 @@ class Reading:
         return len(request.keys)
 
     def _item(self, epoch: int, name: int, index: Any) -> Any:
-        """One sample under its name in the epoch; all samples of a batch where a sampler drew batches."""
-        if self.tells_epoch and self._told != [epoch]:
-            self._told[:] = [epoch]
-            tell_epoch(self.dataset, epoch)
-        if isinstance(index, list):
-            return [self._one(epoch, (name << 32) + place, each) for place, each in enumerate(index)]
-        return self._one(epoch, name, index)
-
-    def _one(self, epoch: int, name: int, index: Any) -> Any:
-        def read() -> Any:
-            seed_cpu_streams(seed_for_sample(self.seed, epoch, name))
-            if is_read_by_sample(self.dataset):
-                return self.dataset.sample(index, generator_for_sample(self.seed, epoch, name))
-            return self.dataset[index]
-
-        return self.holders.read(read, seed=self.seed, epoch=epoch, sample=name, row=index)
+        if self._by_sample:
+            return self.dataset.sample(index, generator_for_sample(self.seed, epoch, name))
+        return self.dataset[index]
 
     def _joined(self, read: Mapping[Key, Any], request: Request, bad: tuple[BadSample, ...]) -> Loaded | UnbrokenError:
         keys, position, drawn = request

@@ -21,12 +21,14 @@ import torch
 
 from unbroken.train.frames import is_users_class, is_users_file
 from unbroken.train.held import MOST_ITEMS, held_by, holders, inside, is_bound, reachable
+from unbroken.train.rng import states_of_python_and_numpy
 
 DRAWN_FROM = (torch.Generator, np.random.Generator, np.random.BitGenerator, np.random.RandomState, random.Random)
 GLOBAL = (torch.default_generator, np.random.mtrand._rand, random._inst)  # which are nobody's own
 TRIED: WeakSet[Any] = WeakSet()  # functions that remember, of which it is known whether they draw
 DRAW: WeakSet[Any] = WeakSet()  # those that do
 BITS_128 = (1 << 128) - 1
+TRIALS = 8  # samples of which it is seen what they draw from, before any is read in the belief that it draws nothing
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Holders:
         self._epoch: int | None = None  # of which they were looked for
         self._found: list[tuple[bytes, Any]] | None = None
         self._caches: list[Any] = []  # functions that remember what they gave (functools.lru_cache, cache)
+        self._trials = TRIALS  # samples that still are to show whether the streams of Python and numpy are drawn from
+        self._drawn = False  # whether they are
 
     def __reduce__(self) -> tuple[type[Holders], tuple[Any, Any]]:
         """As a new process begins."""
@@ -74,6 +78,25 @@ class Holders:
                 item = read()
         if untried:
             item = self._read_again(read, lambda: self.seed(seed, epoch, sample, row=row))
+        return item
+
+    def are_undrawn(self, epoch: int) -> bool:
+        """Whether nothing was seen to draw from them in this epoch, nor from the streams of Python and numpy."""
+        return not (self._trials or self._drawn or self._found or self._caches) and epoch == self._epoch
+
+    def note_drawn(self) -> None:
+        """Something draws from the streams of Python or numpy."""
+        self._drawn, self._trials = True, 0
+
+    def watched(self, read: Callable[[], Any]) -> Any:
+        """What `read` gives; of the first samples it is seen whether they are drawn from the global streams."""
+        if not self._trials:
+            return read()
+        before = states_of_python_and_numpy()
+        item = read()
+        self._trials -= 1
+        if states_of_python_and_numpy() != before:
+            self.note_drawn()
         return item
 
     def _read_again(self, read: Callable[[], Any], begin_all: Callable[[], None]) -> Any:

@@ -6,10 +6,10 @@ The global generators of torch, numpy and Python are seeded from (seed, step, mi
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 
 import numpy as np
 import torch
@@ -39,8 +39,11 @@ def seed_all(seed: int) -> None:
 
 def seed_for(seed: int, *name: object) -> int:
     """A 63-bit number made from a seed and a name (SHA-256, so that neighbours have nothing in common)."""
-    digest = hashlib.sha256(":".join(map(str, (seed, *name))).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    return _number(":".join(map(str, (seed, *name))))
+
+
+def _number(name: str) -> int:
+    return int.from_bytes(sha256(name.encode()).digest()[:8], "big") >> 1
 
 
 def seed_streams(number: int) -> None:
@@ -57,12 +60,48 @@ def seed_cpu_streams(number: int) -> None:
     """Begin the global streams of the CPU."""
     random.seed(number)
     np.random.seed(number % 2**32)
+    seed_torch(number)
+
+
+def seed_torch(number: int) -> None:
+    """Begin torch's stream of the CPU: a tenth of what all three cost."""
     torch.default_generator.manual_seed(number)
 
 
+class Undrawn:
+    """Tells whether anything is drawn from the streams of Python and numpy while they are not seeded for each sample.
+
+    They begin at a number, and what they give next is known: to compare it costs a hundredth of their states.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._next = self.begin()._draw()
+        self.begin()
+
+    def begin(self) -> Undrawn:
+        """From here on."""
+        random.seed(self._number)
+        np.random.seed(self._number % 2**32)
+        return self
+
+    def is_so(self) -> bool:
+        """Whether nothing was drawn since; to be asked once."""
+        return self._draw() == self._next
+
+    def _draw(self) -> tuple[float, ...]:
+        return random.random(), random.random(), np.random.random(), np.random.random()
+
+
+def states_of_python_and_numpy() -> tuple[object, ...]:
+    """What tells at any instant whether something was drawn from them."""
+    _, words, place, *_ = np.random.get_state(legacy=True)
+    return random.getstate(), np.asarray(words).tobytes(), place
+
+
 def seed_for_sample(seed: int, epoch: int, sample: int) -> int:
-    """The number for one sample in one epoch."""
-    return seed_for(seed, epoch, sample)
+    """The number for one sample in one epoch: `seed_for`, in less time."""
+    return _number(f"{seed}:{epoch}:{sample}")
 
 
 def generator_for_sample(seed: int, epoch: int, sample: int) -> np.random.Generator:
