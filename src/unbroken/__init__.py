@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from unbroken.launch.recipes import Recipe
     from unbroken.option_parser import OptionParser
+    from unbroken.quantities import counted, size_text
     from unbroken.run.layout import EPOCHS, ITERATIONS, Layout
     from unbroken.storage import (
         Disk,
@@ -77,6 +78,8 @@ else:
         "open_ordinary": "unbroken.storage",
         "read_json": "unbroken.storage",
         "read_whole": "unbroken.storage",
+        "counted": "unbroken.quantities",
+        "size_text": "unbroken.quantities",
         "LeadsOut": "unbroken.ids",
         "NOT_TEXT": "unbroken.text",
         "is_name": "unbroken.ids",
@@ -112,6 +115,7 @@ __all__ = [
     "accidents",
     "add_common_options",
     "add_weights_key",
+    "counted",
     "device_name",
     "disk_quota",
     "durable_folder",
@@ -127,6 +131,7 @@ __all__ = [
     "require_launcher",
     "require_local",
     "session_limit",
+    "size_text",
     "start_from",
     "text_of",
     "write_json",

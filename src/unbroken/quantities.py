@@ -1,4 +1,4 @@
-"""Durations and sizes as people read and write them: one reader of each, and one spelling.
+"""Durations, sizes and counts as people write and read them: one reader of each, and one spelling.
 
 A number alone is refused: `--session 12` would be twelve seconds to one reader and twelve hours to another.
 """
@@ -17,6 +17,7 @@ LARGEST_BYTES = float(1 << 63)
 LONGEST_TEXT = 40
 DURATIONS = "12h, 90m, 1h30m, 2d or 12:00:00"
 SIZES = "20GB, 500MB or 1.5GiB"
+UNITS = ("B", "KB", "MB", "GB", "TB")
 
 _NUMBER = r"(\d+(?:\.\d+)?|\.\d+)"
 _UNITS_S = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -87,8 +88,39 @@ def _with_unit(expected: str, said: str, *units: str) -> str:
     return f"{expected}, with its unit ({', '.join(first)} or {last})"
 
 
+# -- written ---------------------------------------------------------------------------------------------------------
+
+
+def size_text(size_bytes: float) -> str:
+    """`1.5 MB`."""
+    for unit in UNITS[:-1]:
+        if size_bytes < (1000 if unit == "B" else 999.95):  # what would be rounded to 1000.0 has the next unit
+            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.1f} {UNITS[-1]}"
+
+
+def duration_text(seconds: float) -> str:
+    """`11 h 50 min`, `9 min`, `40 s`."""
+    seconds = max(seconds, 0.0)
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
 def clock_time(seconds: float) -> str:
     """`1:02:03`, with days when there are any."""
     days, rest = divmod(int(seconds), 86_400)
     text = f"{rest // 3600}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
     return f"{days}d {text}" if days else text
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """`1 step`, `2 steps`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
+
+
+def is_or_are(number: int) -> str:
+    """The verb for a number of things."""
+    return "is" if number == 1 else "are"

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from focalsst.conversion import _shown, _size, main
+from focalsst.conversion import _shown, main
 from focalsst.dataset.database import read_database
 from focalsst.dataset.infos import read_infos
 from focalsst.dataset.points import read_points, write_points
@@ -90,7 +90,7 @@ def test_points_are_converted_once_with_a_line_for_every_tenth(data, sample_data
     assert told[-2] == "points: 100 % (16 of 16)"
     assert len(told) == 11
     assert re.fullmatch(
-        r"Converted 16 of 16 files of points into \S+/points_binary. [\d.]+ kB of text are [\d.]+ kB of binary.",
+        r"Converted 16 of 16 files of points into \S+/points_binary. [\d.]+ KB of text are [\d.]+ KB of binary.",
         told[-1],
     )
     made = {path.name: path.read_bytes() for path in (data / "points_binary").iterdir()}
@@ -126,7 +126,7 @@ def test_points_killed_in_the_middle_are_the_same_after_a_repetition(tmp_path):
 
 def test_a_check_lists_every_bad_file_and_changes_nothing(data):
     assert main(["points", str(data)]) == 0
-    assert re.fullmatch(r"All 32 files of points are whole: \d+ points, [\d.]+ kB.\n", checked(data))
+    assert re.fullmatch(r"All 32 files of points are whole: \d+ points, [\d.]+ KB.\n", checked(data))
     names = sorted(path.stem for path in (data / "points").iterdir())
     (data / "points" / f"{names[0]}.txt").write_text("")
     (data / "points" / f"{names[1]}.txt").write_text("1 2 3 4\n")
@@ -164,7 +164,7 @@ def test_all_pickled_infos_below_a_folder_are_converted_beside_them(data, sample
         (data / f"sonar_infos_{split}.pkl").write_bytes(originals_infos(known, protocol))
     told = convert("infos", data.parent).splitlines()
     assert told[:2] == ["infos: 50 % (1 of 2)", "infos: 100 % (2 of 2)"]
-    assert re.fullmatch(r"Converted 2 of 2 files of infos: 16 frames, \d+ objects, [\d.]+ (kB|bytes).", told[-1])
+    assert re.fullmatch(r"Converted 2 of 2 files of infos: 16 frames, \d+ objects, [\d.]+ (KB|B).", told[-1])
     for split in ("train", "val"):
         name = f"sonar_infos_{split}.npz"
         assert (data / name).read_bytes() == (sample_data / name).read_bytes()
@@ -233,7 +233,7 @@ def test_the_database_is_cut_out_once(data):
     told = convert("database", data).splitlines()
     assert told[-2] == "database: 100 % (12 of 12)"
     found = re.fullmatch(
-        r"\S+/sonar_dbinfos_train.npz lists (\d+) objects that were cut out into gt_database/: (.+); [\d.]+ kB.",
+        r"\S+/sonar_dbinfos_train.npz lists (\d+) objects that were cut out into gt_database/: (.+); [\d.]+ KB.",
         told[-1],
     )
     assert found
@@ -396,10 +396,3 @@ def test_a_terminal_shows_a_bar_instead_of_lines(capsys):
     with _shown(Console(force_terminal=True, width=80), "points") as progress:
         progress(3, 3)
     assert "3/3" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (999_960, "1.0 MB"), (9.4e9, "9.4 GB")]
-)
-def test_sizes_are_told_in_a_fitting_unit(count, text):
-    assert _size(int(count)) == text

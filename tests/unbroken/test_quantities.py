@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from unbroken.quantities import BadQuantity, duration_s, size_bytes
+from unbroken.quantities import BadQuantity, counted, duration_s, size_bytes, size_text
 
 NO_DURATIONS = ["", " ", "12", "12.5", "soon", "-5m", "1h-5m", "12:00", "1:60:00", "1:00:60", "1-24:00:00", "1m1h", "h"]
 NO_DURATIONS += [
@@ -80,3 +80,24 @@ def test_a_number_without_a_unit_is_answered_with_what_it_could_have_meant() -> 
         duration_s("12")
     with pytest.raises(BadQuantity, match=r"with its unit \(20B, 20MB or 20GB\), found '20'"):
         size_bytes("20")
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1500, "1.5 KB"),
+        (999_949, "999.9 KB"),
+        (999_960, "1.0 MB"),
+        (9.4e9, "9.4 GB"),
+        (2e15, "2000.0 TB"),
+    ],
+)
+def test_sizes_are_told_in_a_fitting_unit(size_bytes: float, text: str) -> None:
+    assert size_text(size_bytes) == text
+
+
+def test_one_of_a_kind_is_told_from_several() -> None:
+    assert [counted(number, "step") for number in (0, 1, 2)] == ["0 steps", "1 step", "2 steps"]
+    assert counted(2, "entry", "entries") == "2 entries"

@@ -24,7 +24,7 @@ from focalsst.dataset.database import ARRAYS, FOLDER, ROW_BYTES, database_file, 
 from focalsst.dataset.infos import Annotation, read_infos, read_pickled_infos, write_infos
 from focalsst.dataset.points import BINARY, TEXT, Progress, read_points
 from focalsst.pickled import Row, read_pickled_database, read_plain_pickle
-from unbroken import OptionParser, is_ordinary
+from unbroken import OptionParser, is_ordinary, size_text
 from unbroken.errors import DamagedFile, Refused, UnbrokenError, UsageError
 
 INFOS: Final = "sonar_infos_*.pkl"
@@ -107,7 +107,7 @@ def points_to_binary(root: Path, out: Console) -> str:
     notes = [f"{len(sources) - written} were there already"] if written < len(sources) else []
     notes += [f"{again} replaced a file with another number of points"] if again else []
     did = f"Converted {written} of {len(sources)} files of points into {binary}"
-    sizes = f"{_size(text_bytes)} of text are {_size(binary_bytes)} of binary."
+    sizes = f"{size_text(text_bytes)} of text are {size_text(binary_bytes)} of binary."
     return f"{did}{''.join(f'; {note}' for note in notes)}. {sizes}"
 
 
@@ -126,7 +126,7 @@ def check_points(root: Path, out: Console) -> int:
                 bad.append(error)
             progress(done, len(files))
     if not bad:
-        size = _size(sum(path.stat().st_size for path in files))
+        size = size_text(sum(path.stat().st_size for path in files))
         out.print(f"All {len(files)} files of points are whole: {count} points, {size}.")
         return 0
     table = Table("file", "what is wrong", box=None, pad_edge=False)
@@ -158,7 +158,7 @@ def infos_to_npz(root: Path, out: Console) -> str:
     objects = sum(len(annotation.names) for annotations in new.values() for annotation in annotations)
     note = f"; {len(read) - len(new)} were there already" if len(new) < len(read) else ""
     did = f"Converted {len(new)} of {len(read)} files of infos{note}"
-    return f"{did}: {frames} frames, {objects} objects, {_size(size_bytes)}." if new else f"{did}."
+    return f"{did}: {frames} frames, {objects} objects, {size_text(size_bytes)}." if new else f"{did}."
 
 
 def make_database(root: Path, out: Console, *, split: str) -> str:
@@ -180,7 +180,7 @@ def make_database(root: Path, out: Console, *, split: str) -> str:
         did = f"{target} lists {len(rows)} objects that were cut out into {FOLDER}/"
     counts = {name: sum(row[0] == name for row in rows) for name in sorted({row[0] for row in rows})}
     each = ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
-    return f"{did}: {each}; {_size(sum(row[3] for row in rows) * ROW_BYTES)}."
+    return f"{did}: {each}; {size_text(sum(row[3] for row in rows) * ROW_BYTES)}."
 
 
 def _cut(root: Path, out: Console, *, split: str) -> list[Row]:
@@ -306,15 +306,3 @@ def _shown(out: Console, title: str) -> Iterator[Progress]:
     with ProgressBar(*columns, console=out) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _size(count: int) -> str:
-    """Bytes in the unit that fits."""
-    if count < 1000:
-        return f"{count} bytes"
-    size, units = float(count), ("kB", "MB", "GB", "TB")
-    for unit in units:
-        size /= 1000
-        if size < 999.95 or unit == units[-1]:
-            break
-    return f"{size:.1f} {unit}"

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from unbroken import counted
 from unbroken.errors import Incompatible
 from unbroken.train import Regrouping, Translated
 
@@ -191,8 +192,7 @@ def _said_of_new(trained: _Trained, moments: Mapping[str, Any]) -> list[str]:
     ):
         if names:
             kinds = _some(list(dict.fromkeys(name.rpartition(".")[2] for name in names)))
-            number = "1 tensor" if len(names) == 1 else f"{len(names)} tensors"
-            lines.append(f"never trained by the original, {words}: {kinds} ({number})")
+            lines.append(f"never trained by the original, {words}: {kinds} ({counted(len(names), 'tensor')})")
     if idle:
         lines.append(f"the file has no moments of {_some(idle)}: they begin new")
     return lines

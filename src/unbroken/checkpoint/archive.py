@@ -13,8 +13,8 @@ from typing import BinaryIO
 from unbroken.checkpoint.contents import SMALL_BYTES, Contents, check_storages
 from unbroken.checkpoint.storages import Spot, read_spot
 from unbroken.checkpoint.unpickle import MAX_PICKLE_BYTES, read_pickle
-from unbroken.checkpoint.walk import printable
 from unbroken.errors import DamagedFile, ForeignFile
+from unbroken.text import printable
 
 MAX_ENTRIES = 1_000_000
 MOST_INFLATED = 20

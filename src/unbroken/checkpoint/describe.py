@@ -9,7 +9,8 @@ from typing import Any
 from unbroken.checkpoint.kinds import OPTIMIZER_KEYS
 from unbroken.checkpoint.leaves import Name, Opaque, SmallArray, StorageRef, TensorRef
 from unbroken.checkpoint.structure import Structure, tensors, weights
-from unbroken.checkpoint.walk import printable, shut_objects
+from unbroken.checkpoint.walk import shut_objects
+from unbroken.text import printable
 
 TEXT_LIMIT = 120
 NUMBER_LIMIT = 2**63

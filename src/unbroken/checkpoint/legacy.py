@@ -10,8 +10,8 @@ from unbroken.checkpoint.contents import Contents, check_storages
 from unbroken.checkpoint.leaves import ITEM_BYTES, Opaque, StorageRef
 from unbroken.checkpoint.storages import Spot
 from unbroken.checkpoint.unpickle import Pickled, read_pickle
-from unbroken.checkpoint.walk import printable
 from unbroken.errors import DamagedFile, ForeignFile
+from unbroken.text import printable
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 PROTOCOL_VERSION = 1001

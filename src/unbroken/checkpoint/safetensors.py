@@ -9,9 +9,9 @@ from typing import BinaryIO
 from unbroken.checkpoint.contents import Contents
 from unbroken.checkpoint.leaves import ITEM_BYTES, StorageRef, TensorRef, is_shape
 from unbroken.checkpoint.storages import Spot
-from unbroken.checkpoint.walk import printable
 from unbroken.errors import DamagedFile
 from unbroken.jsonlines import each_once
+from unbroken.text import printable
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the format's own reader
 DTYPES = {

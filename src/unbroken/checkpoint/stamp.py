@@ -15,8 +15,9 @@ from unbroken.checkpoint.describe import summary
 from unbroken.checkpoint.kinds import STAMP, count_of
 from unbroken.checkpoint.leaves import TensorRef
 from unbroken.checkpoint.structure import Structure
-from unbroken.checkpoint.walk import MAX_DEPTH, printable
+from unbroken.checkpoint.walk import MAX_DEPTH
 from unbroken.errors import DamagedFile
+from unbroken.text import printable
 
 MOST_ENTRIES = 100_000  # of a list that grows by one for each accident or accepted change of a run's life
 MOST_CHARACTERS = 10_000  # of a name, a time or a sentence

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from unbroken.checkpoint.walk import printable
 from unbroken.errors import DamagedFile
+from unbroken.text import printable
 
 CHUNK_BYTES = 4 * 1024 * 1024
 LOCAL_HEADER = struct.Struct("<4s5H3I2H")

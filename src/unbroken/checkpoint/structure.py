@@ -25,10 +25,11 @@ from unbroken.checkpoint.legacy import FIRST_BYTES, read_legacy
 from unbroken.checkpoint.recent import Recent, state_of
 from unbroken.checkpoint.safetensors import looks_like_safetensors, read_safetensors
 from unbroken.checkpoint.storages import Spot, in_native_order, read_spot
-from unbroken.checkpoint.walk import Endless, check_tree, printable, walk
+from unbroken.checkpoint.walk import Endless, check_tree, walk
 from unbroken.clock import SystemClock
 from unbroken.errors import DamagedFile, ForeignFile, NewerFormat, UsageError
 from unbroken.storage import open_ordinary, require_local
+from unbroken.text import printable
 
 HEAD_BYTES = 512
 # Tensors may be views of one block (tied weights) or expanded (a stride of 0), but each becomes numbers of its own when

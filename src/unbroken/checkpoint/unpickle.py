@@ -16,8 +16,8 @@ from typing import IO, Any, BinaryIO, cast
 
 from unbroken.checkpoint.leaves import Name, StorageRef
 from unbroken.checkpoint.opcodes import carry_out
-from unbroken.checkpoint.walk import printable
 from unbroken.errors import DamagedFile
+from unbroken.text import printable
 
 MAX_PICKLE_BYTES = 512 * 1024 * 1024
 

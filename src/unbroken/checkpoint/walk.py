@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unbroken.checkpoint.leaves import Opaque, TensorRef
+from unbroken.text import printable
 
 MAX_DEPTH = 200
 MAX_NODES = 5_000_000
@@ -88,13 +89,6 @@ def shut_objects(tree: object) -> Iterator[Opaque]:
             todo.extend((node.state, node.args, node.items, *(value for _, value in node.pairs)))
         else:
             todo.extend(_values(node))
-
-
-def printable(text: str) -> str:
-    """Return a stranger's text without what could move a cursor or cannot be encoded."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def _values(node: object) -> Iterable[Any]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from unbroken.cli.looking import run_folder
 from unbroken.cli.tables import as_json_text, columns
 from unbroken.errors import DamagedFile
+from unbroken.quantities import counted
 from unbroken.report.audit import Audit, audit
-from unbroken.report.findings import counted, span
+from unbroken.report.findings import span
 
 MOST_FINDINGS = 40
 MOST_NOTES = 20

@@ -6,15 +6,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from shlex import quote
 
-from unbroken.cli.tables import as_json_text, shown, size_text
+from unbroken.cli.tables import as_json_text
 from unbroken.clock import SystemClock
 from unbroken.errors import DamagedFile, UsageError
 from unbroken.keep.backup import Backup, Ways
 from unbroken.keep.backup_list import read_list
 from unbroken.keep.bringing_back import BroughtBack, bring_back
 from unbroken.keep.place import back_up, mirror_in
+from unbroken.quantities import counted, size_text
 from unbroken.run.missing import losses_of
 from unbroken.storage import Disk
+from unbroken.text import shown
 
 MOST_NAMED = 8
 
@@ -127,7 +129,7 @@ def _command(done: BroughtBack) -> str:
 def _count(files: Mapping[str, int], none: str, done: str) -> str:
     if not files:
         return none
-    return f"{len(files)} file{'s' * (len(files) > 1)}, {size_text(sum(files.values()))}, {done}"
+    return f"{counted(len(files), 'file')}, {size_text(sum(files.values()))}, {done}"
 
 
 def _names(names: tuple[str, ...]) -> str:

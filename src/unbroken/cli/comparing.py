@@ -9,19 +9,20 @@ from pathlib import Path
 
 from unbroken.cli.named_runs import LISTED, Tagged, runs_below, the_one
 from unbroken.cli.side_by_side import as_text
-from unbroken.cli.tables import as_json_text, size_text
+from unbroken.cli.tables import as_json_text
 from unbroken.clock import SystemClock, shown_time
 from unbroken.config import nearest
 from unbroken.errors import UsageError
 from unbroken.jsonlines import finite
 from unbroken.logbook.entries import usual_language
+from unbroken.quantities import size_text
 from unbroken.report.compare import Comparison, compare
 from unbroken.report.foreign_curves import has_foreign_curves
-from unbroken.report.page.escaping import plain
 from unbroken.report.run_facts import RunFacts, facts_of_runs
 from unbroken.report.wording import LANGUAGES, headline
 from unbroken.run.finding import find_runs, holds_run
 from unbroken.storage import Disk, WritableFile, durable_write, open_ordinary
+from unbroken.text import shown
 
 
 def compare_command(
@@ -84,16 +85,16 @@ def _not_found(path: Path, word: str, below: Sequence[Tagged]) -> UsageError:
     inside = [str(folder) for folder in find_runs(path)][:LISTED] if _is_folder(path) else []
     if inside:
         return UsageError(
-            plain(word), "this folder holds no run itself", found=", ".join(inside), do="Name those to compare."
+            shown(word), "this folder holds no run itself", found=", ".join(inside), do="Name those to compare."
         )
     known = list(dict.fromkeys(name for name, _ in below))
     near = nearest(word, known)
     return UsageError(
-        plain(word),
+        shown(word),
         "there is no such run",
         expected="a run's folder, or the tag of a run below the current folder",
-        found=", ".join(plain(name, 60) for name in known[:LISTED]) or "no run below the current folder",
-        do=f"Did you mean {plain(near)}?" if near else "`unbroken ls` lists what is there.",
+        found=", ".join(shown(name, 60) for name in known[:LISTED]) or "no run below the current folder",
+        do=f"Did you mean {shown(near)}?" if near else "`unbroken ls` lists what is there.",
     )
 
 
@@ -139,7 +140,7 @@ def _write_page(found: Comparison, facts: Sequence[RunFacts], page: Path, *, lan
         durable_write(Disk(), page, lambda file: _fill(file, data))
     except OSError as error:
         raise UsageError(page, f"the page cannot be written ({error.strerror or error})") from error
-    print(plain(headline(found, "en"), 400))
+    print(shown(headline(found, "en"), 400))
     print(f"wrote {page} ({size_text(len(data))}, opens in any browser, also without a network)")
 
 

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from unbroken.errors import INTERRUPTED_TWICE, STOPPED
-from unbroken.launch.spelling import count
+from unbroken.quantities import counted
 
 PASSED_ON = frozenset({0, 2, 10, 11, 12, 13, 14, STOPPED, INTERRUPTED_TWICE})  # these say what they mean
 AT_ONE_PLACE = 3
@@ -101,7 +101,7 @@ def after(crashes: Sequence[Crash], *, restarts: int, backoff_s: float) -> Again
         return GiveUp(why=f"it failed {here} times {last.place}")
     fruitless = next((n for n, crash in enumerate(reversed(crashes), 1) if crash.further), len(crashes))
     if fruitless > restarts:
-        return GiveUp(why=f"it was started again {count(restarts, 'time')} without a further checkpoint")
+        return GiveUp(why=f"it was started again {counted(restarts, 'time')} without a further checkpoint")
     return Again(number=fruitless, wait_s=min(backoff_s * 2 ** (fruitless - 1), LONGEST_WAIT_S))
 
 

@@ -9,8 +9,10 @@ from unbroken.checkpoint.describe import describe
 from unbroken.checkpoint.folders import INDEX, SHARD, checkpoint_names, folder_of, shards_of
 from unbroken.checkpoint.structure import read_structure
 from unbroken.cli.looking import require_there
-from unbroken.cli.tables import as_json_text, columns, shown, size_text
+from unbroken.cli.tables import as_json_text, columns
 from unbroken.errors import UsageError
+from unbroken.quantities import size_text
+from unbroken.text import shown
 
 MOST_ROWS = 400
 LONGEST_SENTENCE = 1000

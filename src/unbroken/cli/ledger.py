@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unbroken.cli.environment import cache_folder
-from unbroken.cli.tables import aligned, as_json_text, shown, size_text
+from unbroken.cli.tables import aligned, as_json_text
 from unbroken.clock import SystemClock, shown_time
 from unbroken.errors import UsageError
+from unbroken.quantities import size_text
 from unbroken.report.index import RunIndex
 from unbroken.report.listing import configs_of, list_runs
 from unbroken.report.rows import Row
 from unbroken.run.finding import is_backup
 from unbroken.storage import Disk, require_local
+from unbroken.text import shown
 
 if TYPE_CHECKING:
     from unbroken.option_parser import OptionParser

@@ -9,16 +9,18 @@ from pathlib import Path
 from unbroken.cli.lineage import ancestors
 from unbroken.cli.named_runs import runs_below
 from unbroken.cli.overview import Overview, overview_of
-from unbroken.cli.tables import as_json_text, columns, shown, size_text
+from unbroken.cli.tables import as_json_text, columns
 from unbroken.clock import shown_time
 from unbroken.config import nearest
 from unbroken.errors import DamagedFile, UsageError
+from unbroken.quantities import size_text
 from unbroken.run import layout_seen
 from unbroken.run.damage import damage_in_words
 from unbroken.run.finding import find_runs
 from unbroken.run.layout import manifests, own
 from unbroken.run.pins import Pin, read_pins
 from unbroken.storage import require_local
+from unbroken.text import shown
 
 MOST_ROWS = 400
 MOST_COLUMNS = 6

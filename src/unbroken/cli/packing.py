@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unbroken.cli.tables import as_json_text, columns, size_text
+from unbroken.cli.tables import as_json_text, columns
 from unbroken.clock import SystemClock
 from unbroken.errors import UsageError
 from unbroken.keep.packing import Packed, Wanted, pack
 from unbroken.keep.parcel import WORDS, LeftOut, by_need
 from unbroken.keep.unpacking import unpack
-from unbroken.quantities import asked, size_bytes
+from unbroken.quantities import asked, size_bytes, size_text
 from unbroken.storage import Disk
 
 MOST_NAMED = 8

@@ -7,13 +7,14 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from unbroken.cli.looking import run_folder
-from unbroken.cli.tables import as_json_text, columns, shown
+from unbroken.cli.tables import as_json_text, columns
 from unbroken.clock import SystemClock, shown_time
 from unbroken.errors import UsageError
 from unbroken.run import Layout, layout_of
 from unbroken.run.links import checkpoint_files
 from unbroken.run.pins import Pin, pin, read_pins, require_there, unpin
 from unbroken.storage import Disk, is_ordinary
+from unbroken.text import shown
 
 LONGEST_NOTE = 500
 

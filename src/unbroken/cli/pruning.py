@@ -11,13 +11,15 @@ from typing import Any
 from unbroken.checkpoint.removal import GOING_SUFFIX
 from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Decision, Policy
 from unbroken.cli.looking import run_folder
-from unbroken.cli.tables import as_json_text, columns, shown, size_text
+from unbroken.cli.tables import as_json_text, columns
 from unbroken.clock import SystemClock
 from unbroken.errors import UnbrokenError, UsageError
 from unbroken.keep.prune import prune
 from unbroken.keep.pruning import Pruning, plan_pruning
+from unbroken.quantities import counted, size_text
 from unbroken.run.summary import find_runs
 from unbroken.storage import Disk
+from unbroken.text import shown
 
 MOST_NAMES = 6
 LONGEST_ERROR = 2_000
@@ -95,9 +97,9 @@ def _words(outcome: Outcome, run: str, *, explain: bool) -> list[str]:
         return [f"{run}: left out: {shown(outcome.left_out, LONGEST_ERROR)}"]
     went = outcome.gone if outcome.done else plan.going
     verb = "went" if outcome.done else "would go"
-    lines = [f"{run}: {_count(len(went))} {verb}, {size_text(outcome.room_bytes)}; {len(plan.staying)} stay"]
+    lines = [f"{run}: {counted(len(went), 'file')} {verb}, {size_text(outcome.room_bytes)}; {len(plan.staying)} stay"]
     if not went and not plan.leftovers:
-        lines = [f"{run}: nothing goes; {_count(len(plan.staying))} stay{'s' * (len(plan.staying) == 1)}"]
+        lines = [f"{run}: nothing goes; {counted(len(plan.staying), 'file')} stay{'s' * (len(plan.staying) == 1)}"]
         if plan.sound < NEVER_FEWER_THAN:
             states = f"{plan.sound} verified state{' is' if plan.sound == 1 else 's are'} here"
             lines[0] += f" ({states}; {NEVER_FEWER_THAN} have to stay)"
@@ -136,7 +138,7 @@ def _sum(outcomes: Sequence[Outcome], *, acts: bool) -> str:
     left_out = sum(outcome.plan is None for outcome in outcomes)
     others = f", {left_out} left out" if left_out else ""
     verb = "went" if acts else "would go"
-    return f"{len(outcomes)} run{'s' * (len(outcomes) != 1)}{others}: {_count(files)} {verb}, {size_text(room)}"
+    return f"{counted(len(outcomes), 'run')}{others}: {counted(files, 'file')} {verb}, {size_text(room)}"
 
 
 def _has_work(outcome: Outcome) -> bool:
@@ -178,10 +180,6 @@ def _as_data(outcome: Outcome) -> dict[str, Any]:
 def _names(names: Sequence[str]) -> str:
     first = ", ".join(shown(name) for name in names[:MOST_NAMES])
     return first + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
-
-
-def _count(number: int) -> str:
-    return f"{number} file{'s' * (number != 1)}"
 
 
 def policy_of(*, keep_last: int, keep_every: int | None, keep_best: bool, damaged: bool) -> Policy:

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from unbroken.cli.tables import columns
 from unbroken.config import Difference
 from unbroken.report.compare import Comparison
-from unbroken.report.page.escaping import plain
 from unbroken.report.page.words import word
 from unbroken.report.wording import cells_of, headline, metric_rows, rows
+from unbroken.text import shown
 
 MOST_COLUMNS = 4  # runs side by side
 WIDEST = {2: 34, 3: 26, 4: 20}  # characters of a run's cell
@@ -22,10 +22,10 @@ def as_text(found: Comparison, language: str) -> str:
     """Headline, results, settings, notes."""
     few = len(found.runs) <= MOST_COLUMNS
     parts = [
-        [plain(headline(found, language), 200)],
+        [shown(headline(found, language), 200)],
         _as_columns(found, language) if few else _as_lines(found, language),
         *_differing(found, language),
-        [line for note in found.notes for line in _wrapped(plain(note.words(language), 700))],
+        [line for note in found.notes for line in _wrapped(shown(note.words(language), 700))],
     ]
     return "\n\n".join("\n".join(part) for part in parts if part)
 
@@ -80,7 +80,7 @@ def _runs_by_value(found: Comparison, title: str, differences: Sequence[Differen
     """Each key with its values, and the runs that have them."""
     lines = [word(title, language)] if differences else []
     for difference in differences:
-        lines.append(f"  {plain(difference.key, 100)}")
+        lines.append(f"  {shown(difference.key, 100)}")
         runs: dict[str, list[str]] = {}
         for cell, run in zip(cells_of(difference, language), found.runs):
             runs.setdefault(cell, []).append(_fit(run.label, LABEL))
@@ -102,11 +102,11 @@ def _cell(text: str, widest: int, *, star: bool) -> str:
 
 
 def _fit(text: str, widest: int) -> str:
-    text = plain(text, 200)
+    text = shown(text, 200)
     return text if len(text) <= widest else f"{text[: widest - 1]}…"
 
 
 def _tail(text: str, widest: int) -> str:
     """The end of a key says most."""
-    text = plain(text, 200)
+    text = shown(text, 200)
     return text if len(text) <= widest else f"…{text[1 - widest :]}"

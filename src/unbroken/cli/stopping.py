@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from unbroken.cli.looking import run_folder
-from unbroken.cli.watching import clean
 from unbroken.clock import SystemClock
 from unbroken.report import Glance, Watch
 from unbroken.run.bounds import require_inside
@@ -18,6 +17,7 @@ from unbroken.run.layout import own
 from unbroken.storage import Disk, explained
 from unbroken.storage.lock import Holder, holds, is_held, read_holder
 from unbroken.storage.request import ask_to_stop
+from unbroken.text import shown
 
 LOOK_EVERY_S = 0.2
 
@@ -77,4 +77,4 @@ def _ended(glance: Glance) -> str:
 
 
 def _say(words: str) -> None:
-    print(clean(words), flush=True)
+    print(shown(words, 2000), flush=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from unbroken.checkpoint.folders import INDEX, checkpoint_names, shards_of
 from unbroken.checkpoint.structure import has_known_head
 from unbroken.cli.looking import LONGEST_LINE, MOST_ROWS, manifests_for, require_there, run_folder, step_text
-from unbroken.cli.tables import as_json_text, columns, shown
+from unbroken.cli.tables import as_json_text, columns
 from unbroken.errors import DamagedFile
 from unbroken.run import Candidate, MissingFile, layout_seen, look_at
 from unbroken.run.candidates import confirm
@@ -20,6 +20,7 @@ from unbroken.run.layout import manifests, own
 from unbroken.run.names import ARCHIVE_FOLDER, OWN_FOLDER
 from unbroken.run.survey import Survey, survey
 from unbroken.storage.moved import Moved, looked_again
+from unbroken.text import shown
 
 PART_OF_MANY = ".distcp", ".metadata"
 NOT_READ = frozenset({ARCHIVE_FOLDER, OWN_FOLDER})

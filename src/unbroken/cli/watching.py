@@ -12,11 +12,11 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from unbroken.cli.looking import run_folder
-from unbroken.cli.tables import size_text
 from unbroken.clock import SystemClock, shown_time
-from unbroken.quantities import asked, clock_time, duration_s
+from unbroken.quantities import asked, clock_time, duration_s, size_text
 from unbroken.report import Glance, Watch
 from unbroken.storage import Disk
+from unbroken.text import shown
 
 SHORTEST_S = 0.05
 MOST_VALUES = 6
@@ -62,11 +62,11 @@ def _follow(watch: Watch, show: Show, every_s: float, *, wait: bool) -> Glance:
 def _ending(run: Path, last: Glance) -> Iterator[str]:
     """How it ended, and the command that goes on."""
     if not last.begun:
-        yield clean(f"{run}: no session has begun here and no process holds it (--wait waits for one)")
+        yield shown(f"{run}: no session has begun here and no process holds it (--wait waits for one)")
         return
-    yield clean(f"{run}: {last.status} after step {_of(last)}; no process holds it")
+    yield shown(f"{run}: {last.status} after step {_of(last)}; no process holds it")
     if last.status != "finished" and last.command:
-        yield clean(f"to go on: {last.command}")
+        yield shown(f"to go on: {last.command}")
 
 
 # -- a line per change -------------------------------------------------------------------------------------------------
@@ -80,12 +80,12 @@ def _lines() -> Show:
         moment = shown_time(SystemClock().now())
         news = glance.news if begun else glance.news[-1:]  # what was before the first look is history
         for words in news:
-            print(clean(f"{moment}  {words}"), flush=True)
+            print(shown(f"{moment}  {words}"), flush=True)
         begun.append(True)
         state = f"{glance.step} {glance.status}"
         if state not in before[-1:]:
             before[:] = [state]
-            print(clean(f"{moment}  {'  '.join(words_of(glance))}"), flush=True)
+            print(shown(f"{moment}  {'  '.join(words_of(glance))}"), flush=True)
 
     return show
 
@@ -147,7 +147,7 @@ def _bars(live: Live) -> Show:
 
 def picture(glance: Glance, news: list[str]) -> Group:
     """The bar, and below it what belongs to it."""
-    head = Text(clean(f"{glance.status}  step {_of(glance)}" + (f"  epoch {glance.epoch}" if glance.epoch else "")))
+    head = Text(shown(f"{glance.status}  step {_of(glance)}" + (f"  epoch {glance.epoch}" if glance.epoch else "")))
     bar = ProgressBar(total=glance.total, completed=glance.step, width=60) if glance.total else Text("")
     rows = [
         ("now", _values(glance)),
@@ -156,9 +156,9 @@ def picture(glance: Glance, news: list[str]) -> Group:
         ("evaluated", _evaluated(glance)),
     ]
     lines = [(name, "  ".join(words)) for name, words in rows]
-    body = [Text(clean(f"{name:<10}{words}"), no_wrap=True, overflow="ellipsis") for name, words in lines if words]
+    body = [Text(shown(f"{name:<10}{words}"), no_wrap=True, overflow="ellipsis") for name, words in lines if words]
     return Group(
-        head, bar, *body, *(Text(clean(words), style="dim", no_wrap=True, overflow="ellipsis") for words in news)
+        head, bar, *body, *(Text(shown(words), style="dim", no_wrap=True, overflow="ellipsis") for words in news)
     )
 
 
@@ -167,8 +167,3 @@ def _evaluated(glance: Glance) -> Iterator[str]:
         yield f"after step {glance.evaluated_step}:"
         names = sorted(glance.evaluated, key=lambda name: "/" in name)[:MOST_VALUES]
         yield from (f"{name} {glance.evaluated[name]:.4g}" for name in names)
-
-
-def clean(text: str) -> str:
-    """Text without control characters: what a record holds must not steer the terminal of who looks at it."""
-    return "".join(char if char.isprintable() else "?" for char in text)

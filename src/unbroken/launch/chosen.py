@@ -18,8 +18,9 @@ from unbroken.launch.elsewhere import (
 )
 from unbroken.launch.job import Job
 from unbroken.launch.refusals import refuse_lost_copies, refuse_newer
-from unbroken.launch.spelling import count, option
+from unbroken.launch.spelling import option
 from unbroken.launch.verdicts import Refuse, Resume
+from unbroken.quantities import counted
 from unbroken.run import Candidate, MissingFile, Survey
 
 
@@ -41,7 +42,7 @@ def why_this_one(survey: Survey, source: Candidate) -> tuple[str, ...]:
         first = f"{source.name} has the furthest recorded step of this run ({source.step})"
     words = [f"{first}, {source.reason}"]
     if further is not None:
-        again = count(further.step - source.step, "step")
+        again = counted(further.step - source.step, "step")
         words.append(f"{further.name} is damaged: the {again} up to it are done again")
     if survey.record is None and source.run:
         words.append(f"unbroken/run.json is not here: the checkpoint itself says which run it is of ({source.run})")
@@ -59,7 +60,7 @@ def missing_words(job: Job, survey: Survey, source: Candidate) -> tuple[str, ...
     states, weights = missing_beyond(survey, source), [item for item in survey.losses if not item.resumable]
     words = []
     for item in states[:1]:
-        steps = count(item.step - source.step, "step") if item.step is not None else "steps"
+        steps = counted(item.step - source.step, "step") if item.step is not None else "steps"
         again = f"the {steps} after {source.step} are done again"
         found = f"{_at(survey, item) if is_copy else item}: {again}"
         words.append(f"{found}; put it back, or say where a copy lies: {option(job, 'search', 'DIR')}")
@@ -124,7 +125,7 @@ def _resume_copy(here: Survey, found: Found, copies: Sequence[Survey]) -> Resume
 def _further_ones(source: Candidate, copies: Sequence[Survey]) -> list[str]:
     """What other copies held beyond the file that is used, and is damaged there."""
     return [
-        f"{item.path} is damaged: the {count(item.step - source.step, 'step')} up to it are done again"
+        f"{item.path} is damaged: the {counted(item.step - source.step, 'step')} up to it are done again"
         for copy in copies
         for item in copy.candidates
         if item.state == "damaged" and item.resumable and item.step > source.step

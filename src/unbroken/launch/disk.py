@@ -13,7 +13,6 @@ from typing import Any
 from unbroken.checkpoint.retention import NEVER_FEWER_THAN
 from unbroken.launch.job import Job
 
-UNITS = ("B", "KB", "MB", "GB", "TB")
 MOST_SAVES = 200_000  # that are counted one by one; who saves more often than that has no use for a forecast
 
 
@@ -201,12 +200,3 @@ def _first_beyond(course: list[tuple[int, int, int]], left: int, done: int, per_
             return step
         step_before, stays = step, after
     return None
-
-
-def amount(size_bytes: float) -> str:
-    """`1.5 MB`."""
-    for unit in UNITS:
-        if size_bytes < 1000 or unit == UNITS[-1]:
-            break
-        size_bytes /= 1000
-    return f"{size_bytes:.0f} {unit}" if unit == "B" or size_bytes >= 100 else f"{size_bytes:.1f} {unit}"

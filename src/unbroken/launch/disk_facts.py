@@ -12,22 +12,13 @@ from typing import Any
 
 from unbroken.checkpoint.manifest import Manifest, read_manifest
 from unbroken.config import Effect, changes
-from unbroken.launch.disk import (
-    DiskForecast,
-    Room,
-    SavePolicy,
-    Sizes,
-    Stored,
-    amount,
-    forecast_disk,
-    policy_of,
-)
+from unbroken.launch.disk import DiskForecast, Room, SavePolicy, Sizes, Stored, forecast_disk, policy_of
 from unbroken.launch.facts import MOST_SIBLINGS
 from unbroken.launch.job import Job, Quota
 from unbroken.launch.position import total_now
 from unbroken.launch.verdicts import FineTune, Fresh, Plan, Resume
 from unbroken.logbook.words import clean
-from unbroken.quantities import asked, size_bytes
+from unbroken.quantities import asked, size_bytes, size_text
 from unbroken.run import layout_seen, read_record
 from unbroken.run.folder import entries
 from unbroken.run.layout import ARCHIVE_FOLDER, Layout, manifests
@@ -118,7 +109,8 @@ def room_for(directory: Path, quota: Quota | None) -> Room:
         return room
     counted = quota.folder if quota.folder.resolve() in directory.resolve().parents else directory.absolute().parent
     left = max(quota.size_bytes - _bytes_below(counted), 0)
-    return Room(left=left, source=f"left of {amount(quota.size_bytes)} ({quota.source})") if left < room.left else room
+    source = f"left of {size_text(quota.size_bytes)} ({quota.source})"
+    return Room(left=left, source=source) if left < room.left else room
 
 
 def _sizes_beside(job: Job) -> Sizes | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from unbroken.launch.disk import DiskForecast, SavePolicy, amount
+from unbroken.launch.disk import DiskForecast, SavePolicy
 from unbroken.launch.job import Job
 from unbroken.launch.verdicts import FineTune, Fresh, Plan
+from unbroken.quantities import size_text
 
 UNKNOWN = "disk: how much a save takes is known once the model is built; `unbroken why --shapes` builds it"
 
@@ -18,11 +19,11 @@ def planned_disk_lines(job: Job, plan: Plan, found: DiskForecast | None) -> list
 
 def disk_lines(job: Job, found: DiskForecast) -> list[str]:
     """What a person is told before the first step."""
-    save = f"disk: {amount(found.sizes.save)} a save{_source(found)}, {_rhythm(found.policy)}, {_kept(found.policy)}"
-    room = f"{amount(found.room.left)} {found.room.source}"
+    save = f"disk: {size_text(found.sizes.save)} a save{_source(found)}, {_rhythm(found.policy)}, {_kept(found.policy)}"
+    room = f"{size_text(found.room.left)} {found.room.source}"
     if found.until is None or found.more is None:
         return [f"{save}; {room}: room for {found.saves_that_fit:,} saves"]
-    growth = f"{amount(abs(found.more))} {'more' if found.more >= 0 else 'less'} until step {found.until}"
+    growth = f"{size_text(abs(found.more))} {'more' if found.more >= 0 else 'less'} until step {found.until}"
     unsure = "" if found.paced else ", and those by the clock, which are counted once steps were timed"
     line = f"{save}: {growth}{unsure}; {room}"
     if found.full_at is None:
@@ -33,12 +34,11 @@ def disk_lines(job: Job, found: DiskForecast) -> list[str]:
 def _way_out(job: Job, found: DiskForecast) -> str:
     if found.fits is None:
         return (
-            f"no number of kept checkpoints fits: the fewest need {amount(found.least)}. Make room, or choose another "
-            "disk; a save that finds none is tried again, and the training ends if that does not help"
+            f"no number of kept checkpoints fits: the fewest need {size_text(found.least)}. Make room, or choose "
+            "another disk; a save that finds none is tried again, and the training ends if that does not help"
         )
-    return (
-        f"with {keeping(job, found.fits)} it fits: {amount(max(found.fits_more or 0, 0))} more until step {found.until}"
-    )
+    more = size_text(max(found.fits_more or 0, 0))
+    return f"with {keeping(job, found.fits)} it fits: {more} more until step {found.until}"
 
 
 def keeping(job: Job, number: int) -> str:

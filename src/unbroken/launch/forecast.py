@@ -12,8 +12,8 @@ from unbroken.clock import shown_time
 from unbroken.launch.job import Job, Limit
 from unbroken.launch.plan import Facts
 from unbroken.launch.position import total_now
-from unbroken.launch.spelling import count
 from unbroken.launch.verdicts import FineTune, Fresh, Plan, Resume
+from unbroken.quantities import counted, duration_text
 
 TIMING = "timing"  # the journal's event
 
@@ -98,20 +98,20 @@ def forecast_lines(job: Job, plan: Plan, timing: Mapping[str, Any], now: datetim
     if limit is not None:
         until = now + timedelta(seconds=limit.left_s - limit.reserve_s)
         lines.append(
-            f"session: {duration(limit.left_s)} ({limit.source}), over {duration(limit.reserve_s)} before, "
+            f"session: {duration_text(limit.left_s)} ({limit.source}), over {duration_text(limit.reserve_s)} before, "
             f"at {shown_time(until)}"
         )
     if found is None:
         return [*lines, *(["  how far it gets is known once steps were timed"] if limit is not None else [])]
     pace = f"at {found.step_s:.3g} s a step, as before{_with_other_samples(plan)}"
     if limit is None:
-        whole = duration((found.done_at - now).total_seconds())
+        whole = duration_text((found.done_at - now).total_seconds())
         return [f"time: about {whole} {pace}: until {shown_time(found.done_at)}"]
     if found.reaches >= found.total:
         return [*lines, f"  {pace}, it reaches the end (step {found.total}) at about {shown_time(found.done_at)}"]
     if not found.sessions_after:
         return [*lines, f"  {pace}, it is too short for a step: the last one took {found.step_s:.3g} s"]
-    more = f"{count(found.sessions_after, 'more session')} of this length"
+    more = f"{counted(found.sessions_after, 'more session')} of this length"
     return [
         *lines,
         f"  {pace}, it reaches about step {found.reaches} of {found.total}; {more}, one after the other, "
@@ -123,14 +123,4 @@ def _with_other_samples(plan: Fresh | FineTune | Resume) -> str:
     """What has to be said of a pace that was taken with smaller or larger steps."""
     position = plan.position if isinstance(plan, Resume) else None
     before, now = (position.before.samples_per_step, position.now.samples_per_step) if position else (None, None)
-    return f" with {count(before, 'sample')} a step ({now} now)" if before and now and before != now else ""
-
-
-def duration(seconds: float) -> str:
-    """`11 h 50 min`, `9 min`, `40 s`."""
-    seconds = max(seconds, 0.0)
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    minutes = round(seconds / 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+    return f" with {counted(before, 'sample')} a step ({now} now)" if before and now and before != now else ""

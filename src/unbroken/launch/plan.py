@@ -33,10 +33,11 @@ from unbroken.launch.refusals import (
     refuse_weights,
     runs,
 )
-from unbroken.launch.spelling import again_with, count, fine_tune_words, length, option, pattern
+from unbroken.launch.spelling import again_with, fine_tune_words, length, option, pattern
 from unbroken.launch.tags import tag_for_changes, telling_tag, tells_nothing
 from unbroken.launch.verdicts import FineTune, Finished, Fresh, Plan, Refuse, Resume
 from unbroken.launch.zero_rate import zero_rate_words
+from unbroken.quantities import counted
 from unbroken.run import Candidate, Survey
 from unbroken.run.damage import damage_in_words
 
@@ -135,8 +136,8 @@ def _begin(job: Job, facts: Facts) -> Plan:
     sessions = len(facts.survey.sessions)
     if not sessions:
         return Fresh(reasons=("nothing was trained here before",))
-    word = "session ended" if sessions == 1 else "sessions ended"
-    return Fresh(reasons=(f"{sessions} earlier {word} before the first save: there is nothing to lose",))
+    ended = counted(sessions, "earlier session ended", "earlier sessions ended")
+    return Fresh(reasons=(f"{ended} before the first save: there is nothing to lose",))
 
 
 def _start_over(job: Job, facts: Facts) -> Plan:
@@ -242,7 +243,7 @@ def _resume_exactly(job: Job, facts: Facts, source: Candidate) -> Plan:
     if record is not None and source.run not in ("", record.id):
         reasons.append(f"the file is of another run ({source.run}), which this run ({record.id}) continues from here")
     if later:
-        what = "1 checkpoint of a later step is" if len(later) == 1 else f"{len(later)} checkpoints of later steps are"
+        what = counted(len(later), "checkpoint of a later step is", "checkpoints of later steps are")
         reasons.append(f"{what} superseded and kept in archive/, nothing is deleted")
     plan = _resume_named(job, facts, source, reasons=tuple(reasons))
     if isinstance(plan, Resume):
@@ -370,7 +371,7 @@ def _notes(job: Job, facts: Facts, plan: Plan) -> list[str]:
         notes.append(f"a copy of {plan.source.name} is kept in archive/: what is saved here takes its name")
     divisions = plan.source.inside.get("divisions") if isinstance(plan, Resume) else None
     if divisions and job.options.get("on_oom") != "fail":
-        least = count(divisions[-1]["micro_batch"], "sample")
+        least = counted(divisions[-1]["micro_batch"], "sample")
         learned = f"at most {least} at once, learned in step {divisions[-1]['step']}, where memory ran out"
         notes.append(f"{learned}; {option(job, 'on-oom', 'fail')} takes whole micro-batches again")
     aside = [item.path.name for item in plan.rejected if item.set_aside]

@@ -12,10 +12,8 @@ from unbroken.launch.host import BY_MULTIPROCESSING
 from unbroken.launch.job import Job
 from unbroken.launch.spelling import (
     again_with,
-    count,
     fine_tune_words,
     from_nothing_words,
-    is_or_are,
     length,
     option,
     pattern,
@@ -24,6 +22,7 @@ from unbroken.launch.spelling import (
 )
 from unbroken.launch.tags import tag_for_changes
 from unbroken.launch.verdicts import Curve, Refuse
+from unbroken.quantities import counted, is_or_are
 from unbroken.run import Candidate, Restoring, Survey
 from unbroken.run.restore_mark import RESTORING
 
@@ -118,9 +117,9 @@ def refuse_lost(job: Job, survey: Survey) -> Refuse:
         every = {1: "the only checkpoint here is", 2: "both checkpoints here are"}
         words.append(f"{every.get(damaged, f'all {damaged} checkpoints here are')} damaged")
     if missing:
-        words.append(f"{count(missing, 'checkpoint')} that the journal lists {is_or_are(missing)} not here any more")
+        words.append(f"{counted(missing, 'checkpoint')} that the journal lists {is_or_are(missing)} not here any more")
     if not words:  # only links, or only manifests, say that there was something
-        words.append(f"{count(len(known), 'checkpoint')} {is_or_are(len(known))} not here any more")
+        words.append(f"{counted(len(known), 'checkpoint')} {is_or_are(len(known))} not here any more")
     return refuse(
         DamagedFile.exit_code,
         f"this run has a history, but nothing sound to continue from: {'; '.join(words)}",

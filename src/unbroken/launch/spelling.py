@@ -8,6 +8,7 @@ from pathlib import Path
 
 from unbroken.config import ABSENT, Change
 from unbroken.launch.job import Job
+from unbroken.quantities import counted
 from unbroken.run import Candidate
 
 MOST_UNDONE = 3  # changes that a sentence names
@@ -72,18 +73,8 @@ def undo(job: Job, changes: Sequence[Change]) -> str:
     return f"{in_config} in the config, or: {flag} {' '.join(pairs)}"
 
 
-def count(number: int, noun: str, plural: str = "") -> str:
-    """`1 step`, `2 steps`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
-
-
 def length(job: Job) -> str:
     """How long a training was asked for, in its own measure."""
     if job.epochs is not None:
-        return count(job.epochs, "epoch")
-    return count(job.total_steps or 0, "step")
-
-
-def is_or_are(number: int) -> str:
-    """The verb for a number of things."""
-    return "is" if number == 1 else "are"
+        return counted(job.epochs, "epoch")
+    return counted(job.total_steps or 0, "step")

@@ -15,8 +15,9 @@ from unbroken.errors import (
 from unbroken.launch.job import Job
 from unbroken.launch.passed_over import EARLIER
 from unbroken.launch.position import Position, step_now, total_now
-from unbroken.launch.spelling import count, option
+from unbroken.launch.spelling import option
 from unbroken.launch.verdicts import Curve, FineTune, Finished, Fresh, Plan, Refuse, Rejected, Resume
+from unbroken.quantities import counted
 
 REFUSALS = (Refused, RunHeld, DamagedFile, Incompatible, NewerFormat, UsageError)
 MOST_REJECTED = 6
@@ -110,7 +111,7 @@ def _in_data(job: Job, plan: Resume) -> list[str]:
     }
     changed = [f"{what} {old} -> {new}" for what, (old, new) in numbers.items() if old and new and old != new]
     if position.schedule_step != plan.source.step:
-        changed.append(f"the schedule is where {count(position.schedule_step, 'step')} of the present size lead to")
+        changed.append(f"the schedule is where {counted(position.schedule_step, 'step')} of the present size lead to")
     return [*lines, *([f"  steps: {', '.join(changed)}"] if changed else [])]
 
 
@@ -119,15 +120,15 @@ def _place(position: Position, *, drawn: bool) -> str:
     epoch = position.epochs + 1
     if position.size != position.size_before:
         return (
-            f"the data set had {count(position.size_before, 'sample')} and now has {position.size}: what was begun is "
-            f"not continued, epoch {epoch} begins"
+            f"the data set had {counted(position.size_before, 'sample')} and now has {position.size}: what was begun "
+            f"is not continued, epoch {epoch} begins"
         )
     if not position.used:
-        done = f"{count(position.epochs, 'whole epoch')} of {count(position.size, 'sample')}"
+        done = f"{counted(position.epochs, 'whole epoch')} of {counted(position.size, 'sample')}"
         return f"{done} {'is' if position.epochs == 1 else 'are'} done, epoch {epoch} begins"
-    all_of_it = f"its {count(position.size, 'sample')}"
+    all_of_it = f"its {counted(position.size, 'sample')}"
     if drawn:
-        all_of_it = f"the {count(position.size, 'place')} that its sampler drew"
+        all_of_it = f"the {counted(position.size, 'place')} that its sampler drew"
     return (
         f"epoch {epoch} goes on: {position.used} of {all_of_it} are used, the other {position.left} follow, none twice"
     )

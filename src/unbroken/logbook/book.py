@@ -12,6 +12,8 @@ import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from unbroken.text import width_of
+
 FILE_NAME = "experiments_log.txt"
 DATE, TAG, CONFIG, RESULT = "date", "tag", "config", "result"
 HEADERS = {
@@ -259,13 +261,6 @@ def merged(cell: str, now: str, written: Sequence[str], *, before: str = "") -> 
     if (held_open := _OPEN.match(cell)) is not None:
         return now + cell[held_open.end() :]
     return cell if now in written[-1:] else now + before + cell  # said before and taken out: let it be
-
-
-def width_of(text: str) -> int:
-    """Columns of a text: East Asian wide characters take two, combining marks none."""
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
-    )
 
 
 def _place_of_ours(written: Sequence[str], cell: str) -> slice | None:

@@ -13,6 +13,7 @@ from unbroken.clock import shown_time
 from unbroken.config import ABSENT
 from unbroken.config.difference import differences
 from unbroken.run.summary import Score, Summary
+from unbroken.text import shown
 
 LONGEST = 80  # characters of a tag, a name or a value
 MOST = 6  # settings named in a row
@@ -108,11 +109,8 @@ class Facts:
 
 def clean(text: object, longest: int = LONGEST) -> str:
     """Any text as a piece of one cell: bars and control characters escaped, a long one shortened in its middle."""
-    known = str(text)
-    if len(known) > longest:
-        known = f"{known[: longest - longest // 3 - 1]}…{known[-(longest // 3) :]}"
-    known = unicodedata.normalize("NFC", known)
-    return "".join(map(_visible, known)).strip().replace("|", "\\|")
+    known = unicodedata.normalize("NFC", str(text))
+    return shown(known, longest, tail=longest // 3).strip().replace("|", "\\|")
 
 
 def config_words(
@@ -240,10 +238,3 @@ def _number(value: float) -> str:
     if math.isnan(value) or math.isinf(value):
         return str(value)
     return f"{value:.4g}"
-
-
-def _visible(char: str) -> str:
-    """Control characters, those that turn the writing around, and halves of characters are spelled out."""
-    if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp"):
-        return f"\\u{ord(char):04x}" if ord(char) > 0xFF else f"\\x{ord(char):02x}"
-    return char

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from unbroken.quantities import counted
+
 SIGNALS: tuple[Literal["SIGKILL"], Literal["SIGTERM"]] = ("SIGKILL", "SIGTERM")
 SHORT = 5  # steps: every one is saved, else a kill would come before the first save
 
@@ -48,7 +50,7 @@ def in_words(kills: Sequence[Kill]) -> str:
     """`3 kills (SIGKILL at 7 and 21, SIGTERM at 13)`."""
     by_signal = {each: [str(kill.after) for kill in kills if kill.signal == each] for each in SIGNALS}
     listed = ", ".join(f"{signal} at {_and(steps)}" for signal, steps in by_signal.items() if steps)
-    return f"{len(kills)} kill{'s' if len(kills) != 1 else ''} ({listed})" if kills else "no kill"
+    return f"{counted(len(kills), 'kill')} ({listed})" if kills else "no kill"
 
 
 def _and(words: Sequence[str]) -> str:

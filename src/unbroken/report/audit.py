@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from unbroken.journal import Event, read_journal
+from unbroken.quantities import counted
 from unbroken.report.epochs import Epoch, EpochFold
-from unbroken.report.findings import Finding, Findings, counted, span
+from unbroken.report.findings import Finding, Findings, span
 from unbroken.report.repeats import Repeats
 from unbroken.report.saves import SavedFile, check_files
 from unbroken.report.sessions import Session, sessions_of, surviving

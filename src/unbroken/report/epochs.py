@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from unbroken.report.findings import Findings, counted, listed
+from unbroken.quantities import counted
+from unbroken.report.findings import Findings, listed
 
 METRICS = "metrics.jsonl"
 NONE: Set[int] = frozenset()

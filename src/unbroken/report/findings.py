@@ -56,8 +56,3 @@ def listed(numbers: Sequence[int]) -> str:
 def span(first: int, last: int) -> str:
     """`step 7` or `steps 7-9`."""
     return f"step {first}" if first == last else f"steps {first}-{last}"
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 step`, `2 steps`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from unbroken.report.compare import Comparison
-from unbroken.report.page.escaping import plain
 from unbroken.report.page.words import word
 from unbroken.report.wording import cells_of, headline, metric_rows, rows
+from unbroken.text import shown
 
 MARKUP = re.compile(r"([\\`*_\[\]|~#!])")
 
@@ -56,5 +56,5 @@ def _table(corner: str, labels: Sequence[str], body: Iterable[tuple[str, Sequenc
 
 def marked(text: str, most: int = 160) -> str:
     """Text that stays text: nothing in it is markup, neither of Markdown nor of HTML."""
-    text = MARKUP.sub(r"\\\1", plain(text, most))
+    text = MARKUP.sub(r"\\\1", shown(text, most, tail=most // 4))
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

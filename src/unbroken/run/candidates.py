@@ -13,12 +13,12 @@ from unbroken.checkpoint.manifest import Manifest, read_manifest
 from unbroken.checkpoint.stamp import checked_stamp
 from unbroken.checkpoint.structure import Structure, read_structure
 from unbroken.checkpoint.verify import verify_file
-from unbroken.checkpoint.walk import printable
 from unbroken.errors import DamagedFile, ForeignFile, UnbrokenError
 from unbroken.run.layout import LAYOUTS
 from unbroken.run.links import checkpoint_files
 from unbroken.run.record import layout_seen
 from unbroken.storage.moved import undisturbed
+from unbroken.text import printable
 
 COUNTING = ("unbroken ", "MMEngine ", "OpenPCDet ")  # programs whose files say at which step they were written
 

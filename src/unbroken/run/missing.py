@@ -11,7 +11,6 @@ from pathlib import Path
 
 from unbroken.checkpoint.manifest import read_manifest
 from unbroken.checkpoint.removal import GOING_SUFFIX
-from unbroken.checkpoint.walk import printable
 from unbroken.clock import shown_time
 from unbroken.fields import step_of
 from unbroken.ids import is_name
@@ -22,6 +21,7 @@ from unbroken.run.layout import Layout, manifests, own
 from unbroken.run.links import POINTERS, why_not_followed
 from unbroken.run.record import layout_seen, read_record
 from unbroken.storage import is_ordinary
+from unbroken.text import printable
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 from unbroken.fields import BadField, typed
 from unbroken.journal import Event
+from unbroken.quantities import counted
 
 MOST_NAMED = 6  # differences of a kind, in a line
 SHOWN_DIGITS = 7  # of a commit
@@ -49,7 +50,7 @@ class Program:
         """`train.py and 3 more files, git commit 1a2b3c4 and changes, python 3.12.3, torch 2.12.0`."""
         first = self.main or next(iter(self.files), "")
         more = len(self.files) - 1
-        files = [f"{first} and {more} more file{'s' if more > 1 else ''}" if more > 0 else first] if first else []
+        files = [f"{first} and {counted(more, 'more file')}" if more > 0 else first] if first else []
         commit = [f"git commit {self.commit[:SHOWN_DIGITS]}{' and changes' if self.dirty else ''}"]
         versions = [f"{name} {self.versions[name]}" for name in ("python", "torch", "numpy") if name in self.versions]
         return ", ".join([*files, *(commit if self.commit else []), *versions])

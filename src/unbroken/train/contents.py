@@ -21,10 +21,10 @@ from unbroken.checkpoint import FORMAT, PLAIN_FORMAT
 from unbroken.checkpoint.describe import summary
 from unbroken.checkpoint.kinds import STAMP, count_of
 from unbroken.checkpoint.manifest import SaveFacts
-from unbroken.checkpoint.walk import printable
 from unbroken.errors import DamagedFile
 from unbroken.launch import Job
 from unbroken.run import Layout, RunRecord
+from unbroken.text import printable
 from unbroken.train.modes import Switches
 from unbroken.train.module_attributes import Learning, Values
 from unbroken.train.optimizer_state import Groups

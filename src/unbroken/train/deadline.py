@@ -10,7 +10,7 @@ from typing import Any, Literal
 from unbroken.clock import Clock
 from unbroken.launch.forecast import sessions_left
 from unbroken.launch.job import Limit
-from unbroken.launch.spelling import count
+from unbroken.quantities import counted
 
 What = Literal["step", "save", "evaluation"]
 KINDS: tuple[What, ...] = ("step", "save", "evaluation")
@@ -101,8 +101,8 @@ class Deadline:
         if total is None or total <= step:
             return ""
         sessions = sessions_left(total - step, self.as_plain(), self._limit) if self._limit is not None else None
-        more = f", {count(sessions, 'more session')} of this length" if sessions else ""
-        return f"; {count(total - step, 'step')} of {total} are left{more}"
+        more = f", {counted(sessions, 'more session')} of this length" if sessions else ""
+        return f"; {counted(total - step, 'step')} of {total} are left{more}"
 
     def as_plain(self) -> dict[str, Any]:
         """What later sessions can learn from this one: the longest of each kind, and steps with all that is between."""

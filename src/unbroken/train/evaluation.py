@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unbroken.errors import UsageError
-from unbroken.launch.forecast import duration
+from unbroken.quantities import duration_text
 from unbroken.train import arguments
 from unbroken.train.cadence import Every
 from unbroken.train.run_status import RunStatus
@@ -40,7 +40,7 @@ class Evaluation:
             return False
         deadline = session.deadline
         if not deadline.fits("evaluation", "save"):
-            longest = duration(deadline.longest_s("evaluation"))
+            longest = duration_text(deadline.longest_s("evaluation"))
             session.stop(f"the end of the session, before an evaluation that may take {longest},")
         session.wait_for_saves()  # loader workers are not started while a file is being written
         with deadline.timing("evaluation"), session.current.modes.kept():

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unbroken.errors import Refused
-from unbroken.launch.spelling import count
+from unbroken.quantities import counted
 from unbroken.train.order import Key
 
 EVENT = "rollback"
@@ -32,7 +32,7 @@ def require_finite_weights(model: nn.Module, file: object) -> None:
         raise Refused(
             file,
             "weights in it are not finite, so going back to it does not help",
-            found=f"{count(len(broken), 'tensor')}, first {broken[0]}",
+            found=f"{counted(len(broken), 'tensor')}, first {broken[0]}",
             do="Resume from an older checkpoint: --ckpt FILE, with a lower learning rate.",
         )
 

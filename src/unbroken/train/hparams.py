@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unbroken.config import Effect, Effects
+from unbroken.text import printable, shortened
 from unbroken.train import event_records
 
 FILE = "events.out.tfevents.0000000000.settings"  # its name sorts before those of all sessions
@@ -41,13 +42,12 @@ def settings_of(
     """The single values of a config by dotted key, lists of them as text; the `chosen` keys first, at most sixty."""
     found = [(key, value) for key, value in _flat(config, "") if key]
     found.sort(key=lambda item: (item[0] not in (chosen or {}), *_usefulness(item[0], effects)))
-    return {shortened(key): value for key, value in found[:MOST_SETTINGS]}
+    return {setting_text(key): value for key, value in found[:MOST_SETTINGS]}
 
 
-def shortened(text: str) -> str:
+def setting_text(text: str) -> str:
     """A text of bounded length, without control characters."""
-    shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-    return shown if len(shown) <= MOST_CHARACTERS else f"{shown[: MOST_CHARACTERS - 1]}\N{HORIZONTAL ELLIPSIS}"
+    return printable(shortened(text, MOST_CHARACTERS))
 
 
 def _flat(value: Any, key: str) -> Iterator[tuple[str, Setting]]:
@@ -63,7 +63,7 @@ def _flat(value: Any, key: str) -> Iterator[tuple[str, Setting]]:
         case int() | float() if _is_a_number(value):
             yield key, float(value)
         case _:
-            yield key, shortened(str(list(value) if isinstance(value, tuple) else value))
+            yield key, setting_text(str(list(value) if isinstance(value, tuple) else value))
 
 
 def _is_a_number(value: float) -> bool:

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, default_collate, get_worker_info
 from torch.utils.data._utils.pin_memory import pin_memory as pinned
 
 from unbroken.errors import DamagedFile, UnbrokenError, UnreadableSample, UsageError
-from unbroken.launch.spelling import count
+from unbroken.quantities import counted
 from unbroken.train.order import Key, Order, Permutations, micro_batches
 from unbroken.train.random_holders import Holders
 from unbroken.train.rng import (
@@ -206,7 +206,7 @@ class Reading:
         if batch is None or (isinstance(batch, list | tuple | Mapping) and not batch):
             found = "None" if batch is None else f"an empty {type(batch).__name__}"
             what = f"the collate function returned {found}"
-            return UsageError(where, what, expected=f"a batch of {count(len(read), 'sample')}", do=hint)
+            return UsageError(where, what, expected=f"a batch of {counted(len(read), 'sample')}", do=hint)
         return Loaded(keys=list(read), position=position, batch=batch, bad=bad)
 
     def _unreadable(self, one: Request, error: BaseException) -> UnbrokenError:
@@ -221,7 +221,7 @@ class Reading:
         file = _file_of(error)
         hint = ""
         if isinstance(error, IndexError | KeyError) and (now := len(self.dataset)) <= one.keys[0][1]:
-            hint = f"The data set has {count(now, 'sample')} now; its length must not change in a training."
+            hint = f"The data set has {counted(now, 'sample')} now; its length must not change in a training."
         return UnreadableSample(
             file or sample,
             f"{sample} cannot be read" if file else "it cannot be read",

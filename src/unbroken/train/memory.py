@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from unbroken.launch.spelling import count
+from unbroken.quantities import counted
 
 EVENT = "oom"
 # What allocators say that have no exception of their own: the CPU's, the driver's, the BLAS library's.
@@ -89,7 +89,7 @@ def smaller(largest: int, present: Division | None, *, step: int, can_recompute:
 def in_words(division: Division) -> str:
     """`at most 2 samples at once, with gradient checkpointing`."""
     checkpointing = ", with gradient checkpointing" if division.recompute else ""
-    return f"at most {count(division.micro_batch, 'sample')} at once{checkpointing}"
+    return f"at most {counted(division.micro_batch, 'sample')} at once{checkpointing}"
 
 
 def let_go() -> None:

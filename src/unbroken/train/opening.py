@@ -10,7 +10,7 @@ import torch
 from unbroken.errors import UnreadableSample, UsageError
 from unbroken.launch import Finished, Job, Plan, Resume
 from unbroken.launch.rerun import again_in_words
-from unbroken.launch.spelling import count
+from unbroken.quantities import counted
 from unbroken.run import OpenRun
 from unbroken.storage import explained
 from unbroken.train.console import CANNOT_LOG, SessionLog
@@ -101,4 +101,4 @@ def position_lines(progress: Progress, length: Length) -> Iterator[str]:
     for unit, asked, done in (("epoch", length.epochs, progress.epoch), ("step", length.steps, progress.step)):
         if asked is not None and asked < done:
             are = "is" if asked == 1 else "are"
-            yield f"note: {count(asked, unit)} {are} asked for and {done} are done: nothing is left to train"
+            yield f"note: {counted(asked, unit)} {are} asked for and {done} are done: nothing is left to train"

@@ -17,7 +17,7 @@ from unbroken.run.layout import own
 from unbroken.train import cadence
 from unbroken.train.console import SessionLog, StepReport
 from unbroken.train.curves import Curves
-from unbroken.train.hparams import RunSettings, settings_of, shortened
+from unbroken.train.hparams import RunSettings, setting_text, settings_of
 from unbroken.train.pace import Pace, Timing
 from unbroken.train.progress import Progress
 from unbroken.train.replay import Replay
@@ -207,7 +207,7 @@ def _settings(run: OpenRun, job: Job) -> RunSettings:
     with suppress(ValueError):
         begun = datetime.fromisoformat(run.record.created)
     return RunSettings(
-        group=f"{shortened(run.record.tag)} ({run.record.id[:6]})",
+        group=f"{setting_text(run.record.tag)} ({run.record.id[:6]})",
         begun_s=begun.timestamp(),
         values=settings_of(job.config, job.effects, chosen=job.short_names),
     )

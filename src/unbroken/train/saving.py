@@ -13,7 +13,7 @@ from unbroken.checkpoint.manifest import SaveFacts
 from unbroken.errors import Refused
 from unbroken.launch import Job
 from unbroken.launch.disk import policy
-from unbroken.launch.spelling import count
+from unbroken.quantities import counted
 from unbroken.run import OpenRun
 from unbroken.storage import WritableFile
 from unbroken.train import parts
@@ -168,7 +168,7 @@ class Saver:
             if isinstance(part, Optimizer) and (now := len(part.param_groups)) != self._groups[name]:
                 before, self._groups[name] = self._groups[name], now
                 yield (
-                    f"note: {name} has {count(now, 'group')} of parameters, and had {before} when it was tracked: "
+                    f"note: {name} has {counted(now, 'group')} of parameters, and had {before} when it was tracked: "
                     "a resumed session has to add them before run.track(...), where run.step tells how far the run is"
                 )
 

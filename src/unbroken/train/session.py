@@ -15,9 +15,9 @@ from unbroken.journal.file import LineFile
 from unbroken.launch import Job
 from unbroken.launch.forecast import TIMING
 from unbroken.launch.rerun import again_in_words
-from unbroken.launch.spelling import count
 from unbroken.launch.trial import IN_ENVIRONMENT
 from unbroken.logbook.entries import note_run
+from unbroken.quantities import counted
 from unbroken.run import OpenRun
 from unbroken.storage.request import Requests
 from unbroken.train.cadence import Every
@@ -397,7 +397,7 @@ class Session:
         self.ended = "finished"
         self.recorder.finish()
         early = f", ended by {self.complete}" if self.complete else ""
-        self.log.say(f"finished: {count(progress.step, 'step')}{early}, {self.run.directory}")
+        self.log.say(f"finished: {counted(progress.step, 'step')}{early}, {self.run.directory}")
         if progress.skipped:
             times = "once" if progress.skipped == 1 else f"{progress.skipped} times"
             self.log.say(f"{times} a sample that cannot be read was left out")

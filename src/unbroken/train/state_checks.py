@@ -18,8 +18,8 @@ from torch.optim import Optimizer
 
 from unbroken.checkpoint.describe import summary
 from unbroken.checkpoint.leaves import TensorRef
-from unbroken.checkpoint.walk import printable
 from unbroken.errors import DamagedFile
+from unbroken.text import printable
 from unbroken.train.tree import WRAP, to_plain
 
 Shaped = torch.Tensor | TensorRef

@@ -22,7 +22,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from unbroken.errors import UsageError
 from unbroken.journal import Samples, as_recorded
-from unbroken.launch.spelling import count
+from unbroken.quantities import counted
 from unbroken.train import rng
 from unbroken.train.gradients import Gradients
 from unbroken.train.modes import Modes
@@ -166,7 +166,7 @@ class StepInProgress:
         if not self.turns and not early:
             raise UsageError("run.end_step", "no batch was taken since the last step", do="Iterate run.batches(...).")
         if self.finished - early and not self.by_hand:
-            ended = count(self.finished - early, "step")
+            ended = counted(self.finished - early, "step")
             raise UsageError(
                 "run.end_step",
                 f"the steps of this loop end by themselves when its optimizer has stepped: {ended} did, without this",

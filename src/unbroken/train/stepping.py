@@ -17,7 +17,7 @@ from torch.nn.utils import clip_grad_norm_, get_total_norm
 from unbroken.errors import Refused
 from unbroken.journal import Event, read_events
 from unbroken.launch import Resume
-from unbroken.launch.spelling import count
+from unbroken.quantities import counted
 from unbroken.run.layout import own
 from unbroken.train import finite, memory
 from unbroken.train.accidents import Accidents
@@ -124,7 +124,7 @@ class Stepper:
             memory.EVENT, step=step, before=largest, after=less.micro_batch, recompute=less.recompute, error=said
         )
         run.session_log.say(
-            f"out of memory in step {step} with {count(largest, 'sample')} at once ({said})\n"
+            f"out of memory in step {step} with {counted(largest, 'sample')} at once ({said})\n"
             f"step {step} is repeated with {memory.in_words(less)}: the same samples, the same random state, the mean "
             "over them; the run goes on like this\n"
             "  not quite the same: layers that normalise over a batch, losses that divide by what a batch holds "
@@ -135,7 +135,7 @@ class Stepper:
         saved = self._keep()
         return Refused(
             f"step {self._run.step + 1}",
-            f"memory ran out with {count(largest, 'sample')} at once; {tried}",
+            f"memory ran out with {counted(largest, 'sample')} at once; {tried}",
             found=said,
             do=f"Make the samples or the network smaller, use mixed precision, or a device with more memory; {saved}.",
         )
@@ -275,7 +275,7 @@ class Stepper:
     def say_ignored(self) -> None:
         """Say at the end how often a number was not finite."""
         if self._ignored:
-            steps = count(self._ignored, "step")
+            steps = counted(self._ignored, "step")
             self._run.session_log.say(f"{steps} of this session had a loss or a gradient that is not a number")
 
     # -- records -------------------------------------------------------------------------------------------------

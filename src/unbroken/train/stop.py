@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 from unbroken.errors import STOPPED
-from unbroken.launch.spelling import count
+from unbroken.quantities import counted
 
 ASKING = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
 LOOK_EVERY_S = 1.0  # at a wait that lasts
@@ -75,7 +75,7 @@ class Outlook:
     def _loses(self) -> str:
         lost = self.step - self.saved
         begun = "the step in progress" if self.in_step else ""
-        since = f"{count(lost, 'step')} since the last save (step {self.saved})" if lost > 0 else ""
+        since = f"{counted(lost, 'step')} since the last save (step {self.saved})" if lost > 0 else ""
         what = " and ".join(filter(None, (since, begun))) or f"nothing: step {self.step} is saved"
         return f"loses {what}" + (f" (the save of step {self.saved} is written to its end)" if self.saving else "")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unbroken.quantities import counted
 from unbroken.train.order import Order, steps_in_epoch
 
 ABSENT = {
@@ -39,7 +40,7 @@ def under_present_names(parts: Mapping[str, Any], rename: Callable[[str], str]) 
     if not earlier or len(spelled) < len(state):
         return Translated(parts=parts)
     (old, new), number = earlier[0], len(earlier)
-    what = "1 tensor has an earlier name" if number == 1 else f"{number} tensors have earlier names"
+    what = counted(number, "tensor has an earlier name", "tensors have earlier names")
     return Translated(parts={**parts, "model": spelled}, remarks=(f"{what} in this file: {old} is now {new}",))
 
 
@@ -85,7 +86,7 @@ def place_in_data(foreign: Foreign, order: Order, *, batch_size: int, accumulate
     epochs = foreign.step // in_epoch if foreign.epochs is None else foreign.epochs
     within = 0 if foreign.ends_epoch else foreign.step - epochs * in_epoch
     begun = epochs * order.size
-    done = f"{epochs} whole {'epoch' if epochs == 1 else 'epochs'}"
+    done = f"{counted(epochs, 'whole epoch')}"
     if within == 0:
         return begun, f"after {done} the next begins at its start: no sample is lost"
     if not 0 < within <= in_epoch:

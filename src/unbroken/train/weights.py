@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unbroken.errors import DamagedFile, Incompatible, Refused
+from unbroken.quantities import counted
 from unbroken.train.class_rows import ClassMatch, ClassRows, Names, match_classes, why_not_by_name
 from unbroken.train.weights_report import Fate, Group, WeightsReport
 from unbroken.train.weights_table import as_lines
@@ -121,9 +122,11 @@ def _difference(mine: Tensor, theirs: Tensor) -> str:
 def _about_numbers(copied: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
     """What has to be said of the precision and the values of what is copied."""
     changed = Counter((_dtype(t), _dtype(own[name])) for name, t in copied.items() if t.dtype != own[name].dtype)
-    notes = [f"converted: {_tensors(n)} from {theirs} to {mine}" for (theirs, mine), n in changed.items()]
+    notes = [f"converted: {counted(n, 'tensor')} from {theirs} to {mine}" for (theirs, mine), n in changed.items()]
     broken = [n for n, t in copied.items() if torch.is_floating_point(t) and not t.is_meta and not _finite(t)]
-    return notes + ([f"warning: {_tensors(len(broken))} with NaN or infinity, first {broken[0]}"] if broken else [])
+    if broken:
+        notes.append(f"warning: {counted(len(broken), 'tensor')} with NaN or infinity, first {broken[0]}")
+    return notes
 
 
 def _converted(report: WeightsReport, own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -217,7 +220,3 @@ def _finite(tensor: Tensor) -> bool:
 
 def _dtype(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
-
-
-def _tensors(number: int) -> str:
-    return "1 tensor" if number == 1 else f"{number} tensors"

@@ -26,7 +26,7 @@ import torch.multiprocessing
 from torch.utils.data._utils import worker as torch_worker
 
 from unbroken.errors import UnbrokenError, UnreadableSample, UsageError, WorkersKilled
-from unbroken.launch.spelling import count
+from unbroken.quantities import counted
 from unbroken.train.stop import ASKING, interruptible
 
 MOST_DEATHS = 3  # over the same samples
@@ -249,7 +249,7 @@ def how_it_ended(code: int) -> str:
 
 def giving_up(code: int, samples: str) -> UnbrokenError:
     """The error that ends a reading which ended three workers, the last one with `code`."""
-    what = f"{count(MOST_DEATHS, 'loader worker')} in a row died over it; the last one {how_it_ended(code)}"
+    what = f"{counted(MOST_DEATHS, 'loader worker')} in a row died over it; the last one {how_it_ended(code)}"
     if code == -signal.SIGKILL:
         return WorkersKilled(
             samples, what, do="Take fewer workers (--workers), a smaller batch, or a machine with more memory."

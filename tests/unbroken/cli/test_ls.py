@@ -17,7 +17,8 @@ from tests.mapsage.mmengine_files import FOLDER, needs_files
 from tests.twin.killing import environment
 from tests.unbroken.cli.typing_commands import Answer, Type, contents, process, reads_well
 from tests.unbroken.run.runs_in_short import Writer, append, finished
-from unbroken.cli.tables import as_json_text, columns, shown
+from unbroken.cli.tables import as_json_text, columns
+from unbroken.text import shown
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ import pytest
 from tests.golden.launch_facts import found, inside, job, saved
 from unbroken import Job
 from unbroken.launch import Facts, Fresh, decide
-from unbroken.launch.forecast import duration, forecast, forecast_lines, last_timing
+from unbroken.launch.forecast import forecast, forecast_lines, last_timing
 from unbroken.launch.job import Limit
+from unbroken.quantities import duration_text
 
 NOW = datetime(2026, 11, 22, 22, 0, tzinfo=UTC)
 TIMING = {"event": "timing", "steps": 50, "seconds": 100.0, "startup_s": 20.0}  # 2 s a step
@@ -90,4 +91,4 @@ def test_where_nothing_is_trained_nothing_is_forecast() -> None:
     [(-1, "0 s"), (40, "40 s"), (119, "119 s"), (540, "9 min"), (42600, "11 h 50 min"), (43200, "12 h 0 min")],
 )
 def test_a_duration_in_words(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
+    assert duration_text(seconds) == words

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from unbroken.errors import UnbrokenError, UnreadableSample, UsageError
-from unbroken.launch.spelling import count
+from unbroken.quantities import counted
 from unbroken.train.data.batching import Batching, require_unsaid
 from unbroken.train.held import reachable
 from unbroken.train.loader import BadSample, Loaded, as_in_a_worker, is_indexed, tell_epoch
@@ -87,7 +87,7 @@ class StreamFeed:
         used, self.passes, self.used = self.used, number + 1, 0
         self._iterator = self._to_load = None
         self.note(progress)
-        return count(used, "batch", "batches")
+        return counted(used, "batch", "batches")
 
     def has_passed(self, epochs: int) -> bool:
         """Whether so many passes are done."""
@@ -126,7 +126,7 @@ class StreamFeed:
         return iterator
 
     def _pass_over(self, iterator: Iterator[Any]) -> None:
-        batches = count(self.used, "batch", "batches")
+        batches = counted(self.used, "batch", "batches")
         are = "that was used is" if self.used == 1 else "that were used are"
         self.say(f"{self.name} has no state that leads on: {batches} of pass {self.passes + 1} {are} read again")
         for number in range(self.used):
@@ -186,7 +186,7 @@ class StreamFeed:
         if progress.step and "stream" not in before:
             raise UsageError(
                 "run.batches",
-                f"{self.name} has no numbered samples, and {count(progress.step, 'step')} were trained on such",
+                f"{self.name} has no numbered samples, and {counted(progress.step, 'step')} were trained on such",
                 do="Give the data set that the run was trained on, or begin anew with --fresh.",
             )
         if not before or not before["used"]:
@@ -257,7 +257,7 @@ def stream_of(source: Any, said: Mapping[str, Any], *, seed: int, say: Callable[
     else:
         asked, alone = said.get("workers", 0), not isinstance(source, IterableDataset) or _has_state(source)
         if alone and asked:
-            say(f"note: {_name(source)} is read in this process: each of {count(asked, 'worker')} would have a copy")
+            say(f"note: {_name(source)} is read in this process: each of {counted(asked, 'worker')} would have a copy")
         workers, collate = (0 if alone else asked), said.get("collate") or default_collate
         batching = Batching(batch_size=said.get("batch_size", 0), workers=workers, collate=collate)
         passes, dataset = _Passes(source), source
