@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from unbroken.config.difference import same, value_at
+from unbroken.config.difference import leaves, same, value_at
 from unbroken.config.meter import CHAIN, FILE_BYTES, Meter, TooMuch
 from unbroken.errors import ConfigError
 from unbroken.storage import NotOrdinary, read_whole
@@ -56,19 +56,9 @@ class ConfigFile:
     def with_tree(self, tree: dict[str, Any]) -> ConfigFile:
         """Return the same file after overrides: keys that they changed are placed on the command line."""
         changed = {
-            key: COMMAND_LINE for key in _leaves(tree) if not same(value_at(self.tree, key), value_at(tree, key))
+            key: COMMAND_LINE for key, value in leaves(tree, splits=bool) if not same(value_at(self.tree, key), value)
         }
         return replace(self, tree=tree, places={**self.places, **changed})
-
-
-def _leaves(tree: Any, key: str = "") -> list[str]:
-    if isinstance(tree, Mapping) and tree:
-        inside = [(str(name), value) for name, value in tree.items()]
-    elif isinstance(tree, list | tuple) and tree:
-        inside = [(str(place), value) for place, value in enumerate(tree)]
-    else:
-        return [key]
-    return [leaf for name, value in inside for leaf in _leaves(value, f"{key}.{name}" if key else name)]
 
 
 def read_text(path: Path, meter: Meter, *, named_in: object = "") -> str:

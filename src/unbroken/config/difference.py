@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -156,6 +156,24 @@ def value_at(tree: Any, key: str, default: Any = ABSENT) -> Any:
         else:
             return default
     return tree
+
+
+def leaves(
+    tree: Any, key: str = "", *, splits: Callable[[Sequence[Any]], bool] = lambda _: False
+) -> Iterator[tuple[str, Any]]:
+    """Every single value with its dotted key: sections are taken apart, and the lists of which `splits` says so.
+
+    A section that is empty, or in which a name is no text, is a value itself.
+    """
+    inside: Iterable[tuple[Any, Any]] = ()
+    if isinstance(tree, Mapping) and all(isinstance(name, str) for name in tree):
+        inside = tree.items()
+    elif isinstance(tree, list | tuple) and splits(tree):
+        inside = enumerate(tree)
+    if not inside:
+        yield key, tree
+    for name, value in inside:
+        yield from leaves(value, _join(key, name), splits=splits)
 
 
 def keys_of(tree: Any, under: str = "") -> Iterator[str]:

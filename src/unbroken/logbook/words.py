@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from unbroken.clock import shown_time
 from unbroken.config import ABSENT
-from unbroken.config.difference import differences
+from unbroken.config.difference import differences, leaves
 from unbroken.run.summary import Score, Summary
 from unbroken.text import shown
 
 LONGEST = 80  # characters of a tag, a name or a value
 MOST = 6  # settings named in a row
-DEEPEST = 60  # sections in sections
 
 # Settings that everybody names, by the end of their key in lower case; in the order in which they are said.
 NAMES = {
@@ -162,7 +161,7 @@ def ours(language: str) -> re.Pattern[str]:
 
 def _main(config: Mapping[str, Any], workers: str, words: Mapping[str, str]) -> list[str]:
     found: dict[str, tuple[str, Any]] = {}
-    for key, value in _leaves(config):
+    for key, value in leaves(config):
         name = NAMES.get(_end(key), "")
         if name in MAIN and name not in found and not key.lower().startswith(EVALUATION):
             found[name] = key, value
@@ -204,14 +203,6 @@ def _last(summary: Summary) -> Score | None:
     if name is None or summary.last_step is None:
         return None
     return Score(metric=name, value=summary.last[name], step=summary.last_step)
-
-
-def _leaves(tree: Any, key: str = "", depth: int = DEEPEST) -> Iterable[tuple[str, Any]]:
-    if isinstance(tree, Mapping) and depth:
-        for name, value in tree.items():
-            yield from _leaves(value, f"{key}.{name}" if key else str(name), depth - 1)
-    else:
-        yield key, tree
 
 
 def _end(key: str) -> str:

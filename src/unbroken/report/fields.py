@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from unbroken.clock import local_moment
+from unbroken.config.difference import leaves
 from unbroken.errors import UsageError
 from unbroken.report.rows import Row
 
@@ -87,7 +88,7 @@ def names_there(head: str, rows: Iterable[Row], config_of: ConfigOf) -> list[str
         elif head == "last":
             found |= dict.fromkeys(row.metrics)
         elif head == "config":
-            found |= dict.fromkeys(_leaves(config_of(row)))
+            found |= dict.fromkeys(key for key, _ in leaves(config_of(row)) if key)
     return [f"{head}.{name}" for name in found]
 
 
@@ -107,9 +108,3 @@ def _inside(config: Any, key: str) -> Value:
         else:
             return None
     return config
-
-
-def _leaves(config: Any, key: str = "") -> list[str]:
-    if not isinstance(config, Mapping) or not config:
-        return [key] if key else []
-    return [leaf for name, value in config.items() for leaf in _leaves(value, f"{key}.{name}" if key else str(name))]

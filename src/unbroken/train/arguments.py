@@ -8,7 +8,7 @@ import json
 import operator
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +17,7 @@ from typing import Any, get_args
 import torch
 
 from unbroken.config import Effect, Effects, keys_of, nearest
+from unbroken.config.difference import leaves
 from unbroken.errors import UsageError
 from unbroken.journal.steps import NOT_VALUES
 from unbroken.run import Layout
@@ -141,7 +142,7 @@ def _errors_of_omegaconf() -> tuple[type[Exception], ...]:
 
 def recordable(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config as it will be read back; an error names the key that cannot be kept."""
-    for key, value in _leaves(config, ""):
+    for key, value in leaves(config):
         try:
             json.dumps(value)
         except (TypeError, ValueError) as error:
@@ -213,15 +214,6 @@ def shown(value: Any) -> str:
 
 def _at_least(least: int) -> str:
     return f"a whole number, {least} or more"
-
-
-def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Every value with its dotted key; a dict whose names are no texts is a value itself."""
-    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
-        for name, below in value.items():
-            yield from _leaves(below, f"{key}.{name}" if key else name)
-    else:
-        yield key, value
 
 
 def _nodes(tree: Mapping[str, Any]) -> dict[str, Effects]:

@@ -7,11 +7,12 @@ others and is replaced by each session: after a resume under another config the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from unbroken.config import Effect, Effects
+from unbroken.config.difference import leaves
 from unbroken.text import printable, shortened
 from unbroken.train import event_records
 
@@ -40,30 +41,26 @@ def settings_of(
     config: Mapping[str, Any], effects: Effects, *, chosen: Mapping[str, str] | None = None
 ) -> dict[str, Setting]:
     """The single values of a config by dotted key, lists of them as text; the `chosen` keys first, at most sixty."""
-    found = [(key, value) for key, value in _flat(config, "") if key]
+    found = [(key, _setting(value)) for key, value in leaves(config, splits=_holds_sections) if key]
     found.sort(key=lambda item: (item[0] not in (chosen or {}), *_usefulness(item[0], effects)))
     return {setting_text(key): value for key, value in found[:MOST_SETTINGS]}
+
+
+def _holds_sections(values: Sequence[Any]) -> bool:
+    return any(isinstance(item, Mapping) for item in values)
+
+
+def _setting(value: Any) -> Setting:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float) and _is_a_number(value):
+        return float(value)
+    return setting_text(str(list(value) if isinstance(value, tuple) else value))
 
 
 def setting_text(text: str) -> str:
     """A text of bounded length, without control characters."""
     return printable(shortened(text, MOST_CHARACTERS))
-
-
-def _flat(value: Any, key: str) -> Iterator[tuple[str, Setting]]:
-    match value:
-        case Mapping():
-            for name, below in value.items():
-                yield from _flat(below, f"{key}.{name}" if key else str(name))
-        case list() | tuple() if any(isinstance(item, Mapping) for item in value):
-            for place, below in enumerate(value):
-                yield from _flat(below, f"{key}.{place}")
-        case bool():
-            yield key, value
-        case int() | float() if _is_a_number(value):
-            yield key, float(value)
-        case _:
-            yield key, setting_text(str(list(value) if isinstance(value, tuple) else value))
 
 
 def _is_a_number(value: float) -> bool:
