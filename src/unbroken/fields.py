@@ -181,8 +181,8 @@ def mapping(kinds: Mapping[str, Kind], *, required: Collection[str] = ()) -> Kin
 # -- single numbers, where one that is none is only left out ---------------------------------------------------------
 
 
-def step_of(value: Any) -> int | None:
-    """A number of steps, or None for what is none; beyond 63 bits it is none of ours."""
+def count_of(value: Any) -> int | None:
+    """A number of steps, epochs, samples or bytes, or None for what is none; beyond 63 bits it is none of ours."""
     return value if type(value) is int and 0 <= value < END_OF_COUNTS else None
 
 

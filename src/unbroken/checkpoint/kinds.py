@@ -9,6 +9,7 @@ from typing import Any
 from unbroken.checkpoint.leaves import Opaque, SmallArray, TensorRef
 from unbroken.checkpoint.numpy_scalars import array_values
 from unbroken.checkpoint.programs import program_of
+from unbroken.fields import count_of
 
 STAMP = "unbroken"
 MODEL_KEYS = ("state_dict", "model_state", "model_state_dict", "model", "module")
@@ -64,11 +65,6 @@ def model_part(tree: object) -> dict[Any, Any] | None:
     named = {key: value for key, value in tree.items() if isinstance(key, str) and not key.startswith("__")}
     tensors = sum(isinstance(value, TensorRef) for value in named.values())
     return tree if tensors and 2 * tensors > len(named) else None
-
-
-def count_of(value: object) -> int | None:
-    """Return `value` as a step or epoch when it is a whole number that can be one."""
-    return value if type(value) is int and 0 <= value < 2**63 else None
 
 
 def _of_program(tree: object) -> Kind | None:

@@ -12,11 +12,12 @@ from typing import Any, Literal
 
 from unbroken.checkpoint import FORMAT
 from unbroken.checkpoint.describe import summary
-from unbroken.checkpoint.kinds import STAMP, count_of
+from unbroken.checkpoint.kinds import STAMP
 from unbroken.checkpoint.leaves import TensorRef
 from unbroken.checkpoint.structure import Structure
 from unbroken.checkpoint.walk import MAX_DEPTH
 from unbroken.errors import DamagedFile
+from unbroken.fields import count_of
 from unbroken.text import printable
 
 MOST_ENTRIES = 100_000  # of a list that grows by one for each accident or accepted change of a run's life

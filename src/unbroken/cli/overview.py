@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unbroken.fields import numbers_of, step_of
+from unbroken.fields import count_of, numbers_of
 from unbroken.journal import read_steps
 from unbroken.jsonlines import finite
 from unbroken.run import Candidate, MissingFile, Survey, layout_seen
@@ -119,7 +119,7 @@ def overview_of(directory: Path) -> Overview:
         status=_status(facts, summary.status),
         trouble=facts.unreachable,
         step=summary.step if facts.unreachable else max(steps),
-        total=step_of(inside.get("total")) or summary.total,
+        total=count_of(inside.get("total")) or summary.total,
         best=f"{best.metric} {best.value:.4g} @ {best.step}" if best is not None else "",
         last_seen=summary.last_seen,
         size_bytes=summary.size_bytes,
@@ -147,7 +147,7 @@ def _status(facts: Survey, status: str) -> str:
 def _sessions(facts: Survey, records: Sequence[Mapping[str, Any]]) -> Iterator[SessionStory]:
     steps: dict[str, list[int]] = {}
     for record in records:
-        if "evaluation" not in record and (step := step_of(record.get("step"))) is not None:
+        if "evaluation" not in record and (step := count_of(record.get("step"))) is not None:
             steps.setdefault(str(record.get("session")), []).append(step)
     told: dict[str, list[Mapping[str, Any]]] = {}
     for event in facts.events:
@@ -178,7 +178,7 @@ def _programs(facts: Survey) -> Iterator[RecordedProgram]:
 
 
 def _evaluations(records: Sequence[Mapping[str, Any]]) -> tuple[tuple[int, Mapping[str, float]], ...]:
-    found = {step_of(r.get("step")): numbers_of(r["evaluation"]) for r in records if "evaluation" in r}
+    found = {count_of(r.get("step")): numbers_of(r["evaluation"]) for r in records if "evaluation" in r}
     return tuple(sorted((step, values) for step, values in found.items() if step is not None))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from unbroken.fields import BadField, Kind, check, number, step_of, text
+from unbroken.fields import BadField, Kind, check, count_of, number, text
 from unbroken.journal.file import LineFile, read_lines, read_lines_backwards
 from unbroken.jsonlines import finite
 from unbroken.storage import Disk
@@ -156,9 +156,9 @@ def evaluated_step(path: Path, step: int) -> dict[str, Any] | None:
 
 
 def _step_of(record: Mapping[str, Any]) -> int | None:
-    return step_of(record.get("step"))
+    return count_of(record.get("step"))
 
 
 def _rewound_to(record: Mapping[str, Any]) -> int | None:
     to = record["rewound"]
-    return step_of(to.get("to")) if isinstance(to, Mapping) else None
+    return count_of(to.get("to")) if isinstance(to, Mapping) else None

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from unbroken.fields import count_of
 from unbroken.launch.job import Job
 from unbroken.run import Candidate
 
@@ -52,7 +53,7 @@ class Position:
 
 def position_of(job: Job, source: Candidate) -> Position | None:
     """The place in the data of a checkpoint that says so; another program's does not."""
-    position, before = _number(source, "position"), _number(source, "dataset_size")
+    position, before = count_of(source.inside.get("position")), count_of(source.inside.get("dataset_size"))
     if position is None or not before:
         return None
     size = job.samples or before
@@ -66,9 +67,9 @@ def position_of(job: Job, source: Candidate) -> Position | None:
         size_before=before,
         schedule_step=step,
         before=Pace(
-            samples_per_step=_number(source, "samples_per_step"),
-            steps_per_epoch=_number(source, "steps_per_epoch"),
-            total_steps=_number(source, "total"),
+            samples_per_step=count_of(source.inside.get("samples_per_step")),
+            steps_per_epoch=count_of(source.inside.get("steps_per_epoch")),
+            total_steps=count_of(source.inside.get("total")),
         ),
         now=Pace(
             samples_per_step=job.samples_per_step,
@@ -80,7 +81,7 @@ def position_of(job: Job, source: Candidate) -> Position | None:
 
 def step_now(job: Job, source: Candidate) -> int:
     """At which step of this job's schedule a checkpoint is."""
-    position, size = _number(source, "position"), _number(source, "dataset_size")
+    position, size = count_of(source.inside.get("position")), count_of(source.inside.get("dataset_size"))
     if position is None or size is None:
         return source.step
     return schedule_step(job, step=source.step, position=position, size=size)
@@ -110,8 +111,3 @@ def schedule_step(job: Job, *, step: int, position: int, size: int) -> int:
 def _place(position: int, size: int, size_now: int) -> tuple[int, int]:
     """Whole epochs, and samples used of the next; with other data, the epoch that was begun is not gone on with."""
     return divmod(position, size) if size == size_now else (-(-position // size), 0)
-
-
-def _number(source: Candidate, name: str) -> int | None:
-    value = source.inside.get(name)
-    return value if isinstance(value, int) else None

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from unbroken.fields import step_of
+from unbroken.fields import count_of
 from unbroken.journal.file import numbered_lines
 from unbroken.report.curves import LARGEST_STEP, Curves, put
 from unbroken.report.sessions import Session
@@ -69,7 +69,7 @@ def _read_scalars(path: Path, curves: Curves, *, session: str) -> None:
     """One line per logged step; a line without a learning rate and a loss is an evaluation."""
     try:
         for _, record in numbered_lines(path):
-            step = step_of(record.get("step")) if record is not None else None
+            step = count_of(record.get("step")) if record is not None else None
             if record is None or step is None or step > LARGEST_STEP:
                 curves.unreadable += record is None
                 continue

@@ -12,7 +12,7 @@ from unbroken.checkpoint.manifest import read_manifest
 from unbroken.checkpoint.structure import read_structure
 from unbroken.clock import Clock, local_moment
 from unbroken.errors import UnbrokenError
-from unbroken.fields import numbers_of, step_of
+from unbroken.fields import count_of, numbers_of
 from unbroken.ids import LeadsOut, place
 from unbroken.journal import fault_of_event, values_of
 from unbroken.report.follow import Follower
@@ -98,10 +98,10 @@ class Watch:
             left_s=max(total - step, 0) / rate if total is not None and rate else None,
             deadline_left_s=self._left_until(session.get("until")),
             saved=str(saved.get("file", "")),
-            saved_step=step_of(saved.get("step")),
+            saved_step=count_of(saved.get("step")),
             saved_ago_s=self._ago(saved.get("time")),
             evaluated=numbers_of(evaluated.get("metrics")),
-            evaluated_step=step_of(evaluated.get("step")),
+            evaluated_step=count_of(evaluated.get("step")),
             best=self._best,
             free_bytes=self._free_bytes(),
             news=tuple(words for event in fresh if (words := told(event))),
@@ -111,7 +111,7 @@ class Watch:
 
     def _follow_steps(self, session: str) -> None:
         for record in self._metrics.new():
-            if "evaluation" in record or not step_of(record.get("step")) is not None:
+            if "evaluation" in record or not count_of(record.get("step")) is not None:
                 continue
             if record.get("session") != self._last.get("session"):
                 self._seen.clear()  # it may have begun at an earlier step
@@ -128,7 +128,7 @@ class Watch:
         if self._last:
             return int(self._last["step"])
         plan = session.get("plan")
-        return (step_of(plan.get("step")) or 0) if isinstance(plan, Mapping) else 0
+        return (count_of(plan.get("step")) or 0) if isinstance(plan, Mapping) else 0
 
     def _rate(self, session: str) -> float | None:
         """Steps per second over the last minute; before that is known, by the times of this session's saves."""
@@ -140,7 +140,7 @@ class Watch:
             for event in self._events
             if event.get("session") == session
             and event.get("event") == "saved"
-            and step_of(event.get("step")) is not None
+            and count_of(event.get("step")) is not None
             and (moment := local_moment(event.get("time"))) is not None
         ]
         if len(noted) < 2 or noted[-1][1] <= noted[0][1]:
@@ -160,7 +160,7 @@ class Watch:
         except (UnbrokenError, OSError, LeadsOut):  # removed, or replaced, in this moment
             return
         self._looked_into = mark
-        self._total = step_of(stamp.get("total"))
+        self._total = count_of(stamp.get("total"))
         best = stamp.get("best")
         if isinstance(best, Mapping):
             self._note_best(best)
@@ -195,7 +195,7 @@ class Watch:
         return next(found, {})
 
     def _total_of(self, session: Mapping[str, Any]) -> int | None:
-        return step_of(session.get("total")) or self._total
+        return count_of(session.get("total")) or self._total
 
     def _ago(self, time: Any) -> float | None:
         moment = local_moment(time)
@@ -213,7 +213,7 @@ def told(event: Mapping[str, Any]) -> str:
         case "session":
             plan = event.get("plan")
             plan = plan if isinstance(plan, Mapping) else {}
-            after = f" after step {plan['step']}" if step_of(plan.get("step")) else ""
+            after = f" after step {plan['step']}" if count_of(plan.get("step")) else ""
             return f"session {event.get('session')}: {str(plan.get('verdict', '?')).lower()}{after}"
         case "saved":
             return f"saved {event.get('file')} after step {step}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from unbroken.checkpoint.structure import read_structure
 from unbroken.errors import UnbrokenError
-from unbroken.fields import number_of, step_of
+from unbroken.fields import count_of, number_of
 from unbroken.journal import read_events
 from unbroken.report.curves import LARGE_BYTES
 from unbroken.report.segments import METRICS, RunCurves, curves_of
@@ -68,8 +68,8 @@ def facts_of(directory: Path, *, processes: int = 1) -> RunFacts:
         seed=record.seed if record is not None and type(record.seed) is int else None,
         conditions=record.conditions if record is not None and isinstance(record.conditions, Mapping) else {},
         best=summary.best or _score(inside.get("best")),
-        samples=step_of(inside.get("position")) or None,
-        dataset_size=step_of(inside.get("dataset_size")) or None,
+        samples=count_of(inside.get("position")) or None,
+        dataset_size=count_of(inside.get("dataset_size")) or None,
         fingerprint=str(inside.get("fingerprint") or ""),
         pictures=pictures_of(directory),
         program=programs[-1].compared() if programs else {},
@@ -113,7 +113,7 @@ def _inside_newest(directory: Path) -> Mapping[str, Any]:
 
 def _score(best: Any) -> Score | None:
     best = best if isinstance(best, Mapping) else {}
-    value, step, metric = number_of(best.get("value")), step_of(best.get("step")), best.get("metric")
+    value, step, metric = number_of(best.get("value")), count_of(best.get("step")), best.get("metric")
     if value is None or step is None or not isinstance(metric, str):
         return None
     return Score(metric=metric, value=value, step=step)

@@ -12,6 +12,7 @@ from unbroken.checkpoint.manifest import Manifest, manifest_path, read_manifest
 from unbroken.checkpoint.structure import Structure, read_structure
 from unbroken.checkpoint.verify import verify_file
 from unbroken.errors import UnbrokenError
+from unbroken.fields import count_of
 from unbroken.report.findings import Findings
 from unbroken.run import Layout, read_record
 from unbroken.run.candidates import list_candidates
@@ -80,8 +81,8 @@ def _check(
         name=path.name,
         step=inside.step,
         session=str(stamp.get("session", "")),
-        position=_number(stamp.get("position")),
-        size=_number(stamp.get("dataset_size")),
+        position=count_of(stamp.get("position")),
+        size=count_of(stamp.get("dataset_size")),
     )
 
 
@@ -123,7 +124,3 @@ def _verify(path: Path, manifest: Manifest | None, findings: Findings) -> None:
         return
     if verdict.state != "good":
         findings.add(path.name, verdict.reason)
-
-
-def _number(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

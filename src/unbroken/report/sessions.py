@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from unbroken.config import Effect, differences
+from unbroken.fields import count_of
 from unbroken.ids import place
 from unbroken.run.history import how_it_ended
 from unbroken.run.layout import ARCHIVE_FOLDER
@@ -63,7 +64,7 @@ def _began(events: Sequence[Event], configs: Path) -> Iterator[Session]:
     for event in events:
         file = str(event.get("file"))
         match event.get("event"):
-            case "saved" if event.get("kind") == "checkpoint" and _number(event.get("step")) is not None:
+            case "saved" if event.get("kind") == "checkpoint" and count_of(event.get("step")) is not None:
                 writers[file] = str(event.get("session")), int(event["step"])
             case "removed":
                 writers.pop(file, None)
@@ -89,9 +90,9 @@ def _session(
             verdict == "FineTune" or bool(differences([_config(configs, name), _config(configs, before.name)]))
         )
         return Session(name=name, verdict=verdict, generation=generation + changed)
-    base, place = _number(plan.get("step")) or 0, plan.get("position")
+    base, place = count_of(plan.get("step")) or 0, plan.get("position")
     place = place if isinstance(place, Mapping) else {}
-    size, epochs, used = (_number(place.get(key)) for key in ("size", "epochs", "used"))
+    size, epochs, used = (count_of(place.get(key)) for key in ("size", "epochs", "used"))
     known = size is not None and epochs is not None and used is not None
     changes = [change for change in plan.get("changes") or () if isinstance(change, Mapping)]
     other = str(plan.get("written_by", ""))
@@ -141,7 +142,3 @@ def _config(configs: Path, session: str) -> Mapping[str, Any]:
         found = read_json(place(configs, f"{session}.json"))
         return found if isinstance(found, Mapping) else {}
     return {}
-
-
-def _number(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -15,7 +15,7 @@ from unbroken.checkpoint.structure import Structure, read_structure
 from unbroken.clock import utc_text
 from unbroken.config import read_config
 from unbroken.errors import UnbrokenError
-from unbroken.fields import number_of, numbers_of, step_of
+from unbroken.fields import count_of, number_of, numbers_of
 from unbroken.journal.file import read_lines_backwards
 from unbroken.run.folder import entries
 from unbroken.run.history import Score
@@ -85,7 +85,7 @@ def _evaluations(directory: Path) -> Iterator[tuple[int, Mapping[str, float]]]:
                 if count > LONGEST_SEARCH:
                     return
                 values = {name: value for name, value in numbers_of(line).items() if name not in NOT_METRICS}
-                step = step_of(line.get("step"))
+                step = count_of(line.get("step"))
                 if step is not None and values and "iter" not in line and "loss" not in line and "lr" not in line:
                     yield step, values
 

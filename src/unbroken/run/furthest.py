@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unbroken.fields import step_of
+from unbroken.fields import count_of
 from unbroken.run.folder import Files, json_of
 from unbroken.run.links import MANIFESTS
 
@@ -39,7 +39,7 @@ def furthest_checkpoint(directory: Path, files: Files, *, run: str, saved: Mappi
         if manifest is None or not _describes(manifest, name, files.sizes[name]):
             unlisted.append(name)
             continue
-        step = step_of(manifest.get("step"))
+        step = count_of(manifest.get("step"))
         is_its_own = manifest.get("kind") == "checkpoint" and (not run or manifest.get("run") == run)
         if is_its_own and step is not None and (not best.found or step > best.step):
             best = Furthest(step=step, found=True, path=_place(directory, files, name))

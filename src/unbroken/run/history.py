@@ -8,7 +8,7 @@ from textwrap import shorten
 from typing import Any
 
 from unbroken.clock import local_moment
-from unbroken.fields import number_of, numbers_of, step_of
+from unbroken.fields import count_of, number_of, numbers_of
 from unbroken.journal import NO_SESSION, Event
 
 ENDINGS = ("finished", "stopped", "failed")
@@ -86,7 +86,7 @@ def how_it_ended(events: Sequence[Event]) -> str:
 def score_of(best: Any) -> Score | None:
     """A recorded score, or None for what is none."""
     best = best if isinstance(best, Mapping) else {}
-    value, step = number_of(best.get("value")), step_of(best.get("step"))
+    value, step = number_of(best.get("value")), count_of(best.get("step"))
     return None if value is None or step is None else Score(metric=str(best.get("metric")), value=value, step=step)
 
 
@@ -111,10 +111,10 @@ def _note_time(history: History, event: Event) -> None:
 
 def _session(history: History, event: Event) -> None:
     history.finished_at = None  # it was taken up again: to go further, or from an earlier step
-    history.total = step_of(event.get("total")) or history.total
+    history.total = count_of(event.get("total")) or history.total
     plan = event.get("plan")
     plan = plan if isinstance(plan, Mapping) else {}
-    after = step_of(plan.get("step")) if plan.get("verdict") in ("Resume", "Finished") else 0
+    after = count_of(plan.get("step")) if plan.get("verdict") in ("Resume", "Finished") else 0
     if after is not None:
         history.scores = [score for score in history.scores if score.step <= after]
         history.evaluations = [item for item in history.evaluations if item[0] <= after]
@@ -124,7 +124,7 @@ def _session(history: History, event: Event) -> None:
 
 
 def _evaluated(history: History, event: Event) -> None:
-    step, metrics = step_of(event.get("step")), numbers_of(event.get("metrics"))
+    step, metrics = count_of(event.get("step")), numbers_of(event.get("metrics"))
     if step is None:
         return
     history.evaluations.append((step, metrics))
@@ -134,7 +134,7 @@ def _evaluated(history: History, event: Event) -> None:
 
 
 def _saved(history: History, event: Event) -> None:
-    step = step_of(event.get("step"))
+    step = count_of(event.get("step"))
     if event.get("kind") == "checkpoint" and step is not None:
         history.finished_at = None
         history.saved[str(event.get("file"))] = step
@@ -149,12 +149,12 @@ def _archived(history: History, _event: Event) -> None:
 
 
 def _finished(history: History, event: Event) -> None:
-    history.finished_at = step_of(event.get("step"))
+    history.finished_at = count_of(event.get("step"))
     history.total = history.finished_at if history.finished_at is not None else history.total
 
 
 def _timing(history: History, event: Event) -> None:
-    history.total = step_of(event.get("total")) or history.total
+    history.total = count_of(event.get("total")) or history.total
 
 
 READERS = {

@@ -12,7 +12,7 @@ from pathlib import Path
 from unbroken.checkpoint.manifest import read_manifest
 from unbroken.checkpoint.removal import GOING_SUFFIX
 from unbroken.clock import shown_time
-from unbroken.fields import step_of
+from unbroken.fields import count_of
 from unbroken.ids import is_name
 from unbroken.journal import Event, read_events
 from unbroken.run.candidates import Candidate, kind_of_name, list_candidates, step_in_name
@@ -107,7 +107,7 @@ def _missing(
     ever_saved = {str(event.get("file")) for event in events if event.get("event") == "saved"}
     facts: dict[str, tuple[str, int | None, str, object]] = {}  # name -> kind, step, what knows of it, since when
     for name, event in saves.items():
-        facts[name] = str(event.get("kind")), step_of(event.get("step")), "the journal", event.get("time")
+        facts[name] = str(event.get("kind")), count_of(event.get("step")), "the journal", event.get("time")
     for path in sorted(listed_in.glob("*.json")):
         manifest = read_manifest(listed_in, path.stem)
         if manifest is not None and manifest.file == path.stem and path.stem not in ever_saved:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from unbroken.clock import utc_text
-from unbroken.fields import step_of
+from unbroken.fields import count_of
 from unbroken.ids import is_name
 from unbroken.journal import read_events, read_events_backwards
 from unbroken.journal.file import read_lines_backwards
@@ -172,7 +172,7 @@ def _sessions_newest_first(directory: Path) -> Iterator[str]:
 
 def _last_step(own: Path) -> int:
     with suppress(OSError):
-        steps = (step_of(record.get("step")) for record in read_lines_backwards(own / "metrics.jsonl"))
+        steps = (count_of(record.get("step")) for record in read_lines_backwards(own / "metrics.jsonl"))
         return next((step for step in steps if step is not None), 0)
     return 0
 

@@ -19,9 +19,10 @@ from typing import Any
 from unbroken import __version__
 from unbroken.checkpoint import FORMAT, PLAIN_FORMAT
 from unbroken.checkpoint.describe import summary
-from unbroken.checkpoint.kinds import STAMP, count_of
+from unbroken.checkpoint.kinds import STAMP
 from unbroken.checkpoint.manifest import SaveFacts
 from unbroken.errors import DamagedFile
+from unbroken.fields import count_of
 from unbroken.launch import Job
 from unbroken.run import Layout, RunRecord
 from unbroken.text import printable

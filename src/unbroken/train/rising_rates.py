@@ -18,7 +18,7 @@ import torch
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, CyclicLR, LRScheduler
 
-from unbroken.fields import number_of, step_of
+from unbroken.fields import count_of, number_of
 from unbroken.journal.file import read_lines_backwards
 
 MOST_LOOKED_AT = 20_000  # steps of a schedule: a fraction of a second
@@ -85,7 +85,7 @@ def rise_in(rates: Iterator[float], *, highest: float) -> Rise | None:
 def highest_recorded(metrics: Path, *, before: int) -> float:
     """The highest rate of the last steps before one, as they were recorded; 0 where none is."""
     newest = islice(read_lines_backwards(metrics), MOST_RECORDS) if metrics.exists() else ()
-    rates = (number_of(record.get("lr")) for record in newest if (step_of(record.get("step")) or before) < before)
+    rates = (number_of(record.get("lr")) for record in newest if (count_of(record.get("step")) or before) < before)
     return max((rate for rate in rates if rate is not None), default=0.0)
 
 

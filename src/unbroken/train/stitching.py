@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unbroken.fields import step_of
+from unbroken.fields import count_of
 from unbroken.jsonlines import lines_of, parsed_line
 from unbroken.storage import Disk, WritableFile, durable_write, open_ordinary
 
@@ -24,7 +24,7 @@ def rewind(disk: Disk, path: Path, *, step: int) -> None:
 def _step(line: bytes) -> int:
     """The step of a line; one that says none stays, whatever it is."""
     record = parsed_line(line)
-    return (step_of(record.get("step")) or 0) if record is not None else 0
+    return (count_of(record.get("step")) or 0) if record is not None else 0
 
 
 def _put(file: WritableFile, data: bytes) -> None:
