@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
     from unbroken.launch.recipes import Recipe
     from unbroken.option_parser import OptionParser
-    from unbroken.quantities import counted, size_text
+    from unbroken.quantities import counted, size_text, some_of
     from unbroken.run.layout import EPOCHS, ITERATIONS, Layout
     from unbroken.storage import (
         Disk,
@@ -80,6 +80,7 @@ else:
         "read_whole": "unbroken.storage",
         "counted": "unbroken.quantities",
         "size_text": "unbroken.quantities",
+        "some_of": "unbroken.quantities",
         "LeadsOut": "unbroken.ids",
         "NOT_TEXT": "unbroken.text",
         "is_name": "unbroken.ids",
@@ -132,6 +133,7 @@ __all__ = [
     "require_local",
     "session_limit",
     "size_text",
+    "some_of",
     "start_from",
     "text_of",
     "write_json",

@@ -6,7 +6,7 @@ A number alone is refused: `--session 12` would be twelve seconds to one reader 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from unbroken.errors import UsageError
@@ -124,3 +124,14 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 def is_or_are(number: int) -> str:
     """The verb for a number of things."""
     return "is" if number == 1 else "are"
+
+
+def some_of(words: Sequence[object], most: int) -> str:
+    """`3, 5, 8` or, of more than `most`, `3, 5, 8 and 40 more`."""
+    more = len(words) - most
+    return ", ".join(map(str, words[:most])) + (f" and {more} more" if more > 0 else "")
+
+
+def all_of(words: Sequence[str]) -> str:
+    """`loss, lr and epoch`."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from unbroken import counted
+from unbroken import counted, some_of
 from unbroken.errors import Incompatible
 from unbroken.train import Regrouping, Translated
 
@@ -43,7 +43,7 @@ def spell_as_here(model: nn.Module, optimizer: Optimizer, parts: Mapping[str, An
     own = model.state_dict()
     tables = [name for name in state if name not in own and str(name).rpartition(".")[2] in TABLES]
     kept = {name: value for name, value in state.items() if name not in tables}
-    remarks = [f"left out, as the network here makes them itself: {_some(tables)}"] if tables else []
+    remarks = [f"left out, as the network here makes them itself: {some_of(tables, MOST_NAMED)}"] if tables else []
     spelled = {**parts, "model": kept}
     if kept.keys() == own.keys() and _is_optimizer_state(parts.get("optimizer")):
         trained = _Trained(parameters=dict(model.named_parameters()), state=state)
@@ -151,7 +151,7 @@ def _moments_by_name(trained: _Trained, theirs: Mapping[str, Any], where: str) -
             where,
             "its optimizer has moments of parameters that are in no group, nothing was loaded",
             expected=f"numbers below {len(name_of)}",
-            found=_some([str(number) for number in strangers]),
+            found=some_of(strangers, MOST_NAMED),
         )
     for number, moments in theirs["state"].items():
         _require_shapes(name_of[number], number, moments, trained, where)
@@ -191,17 +191,11 @@ def _said_of_new(trained: _Trained, moments: Mapping[str, Any]) -> list[str]:
         ("nor here, as FREEZE_IN_PROJ says", [name for name in never if name not in new]),
     ):
         if names:
-            kinds = _some(list(dict.fromkeys(name.rpartition(".")[2] for name in names)))
+            kinds = some_of(list(dict.fromkeys(name.rpartition(".")[2] for name in names)), MOST_NAMED)
             lines.append(f"never trained by the original, {words}: {kinds} ({counted(len(names), 'tensor')})")
     if idle:
-        lines.append(f"the file has no moments of {_some(idle)}: they begin new")
+        lines.append(f"the file has no moments of {some_of(idle, MOST_NAMED)}: they begin new")
     return lines
-
-
-def _some(names: Sequence[str]) -> str:
-    """Few enough to read, and how many there are."""
-    more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _contradiction(where: str, what: str, *, expected: object, found: object) -> Incompatible:

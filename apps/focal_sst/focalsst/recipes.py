@@ -26,6 +26,7 @@ from unbroken import (
     folder,
     require_launcher,
     session_limit,
+    some_of,
     start_from,
 )
 from unbroken.config import ConfigFile, Validated, effects, merge_options, read_config, set_values, validate
@@ -240,8 +241,7 @@ def _unlike_the_original(canonical: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _named(keys: Sequence[str]) -> str:
-    names = ", ".join(key.rpartition(".")[2] for key in keys[:MOST_NAMED])
-    return names + (f" and {len(keys) - MOST_NAMED} more" if len(keys) > MOST_NAMED else "")
+    return some_of([key.rpartition(".")[2] for key in keys], MOST_NAMED)
 
 
 def cycle_of(config: SonarConfig, total: int) -> OneCycle:

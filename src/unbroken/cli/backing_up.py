@@ -13,7 +13,7 @@ from unbroken.keep.backup import Backup, Ways
 from unbroken.keep.backup_list import read_list
 from unbroken.keep.bringing_back import BroughtBack, bring_back
 from unbroken.keep.place import back_up, mirror_in
-from unbroken.quantities import counted, size_text
+from unbroken.quantities import counted, size_text, some_of
 from unbroken.run.missing import losses_of
 from unbroken.storage import Disk
 from unbroken.text import shown
@@ -133,5 +133,4 @@ def _count(files: Mapping[str, int], none: str, done: str) -> str:
 
 
 def _names(names: tuple[str, ...]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(shown(name) for name in names[:MOST_NAMED]) + more
+    return some_of(list(map(shown, names)), MOST_NAMED)

@@ -10,6 +10,7 @@ from unbroken.cli.looking import run_folder
 from unbroken.cli.tables import as_json_text, columns
 from unbroken.clock import SystemClock, shown_time
 from unbroken.errors import UsageError
+from unbroken.quantities import some_of
 from unbroken.run import Layout, layout_of
 from unbroken.run.links import checkpoint_files
 from unbroken.run.pins import Pin, pin, read_pins, require_there, unpin
@@ -98,5 +99,4 @@ def _name(run: Path, word: str, layout: Layout) -> str:
 def _near(run: Path, folder: Path, name: str) -> str:
     names = [path.name for path in checkpoint_files(folder, run)]
     near = get_close_matches(name, names, n=3, cutoff=0.5) or names
-    more = f" and {len(near) - 5} more" if len(near) > 5 else ""
-    return ", ".join(map(shown, near[:5])) + more if near else "no checkpoints"
+    return some_of(list(map(shown, near)), 5) or "no checkpoints"

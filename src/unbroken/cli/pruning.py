@@ -16,7 +16,7 @@ from unbroken.clock import SystemClock
 from unbroken.errors import UnbrokenError, UsageError
 from unbroken.keep.prune import prune
 from unbroken.keep.pruning import Pruning, plan_pruning
-from unbroken.quantities import counted, size_text
+from unbroken.quantities import counted, size_text, some_of
 from unbroken.run.summary import find_runs
 from unbroken.storage import Disk
 from unbroken.text import shown
@@ -178,8 +178,7 @@ def _as_data(outcome: Outcome) -> dict[str, Any]:
 
 
 def _names(names: Sequence[str]) -> str:
-    first = ", ".join(shown(name) for name in names[:MOST_NAMES])
-    return first + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
+    return some_of(list(map(shown, names)), MOST_NAMES)
 
 
 def policy_of(*, keep_last: int, keep_every: int | None, keep_best: bool, damaged: bool) -> Policy:

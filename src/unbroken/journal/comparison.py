@@ -10,6 +10,7 @@ from typing import Any
 
 from unbroken.fields import number_of
 from unbroken.journal.steps import WEIGHTS_CRC32, packed, values_of
+from unbroken.quantities import all_of
 
 WORDS = {WEIGHTS_CRC32: "a probe of the weights"}
 
@@ -42,8 +43,7 @@ def compare_steps(before: Mapping[str, Any], now: Mapping[str, Any]) -> Comparis
 
 def listed(names: Sequence[str]) -> str:
     """`loss, lr and a probe of the weights`."""
-    words = [WORDS.get(name, name) for name in names]
-    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+    return all_of([WORDS.get(name, name) for name in names])
 
 
 def _same_samples(one: Any, other: Any) -> bool:

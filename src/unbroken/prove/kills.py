@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from unbroken.quantities import counted
+from unbroken.quantities import all_of, counted
 
 SIGNALS: tuple[Literal["SIGKILL"], Literal["SIGTERM"]] = ("SIGKILL", "SIGTERM")
 SHORT = 5  # steps: every one is saved, else a kill would come before the first save
@@ -49,9 +49,5 @@ def choose_kills(lengths: Sequence[tuple[str, int]], number: int, chance: random
 def in_words(kills: Sequence[Kill]) -> str:
     """`3 kills (SIGKILL at 7 and 21, SIGTERM at 13)`."""
     by_signal = {each: [str(kill.after) for kill in kills if kill.signal == each] for each in SIGNALS}
-    listed = ", ".join(f"{signal} at {_and(steps)}" for signal, steps in by_signal.items() if steps)
+    listed = ", ".join(f"{signal} at {all_of(steps)}" for signal, steps in by_signal.items() if steps)
     return f"{counted(len(kills), 'kill')} ({listed})" if kills else "no kill"
-
-
-def _and(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from unbroken.quantities import counted
-from unbroken.report.findings import Findings, listed
+from unbroken.quantities import counted, some_of
+from unbroken.report.findings import SHOWN, Findings
 
 METRICS = "metrics.jsonl"
 NONE: Set[int] = frozenset()
@@ -284,7 +284,8 @@ class EpochFold:
                     steps[sample].append(step)
             at += count
         for sample, places in steps.items():
-            words = f"sample {sample} is used {len(places)} times in epoch {self._number + 1}: steps {listed(places)}"
+            where = f"in epoch {self._number + 1}: steps {some_of(places, SHOWN)}"
+            words = f"sample {sample} is used {len(places)} times {where}"
             self._findings.add(METRICS, words, step=places[-1], samples=(sample,))
 
     def _ends_as_others(self) -> bool:
@@ -309,12 +310,14 @@ class EpochFold:
     def _judge(self, epoch: Epoch, usual: Mapping[int, int]) -> None:
         where = f"epoch {epoch.number + 1}"
         if epoch.foreign:
-            words = f"{where} uses {listed(epoch.foreign)}, but the data set has {counted(epoch.size, 'sample')}"
+            words = (
+                f"{where} uses {some_of(epoch.foreign, SHOWN)}, but the data set has {counted(epoch.size, 'sample')}"
+            )
             self._findings.add(METRICS, words, samples=epoch.foreign)
         if not epoch.never:
             return
         if not epoch.twice and len(epoch.never) == usual.get(epoch.longest_step):
             self._findings.note(f"{where}: {counted(len(epoch.never), 'sample')} left over at its end (drop_last)")
             return
-        words = f"{counted(len(epoch.never), 'sample')} of {where} never used: {listed(epoch.never)}"
+        words = f"{counted(len(epoch.never), 'sample')} of {where} never used: {some_of(epoch.never, SHOWN)}"
         self._findings.add(METRICS, words, samples=epoch.never)

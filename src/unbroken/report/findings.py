@@ -47,12 +47,6 @@ class Findings:
             self.notes.append(words)
 
 
-def listed(numbers: Sequence[int]) -> str:
-    """`3, 5, 8` or, of many, `3, 5, 8 and 40 more`."""
-    shown = ", ".join(map(str, numbers[:SHOWN]))
-    return shown + (f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else "")
-
-
 def span(first: int, last: int) -> str:
     """`step 7` or `steps 7-9`."""
     return f"step {first}" if first == last else f"steps {first}-{last}"

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, default_collate, get_worker_info
 from torch.utils.data._utils.pin_memory import pin_memory as pinned
 
 from unbroken.errors import DamagedFile, UnbrokenError, UnreadableSample, UsageError
-from unbroken.quantities import counted
+from unbroken.quantities import counted, some_of
 from unbroken.train.order import Key, Order, Permutations, micro_batches
 from unbroken.train.random_holders import Holders
 from unbroken.train.rng import (
@@ -166,12 +166,11 @@ class Reading:
         """`samples 3, 17 of epoch 0 of Tiles`."""
         keys = request.keys
         numbers = request.drawn if request.drawn is not None else [sample for _, sample in keys]
-        named = ", ".join(map(str, numbers[:MOST_NAMED]))
-        more = f" and {len(keys) - MOST_NAMED} more" if len(keys) > MOST_NAMED else ""
+        named = some_of(numbers, MOST_NAMED)
         epochs = sorted({epoch for epoch, _ in keys})
         epochs_named = f"epoch{'s' if len(epochs) > 1 else ''} {' and '.join(map(str, epochs))}"
         which = "sample" if len(keys) == 1 else "samples"
-        return f"{which} {named}{more} of {epochs_named} of {type(self.dataset).__name__}"
+        return f"{which} {named} of {epochs_named} of {type(self.dataset).__name__}"
 
     def size(self, request: Request) -> int:
         """How many samples it asks for."""

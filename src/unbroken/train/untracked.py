@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from unbroken.clock import Clock
 from unbroken.errors import UsageError
+from unbroken.quantities import some_of
 from unbroken.train.carried import carried
 from unbroken.train.feed import AnyFeed
 from unbroken.train.forgotten import forgotten, in_words
@@ -136,11 +137,10 @@ def _plain(value: Any) -> object:
 
 
 def _in_words(names: Sequence[str], when: str) -> str:
-    listed = ", ".join(f"`{name}`" for name in names[:MOST_NAMED])
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    listed = some_of([f"`{name}`" for name in names], MOST_NAMED)
     change = "changes" if len(names) == 1 else "change"
     is_not = "is not" if len(names) == 1 else "are not"
     return (
-        f"{listed}{more} {change} {when} and {is_not} tracked: a resumed session begins with what stands "
+        f"{listed} {change} {when} and {is_not} tracked: a resumed session begins with what stands "
         "there before the loop"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from unbroken.quantities import some_of
 from unbroken.train.weights_report import GROUPS, Fate, Group, Shape, WeightsReport
 
 MOST_NAMED = 6  # of each group
@@ -26,9 +27,7 @@ def as_lines(report: WeightsReport, *, verb: str = "loaded") -> list[str]:
 
 def beside_line(names: tuple[str, ...]) -> list[str]:
     """What else the file holds: an optimizer or averaged weights are not read."""
-    more = len(names) - MOST_BESIDE
-    shown = ", ".join(names[:MOST_BESIDE]) + (f" and {more} more" if more > 0 else "")
-    return [f"beside the weights, not read: {shown}"] if names else []
+    return [f"beside the weights, not read: {some_of(names, MOST_BESIDE)}"] if names else []
 
 
 def _meaning(group: Group) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from mapsage.dataset.pipeline import Pipeline, Sample
 from mapsage.dataset.reading import read_label
 from mapsage.dataset.transforms import Tile
-from unbroken import is_ordinary, require_local
+from unbroken import is_ordinary, require_local, some_of
 from unbroken.errors import ConfigError, UsageError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
@@ -108,7 +108,7 @@ class AerialFolder:
             found = [path for path in found if not path.endswith(masks)]
         if not found:
             return ""
-        names = _first_few([path[len(str(self.images)) + 1 :] for path in sorted(found)])
+        names = some_of([path[len(str(self.images)) + 1 :] for path in sorted(found)], SHOWN)
         what = f"{len(found)} of {len(found) + len(self.names)} pictures are left out, as img_suffix is {suffix!r}"
         return f"{self.images}: {what}: {names}"
 
@@ -125,7 +125,7 @@ class AerialFolder:
                 self.images,
                 f"{len(lonely)} of {len(self.names)} pictures have no mask",
                 expected=f"masks named *{self._suffixes[1]} in {self.masks}",
-                found=f"none for {_first_few(lonely)}",
+                found=f"none for {some_of(lonely, SHOWN)}",
                 do=self._masks_by_another_name(lonely),
             )
 
@@ -191,7 +191,7 @@ def _existing(root: Path, below: str) -> Path:
     raise UsageError(
         folder,
         "this folder does not exist",
-        found=f"in {nearest}: {_first_few(nearby) if nearby else 'no folders'}",
+        found=f"in {nearest}: {some_of(nearby, SHOWN) if nearby else 'no folders'}",
         do="Correct data_root or data_prefix in the config."
         + ("" if root.is_dir() else f" To try things out on made-up tiles: unbroken data aerial {root}"),
     )
@@ -210,13 +210,8 @@ def _list_names(folder: Path, suffix: str) -> tuple[str, ...]:
             folder,
             "there are no pictures here",
             expected=f"files named *{suffix}",
-            found=f"files ending in {_first_few(endings)}" if endings else "no files",
+            found=f"files ending in {some_of(endings, SHOWN)}" if endings else "no files",
             do="Correct img_path or img_suffix in the config.",
         )
     start = len(str(folder)) + 1
     return tuple(path[start : -len(suffix)].replace(os.sep, "/") for path in paths)
-
-
-def _first_few(items: Sequence[str]) -> str:
-    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    return ", ".join(items[:SHOWN]) + more
