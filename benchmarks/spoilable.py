@@ -35,7 +35,7 @@ from unbroken.cli import main
 from unbroken.clock import SystemClock
 from unbroken.config import Effect, Effects, read_config
 from unbroken.keep.packed import check_packed, read_list
-from unbroken.keep.unpacking import unpack
+from unbroken.keep.unpack import unpack
 from unbroken.launch import Job, Start, decide, gather
 from unbroken.report.audit import audit
 from unbroken.report.foreign_curves import scalars_in

@@ -24,10 +24,9 @@ from tests.unbroken.cli.typing_commands import contents
 from unbroken.clock import SystemClock
 from unbroken.errors import Refused
 from unbroken.journal import reached
-from unbroken.keep.backup import Backup, Ways
-from unbroken.keep.bringing_back import bring_back
+from unbroken.keep.backup import Backup, back_up
 from unbroken.keep.destination import is_vacant
-from unbroken.keep.place import back_up
+from unbroken.keep.restore import restore_from
 from unbroken.launch import Finished, Resume, Start, decide, gather
 from unbroken.run import ITERATIONS
 from unbroken.run.survey import survey
@@ -39,7 +38,7 @@ KILLS = 12
 
 
 def backed_up(run: Path, dest: Path, disk: Disk | None = None) -> Backup:
-    return back_up(run, dest, Ways(), disk=disk or UnsyncedDisk(), clock=SystemClock())
+    return back_up(run, dest, disk=disk or UnsyncedDisk(), clock=SystemClock())
 
 
 def files(run: Path) -> dict[str, str]:
@@ -183,7 +182,7 @@ def test_bringing_back_stopped_at_any_request_goes_on_and_never_leaves_half_a_ru
         run = place / RUN
         disk = FaultyDisk(crash_at=number, when=("before", "torn", "after")[number % 3])  # type: ignore[arg-type]
         try:
-            bring_back(run, dest / RUN, disk=disk, clock=Ticking(first_day()))
+            restore_from(run, dest / RUN, disk=disk, clock=Ticking(first_day()))
             over = True
         except Crash:
             disk.bury()
@@ -193,7 +192,7 @@ def test_bringing_back_stopped_at_any_request_goes_on_and_never_leaves_half_a_ru
                 assert survey(run, ITERATIONS).newest_good is not None
             elif there != "nothing":
                 assert isinstance(decide(job, gather(job)), Resume | Finished) or there == "damaged"
-            bring_back(run, dest / RUN, disk=UnsyncedDisk(), clock=Ticking(first_day()))
+            restore_from(run, dest / RUN, disk=UnsyncedDisk(), clock=Ticking(first_day()))
         here, theirs = files(run), files(dest / RUN)
         assert {name: here.get(name) for name in wanted} == {name: theirs[name] for name in wanted}, number
         if there == "nothing":

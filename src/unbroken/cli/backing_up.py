@@ -9,10 +9,9 @@ from shlex import quote
 from unbroken.cli.tables import as_json_text
 from unbroken.clock import SystemClock
 from unbroken.errors import DamagedFile, UsageError
-from unbroken.keep.backup import Backup, Ways
-from unbroken.keep.backup_list import read_list
-from unbroken.keep.bringing_back import BroughtBack, bring_back
-from unbroken.keep.place import back_up, mirror_in
+from unbroken.keep.backup import Backup, back_up, mirror_in
+from unbroken.keep.restore import Restored, restore_from
+from unbroken.keep.sync import read_list
 from unbroken.quantities import counted, size_text, some_of
 from unbroken.run.missing import losses_of
 from unbroken.storage import Disk
@@ -21,21 +20,21 @@ from unbroken.text import shown
 MOST_NAMED = 8
 
 
-def backup_command(run: Path, dest: Path, ways: Ways, *, as_json: bool) -> int:
+def backup_command(run: Path, dest: Path, *, archive: bool, anew: bool, as_json: bool) -> int:
     """Bring a backup up to date and say what was done; the exit code is 12 if something of the run is damaged."""
-    done = back_up(run, dest, ways, disk=Disk(), clock=SystemClock())
+    done = back_up(run, dest, archive=archive, anew=anew, disk=Disk(), clock=SystemClock())
     if as_json:
         print(as_json_text(_as_data(done)))
     else:
-        print("\n".join(_in_words(run, dest, done, ways)))
+        print("\n".join(_in_words(run, dest, done, anew=anew)))
     return DamagedFile.exit_code if done.unsound else 0
 
 
-def _in_words(run: Path, dest: Path, done: Backup, ways: Ways) -> Iterable[str]:
+def _in_words(run: Path, dest: Path, done: Backup, *, anew: bool) -> Iterable[str]:
     stands = f"at step {done.step}" if done.step is not None else "without a checkpoint to continue from"
     yield f"{done.mirror}: {stands}"
     changed = _count(done.copied, "nothing to copy", "copied, each read back and compared")
-    kept = f"{done.kept} {'read again and as in the run' if ways.anew else 'unchanged'}"
+    kept = f"{done.kept} {'read again and as in the run' if anew else 'unchanged'}"
     yield f"  {changed}{f'; {kept}' if done.kept else ''}"
     if done.removed:
         yield f"  removed, as in the run, with newer ones verified here: {_names(done.removed)}"
@@ -77,7 +76,7 @@ def bring_back_command(run: Path, name: str, dest: Path, *, as_json: bool) -> in
             "it brings back the whole run, and NAME one history of its archive",
             do=f"First `unbroken restore {run} --from {dest}`, then `unbroken restore {run} {name}`.",
         )
-    done = bring_back(run, mirror_in(run, dest), disk=Disk(), clock=SystemClock())
+    done = restore_from(run, mirror_in(run, dest), disk=Disk(), clock=SystemClock())
     if as_json:
         print(as_json_text(_brought_as_data(done)))
     else:
@@ -85,7 +84,7 @@ def bring_back_command(run: Path, name: str, dest: Path, *, as_json: bool) -> in
     return DamagedFile.exit_code if done.unsound else 0
 
 
-def _brought_in_words(done: BroughtBack) -> Iterable[str]:
+def _brought_in_words(done: Restored) -> Iterable[str]:
     what = _count(done.brought, "nothing was missing or damaged", "brought back, each compared with the backup")
     yield f"{done.run}: {what if done.whole or not done.brought else f'what was missing is there again: {what}'}"
     if not done.whole and done.brought:
@@ -106,7 +105,7 @@ def _brought_in_words(done: BroughtBack) -> Iterable[str]:
         yield f"{'to continue' if here else 'it was trained with'}: {shown(command)}"
 
 
-def _brought_as_data(done: BroughtBack) -> dict[str, object]:
+def _brought_as_data(done: Restored) -> dict[str, object]:
     newest = done.facts.newest_good
     return {
         "run": str(done.run),
@@ -122,7 +121,7 @@ def _brought_as_data(done: BroughtBack) -> dict[str, object]:
     }
 
 
-def _command(done: BroughtBack) -> str:
+def _command(done: Restored) -> str:
     return next((str(event["command"]) for event in reversed(done.facts.events) if event.get("command")), "")
 
 

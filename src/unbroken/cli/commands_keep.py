@@ -49,9 +49,8 @@ def backup(
     damaged: that is said and not copied.
     """
     from unbroken.cli.backing_up import backup_command
-    from unbroken.keep.backup import Ways
 
-    return backup_command(run, dest, Ways(archive=not without_archive, anew=verify_all), as_json=as_json)
+    return backup_command(run, dest, archive=not without_archive, anew=verify_all, as_json=as_json)
 
 
 @commands.command(short_help="A history from the archive, or a run from its backup, brought back.")

@@ -7,9 +7,8 @@ from pathlib import Path
 from unbroken.cli.tables import as_json_text, columns
 from unbroken.clock import SystemClock
 from unbroken.errors import UsageError
-from unbroken.keep.packing import Packed, Wanted, pack
-from unbroken.keep.parcel import WORDS, LeftOut, by_need
-from unbroken.keep.unpacking import unpack
+from unbroken.keep.pack import WORDS, LeftOut, Packed, by_need, pack
+from unbroken.keep.unpack import unpack
 from unbroken.quantities import asked, size_bytes, size_text
 from unbroken.storage import Disk
 
@@ -21,8 +20,7 @@ def pack_command(run: Path, out: Path, *, minimal: bool, max_size: str | None, a
     if not run.is_dir():
         raise UsageError(run, "there is no such folder", expected="the folder of a run", do="See `unbroken ls ROOT`.")
     most_bytes = None if max_size is None else asked("--max-size", size_bytes, max_size)
-    wanted = Wanted(minimal=minimal, most_bytes=most_bytes)
-    done = pack(run, out, wanted, disk=Disk(), clock=SystemClock())
+    done = pack(run, out, minimal=minimal, most_bytes=most_bytes, disk=Disk(), clock=SystemClock())
     if as_json:
         print(as_json_text(_as_data(done)))
         return

@@ -14,8 +14,7 @@ from unbroken.cli.looking import run_folder
 from unbroken.cli.tables import as_json_text, columns
 from unbroken.clock import SystemClock
 from unbroken.errors import UnbrokenError, UsageError
-from unbroken.keep.prune import prune
-from unbroken.keep.pruning import Pruning, plan_pruning
+from unbroken.keep.prune import Pruning, plan_pruning, prune
 from unbroken.quantities import counted, size_text, some_of
 from unbroken.run.summary import find_runs
 from unbroken.storage import Disk

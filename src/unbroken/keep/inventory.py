@@ -1,111 +1,200 @@
-"""Every file of a run with how much it is needed: the facts that a parcel is chosen from. Looks only."""
+"""Every file of a run as it is when it is looked at: what is backed up, restored and packed. Looks only.
+
+It may be asked while the run is trained. The checkpoints are listed before the records are: a record that is read
+later than the checkpoint was there covers all the steps on the way to it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from unbroken.checkpoint.manifest import Manifest, manifest_path, read_manifest
 from unbroken.checkpoint.removal import GOING_SUFFIX
-from unbroken.ids import why_unsafe
-from unbroken.keep.parcel import Item, Need
-from unbroken.run.candidates import Candidate, confirm
+from unbroken.errors import Refused, UsageError
+from unbroken.journal import read_events
+from unbroken.run.candidates import Candidate, list_candidates
 from unbroken.run.folder import walk
-from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, Layout, manifests
+from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, Layout, looks_like_a_run, manifests, own
+from unbroken.run.links import unreachable
 from unbroken.run.names import BACKUP_LIST
-from unbroken.run.survey import RESTORING, Survey
+from unbroken.run.record import layout_of, read_record
+from unbroken.run.survey import RESTORING, is_archiving, require_reachable
 from unbroken.storage import PARTIAL_SUFFIX
 from unbroken.storage.lock import LOCK_FILES
-from unbroken.storage.moved import Moved
+from unbroken.storage.moved import looked_again
 from unbroken.storage.request import FILE as REQUEST
 
 PACKING_LIST = "packed.json"  # in the run's own folder: what a file that travelled held
-EVENTS = ".tfevents."  # TensorBoard's, also where a run's record is older than its curves
 # Of a process here, or of an earlier journey.
 NOT_THE_RUNS = {*LOCK_FILES, REQUEST, RESTORING, PACKING_LIST, BACKUP_LIST}
 LEFT_BEHIND = (PARTIAL_SUFFIX, f".pth{GOING_SUFFIX}")  # by a write or a removal that was cut off
-
-
-def inventory(facts: Survey, layout: Layout, *, unsound: Mapping[str, str]) -> tuple[Item, ...]:
-    """The files of a run; every checkpoint that may go in is verified first. `unsound` adds files with a reason.
-
-    Raises Moved where one is removed or replaced in this moment.
-    """
-    run = facts.directory
-    checked = {item.path: item for item in _verified(facts)}
-    found, taken = [], set[str]()
-    files = files_of(run, layout)
-    for name, size_bytes in files.sizes.items():
-        path = run / name
-        item = Item(name=name, size_bytes=size_bytes, need=_need(run, path, layout))
-        candidate = checked.get(path)
-        if candidate is not None:
-            item = _of_candidate(item, candidate, facts)
-        why = unsound.get(name) or why_unsafe(name)
-        if why or name.casefold() in taken:
-            item = replace(item, need=Need.UNSOUND, reason=why or "another file has this name in other letters")
-        taken.add(name.casefold())
-        found.append(item)
-    links = (
-        Item(name=name, size_bytes=0, need=Need.LINK, reason="a link that is not followed") for name in files.links
-    )
-    return (*found, *links)
-
-
-def _verified(facts: Survey) -> list[Candidate]:
-    return [_confirmed(item, facts) for item in facts.candidates]
-
-
-def _confirmed(item: Candidate, facts: Survey) -> Candidate:
-    try:
-        return confirm(item, manifests(facts.directory))
-    except Moved:
-        if not item.path.exists():
-            raise
-        return replace(item, state="damaged", reason="it changed each time while it was read")
+LAST_RECORDS = ("metrics.jsonl", "journal.jsonl", "run.json")  # what says that there is a history comes after it
 
 
 @dataclass(frozen=True, kw_only=True)
-class Files:
-    """What of a run's folder is copied, by name below it with `/`, and the links that are not followed."""
+class Stamp:
+    """What a file looks like from outside; a save always makes a new one."""
 
-    sizes: Mapping[str, int]
-    links: tuple[str, ...]
+    size_bytes: int
+    changed_ns: int
 
 
-def files_of(run: Path, layout: Layout) -> Files:
-    """Ordinary files: the pointer is made again, and what was cut off is no file of the run."""
-    links, sizes = list[str](), dict[str, int]()
-    for folder, name, size_bytes in walk(str(run), (layout.checkpoint_folder,), links):
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A file as it was when it was listed, by its path below the run's folder with `/`."""
+
+    name: str
+    stamp: Stamp
+    inode: int
+
+    @property
+    def size_bytes(self) -> int:
+        """How much it held."""
+        return self.stamp.size_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFile:
+    """A file of the checkpoint folder, with its manifest where it has one."""
+
+    found: Found
+    candidate: Candidate
+    manifest: Manifest | None
+    manifest_found: Found | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inventory:
+    """All of a run; `checkpoints` with the furthest step first, `archive` with the journals of old histories last."""
+
+    run: Path
+    id: str
+    layout: Layout
+    checkpoints: tuple[CheckpointFile, ...]
+    records: tuple[Found, ...]
+    others: tuple[Found, ...]
+    archive: tuple[Found, ...]
+    links: tuple[str, ...]  # that are not followed
+    pointer: str  # the name that the run's own link says
+    events: Sequence[Mapping[str, Any]] = field(repr=False)
+
+    @property
+    def all(self) -> tuple[Found, ...]:
+        """Every file."""
+        return (*self.records, *_with_manifests(self.checkpoints), *self.others, *self.archive)
+
+
+def inventory_of(run: Path) -> Inventory:
+    """List a run's files; UsageError for a folder of something else, Refused while files are being moved in it."""
+    if not run.is_dir():
+        raise UsageError(run, "there is no such folder", expected="the folder of a run", do="See `unbroken ls ROOT`.")
+    if not is_run(run):
+        raise UsageError(run, "this is not the folder of a run", do="See `unbroken ls ROOT`.")
+    try:
+        return _inventory_of(run)
+    except OSError as error:
+        raise Refused(run, f"the run cannot be read ({error.strerror or error})", do="Look after its disk.") from error
+
+
+def _inventory_of(run: Path) -> Inventory:
+    layout, record = layout_of(run), read_record(run)
+    require_reachable(run, unreachable(run, layout))
+    checkpoints = checkpoints_of(run, layout)  # before all others, see above
+    events = read_events(own(run) / "journal.jsonl")
+    if (own(run) / RESTORING).exists() or is_archiving(events):
+        raise Refused(
+            run,
+            "files are being moved here from one history to another, and half of two lie here",
+            do="If nothing is at work here, run the command again that was cut off (`unbroken restore`, or the launch "
+            "with --fresh); then this one.",
+        )
+    files, links = files_of(run, layout)
+    taken = {item.name for item in _with_manifests(checkpoints)}
+    in_archive, own_ones, of_manifests = (
+        f"{folder}/" for folder in (ARCHIVE_FOLDER, OWN_FOLDER, manifests(run).relative_to(run).as_posix())
+    )
+    rest = [item for item in files if item.name not in taken and not item.name.startswith(of_manifests)]
+    pointer = layout.checkpoints(run) / layout.pointer if layout.pointer else None
+    return Inventory(
+        run=run,
+        id=record.id if record is not None else "",
+        layout=layout,
+        checkpoints=checkpoints,
+        records=tuple(sorted((item for item in rest if item.name.startswith(own_ones)), key=_record_order)),
+        others=tuple(item for item in rest if not item.name.startswith((own_ones, in_archive))),
+        archive=tuple(sorted((item for item in rest if item.name.startswith(in_archive)), key=_archive_order)),
+        links=links,
+        pointer=str(pointer.readlink()) if pointer is not None and pointer.is_symlink() else "",
+        events=events,
+    )
+
+
+def files_of(run: Path, layout: Layout) -> tuple[tuple[Found, ...], tuple[str, ...]]:
+    """A run's ordinary files, and the links that are not followed, each by name.
+
+    The pointer is made again, and what was cut off is no file of the run.
+    """
+    links, files = list[str](), list[Found]()
+    for folder, name, facts in walk(str(run), (layout.checkpoint_folder,), links):
         kept_here = folder == OWN_FOLDER and name in NOT_THE_RUNS
         if not name.endswith(LEFT_BEHIND) and not kept_here:
-            sizes[f"{folder}/{name}" if folder else name] = size_bytes
+            files.append(as_found(f"{folder}/{name}" if folder else name, facts))
     pointer = (layout.checkpoints(run) / layout.pointer).relative_to(run).as_posix() if layout.pointer else ""
-    return Files(sizes=dict(sorted(sizes.items())), links=tuple(sorted(set(links) - {pointer})))
+    return tuple(sorted(files, key=lambda item: item.name)), tuple(sorted(set(links) - {pointer}))
 
 
-def _of_candidate(item: Item, candidate: Candidate, facts: Survey) -> Item:
-    item = replace(item, step=max(candidate.step, 0))
-    if candidate.state == "damaged":
-        return replace(item, need=Need.UNSOUND, reason=f"damaged: {candidate.reason}")
-    if candidate.resumable:
-        newest = facts.newest_good
-        if not facts.owns(candidate):
-            return replace(item, need=Need.UNSOUND, reason="of another run")
-        return replace(item, need=Need.NEWEST if newest and newest.path == candidate.path else Need.OLDER)
-    is_best = candidate.kind == "weights" and candidate.run == (facts.record.id if facts.record else candidate.run)
-    return replace(item, need=Need.BEST if is_best else Need.RESULT)
+def checkpoints_of(run: Path, layout: Layout) -> tuple[CheckpointFile, ...]:
+    """The files of the checkpoint folder, the furthest step first."""
+    listed_in, files = manifests(run), list[CheckpointFile]()
+    for item in looked_again(run, lambda: list_candidates(layout.checkpoints(run), listed_in)):
+        manifest, named = read_manifest(listed_in, item.name), manifest_path(listed_in, item.name)
+        if (found := look(run, item.path)) is not None:
+            listed = look(run, named) if named.is_file() else None
+            files.append(CheckpointFile(found=found, candidate=item, manifest=manifest, manifest_found=listed))
+    return tuple(files)
 
 
-def _need(run: Path, path: Path, layout: Layout) -> Need:
-    name = path.relative_to(run).as_posix()
-    first, *others = name.split("/")
-    if first == ARCHIVE_FOLDER and others:
-        return Need.ARCHIVE
-    if first == OWN_FOLDER and others:
-        return Need.RECORD
-    folders = [folder for folder in (layout.curves, layout.evaluation_curves) if folder]
-    of_curves = EVENTS in path.name or any(name.startswith(f"{folder}/") for folder in folders)
-    if name == layout.run_scalars or of_curves:
-        return Need.CURVE
-    return Need.SESSION if path.suffix in (".log", ".txt", ".json", ".jsonl", ".py", ".yaml", ".yml") else Need.RESULT
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run, ours or of another program."""
+    return read_record(folder) is not None or (own(folder) / "journal.jsonl").exists() or looks_like_a_run(folder)
+
+
+def look(run: Path, path: Path) -> Found | None:
+    """One file as it is now; None if it has just gone."""
+    try:
+        return as_found(path.relative_to(run).as_posix(), path.stat())
+    except OSError:
+        return None
+
+
+def as_found(name: str, facts: os.stat_result) -> Found:
+    """A file of which the system says this."""
+    return Found(name=name, stamp=Stamp(size_bytes=facts.st_size, changed_ns=facts.st_mtime_ns), inode=facts.st_ino)
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """The stamp of an ordinary file; None where there is none, or something else (a link) has the name."""
+    try:
+        facts = path.lstat()
+    except OSError:
+        return None
+    if path.is_symlink() or not path.is_file():
+        return None
+    return Stamp(size_bytes=facts.st_size, changed_ns=facts.st_mtime_ns)
+
+
+def _with_manifests(checkpoints: Sequence[CheckpointFile]) -> list[Found]:
+    return [found for item in checkpoints for found in (item.found, item.manifest_found) if found is not None]
+
+
+def _record_order(item: Found) -> tuple[int, str]:
+    name = item.name.split("/", 1)[1]
+    return (LAST_RECORDS.index(name) if name in LAST_RECORDS else -1), name
+
+
+def _archive_order(item: Found) -> tuple[bool, str]:
+    return item.name.endswith("/journal.jsonl"), item.name

@@ -14,28 +14,23 @@ import os
 import stat
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import IO, Annotated, BinaryIO, cast
+from typing import IO, Annotated, cast
 
 from unbroken.errors import DamagedFile, NewerFormat
 from unbroken.fields import digest, typed
 from unbroken.ids import why_unsafe
 from unbroken.jsonlines import parsed_json
-from unbroken.keep.inventory import PACKING_LIST
-from unbroken.keep.parcel import Item, Need
+from unbroken.keep.inventory import PACKING_LIST, Found, as_found
 from unbroken.run.layout import OWN_FOLDER
 from unbroken.storage import WritableFile, open_ordinary
 from unbroken.text import as_bytes
 
 FORMAT = 1
 BLOCK_BYTES = 1 << 22
-VERIFIED = (Need.NEWEST, Need.OLDER, Need.BEST)
 MOST_ENTRIES, MOST_LIST_BYTES = 100_000, 64 << 20
 BROKEN_ZIP = (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, OverflowError, EOFError, OSError)
-
-Fingerprint = tuple[int, ...]  # inode, size, time of the last change
 
 
 class ChangedMeanwhile(Exception):
@@ -74,19 +69,6 @@ class PackingList:
         return f"{self.folder}/{OWN_FOLDER}/{PACKING_LIST}"
 
 
-def fingerprints(folder: Path) -> dict[Path, Fingerprint]:
-    """What tells each file of a folder from one that takes its name later; a save always makes a new file."""
-    found: dict[Path, Fingerprint] = {}
-    for path in folder.glob("*.pth"):
-        with suppress(FileNotFoundError):  # removed by retention since it was listed
-            found[path] = _fingerprint(path.stat())
-    return found
-
-
-def _fingerprint(facts: os.stat_result) -> Fingerprint:
-    return facts.st_ino, facts.st_size, facts.st_mtime_ns
-
-
 class _Stream:
     """A file that only grows, as zipfile wants one; it leaves the counting to us."""
 
@@ -107,48 +89,37 @@ class _Stream:
 def write_packed(
     file: WritableFile,
     run: Path,
-    items: Sequence[Item],
+    files: Sequence[tuple[str, int]],
     head: PackingList,
     *,
-    seen: Mapping[Path, Fingerprint],
+    still: Mapping[str, Found | None],
 ) -> PackingList:
-    """Write the zip; raises ChangedMeanwhile where a checkpoint is not the `seen` one. Records that grow may grow."""
-    files = []
+    """Write so many bytes of each of the files; raises ChangedMeanwhile where one of `still` is not that one any more.
+
+    What was appended to a record since it was looked at is of a later moment, and is not taken.
+    """
+    listed = []
     with zipfile.ZipFile(cast(IO[bytes], _Stream(file)), "w", zipfile.ZIP_STORED) as archive:
-        for item in items:
-            path = run / item.name
-            digest = _add(archive, path, f"{head.folder}/{item.name}", item, seen=seen.get(path, ()))
-            files.append(PackedFile(name=item.name, size_bytes=item.size_bytes, sha256=digest))
-        listed = PackingList(**{**vars(head), "files": tuple(files)})
-        archive.writestr(_entry(listed.name, 0), as_bytes(json.dumps(asdict(listed), ensure_ascii=False, indent=1)))
-    return listed
-
-
-def _add(archive: zipfile.ZipFile, path: Path, name: str, item: Item, *, seen: Fingerprint) -> str:
-    """Copy as many bytes as were there when it was looked at: what is appended since is of a later moment."""
-    digest = hashlib.sha256()
-    try:
-        source = open_ordinary(path)
-    except FileNotFoundError:
-        raise ChangedMeanwhile(item.name) from None
-    with source:
-        if item.need in VERIFIED and _fingerprint(os.fstat(source.fileno())) != seen:
-            raise ChangedMeanwhile(item.name)
-        left = _copy(source, archive, name, item, digest)
-    if left:
-        raise ChangedMeanwhile(item.name)
-    return digest.hexdigest()
-
-
-def _copy(source: BinaryIO, archive: zipfile.ZipFile, name: str, item: Item, digest: hashlib._Hash) -> int:
-    """Copy the item's bytes; how many of them were not there any more."""
-    left = item.size_bytes
-    with archive.open(_entry(name, left), "w") as target:
-        while left and (block := source.read(min(BLOCK_BYTES, left))):
-            digest.update(block)
-            target.write(block)
-            left -= len(block)
-    return left
+        for name, size_bytes in files:
+            digest, left = hashlib.sha256(), size_bytes
+            try:
+                source = open_ordinary(run / name)
+            except FileNotFoundError:
+                raise ChangedMeanwhile(name) from None
+            with source:
+                if name in still and as_found(name, os.fstat(source.fileno())) != still[name]:
+                    raise ChangedMeanwhile(name)
+                with archive.open(_entry(f"{head.folder}/{name}", size_bytes), "w") as target:
+                    while left and (block := source.read(min(BLOCK_BYTES, left))):
+                        digest.update(block)
+                        target.write(block)
+                        left -= len(block)
+            if left:
+                raise ChangedMeanwhile(name)
+            listed.append(PackedFile(name=name, size_bytes=size_bytes, sha256=digest.hexdigest()))
+        packed = replace(head, files=tuple(listed))
+        archive.writestr(_entry(packed.name, 0), as_bytes(json.dumps(asdict(packed), ensure_ascii=False, indent=1)))
+    return packed
 
 
 def _entry(name: str, size_bytes: int) -> zipfile.ZipInfo:

@@ -1,20 +1,197 @@
-"""Carrying a pruning out: under the run's lock, file by file, the oldest first."""
+"""Pruning a run: its folder looked at, what must stay verified, and decided; then carried out under the run's lock.
+
+What goes is looked at again once the lock is ours, and goes file by file, the oldest first.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from unbroken.checkpoint.removal import finish_removal, let_go
-from unbroken.checkpoint.retention import Decision, Policy
+from unbroken.checkpoint.manifest import read_manifest
+from unbroken.checkpoint.removal import GOING_SUFFIX, finish_removal, leftovers, let_go
+from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Decision, Kind, Policy, Stored, retain
+from unbroken.checkpoint.structure import read_structure
 from unbroken.clock import Clock
+from unbroken.errors import Refused
 from unbroken.journal import NO_SESSION, Journal
-from unbroken.keep.pruning import Pruning, plan_pruning
 from unbroken.run.bounds import require_inside
-from unbroken.run.layout import manifests, own
+from unbroken.run.candidates import Candidate, confirm, furthest_first
+from unbroken.run.layout import Layout, Part, manifests, own
 from unbroken.run.pins import read_pins
+from unbroken.run.record import layout_of
+from unbroken.run.survey import Survey, require_reachable, survey
 from unbroken.storage import Disk, durable_folder, explained, point_to
-from unbroken.storage.lock import RunLock
+from unbroken.storage.lock import RunLock, held_error
+from unbroken.storage.moved import looked_again, undisturbed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruning:
+    """The decision about each file of a run, with the files' sizes, and what an earlier removal left behind."""
+
+    directory: Path
+    layout: Layout
+    decisions: tuple[Decision, ...]
+    sizes: Mapping[str, int]
+    sound: int  # verified states that stay
+    leftovers: tuple[str, ...] = ()
+
+    @property
+    def going(self) -> tuple[Decision, ...]:
+        """What goes, the oldest first."""
+        return tuple(decision for decision in reversed(self.decisions) if not decision.keep)
+
+    @property
+    def staying(self) -> tuple[Decision, ...]:
+        """What stays, the furthest first."""
+        return tuple(decision for decision in self.decisions if decision.keep)
+
+    @property
+    def ends_removals(self) -> bool:
+        """Whether removals that were cut off may be ended: with fewer states, what they left may still be needed."""
+        return self.sound >= NEVER_FEWER_THAN
+
+    @property
+    def room_bytes(self) -> int:
+        """How much room it makes."""
+        ended = [name + GOING_SUFFIX for name in self.leftovers] if self.ends_removals else []
+        return sum(self.sizes[name] for name in (*(item.name for item in self.going), *ended))
+
+
+def plan_pruning(directory: Path, policy: Policy, *, own_lock: bool = False, verify: bool = True) -> Pruning:
+    """Decide about every file of a run; RunHeld while another process works on it.
+
+    Every state that stays is verified byte by byte, and what is found damaged changes the decision; what goes is not
+    read. The two furthest states always stay, so whatever goes has two newer verified ones. Without `verify` this is
+    only a guess at whether anything will go.
+    """
+    return looked_again(directory, lambda: _plan_pruning(directory, policy, own_lock=own_lock, verify=verify))
+
+
+def _plan_pruning(directory: Path, policy: Policy, *, own_lock: bool, verify: bool) -> Pruning:
+    layout = layout_of(directory)
+    facts = survey(directory, layout, is_copy=own_lock)
+    _require_at_rest(facts)
+    folder, pinned = layout.checkpoints(directory), set(read_pins(directory))
+    policy = replace(policy, by_epoch="{epoch}" in layout.checkpoint_name)
+    items = {item.name: item for item in facts.candidates}
+
+    def size_of(path: Path) -> int:
+        return undisturbed(path, lambda: path.stat().st_size)
+
+    while True:
+        best = _best_of(facts)
+        stored = [_stored(item, facts, layout, best) for item in sorted(items.values(), key=furthest_first)]
+        decisions = retain(stored, policy, pinned=pinned)
+        counted = {item.name for item in stored if item.kind in ("state", "weights")}
+        unread = [
+            item.name
+            for item in decisions
+            if item.keep and item.name in counted and items[item.name].state == "unchecked"
+        ]
+        if not unread or not verify:
+            break
+        items |= {name: confirm(items[name], manifests(directory)) for name in unread}
+        facts = replace(facts, candidates=tuple(sorted(items.values(), key=furthest_first)))
+    staying = {item.name for item in decisions if item.keep and item.rule != "copy"}
+    return Pruning(
+        directory=directory,
+        layout=layout,
+        decisions=decisions,
+        sizes={path.name: size_of(path) for path in folder.glob("*.pth*") if path.is_file()},
+        sound=sum(item.kind == "state" and item.verified and item.name in staying for item in stored),
+        leftovers=tuple(leftovers(folder, lambda name: layout.part_of(name)[0] != "")),
+    )
+
+
+def _require_at_rest(facts: Survey) -> None:
+    require_reachable(facts.directory, facts.unreachable)
+    if facts.held:
+        raise held_error(own(facts.directory))
+    if facts.restoring is not None:
+        do = f"End it first: unbroken restore {facts.directory} {facts.restoring.name}"
+        raise Refused(facts.directory, f"bringing {facts.restoring.name} back was cut off", do=do)
+    if facts.archiving:
+        what = "a --fresh was cut off while it moved the old history into archive/"
+        raise Refused(facts.directory, what, do="Launch the training again: it moves the rest.")
+
+
+def _stored(item: Candidate, facts: Survey, layout: Layout, best: tuple[int, str] | None) -> Stored:
+    part, metric = layout.part_of(item.name)
+    kind = _kind(item, part, facts, named_for=layout.checkpoint(step=item.step, epoch=item.epoch or 0, milestone=True))
+    return Stored(
+        name=item.name,
+        step=item.step,
+        verified=item.state in ("good", "unchecked"),  # one that stays is read before that counts
+        kind=kind,
+        epoch=item.epoch,
+        save=_save(item, facts),
+        rolling=part == "rolling",
+        metric=metric,
+        best=best[1] if best is not None and kind in ("state", "passed") and item.step == best[0] else "",
+        trouble=item.reason,
+    )
+
+
+def _kind(item: Candidate, part: Part, facts: Survey, *, named_for: str) -> Kind:
+    """What a file is to this run, by its name and by what it says of itself; `named_for` is what it would be called.
+
+    A link is the user's: what it leads to lies on another disk, perhaps for other runs too, and may go unseen.
+    """
+    if item.path.is_symlink():
+        return "yours"
+    if not part or item.kind == "unknown":
+        return "damaged" if part and item.state == "damaged" else "yours"
+    if item.state in ("damaged", "newer"):
+        return "damaged" if item.state == "damaged" else "newer"
+    foreign = item.kind.startswith("foreign")
+    if facts.record is not None and not foreign and item.run != facts.record.id:
+        return "other run"
+    if part == "weights":  # MMEngine's best files hold a whole state; under such a name it is not counted on
+        return "weights" if foreign or item.kind == "weights" else "yours"
+    if not item.resumable or (part == "checkpoint" and item.name != named_for):  # the latter: renamed by hand
+        return "yours"
+    return "state" if facts.owns(item) else "passed"
+
+
+def _save(item: Candidate, facts: Survey) -> str:
+    """Which save a file holds: by itself, by its manifest; a program without such names has one per step."""
+    if item.kind.startswith("foreign"):
+        return f"{item.kind} {item.step}"
+    manifest = read_manifest(manifests(facts.directory), item.name) if item.listed else None
+    return str(item.inside.get("save", "") or (manifest.save if manifest else ""))
+
+
+def _best_of(facts: Survey) -> tuple[int, str] | None:
+    """The step of the best evaluation, and its score, as the furthest sound state remembers it."""
+    newest = facts.newest_good
+    if newest is None:
+        return None
+    best = newest.inside.get("best")
+    if isinstance(best, Mapping) and isinstance(best.get("step"), int):
+        return best["step"], f"{best.get('metric')} {_number(best.get('value'))}"
+    return _best_of_mmengine(newest) if newest.format_name.startswith("MMEngine") else None
+
+
+def _best_of_mmengine(newest: Candidate) -> tuple[int, str] | None:
+    """MMEngine remembers the path of its best file, such as `work_dirs/x/best_mIoU_iter_10.pth`, and the score."""
+    tree = read_structure(newest.path).tree
+    for key in ("message_hub", "runtime_info"):
+        tree = tree.get(key) if isinstance(tree, Mapping) else None
+    facts: Mapping[str, Any] = tree if isinstance(tree, Mapping) else {}
+    found = re.search(r"best_(.+)_(?:iter|epoch)_(\d+)\.pth$", str(facts.get("best_ckpt", "")))
+    return (int(found[2]), f"{found[1]} {_number(facts.get('best_score'))}") if found else None
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) else str(value)
+
+
+# -- carrying it out -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)

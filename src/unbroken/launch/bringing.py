@@ -14,15 +14,15 @@ from pathlib import Path
 from unbroken.errors import DamagedFile
 from unbroken.ids import is_name, place
 from unbroken.journal import read_events
+from unbroken.keep.sync import copy_file
 from unbroken.launch.job import Job
 from unbroken.launch.verdicts import Resume
 from unbroken.logbook import memory
 from unbroken.run import Candidate, Layout, look_at
 from unbroken.run.bounds import is_inside
 from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, manifests, own
-from unbroken.storage import Disk, WritableFile, durable_folder, durable_write, is_ordinary, open_ordinary
+from unbroken.storage import Disk, durable_folder, is_ordinary
 
-COPY_BLOCK_BYTES = 1 << 22
 TEXTS = {".log", ".txt", ".json", ".jsonl", ".py", ".yaml", ".yml", ".csv"}  # what a person reads of a session
 
 
@@ -104,14 +104,3 @@ def _bring(disk: Disk, job: Job, origin: Path, path: Path) -> None:
     if is_ordinary(path) and not os.path.lexists(target) and is_inside(path.parent, origin):
         durable_folder(disk, target.parent)
         copy_file(disk, path, target)
-
-
-def copy_file(disk: Disk, source: Path, target: Path) -> None:
-    """Copy one file durably."""
-
-    def fill(file: WritableFile) -> None:
-        with open_ordinary(source) as reader:
-            while block := reader.read(COPY_BLOCK_BYTES):
-                file.write(block)
-
-    durable_write(disk, target, fill)

@@ -20,7 +20,7 @@ from unbroken.launch.verdicts import FineTune, Fresh, Plan, Resume
 from unbroken.logbook.words import clean
 from unbroken.quantities import asked, size_bytes, size_text
 from unbroken.run import layout_seen, read_record
-from unbroken.run.folder import entries
+from unbroken.run.folder import entries, walk
 from unbroken.run.layout import ARCHIVE_FOLDER, Layout, manifests
 from unbroken.run.predictions import LAST_EVALUATIONS, evaluations_in
 from unbroken.run.summary import config_of
@@ -138,13 +138,10 @@ def _saved(run: Path, layout: Layout) -> Iterator[Manifest]:
 
 def _records_bytes(run: Path) -> int:
     found = 0
-    for place, folders, files in os.walk(run):
-        folders[:] = [name for name in folders if name != ARCHIVE_FOLDER or Path(place) != run]
-        growing = "eval" in Path(place).relative_to(run).parts
-        for name in files:
-            if growing or name.endswith(GROWING) or "tfevents" in name:
-                with suppress(OSError):
-                    found += (Path(place) / name).lstat().st_size
+    for folder, name, facts in walk(str(run), ()):
+        first, *_ = parts = folder.split("/")
+        grows = "eval" in parts or name.endswith(GROWING) or "tfevents" in name
+        found += facts.st_size if grows and first != ARCHIVE_FOLDER else 0
     return found
 
 

@@ -16,8 +16,9 @@ from typing import Any
 from unbroken.clock import Clock, utc_text
 from unbroken.ids import new_id
 from unbroken.journal import Journal
+from unbroken.keep.sync import copy_file
 from unbroken.launch.beginning import beginning_of
-from unbroken.launch.bringing import bring_here, copy_file
+from unbroken.launch.bringing import bring_here
 from unbroken.launch.job import Job, Limit
 from unbroken.launch.parent import parent_of
 from unbroken.launch.rerun import again_in_words

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from unbroken.errors import Refused
-from unbroken.keep.place import require_apart
+from unbroken.keep.backup import require_apart
 from unbroken.launch.job import Job
 from unbroken.launch.options import require_time_left
 from unbroken.launch.recipes import load_attribute

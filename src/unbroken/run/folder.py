@@ -32,10 +32,10 @@ def files_of(directory: str, record: Mapping[str, Any]) -> Files:
     named = checkpoint_folder_of(record)
     parts = CHECKPOINT_FOLDERS if named is None else (named,)
     total, sizes, listed = 0, {part: dict[str, int]() for part in parts}, list[str]()
-    for folder, name, size in walk(directory, parts):
-        total += size
+    for folder, name, facts in walk(directory, parts):
+        total += facts.st_size
         if folder in sizes and name.endswith(".pth"):
-            sizes[folder][name] = size
+            sizes[folder][name] = facts.st_size
         elif folder == MANIFESTS:
             listed.append(name[: -len(".json")])
     chosen = next((part for part in parts if sizes[part]), parts[0])
@@ -63,8 +63,8 @@ def entries(folder: str) -> Iterator[os.DirEntry[str]]:
         return
 
 
-def walk(run: str, parts: Collection[str], links: list[str] | None = None) -> Iterator[tuple[str, str, int]]:
-    """Folder (below the run's, with `/`), name and size of each file of a run, also behind links (see `run.links`).
+def walk(run: str, parts: Collection[str], links: list[str] | None = None) -> Iterator[tuple[str, str, os.stat_result]]:
+    """Folder (below the run's, with `/`), name and facts of each file of a run, also behind links (see `run.links`).
 
     `parts` are the folders in which checkpoints may lie. The names of links that are not followed go to `links`.
     """
@@ -86,7 +86,7 @@ def walk(run: str, parts: Collection[str], links: list[str] | None = None) -> It
                 if entry.is_dir():
                     waiting.append(name)
                 elif entry.is_file():
-                    yield folder, entry.name, entry.stat().st_size
+                    yield folder, entry.name, entry.stat()
             except OSError:  # retention of a live process
                 continue
         if behind:  # a folder of this run that one of its links leads to is not walked a second time

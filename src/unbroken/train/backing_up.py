@@ -15,8 +15,7 @@ from pathlib import Path
 from shlex import quote
 
 from unbroken.errors import Refused, UnbrokenError
-from unbroken.keep.backup import Backup, Ways
-from unbroken.keep.place import back_up, has_mirror, place_of
+from unbroken.keep.backup import Backup, back_up, has_mirror, place_of
 from unbroken.run import OpenRun
 from unbroken.train.deadline import Deadline
 
@@ -130,7 +129,7 @@ class Backups:
         run, dest = self._run.directory, self._dest
         if self._was_there and not has_mirror(run, dest):
             raise Refused(dest, "the backup that was here has gone: is the disk still mounted?")
-        done = back_up(run, dest, Ways(), disk=self._run.files.disk, clock=self._clock)
+        done = back_up(run, dest, disk=self._run.files.disk, clock=self._clock)
         self._was_there = True
         return done
 

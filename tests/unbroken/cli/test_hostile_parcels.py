@@ -16,7 +16,7 @@ from tests.unbroken.cli.typing_commands import Type, contents, reads_well
 from unbroken.clock import SystemClock
 from unbroken.errors import DamagedFile, NewerFormat, Refused, UsageError
 from unbroken.keep.packed import check_packed, read_list
-from unbroken.keep.unpacking import unpack
+from unbroken.keep.unpack import unpack
 from unbroken.storage import Disk
 
 Change = Callable[[zipfile.ZipInfo], None]

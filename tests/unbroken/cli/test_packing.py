@@ -12,10 +12,9 @@ import pytest
 from tests.crash.faulty_disk import Crash, FaultyDisk, UnsyncedDisk
 from tests.unbroken.cli.typing_commands import Type, contents, reads_well
 from unbroken.clock import SystemClock
+from unbroken.keep.pack import MINIMUM, Item, Need, choose, pack
 from unbroken.keep.packed import check_packed
-from unbroken.keep.packing import Wanted, pack
-from unbroken.keep.parcel import MINIMUM, Item, Need, choose
-from unbroken.keep.unpacking import unpack
+from unbroken.keep.unpack import unpack
 from unbroken.run import ITERATIONS
 from unbroken.run.layout import own
 from unbroken.run.survey import survey
@@ -37,7 +36,7 @@ def without_list(found: dict[str, str]) -> dict[str, str]:
 
 
 def packed(out: Path = Path("small.zip"), **wanted: object) -> Path:
-    return pack(RUN, out, Wanted(**wanted), disk=Disk(), clock=SystemClock()).path  # type: ignore[arg-type]
+    return pack(RUN, out, **wanted, disk=Disk(), clock=SystemClock()).path  # type: ignore[arg-type]
 
 
 # -- the choice -------------------------------------------------------------------------------------------------------
@@ -159,7 +158,7 @@ def test_the_minimum_is_smaller_and_still_goes_on(type_: Type) -> None:
 def test_a_size_is_kept_and_what_does_not_fit_is_said_or_refused(type_: Type) -> None:
     (RUN / "pictures").mkdir()
     (RUN / "pictures" / "1.png").write_bytes(bytes(1_000_000))
-    everything = pack(RUN, Path("whole.zip"), Wanted(), disk=Disk(), clock=SystemClock())
+    everything = pack(RUN, Path("whole.zip"), disk=Disk(), clock=SystemClock())
     whole = everything.size_bytes
     assert whole <= everything.parcel.size_bytes, "what is promised to fit must fit"
     listed = type_("pack", RUN, "small.zip", "--max-size", f"{whole - 900_000}B", "--json")
@@ -234,14 +233,14 @@ def test_packing_that_is_killed_anywhere_leaves_no_file_under_the_name_but_a_who
         out = Path(f"out{number}") / "small.zip"
         disk = FaultyDisk(crash_at=number, when=("torn", "after", "before")[number % 3])
         try:
-            pack(RUN, out, Wanted(minimal=True), disk=disk, clock=SystemClock())
+            pack(RUN, out, minimal=True, disk=disk, clock=SystemClock())
             over = number >= len(disk.requests)
         except Crash:
             disk.bury()
         if out.exists():
             check_packed(out)
         else:
-            pack(RUN, out, Wanted(minimal=True), disk=UnsyncedDisk(), clock=SystemClock())
+            pack(RUN, out, minimal=True, disk=UnsyncedDisk(), clock=SystemClock())
         assert [path.name for path in out.parent.iterdir()] == ["small.zip"]
         number += 7 if not over else 0  # each seventh request: there is one for every write
     assert number > 30 and contents(RUN) == before

@@ -17,10 +17,9 @@ from tests.unbroken.real_runs import data_start, edit_json, flip, newest, set_re
 from unbroken.clock import SystemClock
 from unbroken.errors import Refused, RunHeld, UnbrokenError, UsageError
 from unbroken.journal import read_events
-from unbroken.keep.backup import Backup, Ways
-from unbroken.keep.bringing_back import BroughtBack, bring_back
-from unbroken.keep.following import Mirrored, leaving, removed_saves, set_aside
-from unbroken.keep.place import back_up, mirror_in
+from unbroken.keep.backup import Backup, Mirrored, back_up, leaving, mirror_in, removed_saves
+from unbroken.keep.restore import Restored, restore_from
+from unbroken.keep.sync import set_aside
 from unbroken.run.layout import ITERATIONS, own
 from unbroken.run.survey import survey
 from unbroken.storage import Disk
@@ -35,11 +34,11 @@ def files(run: Path) -> dict[str, str]:
 
 
 def backed_up(run: Path, dest: Path, disk: Disk | None = None, **ways: bool) -> Backup:
-    return back_up(run, dest, Ways(**ways), disk=disk or UnsyncedDisk(), clock=SystemClock())
+    return back_up(run, dest, **ways, disk=disk or UnsyncedDisk(), clock=SystemClock())
 
 
-def brought(run: Path, dest: Path) -> BroughtBack:
-    return bring_back(run, mirror_in(run, dest), disk=UnsyncedDisk(), clock=SystemClock())
+def brought(run: Path, dest: Path) -> Restored:
+    return restore_from(run, mirror_in(run, dest), disk=UnsyncedDisk(), clock=SystemClock())
 
 
 def append(run: Path, *events: object) -> None:

@@ -10,12 +10,11 @@ import pytest
 from unbroken.checkpoint.retention import Policy
 from unbroken.clock import SystemClock
 from unbroken.errors import Refused, RunHeld, UsageError
-from unbroken.keep.backup import Ways
-from unbroken.keep.bringing_back import bring_back
-from unbroken.keep.packing import Wanted, pack
-from unbroken.keep.place import back_up
+from unbroken.keep.backup import back_up
+from unbroken.keep.pack import pack
 from unbroken.keep.prune import prune
-from unbroken.keep.unpacking import unpack
+from unbroken.keep.restore import restore_from
+from unbroken.keep.unpack import unpack
 from unbroken.run.layout import own
 from unbroken.run.pins import pin
 from unbroken.storage import Disk
@@ -45,9 +44,9 @@ class Meanwhile(Disk):
 def fill(request: pytest.FixtureRequest, run: Path, tmp_path: Path) -> Fill:
     """What fills a place with the run, from a backup or from a packed file."""
     if request.param == "restore":
-        mirror = back_up(run, tmp_path / "dest", Ways(), disk=Disk(), clock=CLOCK).mirror
-        return lambda place, disk: bring_back(place, mirror, disk=disk, clock=CLOCK)
-    file = pack(run, tmp_path / "run.zip", Wanted(), disk=Disk(), clock=CLOCK).path
+        mirror = back_up(run, tmp_path / "dest", disk=Disk(), clock=CLOCK).mirror
+        return lambda place, disk: restore_from(place, mirror, disk=disk, clock=CLOCK)
+    file = pack(run, tmp_path / "run.zip", disk=Disk(), clock=CLOCK).path
     return lambda place, disk: unpack(file, place, disk=disk, clock=CLOCK)
 
 

@@ -15,8 +15,8 @@ from tests.unbroken.keep.test_backup import backed_up, brought
 from tests.unbroken.real_runs import job, newest, plan, set_record
 from unbroken.clock import SystemClock
 from unbroken.errors import DamagedFile, Refused, UsageError
-from unbroken.keep.packing import Wanted, pack
-from unbroken.keep.unpacking import unpack
+from unbroken.keep.pack import pack
+from unbroken.keep.unpack import unpack
 from unbroken.launch import Refuse
 from unbroken.launch.disk_facts import sizes_in
 from unbroken.launch.execute import move_history_aside
@@ -91,7 +91,7 @@ MOVED = {
 
 
 def packed(run: Path, out: Path) -> Path:
-    return pack(run, out, Wanted(), disk=UnsyncedDisk(), clock=SystemClock()).path
+    return pack(run, out, disk=UnsyncedDisk(), clock=SystemClock()).path
 
 
 def steps_seen(run: Path, tmp_path: Path) -> dict[str, object]:

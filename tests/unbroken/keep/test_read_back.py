@@ -13,10 +13,10 @@ from tests.crash.faulty_disk import UnsyncedDisk
 from tests.unbroken.keep.test_backup import backed_up, brought, files
 from unbroken.clock import SystemClock
 from unbroken.errors import DamagedFile, Refused
-from unbroken.keep.bringing_back import bring_back
-from unbroken.keep.copying import EXTENDED_BYTES
-from unbroken.keep.packing import Wanted, pack
-from unbroken.keep.place import mirror_in
+from unbroken.keep.backup import mirror_in
+from unbroken.keep.pack import pack
+from unbroken.keep.restore import restore_from
+from unbroken.keep.sync import EXTENDED_BYTES
 from unbroken.run import ITERATIONS
 from unbroken.run.survey import survey
 from unbroken.storage import WritableFile
@@ -145,7 +145,7 @@ def test_what_a_restore_brings_is_read_back(name: str, run: Path, tmp_path: Path
     backed_up(run, tmp_path / "dest")
     back = tmp_path / "back" / run.name
     with pytest.raises(DamagedFile, match="does not read back as it was written"):
-        bring_back(back, mirror_in(run, tmp_path / "dest"), disk=AlteringDisk(name), clock=SystemClock())
+        restore_from(back, mirror_in(run, tmp_path / "dest"), disk=AlteringDisk(name), clock=SystemClock())
     assert not back.exists()
     brought(back, tmp_path / "dest")
     newest = survey(back, ITERATIONS).newest_good
@@ -155,7 +155,7 @@ def test_what_a_restore_brings_is_read_back(name: str, run: Path, tmp_path: Path
 def test_a_packed_run_that_reads_back_otherwise_is_not_kept(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "run.zip"
     with pytest.raises(DamagedFile):
-        pack(run, out, Wanted(), disk=AlteringDisk(out.name), clock=SystemClock())
+        pack(run, out, disk=AlteringDisk(out.name), clock=SystemClock())
     assert not list(tmp_path.glob("run.zip*"))
 
 

@@ -13,10 +13,11 @@ from unbroken.clock import Clock
 from unbroken.errors import DamagedFile, Refused, UsageError
 from unbroken.ids import place
 from unbroken.keep.destination import beside, owned, require_vacant
-from unbroken.keep.packed import PackingList, read_blocks, read_list
+from unbroken.keep.packed import PackedFile, PackingList, read_blocks, read_list
+from unbroken.keep.sync import require_room, write_verified
 from unbroken.run.record import layout_of
 from unbroken.run.survey import Survey, survey
-from unbroken.storage import Disk, WritableFile, durable_folder, durable_write, explained, is_ordinary, open_ordinary
+from unbroken.storage import Disk, durable_folder, explained, is_ordinary, open_ordinary
 from unbroken.storage.digest import sha256_of
 
 
@@ -47,26 +48,20 @@ def unpack(path: Path, directory: Path | None, *, disk: Disk, clock: Clock) -> U
         explained(disk, target, "the run could not be unpacked"),
         owned(target, "unpack", disk=disk, clock=clock) as move_in,
     ):
-        _require_room(disk, listed, target, building)
+        there = next(folder for folder in (target.absolute(), *target.absolute().parents) if folder.is_dir())
+        arrived = [path.stat().st_size for path in building.rglob("*") if path.is_file()] if building.is_dir() else []
+        require_room(
+            target,
+            needed=sum(item.size_bytes for item in listed.files),
+            free=disk.free_bytes(there) + sum(arrived),
+            what="to unpack the run",
+            do="Make room, or pack less: unbroken pack RUN OUT --minimal.",
+        )
         durable_folder(disk, building)
         _remove_others(disk, listed, building)
         kept = _fill(disk, path, listed, building)
         move_in(building)
     return Unpacked(directory=target, listed=listed, facts=survey(target, layout_of(target)), kept=kept)
-
-
-def _require_room(disk: Disk, listed: PackingList, target: Path, beside: Path) -> None:
-    there = next(folder for folder in (target.absolute(), *target.absolute().parents) if folder.is_dir())
-    arrived = sum(path.stat().st_size for path in beside.rglob("*") if path.is_file()) if beside.is_dir() else 0
-    needed, free = sum(item.size_bytes for item in listed.files), disk.free_bytes(there)
-    if needed > free + arrived:
-        raise Refused(
-            target,
-            "there is no room to unpack the run",
-            expected=f"{needed:,} bytes",
-            found=f"{free:,} bytes free",
-            do="Make room, or pack less: unbroken pack RUN OUT --minimal.",
-        )
 
 
 def _remove_others(disk: Disk, listed: PackingList, beside: Path) -> None:
@@ -89,15 +84,12 @@ def _fill(disk: Disk, path: Path, listed: PackingList, beside: Path) -> int:
                 kept += 1
                 continue
             durable_folder(disk, target.parent)
-            _extract(disk, path, archive, f"{listed.folder}/{item.name}", target)
-            if sha256_of(target) != item.sha256:
-                raise DamagedFile(path, f"{item.name} in it is not what was packed", do="Copy or download it again.")
+
+            def require(digest: str, item: PackedFile = item) -> None:
+                if digest != item.sha256:
+                    raise DamagedFile(
+                        path, f"{item.name} in it is not what was packed", do="Copy or download it again."
+                    )
+
+            write_verified(disk, target, read_blocks(path, archive, f"{listed.folder}/{item.name}"), require=require)
     return kept
-
-
-def _extract(disk: Disk, path: Path, archive: zipfile.ZipFile, name: str, target: Path) -> None:
-    def fill(file: WritableFile) -> None:
-        for block in read_blocks(path, archive, name):
-            file.write(block)
-
-    durable_write(disk, target, fill)
