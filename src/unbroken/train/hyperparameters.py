@@ -7,6 +7,7 @@ are compared with those of the launch that began the run: the same, and the rest
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,12 @@ from unbroken.train.tree import to_plain
 
 NOT_BUILT = ("params", "param_names", "initial_lr")
 ABSOLUTE = (LambdaLR, OneCycleLR, CyclicLR)  # each rate follows from the step alone
-MOVING = ("last_epoch", "best", "num_bad_epochs", "cooldown_counter", "T_cur", "T_i")  # with its steps
+RULING = (OneCycleLR, CyclicLR)  # it says itself which rates there are, whatever the optimizer was built with
+RATES = ("lr", "max_lr", "min_lr")
+# Of a schedule what moves with its steps, and what it has from its optimizer.
+MOVING = ("last_epoch", "best", "num_bad_epochs", "cooldown_counter", "T_cur", "T_i", "base_lrs", "max_lrs")
+PRIVATE = ("_milestones", "_schedule_phases", "_anneal_func_type")  # settings all the same
+LONGEST = 60  # of a setting that is said
 
 
 def built_with(tracked: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,31 +34,62 @@ def built_with(tracked: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(part, Optimizer):
             found[name] = [_of_group(group) for group in part.param_groups]
         elif isinstance(part, LRScheduler):
-            state = to_plain({key: value for key, value in part.state_dict().items() if _is_setting(key, value)})
-            found[name] = dict(state)
+            found[name] = to_plain(_of_schedule(part) | ({"rates": _ruled(part)} if isinstance(part, RULING) else {}))
     return found
 
 
 def apply_changes(tracked: Mapping[str, Any], built: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[str]:
     """Give restored parts the settings that were changed since the run began; returns what to say of them.
 
-    `recorded` is what `built_with` gave when it began, its groups in the order of this process.
+    `recorded` is what `built_with` gave when it began, its groups in the order of this process. A schedule that is
+    tracked later may say which rates its optimizer has: until it is here nothing is applied.
     """
+    if any(isinstance(was, Mapping) and name not in tracked for name, was in recorded.items()):
+        return []
     said = []
     for name, part in tracked.items():
         if name not in built or name not in recorded:
             continue
         was, now = recorded[name], built[name]
         if isinstance(part, Optimizer):
+            for schedule, ruling in tracked.items():
+                if isinstance(ruling, RULING) and ruling.optimizer is part and "rates" in recorded.get(schedule, {}):
+                    was, now = (_under(*each) for each in ((was, recorded[schedule]), (now, built[schedule])))
             said += list(_apply(name, part, was, now, [*tracked.values()]))
         else:
             said += [
-                f"{name}: {key} {was[key]} -> {now[key]} is not applied: a resumed schedule keeps what it was saved "
-                "with. Choose another --tag for another schedule"
+                f"{name}: {key} {_short(was[key])} -> {_short(now[key])} is not applied: a resumed schedule keeps what "
+                "it was saved with. Choose another --tag for another schedule"
                 for key in now
-                if key in was and was[key] != now[key]
+                if key in was and key != "rates" and was[key] != now[key]
             ]
     return said
+
+
+def _under(groups: Sequence[Mapping[str, Any]], schedule: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The settings of groups whose rates a schedule says."""
+    own = [{key: value for key, value in group.items() if key not in RATES} for group in groups]
+    return [{**group, **rates} for group, rates in zip(own, schedule["rates"])]
+
+
+def _ruled(schedule: OneCycleLR | CyclicLR) -> list[dict[str, float]]:
+    """The rates that a schedule gives to each group."""
+    found = [{"lr": float(rate)} for rate in schedule.base_lrs]
+    groups = schedule.optimizer.param_groups
+    for place, rates in enumerate(found):
+        if isinstance(schedule, CyclicLR):
+            rates["max_lr"] = float(schedule.max_lrs[place])
+        else:
+            rates |= {key: float(groups[place][key]) for key in ("max_lr", "min_lr")}
+    return found
+
+
+def _of_schedule(schedule: Any) -> dict[str, Any]:
+    """What a schedule is built with, and the schedules that it is made of."""
+    found = {key: _set(value) for key, value in schedule.state_dict().items() if _is_setting(key, value)}
+    for place, inner in enumerate(getattr(schedule, "_schedulers", ())):
+        found |= {f"{place}.{key}": value for key, value in _of_schedule(inner).items()}
+    return found
 
 
 def _apply(
@@ -64,8 +101,11 @@ def _apply(
     changed: dict[str, str] = {}
     for place, (group, was, new) in enumerate(zip(optimizer.param_groups, recorded, now)):
         for key in [key for key in new if key in was and _differs(was[key], new[key])]:
+            cyclic = [each for each in schedules if isinstance(each, CyclicLR)] if key == "max_lr" else []
             if key == "lr":
                 _rebase(group, place, was[key], new[key], schedules)
+            elif cyclic:
+                cyclic[0].max_lrs[place] = new[key]
             else:
                 group[key] = new[key]
             changed[f"{key} {was[key]} -> {new[key]}"] = ""
@@ -122,7 +162,18 @@ def _of_group(group: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_setting(key: str, value: Any) -> bool:
-    return not key.startswith("_") and key not in MOVING and isinstance(value, int | float | str)
+    is_own = key in PRIVATE or not (key.startswith("_") or key in MOVING)
+    return is_own and isinstance(value, int | float | str | list | tuple | dict)
+
+
+def _set(value: Any) -> Any:
+    """A setting as it is compared: the steps that a Counter holds in their order."""
+    return sorted(value.elements()) if isinstance(value, Counter) else value
+
+
+def _short(value: Any) -> str:
+    words = str(value)
+    return words if len(words) <= LONGEST else f"{words[:LONGEST]}..."
 
 
 def _is_scalar(value: Any) -> bool:

@@ -136,3 +136,78 @@ def test_what_groups_in_another_order_were_built_with_is_compared_by_their_param
     assert "applied" not in said.text
     saved = read_checkpoint(tmp_path / "t" / f"iter_{STEPS}.pth")["unbroken"]["built_with"]["optimizer"]
     assert [group["lr"] for group in saved] == [0.2, 0.1]
+
+
+Build = Callable[[optim.Optimizer, float], Any]
+OWN_RATES: dict[str, Build] = {  # schedules that say the rate themselves, whatever their optimizer was built with
+    "OneCycleLR": lambda o, rate: lr.OneCycleLR(o, max_lr=rate, total_steps=20),
+    "CyclicLR": lambda o, rate: lr.CyclicLR(o, base_lr=rate / 10, max_lr=rate, step_size_up=6),
+}
+
+
+def rates_of(folder: Path, build: Callable[[optim.Optimizer], Any], *, late: bool, until: int = STEPS) -> Used:
+    """The rate and the momentum of each step that one session takes; its schedule is tracked beside or later."""
+    used = Used()
+    with open_run(folder, tag="t", save_every=CUT) as run:
+        model = network()
+        optimizer = optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+        if late:
+            run.track(model=model, optimizer=optimizer)
+            run.track(scheduler=(made := build(optimizer)))
+        else:
+            made = build(optimizer)
+            run.track(model=model, optimizer=optimizer, scheduler=made)
+        for _ in run.steps(STEPS):
+            used.append((optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["momentum"]))
+            model(torch.ones(1, 3)).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            made.step()
+            if run.step == until - 1:
+                break
+    return used
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("name", OWN_RATES)
+def test_a_schedule_that_says_its_rates_itself_goes_on_with_other_ones_whenever_it_is_tracked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, late: bool
+) -> None:
+    build = OWN_RATES[name]
+    whole = rates_of(tmp_path / "whole", lambda o: build(o, 0.3), late=late)
+    rates_of(tmp_path / "cut", lambda o: build(o, 0.1), late=late, until=CUT)
+    capsys.readouterr()
+    again = rates_of(tmp_path / "cut", lambda o: build(o, 0.3), late=late)
+    assert again == [pytest.approx(each) for each in whole[CUT:]]
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("optimizer: ")]
+    assert len(said) == 1 and "max_lr 0.1 -> 0.3" in said[0] and "applied" in said[0], said
+    same = rates_of(tmp_path / "same", lambda o: build(o, 0.3), late=late, until=CUT)
+    same += rates_of(tmp_path / "same", lambda o: build(o, 0.3), late=late)
+    assert same == whole and "applied" not in capsys.readouterr().out
+
+
+LENGTHS: dict[str, tuple[Build, str]] = {
+    "MultiStepLR": (lambda o, size: lr.MultiStepLR(o, [int(size), int(2 * size)]), "milestones"),
+    "SequentialLR": (
+        lambda o, size: lr.SequentialLR(o, [lr.LinearLR(o, total_iters=3), lr.CosineAnnealingLR(o, int(size))], [3]),
+        "1.T_max 5 -> 7",
+    ),
+    "OneCycleLR": (lambda o, size: lr.OneCycleLR(o, 0.1, total_steps=20, pct_start=size / 20), "pct"),
+    "OneCycleLR's way": (
+        lambda o, size: lr.OneCycleLR(o, 0.1, 20, anneal_strategy="cos" if size > 5 else "linear"),
+        "_anneal_func_type linear -> cos",
+    ),
+}
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("name", LENGTHS)
+def test_what_else_a_schedule_is_built_with_is_said_where_it_differs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, late: bool
+) -> None:
+    build, words = LENGTHS[name]
+    rates_of(tmp_path, lambda o: build(o, 5), late=late, until=CUT)
+    capsys.readouterr()
+    rates_of(tmp_path, lambda o: build(o, 7), late=late, until=CUT + 2)
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("scheduler: ")]
+    assert said and "is not applied" in said[0] and (words in said[0] or words == "pct"), said
