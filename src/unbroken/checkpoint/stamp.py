@@ -68,6 +68,7 @@ class Stamp:
     dataset_size: int = 0
     epoch: int = 0
     closed_epochs: int = 0
+    begun_epochs: int = 0
     order: Mapping[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
     evaluated_step: int = 0
@@ -254,7 +255,7 @@ RULES: dict[str, Rule] = {
     "run.id": Rule("the name of the run", _text, "always"),
     "run.seed": Rule("a whole number", _whole, "always"),
     **dict(_every("text", "session time version fingerprint run.recipe run.tag", _text)),
-    **dict(_every("a whole number", "epoch closed_epochs evaluated_step skipped not_finite", _count)),
+    **dict(_every("a whole number", "epoch closed_epochs begun_epochs evaluated_step skipped not_finite", _count)),
     **dict(_every("a whole number or none", "total samples_per_step steps_per_epoch", _or_none(_count))),
     "config": Rule("plain settings by name", lambda value: isinstance(value, dict) and _plain(value)),
     "conditions": Rule("plain facts by name", _plain_mapping),

@@ -140,6 +140,26 @@ def put_attributes(parts: Mapping[str, Any], saved: Values, learning: Learning) 
             yield f"{names[0]}{_and_more(names)}: {words} as when it was saved, not as it was built"
 
 
+def attributes_of(tracked: Mapping[str, Any]) -> tuple[Values, Learning]:
+    """All that a file could keep of these, and which of their tensors learn."""
+    return {name: _kept(part) for name, part in tracked.items() if isinstance(part, nn.Module)}, _learning(tracked)
+
+
+def put_back_attributes(tracked: Mapping[str, Any], before: tuple[Values, Learning]) -> set[str]:
+    """Give modules the attributes that they had before; returns the parts that had others."""
+    now, learning = attributes_of(tracked)
+    changed = {
+        name: {
+            path: value for path, value in values.items() if path not in now[name] or _differ(value, now[name][path])
+        }
+        for name, values in before[0].items()
+    }
+    changed = {name: values for name, values in changed.items() if values}
+    learned = {name: value for name, value in before[1].items() if learning.get(name, value) is not value}
+    said = [*put_attributes(tracked, changed, learned)]
+    return {*changed, *(name.partition(".")[0] for name in learned)} if said else set()
+
+
 def _learning(tracked: Mapping[str, Any]) -> dict[str, bool]:
     return {name: each.requires_grad for name, each in tensors_by_name(tracked) if each.is_leaf}
 

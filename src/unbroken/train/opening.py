@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -74,6 +74,14 @@ def counter_words(batch: int) -> str:
     return (
         f"warning: enumerate(...) counts from 0 in this session, and the next batch is number {batch} of its epoch: "
         "a loop that uses the number takes run.batch"
+    )
+
+
+def begun_words(epoch: int, changed: Sequence[str]) -> str:
+    """What became of the beginning of an epoch in whose middle a session begins."""
+    return (
+        f"epoch {epoch} had begun: what the loop does before its batches is done again, and what it changed of "
+        f"{', '.join(changed)} is put back"
     )
 
 

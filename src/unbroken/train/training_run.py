@@ -27,6 +27,7 @@ from unbroken.train.console import SessionLog
 from unbroken.train.counters import is_enumerated
 from unbroken.train.data.batching import UNSAID, Unsaid
 from unbroken.train.deadline import Deadline
+from unbroken.train.epoch_beginning import EpochBeginning
 from unbroken.train.evaluation import Evaluate, at_boundaries, cadence, record
 from unbroken.train.feed import AnyFeed, FeedOptions, feed_of
 from unbroken.train.hyperparameters import built_with
@@ -79,6 +80,7 @@ class TrainingRun(RunStatus):
         self.progress = self._source.progress if self._source is not None else Progress()
         self.adopting = Adopting(plan.source.path if isinstance(plan, FineTune) else None, job.start)
         self._session: Session | None = None
+        self._beginning: EpochBeginning | None = None  # of an epoch, while it is done again
         self.current = StepInProgress(seed, self._parts, Rates(log, job, self.length))
         self._untracked = Untracked(self, self._parts, log.say, files.clock, strict=job.start.strict)
         self._stop, self._pace = stop, Pace(files.clock)
@@ -148,6 +150,8 @@ class TrainingRun(RunStatus):
         length.epochs, length.steps = epochs or length.epochs, steps or length.steps
         how = FeedOptions(seed=self.seed, on_bad=self._options.on_bad, within_epoch=within_epoch, say=say)
         feed = feed_of(dataset, said, how, progress=self.progress)
+        if within_epoch:
+            self._epoch_begun()
         self.current.holders = Holders(feed.dataset, feed.batching.collate, self._parts.values())
         if self._session is None or not within_epoch:
             self._begin(feed, accumulate=accumulate or 1)
@@ -197,6 +201,7 @@ class TrainingRun(RunStatus):
             raise UsageError("run.epochs", "nothing is tracked yet", do="Call run.track(...) before the loop.")
         for epoch in range(self.progress.closed_epochs, total):
             self.current.seed("epoch", epoch)  # also where a session begins in the middle of it
+            self._beginning = EpochBeginning(self._parts) if self.progress.begun_epochs > epoch else None
             yield epoch
             self.opened.end_body()
             self.opened.end_epoch(epoch)
@@ -412,6 +417,12 @@ class TrainingRun(RunStatus):
             requests=requests,
             extra=self.extra,
         )
+
+    def _epoch_begun(self) -> None:
+        """What the loop does before the batches of an epoch is done, and done once."""
+        if self._beginning is not None and (changed := self._beginning.put_back()):
+            self.session_log.say(opening.begun_words(self.progress.closed_epochs + 1, changed))
+        self._beginning, self.progress.begun_epochs = None, self.progress.closed_epochs + 1
 
     def _boundary(self, between: Sequence[Callable[[], object]] = ()) -> None:
         """Everything that belongs to the last step is done: save when due, stop when asked to."""

@@ -38,8 +38,8 @@ class Own(nn.Module):
         self.mean = 0.9 * self.mean + 0.1 * x.detach().mean()
         self.seen = x.detach().mean() if self.seen is None else self.seen + x.detach().mean()
         self.mode = "warm" if self.step < 5 else "hot"
-        factor = self.scale / (1 + self.step) + sum(self.recent) / 10 + sum(self.window) + (self.mode == "hot")
-        return x * factor + self.mean + self.seen
+        factor = self.scale / (1 + self.step) + sum(self.recent) / 99 + sum(self.window) / 9 + (self.mode == "hot")
+        return x * factor + self.mean / 9 + self.seen / 99
 
 
 def with_own(run: TrainingRun, *, name: str = "own") -> tuple[Parts, Own]:
@@ -140,6 +140,7 @@ def test_what_is_no_tensor_survives_a_kill_and_a_stop(tmp_path: Path, loop: Any,
     assert "differs" not in log, log
     one, other = (read_checkpoint(tmp_path / name / "t/iter_18.pth") for name in ("peace", "cut"))
     assert differences(one, other) == [], log
+    assert all(weight.isfinite().all() for weight in one["state_dict"].values()), "a NaN would hide all"
 
 
 def session(folder: Path, model: nn.Module, *, change: Any = lambda: None, steps: int = 4, **names: Any) -> list[str]:
