@@ -3,6 +3,9 @@
 Each worker begins with its share of the long files, so that at the end none waits long for another: what is stolen from
 a worker is the end of its list.
 
+A training looks at all that the modules of its script hold, and at their files: here these are the modules of tests.
+Those of other tests are hidden from it, or each would look at ten thousand objects of theirs at every save.
+
 What was imported is kept from the garbage collector: it would look at a million objects again each time a test, or the
 interpreter, has it collect a few.
 
@@ -90,6 +93,17 @@ def tmp_path(tmp_path: Path) -> Path:
     alone = tmp_path / "alone"
     alone.mkdir()
     return alone
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _other_tests_are_not_of_the_script(request: pytest.FixtureRequest) -> Iterator[None]:
+    own = {request.module.__name__, *(getattr(value, "__module__", "") for value in vars(request.module).values())}
+    tests = [name for name in sys.modules if name.rpartition(".")[2].startswith("test_") and name not in own]
+    here = os.path.dirname(__file__)
+    others = [name for name in tests if (getattr(sys.modules[name], "__file__", None) or "").startswith(here)]
+    hidden = {name: sys.modules.pop(name) for name in others}
+    yield
+    sys.modules.update(hidden)
 
 
 _MANY_MODULES = 100

@@ -103,13 +103,14 @@ def test_whatever_somebody_names_is_opened_in_one_way(path: Path) -> None:
     assert not [f"line {call.lineno}: {ast.unparse(call)[:80]}" for call in calls if opens_to_read(call)]
 
 
-def test_no_module_of_tests_keeps_a_generator() -> None:
+def test_no_module_of_tests_keeps_a_generator(request: pytest.FixtureRequest) -> None:
     """A loop is told of each generator that lives in its process: a test's own would be named in other tests."""
+    of_tests = {item.module for item in request.session.items if isinstance(item, pytest.Function)}
     kept = [
-        f"{module}.{name}"
-        for module, loaded in [*sys.modules.items()]
-        if module.startswith("tests.")
-        for name, value in vars(loaded).items()
+        f"{module.__name__}.{name}"
+        for module in {*sys.modules.values()} | of_tests
+        if module.__name__.startswith("tests.")
+        for name, value in vars(module).items()
         if type(value).__name__ in ("Generator", "RandomState", "Random")
     ]
     assert kept == [], "let a fixture set it, and take it away again"

@@ -53,7 +53,17 @@ class RecordedFile:
         return lambda: self.inner.write(content[: len(content) // 2])
 
 
-class FaultyDisk(Disk):
+class UnsyncedDisk(Disk):
+    """The real disk without waiting for the medium: what a power cut leaves is computed (remains.py), never tried."""
+
+    def sync(self, file: WritableFile) -> None:
+        """Not waited for."""
+
+    def sync_folder(self, folder: Path) -> None:
+        """Not waited for."""
+
+
+class FaultyDisk(UnsyncedDisk):
     """The real disk with a record of its requests, and at most one planned fault.
 
     `crash_at` raises Crash at the request of that number (counted from 0): before it, after it, or in the middle of a
@@ -176,16 +186,6 @@ class FaultyDisk(Disk):
     def link(self, path: Path, target: str) -> None:
         really = super().link
         self.perform(Request(kind="link", path=path, target=target), lambda: really(path, target))
-
-
-class UnsyncedDisk(Disk):
-    """The real disk without waiting for the medium: for launches whose own durability is not under test."""
-
-    def sync(self, file: WritableFile) -> None:
-        """Not waited for."""
-
-    def sync_folder(self, folder: Path) -> None:
-        """Not waited for."""
 
 
 def _ending(words: str) -> BaseException:

@@ -121,7 +121,12 @@ def task_of(run: TrainingRun) -> Task:
 
 def train(job: Job, disk: Disk, *, day: int) -> None:
     """One session to its end."""
-    with start_session(job, disk, day=day) as run:
+    _fit(start_session(job, disk, day=day))
+
+
+def _fit(session: TrainingRun) -> None:
+    """A function that has no variable for the disk: the loop would look at each of its requests for changes."""
+    with session as run:
         if not run.finished:
             fit(run, task_of(run))
 
