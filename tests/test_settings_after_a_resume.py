@@ -32,7 +32,7 @@ from unbroken import Job
 from unbroken.config import ConfigError, Effect, Section, effects, read_config, validate
 from unbroken.config.python_file import read_python_text
 from unbroken.launch import load_attribute
-from unbroken.launch.position import schedule_step
+from unbroken.launch.verdicts import schedule_step
 from unbroken.run.candidates import list_candidates
 from unbroken.run.layout import manifests
 from unbroken.train import Exit, Task, read_checkpoint, run_job

@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from unbroken.version import __version__
+
 if TYPE_CHECKING:
     from unbroken.checkpoint.unpickle import read_pickle
     from unbroken.ids import LeadsOut, is_name, place
@@ -44,10 +46,8 @@ if TYPE_CHECKING:
         write_json,
     )
     from unbroken.text import NOT_TEXT, text_of
-    from unbroken.version import __version__
 else:
     _LOADED_ON_FIRST_USE = {
-        "__version__": "unbroken.version",
         "Extension": "unbroken.launch.extension",
         "Place": "unbroken.launch.extension",
         "Job": "unbroken.launch.job",

@@ -37,7 +37,7 @@ from tests.golden.launch_facts import (
 )
 from tests.golden.row import row
 from unbroken.launch import Facts
-from unbroken.launch.fit import Fit
+from unbroken.launch.verdicts import Fit
 from unbroken.run import Restoring
 
 ROWS = (

@@ -19,8 +19,8 @@ from tests.golden.row import Row
 from unbroken.config import Effect
 from unbroken.errors import UnbrokenError
 from unbroken.launch import Facts, FineTune, Finished, Fresh, Plan, Refuse, Resume, decide
+from unbroken.launch.explain import describe, refusal
 from unbroken.launch.verdicts import as_data
-from unbroken.launch.words import describe, refusal
 
 GOLDEN = Path(__file__).with_name("launch_table.md")
 HEAD = """# The launch table

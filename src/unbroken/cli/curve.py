@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unbroken.errors import UsageError
-from unbroken.launch.preview import Points, Rates
+from unbroken.launch.schedule import Points, Rates
 
 COLUMNS, ROWS = 64, 9
 DONE, AHEAD = ".", "#"

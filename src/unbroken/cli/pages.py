@@ -35,10 +35,10 @@ from unbroken.errors import (
     UsageError,
 )
 from unbroken.launch import Facts, Fresh, Job, Refuse, Start, decide, find_recipe, load_attribute
+from unbroken.launch.explain import refusal
 from unbroken.launch.job import Limit
 from unbroken.launch.options import require_time_left
 from unbroken.launch.recipes import installed
-from unbroken.launch.words import refusal
 from unbroken.run import Candidate, RunRecord, Survey
 from unbroken.storage import Disk, WritableFile, durable_write
 from unbroken.storage.lock import Holder

@@ -26,7 +26,7 @@ from unbroken.cli.environment import continuing
 from unbroken.errors import STOPPED
 from unbroken.journal import read_events
 from unbroken.launch import Job
-from unbroken.launch.aftermath import Aftermath, aftermath
+from unbroken.launch.rerun import Aftermath, aftermath
 from unbroken.run.layout import own
 
 PASSING = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")

@@ -16,16 +16,14 @@ from unbroken.clock import SystemClock
 from unbroken.config import Effect
 from unbroken.errors import ConfigError, UsageError
 from unbroken.launch import Job, Plan, Refuse, Resume, decide, find_recipe, gather, is_foreign, preflight, wants_shapes
-from unbroken.launch.disk import Sizes
-from unbroken.launch.disk_facts import planned_disk
-from unbroken.launch.disk_words import planned_disk_lines
+from unbroken.launch.disk import Sizes, planned_disk, planned_disk_lines
+from unbroken.launch.explain import describe
 from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.host import process_age_s, require_one_process
-from unbroken.launch.preview import rates_of
 from unbroken.launch.recipes import installed
 from unbroken.launch.rerun import joined, typed_again
+from unbroken.launch.schedule import rates_of
 from unbroken.launch.verdicts import as_data
-from unbroken.launch.words import describe
 
 
 def train_command(recipe: str, arguments: Sequence[str], *, typed: Sequence[str] | None) -> int:

@@ -6,11 +6,10 @@ what is on disk (a survey, and the files the job names). The *plan* is a pure fu
 open run. `why` stops after the plan.
 """
 
-from unbroken.launch.beginning import beginning_of
-from unbroken.launch.execute import execute
+from unbroken.launch.decide import Facts, decide, is_foreign, wants_shapes
+from unbroken.launch.execute import beginning_of, execute
 from unbroken.launch.facts import gather
 from unbroken.launch.job import Job, Start
-from unbroken.launch.plan import Facts, decide, is_foreign, wants_shapes
 from unbroken.launch.preflight import preflight
 from unbroken.launch.recipes import Recipe, find_recipe, load_attribute
 from unbroken.launch.verdicts import FineTune, Finished, Fresh, Plan, Refuse, Resume

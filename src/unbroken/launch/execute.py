@@ -1,38 +1,43 @@
 """Carrying a plan out: the only place where a launch changes a run's folder.
 
 The order matters when a kill falls between two lines: the record and the journal say what is about to happen before
-files move, checkpoints move before the records about them, and nothing is deleted.
+files move, checkpoints move before the records about them, and nothing is deleted. A copy of a run comes in with its
+journal first and the checkpoint last: a kill in between leaves a folder that claims a history and has nothing to resume
+from, so that the next launch looks elsewhere again or refuses, and never begins from nothing. The folder it comes from
+may be read-only.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from unbroken.clock import Clock, utc_text
-from unbroken.ids import new_id
-from unbroken.journal import Journal
+from unbroken.errors import DamagedFile
+from unbroken.ids import is_name, new_id, place
+from unbroken.journal import Journal, read_events
 from unbroken.keep.sync import copy_file
-from unbroken.launch.beginning import beginning_of
-from unbroken.launch.bringing import bring_here
 from unbroken.launch.job import Job, Limit
-from unbroken.launch.parent import parent_of
 from unbroken.launch.rerun import again_in_words
-from unbroken.launch.verdicts import FineTune, Fresh, Resume, as_event
-from unbroken.run import OpenRun, RunRecord, SessionFiles, read_record
-from unbroken.run.layout import ARCHIVE_FOLDER, manifests, own
+from unbroken.launch.verdicts import FineTune, Finished, Fresh, Resume, as_event
+from unbroken.logbook import memory
+from unbroken.run import Candidate, Layout, OpenRun, RunRecord, SessionFiles, look_at, read_record
+from unbroken.run.bounds import is_inside
+from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, manifests, own
 from unbroken.run.pins import PATIENCE_S, PINS
 from unbroken.run.record import write_record
 from unbroken.run.survey import RESTORING
-from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder, explained, point_to
+from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder, explained, is_ordinary, point_to
+from unbroken.storage.digest import sha256_of
 from unbroken.storage.lock import LOCK_FILES
 from unbroken.storage.turn import turn_at
 
 HELD = (*LOCK_FILES, RESTORING)
+TEXTS = {".log", ".txt", ".json", ".jsonl", ".py", ".yaml", ".yml", ".csv"}  # what a person reads of a session
 
 
 def execute(
@@ -199,3 +204,133 @@ def _set_aside(run: OpenRun, plan: Fresh | Resume | FineTune) -> None:
         run.files.disk.remove(path)
         run.journal.write("removed", file=path.name, reason="a save that was cut off")
     run.store.finish_removals()
+
+
+def bring_here(disk: Disk, job: Job, plan: Resume) -> Resume:
+    """Copy what the plan says; the plan with its source where it lies now."""
+    if plan.records_from is not None:
+        _bring_records(disk, job, plan.records_from)
+        _bring_readable(disk, job, plan.records_from)
+    checkpoints = job.layout.checkpoints(job.directory)
+    for path in plan.weights_along:
+        copy_file(disk, path, place(checkpoints, path.name))
+    target = checkpoints / name_on_arrival(job.layout, plan.source)
+    copy_file(disk, plan.source.path, target)
+    arrived = look_at(target, manifests(job.directory))
+    if arrived.state != "good":
+        raise DamagedFile(
+            target,
+            "the copy is not what was read",
+            found=arrived.reason,
+            do=f"{plan.source.path} is untouched: run the same command again.",
+        )
+    return replace(plan, source=arrived)
+
+
+def name_on_arrival(layout: Layout, source: Candidate) -> str:
+    """The name that the run itself gives to such a file, whatever it was called on its way."""
+    if source.kind != "checkpoint":
+        return source.name
+    epoch = source.epoch or 0
+    own_names = {layout.checkpoint(step=source.step, epoch=epoch, milestone=True), layout.rolling_name}
+    if source.name in own_names:
+        return source.name
+    # Where names count epochs, only the rolling name is right in the middle of one as at its end.
+    return layout.checkpoint(step=source.step, epoch=epoch, milestone=not layout.rolling_name)
+
+
+def shown(run: Path, layout: Layout) -> Iterator[Path]:
+    """What a run shows of its history: scalars, curves, and of each session log, scalars and config; no pictures."""
+    if layout.run_scalars:
+        yield run / layout.run_scalars
+    for folder in sorted({layout.curves, layout.evaluation_curves} - {""}):
+        yield from sorted((run / folder).glob("*"))
+    if layout.evaluation_curves:  # beside the curves lie the results, by epoch
+        yield from _texts_below((run / layout.evaluation_curves).parent)
+    events = read_events(own(run) / "journal.jsonl")
+    for session in dict.fromkeys(event["session"] for event in events if _is_session(event.get("session"))):
+        if layout.session_folder:
+            yield from _texts_below(layout.session(run, session))
+        else:
+            yield layout.log(run, session)
+
+
+def _is_session(recorded: object) -> bool:
+    """Whether a session of this name may have written a folder or a log: it may be a stranger who says so."""
+    return is_name(recorded) and recorded not in (OWN_FOLDER, ARCHIVE_FOLDER)
+
+
+def _texts_below(folder: Path) -> Iterator[Path]:
+    yield from (path for path in sorted(folder.rglob("*")) if path.suffix in TEXTS)
+
+
+def _bring_readable(disk: Disk, job: Job, origin: Path) -> None:
+    for name in ("configs", "manifests"):
+        for path in sorted((own(origin) / name).glob("*.json")):
+            _bring(disk, job, origin, path)
+    for path in shown(origin, job.layout):
+        _bring(disk, job, origin, path)
+
+
+def _bring_records(disk: Disk, job: Job, origin: Path) -> None:
+    """The journal comes first: it is what says that there is a history."""
+    for name in ("journal.jsonl", "run.json", "metrics.jsonl", memory.FILE):
+        _bring(disk, job, origin, own(origin) / name)
+
+
+def _bring(disk: Disk, job: Job, origin: Path, path: Path) -> None:
+    """Copy a file of a run, unless it lies behind a link out of that; what has its name here stays as it is."""
+    target = job.directory / path.relative_to(origin)
+    if is_ordinary(path) and not os.path.lexists(target) and is_inside(path.parent, origin):
+        durable_folder(disk, target.parent)
+        copy_file(disk, path, target)
+
+
+def parent_of(job: Job, plan: Fresh | Resume | FineTune) -> dict[str, Any] | None:
+    """The file a run begins from, with the digest of its bytes; reads the whole file. None where there is none."""
+    if isinstance(plan, Fresh):
+        return None
+    source, inside = plan.source, plan.source.inside.get("run")
+    try:
+        digest, size_bytes = sha256_of(source.path), source.path.stat().st_size
+    except OSError as error:
+        raise DamagedFile(source.path, f"the file cannot be read ({error.strerror or error})") from error
+    return {
+        "file": str(_as_typed(job, plan, source)),
+        "sha256": digest,
+        "size_bytes": size_bytes,
+        "written_by": source.format_name,
+        "step": source.recorded_step,
+        "run": source.run,
+        "tag": str(inside.get("tag") or "") if isinstance(inside, dict) else "",
+    }
+
+
+def _as_typed(job: Job, plan: Resume | FineTune, source: Candidate) -> Path:
+    """The path in the user's spelling: a survey spells those in the run's own folder its own way."""
+    start = job.start
+    if isinstance(plan, FineTune):
+        return start.weights or source.path
+    named = (path for path in (start.exact, start.origin) if path is not None)
+    return next((path for path in named if path.is_file() and path.samefile(source.path)), source.path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    """The seed and the conditions of a run's first launch; no conditions when that is this one."""
+
+    seed: int
+    conditions: Mapping[str, Any]
+
+
+def beginning_of(job: Job, plan: Fresh | Resume | FineTune | Finished) -> Beginning:
+    """From the checkpoint that is continued, else from the run's record, else from this launch."""
+    if isinstance(plan, Resume | Finished):
+        run, conditions = plan.source.inside.get("run"), plan.source.inside.get("conditions")
+        if isinstance(run, Mapping) and isinstance(run.get("seed"), int):
+            return Beginning(seed=run["seed"], conditions=conditions if isinstance(conditions, Mapping) else {})
+    starts_over = isinstance(plan, Fresh | FineTune) and plan.archive
+    record = None if starts_over else read_record(job.directory)
+    if record is not None:
+        return Beginning(seed=record.seed, conditions=record.conditions)
+    return Beginning(seed=job.seed, conditions={})

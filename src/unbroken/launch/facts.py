@@ -8,13 +8,10 @@ from pathlib import Path
 
 from unbroken.config import same
 from unbroken.errors import UsageError
-from unbroken.launch.chosen import missing_beyond
-from unbroken.launch.copies import copies
+from unbroken.launch.choice import missing_beyond
+from unbroken.launch.decide import Facts
+from unbroken.launch.discovery import archives, copies, is_shut, require_file, runs_around, usual_places, without_copies
 from unbroken.launch.job import Job
-from unbroken.launch.named_file import require_file
-from unbroken.launch.plan import Facts
-from unbroken.launch.reach import runs_around, usual_places
-from unbroken.launch.searched import archives, is_shut, without_copies
 from unbroken.launch.spelling import continue_there
 from unbroken.run import Candidate, Survey, layout_of, look_at, read_record
 from unbroken.run.bounds import require_inside

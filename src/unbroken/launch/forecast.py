@@ -9,10 +9,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from unbroken.clock import shown_time
+from unbroken.launch.decide import Facts
 from unbroken.launch.job import Job, Limit
-from unbroken.launch.plan import Facts
-from unbroken.launch.position import total_now
-from unbroken.launch.verdicts import FineTune, Fresh, Plan, Resume
+from unbroken.launch.verdicts import FineTune, Fresh, Plan, Resume, total_now
 from unbroken.quantities import counted, duration_text
 
 TIMING = "timing"  # the journal's event

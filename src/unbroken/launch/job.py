@@ -11,6 +11,8 @@ from unbroken.config import Effects
 from unbroken.launch.extension import Policy
 from unbroken.run import ITERATIONS, Layout
 
+SCRIPT = "open_run"  # the recipe of anyone's own loop: options are arguments there, not flags
+
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
@@ -69,8 +71,6 @@ class WrittenUnder:
 
 # From the `meta` of a file of MMEngine; None where it says nothing about its config.
 ReadForeign = Callable[[Mapping[str, Any]], WrittenUnder | None]
-
-SCRIPT = "open_run"  # the recipe of anyone's own loop: options are arguments there, not flags
 
 
 @dataclass(frozen=True, kw_only=True)

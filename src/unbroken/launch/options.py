@@ -15,7 +15,7 @@ from unbroken.errors import SessionOver, UsageError
 from unbroken.launch.extension import POLICIES, USUAL
 from unbroken.launch.host import SEARCH_PATH
 from unbroken.launch.job import Job, Limit, Quota, Start
-from unbroken.launch.tags import require_tag
+from unbroken.launch.spelling import require_tag
 from unbroken.launch.verdicts import Finished, Plan, Refuse
 from unbroken.option_parser import OptionParser
 from unbroken.quantities import BadQuantity, Quantity, asked, duration_s, size_bytes

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from unbroken.clock import shown_time
 from unbroken.config import Change, Effect, keys_of, nearest, worst
 from unbroken.errors import DamagedFile, Incompatible, NewerFormat, Refused, RunHeld, UsageError
-from unbroken.launch.fit import Fit
 from unbroken.launch.host import BY_MULTIPROCESSING
 from unbroken.launch.job import Job
 from unbroken.launch.spelling import (
@@ -18,10 +17,10 @@ from unbroken.launch.spelling import (
     option,
     pattern,
     start_over_words,
+    tag_for_changes,
     undo,
 )
-from unbroken.launch.tags import tag_for_changes
-from unbroken.launch.verdicts import Curve, Refuse
+from unbroken.launch.verdicts import Curve, Fit, Refuse
 from unbroken.quantities import counted, is_or_are
 from unbroken.run import Candidate, Restoring, Survey
 from unbroken.run.restore_mark import RESTORING

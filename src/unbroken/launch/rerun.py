@@ -1,4 +1,4 @@
-"""How this process is started again: what to type, or what to do where nothing can be typed.
+"""How this process is started again: what to type, or what to do where nothing can be typed; what the last one left.
 
 `sys.argv` alone does not say it: it lacks the interpreter's own options and the launcher, `-m package.module` has
 become a path there, `-c` has lost its program, and in a notebook it is the kernel's.
@@ -12,11 +12,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from unbroken.launch.host import ancestors, launcher_said
+from unbroken.launch.job import Start
 
 LONGEST_PROGRAM = 200  # characters of a program behind `-c` that is still written out
 # Programs that stay above what they start; what replaces itself by it (`nice`, `env`) cannot be seen any more.
@@ -237,3 +238,35 @@ def _is_shell(words: Sequence[str]) -> bool:
 
 def _name(program: str) -> str:
     return Path(program.replace("\\", "/") if os.name == "nt" else program).name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aftermath:
+    """The last session of a run: its name ("" if there was none), whether it saved, the furthest step ever saved."""
+
+    session: str
+    saved: bool
+    saved_step: int
+
+
+def aftermath(events: Sequence[Mapping[str, Any]]) -> Aftermath:
+    """What the last session that is in the journal left."""
+    begun = [number for number, event in enumerate(events) if event.get("event") == "session"]
+    saves = [number for number, event in enumerate(events) if _is_save(event)]
+    return Aftermath(
+        session=str(events[begun[-1]].get("session", "")) if begun else "",
+        saved=bool(begun) and any(number > begun[-1] for number in saves),
+        saved_step=max((int(events[number].get("step") or 0) for number in saves), default=0),
+    )
+
+
+def going_on(start: Start, left: Aftermath) -> Start:
+    """From where a run goes on: starting over, or from an old file, is meant once.
+
+    Until something was saved, an old file is still all there is.
+    """
+    return replace(start, fresh=False, exact=None if left.saved else start.exact)
+
+
+def _is_save(event: Mapping[str, Any]) -> bool:
+    return event.get("event") == "saved" and event.get("kind") == "checkpoint"

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from unbroken.launch import Resume
-from unbroken.launch.position import schedule_step
+from unbroken.launch.verdicts import schedule_step
 from unbroken.train.accidents import Accidents
 from unbroken.train.evaluation import Evaluation
 from unbroken.train.order import Key

@@ -14,8 +14,7 @@ from unbroken.checkpoint.folders import require_no_folder_of_others
 from unbroken.checkpoint.structure import read_structure
 from unbroken.config import nearest
 from unbroken.errors import DamagedFile, UsageError
-from unbroken.launch.named_file import require_file
-from unbroken.launch.reach import same_run_elsewhere
+from unbroken.launch.discovery import require_file, same_run_elsewhere
 from unbroken.run import Layout, layout_seen, look_at
 from unbroken.run.candidates import Candidate, list_candidates
 from unbroken.run.layout import manifests

@@ -7,7 +7,7 @@ from dataclasses import replace
 from unbroken.clock import SystemClock
 from unbroken.journal import read_events
 from unbroken.launch import Finished, Job, load_attribute
-from unbroken.launch.aftermath import aftermath, going_on
+from unbroken.launch.rerun import aftermath, going_on
 from unbroken.run.layout import own
 from unbroken.train.accidents import Accidents
 from unbroken.train.cadence import Every

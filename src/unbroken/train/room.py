@@ -8,9 +8,7 @@ from typing import Any
 
 from unbroken.errors import UnbrokenError
 from unbroken.launch import Job
-from unbroken.launch.disk import SavePolicy, forecast_disk
-from unbroken.launch.disk_facts import GARBLED, room_for, sizes_in, stored_in
-from unbroken.launch.disk_words import disk_lines
+from unbroken.launch.disk import GARBLED, SavePolicy, disk_lines, forecast_disk, room_for, sizes_in, stored_in
 from unbroken.run import OpenRun
 from unbroken.train.sizes import sizes_of
 

@@ -23,7 +23,7 @@ from unbroken.launch import (
     is_foreign,
     load_attribute,
 )
-from unbroken.launch.fit import Fit
+from unbroken.launch.verdicts import Fit
 from unbroken.train.class_rows import ClassRows
 from unbroken.train.source import Source
 from unbroken.train.task import OPTIONAL, Task

@@ -10,8 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from unbroken.launch import Job, load_attribute
-from unbroken.launch.disk import Sizes
-from unbroken.launch.disk_facts import MANIFEST_BYTES
+from unbroken.launch.disk import MANIFEST_BYTES, Sizes
 from unbroken.train import parts
 from unbroken.train.serialise import write_tree
 from unbroken.train.shapes import Blueprint

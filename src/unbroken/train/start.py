@@ -27,19 +27,17 @@ from unbroken.launch import (
     preflight,
     wants_shapes,
 )
-from unbroken.launch.disk import policy
-from unbroken.launch.disk_facts import planned_disk, quota_in
-from unbroken.launch.disk_words import disk_lines
+from unbroken.launch.disk import disk_lines, planned_disk, policy, quota_in
+from unbroken.launch.explain import describe, refusal
 from unbroken.launch.facts import allowed_to_look
 from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.host import host, require_one_process, started_together, told_to_prove
 from unbroken.launch.options import require_weights, script_limit, script_seconds
 from unbroken.launch.program import LoadedProgram
 from unbroken.launch.rerun import rerun_of, this_process
-from unbroken.launch.tags import require_tag
+from unbroken.launch.spelling import require_tag
 from unbroken.launch.trial import on_trial, trial_of
 from unbroken.launch.verdicts import Plan
-from unbroken.launch.words import describe, refusal
 from unbroken.run import SessionFiles
 from unbroken.run.layout import ARCHIVE_FOLDER, ITERATIONS, Layout, own
 from unbroken.run.links import unreachable

@@ -18,7 +18,7 @@ from unbroken.errors import DamagedFile, Refused, UsageError
 from unbroken.keep.pack import pack
 from unbroken.keep.unpack import unpack
 from unbroken.launch import Refuse
-from unbroken.launch.disk_facts import sizes_in
+from unbroken.launch.disk import sizes_in
 from unbroken.launch.execute import move_history_aside
 from unbroken.launch.restoring import restore
 from unbroken.report.audit import audit

@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.golden.launch_facts import job
-from unbroken.launch.disk import DiskForecast, Room, SavePolicy, Sizes, Stored, forecast_disk
-from unbroken.launch.disk_words import disk_lines
+from unbroken.launch.disk import DiskForecast, Room, SavePolicy, Sizes, Stored, disk_lines, forecast_disk
 
 MB, AMPLE = 10**6, 10**12
 SEED = 8

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from unbroken.launch.extending import curve_of
 from unbroken.launch.extension import POLICIES, Extension, Policy, cycle_of, warmup_of
+from unbroken.launch.schedule import curve_of
 
 
 def made(policy: Policy, *, seam: int, total: int, cycle: int | None = None, lr: float = 0.0) -> Extension:

@@ -24,7 +24,7 @@ from tests.unbroken.real_runs import (
 from unbroken.clock import SystemClock
 from unbroken.errors import UsageError
 from unbroken.launch import FineTune, Finished, Fresh, Refuse, Resume, gather
-from unbroken.launch.words import describe
+from unbroken.launch.explain import describe
 from unbroken.storage import Disk
 from unbroken.storage.lock import RunLock
 

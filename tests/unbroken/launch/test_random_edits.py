@@ -33,8 +33,8 @@ from unbroken import Job
 from unbroken.config import Absent, Change, ConfigError, Effect, Section, changes, read_config, validate
 from unbroken.errors import Incompatible, UnbrokenError, UsageError
 from unbroken.launch import FineTune, Finished, Fresh, Refuse, Resume, decide, gather, load_attribute
+from unbroken.launch.explain import refusal
 from unbroken.launch.options import file_name
-from unbroken.launch.words import refusal
 from unbroken.train import Exit, decide_by_shapes, differences, launch, read_checkpoint, run_job
 from unbroken.train.fit import hand_over
 from unbroken.train.shapes import fit_of

@@ -15,7 +15,7 @@ from tests.golden.on_disk import lay_out
 from tests.golden.row import row
 from unbroken.cli import main
 from unbroken.launch import Fresh, decide, gather
-from unbroken.launch.reach import MOST_FOLDERS, runs_around
+from unbroken.launch.discovery import MOST_AROUND, runs_around
 from unbroken.launch.verdicts import as_data
 
 TAG = job().tag
@@ -123,9 +123,9 @@ def test_however_much_lies_around_only_so_many_folders_are_looked_into(
 ) -> None:
     here = tmp_path / "here"
     here.mkdir()
-    for number in range(MOST_FOLDERS * 2):
+    for number in range(MOST_AROUND * 2):
         (tmp_path / f"run_{number:04}" / "unbroken").mkdir(parents=True)
         (tmp_path / f"run_{number:04}" / "unbroken" / "run.json").write_text(json.dumps({}))
     (here / "up").symlink_to(tmp_path)
     monkeypatch.chdir(here)
-    assert 0 < len(list(runs_around(job().directory))) <= MOST_FOLDERS
+    assert 0 < len(list(runs_around(job().directory))) <= MOST_AROUND

@@ -13,8 +13,8 @@ from tests.unbroken.real_runs import contents, job, plan
 from unbroken.errors import DamagedFile
 from unbroken.keep.packed import read_list
 from unbroken.launch import Fresh, Resume
-from unbroken.launch.searched import MOST_UNPACKED_BYTES
-from unbroken.launch.words import describe
+from unbroken.launch.discovery import MOST_UNPACKED_BYTES
+from unbroken.launch.explain import describe
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from unbroken import Job
 from unbroken.config import ABSENT, Change, Effect, Effects
 from unbroken.launch.options import file_name
-from unbroken.launch.tags import tag_for_changes, telling_tag, tells_nothing, trait
+from unbroken.launch.spelling import tag_for_changes, telling_tag, tells_nothing, trait
 from unbroken.train import Exit, open_run
 
 SHORT = {"MODEL.d_model.0": "d", "MODEL.nhead.0": "nhead", "OPTIMIZATION.BATCH": "bs"}

@@ -13,11 +13,10 @@ from focalsst.schedule import OneCycle
 from mapsage.schedule import LinearLR, PolyLR, learning_rates
 from tests.golden.launch_facts import NOTHING, WEIGHTS, found, inside, job, saved
 from unbroken.launch import Facts, FineTune, Fresh, Job, Plan, Refuse, Resume, decide
+from unbroken.launch.explain import describe
 from unbroken.launch.extension import POLICIES
-from unbroken.launch.preview import rate_ahead
+from unbroken.launch.schedule import MOST_LOOKED_AT, rate_ahead, zero_spans
 from unbroken.launch.verdicts import as_data
-from unbroken.launch.words import describe
-from unbroken.launch.zero_rate import MOST_LOOKED_AT, zero_spans
 
 Schedule = Callable[[int], float]
 

@@ -26,10 +26,10 @@ from unbroken.journal import read_steps
 from unbroken.journal.events import KINDS, fault_of_event
 from unbroken.journal.file import numbered_lines
 from unbroken.launch import Refuse, decide, gather
+from unbroken.launch.explain import describe
 from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.job import Limit
-from unbroken.launch.preview import rates_of
-from unbroken.launch.words import describe
+from unbroken.launch.schedule import rates_of
 from unbroken.report.rows import Row
 from unbroken.run import Restoring, RunRecord
 from unbroken.run.damage import damaged_records

@@ -17,7 +17,7 @@ from unbroken.clock import SystemClock
 from unbroken.journal import Journal
 from unbroken.launch import Refuse, Resume, decide, gather
 from unbroken.launch.execute import move_all
-from unbroken.launch.words import describe
+from unbroken.launch.explain import describe
 from unbroken.run import EPOCHS
 from unbroken.run.layout import manifests, own
 from unbroken.run.survey import survey

@@ -9,13 +9,17 @@ from typing import Any
 
 from unbroken.config import Effect, changes, keys_of
 from unbroken.errors import DamagedFile, UsageError
-from unbroken.launch.chosen import choose_copy, further_copy, missing_words, newer_file, why_this_one
-from unbroken.launch.elsewhere import of_this_run
-from unbroken.launch.extending import with_schedule
-from unbroken.launch.fit import Fit
+from unbroken.launch.choice import (
+    choose_copy,
+    further_copy,
+    is_replaced,
+    missing_words,
+    newer_file,
+    of_this_run,
+    rejected,
+    why_this_one,
+)
 from unbroken.launch.job import SCRIPT, Job, WrittenUnder
-from unbroken.launch.passed_over import is_replaced, rejected
-from unbroken.launch.position import position_of, step_now
 from unbroken.launch.refusals import (
     refuse,
     refuse_changed,
@@ -33,10 +37,18 @@ from unbroken.launch.refusals import (
     refuse_weights,
     runs,
 )
-from unbroken.launch.spelling import again_with, fine_tune_words, length, option, pattern
-from unbroken.launch.tags import tag_for_changes, telling_tag, tells_nothing
-from unbroken.launch.verdicts import FineTune, Finished, Fresh, Plan, Refuse, Resume
-from unbroken.launch.zero_rate import zero_rate_words
+from unbroken.launch.schedule import with_schedule, zero_rate_words
+from unbroken.launch.spelling import (
+    again_with,
+    fine_tune_words,
+    length,
+    option,
+    pattern,
+    tag_for_changes,
+    telling_tag,
+    tells_nothing,
+)
+from unbroken.launch.verdicts import FineTune, Finished, Fit, Fresh, Plan, Refuse, Resume, position_of, step_now
 from unbroken.quantities import counted
 from unbroken.run import Candidate, Survey
 from unbroken.run.damage import damage_in_words

@@ -12,11 +12,22 @@ from unbroken.errors import (
     UnbrokenError,
     UsageError,
 )
+from unbroken.launch.choice import EARLIER
 from unbroken.launch.job import Job
-from unbroken.launch.passed_over import EARLIER
-from unbroken.launch.position import Position, step_now, total_now
 from unbroken.launch.spelling import option
-from unbroken.launch.verdicts import Curve, FineTune, Finished, Fresh, Plan, Refuse, Rejected, Resume
+from unbroken.launch.verdicts import (
+    Curve,
+    FineTune,
+    Finished,
+    Fresh,
+    Plan,
+    Position,
+    Refuse,
+    Rejected,
+    Resume,
+    step_now,
+    total_now,
+)
 from unbroken.quantities import counted
 
 REFUSALS = (Refused, RunHeld, DamagedFile, Incompatible, NewerFormat, UsageError)
