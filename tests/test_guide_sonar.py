@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import shlex
 import shutil
@@ -32,6 +31,7 @@ from focalsst.recipes import DEFAULT_CONFIG
 from focalsst.recipes import parser as training_parser
 from focalsst.samples import write_sample_data
 from focalsst.testing import parser as judging_parser
+from tests.processes import Popen, python
 from unbroken.cli import main
 from unbroken.config import read_config
 from unbroken.journal import read_events, read_steps
@@ -662,12 +662,10 @@ def _run(row: Row, app: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, 
         code = main(shlex.split(row.run)[1:])
         captured = capsys.readouterr()
         return code, captured.out + captured.err
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("UNBROKEN", "OMP_"))}
-    found = os.pathsep.join([os.fspath(Path(sys.executable).parent), kept.get("PATH", "")])
-    environment = {**kept, "PATH": found, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    typed = f"exec {row.run}" if row.run.startswith("python ") else row.run
+    typed = row.run.replace("\\\n", " ")
+    command = python(*shlex.split(typed)[1:]) if typed.startswith("python ") else ["bash", "-c", typed]
     with (app / "output.txt").open("w+", encoding="utf-8") as output:
-        process = subprocess.Popen(["bash", "-c", typed], cwd=app, env=environment, stdout=output, stderr=output)
+        process = Popen(command, cwd=app, stdout=output, stderr=output)
         try:
             code = _cut(process, row) if row.cut else process.wait(PATIENCE_S)
         finally:
@@ -677,7 +675,7 @@ def _run(row: Row, app: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, 
         return code, output.read()
 
 
-def _cut(process: subprocess.Popen[bytes], row: Row) -> int:
+def _cut(process: Popen, row: Row) -> int:
     """Send the row's signal as soon as the checkpoint of its epoch is there."""
     assert row.cut is not None
     words = row.run.replace("\\\n", " ").split()

@@ -9,6 +9,7 @@ from typing import Any
 from unbroken.train.cadence import Every
 from unbroken.train.data.batching import UNSAID
 from unbroken.train.loader import OnBad
+from unbroken.train.stop import PATIENCE_S
 from unbroken.train.trial import OnTrial
 
 
@@ -16,6 +17,7 @@ from unbroken.train.trial import OnTrial
 class SessionOptions:
     """`save_every_s` in seconds, None for no such reason; `log_every` in steps.
 
+    Asked to stop in the middle of a step, the session waits `patience_s` for the batch that ends it.
     `save_beside` lets a thread write the checkpoints; with `exits`, a refusal ends the process with its exit code.
     """
 
@@ -24,6 +26,7 @@ class SessionOptions:
     log_every: int = 10
     save_beside: bool = False
     exits: bool = False
+    patience_s: float = PATIENCE_S
     on_bad: OnBad = "stop"  # a sample that cannot be read: stop, or leave it out and say so
     began_s: float | None = None  # of the session, on the monotonic clock; None: now
     trial: OnTrial | None = None  # of `unbroken prove`

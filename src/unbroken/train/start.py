@@ -194,7 +194,7 @@ def launch(
     files = SessionFiles(
         disk=disk, clock=clock, directory=job.directory, layout=job.layout, session=lock.session, lock=lock
     )
-    log, stop = SessionLog(console, clock), StopFlag()
+    log, stop = SessionLog(console, clock), StopFlag(patience_s=options.patience_s)
     try:
         stop.install()
         return _planned(job, files, log, previous, options, stop, warned)

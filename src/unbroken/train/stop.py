@@ -84,10 +84,11 @@ class StopFlag:
     """Raised by a signal; a second Ctrl-C interrupts at once.
 
     From `install` to `begin` everything is a wait. `mid_step` says whether a step is in progress, whose end is then
-    waited for; `outlook` says where the run is.
+    waited for, but its next batch no longer than `patience_s`; `outlook` says where the run is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, patience_s: float = PATIENCE_S) -> None:
+        self._patience_s = patience_s
         self.reason: str | None = None
         self.mid_step: Callable[[], bool] = lambda: False
         self.outlook: Callable[[], Outlook] = Outlook
@@ -231,7 +232,7 @@ class StopFlag:
             looks += 1
             if self.reason is None:
                 self.reason, looks = why(), 0
-            self._out_of_patience = self.reason is not None and looks * LOOK_EVERY_S >= PATIENCE_S
+            self._out_of_patience = self.reason is not None and looks * LOOK_EVERY_S >= self._patience_s
             if self.reason is not None:
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 

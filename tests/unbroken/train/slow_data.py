@@ -7,9 +7,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from unbroken.config import Effect, Effects
+from unbroken.launch import Job
 from unbroken.storage import Disk
-from unbroken.train import open_run
+from unbroken.train import Every, PlainConsole, launch, open_run
 from unbroken.train.loader import one_pass
+from unbroken.train.options import SessionOptions
+from unbroken.train.training_run import TrainingRun
 
 FOLDER, WHAT, WORKERS = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 FOREVER_S = 1000.0
@@ -40,10 +44,21 @@ def slow_rename(disk: Disk, source: Path, target: Path) -> None:
     RENAME(disk, source, target)
 
 
+def opened() -> TrainingRun:
+    """Waiting in the middle of a step, the session has less patience than others have."""
+    if WHAT != "step":
+        return open_run(FOLDER / "runs", tag="t", save_every=4, save_every_s=None, log_every=1)
+    job = Job(
+        recipe="slow", tag="t", directory=FOLDER / "runs" / "t", config={}, effects=Effects(own=Effect.DATA), seed=1
+    )
+    options = SessionOptions(every=Every(steps=4), log_every=1, exits=True, patience_s=2.0)
+    return launch(job, console=PlainConsole(), options=options)
+
+
 if WHAT == "save":
     RENAME, Disk.rename = Disk.rename, slow_rename  # type: ignore[method-assign]
 
-with open_run(FOLDER / "runs", tag="t", save_every=4, save_every_s=None, log_every=1) as run:
+with opened() as run:
     model = nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
     if WHAT == "loading":

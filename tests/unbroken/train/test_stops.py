@@ -92,7 +92,6 @@ def test_a_request_is_found_while_a_batch_never_comes(tmp_path: Path) -> None:
     assert "stopped by `unbroken stop` after step 6: everything is saved" in output
 
 
-@pytest.mark.slow
 def test_in_the_middle_of_a_step_whose_data_never_comes_the_state_before_it_is_saved(tmp_path: Path) -> None:
     process = begin(tmp_path, "step", 2)
     process.terminate()
