@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.unbroken.train.many_sessions import TAG, session, warm_up
 
-from unbroken.cli.overview import overview_of
+from unbroken.cli.commands.show import overview_of
 from unbroken.run.summary import summary_of
 
 TURNS = 5

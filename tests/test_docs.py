@@ -6,17 +6,14 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer.main
+from docs.build import error_classes, pages
 
 from mapsage.tools import predict, test
-from unbroken.cli import ledger
-from unbroken.cli.app import app
-from unbroken.cli.pages import error_classes, pages
-from unbroken.cli.train import installed
+from unbroken.cli.tree import COMMANDS, parser_of
 from unbroken.launch import find_recipe
+from unbroken.launch.recipes import installed
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -58,9 +55,6 @@ def options_of(recipe: str) -> set[str]:
     return set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", find_recipe(recipe).usage()))
 
 
-ALL_COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-
-
 def problems(line: str) -> list[str]:
     """What is wrong with one command line."""
     words = shlex.split(line.partition(" -- ")[0])  # behind it stands another program's own
@@ -68,15 +62,11 @@ def problems(line: str) -> list[str]:
     if tool := next((parser for door, parser in TOOLS.items() if line.startswith(door)), None):
         return [f"there is no option {word}: {line}" for word in given if word not in tool()._option_string_actions]
     words = ["train", "mapsage", *words[2:]] if line.startswith(FRONT_DOOR) else words[1:]
-    if words and words[0] in ("--help", "-h"):
+    if words and words[0] in ("--help", "-h", "--version"):
         return []
-    if not words or words[0] not in ALL_COMMANDS:
+    if not words or words[0] not in COMMANDS:
         return [f"there is no such command: {line}"]
-    command = ALL_COMMANDS[words[0]]
-    known = {"-h", "--help"}
-    known |= {word for parameter in command.params for word in (*parameter.opts, *parameter.secondary_opts)}
-    if words[0] == "ls":
-        known |= set(ledger.option_parser()._option_string_actions)
+    known = set(parser_of(words[0]).spellings())
     if words[0] in ("train", "why", "check") and len(words) > 1:
         if words[1] in installed():
             known |= options_of(words[1])
@@ -89,7 +79,7 @@ def problems(line: str) -> list[str]:
 
 def test_the_generated_pages_are_up_to_date() -> None:
     for name, text in pages().items():
-        assert text_of(ROOT / "docs" / name) == text, "run `python -m unbroken.cli.pages`"
+        assert text_of(ROOT / "docs" / name) == text, "run `python docs/build.py`"
 
 
 def test_the_command_line_s_page_has_every_script_of_the_applications_with_its_options() -> None:

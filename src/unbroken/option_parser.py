@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import Any, NoReturn
@@ -16,6 +17,25 @@ LONGEST_SHOWN = 60
 EMPTY = "Is a variable in the command empty?"
 
 
+class HelpFormatter(argparse.HelpFormatter):
+    """The look of every help: paragraphs are filled, indented lines stay, what may be repeated has `...`."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:  # noqa: ARG002 - of the class above
+        paragraphs = re.split(r"\n\s*\n", text.strip("\n"))
+        return "\n\n".join(
+            each if re.search("^ ", each, re.MULTILINE) else textwrap.fill(" ".join(each.split()), width)
+            for each in paragraphs
+        )
+
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        if isinstance(action.metavar, str) and action.metavar.endswith("..."):
+            return action.metavar if action.nargs == "+" else f"[{action.metavar}]"
+        return super()._format_args(action, default_metavar)
+
+
 class OptionParser(argparse.ArgumentParser):
     """Options whose mistakes are errors of the one family, with what was meant; no abbreviations.
 
@@ -25,9 +45,17 @@ class OptionParser(argparse.ArgumentParser):
     """
 
     def __init__(self, *arguments: Any, meant: Mapping[str, str] | None = None, **how: Any) -> None:
-        super().__init__(*arguments, **how)
+        super().__init__(*arguments, **{"formatter_class": HelpFormatter, "allow_abbrev": False, **how})
         self.meant = dict(meant or {})
         self._typed: list[str] = []
+
+    def add_examples(self, *lines: str) -> None:
+        """Let the help end with these command lines."""
+        self.epilog = "\n\n".join([*([self.epilog] if self.epilog else []), "\n  ".join(["examples:", *lines])])
+
+    def option(self, word: str) -> argparse.Action | None:
+        """The option that has this name."""
+        return self._option_string_actions.get(word)
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, what was probably meant, and where to read on."""
@@ -93,7 +121,7 @@ class OptionParser(argparse.ArgumentParser):
         """What an option that is not known is called here."""
         name, equals, joined = plain(option).partition("=")
         given = [joined] if equals else list(takewhile(lambda word: not word.startswith("-"), following))
-        known = self._shown_options()
+        known = self.spellings()
         if same := next((each for each in known if _spelled(each) == _spelled(name)), ""):
             return f"Did you mean {same}{'=' if equals else ''}{joined}?"
         if template := self.meant.get(_spelled(name, "_")):
@@ -110,8 +138,8 @@ class OptionParser(argparse.ArgumentParser):
         near = get_close_matches(name, known, n=1, cutoff=LEAST_ALIKE)
         return f"Did you mean {near[0]}?" if near else ""
 
-    def _shown_options(self) -> list[str]:
-        """The options that the help shows."""
+    def spellings(self) -> list[str]:
+        """The options that the help shows, as they are typed."""
         shown = (action for action in self._actions if action.help != argparse.SUPPRESS)
         return [name for action in shown for name in action.option_strings]
 

@@ -1,8 +1,4 @@
-"""The way in: one command line in, one exit code out; what every command does with an error.
-
-`why`, `train` and `ls` take this way without the parser of commands: the options of the first two are the recipe's, and
-it would cost `why` a quarter of its time and `ls` more than all the rest.
-"""
+"""The way in: one command line in, one exit code out; what every command does with an error."""
 
 from __future__ import annotations
 
@@ -38,9 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(words: list[str], *, typed: Sequence[str] | None) -> int:
     """The same; `typed` is what to tell the user to type again, None: as this process was started."""
+    from unbroken.cli import tree
+
     hint = ": what was saved is whole, run the same command again" if words[:1] == ["train"] else ""
     return _guarded(
-        lambda: _run(words, typed),
+        lambda: tree.run(words, typed=typed),
         as_json="--json" in words,
         hint=hint,
         is_training=words[:1] == ["train"],
@@ -74,7 +72,10 @@ def _guarded(command: Callable[[], int], *, as_json: bool, hint: str, is_trainin
             with suppress(OSError, ValueError):  # closed, or not what it was when it was opened
                 stream.reconfigure(errors=ESCAPED)
     try:
-        code = command()
+        try:
+            code = command()
+        except SystemExit as ending:  # of a parser that has shown its help
+            code = int(ending.code) if isinstance(ending.code, int) else 1
         try:
             if sys.stdout is not None:  # closed by who started us: then nobody wants to read it
                 sys.stdout.flush()  # here, where what that may say is still answered
@@ -86,10 +87,6 @@ def _guarded(command: Callable[[], int], *, as_json: bool, hint: str, is_trainin
     except KeyboardInterrupt:
         print(f"interrupted at once{hint}", file=sys.stderr)
         return INTERRUPTED_TWICE
-    except SystemExit as ending:
-        if isinstance(ending.__context__, BrokenPipeError):  # the parser of commands makes an exit of it
-            return _reader_gone(is_training=is_training)
-        return int(ending.code) if isinstance(ending.code, int) else 1
     except BrokenPipeError:
         return _reader_gone(is_training=is_training)
     except OSError as error:
@@ -124,31 +121,6 @@ def _refused_by_system(error: OSError) -> DamagedFile:
         f"the operating system refuses it ({error.strerror})",
         do="Look at the name, at who may read or write it, and where links lead.",
     )
-
-
-def _run(words: list[str], typed: Sequence[str] | None) -> int:
-    match words:
-        case []:
-            from unbroken.cli.app import run
-
-            run(["--help"], typed=typed)
-            return UsageError.exit_code
-        case ["why", recipe, *rest] if not recipe.startswith("-"):
-            from unbroken.cli.train import why_command
-
-            return why_command(recipe, rest)
-        case ["train", recipe, *rest] if not recipe.startswith("-"):
-            from unbroken.cli.train import train_command
-
-            return train_command(recipe, rest, typed=typed)
-        case ["ls", *rest]:
-            from unbroken.cli.ledger import list_command
-
-            return list_command(rest)
-        case _:
-            from unbroken.cli.app import run
-
-            return run(words, typed=typed)
 
 
 def _reader_gone(*, is_training: bool) -> int:

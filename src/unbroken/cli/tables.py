@@ -9,6 +9,8 @@ from typing import Any
 
 from unbroken.text import LONGEST_SHOWN, shown, width_of
 
+LONGEST_LINE = 4000  # a command, a folder and what a run began from may be long
+MOST_ROWS = 400
 IN_JSON = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]")
 
 
@@ -20,6 +22,11 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
 def aligned(parts: Sequence[Sequence[str]]) -> str:
     """The same from the columns; the first of each is its head."""
     return "\n".join(map(str.rstrip, map("  ".join, zip(*map(_fitted, parts)))))
+
+
+def step_text(step: int | None) -> str:
+    """A step, or `?` where it is not known."""
+    return str(step) if step is not None and step >= 0 else "?"
 
 
 def as_json_text(value: Any) -> str:

@@ -7,7 +7,6 @@ open run. `why` stops after the plan.
 """
 
 from unbroken.launch.decide import Facts, decide, is_foreign, wants_shapes
-from unbroken.launch.execute import beginning_of, execute
 from unbroken.launch.facts import gather
 from unbroken.launch.job import Job, Start
 from unbroken.launch.preflight import preflight
@@ -25,9 +24,7 @@ __all__ = [
     "Refuse",
     "Resume",
     "Start",
-    "beginning_of",
     "decide",
-    "execute",
     "find_recipe",
     "gather",
     "is_foreign",

@@ -20,7 +20,6 @@ from unbroken.config import Effect, changes
 from unbroken.launch.facts import MOST_SIBLINGS
 from unbroken.launch.job import Job, Quota
 from unbroken.launch.verdicts import FineTune, Fresh, Plan, Resume, total_now
-from unbroken.logbook.words import clean
 from unbroken.quantities import asked, size_bytes, size_text
 from unbroken.run import layout_seen, read_record
 from unbroken.run.folder import entries, walk
@@ -28,6 +27,7 @@ from unbroken.run.layout import ARCHIVE_FOLDER, Layout, manifests
 from unbroken.run.predictions import LAST_EVALUATIONS, evaluations_in
 from unbroken.run.summary import config_of
 from unbroken.storage import is_ordinary
+from unbroken.text import shown
 
 MOST_SAVES = 200_000  # that are counted one by one; who saves more often than that has no use for a forecast
 GROWING = (".jsonl", ".log", ".txt", "scalars.json")  # records: a little with every step
@@ -315,7 +315,7 @@ def _sizes_beside(job: Job) -> Sizes | None:
         if not config or any(change.effect is Effect.SHAPE for change in changes(config, job.config, job.effects)):
             continue
         if (found := sizes_in(run, layout_seen(run)[0], anew=True)) is not None:
-            return replace(found, source=f"as of {clean(run.name)}")
+            return replace(found, source=f"as of {shown(run.name)}")
     return None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from unbroken.errors import Refused
-from unbroken.keep.backup import require_apart
 from unbroken.launch.job import Job
 from unbroken.launch.options import require_time_left
 from unbroken.launch.recipes import load_attribute
@@ -19,6 +18,8 @@ def preflight(job: Job, plan: Plan) -> tuple[str, ...]:
     whatever its data sets and its options need. For a plan that trains nothing, only the backup counts.
     """
     if job.backup is not None:
+        from unbroken.keep.backup import require_apart
+
         require_apart(job.directory, job.backup)
     if isinstance(plan, Finished | Refuse):
         return ()

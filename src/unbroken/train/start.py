@@ -20,19 +20,19 @@ from unbroken.launch import (
     Refuse,
     Resume,
     Start,
-    beginning_of,
     decide,
     gather,
     load_attribute,
-    preflight,
     wants_shapes,
 )
 from unbroken.launch.disk import disk_lines, planned_disk, policy, quota_in
+from unbroken.launch.execute import beginning_of
 from unbroken.launch.explain import describe, refusal
 from unbroken.launch.facts import allowed_to_look
 from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.host import host, require_one_process, started_together, told_to_prove
 from unbroken.launch.options import require_weights, script_limit, script_seconds
+from unbroken.launch.preflight import preflight
 from unbroken.launch.program import LoadedProgram
 from unbroken.launch.rerun import rerun_of, this_process
 from unbroken.launch.spelling import require_tag

@@ -15,7 +15,8 @@ from typing import Any, Self
 import torch
 
 from unbroken.errors import UnbrokenError, UnreadableSample, UsageError, WorkersKilled
-from unbroken.launch import FineTune, Finished, Job, Resume, execute
+from unbroken.launch import FineTune, Finished, Job, Resume
+from unbroken.launch.execute import execute
 from unbroken.run import OpenRun, SessionFiles
 from unbroken.run.layout import own
 from unbroken.storage.request import Requests

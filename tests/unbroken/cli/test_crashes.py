@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from unbroken.cli.crashes import PASSED_ON, Again, Crash, GiveUp, Place, after, exit_code, in_words
-from unbroken.cli.environment import continuing
+from unbroken.cli.job import continuing
 
 
 def crash(step: int, *, further: bool = False, code: int = -11, what: str = "step") -> Crash:

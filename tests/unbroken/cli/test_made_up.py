@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mapsage import demo
-from unbroken.cli.made_up import where_the_command_is
+from unbroken.cli.commands.demo import where_the_command_is
 
 
 def test_where_the_command_is_none_the_line_that_makes_it_one_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

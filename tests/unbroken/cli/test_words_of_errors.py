@@ -6,6 +6,7 @@ import argparse
 import ast
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import focalsst.recipes
 import focalsst.testing
 import mapsage.recipes
 from tests.test_house import SOURCES, name_of
-from unbroken.cli import ledger
+from unbroken.cli.tree import parser_of
 from unbroken.errors import UsageError
 
 PRIVATE = re.compile(r"(?<![\w.`'\"/-])_[a-z]\w*")
@@ -24,7 +25,7 @@ PARSERS = {
     "mapsage": mapsage.recipes.parser,
     "focalsst": focalsst.recipes.parser,
     "focalsst test": focalsst.testing.parser,
-    "ls": ledger.option_parser,
+    **{name: partial(parser_of, name) for name in ("ls", "prove", "prune")},
 }
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from tests.unbroken.real_runs import as_mmengine, contents, job, look, newest, of_another_run, plan
 from unbroken.clock import SystemClock
 from unbroken.journal import read_events
-from unbroken.launch import FineTune, Fresh, Job, Refuse, Resume, execute
+from unbroken.launch import FineTune, Fresh, Job, Refuse, Resume
+from unbroken.launch.execute import execute
 from unbroken.run import OpenRun, SessionFiles, read_record
 from unbroken.run.layout import own
 from unbroken.storage import Disk

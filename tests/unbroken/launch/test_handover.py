@@ -19,9 +19,9 @@ from tests.unbroken.real_runs import contents, job, look, of_another_run, plan, 
 from unbroken.checkpoint.remains import read_stamp
 from unbroken.clock import SystemClock
 from unbroken.journal import read_events, read_steps
-from unbroken.launch import Finished, Fresh, Job, Refuse, Resume, execute
+from unbroken.launch import Finished, Fresh, Job, Refuse, Resume
 from unbroken.launch.discovery import copies
-from unbroken.launch.execute import name_on_arrival
+from unbroken.launch.execute import execute, name_on_arrival
 from unbroken.launch.options import SEARCH_PATH, add_common_options, start_from
 from unbroken.option_parser import OptionParser
 from unbroken.run import EPOCHS, ITERATIONS, OpenRun, SessionFiles, read_record

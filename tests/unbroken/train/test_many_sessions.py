@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.unbroken.train.many_sessions import TAG, opened, session, warm_up
-from unbroken.cli.overview import overview_of
+from unbroken.cli.commands.show import overview_of
 from unbroken.run.summary import summary_of
 
 FEW, MANY = 4, 12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from unbroken.cli.looking import run_folder
+from unbroken.cli.args import CommandParser
+from unbroken.cli.runs import add_run, run_folder
 from unbroken.clock import SystemClock, shown_time
 from unbroken.quantities import asked, clock_time, duration_s, size_text
 from unbroken.report import Glance, Watch
@@ -24,9 +26,21 @@ MOST_NEWS = 5
 Show = Callable[[Glance], None]
 
 
-def watch_command(run: Path, *, every: str, wait: bool) -> int:
-    """Follow a run until its session ends; 0 then, however it ended."""
-    every_s = max(asked("--every", duration_s, every), SHORTEST_S)
+def watch_options(parser: CommandParser) -> None:
+    """A run, and how it is followed."""
+    add_run(parser)
+    parser.add_argument("--every", default="2s", metavar="TIME", help="how often to look: 2s, 500ms, 1m (default: 2s)")
+    parser.add_argument("--wait", action="store_true", help="wait for a run that has not begun")
+    parser.add_examples("unbroken watch RUN --every 10s")
+
+
+def watch_command(options: argparse.Namespace) -> int:
+    """Follow a run from another terminal, and end when it ends: progress, losses, rate, time left, saves, evaluations.
+
+    It only reads. Where the output is no terminal, it prints one plain line per change.
+    """
+    run, wait = options.run, options.wait
+    every_s = max(asked("--every", duration_s, options.every), SHORTEST_S)
     if not wait:
         run_folder(run)
     watch = Watch(run, SystemClock(), Disk())

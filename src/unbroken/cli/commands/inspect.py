@@ -2,31 +2,56 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
 from unbroken.checkpoint.describe import describe
 from unbroken.checkpoint.folders import INDEX, SHARD, checkpoint_names, folder_of, shards_of
 from unbroken.checkpoint.structure import read_structure
-from unbroken.cli.looking import require_there
-from unbroken.cli.tables import as_json_text, columns
+from unbroken.cli.args import CommandParser, add_json
+from unbroken.cli.runs import require_there
+from unbroken.cli.tables import MOST_ROWS, as_json_text, columns
 from unbroken.errors import UsageError
 from unbroken.quantities import size_text
 from unbroken.text import shown
 
-MOST_ROWS = 400
 LONGEST_SENTENCE = 1000
 
 
-def inspect_command(file: Path, *, as_json: bool, tensors: bool) -> None:
-    """Print what a checkpoint holds: a file, an index of shards, or a folder of another program."""
+def inspect_options(parser: CommandParser) -> None:
+    """A file or a folder, and how much of it is listed."""
+    parser.add_argument(
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="a .pth, .pt, .ckpt, .bin, .safetensors or index.json, or a folder of another program",
+    )
+    add_json(parser)
+    parser.add_argument(
+        "--tensors",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="list every tensor (default: %(default)s)",
+    )
+    parser.add_examples("unbroken inspect FILE", "unbroken inspect FILE --no-tensors")
+
+
+def inspect_command(options: argparse.Namespace) -> None:
+    """What is in a checkpoint of any origin; opens it without torch and without executing anything in it.
+
+    Files of MMEngine, OpenPCDet, Lightning, timm, ultralytics, DeepSpeed and others, and folders of Hugging Face,
+    Accelerate, DeepSpeed and torch's distributed checkpoints are known by name, with why training goes on from them
+    here or not, and what can be done with them.
+    """
+    file, as_json = options.file, options.as_json
     require_there(file)
     if file.is_dir():
         _inspect_folder(file, as_json=as_json)
     elif file.name.endswith(INDEX):
         _inspect_index(file, as_json=as_json)
     else:
-        _inspect_file(file, as_json=as_json, tensors=tensors)
+        _inspect_file(file, as_json=as_json, tensors=options.tensors)
 
 
 def _inspect_file(file: Path, *, as_json: bool, tensors: bool) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import argparse
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
-from unbroken.cli.looking import run_folder
+from unbroken.cli.args import CommandParser, add_json
+from unbroken.cli.runs import add_run, run_folder
 from unbroken.cli.tables import as_json_text, columns
 from unbroken.clock import SystemClock, shown_time
 from unbroken.errors import UsageError
@@ -20,8 +22,24 @@ from unbroken.text import shown
 LONGEST_NOTE = 500
 
 
-def pin_command(run: Path, words: Sequence[str], *, note: str, remove: bool, as_json: bool) -> None:
-    """List the pins of a run, add some, or take some away."""
+def pin_options(parser: CommandParser) -> None:
+    """A run, and which of its files."""
+    add_run(parser)
+    parser.add_argument(
+        "files", nargs="*", metavar="FILE|STEP...", help="files, or steps (epochs, where names have them)"
+    )
+    parser.add_argument("--note", default="", metavar="TEXT", help="why it is kept")
+    parser.add_argument("--remove", action="store_true", help="let the policy decide about them again")
+    add_json(parser)
+    parser.add_examples("unbroken pin RUN 8000 --note 'figure 3'", "unbroken pin RUN 8000 --remove")
+
+
+def pin_command(options: argparse.Namespace) -> None:
+    """Keep checkpoints whatever the policy says: `prune` and a training that runs leave them alone from then on.
+
+    Without FILE, list what is pinned.
+    """
+    run, words, note, remove = options.run, options.files, options.note, options.remove
     run_folder(run)
     if len(note) > LONGEST_NOTE:
         raise UsageError("--note", "the note is too long", expected=f"{LONGEST_NOTE} characters", found=len(note))
@@ -36,7 +54,7 @@ def pin_command(run: Path, words: Sequence[str], *, note: str, remove: bool, as_
         names = [_to_pin(run, word, layout) for word in words]
         pin(run, dict.fromkeys(names, note), disk=Disk(), clock=SystemClock())
         require_there(run, names)
-    _say(run, folder, read_pins(run), as_json=as_json)
+    _say(run, folder, read_pins(run), as_json=options.as_json)
 
 
 def _say(run: Path, folder: Path, pins: Mapping[str, Pin], *, as_json: bool) -> None:

@@ -1,17 +1,17 @@
 """`ls`: the runs under a folder, filtered, sorted, as a table, as a tree or as data.
 
-It has a parser of its own and loads as little as it can: with the index, most of its time would else be imports.
+It loads as little as it can: with the index, most of its time would else be imports.
 """
 
 from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
-from unbroken.cli.environment import cache_folder
 from unbroken.cli.tables import aligned, as_json_text
 from unbroken.clock import SystemClock, shown_time
 from unbroken.errors import UsageError
@@ -20,15 +20,16 @@ from unbroken.report.index import RunIndex
 from unbroken.report.listing import configs_of, list_runs
 from unbroken.report.rows import Row
 from unbroken.run.finding import is_backup
-from unbroken.storage import Disk, require_local
+from unbroken.storage import Disk
+from unbroken.storage.ordinary import require_local
 from unbroken.text import shown
 
 if TYPE_CHECKING:
-    from unbroken.option_parser import OptionParser
+    from unbroken.cli.args import CommandParser
 
 HEAD = ("tag", "status", "step", "best", "last seen", "sessions", "size", "folder")
 LONGEST_LABEL = 60
-EPILOG = """
+FIELDS = """
 FIELD is tag, status, recipe, folder, id, step, total, sessions, size, trained, seen, began, best, or
 best.METRIC, last.METRIC (of the newest evaluation), config.KEY.SUB. Conditions: FIELD, then one of
 > >= < <= = != ~ (contains, in any case), then a value: "best.mIoU>40", "size>1.5GB", "seen>=2026-11-20",
@@ -39,112 +40,80 @@ read again. The cache may be deleted: its place is UNBROKEN_CACHE, or unbroken i
 """
 
 
-class Wish(NamedTuple):
-    """What is to be listed, and how."""
+def ls_options(parser: CommandParser) -> None:
+    """A folder, which of its runs, and how they are shown."""
+    from unbroken.cli.args import add_json, whole
 
-    root: str  # as it was typed
-    where: tuple[str, ...] = ()
-    sort: str = ""
-    limit: int | None = None
-    tree: bool = False
-    as_json: bool = False
-    anew: bool = False
+    parser.epilog = FIELDS
+    parser.add_argument("root", nargs="?", default=".", metavar="ROOT", help="a folder (default: this one)")
+    parser.add_argument("--where", action="append", default=[], metavar="EXPR", help="only runs for which this holds")
+    parser.add_argument("--sort", default="", metavar="FIELD", help="the smallest first; -FIELD: the largest first")
+    parser.add_argument("--limit", type=whole(1, "how many"), metavar="N", help="only the first N")
+    parser.add_argument("--tree", action="store_true", help="show which run began with the weights of which")
+    parser.add_argument("--anew", action="store_true", help="read the files of every run, whatever the cache says")
+    add_json(parser)
+    parser.add_examples(
+        "unbroken ls work_dirs --sort=-best --limit 10",
+        "unbroken ls --where 'status=finished and best.mIoU>40' --json",
+    )
 
 
-def list_command(words: Sequence[str]) -> int:
-    """Print the runs below a folder."""
-    wish = _wish(words)
+def ls_usual(words: Sequence[str]) -> SimpleNamespace | None:
+    """The options where no more than a folder was typed: with the index, a parser would be a tenth of all the time."""
+    if len(words) > 1 or any(word.startswith("-") for word in words):
+        return None
+    root = words[0] if words else "."
+    return SimpleNamespace(root=root, where=[], sort="", limit=None, tree=False, anew=False, as_json=False)
+
+
+def ls_command(options: Any) -> None:
+    """The runs under a folder: tag, status, step, best metric, last seen, sessions, size."""
     collects = gc.isenabled()
     gc.disable()  # going again and again over ten thousand rows, which stay, would be a fifth of the time
     try:
-        _list(wish)
+        _list(options)
     finally:
         if collects:
             gc.enable()
-    return 0
 
 
-def _list(wish: Wish) -> None:
-    if not Path(wish.root).is_dir():
-        require_local(wish.root, is_folder=True)
-        raise UsageError(wish.root, "there is no such folder", do="Name the folder that holds the runs.")
-    if not os.access(wish.root, os.R_OK | os.X_OK):
-        raise UsageError(wish.root, "this folder may not be read (permission denied)", do="See who may read it.")
-    root = os.path.abspath(wish.root)  # noqa: PTH100 - a Path keeps `..`, and folders are compared as text
-    index, processes = RunIndex(cache_folder(), Disk()), os.cpu_count() or 1
+def _list(options: Any) -> None:
+    if not Path(options.root).is_dir():
+        require_local(options.root, is_folder=True)
+        raise UsageError(options.root, "there is no such folder", do="Name the folder that holds the runs.")
+    if not os.access(options.root, os.R_OK | os.X_OK):
+        raise UsageError(options.root, "this folder may not be read (permission denied)", do="See who may read it.")
+    root = os.path.abspath(options.root)  # noqa: PTH100 - a Path keeps `..`, and folders are compared as text
+    index, processes = RunIndex(_cache_folder(), Disk()), os.cpu_count() or 1
     now_s = SystemClock().now().timestamp()
-    rows = list_runs(root, index, now_s=now_s, anew=wish.anew, processes=processes)
-    chosen, reasons = _chosen(rows, wish, lambda: configs_of(rows, root, index, processes=processes))
-    place = _place_of(root, wish.root)
-    if wish.as_json:
+    rows = list_runs(root, index, now_s=now_s, anew=options.anew, processes=processes)
+    chosen, reasons = _chosen(rows, options, lambda: configs_of(rows, root, index, processes=processes))
+    place = _place_of(root, options.root)
+    if options.as_json:
         print(as_json_text([_as_data(row, place(row.folder)) for row in chosen]))
     elif chosen:
-        print(_table(chosen, rows, place, tree=wish.tree))
+        print(_table(chosen, rows, place, tree=options.tree))
         for row in chosen:
             if row.status == "not reachable":
                 print(f"{shown(row.label, LONGEST_LABEL)}: {shown(_trouble(row.folder))}")
-        if len(chosen) == wish.limit:
-            print(f"the first {wish.limit} of {len(rows)} runs (--limit)")
+        if len(chosen) == options.limit:
+            print(f"the first {options.limit} of {len(rows)} runs (--limit)")
     else:
-        print("\n".join(_nothing(wish.root, rows, reasons)))
+        print("\n".join(_nothing(options.root, rows, reasons)))
 
 
-def option_parser() -> OptionParser:
-    """The options of `ls`."""
-    from argparse import RawDescriptionHelpFormatter
-
-    from unbroken.option_parser import OptionParser
-
-    parser = OptionParser(
-        prog="unbroken ls",
-        allow_abbrev=False,
-        formatter_class=RawDescriptionHelpFormatter,
-        description="The runs under a folder: tag, status, step, best metric, last seen, sessions, size.",
-        epilog=EPILOG,
-    )
-    parser.add_argument("root", type=str, nargs="?", default=".", metavar="ROOT", help="a folder (default: this one)")
-    parser.add_argument("--where", action="append", default=[], metavar="EXPR", help="only runs for which this holds")
-    parser.add_argument("--sort", default="", metavar="FIELD", help="the smallest first; -FIELD: the largest first")
-    parser.add_argument("--limit", type=_count, metavar="N", help="only the first N")
-    parser.add_argument("--tree", action="store_true", help="show which run began with the weights of which")
-    parser.add_argument("--anew", action="store_true", help="read the files of every run, whatever the cache says")
-    parser.add_argument("--json", action="store_true", dest="as_json", help="print data instead of text")
-    return parser
-
-
-def _wish(words: Sequence[str]) -> Wish:
-    if len(words) < 2 and all(word.strip() and not word.startswith("-") for word in words):
-        return Wish(root=words[0] if words else ".")  # the usual case does without a parser
-    joined: list[str] = []
-    for word in words:  # `--sort -step`: its value is not an option
-        if joined[-1:] in (["--sort"], ["--where"]):
-            joined[-1] += f"={word}"
-        else:
-            joined.append(word)
-    found = vars(option_parser().parse_args(joined))
-    return Wish(**{**found, "where": tuple(found["where"])})
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or len(text) > 9 or not int(text):
-        from argparse import ArgumentTypeError
-
-        raise ArgumentTypeError(f"expected how many, 1 or more, found {text[:40]!r}")
-    return int(text)
-
-
-def _chosen(rows: list[Row], wish: Wish, configs: Callable[[], Callable[[Row], Any]]) -> tuple[list[Row], list[str]]:
+def _chosen(rows: list[Row], options: Any, configs: Callable[[], Callable[[Row], Any]]) -> tuple[list[Row], list[str]]:
     """The rows that are wanted, in their order; if there are none, why."""
-    if not wish.where and not wish.sort:
-        return rows[: wish.limit], []
+    if not options.where and not options.sort:
+        return rows[: options.limit], []
     from unbroken.report import query
 
-    conditions = query.conditions_of(wish.where)
-    names = [*(condition.field for condition in conditions), wish.sort.removeprefix("-")]
+    conditions = query.conditions_of(options.where)
+    names = [*(condition.field for condition in conditions), options.sort.removeprefix("-")]
     config_of = configs() if query.needs_configs(names) else lambda _row: {}
     found = query.matching(rows, conditions, config_of)
-    found = query.sorted_by(found, wish.sort, config_of) if wish.sort else found
-    return found[: wish.limit], [] if found else query.why_none(rows, conditions, config_of)
+    found = query.sorted_by(found, options.sort, config_of) if options.sort else found
+    return found[: options.limit], [] if found else query.why_none(rows, conditions, config_of)
 
 
 def _nothing(root: str, rows: Sequence[Row], reasons: Iterable[str]) -> list[str]:
@@ -180,9 +149,7 @@ def _table(chosen: Sequence[Row], rows: Sequence[Row], place: Callable[[str], st
     labels = _labels(rows, place)
     named = [labels.get(row.folder, row.label) for row in chosen] if labels else [row.label for row in chosen]
     if tree:
-        from unbroken.cli.lineage import as_tree
-
-        families = list(as_tree(chosen))
+        families = list(_families(chosen))
         chosen = [row for row, _ in families]
         named = [
             _branch(row, depth) + labels.get(row.folder, row.label) + _since(row, depth) for row, depth in families
@@ -270,3 +237,38 @@ def _as_data(row: Row, folder: str) -> dict[str, Any]:
     }
     found: dict[str, Any] = finite(data)
     return found
+
+
+def _families(runs: Sequence[Row]) -> Iterator[tuple[Row, int]]:
+    """The runs in the order of their families, each with its depth; a run whose parent is not here is a root."""
+    here = {run.id for run in runs if run.id}
+    children: dict[str, list[Row]] = {}
+    for run in runs:
+        parent = str((run.parent_facts or {}).get("run") or "")
+        children.setdefault(parent if parent in here and parent != run.id else "", []).append(run)
+    shown: set[str] = set()
+
+    def below(run: Row, depth: int) -> Iterator[tuple[Row, int]]:
+        waiting = [(run, depth)]  # a chain of children may be longer than calls can be nested
+        while waiting:
+            run, depth = waiting.pop()
+            if run.folder not in shown:
+                shown.add(run.folder)
+                yield run, depth
+                waiting += [(child, depth + 1) for child in reversed(children.get(run.id, []) if run.id else [])]
+
+    for run in (*children.get("", []), *runs):  # the second time round: those in a circle
+        yield from below(run, 0)
+
+
+def _cache_folder() -> Path | None:
+    """Where what can be made again is kept: UNBROKEN_CACHE (empty: nowhere), or a folder among the user's caches."""
+    if (chosen := os.environ.get("UNBROKEN_CACHE")) is not None:
+        return Path(chosen).absolute() if chosen else None
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        if (place := Path(os.environ.get(name, ""))).is_absolute():
+            return place / "unbroken"
+    try:
+        return Path.home() / ".cache" / "unbroken"
+    except RuntimeError:  # a user without a home
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from typing import Any
 
 from unbroken.checkpoint.removal import GOING_SUFFIX
 from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Decision, Policy
-from unbroken.cli.looking import run_folder
+from unbroken.cli.args import CommandParser, add_json
+from unbroken.cli.runs import add_runs, run_folder
 from unbroken.cli.tables import as_json_text, columns
 from unbroken.clock import SystemClock
 from unbroken.errors import UnbrokenError, UsageError
@@ -25,17 +27,6 @@ LONGEST_ERROR = 2_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What was typed behind the runs."""
-
-    policy: Policy
-    explain: bool
-    dry_run: bool
-    yes: bool
-    as_json: bool
-
-
-@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """One run: what was decided and, where it was done, what went; or why it was left out."""
 
@@ -47,11 +38,47 @@ class Outcome:
     left_out: UnbrokenError | None = None
 
 
-def prune_command(places: Sequence[Path], asked: Asked) -> None:
-    """Prune one run; or look at several, and prune them on request."""
-    runs, several = _runs(places)
+def prune_options(parser: CommandParser) -> None:
+    """Runs, what of them stays, and whether it is done."""
+    add_runs(parser, "RUN", "runs (folders or tags), or folders with runs")
+    parser.add_argument(
+        "--keep-last", type=int, default=2, metavar="N", help="keep the last so many checkpoints (default: 2)"
+    )
+    parser.add_argument(
+        "--keep-every",
+        type=int,
+        metavar="K",
+        help="also keep each K-th step, or epoch where names count epochs",
+    )
+    parser.add_argument(
+        "--keep-best",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="keep the checkpoint whose evaluation is the best (default: %(default)s)",
+    )
+    parser.add_argument("--damaged", action="store_true", help="let damaged checkpoints go too")
+    parser.add_argument("--explain", action="store_true", help="say of each file why it stays or goes; changes nothing")
+    parser.add_argument("--dry-run", action="store_true", help="say what would go; changes nothing")
+    parser.add_argument("--yes", action="store_true", help="do it to several runs, which are else only looked at")
+    add_json(parser)
+    parser.add_examples("unbroken prune RUN --keep-last 3 --explain", "unbroken prune work_dirs --yes")
+
+
+def prune_command(asked: argparse.Namespace) -> None:
+    """Remove checkpoints that nothing needs. What stays is verified first, and two verified states always stay.
+
+    Best weights, pinned files (`unbroken pin`) and files that the training would not write under their names stay. One
+    run is pruned at once; several are only looked at without --yes. A run that is being trained is left alone.
+    """
+    for option, number in (("--keep-last", asked.keep_last), ("--keep-every", asked.keep_every)):
+        if number is not None and number < 1:
+            raise UsageError(option, "this keeps nothing", expected="a number from 1 on", found=number)
+    policy = Policy(
+        keep_last=asked.keep_last, keep_every=asked.keep_every, keep_best=asked.keep_best, damaged=asked.damaged
+    )
+    runs, several = _runs(asked.run)
     acts = not asked.explain and not asked.dry_run and (asked.yes or not several)
-    outcomes = [_one(run, asked.policy, acts=acts, several=several) for run in runs]
+    outcomes = [_one(run, policy, acts=acts, several=several) for run in runs]
     if asked.as_json:
         print(as_json_text([_as_data(outcome) for outcome in outcomes]))
         return
@@ -60,7 +87,7 @@ def prune_command(places: Sequence[Path], asked: Asked) -> None:
     if several:
         print(_sum(outcomes, acts=acts))
     if not acts and any(_has_work(outcome) for outcome in outcomes):
-        print(f"nothing was changed; to do it: {_command(places, asked.policy, several=several)}")
+        print(f"nothing was changed; to do it: {_command(asked.run, policy, several=several)}")
     elif not acts:
         print("nothing was changed, and nothing would be")
 
@@ -178,11 +205,3 @@ def _as_data(outcome: Outcome) -> dict[str, Any]:
 
 def _names(names: Sequence[str]) -> str:
     return some_of(list(map(shown, names)), MOST_NAMES)
-
-
-def policy_of(*, keep_last: int, keep_every: int | None, keep_best: bool, damaged: bool) -> Policy:
-    """The policy that was typed."""
-    for option, number in (("--keep-last", keep_last), ("--keep-every", keep_every)):
-        if number is not None and number < 1:
-            raise UsageError(option, "this keeps nothing", expected="a number from 1 on", found=number)
-    return Policy(keep_last=keep_last, keep_every=keep_every, keep_best=keep_best, damaged=damaged)

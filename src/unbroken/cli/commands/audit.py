@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
-from pathlib import Path
 
-from unbroken.cli.looking import run_folder
+from unbroken.cli.args import CommandParser, add_json
+from unbroken.cli.runs import add_run, run_folder
 from unbroken.cli.tables import as_json_text, columns
 from unbroken.errors import DamagedFile
 from unbroken.quantities import counted
@@ -16,10 +17,23 @@ MOST_FINDINGS = 40
 MOST_NOTES = 20
 
 
-def audit_command(run: Path, *, verify: bool, as_json: bool) -> int:
-    """Print the audit of a run; 0 when nothing is wrong."""
-    found = audit(run_folder(run), verify=verify)
-    print(as_json_text(found.as_data()) if as_json else "\n".join(_lines(found)))
+def audit_options(parser: CommandParser) -> None:
+    """A run."""
+    add_run(parser)
+    parser.add_argument(
+        "--verify", action="store_true", help="also read every byte of every checkpoint and compare its digest"
+    )
+    add_json(parser)
+    parser.add_examples("unbroken audit RUN")
+
+
+def audit_command(options: argparse.Namespace) -> int:
+    """Prove from the records alone that each step was done once and each sample used once per epoch, over all sessions.
+
+    Exit code 12 if something is wrong: each finding names its file, line, step and sample. Changes nothing.
+    """
+    found = audit(run_folder(options.run), verify=options.verify)
+    print(as_json_text(found.as_data()) if options.as_json else "\n".join(_lines(found)))
     return 0 if found.good else DamagedFile.exit_code
 
 

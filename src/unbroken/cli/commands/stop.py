@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import socket
@@ -9,7 +10,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from unbroken.cli.looking import run_folder
+from unbroken.cli.args import CommandParser
+from unbroken.cli.runs import add_run, run_folder
 from unbroken.clock import SystemClock
 from unbroken.report import Glance, Watch
 from unbroken.run.bounds import require_inside
@@ -22,8 +24,21 @@ from unbroken.text import shown
 LOOK_EVERY_S = 0.2
 
 
-def stop_command(run: Path, *, wait: bool) -> None:
-    """Leave a request, send a signal where the process can be reached, and wait until the run is let go."""
+def stop_options(parser: CommandParser) -> None:
+    """A run, and whether to wait for its end."""
+    add_run(parser)
+    parser.add_argument(
+        "--no-wait", action="store_false", dest="wait", help="only ask; do not wait until it has stopped"
+    )
+    parser.add_examples("unbroken stop RUN")
+
+
+def stop_command(options: argparse.Namespace) -> None:
+    """Ask the process that trains a run to save and stop, and wait until it has; its exit code is then 75.
+
+    It may run in another terminal, in another container with the same file system, or on another machine.
+    """
+    run = options.run
     folder = own(run_folder(run))
     watch, holder = Watch(run, SystemClock(), Disk()), read_holder(folder)
     glance = watch.look()
@@ -41,7 +56,7 @@ def stop_command(run: Path, *, wait: bool) -> None:
         return
     reached = _signal(folder, holder)
     _say(f"{run}: {holder} is asked to stop" + ("" if reached else ", it looks about once a second"))
-    if not wait:
+    if not options.wait:
         return
     while is_held(folder) and _same(folder, holder):
         time.sleep(LOOK_EVERY_S)

@@ -7,6 +7,7 @@ process gave it: the note is there also when a fault in native code ends it in t
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import shlex
@@ -15,17 +16,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import IO, Any
 
 from unbroken.cli import crashes
 from unbroken.cli.crashes import Again, Crash, GiveUp, Place
-from unbroken.cli.environment import continuing
+from unbroken.cli.entry import run_tool
+from unbroken.cli.job import continuing, job_of, train_job
+from unbroken.clock import SystemClock
 from unbroken.errors import STOPPED
 from unbroken.journal import read_events
 from unbroken.launch import Job
+from unbroken.launch.host import process_age_s
 from unbroken.launch.rerun import Aftermath, aftermath
 from unbroken.run.layout import own
 
@@ -94,7 +98,7 @@ def _child(told: dict[str, Any], asked: Asked) -> tuple[int, Place]:
     """Run the training once; returns how it ended and what it was doing."""
     with tempfile.TemporaryFile() as note:
         descriptor = note.fileno() if HAS_SIGNALS else None
-        command = [sys.executable, "-m", "unbroken.cli.child", json.dumps({**told, "note": descriptor})]
+        command = [sys.executable, "-m", "unbroken.cli.supervise", json.dumps({**told, "note": descriptor})]
         if HAS_SIGNALS:
             child = subprocess.Popen(command, pass_fds=(note.fileno(),), start_new_session=True)
         else:
@@ -154,3 +158,39 @@ def _last_words(crash: Crash, why: str, left: Aftermath, command: str) -> str:
 
 def _say(words: str) -> None:
     print(f"unbroken: {words}", file=sys.stderr, flush=True)
+
+
+# -- the child ---------------------------------------------------------------------------------------------------------
+
+
+def child_command(arguments: Sequence[str]) -> int:
+    """Train as the parent was told to, in `python -m unbroken.cli.supervise JSON`, which nobody types.
+
+    What comes next is noted, so that the parent can name it after a crash.
+    """
+    told = json.loads(arguments[0])
+    sys.path[:] = told["path"]
+    faulthandler.enable(all_threads=False)  # a fault in native code shows where Python was
+    recipe, words, typed, began_s = told["recipe"], told["arguments"], told["typed"], told["began_s"]
+    own_s = SystemClock().monotonic_s() - process_age_s()
+    job = job_of(recipe, words, typed, front_door=typed[: len(typed) - len(words)])
+    if job.limit is None or job.limit.source != "--session":  # a limit of the host is read anew by each child
+        began_s = own_s
+    restarted = {"restarted": told["restarted"]} if told["restarted"] else {}
+    job = replace(job, environment={**job.environment, **restarted})
+    return train_job(job, began_s=began_s, coming=_noting(told["note"]))
+
+
+def _noting(descriptor: int | None) -> Callable[[str, int, Callable[[], list[tuple[int, int]]]], None] | None:
+    if descriptor is None:
+        return None
+
+    def note(what: str, step: int, samples: Callable[[], list[tuple[int, int]]]) -> None:
+        place = Place(what=what, step=step, samples=tuple(samples()))
+        os.pwrite(descriptor, place.as_note(), 0)
+
+    return note
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_tool(child_command))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
+from unbroken.cli.args import CommandParser, add_json
+from unbroken.cli.runs import add_run
 from unbroken.cli.tables import as_json_text, columns
 from unbroken.clock import SystemClock
 from unbroken.errors import UsageError
@@ -15,13 +18,32 @@ from unbroken.storage import Disk
 MOST_NAMED = 8
 
 
-def pack_command(run: Path, out: Path, *, minimal: bool, max_size: str | None, as_json: bool) -> None:
-    """Pack a run, and say what is in the file and what is not."""
+def pack_options(parser: CommandParser) -> None:
+    """A run, the file, and how much of the run it takes."""
+    add_run(parser)
+    parser.add_argument("out", type=Path, metavar="OUT", help="the file to write, or a folder for it")
+    parser.add_argument(
+        "--minimal",
+        action="store_true",
+        help="only what is needed to go on: newest checkpoint, best weights, records",
+    )
+    parser.add_argument("--max-size", metavar="SIZE", help="leave out what is least needed until it fits (20GB, 500MB)")
+    add_json(parser)
+    parser.add_examples("unbroken pack RUN run.zip --max-size 20GB", "unbroken unpack run.zip")
+
+
+def pack_command(options: argparse.Namespace) -> None:
+    """Write a run into one file (a zip) and read it back; checkpoints are verified before they go in.
+
+    The archive stays behind. For want of room, older checkpoints do first, then pictures and results, then logs. A run
+    that is being trained may be packed: it is only read.
+    """
+    run, out, max_size = options.run, options.out, options.max_size
     if not run.is_dir():
         raise UsageError(run, "there is no such folder", expected="the folder of a run", do="See `unbroken ls ROOT`.")
     most_bytes = None if max_size is None else asked("--max-size", size_bytes, max_size)
-    done = pack(run, out, minimal=minimal, most_bytes=most_bytes, disk=Disk(), clock=SystemClock())
-    if as_json:
+    done = pack(run, out, minimal=options.minimal, most_bytes=most_bytes, disk=Disk(), clock=SystemClock())
+    if options.as_json:
         print(as_json_text(_as_data(done)))
         return
     listed = done.listed
@@ -63,11 +85,22 @@ def _as_data(done: Packed) -> dict[str, object]:
     }
 
 
-def unpack_command(file: Path, folder: Path | None, *, as_json: bool) -> None:
-    """Unpack a run, and say where it stands and how it goes on."""
-    done = unpack(file, folder, disk=Disk(), clock=SystemClock())
+def unpack_options(parser: CommandParser) -> None:
+    """The file, and the folder it becomes."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="what `unbroken pack` wrote")
+    parser.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="a new folder (default: the run's name)")
+    add_json(parser)
+    parser.add_examples("unbroken unpack run.zip")
+
+
+def unpack_command(options: argparse.Namespace) -> None:
+    """Make the run in a file a folder again; every byte is compared, and nothing that is there is overwritten.
+
+    Killed anywhere, the same command goes on, and nothing half is taken for a run.
+    """
+    done = unpack(options.file, options.folder, disk=Disk(), clock=SystemClock())
     newest = done.facts.newest_good
-    if as_json:
+    if options.as_json:
         data = {"run": done.listed.run, "tag": done.listed.tag, "folder": str(done.directory)}
         print(as_json_text({**data, "step": newest.step if newest else None, "files": len(done.listed.files)}))
         return

@@ -1,6 +1,6 @@
-"""The generated pages of the documentation: `python -m unbroken.cli.pages [docs]` writes `cli.md` and `errors.md`.
+"""The generated pages of the documentation: `python docs/build.py` writes `cli.md` and `errors.md`.
 
-The commands come from the typer application, the options of a recipe from its own help text, the errors from
+The commands come from the tree of commands, the options of a recipe from its own help text, the errors from
 `errors.py`. The examples are texts that the real code gives for facts made up here; nothing is run or touched.
 """
 
@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import signal
-import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,10 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import typer.main
-
-from unbroken.cli import ledger
-from unbroken.cli.app import app
+from unbroken.cli.tree import COMMANDS, parser_of
 from unbroken.config import Effect, Effects, set_values
 from unbroken.errors import (
     INTERRUPTED_TWICE,
@@ -32,7 +27,6 @@ from unbroken.errors import (
     Refused,
     UnbrokenError,
     UnreadableSample,
-    UsageError,
 )
 from unbroken.launch import Facts, Fresh, Job, Refuse, Start, decide, find_recipe, load_attribute
 from unbroken.launch.explain import refusal
@@ -40,13 +34,10 @@ from unbroken.launch.job import Limit
 from unbroken.launch.options import require_time_left
 from unbroken.launch.recipes import installed
 from unbroken.run import Candidate, RunRecord, Survey
-from unbroken.storage import Disk, WritableFile, durable_write
 from unbroken.storage.lock import Holder
-from unbroken.text import as_bytes
 
-GENERATED = "<!-- Written by `python -m unbroken.cli.pages`. Change the code, not this page. -->\n"
+GENERATED = "<!-- Written by `python docs/build.py`. Change the code, not this page. -->\n"
 HELP_COLUMNS = 100
-OWN_PARSERS = {"ls": ledger.option_parser}
 WHAT_TO_DO = {
     0: "Nothing.",
     1: "Report it, with the trace that was printed. What was saved is whole.",
@@ -75,14 +66,11 @@ def cli_page() -> str:
         GENERATED,
         "After `pip install`, the command is `unbroken`. `python -m unbroken` is the same.",
     ]
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # it is a group
-    summary = [f"| [`{name}`](#unbroken-{name}) | {_first_line(command)} |" for name, command in commands.items()]
+    summary = [f"| [`{name}`](#unbroken-{name}) | {command.summary} |" for name, command in COMMANDS.items()]
     parts.append("\n".join(["| command | does |", "|---|---|", *summary]))
     parts.append("Exit codes and error messages: [errors.md](errors.md).")
-    for name, command in commands.items():
-        parts += _command(name, command)
-        if name in OWN_PARSERS:
-            parts.append(_help_of(OWN_PARSERS[name]().format_help))
+    for name in COMMANDS:
+        parts += [f"## unbroken {name}", _help_of(parser_of(name).format_help)]
     for name in installed():
         parts += _recipe(name)
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
@@ -132,40 +120,6 @@ def error_classes() -> list[type[UnbrokenError]]:
 
 
 # -- commands --------------------------------------------------------------------------------------------------------
-
-
-def _command(name: str, command: Any) -> Iterator[str]:
-    yield f"## unbroken {name}"
-    yield _prose(str(command.help))
-    rows = [
-        (" ".join(f"`{word}`" for word in _spellings(parameter)), parameter.help or "")
-        for parameter in command.params
-        if parameter.help or parameter.param_type_name == "argument"
-    ]
-    if rows:
-        yield "\n".join(["| argument or option | meaning |", "|---|---|", *(f"| {one} | {two} |" for one, two in rows)])
-
-
-def _spellings(parameter: Any) -> list[str]:
-    if parameter.param_type_name == "argument":
-        return [str(parameter.metavar or parameter.name.upper())]
-    value = "" if getattr(parameter, "is_flag", False) else f" {parameter.metavar or 'VALUE'}"
-    return [f"{word}{value}" for word in (*parameter.opts, *parameter.secondary_opts)]
-
-
-def _first_line(command: Any) -> str:
-    return str(command.short_help or _prose(str(command.help)).split("\n")[0])
-
-
-def _prose(text: str) -> str:
-    """A help text as paragraphs; what it marks as laid out by hand becomes a block of code."""
-    paragraphs = [paragraph.strip("\n") for paragraph in re.split(r"\n\s*\n", text)]
-    return "\n\n".join(
-        f"```\n{textwrap.dedent(paragraph.lstrip().removeprefix(chr(8)).lstrip(chr(10)))}\n```"
-        if paragraph.lstrip().startswith("\b")
-        else " ".join(paragraph.split())
-        for paragraph in paragraphs
-    )
 
 
 def _recipe(name: str) -> Iterator[str]:
@@ -311,25 +265,6 @@ def _found(candidate: Candidate) -> Survey:
     )
 
 
-# -- writing ---------------------------------------------------------------------------------------------------------
-
-
-def write_pages(folder: Path) -> list[Path]:
-    """Write every generated page into `folder`; returns the files."""
-    if not folder.is_dir():
-        raise UsageError(folder, "there is no such folder", do="Run this in the root of the repository.")
-    for name, text in pages().items():
-        _write(folder / name, text)
-    return [folder / name for name in pages()]
-
-
-def _write(path: Path, text: str) -> None:
-    def fill(file: WritableFile) -> None:
-        file.write(as_bytes(text))
-
-    durable_write(Disk(), path, fill)
-
-
 if __name__ == "__main__":
-    for written in write_pages(Path(*sys.argv[1:2] or ["docs"])):
-        print(written)
+    for name, text in pages().items():
+        Path(__file__).with_name(name).write_text(text, encoding="utf-8")

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from unbroken.cli.train import job_of
+from unbroken.cli.args import CommandParser, add_json
+from unbroken.cli.commands.train import RECIPE
+from unbroken.cli.job import job_of
 from unbroken.errors import DamagedFile, UnbrokenError, UsageError
-from unbroken.launch import Job, load_attribute
+from unbroken.launch import load_attribute
 from unbroken.launch.host import in_notebook
 
 USUAL_WORKERS = 4  # where neither the command nor the recipe says how many
 
 
-def check_command(recipe: str, arguments: Sequence[str], *, as_json: bool) -> int:
-    """Check the data sets; the exit code is that of damage, or that of a launch that would be refused for them."""
-    asked = [word for word in arguments if word != "--json"]
-    as_json = as_json or len(asked) < len(arguments)
-    job = job_of(recipe, asked, ["unbroken", "check", recipe, *asked], front_door=["unbroken", "check", recipe])
+def check_options(parser: CommandParser) -> None:
+    """A recipe; `--json` may stand before or behind it."""
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help=RECIPE)
+    add_json(parser)
+    parser.behind = frozenset({"--json"})
+    parser.add_examples("unbroken check RECIPE CONFIG")
+
+
+def check_command(options: argparse.Namespace) -> int:
+    """Read every sample of a config's data sets once, and name those that cannot be read; no run is touched.
+
+    The arguments are those of `train`. The exit code is 12 if a sample cannot be read. `--json` may also stand behind.
+    """
+    recipe, *words = options.words or [""]
+    as_json = options.as_json
+    job = job_of(recipe, words, ["unbroken", "check", recipe, *words], front_door=["unbroken", "check", recipe])
     if not job.datasets:
         raise UsageError(recipe, "this recipe does not say which data sets it reads", expected="Job(datasets=...)")
     from unbroken.train import check_dataset
@@ -31,7 +45,17 @@ def check_command(recipe: str, arguments: Sequence[str], *, as_json: bool) -> in
     workers = job.options.get("workers")
     data, any_bad = [], False
     datasets = load_attribute(job.datasets)(job)
-    findings = _findings(job, as_json=as_json)
+    # What a launch asks of the data, told at once; samples that cannot be read are left to who reads all of them.
+    lenient = replace(job, options={**job.options, "on_bad": "skip"})
+    warnings: tuple[str, ...] = ()
+    refused: UnbrokenError | None = None
+    try:
+        warnings = tuple(load_attribute(job.preflight)(lenient) if job.preflight else ())
+    except UnbrokenError as error:
+        refused = error
+    if not as_json:
+        for line in [*(f"warning: {each}" for each in warnings), *([refused] if refused else [])]:
+            print(line)
     for name, dataset in datasets.items():
         with _progress(name, len(dataset), quiet=as_json) as progress:
             found = check_dataset(dataset, workers=USUAL_WORKERS if workers is None else workers, progress=progress)
@@ -43,32 +67,11 @@ def check_command(recipe: str, arguments: Sequence[str], *, as_json: bool) -> in
                 print(f"{name} sample {each.sample}: {each.reason}")
             print(f"{name}: {found.samples} samples read, {len(bad) or 'none'} of them unreadable")
     if as_json:
-        told = {"refused": findings.refused.as_data() if findings.refused else None, "warnings": findings.warnings}
+        told = {"refused": refused.as_data() if refused else None, "warnings": warnings}
         print(json.dumps({"data_sets": data, **told}, ensure_ascii=False))
     if any_bad:
         return DamagedFile.exit_code
-    return findings.refused.exit_code if findings.refused else 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Findings:
-    """What a launch would say of the data: why it would be refused, or what it would warn of."""
-
-    refused: UnbrokenError | None = None
-    warnings: tuple[str, ...] = ()
-
-
-def _findings(job: Job, *, as_json: bool) -> _Findings:
-    """What a launch asks of the data, told at once; samples that cannot be read are left to who reads all of them."""
-    lenient = replace(job, options={**job.options, "on_bad": "skip"})
-    try:
-        found = _Findings(warnings=tuple(load_attribute(job.preflight)(lenient) if job.preflight else ()))
-    except UnbrokenError as error:
-        found = _Findings(refused=error)
-    if not as_json:
-        for line in [*(f"warning: {each}" for each in found.warnings), *([found.refused] if found.refused else [])]:
-            print(line)
-    return found
+    return refused.exit_code if refused else 0
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,8 +10,9 @@ from pathlib import Path
 
 from unbroken.checkpoint.folders import INDEX, checkpoint_names, shards_of
 from unbroken.checkpoint.structure import has_known_head
-from unbroken.cli.looking import LONGEST_LINE, MOST_ROWS, manifests_for, require_there, run_folder, step_text
-from unbroken.cli.tables import as_json_text, columns
+from unbroken.cli.args import CommandParser, add_json
+from unbroken.cli.runs import add_runs, manifests_for, require_there, run_folder
+from unbroken.cli.tables import LONGEST_LINE, MOST_ROWS, as_json_text, columns, step_text
 from unbroken.errors import DamagedFile
 from unbroken.run import Candidate, MissingFile, layout_seen, look_at
 from unbroken.run.candidates import confirm
@@ -38,8 +40,22 @@ class Verified:
     aside: int = 0  # checkpoints in the archive, which are not judged
 
 
-def verify_command(paths: Sequence[Path], *, as_json: bool) -> int:
-    """Verify files and folders; 0 when all are whole, the records of runs too."""
+def verify_options(parser: CommandParser) -> None:
+    """Files, runs or folders."""
+    add_runs(parser, "PATH", "files, runs (folders or tags), or folders of checkpoints")
+    add_json(parser)
+    parser.add_examples("unbroken verify RUN", "unbroken verify a.pth downloads")
+
+
+def verify_command(options: argparse.Namespace) -> int:
+    """Whether checkpoints, or all checkpoints in folders, are whole; exit code 12 if one is not.
+
+    Of a folder every .pth, .pt, .ckpt, .bin and .safetensors is judged, and what cannot be judged is named.
+
+    Of a run, what its records know of and its folder has not is listed as missing. Its newest state and its best
+    weights are needed for it to be whole; older states that were removed by hand are not.
+    """
+    paths = options.path
     checked = [looked_again(path, partial(_verified, path)) for path in paths]
     seen = [item for each in checked for item in each.files]
     missing = [(each, item) for each in checked for item in each.missing]
@@ -50,7 +66,7 @@ def verify_command(paths: Sequence[Path], *, as_json: bool) -> int:
         (str(each.folder / item.name), "missing", -1 if item.step is None else item.step, item.words)
         for each, item in missing
     ]
-    if as_json:
+    if options.as_json:
         names = ("file", "state", "step", "reason")
         rows += [(f"{path}/{item.file}", "damaged", -1, item.where + item.words) for path, item in damaged]
         print(as_json_text([dict(zip(names, row, strict=True)) for row in rows]))

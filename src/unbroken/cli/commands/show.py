@@ -1,22 +1,123 @@
-"""One run at a glance, from its records alone."""
+"""`show`: one run, from its records alone."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unbroken.cli.args import CommandParser, add_json
+from unbroken.cli.runs import add_run, run_folder
+from unbroken.cli.tables import LONGEST_LINE, as_json_text, columns, step_text
+from unbroken.clock import shown_time
+from unbroken.errors import DamagedFile
 from unbroken.fields import count_of, numbers_of
 from unbroken.journal import read_steps
 from unbroken.jsonlines import finite
-from unbroken.run import Candidate, MissingFile, Survey, layout_seen
-from unbroken.run.damage import Damage
+from unbroken.quantities import size_text
+from unbroken.run import Candidate, MissingFile, RunRecord, Survey, layout_seen, read_record
+from unbroken.run.damage import Damage, damage_in_words
+from unbroken.run.finding import find_runs
 from unbroken.run.history import how_it_ended, score_of
 from unbroken.run.layout import own
+from unbroken.run.pins import Pin, read_pins
 from unbroken.run.program import Program, program_changes, programs_of
 from unbroken.run.summary import LOST, NOT_REACHABLE, summary_of
 from unbroken.run.survey import survey
+from unbroken.text import shown
+
+MOST_COLUMNS = 6
+
+
+def show_options(parser: CommandParser) -> None:
+    """A run."""
+    add_run(parser)
+    add_json(parser)
+    parser.add_examples("unbroken show RUN")
+
+
+def show_command(options: argparse.Namespace) -> None:
+    """One run: sessions, checkpoints with their state, metrics, where it came from."""
+    found = overview_of(run_folder(options.run))
+    lineage = _ancestors(found)
+    if options.as_json:
+        pins, trouble = _pins_of(found.directory)
+        pinned = None if trouble else {name: pin.note for name, pin in pins.items()}
+        print(as_json_text(found.as_data() | {"lineage": lineage, "pinned": pinned}))
+    else:
+        print("\n".join(_story(found, lineage)))
+
+
+def _story(run: Overview, lineage: Sequence[str]) -> list[str]:
+    whose = f" ({run.recipe})" if run.recipe else ""
+    lines = [f"{run.tag}{whose} - {run.status}", f"folder: {run.directory} ({size_text(run.size_bytes)})"]
+    lines += [run.trouble] if run.trouble else []
+    total = f" of {run.total}" if run.total else ""
+    lines.append(f"step: {run.step}{total}")
+    if run.best:
+        lines.append(f"best: {run.best}")
+    lines += [f"{'began from' if not place else 'which began from'}: {words}" for place, words in enumerate(lineage)]
+    lines += [f"accepted: {words}" for words in run.accepted]
+    if run.last_seen:
+        lines.append(f"last seen: {shown_time(run.last_seen)}")
+    if run.config is not None:
+        lines.append(f"config: {run.config}")
+    if run.command:
+        lines.append(f"command: {run.command}")
+    if run.programs:
+        lines.append(f"program: {run.programs[-1].program.words()}")
+    changed = [item for item in run.programs if item.changes]
+    lines += [f"program changed in session {item.session}: {', '.join(item.changes)}" for item in changed]
+    lines = [shown(line, LONGEST_LINE) for line in lines]
+    rows = [(s.name, s.verdict, f"{s.first}-{s.last}" if s.last else "no step", s.ended) for s in run.sessions]
+    lines += ["", "sessions", columns([("session", "began", "steps", "ended"), *rows])] if rows else []
+    lines += ["", "files"]
+    pins, trouble = _pins_of(run.directory)
+    files = [(c.name, step_text(c.step), c.kind, c.state, _how(c.reason, pins.get(c.name))) for c in run.candidates]
+    files += [(m.name, step_text(m.step), m.kind, "missing", m.words) for m in run.missing]
+    lines.append(columns([("file", "step", "kind", "state", "how"), *files]))
+    lines += [shown(trouble, LONGEST_LINE)] if trouble else []
+    lines += [f"damaged: {shown(words, LONGEST_LINE)}" for words in damage_in_words(run.damage)]
+    if any(c.state == "unchecked" for c in run.candidates):
+        lines.append(f"unchecked: not needed to go on; to read them all: unbroken verify {shown(run.directory)}")
+    if run.status.startswith("left by"):
+        lines.append(
+            "to go on with it here: make it the folder of a training (the same work dir, or the same config and tag); "
+            "`unbroken why` says from which file, and what that file lacks"
+        )
+    if run.evaluations:
+        lines += ["", "evaluations", *_evaluation_table(run)]
+    return lines
+
+
+def _pins_of(run: Path) -> tuple[dict[str, Pin], str]:
+    """What is pinned, or why that cannot be known."""
+    try:
+        return read_pins(run), ""
+    except DamagedFile as error:
+        return {}, str(error)
+
+
+def _how(reason: str, pin: Pin | None) -> str:
+    """How a file was judged, and that it is pinned."""
+    pinned = "" if pin is None else f"pinned: {shown(pin.note)}" if pin.note else "pinned"
+    return "; ".join(words for words in (reason, pinned) if words)
+
+
+def _evaluation_table(run: Overview) -> list[str]:
+    """The numbers that stand for an evaluation; those of parts of it, which have a path for a name, come after."""
+    names = sorted(run.evaluations[-1][1], key=lambda name: "/" in name)
+    chosen = names[:MOST_COLUMNS]
+    table: list[tuple[str, ...]] = [("step", *chosen)]
+    for step, values in run.evaluations:
+        table.append((str(step), *(f"{values[name]:.4g}" if name in values else "" for name in chosen)))
+    more = len(names) - len(chosen)
+    return [columns(table), *([f"and {more} more numbers of each: --json"] if more else [])]
+
+
+# -- what is known of it ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,3 +287,37 @@ def _accepted(inside: Mapping[str, Any]) -> tuple[str, ...]:
     listed = inside.get("accepted")
     found = [item for item in listed if isinstance(item, Mapping)] if isinstance(listed, list | tuple) else []
     return tuple(f"{item.get('words')}, after step {item.get('step')}" for item in found)
+
+
+def _ancestors(run: Overview) -> list[str]:
+    """Where a run came from, in words, the nearest first; as far as the runs are found beside this one."""
+    known = _records_near(run)
+    words: list[str] = []
+    parent = run.parent
+    while parent:
+        words.append(_words(parent))
+        record = known.pop(
+            (str(parent.get("run") or ""), str(parent.get("tag") or "")), None
+        )  # once: an edited record may lead back
+        parent = record.parent if record is not None else None
+    return words
+
+
+def _records_near(run: Overview) -> dict[tuple[str, str], RunRecord]:
+    """The records of the runs in the folder that holds this one, and in the one that holds its parent's file.
+
+    By id and tag: a run that goes on under another tag keeps its id. What began with the same file is no ancestor.
+    """
+    roots = {run.directory.absolute().parent}
+    if run.parent and run.parent.get("file"):
+        roots |= set(list(Path(str(run.parent["file"])).absolute().parents)[1:3])
+    found = (read_record(folder) for root in sorted(roots) if root.is_dir() for folder in find_runs(root))
+    return {(record.id, record.tag): record for record in found if record is not None and record.parent != run.parent}
+
+
+def _words(parent: Mapping[str, Any]) -> str:
+    where = f"step {parent['step']}" if isinstance(parent.get("step"), int) and parent["step"] >= 0 else ""
+    whose = f"of `{parent['tag']}`" if parent.get("tag") else f"of run {parent['run']}" if parent.get("run") else ""
+    digest = f"sha256 {str(parent['sha256'])[:12]}" if parent.get("sha256") else ""
+    facts = ", ".join(part for part in (f"{where} {whose}".strip(), digest) if part)
+    return f"{parent.get('file')}" + (f" ({facts})" if facts else "")
