@@ -45,7 +45,7 @@ CONFIG = os.environ.get("MAPSAGE_CONFIG", "configs/segformer_b2_earthvqa_40k.py"
 if not Path(CODE, "apps/mapsage").is_dir():
     raise FileNotFoundError(f"{CODE}: 这里没有本仓库，请挂载或修改 CODE · mount this repository there, or change CODE")
 if find_spec("unbroken") is None:
-    %pip install --quiet "{CODE}"
+    %pip install --quiet "{CODE}[apps,report]"
 os.environ["TERM"] = "dumb"  # 逐行输出，不用进度条 · lines instead of a bar: a notebook keeps whatever is drawn
 !mkdir -p "{WORKING}/MapSage_V5"
 !cp -r --no-preserve=mode "{CODE}/apps/mapsage/scripts" "{CODE}/apps/mapsage/configs" "{WORKING}/MapSage_V5"

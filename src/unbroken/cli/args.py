@@ -31,8 +31,14 @@ class CommandParser(OptionParser):
                 continue
             option = self.option(name)
             if option is None:
-                self.error(f"unrecognized arguments: {' '.join([word, *waiting])}")
-            takes_next = option.nargs is None and not equals and waiting
+                self.error(f"unrecognized arguments: {word}")
+            takes_next = option.nargs is None and not equals
+            if takes_next and not waiting:
+                lines = (self.epilog or "").splitlines()
+                example = next((f", as in: {line.strip()}" for line in lines if f"{name} " in line), "")
+                self.error(f"argument {name}: expected one argument{example}")
+            if equals and option.nargs == 0:
+                self.error(f"argument {name}: it takes no value")
             own.append(f"{word}={waiting.pop(0)}" if takes_next else word)
         if arguments and not passes:
             own += ["--", *arguments]  # options first: arguments that may be left out would else end at an option
@@ -43,7 +49,7 @@ class CommandParser(OptionParser):
         lacking = message.removeprefix("the following arguments are required: ")
         if lacking != message:
             message = f"Missing argument '{lacking.partition(', ')[0]}'."
-        elif message.startswith("argument --") and not message.endswith("expected one argument"):
+        elif message.startswith("argument --") and "expected one argument" not in message:
             option, _, why = message.removeprefix("argument ").partition(": ")
             message = f"Invalid value for '{option}': {why}"
         super().error(message)

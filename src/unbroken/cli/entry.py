@@ -17,6 +17,10 @@ from unbroken.storage.ordinary import NotOrdinary
 from unbroken.text import ESCAPED
 
 LONGEST_NAME = 200
+EXTRAS = {  # what a training can do without, and the extra of pyproject.toml that brings it
+    **dict.fromkeys(("cv2", "PIL"), "apps"),
+    **dict.fromkeys(("tensorboard", "google", "plotly", "matplotlib"), "report"),
+}
 CIRCLE = "Symlink loop from "  # what pathlib says before Python 3.13, as a RuntimeError
 # What a person's or a stranger's file can be like; anything else that a system call says is a fault of ours.
 REFUSED_BY_SYSTEM = DISK_TROUBLE | {
@@ -97,6 +101,12 @@ def _guarded(command: Callable[[], int], *, as_json: bool, hint: str, is_trainin
         if not isinstance(error, NotOrdinary) and (is_training or error.errno not in REFUSED_BY_SYSTEM):
             return _fault()
         return _complain(_refused_by_system(error), as_json=as_json)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            return _fault()
+        install = f"Type: pip install 'unbroken[{EXTRAS[package]}]'"
+        return _complain(UsageError(package, "this package is not installed", do=install), as_json=as_json)
     except RuntimeError as error:
         if not str(error).startswith(CIRCLE):
             return _fault()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from unbroken.config import Effect
@@ -49,6 +50,9 @@ class Recorder:
         if before > after.step:
             run.steps.write_rewound(after.step, before=before)
         layout = run.files.layout
+        self._draws = find_spec("tensorboard") is not None
+        if not self._draws:
+            log.say("no curves for TensorBoard are written: it is not installed (pip install 'unbroken[report]')")
         self._curves = self._open_over_steps(layout.curves, after, _settings(run, job))
         # Over epochs where they have a folder of their own, else among the others over steps.
         again = after.ends_epoch and after.evaluated_step < after.step  # a kill may have come after its curve
@@ -56,7 +60,7 @@ class Recorder:
 
     def _open(self, folder: str, after: int, settings: RunSettings | None = None) -> Curves | None:
         files = self._run.files
-        if not folder:
+        if not folder or not self._draws:
             return None
         place = self._run.directory / folder
         return Curves(files.disk, place, files.clock, session=files.session, after=after, settings=settings)

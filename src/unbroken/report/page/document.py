@@ -75,4 +75,4 @@ def _plotly() -> str:
         path = Path(folder) / PLOTLY
         if path.is_file():
             return path.read_text("utf-8").strip().replace("</script", "<\\/script")
-    raise UsageError("plotly", "the plotting library is not installed", do="Install it: pip install plotly.")
+    raise UsageError("plotly", "the plotting library is not installed", do="Type: pip install 'unbroken[report]'")
