@@ -8,17 +8,8 @@ object; a last line without its newline is what a kill left, and does not count.
 """
 
 from unbroken.journal.comparison import compare_steps, listed
-from unbroken.journal.events import (
-    NO_SESSION,
-    DamagedLine,
-    Event,
-    Journal,
-    Told,
-    fault_of_event,
-    read_events,
-    read_events_backwards,
-    read_journal,
-)
+from unbroken.journal.events import NO_SESSION, Event, as_event
+from unbroken.journal.file import DamagedLine, Journal, Told, read_events, read_events_backwards, read_journal
 from unbroken.journal.steps import (
     Samples,
     StepLog,
@@ -41,10 +32,10 @@ __all__ = [
     "Samples",
     "StepLog",
     "Told",
+    "as_event",
     "as_recorded",
     "compare_steps",
     "evaluated_step",
-    "fault_of_event",
     "is_comparable",
     "is_samples",
     "listed",

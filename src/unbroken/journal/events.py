@@ -1,22 +1,19 @@
 """Events of a run: written once, never changed, and read in one place, where each known field is checked.
 
-Whoever decides by events gets those alone whose fields are what they should be. Any other line is *damaged*: it counts
-for nothing, for all readers alike, and is said with its number where the health of a run is asked for.
+Each kind of event is one frozen class, found by its name: it says what may stand in such a line. Whoever decides by
+events gets those alone whose fields are what they should be. Any other line is *damaged*: it counts for nothing, for
+all readers alike, and is said with its number where the health of a run is asked for. An event of a later version is
+*unknown*: it is kept as it is, and shown as such.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, dataclass_transform
 
-from unbroken.clock import Clock, utc_text
 from unbroken.fields import (
     BadField,
-    Kind,
-    check,
     count,
     flag,
     list_of,
@@ -27,41 +24,12 @@ from unbroken.fields import (
     seconds,
     some,
     text,
+    typed,
     whole,
 )
 from unbroken.ids import is_name
-from unbroken.journal.file import LineFile, read_lines_backwards
-from unbroken.jsonlines import finite, lines_of, parsed_json, parsed_line
-from unbroken.storage import Disk, NotOrdinary, open_ordinary
 
-Event = Mapping[str, Any]  # one whose known fields are what they should be
 NO_SESSION = ""  # who wrote an event that belongs to no session: what a person did between or beside them
-
-
-class Journal:
-    """The open journal of one session."""
-
-    def __init__(self, disk: Disk, path: Path, *, clock: Clock, session: str) -> None:
-        self._clock, self._session = clock, session
-        self._lines = LineFile(disk, path)
-
-    def write(self, event: str, **facts: Any) -> None:
-        """Record one event, durably."""
-        moment = utc_text(self._clock.now(), timespec="milliseconds")
-        record = {"time": moment, "session": self._session, "event": event, **facts}
-        self._lines.append(finite(record), durable=True)
-
-    @property
-    def lines(self) -> LineFile:
-        """The file behind it."""
-        return self._lines
-
-    def close(self) -> None:
-        """Close the file."""
-        self._lines.close()
-
-
-# -- reading ---------------------------------------------------------------------------------------------------------
 
 
 def _session(value: Any, field: str) -> str:
@@ -71,8 +39,15 @@ def _session(value: Any, field: str) -> str:
     return str(value)
 
 
-_AT = {"step": count}
-_FILE = {"file": text}
+# None is what an older version, or an editor, has left out; null stands only where `maybe` says so.
+Text = Annotated[str | None, text]
+Texts = Annotated[tuple[str, ...] | None, list_of(text)]
+Count = Annotated[int | None, count]
+CountOrNull = Annotated[int | None, maybe(count)]
+Flag = Annotated[bool | None, flag]
+Seconds = Annotated[float | None, seconds]
+Facts = Annotated[Mapping[str, Any] | None, mapping({})]
+
 _PLACE = mapping({"size": count, "epochs": count, "used": count})
 _CHANGE = mapping({"key": text, "effect": text})
 _PLAN = mapping(
@@ -88,125 +63,282 @@ _PLAN = mapping(
     }
 )
 _BEST = mapping({"metric": text, "value": number, "step": count}, required=("metric", "value", "step"))
-_OF_ALL: Mapping[str, Kind] = {"time": text, "session": _session, "event": text}
-KINDS: Mapping[str, Mapping[str, Kind]] = {
-    "archiving": {"to": text},
-    "epoch cut": {"epoch": count},
-    "evaluated": {**_AT, "metrics": mapping({}), "metric": maybe(text), "best": flag},
-    "failed": {**_AT, "error": text},
-    "finished": {**_AT, "early": text},
-    "kept a copy": {**_FILE, "to": text},
-    "loaded": {"files": mapping_of(text)},
-    "not finite": {**_AT, "what": text, "found": text},
-    "oom": {**_AT, "before": count, "after": some, "recompute": flag},
-    "pinned": {**_FILE, "note": text},
-    "removed": {**_FILE, "reason": text},
-    "replayed": {**_AT, "verdict": text},
-    "restored": {**_FILE, "aside": text},
-    "rollback": {**_AT, "samples": list_of(list_of(count))},
-    "save failed": {**_AT, "error": text, "last_good_step": count, "removed": list_of(text)},
-    "saved": {**_FILE, **_AT, "kind": text, "sha256": text},
-    "session": {
-        "plan": _PLAN,
-        "command": text,
-        "total": maybe(count),
-        "best": maybe(_BEST),
-        "until": maybe(text),
-        "environment": mapping({}),
-        "program": mapping({}),
-    },
-    "set aside": {**_FILE, "to": text, "reason": text},
-    "skipped": {"epoch": count, "sample": whole, "reason": text},
-    "stopped": {**_AT, "reason": text},
-    "timing": {
-        "total": maybe(count),
-        "steps": count,
-        "seconds": seconds,
-        "startup_s": seconds,
-        "left_s": maybe(number),
-        "longest_s": mapping_of(seconds),
-    },
-    "unpinned": _FILE,
-}
-REQUIRED: Mapping[str, tuple[str, ...]] = {  # what an event is nothing without
-    "finished": ("step",),
-    "oom": ("step", "after"),
-    "saved": ("file",),
-}
-_CHECKS = {event: {**_OF_ALL, **kinds} for event, kinds in KINDS.items()}
 
 
-@dataclass(frozen=True, kw_only=True)
-class DamagedLine:
-    """A line of a journal that is no event: where, of which event as far as it says so, and what is wrong."""
+@dataclass_transform(kw_only_default=True, frozen_default=True, eq_default=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Event(Mapping[str, Any]):
+    """What is known of any event: when it was, and in which session. It is the whole line too, as a mapping."""
 
-    line: int
-    event: str
-    words: str
+    KINDS: ClassVar[dict[str, type[Event]]] = {}
+    _line: ClassVar[Mapping[str, Any]] = {}
+
+    time: Text = None
+    session: Annotated[str, _session] = NO_SESSION
+
+    def __init_subclass__(cls, *, name: str) -> None:
+        Event.KINDS[name] = dataclass(frozen=True, kw_only=True, eq=False)(cls)
+
+    @classmethod
+    def of(cls, line: Mapping[str, Any]) -> Event:
+        """The event of a line; BadField for one that is none, or has a field that is not what it should be."""
+        event = typed(Event.KINDS.get(text(line.get("event"), "event"), Unknown), line)
+        object.__setattr__(event, "_line", line)
+        return event
+
+    @property
+    def name(self) -> str:
+        """What kind of event it is, as the line says it."""
+        return str(self._line.get("event", ""))
+
+    def __getitem__(self, key: str) -> Any:
+        return self._line[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._line)
+
+    def __len__(self) -> int:
+        return len(self._line)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Told:
-    """What a journal holds: the events, oldest first, and the lines that count for nothing.
-
-    Half of a line is what a kill leaves: it is *torn*, no event, and no damage either.
-    """
-
-    events: tuple[Event, ...] = ()
-    damaged: tuple[DamagedLine, ...] = ()
-    torn: tuple[int, ...] = ()  # line numbers; the last line without its end is not one of them
+class Unknown(Event, name="unknown"):
+    """An event of a later version."""
 
 
-def read_journal(path: Path) -> Told:
-    """All of a journal; nothing where there is none."""
-    events, damaged, torn = list[Event](), list[DamagedLine](), list[int]()
+class SessionBegan(Event, name="session"):
+    """A session began: by which plan, command and program, and until when it may go on."""
+
+    plan: Annotated[Mapping[str, Any] | None, _PLAN] = None
+    command: Text = None
+    total: CountOrNull = None
+    best: Annotated[Mapping[str, Any] | None, maybe(_BEST)] = None
+    until: Annotated[str | None, maybe(text)] = None
+    environment: Facts = None
+    program: Facts = None
+
+
+class Loaded(Event, name="loaded"):
+    """The program loaded more files, here with their digests."""
+
+    files: Annotated[Mapping[str, str] | None, mapping_of(text)] = None
+
+
+class Weights(Event, name="weights"):
+    """The weights of another file were taken; the rest of the line says which of them."""
+
+    file: Text = None
+    beside: Texts = None
+
+
+class Saved(Event, name="saved"):
+    """A checkpoint or a weights file (`kind`) is on disk, with its manifest."""
+
+    file: Annotated[str, text]
+    step: Count = None
+    kind: Text = None
+    sha256: Text = None
+
+
+class SaveFailed(Event, name="save failed"):
+    """The disk refused a checkpoint."""
+
+    step: Count = None
+    error: Text = None
+    last_good_step: Count = None
+    removed: Texts = None
+
+
+class DiskNearlyFull(Event, name="disk nearly full"):
+    """There is no room for two more checkpoints."""
+
+    free_bytes: Count = None
+    needed_bytes: Count = None
+    removed: Texts = None
+
+
+class BestKept(Event, name="best kept"):
+    """The weights were not better than those of a file that is there."""
+
+    file: Text = None
+    value: Annotated[float | None, number] = None
+    not_replaced_by: Annotated[float | None, number] = None
+
+
+class Removed(Event, name="removed"):
+    """A file was removed, by retention or as what a kill had left."""
+
+    file: Text = None
+    reason: Text = None
+
+
+class NothingRemoved(Event, name="nothing removed"):
+    """Retention removed nothing, because what is pinned could not be read."""
+
+    reason: Text = None
+
+
+class Pinned(Event, name="pinned"):
+    """A person wants a file kept."""
+
+    file: Text = None
+    note: Text = None
+
+
+class Unpinned(Event, name="unpinned"):
+    """A file is kept no longer than the policy keeps it."""
+
+    file: Text = None
+
+
+class KeptCopy(Event, name="kept a copy"):
+    """A rolling save stayed under another name, because the run goes on from it."""
+
+    file: Text = None
+    to: Text = None
+
+
+class SetAside(Event, name="set aside"):
+    """A file went to the archive, because it is damaged or superseded."""
+
+    file: Text = None
+    to: Text = None
+    reason: Text = None
+
+
+class Archiving(Event, name="archiving"):
+    """The history moves into the archive: nothing follows in this journal, unless a kill cut that off."""
+
+    to: Text = None
+
+
+class Restored(Event, name="restored"):
+    """An archived history is the run's own again, and what was here is in the archive."""
+
+    file: Text = None
+    aside: Text = None
+
+
+class BroughtBack(Event, name="brought back"):
+    """What was missing came back from a backup."""
+
+    source: Text = None
+    files: Texts = None
+
+
+class BackupFailed(Event, name="backup failed"):
+    """The backup beside the training failed, for the first time since it worked."""
+
+    to: Text = None
+    error: Text = None
+
+
+class BackupWorks(Event, name="backup works again"):
+    """The backup beside the training reached a step again."""
+
+    to: Text = None
+    step: Count = None
+
+
+class Evaluated(Event, name="evaluated"):
+    """The weights after a step were evaluated; `best` by `metric` so far."""
+
+    step: Count = None
+    metrics: Facts = None
+    metric: Annotated[str | None, maybe(text)] = None
+    best: Flag = None
+
+
+class Replayed(Event, name="replayed"):
+    """Steps that a killed session had done were done again, and compared."""
+
+    step: Count = None
+    verdict: Text = None
+
+
+class Skipped(Event, name="skipped"):
+    """A sample was left out of its epoch."""
+
+    epoch: Count = None
+    sample: Annotated[int | None, whole] = None
+    reason: Text = None
+
+
+class EpochCut(Event, name="epoch cut"):
+    """The loop ended an epoch before its samples were used up."""
+
+    epoch: Count = None
+
+
+class WorkerLost(Event, name="worker lost"):
+    """A loader worker died, and its samples are read again."""
+
+    how: Text = None
+    samples: Any = None
+
+
+class OutOfMemory(Event, name="oom"):
+    """Memory ran out in a step, which is done again in smaller parts."""
+
+    step: Annotated[int, count]
+    before: Count = None
+    after: Annotated[int, some]
+    recompute: Flag = None
+    error: Text = None
+
+
+class NotFinite(Event, name="not finite"):
+    """A value of a step was no number, and the run went on."""
+
+    step: Count = None
+    what: Text = None
+    found: Text = None
+
+
+class Rollback(Event, name="rollback"):
+    """The run went back to the last checkpoint and left the samples of a step out."""
+
+    step: Count = None
+    what: Text = None
+    samples: Annotated[tuple[tuple[int, ...], ...] | None, list_of(list_of(count))] = None
+    names: Texts = None
+    found: Text = None
+
+
+class Timing(Event, name="timing"):
+    """What later sessions learn of this one: how long its steps, its beginning and each kind of pause took."""
+
+    total: CountOrNull = None
+    steps: Count = None
+    seconds: Seconds = None
+    startup_s: Seconds = None
+    left_s: Annotated[float | None, maybe(number)] = None
+    longest_s: Annotated[Mapping[str, float] | None, mapping_of(seconds)] = None
+
+
+class Finished(Event, name="finished"):
+    """The training reached its end, or `early` says what ended it before."""
+
+    step: Annotated[int, count]
+    early: Text = None
+
+
+class Stopped(Event, name="stopped"):
+    """The session was stopped after a step."""
+
+    step: Count = None
+    reason: Text = None
+
+
+class Failed(Event, name="failed"):
+    """The session ended with an error."""
+
+    step: Count = None
+    error: Text = None
+
+
+def as_event(record: Mapping[str, Any]) -> Event | None:
+    """The event that a line holds; None where it is none that can be believed."""
     try:
-        file = open_ordinary(path)
-    except (FileNotFoundError, NotOrdinary):
-        return Told()
-    with file:
-        for place, line in enumerate(lines_of(file), start=1):
-            record = parsed_line(line)
-            if record is None:
-                if words := _damage(line):
-                    damaged.append(DamagedLine(line=place, event="", words=words))
-                elif line.endswith(b"\n"):
-                    torn.append(place)
-            elif words := fault_of_event(record):
-                damaged.append(DamagedLine(line=place, event=str(record.get("event", ""))[:40], words=words))
-            else:
-                events.append(record)
-    return Told(events=tuple(events), damaged=tuple(damaged), torn=tuple(torn))
-
-
-def read_events(path: Path) -> tuple[Event, ...]:
-    """The events of a run, oldest first; none when there is no journal."""
-    return read_journal(path).events
-
-
-def read_events_backwards(path: Path) -> Iterator[Event]:
-    """The same, newest first, reading only as much of the end as is asked for."""
-    return (record for record in read_lines_backwards(path) if not fault_of_event(record))
-
-
-def fault_of_event(record: Mapping[str, Any]) -> str:
-    """What keeps a record from being an event that can be believed, in words; "" where nothing does."""
-    try:
-        event = text(record.get("event"), "event")
-        check(record, _CHECKS.get(event, _OF_ALL), required=REQUIRED.get(event, ()))
-    except ValueError as error:
-        return str(error)
-    return ""
-
-
-def _damage(line: bytes) -> str:
-    """What is wrong with a line that is no record; "" for half of one, and for an empty one."""
-    if not line.endswith(b"\n") or not line.strip():
-        return ""
-    try:
-        parsed_json(line)
-    except ValueError as error:
-        is_half = line.startswith(b"{") and isinstance(error, json.JSONDecodeError | UnicodeDecodeError)
-        twice = str(error) if "twice" in str(error) else ""
-        return "" if is_half else twice or "this is no record"
-    return "expected an object"
+        return Event.of(record)
+    except BadField:
+        return None

@@ -1,15 +1,24 @@
-"""Append-only files of JSON lines that survive a kill in the middle of a line: written, and read from both ends."""
+"""Append-only files of JSON lines that survive a kill in the middle of a line, and the journal, which is one of them.
+
+Half of a line is what a kill leaves: it is *torn*, and counts for nothing, but it is no damage either. Any other line
+of a journal that is no event is *damaged*: it counts for nothing as well, and is said with its number.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unbroken.clock import Clock, utc_text
 from unbroken.errors import Refused
-from unbroken.jsonlines import json_line, lines_of, parsed_line, records_backwards
+from unbroken.fields import BadField
+from unbroken.journal.events import Event, as_event
+from unbroken.jsonlines import finite, json_line, lines_of, parsed_json, parsed_line, records_backwards
 from unbroken.storage import Disk, NotOrdinary, explained, open_ordinary
 from unbroken.storage.patient import PatientFile
 
@@ -108,3 +117,97 @@ def read_lines_backwards(path: Path) -> Iterator[dict[str, Any]]:
         return
     with file:
         yield from records_backwards(file)
+
+
+# -- the journal -----------------------------------------------------------------------------------------------------
+
+
+class Journal:
+    """The open journal of one session."""
+
+    def __init__(self, disk: Disk, path: Path, *, clock: Clock, session: str) -> None:
+        self._clock, self._session = clock, session
+        self._lines = LineFile(disk, path)
+
+    def write(self, event: str, **facts: Any) -> None:
+        """Record one event by its name, durably; the class of that name says what its facts may be."""
+        moment = utc_text(self._clock.now(), timespec="milliseconds")
+        record = {"time": moment, "session": self._session, "event": event, **facts}
+        self._lines.append(finite(record), durable=True)
+
+    @property
+    def lines(self) -> LineFile:
+        """The file behind it."""
+        return self._lines
+
+    def close(self) -> None:
+        """Close the file."""
+        self._lines.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DamagedLine:
+    """A line of a journal that is no event: where, of which event as far as it says so, and what is wrong."""
+
+    line: int
+    event: str
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What a journal holds: the events, oldest first, and the lines that count for nothing.
+
+    Half of a line is what a kill leaves: it is *torn*, no event, and no damage either.
+    """
+
+    events: tuple[Event, ...] = ()
+    damaged: tuple[DamagedLine, ...] = ()
+    torn: tuple[int, ...] = ()  # line numbers; the last line without its end is not one of them
+
+
+def read_journal(path: Path) -> Told:
+    """All of a journal; nothing where there is none."""
+    events, damaged, torn = list[Event](), list[DamagedLine](), list[int]()
+    try:
+        file = open_ordinary(path)
+    except (FileNotFoundError, NotOrdinary):
+        return Told()
+    with file:
+        for place, line in enumerate(lines_of(file), start=1):
+            record = parsed_line(line)
+            if record is None:
+                if words := _damage(line):
+                    damaged.append(DamagedLine(line=place, event="", words=words))
+                elif line.endswith(b"\n"):
+                    torn.append(place)
+            else:
+                try:
+                    events.append(Event.of(record))
+                except BadField as error:
+                    name = str(record.get("event", ""))[:40]
+                    damaged.append(DamagedLine(line=place, event=name, words=str(error)))
+    return Told(events=tuple(events), damaged=tuple(damaged), torn=tuple(torn))
+
+
+def read_events(path: Path) -> tuple[Event, ...]:
+    """The events of a run, oldest first; none when there is no journal."""
+    return read_journal(path).events
+
+
+def read_events_backwards(path: Path) -> Iterator[Event]:
+    """The same, newest first, reading only as much of the end as is asked for."""
+    return (event for record in read_lines_backwards(path) if (event := as_event(record)) is not None)
+
+
+def _damage(line: bytes) -> str:
+    """What is wrong with a line that is no record; "" for half of one, and for an empty one."""
+    if not line.endswith(b"\n") or not line.strip():
+        return ""
+    try:
+        parsed_json(line)
+    except ValueError as error:
+        is_half = line.startswith(b"{") and isinstance(error, json.JSONDecodeError | UnicodeDecodeError)
+        twice = str(error) if "twice" in str(error) else ""
+        return "" if is_half else twice or "this is no record"
+    return "expected an object"

@@ -14,7 +14,7 @@ from unbroken.clock import Clock, local_moment
 from unbroken.errors import UnbrokenError
 from unbroken.fields import count_of, numbers_of
 from unbroken.ids import LeadsOut, place
-from unbroken.journal import fault_of_event, values_of
+from unbroken.journal import Event, as_event, values_of
 from unbroken.report.follow import Follower
 from unbroken.run import layout_seen
 from unbroken.run.history import how_it_ended
@@ -58,7 +58,7 @@ class Watch:
     run: Path
     clock: Clock
     disk: Disk
-    _events: list[dict[str, Any]] = field(default_factory=list)
+    _events: list[Event] = field(default_factory=list)
     _last: Mapping[str, Any] = field(default_factory=dict)
     _seen: deque[tuple[float, int]] = field(default_factory=deque)
     _total: int | None = None
@@ -72,7 +72,7 @@ class Watch:
     def look(self) -> Glance:
         """What is there now. The lock is asked first: what its owner wrote before letting go is then seen."""
         live = is_held(own(self.run))
-        fresh = [event for event in self._journal.new() if not fault_of_event(event)]
+        fresh = [event for line in self._journal.new() if (event := as_event(line)) is not None]
         self._events += fresh
         session = self._latest("session")
         name = str(session.get("session", ""))

@@ -13,6 +13,7 @@ from unbroken.checkpoint.structure import Structure, read_structure
 from unbroken.checkpoint.verify import verify_file
 from unbroken.errors import UnbrokenError
 from unbroken.fields import count_of
+from unbroken.journal import Event
 from unbroken.report.findings import Findings
 from unbroken.run import Layout, read_record
 from unbroken.run.candidates import list_candidates
@@ -34,7 +35,7 @@ class SavedFile:
 
 
 def check_files(
-    run: Path, layout: Layout, events: Sequence[Mapping[str, Any]], findings: Findings, *, verify: bool
+    run: Path, layout: Layout, events: Sequence[Event], findings: Findings, *, verify: bool
 ) -> list[SavedFile]:
     """Hold every file against its manifest and the journal; with `verify`, read every byte of it."""
     folder, records = layout.checkpoints(run), manifests(run)

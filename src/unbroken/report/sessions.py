@@ -11,11 +11,11 @@ from typing import Any
 from unbroken.config import Effect, differences
 from unbroken.fields import count_of
 from unbroken.ids import place
+from unbroken.journal import Event
 from unbroken.run.history import how_it_ended
 from unbroken.run.layout import ARCHIVE_FOLDER
 from unbroken.storage import read_json
 
-Event = Mapping[str, Any]
 UNCHANGING = (Effect.FREE, Effect.IGNORED)
 BEGINS = ("Fresh", "FineTune")
 

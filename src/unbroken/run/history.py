@@ -10,8 +10,7 @@ from typing import Any
 from unbroken.clock import local_moment
 from unbroken.fields import count_of, number_of, numbers_of
 from unbroken.journal import NO_SESSION, Event
-
-ENDINGS = ("finished", "stopped", "failed")
+from unbroken.journal.events import Failed, Finished, Stopped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,16 +69,15 @@ def history_of(events: Iterable[Event]) -> History:
 
 def how_it_ended(events: Sequence[Event]) -> str:
     """How a session ended, by the last of its own events that says so."""
-    last = next((event for event in reversed(events) if event.get("event") in ENDINGS), {})
-    match last.get("event"):
-        case "finished":
+    match next((event for event in reversed(events) if isinstance(event, Finished | Stopped | Failed)), None):
+        case Finished():
             return "finished"
-        case "stopped":
-            return f"stopped by {last.get('reason')}"
-        case "failed" if str(last.get("error")).startswith("KeyboardInterrupt"):  # Ctrl-C twice
+        case Stopped(reason=reason):
+            return f"stopped by {reason}"
+        case Failed(error=error) if str(error).startswith("KeyboardInterrupt"):  # Ctrl-C twice
             return "interrupted"
-        case "failed":
-            return shorten(f"failed: {last.get('error')}", 80, placeholder=" ...")
+        case Failed(error=error):
+            return shorten(f"failed: {error}", 80, placeholder=" ...")
     return "killed"
 
 
@@ -144,10 +142,6 @@ def _removed(history: History, event: Event) -> None:
     history.saved.pop(str(event.get("file")), None)
 
 
-def _archived(history: History, _event: Event) -> None:
-    history.saved.clear()
-
-
 def _finished(history: History, event: Event) -> None:
     history.finished_at = count_of(event.get("step"))
     history.total = history.finished_at if history.finished_at is not None else history.total
@@ -162,7 +156,6 @@ READERS = {
     "evaluated": _evaluated,
     "saved": _saved,
     "removed": _removed,
-    "archived": _archived,
     "finished": _finished,
     "timing": _timing,
 }

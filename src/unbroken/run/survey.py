@@ -174,8 +174,6 @@ def _saves(events: Sequence[Event]) -> int:
                 known.add(str(event.get("file")))
             case "removed":
                 known.discard(str(event.get("file")))
-            case "archived":
-                known.clear()
     return len(known)
 
 

@@ -18,6 +18,7 @@ from tests.processes import DEVNULL, PATIENCE_S, STDOUT, Popen, environment, pyt
 from tests.twin.killing import lines_in
 from tests.unbroken.report.runs import KILLED, LOOP, session
 from tests.unbroken.run.runs_in_short import Writer, append, finished
+from unbroken.journal import Event
 from unbroken.run.history import how_it_ended
 from unbroken.run.record import read_record
 from unbroken.run.summary import Score, config_of, find_runs, summary_of
@@ -76,8 +77,10 @@ def test_a_killed_session_is_told_from_a_running_and_a_stopped_one(tmp_path: Pat
 
 
 def test_a_session_that_ctrl_c_ended_at_once_did_not_fail() -> None:
-    assert how_it_ended([{"event": "failed", "step": 3, "error": "KeyboardInterrupt: "}]) == "interrupted"
-    assert how_it_ended([{"event": "failed", "step": 3, "error": "ValueError: no"}]) == "failed: ValueError: no"
+    assert how_it_ended([Event.of({"event": "failed", "step": 3, "error": "KeyboardInterrupt: "})]) == "interrupted"
+    assert (
+        how_it_ended([Event.of({"event": "failed", "step": 3, "error": "ValueError: no"})]) == "failed: ValueError: no"
+    )
 
 
 def test_no_checkpoint_of_the_right_size_is_lost(tmp_path: Path) -> None:
@@ -254,6 +257,6 @@ def test_a_folder_that_openpcdet_left_says_what_can_be_known(tmp_path: Path) -> 
 
 def test_a_long_reason_is_shortened_between_words_and_that_is_seen() -> None:
     error = "UnreadableSample: data/Train/images_png/tile_0030.png: the file is truncated. Found 300 bytes."
-    said = how_it_ended([{"event": "failed", "error": error}])
+    said = how_it_ended([Event.of({"event": "failed", "error": error})])
     assert said == "failed: UnreadableSample: data/Train/images_png/tile_0030.png: the file is ..."
-    assert how_it_ended([{"event": "failed", "error": "RuntimeError: no"}]) == "failed: RuntimeError: no"
+    assert how_it_ended([Event.of({"event": "failed", "error": "RuntimeError: no"})]) == "failed: RuntimeError: no"

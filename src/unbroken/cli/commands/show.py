@@ -14,7 +14,7 @@ from unbroken.cli.tables import LONGEST_LINE, as_json_text, columns, step_text
 from unbroken.clock import shown_time
 from unbroken.errors import DamagedFile
 from unbroken.fields import count_of, numbers_of
-from unbroken.journal import read_steps
+from unbroken.journal import Event, read_steps
 from unbroken.jsonlines import finite
 from unbroken.quantities import size_text
 from unbroken.run import Candidate, MissingFile, RunRecord, Survey, layout_seen, read_record
@@ -250,7 +250,7 @@ def _sessions(facts: Survey, records: Sequence[Mapping[str, Any]]) -> Iterator[S
     for record in records:
         if "evaluation" not in record and (step := count_of(record.get("step"))) is not None:
             steps.setdefault(str(record.get("session")), []).append(step)
-    told: dict[str, list[Mapping[str, Any]]] = {}
+    told: dict[str, list[Event]] = {}
     for event in facts.events:
         told.setdefault(str(event.get("session")), []).append(event)
     # A launch that moved this history aside and the command that brought it back are no sessions of it.
