@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from unbroken.text import NOT_TEXT, text_of
 else:
     _LOADED_ON_FIRST_USE = {
+        "open_run": "unbroken.train",
         "Extension": "unbroken.launch.extension",
         "Place": "unbroken.launch.extension",
         "Job": "unbroken.launch.job",

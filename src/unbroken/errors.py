@@ -63,6 +63,10 @@ class UsageError(UnbrokenError):
     meaning = "usage or config error"
 
 
+class NotInstalled(UsageError, ImportError):
+    """A package that this needs is not there, or cannot be loaded."""
+
+
 class ConfigError(UsageError):
     """A config file or an override cannot be read, or has a key or a value that is not known."""
 

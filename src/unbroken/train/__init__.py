@@ -12,6 +12,18 @@ application gives to `fit`, which is written with the same pieces as anyone's ow
             run.log(loss=loss)
 """
 
+from unbroken.errors import NotInstalled
+
+try:
+    import torch as torch
+except ImportError as error:
+    raise NotInstalled(
+        "unbroken.train",
+        "torch cannot be loaded" if error.name != "torch" else "torch is not installed here",
+        found=error,
+        do="python -m pip install torch (https://pytorch.org/get-started says which one for your machine).",
+    ) from None
+
 from unbroken.clock import shown_time
 from unbroken.quantities import clock_time
 from unbroken.train.accidents import Accidents

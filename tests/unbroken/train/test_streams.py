@@ -15,7 +15,9 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from tests.unbroken.train.sessions_of_loops import Loop, Net, cut, difference, said, steps, train
+from unbroken.errors import UsageError
 from unbroken.train import TrainingRun
+from unbroken.train.data.stream import stream_of
 
 SIZE = 24
 
@@ -239,3 +241,37 @@ def test_a_stream_that_has_become_shorter_is_said(tmp_path: Path) -> None:
     fewer.__name__ = "iter_of_batches"
     assert train(tmp_path / "run", over(lambda _: fewer), workers=0) == 2
     assert "its pass 1 ends after 2 batches, of which 5 were used" in said(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("stream", "asked", "words"),
+    [
+        (
+            lambda: DataLoader(Lines(), 4),
+            {"workers": 2},
+            "workers=2 has no effect: DataLoader reads with num_workers=0",
+        ),
+        (Lines, {"workers": 2}, "workers=2 has no effect: without batch_size= Lines is read in this process"),
+        (
+            lambda: iter_anew,
+            {"workers": 2, "batch_size": 1},
+            "iter_anew is read in this process: each of 2 workers would have a copy",
+        ),
+    ],
+)
+def test_workers_that_a_stream_does_not_use_are_said(stream: Any, asked: dict[str, Any], words: str) -> None:
+    lines: list[str] = []
+    feed = stream_of(stream(), asked, seed=0, say=lines.append)
+    assert feed.batching.workers == 0 and lines == [f"note: {words}"]
+
+
+def iter_anew() -> Iterator[torch.Tensor]:
+    yield torch.ones(1)
+
+
+@pytest.mark.parametrize("asked", [{"drop_last": True}, {"collate": list}, {"pin_memory": True}])
+def test_what_says_how_batches_are_made_is_refused_where_none_are(asked: dict[str, Any]) -> None:
+    (name,) = asked
+    with pytest.raises(UsageError, match=f"{name}= has nothing to act on: iter_anew gives whole batches"):
+        stream_of(iter_anew, asked, seed=0, say=lambda _line: None)
+    stream_of(iter_anew, {**asked, "batch_size": 1, "pin_memory": False}, seed=0, say=lambda _line: None)

@@ -30,6 +30,7 @@ from unbroken.train.stop import Exit, interruptible
 from unbroken.train.takeover import Foreign
 from unbroken.train.tree import from_plain, to_plain
 
+OF_BATCHES = ("drop_last", "collate", "pin_memory")  # what says how batches are made of samples
 MANY = 100  # batches; of more, it is said how far the passing over is
 OF_HUGGING_FACE = "datasets."  # its state is of one pass: where the next one begins, its number is enough
 FORGETFUL = ("BufferShuffledExamplesIterable",)  # of Hugging Face: its state leaves out what its buffer holds
@@ -254,10 +255,18 @@ def stream_of(source: Any, said: Mapping[str, Any], *, seed: int, say: Callable[
         require_unsaid(source, said)
         batches, dataset = source, source.dataset
         batching = Batching(batch_size=source.batch_size or 0, workers=source.num_workers, collate=source.collate_fn)
+        if (asked := said.get("workers", source.num_workers)) != source.num_workers:
+            say(f"note: workers={asked} has no effect: {_name(source)} reads with num_workers={source.num_workers}")
     else:
         asked, alone = said.get("workers", 0), not isinstance(source, IterableDataset) or _has_state(source)
         if alone and asked:
             say(f"note: {_name(source)} is read in this process: each of {counted(asked, 'worker')} would have a copy")
+        elif asked and "batch_size" not in said:
+            say(f"note: workers={asked} has no effect: without batch_size= {_name(source)} is read in this process")
+        alone |= "batch_size" not in said
+        if idle := [f"{name}=" for name in OF_BATCHES if said.get(name) and "batch_size" not in said]:
+            what = f"{' '.join(idle)} has nothing to act on: {_name(source)} gives whole batches"
+            raise UsageError("run.batches", what, do="Leave it out, or say batch_size= where it gives samples.")
         workers, collate = (0 if alone else asked), said.get("collate") or default_collate
         batching = Batching(batch_size=said.get("batch_size", 0), workers=workers, collate=collate)
         passes, dataset = _Passes(source), source
