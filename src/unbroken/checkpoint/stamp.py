@@ -69,6 +69,7 @@ class Stamp:
     epoch: int = 0
     closed_epochs: int = 0
     begun_epochs: int = 0
+    ended: str = ""
     order: Mapping[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
     evaluated_step: int = 0
@@ -254,7 +255,7 @@ RULES: dict[str, Rule] = {
     "run": Rule("a mapping", lambda value: isinstance(value, dict), "always"),
     "run.id": Rule("the name of the run", _text, "always"),
     "run.seed": Rule("a whole number", _whole, "always"),
-    **dict(_every("text", "session time version fingerprint run.recipe run.tag", _text)),
+    **dict(_every("text", "session time version fingerprint ended run.recipe run.tag", _text)),
     **dict(_every("a whole number", "epoch closed_epochs begun_epochs evaluated_step skipped not_finite", _count)),
     **dict(_every("a whole number or none", "total samples_per_step steps_per_epoch", _or_none(_count))),
     "config": Rule("plain settings by name", lambda value: isinstance(value, dict) and _plain(value)),

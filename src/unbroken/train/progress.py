@@ -25,6 +25,7 @@ class Progress:
     position: int = 0
     dataset_size: int = 0
     closed_epochs: int = 0  # epochs whose end was done, when the loop goes by epochs
+    ended: str = ""  # why no step follows this one, where the loop said so
     begun_epochs: int = 0  # those whose beginning was done
     order: dict[str, Any] = field(default_factory=dict)  # of the epoch in progress; see feed.py and data/stream.py
     stream: Any = None  # the state of a stream that has one, in plain values

@@ -63,7 +63,6 @@ class Session:
     workers_lost: int = 0
     evaluations: list[tuple[dict[str, float], str | None, bool]] = field(default_factory=list)  # not written down yet
     cut: bool = False  # whether it was said that the loop ends epochs early
-    complete: str = ""  # why no step follows this one, where the loop says so
 
     def __post_init__(self) -> None:
         for lines in self._records:
@@ -175,12 +174,10 @@ class Session:
         self.deadline.took("step", self.recorder.step_ended())
 
     def end_epoch(self, number: int) -> None:
-        """The loop is done with an epoch; where it left it early, the next one begins all the same, and that is said.
-
-        What was done since the last step of the epoch may have changed the state.
-        """
+        """The loop is done with an epoch; that it left it early is said, and the next one begins all the same."""
+        # What was done since the last step of the epoch may have changed the state.
         self.progress.closed_epochs, self.saver.saved_step = number + 1, None
-        if self.feed is None or self.complete or not (used := self.feed.end_epoch(number, self.progress)):
+        if self.feed is None or self.progress.ended or not (used := self.feed.end_epoch(number, self.progress)):
             return
         self.run.journal.write("epoch cut", epoch=number)
         if not self.cut:
@@ -215,7 +212,7 @@ class Session:
         """Whether the present weights are to be evaluated now; they are then those after a whole step."""
         self.end_complete_step()
         step = self.progress.step
-        last = step if self.complete else self.length.last(self.feed, step)  # the loop may say so
+        last = step if self.progress.ended else self.length.last(self.feed, step)  # the loop may say so
         due = cadence.due(self.progress, total=last) and step > self.progress.evaluated_step
         if due and not self.current.turns:
             self.current.seed_outside("evaluation", step)
@@ -334,7 +331,7 @@ class Session:
         self.end_body()
         self.require_steps()
         self.current.settle()
-        if self.complete:
+        if self.progress.ended:
             self.finish()
             return
         step = self.progress.step
@@ -393,10 +390,12 @@ class Session:
         if self.current.turns:
             self.log.say(f"warning: after the last step {waiting} samples were handed out and not stepped on")
         self.note_timing()
-        self.run.journal.write("finished", step=progress.step, **({"early": self.complete} if self.complete else {}))
+        self.run.journal.write(
+            "finished", step=progress.step, **({"early": self.progress.ended} if self.progress.ended else {})
+        )
         self.ended = "finished"
         self.recorder.finish()
-        early = f", ended by {self.complete}" if self.complete else ""
+        early = f", ended by {self.progress.ended}" if self.progress.ended else ""
         self.log.say(f"finished: {counted(progress.step, 'step')}{early}, {self.run.directory}")
         if progress.skipped:
             times = "once" if progress.skipped == 1 else f"{progress.skipped} times"

@@ -166,7 +166,7 @@ class TrainingRun(RunStatus):
         while True:
             self._boundary(asked)
             done = length.is_reached(self.step) if passes is None else feed.has_passed(passes)
-            if done or self.opened.complete:
+            if done or self.progress.ended:
                 break
             self._wait()
             if (found := feed.next()) is None:
@@ -201,14 +201,16 @@ class TrainingRun(RunStatus):
         if self._source is not None and not self._parts:  # how far it is, is known once they are restored
             raise UsageError("run.epochs", "nothing is tracked yet", do="Call run.track(...) before the loop.")
         for epoch in range(self.progress.closed_epochs, total):
+            if self.progress.ended and self.progress.begun_epochs <= epoch:
+                break
             self.current.seed("epoch", epoch)  # also where a session begins in the middle of it
             self._beginning = EpochBeginning(self._parts) if self.progress.begun_epochs > epoch else None
             yield epoch
             self.opened.end_body()
             self.opened.end_epoch(epoch)
             self._boundary()
-            if self.opened.complete:
-                break
+        if self._session is None:  # all was done before, and a kill left only the record
+            self._begin(None, accumulate=1)
         self._finish()
 
     def steps(
@@ -231,7 +233,7 @@ class TrainingRun(RunStatus):
         asked = at_boundaries("run.steps", self, evaluate, every=evaluate_every, best=best, larger=larger)
         self._begin(None, accumulate=1)
         self._boundary(asked)
-        while self.step < total and not self.opened.complete:
+        while self.step < total and not self.progress.ended:
             self._wait()
             self._pace.loaded()
             self.current.enter([], step=self.step + 1)
@@ -256,7 +258,7 @@ class TrainingRun(RunStatus):
 
         The next launch finds it finished, `reason` ("no better for 10 epochs") says why; a changed config goes on.
         """
-        self.opened.complete = reason or "its loop"
+        self.opened.progress.ended = reason or "its loop"
 
     def record_evaluation(self, *, best: str | None = None, larger: bool = True, **metrics: float) -> bool:
         """Record an evaluation of the weights after this step; keep them as the best if `best` says they are."""
@@ -370,6 +372,7 @@ class TrainingRun(RunStatus):
         foreign = self._source.foreign if self._source is not None else None
         if isinstance(self.plan, Resume) and self._source is not None:
             opening.note_accepted(self.progress, self.plan)
+            opening.note_ended(self.progress, self.plan, log.say, exact=self.job.start.exact is not None)
             known = self.plan.config_known
             streams = opening.streams_line(self.seed, had_states=self._source.had_streams)
             for line in self._source.lacks(self._parts, config_known=known) if foreign is not None else [streams]:
