@@ -47,17 +47,6 @@ def note_accepted(progress: Progress, plan: Resume) -> None:
     ]
 
 
-def note_ended(progress: Progress, plan: Resume, say: Callable[[str], None], *, exact: bool) -> None:
-    """What becomes of a state after which its loop had said that no step follows: a kill left only the record to do.
-
-    Where the config changed since, or this file was asked for, it goes on.
-    """
-    if progress.ended and (exact or plan.changes):
-        progress.ended = ""
-    elif progress.ended:
-        say(f"step {progress.step} was the last one ({progress.ended}), and a kill came before that was recorded")
-
-
 def require_nothing_more(plan: Plan, progress: Progress, *, epochs: int | None, steps: int | None) -> None:
     """Raise where a loop asks a completed run for more than its launch knew of: it would do nothing, silently."""
     if isinstance(plan, Finished) and plan.early:

@@ -79,6 +79,8 @@ class TrainingRun(RunStatus):
         self._parts, self._built = dict[str, Any](), dict[str, Any]()  # and what each was built with
         self._source = Source(plan.source.path, job.layout) if isinstance(plan, Resume | Finished) else None
         self.progress = self._source.progress if self._source is not None else Progress()
+        if isinstance(plan, Resume) and (plan.changes or job.start.exact is not None):
+            self.progress.ended = ""  # its loop had ended here, and is to go on now
         self.adopting = Adopting(plan.source.path if isinstance(plan, FineTune) else None, job.start)
         self._session: Session | None = None
         self._beginning: EpochBeginning | None = None  # of an epoch, while it is done again
@@ -372,7 +374,8 @@ class TrainingRun(RunStatus):
         foreign = self._source.foreign if self._source is not None else None
         if isinstance(self.plan, Resume) and self._source is not None:
             opening.note_accepted(self.progress, self.plan)
-            opening.note_ended(self.progress, self.plan, log.say, exact=self.job.start.exact is not None)
+            if why := self.progress.ended:
+                log.say(f"step {self.step} was the last one ({why}), and a kill came before that was recorded")
             known = self.plan.config_known
             streams = opening.streams_line(self.seed, had_states=self._source.had_streams)
             for line in self._source.lacks(self._parts, config_known=known) if foreign is not None else [streams]:
