@@ -12,6 +12,7 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -101,21 +102,35 @@ def read_structure(path: str | os.PathLike[str], *, recent: Recent[Structure] = 
     A file that is among the `recent` ones, and is as it was then, is not taken apart again.
     """
     path = Path(path)
-    size_bytes = _size_of_file(path)
+    with open_checkpoint(path) as file:
+        return structure_in(file, path, recent=recent)
+
+
+def open_checkpoint(path: Path) -> BufferedReader:
+    """Open what may be a checkpoint; UsageError where nothing is there, DamagedFile for what cannot be read."""
+    _require_file(path)
     try:
-        with open_ordinary(path) as file:
-            state = state_of(file)
-            if (known := recent.get(state)) is not None:
-                return replace(known, path=path)
-            contents = _read_contents(file, path, size_bytes)
+        return open_ordinary(path)
     except OSError as error:
-        raise DamagedFile(path, f"the file cannot be read ({error.strerror or error})") from error
+        raise _unreadable(path, error) from error
+
+
+def structure_in(file: BinaryIO, path: Path, *, recent: Recent[Structure] = RECENT) -> Structure:
+    """The same as `read_structure`, of a file that is open: what is read of it next is read of the same file."""
+    try:
+        state = state_of(file)
+        if (known := recent.get(state)) is not None:
+            return replace(known, path=path)
+        file.seek(0)
+        contents = _read_contents(file, path, state.size_bytes)
+    except OSError as error:
+        raise _unreadable(path, error) from error
     nodes = _check_tree(contents, path)
     kind = recognise(contents.tree)
     structure = Structure(
         path=path,
         format=contents.format,
-        size_bytes=size_bytes,
+        size_bytes=state.size_bytes,
         kind=kind.kind,
         why=kind.why,
         step=kind.step,
@@ -184,7 +199,7 @@ class StorageReader:
         try:
             self._file = open_ordinary(self._structure.path)
         except OSError as error:
-            raise DamagedFile(self._structure.path, f"the file cannot be read ({error.strerror})") from error
+            raise _unreadable(self._structure.path, error) from error
         return self
 
     def __exit__(
@@ -200,7 +215,7 @@ class StorageReader:
         try:
             data = read_spot(self._file, self._structure.spots[key], where=self._structure.path)
         except OSError as error:
-            raise DamagedFile(self._structure.path, f"the file cannot be read ({error.strerror})") from error
+            raise _unreadable(self._structure.path, error) from error
         return in_native_order(data, byteorder=self._structure.byteorder, item_bytes=ref.number_bytes)
 
     def tensor(self, ref: TensorRef) -> bytes:
@@ -229,7 +244,11 @@ def has_known_head(path: Path) -> bool:
     return head.startswith((b"PK", *FIRST_BYTES)) or looks_like_safetensors(head)
 
 
-def _size_of_file(path: Path) -> int:
+def _unreadable(path: Path, error: OSError) -> DamagedFile:
+    return DamagedFile(path, f"the file cannot be read ({error.strerror or error})")
+
+
+def _require_file(path: Path) -> None:
     try:
         facts = path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -241,7 +260,6 @@ def _size_of_file(path: Path) -> int:
         raise DamagedFile(path, "this is a directory, not a checkpoint", do=_near(path / "x"))
     if not stat.S_ISREG(facts.st_mode):
         raise DamagedFile(path, "this is not an ordinary file")
-    return facts.st_size
 
 
 def _near(path: Path) -> str:

@@ -10,13 +10,20 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from unbroken.checkpoint.storages import Spot, read_chunks
-from unbroken.checkpoint.structure import Structure, read_structure, require_known_format, tensors
+from unbroken.checkpoint.structure import (
+    Structure,
+    open_checkpoint,
+    read_structure,
+    require_known_format,
+    structure_in,
+    tensors,
+)
 from unbroken.errors import DamagedFile, ForeignFile, UnbrokenError, UsageError
-from unbroken.storage import open_ordinary
 
 WHOLE_FILE = "whole-file sha256"
 LENGTH = "length"
@@ -51,9 +58,24 @@ def verify_file(
         return _unreadable(path, error, LENGTH)
     if expected_bytes is not None and path.is_file() and found_bytes != expected_bytes:
         return _wrong_length(path, found_bytes, expected_bytes)
-    if expected_sha256 is None or not path.is_file():
-        return _by_content(path)
-    return _by_digest(path, expected_sha256.lower())
+    try:
+        with open_checkpoint(path) as file:
+            return verify_open(file, path, expected_sha256=expected_sha256, expected_bytes=expected_bytes)
+    except UsageError:
+        return _missing(path)
+    except DamagedFile as error:
+        method = STRUCTURE if expected_sha256 is None else WHOLE_FILE
+        return Verdict(path=path, state="damaged", reason=_sentence(error), method=method)
+
+
+def verify_open(
+    file: BufferedReader, path: Path, *, expected_sha256: str | None, expected_bytes: int | None
+) -> Verdict:
+    """The same of a file that is open already."""
+    found_bytes = os.fstat(file.fileno()).st_size
+    if expected_bytes is not None and found_bytes != expected_bytes:
+        return _wrong_length(path, found_bytes, expected_bytes)
+    return _by_content(file, path) if expected_sha256 is None else _by_digest(file, path, expected_sha256.lower())
 
 
 def quick_look(path: str | os.PathLike[str]) -> Structure:
@@ -80,26 +102,24 @@ def _wrong_length(path: Path, found: int, expected: int) -> Verdict:
     return Verdict(path=path, state="damaged", reason=reason, method=LENGTH)
 
 
-def _by_digest(path: Path, expected: str) -> Verdict:
+def _by_digest(file: BufferedReader, path: Path, expected: str) -> Verdict:
     try:
-        with open_ordinary(path) as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         return _unreadable(path, error, WHOLE_FILE)
     if found == expected:
         reason = "every byte is as it was written"
         return Verdict(path=path, state="good", reason=reason, method=WHOLE_FILE, sha256=found)
-    inner = _by_content(path)
+    inner = _by_content(file, path)
     where = inner.reason if inner.state == "damaged" else "no tensor is hit, or it was replaced as a whole"
     reason = f"the file was altered since it was written (sha256 {found[:12]}, not {expected[:12]}): {where}"
     return Verdict(path=path, state="damaged", reason=reason, method=WHOLE_FILE, sha256=found)
 
 
-def _by_content(path: Path) -> Verdict:
+def _by_content(file: BufferedReader, path: Path) -> Verdict:
     try:
-        structure = read_structure(path)
-    except UsageError:
-        return _missing(path)
+        structure = structure_in(file, path)
     except ForeignFile as error:
         return Verdict(path=path, state="foreign", reason=_sentence(error), method=STRUCTURE)
     except UnbrokenError as error:
@@ -110,14 +130,13 @@ def _by_content(path: Path) -> Verdict:
     if structure.format != "torch zip":
         reason = "all lengths agree; the format has no checksums"
         return Verdict(path=path, state="good", reason=reason, method=STRUCTURE)
-    return _by_checksums(structure)
+    return _by_checksums(file, structure)
 
 
-def _by_checksums(structure: Structure) -> Verdict:
+def _by_checksums(file: BinaryIO, structure: Structure) -> Verdict:
     method = _checksum_method(structure)
     try:
-        with open_ordinary(structure.path) as file:
-            damage = next((found for spot in structure.entries if (found := _damage(file, spot, structure))), "")
+        damage = next((found for spot in structure.entries if (found := _damage(file, spot, structure))), "")
     except OSError as error:
         return _unreadable(structure.path, error, method)
     state: Literal["good", "damaged"] = "damaged" if damage else "good"

@@ -20,7 +20,7 @@ from unbroken.ids import why_unsafe
 from unbroken.keep.inventory import Found, files_of, look
 from unbroken.keep.packed import FORMAT, ChangedMeanwhile, PackingList, check_packed, write_packed
 from unbroken.run.candidates import Candidate, confirm
-from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, Layout, manifests, own
+from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, Layout, own
 from unbroken.run.record import layout_of
 from unbroken.run.survey import Survey, require_reachable, survey
 from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_folder, durable_write, explained
@@ -152,7 +152,7 @@ def _items(facts: Survey, layout: Layout, *, unsound: Mapping[str, str]) -> tupl
     Raises Moved where one is removed or replaced in this moment.
     """
     run = facts.directory
-    candidates = {item.path: _verified(item, run) for item in facts.candidates}
+    candidates = {item.path: _verified(item, layout) for item in facts.candidates}
     items, taken = list[Item](), set[str]()
     files, links = files_of(run, layout)
     for found in files:
@@ -169,9 +169,9 @@ def _items(facts: Survey, layout: Layout, *, unsound: Mapping[str, str]) -> tupl
     return tuple(items)
 
 
-def _verified(item: Candidate, run: Path) -> Candidate:
+def _verified(item: Candidate, layout: Layout) -> Candidate:
     try:
-        return confirm(item, manifests(run))
+        return confirm(item, layout)
     except Moved:
         if not item.path.exists():
             raise

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from unbroken.checkpoint.manifest import read_manifest
 from unbroken.checkpoint.removal import GOING_SUFFIX, finish_removal, leftovers, let_go
 from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Decision, Kind, Policy, Stored, retain
 from unbroken.checkpoint.structure import read_structure
@@ -22,8 +21,8 @@ from unbroken.run.bounds import require_inside
 from unbroken.run.candidates import Candidate, confirm, furthest_first
 from unbroken.run.layout import Layout, Part, manifests, own
 from unbroken.run.pins import read_pins
-from unbroken.run.record import layout_of
-from unbroken.run.survey import Survey, require_reachable, survey
+from unbroken.run.survey import Survey, require_reachable, survey_of
+from unbroken.run.view import RunView
 from unbroken.storage import Disk, durable_folder, explained, point_to
 from unbroken.storage.lock import RunLock, held_error
 from unbroken.storage.moved import looked_again, undisturbed
@@ -73,10 +72,10 @@ def plan_pruning(directory: Path, policy: Policy, *, own_lock: bool = False, ver
 
 
 def _plan_pruning(directory: Path, policy: Policy, *, own_lock: bool, verify: bool) -> Pruning:
-    layout = layout_of(directory)
-    facts = survey(directory, layout, is_copy=own_lock)
+    view = RunView(directory, is_copy=own_lock)
+    layout, facts = view.require_layout(), survey_of(view)
     _require_at_rest(facts)
-    folder, pinned = layout.checkpoints(directory), set(read_pins(directory))
+    folder, pinned = view.checkpoints, set(view.pins)
     policy = replace(policy, by_epoch="{epoch}" in layout.checkpoint_name)
     items = {item.name: item for item in facts.candidates}
 
@@ -95,7 +94,7 @@ def _plan_pruning(directory: Path, policy: Policy, *, own_lock: bool, verify: bo
         ]
         if not unread or not verify:
             break
-        items |= {name: confirm(items[name], manifests(directory)) for name in unread}
+        items |= {name: confirm(items[name], layout) for name in unread}
         facts = replace(facts, candidates=tuple(sorted(items.values(), key=furthest_first)))
     staying = {item.name for item in decisions if item.keep and item.rule != "copy"}
     return Pruning(
@@ -129,7 +128,7 @@ def _stored(item: Candidate, facts: Survey, layout: Layout, best: tuple[int, str
         verified=item.state in ("good", "unchecked"),  # one that stays is read before that counts
         kind=kind,
         epoch=item.epoch,
-        save=_save(item, facts),
+        save=_save(item),
         rolling=part == "rolling",
         metric=metric,
         best=best[1] if best is not None and kind in ("state", "passed") and item.step == best[0] else "",
@@ -158,12 +157,11 @@ def _kind(item: Candidate, part: Part, facts: Survey, *, named_for: str) -> Kind
     return "state" if facts.owns(item) else "passed"
 
 
-def _save(item: Candidate, facts: Survey) -> str:
+def _save(item: Candidate) -> str:
     """Which save a file holds: by itself, by its manifest; a program without such names has one per step."""
     if item.kind.startswith("foreign"):
         return f"{item.kind} {item.step}"
-    manifest = read_manifest(manifests(facts.directory), item.name) if item.listed else None
-    return str(item.inside.get("save", "") or (manifest.save if manifest else ""))
+    return str(item.inside.get("save", "") or (item.manifest.save if item.manifest else ""))
 
 
 def _best_of(facts: Survey) -> tuple[int, str] | None:

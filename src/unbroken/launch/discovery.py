@@ -36,9 +36,10 @@ from unbroken.launch.choice import run_of
 from unbroken.launch.job import Job
 from unbroken.launch.spelling import option
 from unbroken.run import Candidate, Survey, read_record
-from unbroken.run.candidates import furthest_first, glance_at
+from unbroken.run.candidates import furthest_first, glance_at, verified_down_to_first_good
 from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, manifests, own
-from unbroken.run.survey import survey, verified_down_to_first_good
+from unbroken.run.record import layout_in
+from unbroken.run.survey import survey
 from unbroken.storage import PARTIAL_SUFFIX, is_ordinary, open_ordinary, require_local
 
 SEARCH_DEPTH = 10  # /kaggle/input/notebooks/<user>/<name>/<program>/output/<group>/<config>/<tag>/ckpt is 9 deep
@@ -120,7 +121,8 @@ def _unrecorded(job: Job, folder: Path, stamps: Stamps) -> Iterator[Survey]:
     for run in runs:
         items = [_seen(path, stamp, directory) for path, stamp in stamps.items() if stamp["run"]["id"] == run]
         in_order = sorted(items, key=furthest_first)
-        verified = verified_down_to_first_good(in_order, manifests(directory), belongs=lambda _: True)
+        layout = layout_in(directory, records.record)[0]
+        verified = verified_down_to_first_good(in_order, layout, belongs=lambda _: True)
         yield replace(records, candidates=tuple(verified))
 
 

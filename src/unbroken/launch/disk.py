@@ -14,18 +14,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from unbroken.checkpoint.manifest import Manifest, read_manifest
+from unbroken.checkpoint.manifest import Manifest
 from unbroken.checkpoint.retention import NEVER_FEWER_THAN
 from unbroken.config import Effect, changes
 from unbroken.launch.facts import MOST_SIBLINGS
 from unbroken.launch.job import Job, Quota
 from unbroken.launch.verdicts import FineTune, Fresh, Plan, Resume, total_now
 from unbroken.quantities import asked, size_bytes, size_text
-from unbroken.run import layout_seen, read_record
+from unbroken.run import RunView
 from unbroken.run.folder import entries, walk
-from unbroken.run.layout import ARCHIVE_FOLDER, Layout, manifests
+from unbroken.run.layout import ARCHIVE_FOLDER
 from unbroken.run.predictions import LAST_EVALUATIONS, evaluations_in
-from unbroken.run.summary import config_of
 from unbroken.storage import is_ordinary
 from unbroken.text import shown
 
@@ -223,11 +222,21 @@ def _first_beyond(course: list[tuple[int, int, int]], left: int, done: int, per_
 
 
 def planned_disk(
-    job: Job, plan: Plan, timing: Mapping[str, Any], known: Sizes | None = None, *, asked: SavePolicy | None = None
+    job: Job,
+    plan: Plan,
+    timing: Mapping[str, Any],
+    known: Sizes | None = None,
+    *,
+    asked: SavePolicy | None = None,
+    here: RunView | None = None,
 ) -> DiskForecast | None:
-    """The forecast of a launch; None where nothing is trained, or where nobody knows how much a save takes."""
+    """The forecast of a launch; None where nothing is trained, or where nobody knows how much a save takes.
+
+    `here` is a view of the run, where one was taken already.
+    """
     try:
-        return _planned(job, plan, timing, known, asked or policy_of(job))
+        here = here or RunView(job.directory, job.layout)
+        return _planned(job, plan, timing, known, asked or policy_of(job), here)
     except (OSError, *GARBLED):  # what cannot be looked at is not forecast
         return None
 
@@ -238,7 +247,7 @@ def quota_in(text: str, source: str) -> Quota:
 
 
 def _planned(
-    job: Job, plan: Plan, timing: Mapping[str, Any], known: Sizes | None, asked: SavePolicy
+    job: Job, plan: Plan, timing: Mapping[str, Any], known: Sizes | None, asked: SavePolicy, here: RunView
 ) -> DiskForecast | None:
     if not isinstance(plan, Fresh | FineTune | Resume):
         return None
@@ -246,9 +255,8 @@ def _planned(
     if isinstance(plan, Resume):
         done = plan.source.step
         total = total_now(job, plan.source) if total is not None else _recorded_total(timing, done)
-        run = plan.copy_from or job.directory
-        sizes = known or sizes_in(run, layout_seen(run)[0])
-        stored = stored_in(job.directory, job.layout)
+        sizes = known or sizes_in(RunView(plan.copy_from) if plan.copy_from is not None else here)
+        stored = stored_in(here)
     else:
         sizes, stored = known or _sizes_beside(job), Stored()
     if sizes is None:
@@ -259,17 +267,17 @@ def _planned(
     return forecast_disk(asked, sizes, stored, room, done=done, total=total, step_s=step_s)
 
 
-def sizes_in(run: Path, layout: Layout, *, anew: bool = False) -> Sizes | None:
+def sizes_in(view: RunView, *, anew: bool = False) -> Sizes | None:
     """How much the newest save of a run takes, its best weights, and its records by step; None without a save.
 
     With `anew` for a run that has none of them yet.
     """
-    here = list(_saved(run, layout))
+    run, here = view.directory, list(_saved(view))
     checkpoints = [item for item in here if item.kind == "checkpoint"]
     if not checkpoints:
         return None
     newest = max(checkpoints, key=lambda item: item.step)
-    pictures = _pictures(run, layout)
+    pictures = [_bytes_below(place) for place in evaluations_in(run / view.layout.predictions).values()]
     average = sum(pictures) / len(pictures) if pictures else 0.0
     best = max((item for item in here if item.kind == "weights"), key=lambda item: item.step, default=None)
     return Sizes(
@@ -281,13 +289,13 @@ def sizes_in(run: Path, layout: Layout, *, anew: bool = False) -> Sizes | None:
     )
 
 
-def stored_in(run: Path, layout: Layout) -> Stored:
+def stored_in(view: RunView) -> Stored:
     """Which saves lie in a run's folder."""
-    here = list(_saved(run, layout))
-    named = [item for item in here if item.kind == "checkpoint" and item.file != layout.rolling_name]
+    here, rolling = list(_saved(view)), view.layout.rolling_name
+    named = [item for item in here if item.kind == "checkpoint" and item.file != rolling]
     return Stored(
         named=len(named),
-        rolling=any(item.file == layout.rolling_name for item in here),
+        rolling=any(item.file == rolling for item in here),
         best=any(item.kind == "weights" for item in here),
     )
 
@@ -307,23 +315,21 @@ def room_for(directory: Path, quota: Quota | None) -> Room:
 def _sizes_beside(job: Job) -> Sizes | None:
     """Those of a run beside this one whose model has the same shape; None where there is none."""
     for entry in list(entries(str(job.directory.absolute().parent)))[:MOST_SIBLINGS]:
-        run = Path(entry.path)
-        record = read_record(run)
-        if record is None or record.recipe != job.recipe or job.is_script:
+        view = RunView(Path(entry.path))
+        if view.record is None or view.record.recipe != job.recipe or job.is_script:
             continue
-        config = config_of(run)
+        config = view.config
         if not config or any(change.effect is Effect.SHAPE for change in changes(config, job.config, job.effects)):
             continue
-        if (found := sizes_in(run, layout_seen(run)[0], anew=True)) is not None:
-            return replace(found, source=f"as of {shown(run.name)}")
+        if (found := sizes_in(view, anew=True)) is not None:
+            return replace(found, source=f"as of {shown(entry.name)}")
     return None
 
 
-def _saved(run: Path, layout: Layout) -> Iterator[Manifest]:
-    folder, files = manifests(run), layout.checkpoints(run)
-    for entry in entries(str(folder)):
-        manifest = read_manifest(folder, entry.name.removesuffix(".json"))
-        if manifest is not None and is_ordinary(files / manifest.file):
+def _saved(view: RunView) -> Iterator[Manifest]:
+    for name in view.manifest_names:
+        manifest = view.manifest(name)
+        if manifest is not None and is_ordinary(view.checkpoints / name):
             yield manifest
 
 
@@ -334,11 +340,6 @@ def _records_bytes(run: Path) -> int:
         grows = "eval" in parts or name.endswith(GROWING) or "tfevents" in name
         found += facts.st_size if grows and first != ARCHIVE_FOLDER else 0
     return found
-
-
-def _pictures(run: Path, layout: Layout) -> list[int]:
-    """The bytes of each evaluation's pictures."""
-    return [_bytes_below(place) for place in evaluations_in(run / layout.predictions).values()]
 
 
 def _bytes_below(folder: Path) -> int:

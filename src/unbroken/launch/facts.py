@@ -13,13 +13,14 @@ from unbroken.launch.decide import Facts
 from unbroken.launch.discovery import archives, copies, is_shut, require_file, runs_around, usual_places, without_copies
 from unbroken.launch.job import Job
 from unbroken.launch.spelling import continue_there
-from unbroken.run import Candidate, Survey, layout_of, look_at, read_record
+from unbroken.run import Candidate, RunView, Survey, look_at
 from unbroken.run.bounds import require_inside
-from unbroken.run.candidates import confirm, list_candidates
+from unbroken.run.candidates import confirm
 from unbroken.run.finding import is_backup
 from unbroken.run.layout import manifests, own
-from unbroken.run.survey import survey
-from unbroken.storage import read_json, require_local
+from unbroken.run.record import layout_in
+from unbroken.run.survey import survey_of
+from unbroken.storage import require_local
 from unbroken.storage.moved import Moved, looked_again
 
 MOST_SIBLINGS = 200
@@ -44,8 +45,9 @@ def allowed_to_look() -> Iterator[None]:
 def _gather(job: Job) -> Facts:
     for folder in (job.directory, *job.start.search):
         require_local(folder, is_folder=True)
-    layout_of(job.directory)  # a record that leads out of the folder is none to go on with
-    here = survey(job.directory, job.layout)
+    view = RunView(job.directory, job.layout)
+    view.require_layout()  # a record that leads out of the folder is none to go on with
+    here = survey_of(view)
     if here.unreachable:
         return Facts(survey=here)
     require_inside(job.directory, job.layout)
@@ -73,7 +75,7 @@ def _named(path: Path | None, job: Job, here: Survey) -> Candidate | None:
     require_file(path)
     for item in here.candidates:  # however it was spelled, relative or through a link
         if _is_same(item.path, path):
-            return confirm(item, manifests(job.directory))
+            return confirm(item, layout_in(job.directory, here.record)[0])
     return look_at(path, manifests(job.layout.run_of(path)))
 
 
@@ -90,11 +92,12 @@ def _near_misses(job: Job) -> Iterator[str]:
     if not parent.is_dir():
         return
     for folder in sorted(parent.iterdir())[:MOST_SIBLINGS]:
-        record = read_record(folder) if folder != job.directory else None
+        view = RunView(folder, job.layout)
+        record = view.record if folder != job.directory else None
         if record is None or record.recipe != job.recipe:
             continue
-        if same(_last_config(folder), job.config):
-            where = _reached(folder, job)
+        if same(_last_config(view), job.config):
+            where = _reached(view, job)
             yield f"tag `{record.tag}` has this config {where}: {folder}"
 
 
@@ -110,21 +113,22 @@ def _elsewhere(job: Job) -> Iterator[str]:
         *((False, path) for path in runs_around(job.directory)),
     ):
         place = folder.resolve()
-        record = read_record(folder) if place not in seen else None
+        view = RunView(folder, job.layout)
+        record = view.record if place not in seen else None
         seen.add(place)
         if record is None or (record.recipe, record.tag) != (job.recipe, job.tag):
             continue
         if place.parent == beside or any(place.is_relative_to(root) for root in told):
             continue
-        alike = same(_last_config(folder), job.config)
+        alike = same(_last_config(view), job.config)
         if usual or alike:
             what = "with this config" if alike else "with another config"
             short = place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
             if is_backup(str(folder)):  # trained on in its place, it would be no backup any more
                 way = f"to bring it back: unbroken restore {job.directory} --from {short}"
-                yield f"{short} is a backup of a run of this name {what}, {_reached(folder, job)}; {way}"
+                yield f"{short} is a backup of a run of this name {what}, {_reached(view, job)}; {way}"
             else:
-                yield f"{short} is a run of this name {what}, {_reached(folder, job)}; {continue_there(job, short)}"
+                yield f"{short} is a run of this name {what}, {_reached(view, job)}; {continue_there(job, short)}"
 
 
 def _names_beside(job: Job) -> Iterator[str]:
@@ -135,18 +139,13 @@ def _names_beside(job: Job) -> Iterator[str]:
             yield folder.name
 
 
-def _reached(run: Path, job: Job) -> str:
+def _reached(view: RunView, job: Job) -> str:
     """How far a run is, by a glance: nothing is verified that is not going to be used."""
-    found = list_candidates(job.layout.checkpoints(run), manifests(run))
-    furthest = next((item for item in found if item.resumable and item.state != "damaged"), None)
+    furthest = view.furthest
     if furthest is None:
         return "without a checkpoint"
     return f"at epoch {furthest.epoch}" if job.epochs is not None and furthest.epoch else f"at step {furthest.step}"
 
 
-def _last_config(run: Path) -> object:
-    files = sorted((own(run) / "configs").glob("*.json"))
-    try:
-        return read_json(files[-1]) if files else None
-    except (OSError, ValueError):
-        return None
+def _last_config(view: RunView) -> object:
+    return view.config_reading(view.config_names[-1]).value if view.config_names else None

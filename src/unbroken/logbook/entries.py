@@ -22,7 +22,8 @@ from unbroken.run.finding import find_runs, is_backup
 from unbroken.run.folder import entries, json_of
 from unbroken.run.history import seconds_of
 from unbroken.run.layout import OWN_FOLDER, manifests, own
-from unbroken.run.summary import NOT_REACHABLE, Summary, config_of, summary_of
+from unbroken.run.summary import NOT_REACHABLE, Summary, summary_of
+from unbroken.run.view import RunView
 from unbroken.storage import Disk
 from unbroken.storage.lock import read_holder
 
@@ -58,7 +59,7 @@ def note_run(disk: Disk, clock: Clock, directory: Path, say: Callable[[str], Non
             disk,
             clock,
             path,
-            lambda language: [(directory, entry_of(known, language, config_of))],
+            lambda language: [(directory, entry_of(known, language, lambda run: RunView(run).config))],
             language="",
             usual=usual_language(),
             wait_s=PATIENCE_S,
@@ -80,7 +81,7 @@ def write_log(disk: Disk, clock: Clock, root: Path, path: Path, *, language: str
 
     def config(directory: Path) -> Mapping[str, Any]:
         if directory not in configs:
-            configs[directory] = config_of(directory)
+            configs[directory] = RunView(directory).config
         return configs[directory]
 
     known = [

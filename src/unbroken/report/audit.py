@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from unbroken.journal import Event, read_journal
+from unbroken.journal import Event
 from unbroken.quantities import counted
 from unbroken.report.epochs import Epoch, EpochFold
 from unbroken.report.findings import Finding, Findings, span
 from unbroken.report.repeats import Repeats
 from unbroken.report.saves import SavedFile, check_files
 from unbroken.report.sessions import Session, sessions_of, surviving
-from unbroken.report.steps import METRICS, StepFold
-from unbroken.run import layout_seen, read_record
+from unbroken.report.steps import StepFold
 from unbroken.run.damage import damaged_records
-from unbroken.run.layout import own
 from unbroken.run.record import RECORD
+from unbroken.run.view import JOURNAL, METRICS, RunView, looked_at
 from unbroken.storage import is_ordinary
-from unbroken.storage.lock import is_held
-from unbroken.storage.moved import looked_again
-
-JOURNAL = "journal.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,64 +97,52 @@ class Audit:
 
 def audit(run: Path, *, verify: bool = False) -> Audit:
     """Read the records of a run and judge them; changes nothing, needs no torch."""
-    return looked_again(run, lambda: _audit(run, verify=verify))
+    return looked_at(run, partial(_audit, verify=verify))
 
 
-def _audit(run: Path, *, verify: bool) -> Audit:
+def _audit(view: RunView, *, verify: bool) -> Audit:
     findings = Findings()
-    running = is_held(own(run))
-    events = _events(run, findings)
-    sessions = sessions_of(events, configs=own(run) / "configs", running=running)
-    files = check_files(run, layout_seen(run)[0], events, findings, verify=verify)
-    _require_metrics(run, events, findings)
-    _damaged_records(run, findings)
-    fold = _fold(run, sessions, events, files, findings)
-    _counterparts(events, fold, findings)
-    return _summary(run, fold, events, findings, running=running)
-
-
-def _events(run: Path, findings: Findings) -> Sequence[Event]:
-    path = own(run) / JOURNAL
-    if not is_ordinary(path):
+    if not is_ordinary(view.own / JOURNAL):
         findings.add(JOURNAL, "missing: nothing says which sessions there were")
-        return []
-    told = read_journal(path)
-    for line in told.torn:
+    for line in view.told.torn:
         findings.note(f"{JOURNAL} line {line} is not an event (a kill can leave half a line)")
-    for damaged in told.damaged:
+    for damaged in view.told.damaged:
         findings.add(JOURNAL, damaged.words, line=damaged.line)
-    return told.events
+    files = check_files(view, findings, verify=verify)
+    _require_metrics(view, findings)
+    _damaged_records(view, findings)
+    fold = _fold(view, files, findings)
+    _counterparts(view.events, fold, findings)
+    return _summary(view, fold, findings)
 
 
-def _damaged_records(run: Path, findings: Findings) -> None:
+def _damaged_records(view: RunView, findings: Findings) -> None:
     """Without its record a run is not known; what else is damaged is made anew, or missed by nobody."""
-    for item in damaged_records(run, lines=()):
+    for item in damaged_records(view, with_lines=False):
         if item.file.endswith(f"/{RECORD}"):
             findings.add(RECORD, item.words)
         else:
             findings.note(str(item))
 
 
-def _require_metrics(run: Path, events: Sequence[Event], findings: Findings) -> None:
-    if is_ordinary(own(run) / METRICS):
+def _require_metrics(view: RunView, findings: Findings) -> None:
+    if is_ordinary(view.own / METRICS):
         return
-    if any(event.get("event") in ("saved", "evaluated", "finished") for event in events):
+    if any(event.get("event") in ("saved", "evaluated", "finished") for event in view.events):
         findings.add(METRICS, "missing: not one step that was done is recorded")
-    elif not events:
+    elif not view.events:
         findings.add(METRICS, "missing: no session of unbroken worked here")
 
 
 # -- the fold, again with what it needed to know -----------------------------------------------------------------------
 
 
-def _fold(
-    run: Path, sessions: list[Session], events: Sequence[Event], files: Sequence[SavedFile], findings: Findings
-) -> StepFold:
+def _fold(view: RunView, files: Sequence[SavedFile], findings: Findings) -> StepFold:
     """Fold once; a second time where only the records say which sessions or how many samples there are."""
-    known = list(sessions)
+    known = sessions_of(view)
     for _ in range(3):
         attempt = Findings(wrong=list(findings.wrong), notes=list(findings.notes))
-        fold, missing_facts = _attempt(run, known, events, files, attempt)
+        fold, missing_facts = _attempt(view, known, files, attempt)
         if fold.unknown:
             known = _with_unknown(known, fold)
         elif missing_facts:
@@ -176,23 +160,22 @@ def _fold(
 
 
 def _attempt(
-    run: Path, sessions: Sequence[Session], events: Sequence[Event], files: Sequence[SavedFile], findings: Findings
+    view: RunView, sessions: Sequence[Session], files: Sequence[SavedFile], findings: Findings
 ) -> tuple[StepFold, SavedFile | None]:
     """One reading; also the fact that it turned out to need, if it did."""
     chain = [session for session in sessions if session.name in surviving(sessions)]
     sizes = _sizes(sessions, chain, files)
-    epochs = EpochFold(findings, _excused(events), _cut(events))
+    epochs = EpochFold(findings, _excused(view.events), _cut(view.events))
     position, asked = _beginning(chain, files)
     first_size = sizes.get(chain[0].name, 0) if chain else 0
     epochs.begin(size=first_size, position=position)
-    record = read_record(run)
-    conditions = record.conditions if record is not None else {}
+    conditions = view.record.conditions if view.record is not None else {}
     exact = conditions.get("device", "cpu") == "cpu" or bool(conditions.get("deterministic"))
     repeats = Repeats(findings, exact=exact, sizes=sizes)
     fold = StepFold(sessions, findings, epochs, repeats, sizes)
     fold.used_after = dict.fromkeys(asked, 0)
-    if is_ordinary(own(run) / METRICS):
-        fold.read(own(run) / METRICS)
+    if is_ordinary(view.own / METRICS):
+        fold.read(view.own / METRICS)
     if fold.unknown:
         return fold, None
     if not first_size and epochs.largest >= 0:
@@ -307,7 +290,7 @@ def _is_done(session: Session, fold: StepFold) -> bool:
     return session.ended == "finished" and session.name in fold.spans
 
 
-def _summary(run: Path, fold: StepFold, events: Sequence[Event], findings: Findings, *, running: bool) -> Audit:
+def _summary(view: RunView, fold: StepFold, findings: Findings) -> Audit:
     epochs, repeats = fold.epochs, fold.repeats
     chain = surviving(fold.sessions)
     if fold.first:
@@ -317,7 +300,7 @@ def _summary(run: Path, fold: StepFold, events: Sequence[Event], findings: Findi
     whole = [epoch for epoch in epochs.closed if epoch.whole and not epoch.begun_before]
     sizes = [fold.sizes[name] for name in chain if name in fold.sizes]
     return Audit(
-        run=run,
+        run=view.directory,
         first=fold.first,
         steps=fold.steps,
         last=fold.last,
@@ -338,12 +321,12 @@ def _summary(run: Path, fold: StepFold, events: Sequence[Event], findings: Findi
         epochs=tuple(epochs.closed),
         excused=sum(epoch.excused for epoch in epochs.closed),
         evaluations=len(fold.evaluations),
-        saves=sum(event.get("event") == "saved" and event.get("kind") == "checkpoint" for event in events),
+        saves=sum(event.get("event") == "saved" and event.get("kind") == "checkpoint" for event in view.events),
         changes=tuple(_changes(fold)),
         findings=tuple(findings.wrong),
         more_findings=findings.more,
         notes=tuple(findings.notes),
-        running=running,
+        running=view.held,
     )
 
 

@@ -146,14 +146,13 @@ def read_part(part: Part) -> Curves:
 
 def _parts(path: Path, processes: int) -> list[Part]:
     """A record in as many parts as there are processes; a small one in one."""
-    with open_ordinary(path) as file:
-        size = file.seek(0, os.SEEK_END)
-        count = processes if size >= LARGE_BYTES else 1
-        places = [0]
-        for number in range(1, count):
-            file.seek(max(size * number // count, places[-1]))
-            file.readline(LONGEST_LINE_BYTES)
-            places.append(file.tell())
+    size, places = os.stat(path).st_size, [0]  # noqa: PTH116 - whose opening is for who reads it
+    if size >= LARGE_BYTES and processes > 1:
+        with open_ordinary(path) as file:
+            for number in range(1, processes):
+                file.seek(max(size * number // processes, places[-1]))
+                file.readline(LONGEST_LINE_BYTES)
+                places.append(file.tell())
     return [Part(path, begin, end) for begin, end in zip(places, [*places[1:], size])]
 
 

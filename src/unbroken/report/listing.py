@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from unbroken.report.index import RunIndex
 from unbroken.report.rows import Row, row_of
 from unbroken.run.finding import DEPTH, holds_run
-from unbroken.run.names import OWN_FOLDER
+from unbroken.run.names import CHECKPOINT_FOLDER, OWN_FOLDER
 
 YOUNG_NS = 2_000_000_000  # a file that changed this recently may change again and keep its time
 MANY = 500  # from here on several processes read them
@@ -109,16 +109,17 @@ def _scan(root: str, known: Mapping[str, Row]) -> Iterator[tuple[str, Row | None
 
 
 def _read(folder: str, *, young_ns: int) -> Row:
-    from unbroken.run.folder import CHECKPOINT_FOLDERS
-    from unbroken.run.summary import summary_and_files
+    from unbroken.run.summary import summary_of
+    from unbroken.run.view import RunView
 
-    part = next((name for name in CHECKPOINT_FOLDERS if name and os.path.isdir(f"{folder}/{name}")), "")  # noqa: PTH112
+    part = CHECKPOINT_FOLDER if os.path.isdir(f"{folder}/{CHECKPOINT_FOLDER}") else ""  # noqa: PTH112
     state = state_of(folder, part, ended=False)  # taken before what it tells of is read
-    summary, files = summary_and_files(Path(folder))
-    if files.checkpoint_folder != part:  # names of someone's own
-        part = files.checkpoint_folder
+    view = RunView(Path(folder))
+    if view.layout.checkpoint_folder != part:  # names of someone's own
+        part = view.layout.checkpoint_folder
         state = state_of(folder, part, ended=False)
-        summary, files = summary_and_files(Path(folder))
+        view = RunView(Path(folder))
+    summary = summary_of(view)
     # A run changes without a trace here while it is training, and within the same tick of a clock.
     trusted = summary.status != RUNNING and max(state[2:]) <= young_ns
     if summary.status == FINISHED and state[0]:
@@ -128,9 +129,9 @@ def _read(folder: str, *, young_ns: int) -> Row:
 
 
 def _config(folder: str) -> str:
-    from unbroken.run.summary import config_of
+    from unbroken.run.view import RunView
 
-    return json.dumps(config_of(Path(folder)), default=str)
+    return json.dumps(RunView(Path(folder)).config, default=str)
 
 
 def _spread(task: Callable[[str], Found], folders: Sequence[str], processes: int) -> Iterable[Found]:

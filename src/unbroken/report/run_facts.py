@@ -11,16 +11,14 @@ from typing import Any
 from unbroken.checkpoint.structure import read_structure
 from unbroken.errors import UnbrokenError
 from unbroken.fields import count_of, number_of
-from unbroken.journal import read_events
 from unbroken.report.curves import LARGE_BYTES
-from unbroken.report.segments import METRICS, RunCurves, curves_of
-from unbroken.run import layout_seen, read_record
-from unbroken.run.candidates import list_candidates
-from unbroken.run.layout import manifests, own
+from unbroken.report.segments import RunCurves, curves_of
+from unbroken.run.layout import own
 from unbroken.run.predictions import evaluations_in
 from unbroken.run.program import programs_of
-from unbroken.run.summary import Score, Summary, config_of, summary_of
-from unbroken.storage.moved import looked_again, undisturbed
+from unbroken.run.summary import Score, Summary, summary_of
+from unbroken.run.view import METRICS, RunView, looked_at
+from unbroken.storage.moved import undisturbed
 
 PREDICTIONS = "predictions"
 
@@ -54,16 +52,17 @@ def facts_of_runs(directories: Sequence[Path], *, processes: int = 1) -> list[Ru
 
 def facts_of(directory: Path, *, processes: int = 1) -> RunFacts:
     """Look at one run; whatever is missing or garbled is left out."""
-    summary = summary_of(directory)
-    curves = curves_of(directory, processes=processes)
-    if summary.status == "never started" and curves.sessions and not own(directory).is_dir():
+    # What may have to be looked at anew, as its files go meanwhile, comes before the curves, which may be long.
+    view, inside = looked_at(directory, lambda view: (view, _inside_furthest(view)))
+    summary = summary_of(view)
+    curves = curves_of(view, processes=processes)
+    if summary.status == "never started" and curves.sessions and not view.own.is_dir():
         last = max(session.last for session in curves.sessions)  # all that is left are the curves
         summary = replace(summary, status="left by another program", step=last)
-    programs = [*programs_of(read_events(own(directory) / "journal.jsonl")).values()]
-    record, inside = read_record(directory), _newest_checkpoint(directory)
+    programs, record = [*programs_of(view.events).values()], view.record
     return RunFacts(
         summary=summary,
-        config=config_of(directory),
+        config=view.config,
         curves=curves,
         seed=record.seed if record is not None and type(record.seed) is int else None,
         conditions=record.conditions if record is not None and isinstance(record.conditions, Mapping) else {},
@@ -74,6 +73,17 @@ def facts_of(directory: Path, *, processes: int = 1) -> RunFacts:
         pictures=pictures_of(directory),
         program=programs[-1].compared() if programs else {},
     )
+
+
+def _inside_furthest(view: RunView) -> Mapping[str, Any]:
+    """What the furthest checkpoint says about itself; its numbers are not read, nor is it verified."""
+    furthest = view.furthest
+    if furthest is None or furthest.inside:
+        return furthest.inside if furthest is not None else {}
+    try:
+        return undisturbed(furthest.path, partial(read_structure, furthest.path)).stamp
+    except UnbrokenError:
+        return {}
 
 
 def pictures_of(directory: Path) -> dict[int, dict[str, Path]]:
@@ -92,23 +102,6 @@ def _record_bytes(directory: Path) -> int:
         return (own(directory) / METRICS).stat().st_size
     except OSError:
         return 0
-
-
-def _newest_checkpoint(directory: Path) -> Mapping[str, Any]:
-    """What the furthest checkpoint says about itself; its numbers are not read, nor is it verified."""
-    return looked_again(directory, lambda: _inside_newest(directory))
-
-
-def _inside_newest(directory: Path) -> Mapping[str, Any]:
-    for candidate in list_candidates(layout_seen(directory)[0].checkpoints(directory), manifests(directory)):
-        if candidate.resumable and candidate.state != "damaged":
-            try:
-                tree = undisturbed(candidate.path, partial(read_structure, candidate.path)).tree
-            except UnbrokenError:
-                continue
-            inside = tree.get("unbroken") if isinstance(tree, Mapping) else None
-            return inside if isinstance(inside, Mapping) else {}
-    return {}
 
 
 def _score(best: Any) -> Score | None:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from unbroken.checkpoint.manifest import Manifest, manifest_path, read_manifest
-from unbroken.checkpoint.structure import Structure, read_structure
-from unbroken.checkpoint.verify import verify_file
+from unbroken.checkpoint.manifest import Manifest
+from unbroken.checkpoint.structure import Structure, open_checkpoint, structure_in
+from unbroken.checkpoint.verify import verify_open
 from unbroken.errors import UnbrokenError
 from unbroken.fields import count_of
-from unbroken.journal import Event
 from unbroken.report.findings import Findings
-from unbroken.run import Layout, read_record
-from unbroken.run.candidates import list_candidates
-from unbroken.run.layout import manifests
-from unbroken.run.links import checkpoint_files
+from unbroken.run.candidates import Candidate
 from unbroken.run.missing import known_saves, missing_files, that_matter
+from unbroken.run.view import RunView
 from unbroken.storage.moved import undisturbed
 
 
@@ -34,49 +31,46 @@ class SavedFile:
     size: int | None  # of the data set
 
 
-def check_files(
-    run: Path, layout: Layout, events: Sequence[Event], findings: Findings, *, verify: bool
-) -> list[SavedFile]:
+def check_files(view: RunView, findings: Findings, *, verify: bool) -> list[SavedFile]:
     """Hold every file against its manifest and the journal; with `verify`, read every byte of it."""
-    folder, records = layout.checkpoints(run), manifests(run)
-    known = known_saves(events)
+    known = known_saves(view.events)
     # What a copy brought back, or a person, was saved all the same: of a file with a manifest the last save counts.
-    last = {str(event.get("file")): event for event in events if event.get("event") == "saved"}
-    here = checkpoint_files(folder, run)
+    last = {str(event.get("file")): event for event in view.events if event.get("event") == "saved"}
     found = []
-    for path in here:
-        event = known.get(path.name) or (last.get(path.name) if read_manifest(records, path.name) else None)
-        found.append(undisturbed(path, partial(_check, path, records, event, findings, verify=verify)))
-    names = {path.name for path in here}
-    record = read_record(run)
-    candidates = [item for item in list_candidates(folder, records) if record is None or item.run == record.id]
-    missing = missing_files(run, layout, candidates, events)
-    losses = that_matter(missing, candidates)
-    for item in losses:
-        findings.add(item.name, item.words, step=item.step)
+    for item in sorted(view.candidates, key=lambda item: item.path):
+        event = known.get(item.name) or (last.get(item.name) if item.manifest is not None else None)
+        found.append(undisturbed(item.path, partial(_check, item, event, findings, verify=verify)))
+    names = {item.name for item in view.candidates}
+    ours = [item for item in view.candidates if view.record is None or item.run == view.record.id]
+    missing = missing_files(view, ours)
+    losses = that_matter(missing, ours)
+    for lost in losses:
+        findings.add(lost.name, lost.words, step=lost.step)
     if gone := sorted(item.name for item in missing if item not in losses):
         findings.note(f"no longer here, though the journal has not seen it go: {', '.join(gone[:8])}")
-    for path in sorted(records.glob("*.json")):
-        if path.stem not in names and path.stem not in {item.name for item in missing}:
-            findings.note(f"manifests/{path.name} is about a file that is not here")
+    for name in view.manifest_names:
+        if name not in names and name not in {item.name for item in missing}:
+            findings.note(f"manifests/{name}.json is about a file that is not here")
     return found
 
 
-def _check(
-    path: Path, records: Path, event: Mapping[str, Any] | None, findings: Findings, *, verify: bool
-) -> SavedFile:
+def _check(item: Candidate, event: Mapping[str, Any] | None, findings: Findings, *, verify: bool) -> SavedFile:
+    path, manifest = item.path, item.manifest
     try:
-        inside = read_structure(path)
+        with open_checkpoint(path) as file:
+            inside = structure_in(file, path)
+            if manifest is None:
+                _without_manifest(item, event, findings)
+            else:
+                _with_manifest(path, inside, manifest, event, findings)
+            if verify:
+                sha256, size_bytes = (manifest.sha256, manifest.size_bytes) if manifest is not None else (None, None)
+                verdict = verify_open(file, path, expected_sha256=sha256, expected_bytes=size_bytes)
+                if verdict.state != "good":
+                    findings.add(path.name, verdict.reason)
     except UnbrokenError as error:
         findings.add(path.name, f"the file cannot be read: {error.what}")
         return SavedFile(name=path.name, step=None, session="", position=None, size=None)
-    manifest = read_manifest(records, path.name)
-    if manifest is None:
-        _without_manifest(path, records, event, findings)
-    else:
-        _with_manifest(path, inside, manifest, event, findings)
-    if verify:
-        _verify(path, manifest, findings)
     stamp = inside.stamp
     return SavedFile(
         name=path.name,
@@ -87,12 +81,12 @@ def _check(
     )
 
 
-def _without_manifest(path: Path, records: Path, event: Mapping[str, Any] | None, findings: Findings) -> None:
-    where = f"manifests/{manifest_path(records, path.name).name}"
+def _without_manifest(item: Candidate, event: Mapping[str, Any] | None, findings: Findings) -> None:
     if event is not None:
-        findings.add(where, f"missing or unreadable, though {path.name} was saved after step {event.get('step')}")
+        words = f"missing or unreadable, though {item.name} was saved after step {event.get('step')}"
+        findings.add(f"manifests/{item.name}.json", words)
     else:
-        findings.note(f"{path.name} has no manifest and no line in the journal: a save that a kill cut off, or foreign")
+        findings.note(f"{item.name} has no manifest and no line in the journal: a save that a kill cut off, or foreign")
 
 
 def _with_manifest(
@@ -114,14 +108,3 @@ def _with_manifest(
     elif event.get("sha256") != manifest.sha256:
         words = "is not the save that the journal knows: a session was killed before it could say so"
         findings.note(f"{path.name} {words}")
-
-
-def _verify(path: Path, manifest: Manifest | None, findings: Findings) -> None:
-    sha256, size_bytes = (manifest.sha256, manifest.size_bytes) if manifest is not None else (None, None)
-    try:
-        verdict = verify_file(path, expected_sha256=sha256, expected_bytes=size_bytes)
-    except UnbrokenError as error:
-        findings.add(path.name, error.what)
-        return
-    if verdict.state != "good":
-        findings.add(path.name, verdict.reason)

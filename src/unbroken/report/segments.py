@@ -12,15 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from unbroken.journal import read_events
 from unbroken.report.curves import Column, Curves, SessionCurves, read_curves
 from unbroken.report.foreign_curves import read_foreign_curves
 from unbroken.report.sessions import Session, sessions_of, surviving
-from unbroken.run.layout import own
+from unbroken.run.view import METRICS, RunView, view_of
 from unbroken.storage import is_ordinary
-from unbroken.storage.lock import is_held
-
-METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +76,14 @@ class RunCurves:
         return dict(sorted(found.items()))
 
 
-def curves_of(directory: Path, *, processes: int = 1) -> RunCurves:
+def curves_of(run: Path | RunView, *, processes: int = 1) -> RunCurves:
     """Read the curves of a run, ours or one that another program left; several processes read a large record."""
-    record = own(directory) / METRICS
+    view = view_of(run)
+    record = view.own / METRICS
     if not is_ordinary(record):
-        curves, sessions = read_foreign_curves(directory)
+        curves, sessions = read_foreign_curves(view.directory)
         return arrange(curves, sessions)
-    events = read_events(own(directory) / "journal.jsonl")
-    sessions = sessions_of(events, configs=own(directory) / "configs", running=is_held(own(directory)))
-    return arrange(read_curves(record, processes=processes), sessions)
+    return arrange(read_curves(record, processes=processes), sessions_of(view))
 
 
 def arrange(curves: Curves, sessions: Sequence[Session]) -> RunCurves:

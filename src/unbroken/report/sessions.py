@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 from unbroken.config import Effect, differences
 from unbroken.fields import count_of
-from unbroken.ids import place
+from unbroken.ids import is_name
 from unbroken.journal import Event
 from unbroken.run.history import how_it_ended
 from unbroken.run.layout import ARCHIVE_FOLDER
-from unbroken.storage import read_json
+from unbroken.run.view import RunView
 
 UNCHANGING = (Effect.FREE, Effect.IGNORED)
 BEGINS = ("Fresh", "FineTune")
@@ -43,25 +42,25 @@ class Session:
         return self.parent is None
 
 
-def sessions_of(events: Sequence[Event], *, configs: Path, running: bool) -> list[Session]:
+def sessions_of(view: RunView) -> list[Session]:
     """The sessions in the order in which they began."""
-    found = list(_began(events, configs))
+    found = list(_began(view))
     if not found:
         return []
     own: dict[str, list[Event]] = {}
-    for event in events:
+    for event in view.events:
         own.setdefault(str(event.get("session")), []).append(event)
     found = [replace(session, ended=how_it_ended(own[session.name])) for session in found]
-    if running and found[-1].ended == "killed":
+    if view.held and found[-1].ended == "killed":
         found[-1] = replace(found[-1], ended="running")
     return found
 
 
-def _began(events: Sequence[Event], configs: Path) -> Iterator[Session]:
+def _began(view: RunView) -> Iterator[Session]:
     """Follow every saved file through the journal: its name, and where it was moved to, lead to who wrote it."""
     writers: dict[str, tuple[str, int]] = {}
     begun: list[Session] = []
-    for event in events:
+    for event in view.events:
         file = str(event.get("file"))
         match event.get("event"):
             case "saved" if event.get("kind") == "checkpoint" and count_of(event.get("step")) is not None:
@@ -73,12 +72,12 @@ def _began(events: Sequence[Event], configs: Path) -> Iterator[Session]:
             case "kept a copy" if file in writers:
                 writers[f"{event.get('to')}/{file}"] = writers[file]
             case "session":
-                begun.append(_session(event, begun, writers, configs))
+                begun.append(_session(event, begun, writers, view))
                 yield begun[-1]
 
 
 def _session(
-    event: Event, earlier: Sequence[Session], writers: Mapping[str, tuple[str, int]], configs: Path
+    event: Event, earlier: Sequence[Session], writers: Mapping[str, tuple[str, int]], view: RunView
 ) -> Session:
     plan = event.get("plan")
     plan = plan if isinstance(plan, Mapping) else {}
@@ -87,7 +86,7 @@ def _session(
     generation = before.generation if before else 0
     if verdict in BEGINS:
         changed = before is not None and (
-            verdict == "FineTune" or bool(differences([_config(configs, name), _config(configs, before.name)]))
+            verdict == "FineTune" or bool(differences([_config(view, name), _config(view, before.name)]))
         )
         return Session(name=name, verdict=verdict, generation=generation + changed)
     base, place = count_of(plan.get("step")) or 0, plan.get("position")
@@ -137,8 +136,6 @@ def surviving(sessions: Sequence[Session]) -> dict[str, int | None]:
     return kept
 
 
-def _config(configs: Path, session: str) -> Mapping[str, Any]:
-    with suppress(OSError, ValueError):
-        found = read_json(place(configs, f"{session}.json"))
-        return found if isinstance(found, Mapping) else {}
-    return {}
+def _config(view: RunView, session: str) -> Mapping[str, Any]:
+    found = view.config_reading(f"{session}.json").value if is_name(f"{session}.json") else None
+    return found if isinstance(found, Mapping) else {}

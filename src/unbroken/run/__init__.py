@@ -1,9 +1,10 @@
 """A run on disk: where its files lie, who it is, what state it is in, and the run held open for work.
 
 A *layout* gives the names of a run's files, as the guides show them. The *record* (`unbroken/run.json`) says once and
-for all which run this is. A *survey* is everything a launch needs to know about a folder, gathered by looking only.
-A *candidate* is a file one could resume from, with what is wrong with it if something is. An *open run* holds the
-lock, the journal and the store for one session.
+for all which run this is. A *view* is a run as one look finds it: each of its files is read once, when it is first
+asked for, and all else that is said of a run on disk is made from it: its *history* (what the events add up to), its
+*candidates* (files one could resume from, with what is wrong with them), its *summary* (what a listing shows), its
+*survey* (everything a launch needs to know). An *open run* holds the lock, the journal and the store for one session.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from unbroken.run.opened import OpenRun, SessionFiles
     from unbroken.run.record import RunRecord, layout_of, layout_seen, read_record
     from unbroken.run.survey import Restoring, Survey
+    from unbroken.run.view import RunView
 else:
     _LOADED_ON_FIRST_USE = {  # `ls` needs little of this room, and is quick because it loads no more
         "Candidate": "candidates",
@@ -34,6 +36,7 @@ else:
         "read_record": "record",
         "Restoring": "survey",
         "Survey": "survey",
+        "RunView": "view",
     }
 
     def __getattr__(name: str) -> object:
@@ -52,6 +55,7 @@ __all__ = [
     "OpenRun",
     "Restoring",
     "RunRecord",
+    "RunView",
     "SessionFiles",
     "Survey",
     "layout_of",

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unbroken.checkpoint import FORMAT
 from unbroken.checkpoint.manifest import Manifest, read_manifest
 from unbroken.checkpoint.stamp import checked_stamp
 from unbroken.checkpoint.structure import Structure, read_structure
-from unbroken.checkpoint.verify import verify_file
 from unbroken.errors import DamagedFile, ForeignFile, UnbrokenError
-from unbroken.run.layout import LAYOUTS
+from unbroken.run.layout import LAYOUTS, Layout
 from unbroken.run.links import checkpoint_files
 from unbroken.run.record import layout_seen
 from unbroken.storage.moved import undisturbed
 from unbroken.text import printable
+
+if TYPE_CHECKING:  # what takes a checkpoint apart is loaded by who opens one: a listing seldom does
+    from unbroken.checkpoint.structure import Structure
 
 COUNTING = ("unbroken ", "MMEngine ", "OpenPCDet ")  # programs whose files say at which step they were written
 
@@ -39,6 +41,7 @@ class Candidate:
     noted_epoch: int | None = None  # by its manifest, or in a file of another program
     inside: Mapping[str, Any] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)  # what a file of MMEngine says of itself
+    manifest: Manifest | None = field(default=None, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -85,47 +88,76 @@ def furthest_first(candidate: Candidate) -> tuple[int, bool, bool, str]:
 
 def look_at(path: Path, manifests: Path) -> Candidate:
     """Open and verify one file."""
-    return confirm(glance_at(path, manifests), manifests)
+    return confirm(glance_at(path, manifests), layout_seen(manifests.parent.parent)[0])
 
 
-def confirm(candidate: Candidate, manifests: Path) -> Candidate:
-    """Verify a file byte by byte and read what it says about itself; Moved where it is not the same throughout."""
+def confirm(candidate: Candidate, layout: Layout) -> Candidate:
+    """Verify a file byte by byte and read what it says about itself; Moved where it is not the same throughout.
+
+    `layout` is that of its run: it says under which keys the parts lie.
+    """
     if candidate.state != "unchecked":
         return candidate
-    return undisturbed(candidate.path, lambda: _confirmed(candidate, manifests))
+    return undisturbed(candidate.path, lambda: _confirmed(candidate, layout))
 
 
-def _confirmed(candidate: Candidate, manifests: Path) -> Candidate:
+def _confirmed(candidate: Candidate, layout: Layout) -> Candidate:
+    from unbroken.checkpoint.structure import open_checkpoint, structure_in
+    from unbroken.checkpoint.verify import verify_open
+
+    manifest = candidate.manifest
     try:
-        structure = read_structure(candidate.path)
+        with open_checkpoint(candidate.path) as file:  # what is read of it is what is verified
+            structure = structure_in(file, candidate.path)
+            seen = replace(_from_structure(candidate.path, structure), listed=candidate.listed, manifest=manifest)
+            if seen.state != "unchecked":
+                return seen
+            if gone := _stateless(structure, layout):
+                missing = f"the state of {printable(gone[:80])} is missing"
+                return replace(seen, state="damaged", reason=missing, inside={})
+            if manifest is not None and seen.inside.get("save") not in (None, manifest.save):
+                manifest = None  # written by a later save that was cut off before its manifest
+            verdict = verify_open(
+                file,
+                candidate.path,
+                expected_sha256=manifest.sha256 if manifest else None,
+                expected_bytes=manifest.size_bytes if manifest else None,
+            )
     except ForeignFile as error:
         return replace(candidate, state="damaged" if candidate.listed else "foreign", reason=_words(error))
     except UnbrokenError as error:
         return replace(candidate, state="damaged", reason=_words(error))
-    seen = replace(_from_structure(candidate.path, structure), listed=candidate.listed)
-    if seen.state != "unchecked":
-        return seen
-    if gone := _stateless(structure, manifests.parent.parent):
-        return replace(seen, state="damaged", reason=f"the state of {printable(gone[:80])} is missing", inside={})
-    manifest = _manifest_of(candidate.path, manifests)
-    if manifest is not None and seen.inside.get("save") not in (None, manifest.save):
-        manifest = None  # written by a later save that was cut off before its manifest
-    verdict = verify_file(
-        candidate.path,
-        expected_sha256=manifest.sha256 if manifest else None,
-        expected_bytes=manifest.size_bytes if manifest else None,
-    )
     if verdict.state != "good":
         return replace(seen, state="damaged", reason=verdict.reason)
     return replace(seen, state="good", reason=f"verified by {verdict.method}")
 
 
-def _stateless(structure: Structure, run: Path) -> str:
+def verified_down_to_first_good(
+    found: Sequence[Candidate], layout: Layout, *, belongs: Callable[[Candidate], bool]
+) -> list[Candidate]:
+    """Verify the furthest file, and the next while it is not good; what a file says counts, not its manifest."""
+    waiting, done, satisfied = list(found), list[Candidate](), False
+    while waiting:
+        item = waiting.pop(0)
+        wanted = item.resumable and not satisfied and belongs(item)
+        if wanted and item.state == "unchecked":
+            seen = confirm(item, layout)
+            if seen.step != item.step:  # it belongs at another place in the order
+                waiting = sorted([*waiting, seen], key=furthest_first)
+                continue
+            item = seen
+        # The file itself may have said that it is of another run.
+        satisfied = satisfied or (wanted and item.state == "good" and belongs(item))
+        done.append(item)
+    return done
+
+
+def _stateless(structure: Structure, layout: Layout) -> str:
     """The first tracked part that has no state in a file of ours, neither by its own name nor by a layout's."""
     stamp = structure.stamp
     if structure.kind != "unbroken checkpoint":
         return ""
-    homes = [layout.keys for layout in (*LAYOUTS, layout_seen(run)[0])]
+    homes = [known.keys for known in (*LAYOUTS, layout)]
     at_home = {name for keys in homes for name, key in keys.items() if key in structure.tree}
     return next((name for name in stamp["tracked"] if name not in stamp["parts"] and name not in at_home), "")
 
@@ -135,14 +167,13 @@ def glance_at(path: Path, manifests: Path) -> Candidate:
 
     Raises Moved where it is removed or replaced in this moment.
     """
-    manifest = _manifest_of(path, manifests)
-    return undisturbed(path, lambda: replace(_glance(path, manifest), listed=manifest is not None))
+    return glance_with(path, read_manifest(manifests, path.name))
 
 
-def _manifest_of(path: Path, manifests: Path) -> Manifest | None:
-    """The manifest of a file, unless it was written for a file of another name."""
-    manifest = read_manifest(manifests, path.name)
-    return manifest if manifest is not None and manifest.file == path.name else None
+def glance_with(path: Path, manifest: Manifest | None) -> Candidate:
+    """The same, with a manifest that was read."""
+    listed = manifest is not None
+    return undisturbed(path, lambda: replace(_glance(path, manifest), listed=listed, manifest=manifest))
 
 
 def _glance(path: Path, manifest: Manifest | None) -> Candidate:
@@ -155,6 +186,7 @@ def _glance(path: Path, manifest: Manifest | None) -> Candidate:
             state="unchecked",
             run=manifest.run,
         )
+
     try:
         return _from_structure(path, read_structure(path))
     except UnbrokenError as error:
@@ -187,6 +219,7 @@ def _from_structure(path: Path, structure: Structure) -> Candidate:
     )
     if type(number) is int and number > FORMAT:
         return replace(seen, state="newer", reason=f"format {number}, this version knows {FORMAT}")
+
     try:
         checked_stamp(structure)
     except DamagedFile as error:

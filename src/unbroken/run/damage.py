@@ -6,26 +6,22 @@ health of a run is told.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import Any
 
-from unbroken.checkpoint.manifest import Manifest
 from unbroken.fields import BadField
-from unbroken.journal import DamagedLine, read_journal
-from unbroken.run.folder import entries
-from unbroken.run.layout import Layout, manifests, own
-from unbroken.run.pins import PINS, load_pins
-from unbroken.run.record import RECORD, load_record
+from unbroken.run.layout import OWN_FOLDER, Layout
+from unbroken.run.pins import PINS
+from unbroken.run.record import RECORD
 from unbroken.run.restore_mark import RESTORING, Restoring
-from unbroken.storage import open_ordinary, read_json
+from unbroken.run.view import JOURNAL, METRICS, RunView
 from unbroken.storage.lock import HOLDER, Holder
-from unbroken.storage.records import fault_of, load_typed
+from unbroken.storage.ordinary import require_ordinary
+from unbroken.storage.records import Reading, reading
 from unbroken.storage.request import FILE as REQUEST
-from unbroken.storage.request import StopRequest
 
-JOURNAL, METRICS = "journal.jsonl", "metrics.jsonl"
 MOST_SAID = 8
 
 
@@ -46,13 +42,21 @@ class Damage:
         return f"{self.file}{'' if self.line is None else f' line {self.line}'}: {self.words}"
 
 
-def damaged_records(run: Path, lines: Sequence[DamagedLine] | None = None) -> tuple[Damage, ...]:
-    """Every damaged record of a run; `lines` are those of its journal, where that was read already."""
-    journal = own(run) / JOURNAL
-    lines = read_journal(journal).damaged if lines is None else lines
-    faults = ((path, fault_of(load, path)) for path, load in _records(run))
-    found = [Damage(file=_name(run, path), words=words) for path, words in faults if words]
-    return (*found, *(Damage(file=_name(run, journal), line=item.line, words=item.words) for item in lines))
+def damaged_records(view: RunView, *, with_lines: bool = True) -> tuple[Damage, ...]:
+    """Every damaged record of a run and each damaged line of its journal; of the configs only the last one."""
+    faults = {
+        RECORD: view.record_reading.fault or _of_layout(view),
+        HOLDER: view.own_record(HOLDER, Holder).fault,
+        REQUEST: view.request.fault,
+        RESTORING: view.own_record(RESTORING, Restoring).fault,
+        PINS: view.pins_reading.fault,
+        **{name: reading(partial(require_ordinary, view.own / name)).fault for name in (JOURNAL, METRICS)},
+        **{f"manifests/{name}.json": view.manifest_reading(name).fault for name in view.manifest_names},
+        **{f"configs/{name}": _of_config(view.config_reading(name)) for name in view.config_names[-1:]},
+    }
+    found = [Damage(file=f"{OWN_FOLDER}/{name}", words=words) for name, words in faults.items() if words]
+    lines = view.told.damaged if with_lines else ()
+    return (*found, *(Damage(file=f"{OWN_FOLDER}/{JOURNAL}", line=item.line, words=item.words) for item in lines))
 
 
 def damage_in_words(found: Sequence[Damage]) -> list[str]:
@@ -61,33 +65,12 @@ def damage_in_words(found: Sequence[Damage]) -> list[str]:
     return [*map(str, found[:MOST_SAID]), *([f"and {more} more damaged records or lines"] if more > 0 else [])]
 
 
-def _records(run: Path) -> Iterator[tuple[Path, Callable[[Path], object]]]:
-    """Every record that may be there, with the function that reads it strictly; of the configs only the last."""
-    folder = own(run)
-    yield folder / RECORD, lambda _: _load_record(run)
-    yield folder / HOLDER, partial(load_typed, record=Holder)
-    yield folder / REQUEST, partial(load_typed, record=StopRequest)
-    yield folder / RESTORING, partial(load_typed, record=Restoring)
-    yield folder / PINS, lambda _: load_pins(run)
-    for name in (JOURNAL, METRICS):
-        yield folder / name, lambda path: open_ordinary(path).close()
-    for name in sorted(entry.name for entry in entries(str(manifests(run))) if entry.name.endswith(".json")):
-        yield manifests(run) / name, partial(load_typed, record=Manifest)
-    for name in sorted(entry.name for entry in entries(str(folder / "configs")) if entry.name.endswith(".json"))[-1:]:
-        yield folder / "configs" / name, _load_config
+def _of_layout(view: RunView) -> str:
+    """What is wrong with the layout in a record that is sound otherwise."""
+    record = view.record
+    return reading(partial(Layout.from_plain, record.layout)).fault if record is not None and record.layout else ""
 
 
-def _load_record(run: Path) -> None:
-    record = load_record(run)
-    if record.layout:
-        Layout.from_plain(record.layout)
-
-
-def _load_config(path: Path) -> None:
-    found = read_json(path)
-    if not isinstance(found, Mapping):
-        raise BadField("", "an object", found)
-
-
-def _name(run: Path, path: Path) -> str:
-    return path.relative_to(run).as_posix()
+def _of_config(found: Reading[Any]) -> str:
+    is_object = found.error is not None or isinstance(found.value, Mapping)
+    return found.fault if is_object else str(BadField("", "an object", found.value))

@@ -3,50 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from unbroken.ids import why_unsafe
-from unbroken.run.layout import LAYOUTS
-from unbroken.run.links import FOLDERS, MANIFESTS, RECORDS, is_checkpoint_elsewhere, why_not_followed
+from unbroken.run.links import FOLDERS, RECORDS, is_checkpoint_elsewhere, why_not_followed
 from unbroken.storage import read_json
 from unbroken.storage.records import readable
-
-CHECKPOINT_FOLDERS = tuple(dict.fromkeys(layout.checkpoint_folder for layout in LAYOUTS))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Files:
-    """The size of all files, and those that may be checkpoints."""
-
-    size_bytes: int
-    checkpoint_folder: str  # relative to the run's; "" for the folder itself
-    sizes: Mapping[str, int]  # of the `.pth` files there
-    manifests: frozenset[str]  # the files that have one
-
-
-def files_of(directory: str, record: Mapping[str, Any]) -> Files:
-    """Look at the size of every file; `record` is the run's, as it was read."""
-    named = checkpoint_folder_of(record)
-    parts = CHECKPOINT_FOLDERS if named is None else (named,)
-    total, sizes, listed = 0, {part: dict[str, int]() for part in parts}, list[str]()
-    for folder, name, facts in walk(directory, parts):
-        total += facts.st_size
-        if folder in sizes and name.endswith(".pth"):
-            sizes[folder][name] = facts.st_size
-        elif folder == MANIFESTS:
-            listed.append(name[: -len(".json")])
-    chosen = next((part for part in parts if sizes[part]), parts[0])
-    return Files(size_bytes=total, checkpoint_folder=chosen, sizes=sizes[chosen], manifests=frozenset(listed))
-
-
-def checkpoint_folder_of(record: Mapping[str, Any]) -> str | None:
-    """Where the record says that checkpoints lie; None where it does not say, or says somewhere outside the run."""
-    layout = record.get("layout")
-    part = layout.get("checkpoint_folder") if isinstance(layout, Mapping) else None
-    return part if isinstance(part, str) and not (part and why_unsafe(part)) else None
 
 
 def json_of(path: Path | str) -> Any:

@@ -9,17 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unbroken.checkpoint.manifest import read_manifest
 from unbroken.checkpoint.removal import GOING_SUFFIX
 from unbroken.clock import shown_time
 from unbroken.fields import count_of
 from unbroken.ids import is_name
 from unbroken.journal import Event, read_events
-from unbroken.run.candidates import Candidate, kind_of_name, list_candidates, step_in_name
+from unbroken.run.candidates import Candidate, kind_of_name, step_in_name
 from unbroken.run.history import seconds_of
-from unbroken.run.layout import Layout, manifests, own
 from unbroken.run.links import POINTERS, why_not_followed
-from unbroken.run.record import layout_seen, read_record
+from unbroken.run.view import JOURNAL, RunView
 from unbroken.storage import is_ordinary
 from unbroken.text import printable
 
@@ -68,14 +66,12 @@ def known_saves(events: Sequence[Event]) -> dict[str, Event]:
     return known
 
 
-def missing_files(
-    directory: Path, layout: Layout, candidates: Sequence[Candidate], events: Sequence[Event]
-) -> tuple[MissingFile, ...]:
+def missing_files(view: RunView, candidates: Sequence[Candidate]) -> tuple[MissingFile, ...]:
     """What is missing in a run's folder, the furthest step first; `candidates` are the files that are here."""
-    found = tuple(_missing(directory, layout, candidates, events))
+    found = tuple(_missing(view, candidates, view.events))
     if found:  # a live process may have removed a file since its journal was read, and has said so by now
         before = {item.name for item in found}
-        later = _missing(directory, layout, candidates, read_events(own(directory) / "journal.jsonl"))
+        later = _missing(view, candidates, read_events(view.own / JOURNAL))
         found = tuple(item for item in later if item.name in before)
     return tuple(sorted(found, key=lambda item: (-(item.step if item.step is not None else -1), item.name)))
 
@@ -89,31 +85,26 @@ def that_matter(missing: Sequence[MissingFile], candidates: Sequence[Candidate])
     return tuple(item for item in missing if not item.resumable or item.step is None or item.step > here)
 
 
-def losses_of(directory: Path) -> tuple[MissingFile, ...]:
+def losses_of(view: RunView) -> tuple[MissingFile, ...]:
     """What matters of all that is missing in a run's folder, by a glance at its files: none is verified."""
-    layout, record = layout_seen(directory)[0], read_record(directory)
-    here = list_candidates(layout.checkpoints(directory), manifests(directory))
-    ours = [item for item in here if record is None or item.run == record.id]
-    events = read_events(own(directory) / "journal.jsonl")
-    return that_matter(missing_files(directory, layout, ours, events), ours)
+    ours = [item for item in view.candidates if view.record is None or item.run == view.record.id]
+    return that_matter(missing_files(view, ours), ours)
 
 
-def _missing(
-    directory: Path, layout: Layout, candidates: Sequence[Candidate], events: Sequence[Event]
-) -> Iterator[MissingFile]:
-    folder, listed_in = layout.checkpoints(directory), manifests(directory)
-    links = _dead_links(directory, folder)
+def _missing(view: RunView, candidates: Sequence[Candidate], events: Sequence[Event]) -> Iterator[MissingFile]:
+    folder = view.checkpoints
+    links = _dead_links(view.directory, folder)
     saves = known_saves(events)
     ever_saved = {str(event.get("file")) for event in events if event.get("event") == "saved"}
     facts: dict[str, tuple[str, int | None, str, object]] = {}  # name -> kind, step, what knows of it, since when
     for name, event in saves.items():
         facts[name] = str(event.get("kind")), count_of(event.get("step")), "the journal", event.get("time")
-    for path in sorted(listed_in.glob("*.json")):
-        manifest = read_manifest(listed_in, path.stem)
-        if manifest is not None and manifest.file == path.stem and path.stem not in ever_saved:
-            facts[path.stem] = manifest.kind, manifest.step, "its manifest", manifest.time
+    for name in view.manifest_names:
+        manifest = view.manifest(name) if name not in ever_saved else None
+        if manifest is not None:
+            facts[name] = manifest.kind, manifest.step, "its manifest", manifest.time
     for name in links:
-        by_steps = "{step}" in layout.checkpoint_name
+        by_steps = "{step}" in view.layout.checkpoint_name
         step = step_in_name(Path(name)) if by_steps else None
         facts.setdefault(name, (kind_of_name(Path(name)), step, "", ""))
     for name, (kind, step, known_by, time) in facts.items():

@@ -16,6 +16,7 @@ from unbroken.run.bounds import require_inside
 from unbroken.run.layout import own
 from unbroken.run.record import layout_of
 from unbroken.storage import Disk, durable_folder, explained, is_ordinary, read_json, write_json
+from unbroken.storage.records import Reading, reading
 from unbroken.storage.turn import turn_at
 
 PINS = "pins.json"  # in the run's own folder
@@ -32,12 +33,20 @@ class Pin:
 
 def read_pins(run: Path) -> dict[str, Pin]:
     """What is pinned in a run, by file name; DamagedFile where that cannot be known, so that nothing goes meanwhile."""
-    try:
-        return load_pins(run)
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise _unreadable(own(run) / PINS, error) from None
+    return require_pins(own(run) / PINS, reading(lambda: load_pins(run)))
+
+
+def require_pins(file: Path, found: Reading[dict[str, Pin]]) -> dict[str, Pin]:
+    """The same, of pins that were read."""
+    if found.error is None or isinstance(found.error, FileNotFoundError):
+        return found.value or {}
+    raise DamagedFile(
+        file,
+        "what is pinned cannot be read, so nothing is removed",
+        expected="an object of file names",
+        found=found.error,
+        do="Correct the file, or remove it and pin anew.",
+    ) from None
 
 
 def load_pins(run: Path) -> dict[str, Pin]:
@@ -102,13 +111,3 @@ def _pin(value: Any) -> Pin:
     """A pin as it was written; what somebody edited into it by hand is still a pin."""
     facts = value if isinstance(value, Mapping) else {}
     return Pin(note=str(facts.get("note", "")), time=str(facts.get("time", "")))
-
-
-def _unreadable(file: Path, found: object) -> DamagedFile:
-    return DamagedFile(
-        file,
-        "what is pinned cannot be read, so nothing is removed",
-        expected="an object of file names",
-        found=found,
-        do="Correct the file, or remove it and pin anew.",
-    )

@@ -14,8 +14,7 @@ from unbroken.errors import DamagedFile
 from unbroken.fields import BadField, whole
 from unbroken.ids import LeadsOut
 from unbroken.run.layout import Layout, layout_by_files, own
-from unbroken.storage import Disk, write_json
-from unbroken.storage.records import load_typed, readable
+from unbroken.storage import Disk, read_typed, write_json
 
 RECORD = "run.json"  # in the run's own folder
 
@@ -36,12 +35,7 @@ class RunRecord:
 
 def read_record(run: Path) -> RunRecord | None:
     """The record of the run in a folder, if there is a readable one."""
-    return readable(lambda: load_record(run))
-
-
-def load_record(run: Path) -> RunRecord:
-    """The same; OSError where it cannot be read, ValueError where it is damaged."""
-    return load_typed(own(run) / RECORD, RunRecord)
+    return read_typed(own(run) / RECORD, RunRecord)
 
 
 def layout_of(run: Path) -> Layout:
@@ -49,10 +43,14 @@ def layout_of(run: Path) -> Layout:
 
     Raises DamagedFile where the record names something that does not lie inside the folder.
     """
-    layout, damage = layout_seen(run)
+    return require_layout(run, *layout_seen(run))
+
+
+def require_layout(run: Path, layout: Layout, damage: str) -> Layout:
+    """The layout that was seen; DamagedFile where that is not what the record says."""
     if damage:
         raise DamagedFile(
-            own(run) / "run.json",
+            own(run) / RECORD,
             damage,
             expected="names inside the run's folder",
             do="This was not written by unbroken: nothing is done by it. Copy the run again, or remove the entry.",
@@ -62,7 +60,11 @@ def layout_of(run: Path) -> Layout:
 
 def layout_seen(run: Path) -> tuple[Layout, str]:
     """The same for who only looks: where the record cannot be followed, as the files look, and what is wrong."""
-    record = read_record(run)
+    return layout_in(run, read_record(run))
+
+
+def layout_in(run: Path, record: RunRecord | None) -> tuple[Layout, str]:
+    """The same, of a record that was read."""
     try:
         return (Layout.from_plain(record.layout) if record is not None and record.layout else layout_by_files(run)), ""
     except LeadsOut as error:

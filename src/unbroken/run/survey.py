@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from unbroken.errors import DamagedFile
-from unbroken.journal import NO_SESSION, Event, read_journal
-from unbroken.run.candidates import Candidate, confirm, furthest_first, list_candidates
-from unbroken.run.damage import JOURNAL, Damage, damaged_records
-from unbroken.run.layout import Layout, manifests, own
-from unbroken.run.links import unreachable
+from unbroken.journal import NO_SESSION, Event
+from unbroken.run.candidates import Candidate, verified_down_to_first_good
+from unbroken.run.damage import Damage, damaged_records
+from unbroken.run.layout import Layout
 from unbroken.run.missing import MissingFile, missing_files, that_matter
-from unbroken.run.record import RunRecord, read_record
+from unbroken.run.record import RunRecord
 from unbroken.run.restore_mark import RESTORING as RESTORING
 from unbroken.run.restore_mark import Restoring as Restoring
-from unbroken.run.restore_mark import read_restoring
+from unbroken.run.view import RunView, looked_at
 from unbroken.storage import PARTIAL_SUFFIX
-from unbroken.storage.lock import Holder, held_without_locks, is_held, read_holder
-from unbroken.storage.moved import looked_again
+from unbroken.storage.lock import Holder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +43,7 @@ class Survey:
     held_without_locks: str = ""  # what stands in for the lock, on a file system that has none
     events: Sequence[Event] = field(default=(), repr=False)
     damage: tuple[Damage, ...] = ()  # records that cannot be used; of a copy they are not looked for
+    view: RunView | None = field(default=None, compare=False, repr=False)  # in which this was found
 
     @property
     def newest_good(self) -> Candidate | None:
@@ -77,41 +76,43 @@ class Survey:
 
 def survey(directory: Path, layout: Layout, *, is_copy: bool = False) -> Survey:
     """Look at a run's folder without changing anything; in a copy of a run, nobody's lock is tried either."""
-    return looked_again(directory, lambda: _survey(directory, layout, is_copy=is_copy))
+    return looked_at(directory, survey_of, layout, is_copy=is_copy)
 
 
-def _survey(directory: Path, layout: Layout, *, is_copy: bool) -> Survey:
-    lacking = unreachable(directory, layout)
-    if not directory.is_dir():
-        return Survey(directory=directory, exists=False, unreachable=lacking)
-    folder = layout.checkpoints(directory)
-    told = read_journal(own(directory) / JOURNAL)
-    events, record = told.events, read_record(directory)
+def survey_of(view: RunView) -> Survey:
+    """The same in a view of it; Moved where a file that it needs goes meanwhile."""
+    lacking = view.unreachable
+    if not view.directory.is_dir():
+        return Survey(directory=view.directory, exists=False, unreachable=lacking, view=view)
+    events, record = view.events, view.record
     # A save whose line is damaged was one all the same: a run that may have lost something is never begun anew.
-    saves = _saves(events) + sum(line.event == "saved" for line in told.damaged)
-    candidates = tuple(_verified_down_to_first_good(folder, directory, record, saves_ever=saves))
+    saves = _saves(events) + sum(line.event == "saved" for line in view.told.damaged)
+    foreign = saves == 0 and not _own_ones(view.candidates, record)
+    candidates = verified_down_to_first_good(
+        view.candidates, view.layout, belongs=lambda item: _belongs(item, record, foreign=foreign)
+    )
     finished = _finished(events)
-    held, holder = not is_copy and is_held(own(directory)), read_holder(own(directory))
     return Survey(
-        directory=directory,
+        directory=view.directory,
         exists=True,
         unreachable=lacking,
         record=record,
-        candidates=candidates,
-        partials=tuple(sorted(path.name for path in folder.glob(f"*.pth{PARTIAL_SUFFIX}"))),
+        candidates=tuple(candidates),
+        partials=tuple(sorted(path.name for path in view.checkpoints.glob(f"*.pth{PARTIAL_SUFFIX}"))),
         saves_ever=saves,
         sessions=tuple(dict.fromkeys(str(e.get("session")) for e in events if e.get("session") != NO_SESSION)),
         finished_at=finished["step"] if finished else None,
         finished_early=finished.get("early", "") if finished else "",
         archiving=is_archiving(events),
-        restoring=read_restoring(directory),
-        held=held,
-        holder=holder,
-        held_here=held and holder is not None and holder.is_this_process,
-        missing=() if lacking else missing_files(directory, layout, candidates, events),
-        held_without_locks=held_without_locks(own(directory)) if held else "",
+        restoring=view.restoring,
+        held=view.held,
+        holder=view.holder,
+        held_here=view.held and view.holder is not None and view.holder.is_this_process,
+        missing=() if lacking else missing_files(view, candidates),
+        held_without_locks=view.held_without_locks,
         events=events,
-        damage=() if is_copy else damaged_records(directory, told.damaged),
+        damage=() if view.is_copy else damaged_records(view),
+        view=view,
     )
 
 
@@ -119,36 +120,6 @@ def require_reachable(directory: Path, trouble: str) -> None:
     """Raise DamagedFile where part of the run lies behind a link that leads to nothing."""
     if trouble:
         raise DamagedFile(directory, trouble, do="Is the disk mounted? Then run the same command again.")
-
-
-def _verified_down_to_first_good(
-    folder: Path, directory: Path, record: RunRecord | None, *, saves_ever: int
-) -> list[Candidate]:
-    found = list_candidates(folder, manifests(directory))
-    foreign = saves_ever == 0 and not _own_ones(found, record)
-    return verified_down_to_first_good(
-        found, manifests(directory), belongs=lambda item: _belongs(item, record, foreign=foreign)
-    )
-
-
-def verified_down_to_first_good(
-    found: Sequence[Candidate], listed_in: Path, *, belongs: Callable[[Candidate], bool]
-) -> list[Candidate]:
-    """Verify the furthest file, and the next while it is not good; what a file says counts, not its manifest."""
-    waiting, done, satisfied = list(found), list[Candidate](), False
-    while waiting:
-        item = waiting.pop(0)
-        wanted = item.resumable and not satisfied and belongs(item)
-        if wanted and item.state == "unchecked":
-            seen = confirm(item, listed_in)
-            if seen.step != item.step:  # it belongs at another place in the order
-                waiting = sorted([*waiting, seen], key=furthest_first)
-                continue
-            item = seen
-        # The file itself may have said that it is of another run.
-        satisfied = satisfied or (wanted and item.state == "good" and belongs(item))
-        done.append(item)
-    return done
 
 
 def _own_ones(candidates: Sequence[Candidate], record: RunRecord | None) -> bool:

@@ -65,6 +65,15 @@ def open_ordinary(path: str | os.PathLike[str]) -> io.BufferedReader:
         raise
 
 
+def require_ordinary(path: str | os.PathLike[str]) -> None:
+    """Raise what `open_ordinary` would, as far as it can be seen without opening the file."""
+    kind = stat.S_IFMT(os.stat(path).st_mode)  # noqa: PTH116
+    if kind != stat.S_IFREG:
+        raise NotOrdinary(errno.EINVAL, f"{KINDS.get(kind, 'something else')}, not an ordinary file", str(path))
+    if not os.access(path, os.R_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
 def read_whole(path: str | os.PathLike[str], *, most_bytes: int = MOST_RECORD_BYTES) -> bytes:
     """All bytes of an ordinary file; NotOrdinary where there are more than `most_bytes`."""
     with open_ordinary(path) as file:

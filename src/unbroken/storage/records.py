@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
 
 from unbroken.fields import BadField, typed
 from unbroken.ids import LeadsOut
@@ -26,22 +26,43 @@ def load_typed(path: str | os.PathLike[str], record: type[Record]) -> Record:
 
 def readable(load: Callable[[], Record]) -> Record | None:
     """What was loaded; None where it cannot be read or is damaged."""
-    try:
-        return load()
-    except (OSError, ValueError):
-        return None
+    return reading(load).value
 
 
-def fault_of(load: Callable[[Path], object], path: Path) -> str:
-    """Why the record in a file cannot be used, in words; "" for one that can, and for one that is not there."""
+@dataclass(frozen=True)
+class Reading(Generic[Record]):
+    """What came of reading a record: its value, or the error that says why there is none."""
+
+    value: Record | None = None
+    error: OSError | ValueError | None = None
+
+    def require(self) -> Record:
+        """The value; raises the error where there is none."""
+        if self.error is not None:
+            raise self.error
+        return cast(Record, self.value)
+
+    @property
+    def absent(self) -> bool:
+        """Whether there is no such file."""
+        return isinstance(self.error, FileNotFoundError | NotADirectoryError)
+
+    @property
+    def fault(self) -> str:
+        """Why the record cannot be used, in words; "" for one that can, and for one that is not there."""
+        match self.error:
+            case None | FileNotFoundError():
+                return ""
+            case BadField() | LeadsOut():
+                return str(self.error)
+            case OSError():
+                return f"it cannot be read ({self.error.strerror or self.error})"
+        return f"this is no record ({str(self.error)[:80]})"
+
+
+def reading(load: Callable[[], Record]) -> Reading[Record]:
+    """Load a record, whatever comes of it."""
     try:
-        load(path)
-    except FileNotFoundError:
-        return ""
-    except (BadField, LeadsOut) as error:
-        return str(error)
-    except OSError as error:
-        return f"it cannot be read ({error.strerror or error})"
-    except ValueError as error:
-        return f"this is no record ({str(error)[:80]})"
-    return ""
+        return Reading(value=load())
+    except (OSError, ValueError) as error:
+        return Reading(error=error)

@@ -9,7 +9,7 @@ from typing import Any
 from unbroken.errors import UnbrokenError
 from unbroken.launch import Job
 from unbroken.launch.disk import GARBLED, SavePolicy, disk_lines, forecast_disk, room_for, sizes_in, stored_in
-from unbroken.run import OpenRun
+from unbroken.run import OpenRun, RunView
 from unbroken.train.sizes import sizes_of
 
 LOG_EVERY = 10  # steps; a guess is enough for lines of a log
@@ -19,10 +19,11 @@ AMPLE = 2  # times the size of the last checkpoint
 def room_ahead(job: Job, tracked: Mapping[str, Any], policy: SavePolicy, *, done: int, total: int | None) -> list[str]:
     """What to say before the first step: by the saves that are here, or by the tensors of a new training."""
     with suppress(OSError, UnbrokenError, *GARBLED):  # a forecast ends no training
+        here = RunView(job.directory, job.layout)
         found = forecast_disk(
             policy,
-            sizes_in(job.directory, job.layout) or sizes_of(job, tracked, log_every=LOG_EVERY),
-            stored_in(job.directory, job.layout),
+            sizes_in(here) or sizes_of(job, tracked, log_every=LOG_EVERY),
+            stored_in(here),
             room_for(job.directory, job.quota),
             done=done,
             total=total,

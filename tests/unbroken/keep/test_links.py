@@ -22,8 +22,7 @@ from unbroken.launch.disk import sizes_in
 from unbroken.launch.execute import move_history_aside
 from unbroken.launch.restoring import restore
 from unbroken.report.audit import audit
-from unbroken.run import ITERATIONS, layout_of
-from unbroken.run.folder import files_of
+from unbroken.run import ITERATIONS, RunView, layout_of
 from unbroken.run.summary import summary_of
 from unbroken.run.survey import survey
 from unbroken.train import open_run
@@ -129,8 +128,8 @@ def test_a_checkpoint_folder_that_is_a_link_travels_whole(linked: Path, tmp_path
         assert not (copy / "ckpt").is_symlink()
     assert (contents(linked), contents(tmp_path / "disk")) == before
     assert {step.path.name for step in survey(linked, LAYOUT).candidates} == set(names)
-    assert set(files_of(str(linked), {"layout": LAYOUT.as_plain()}).sizes) == set(names)
-    sizes = sizes_in(linked, LAYOUT)
+    assert set(RunView(linked, LAYOUT).checkpoint_sizes) == set(names)
+    sizes = sizes_in(RunView(linked, LAYOUT))
     assert sizes is not None and sizes.save > 0
     assert not audit(linked).findings
 

@@ -30,7 +30,7 @@ from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.job import Limit
 from unbroken.launch.schedule import rates_of
 from unbroken.report.rows import Row
-from unbroken.run import Restoring, RunRecord
+from unbroken.run import Restoring, RunRecord, RunView
 from unbroken.run.damage import damaged_records
 from unbroken.storage.lock import Holder
 from unbroken.storage.request import StopRequest
@@ -275,10 +275,10 @@ def test_whatever_stands_in_a_field_every_command_looks_on_and_the_training_goes
     if trial % 3 == 2:
         train(folder, Training(seed=1), evaluate=3)
     for place, name in damage(folder, random.Random(SEED * 1000 + trial)):
-        seen = {str(item).partition(": field ")[0]: item.words for item in damaged_records(folder / "t")}
+        seen = {str(item).partition(": field ")[0]: item.words for item in damaged_records(RunView(folder / "t"))}
         assert f"field {name}" in seen[place], (place, name, seen)
     said = looked_at(folder, type_)
-    for item in damaged_records(folder / "t"):
+    for item in damaged_records(RunView(folder / "t")):
         assert_named(said, str(item).partition(": ")[0], item.words)
     assert "REFUSED" not in said["why"], said["why"]
     train(folder, Training(seed=1), evaluate=3)
@@ -296,7 +296,7 @@ def test_whatever_a_record_holds_every_command_looks_on_and_the_training_goes_on
         for number, place in enumerate(range(trial, len(lines_of(own(folder) / name)), 3)):
             put_line(own(folder) / name, place, contents[number % len(contents)].replace(b"\n", b" ") + b"\n")
     said = looked_at(folder, type_)
-    found = damaged_records(folder / "t")
+    found = damaged_records(RunView(folder / "t"))
     assert {item.file for item in found} >= {path.relative_to(folder / "t").as_posix() for path in records(folder)}
     for item in found:
         assert_named(said, str(item).partition(": ")[0], item.words)
@@ -399,7 +399,7 @@ def test_a_name_that_stands_twice_in_a_record_is_damage_and_not_the_last_one_bel
 ) -> None:
     path = sorted(own(folder).glob(pattern))[-1]
     path.write_bytes(path.read_bytes().replace(b"{", b'{"id": 1, "id": 2, ', 1).replace(b", }", b"}"))
-    (named,) = [each for each in damaged_records(folder / "t") if each.file.endswith(path.name)]
+    (named,) = [each for each in damaged_records(RunView(folder / "t")) if each.file.endswith(path.name)]
     assert "'id' stands there twice" in named.words and named.line in (None, 1), named
 
 

@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ from tests.unbroken.run.runs_in_short import Writer, append, finished
 from unbroken.journal import Event
 from unbroken.run.history import how_it_ended
 from unbroken.run.record import read_record
-from unbroken.run.summary import Score, config_of, find_runs, summary_of
+from unbroken.run.summary import Score, find_runs, summary_of
+from unbroken.run.view import RunView
 
 SEED = 20_261_122
 
@@ -53,7 +55,7 @@ def test_a_real_run_that_was_killed_and_went_on(killed_twice: Path) -> None:
     assert seen.began < seen.last_seen and seen.trained_s is not None and seen.trained_s > 0
     every = [path for path in killed_twice.rglob("*") if path.is_file() and not path.is_symlink()]
     assert seen.size_bytes == sum(path.stat().st_size for path in every)
-    assert config_of(killed_twice) == {"batch_size": 4}
+    assert RunView(killed_twice).config == {"batch_size": 4}
 
 
 def test_a_killed_session_is_told_from_a_running_and_a_stopped_one(tmp_path: Path) -> None:
@@ -189,7 +191,7 @@ def test_a_journal_with_random_bytes_changed_never_stops_the_summary(tmp_path: P
                 garbled[chance.randrange(len(garbled))] = chance.randrange(256)
             file.write_bytes(garbled)
         summary_of(writer.folder)
-        config_of(writer.folder)
+        assert isinstance(RunView(writer.folder).config, Mapping)
 
 
 def test_records_that_are_folders_or_cannot_be_read_are_as_if_they_were_not_there(tmp_path: Path) -> None:
@@ -197,7 +199,7 @@ def test_records_that_are_folders_or_cannot_be_read_are_as_if_they_were_not_ther
     for name in ("journal.jsonl", "run.json", "metrics.jsonl"):
         (writer.folder / "unbroken" / name).unlink()
         (writer.folder / "unbroken" / name).mkdir()
-    assert summary_of(writer.folder).tag == "run" and config_of(writer.folder) == {"optimizer": {"lr": 0.01}}
+    assert summary_of(writer.folder).tag == "run" and RunView(writer.folder).config == {"optimizer": {"lr": 0.01}}
     assert summary_of(tmp_path / "none").step == 0
 
 
@@ -205,7 +207,7 @@ def test_a_hostile_session_name_leads_nowhere(tmp_path: Path) -> None:
     writer = finished(tmp_path / "run")
     (tmp_path / "secret.json").write_text('{"stolen": 1}')
     append(writer.folder, {"event": "session", "session": "../../../secret"})
-    assert config_of(writer.folder) == {"optimizer": {"lr": 0.01}}
+    assert RunView(writer.folder).config == {"optimizer": {"lr": 0.01}}
 
 
 def test_runs_are_found_sorted_and_not_inside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +234,7 @@ def test_a_folder_that_mmengine_left_says_what_can_be_known(tmp_path: Path) -> N
     assert (seen.label, seen.status, seen.step, seen.total) == ("segformer", "left by MMEngine", 20, None)
     assert seen.best == Score(metric="mIoU", value=pytest.approx(6.79), step=10)
     assert seen.last_step == 20 and seen.last["mIoU"] == pytest.approx(6.71) and "time" not in seen.last
-    assert config_of(run)["model"]["backbone"]["embed_dims"] == 4
+    assert RunView(run).config["model"]["backbone"]["embed_dims"] == 4
     (run / "best_mIoU_iter_10.pth").unlink()
     assert summary_of(run).best == Score(metric="mIoU", value=pytest.approx(6.79), step=10)
     for path in run.rglob("*.json*"):
@@ -250,7 +252,7 @@ def test_a_folder_that_openpcdet_left_says_what_can_be_known(tmp_path: Path) -> 
     (run / "focal_sst.yaml").write_text("OPTIMIZATION:\n  LR: 0.003\n")
     seen = summary_of(run)
     assert (seen.label, seen.status, seen.step, seen.best) == ("baseline", "left by OpenPCDet", 70, None)
-    assert seen.last_seen and config_of(run) == {"OPTIMIZATION": {"LR": 0.003}}
+    assert seen.last_seen and RunView(run).config == {"OPTIMIZATION": {"LR": 0.003}}
     (run / "ckpt" / "checkpoint_epoch_10.pth").write_bytes(b"half of it")
     assert summary_of(run).step == 63
 

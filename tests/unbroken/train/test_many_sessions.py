@@ -14,7 +14,7 @@ from unbroken.run.summary import summary_of
 FEW, MANY = 4, 12
 PER_SESSION = 5  # log, scalars and config of its folder or of the run's, and its curves
 PER_CHECKPOINT = 2  # itself and its manifest
-READ_OF_EACH = 8  # times that a start reads the manifest of a checkpoint that is kept
+READ_OF_EACH = 4  # times that a start reads the manifest of a checkpoint that is kept
 
 
 def size(run: Path) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from unbroken.clock import SystemClock
 from unbroken.errors import DamagedFile
 from unbroken.keep.backup import Backup, back_up
 from unbroken.quantities import counted, size_text, some_of
+from unbroken.run import RunView
 from unbroken.run.missing import losses_of
 from unbroken.storage import Disk
 from unbroken.text import shown
@@ -66,7 +67,7 @@ def _in_words(run: Path, dest: Path, done: Backup, *, anew: bool) -> Iterable[st
     for name, reason in done.unsound.items():
         had = "; the backup keeps what it has under this name" if (done.mirror / name).exists() else ""
         yield f"  NOT copied: {shown(name)} - {shown(reason)}{had}"
-    yield from (f"  missing: {item}" for item in losses_of(done.mirror))
+    yield from (f"  missing: {item}" for item in losses_of(RunView(done.mirror)))
     yield f"to continue from it on another machine: the command of the training with --search {quote(str(dest))}"
     yield f"to bring it back: unbroken restore {quote(str(run))} --from {quote(str(dest))}"
 
@@ -76,7 +77,7 @@ def _as_data(done: Backup) -> dict[str, object]:
         "backup": str(done.mirror),
         "run": done.run,
         "step": done.step,
-        "missing": [item.name for item in losses_of(done.mirror)],
+        "missing": [item.name for item in losses_of(RunView(done.mirror))],
         "copied": [{"file": name, "size_bytes": size} for name, size in done.copied.items()],
         "kept": done.kept,
         "removed": list(done.removed),

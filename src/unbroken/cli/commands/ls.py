@@ -139,10 +139,9 @@ def _place_of(root: str, typed: str) -> Callable[[str], str]:
 
 
 def _trouble(folder: str) -> str:
-    from unbroken.run.links import unreachable
-    from unbroken.run.record import layout_seen
+    from unbroken.run import RunView
 
-    return unreachable(Path(folder), layout_seen(Path(folder))[0])
+    return RunView(Path(folder)).unreachable
 
 
 def _table(chosen: Sequence[Row], rows: Sequence[Row], place: Callable[[str], str], *, tree: bool) -> str:

@@ -14,18 +14,18 @@ from unbroken.cli.tables import LONGEST_LINE, as_json_text, columns, step_text
 from unbroken.clock import shown_time
 from unbroken.errors import DamagedFile
 from unbroken.fields import count_of, numbers_of
-from unbroken.journal import Event, read_steps
+from unbroken.journal import Event
 from unbroken.jsonlines import finite
 from unbroken.quantities import size_text
-from unbroken.run import Candidate, MissingFile, RunRecord, Survey, layout_seen, read_record
+from unbroken.run import Candidate, MissingFile, RunRecord, RunView, Survey, read_record
 from unbroken.run.damage import Damage, damage_in_words
 from unbroken.run.finding import find_runs
 from unbroken.run.history import how_it_ended, score_of
-from unbroken.run.layout import own
-from unbroken.run.pins import Pin, read_pins
+from unbroken.run.pins import Pin
 from unbroken.run.program import Program, program_changes, programs_of
 from unbroken.run.summary import LOST, NOT_REACHABLE, summary_of
-from unbroken.run.survey import survey
+from unbroken.run.survey import survey_of
+from unbroken.run.view import looked_at
 from unbroken.text import shown
 
 MOST_COLUMNS = 6
@@ -43,8 +43,7 @@ def show_command(options: argparse.Namespace) -> None:
     found = overview_of(run_folder(options.run))
     lineage = _ancestors(found)
     if options.as_json:
-        pins, trouble = _pins_of(found.directory)
-        pinned = None if trouble else {name: pin.note for name, pin in pins.items()}
+        pinned = None if found.pinned is None else {name: pin.note for name, pin in found.pinned.items()}
         print(as_json_text(found.as_data() | {"lineage": lineage, "pinned": pinned}))
     else:
         print("\n".join(_story(found, lineage)))
@@ -74,11 +73,11 @@ def _story(run: Overview, lineage: Sequence[str]) -> list[str]:
     rows = [(s.name, s.verdict, f"{s.first}-{s.last}" if s.last else "no step", s.ended) for s in run.sessions]
     lines += ["", "sessions", columns([("session", "began", "steps", "ended"), *rows])] if rows else []
     lines += ["", "files"]
-    pins, trouble = _pins_of(run.directory)
+    pins = run.pinned or {}
     files = [(c.name, step_text(c.step), c.kind, c.state, _how(c.reason, pins.get(c.name))) for c in run.candidates]
     files += [(m.name, step_text(m.step), m.kind, "missing", m.words) for m in run.missing]
     lines.append(columns([("file", "step", "kind", "state", "how"), *files]))
-    lines += [shown(trouble, LONGEST_LINE)] if trouble else []
+    lines += [shown(run.pins_trouble, LONGEST_LINE)] if run.pins_trouble else []
     lines += [f"damaged: {shown(words, LONGEST_LINE)}" for words in damage_in_words(run.damage)]
     if any(c.state == "unchecked" for c in run.candidates):
         lines.append(f"unchecked: not needed to go on; to read them all: unbroken verify {shown(run.directory)}")
@@ -90,14 +89,6 @@ def _story(run: Overview, lineage: Sequence[str]) -> list[str]:
     if run.evaluations:
         lines += ["", "evaluations", *_evaluation_table(run)]
     return lines
-
-
-def _pins_of(run: Path) -> tuple[dict[str, Pin], str]:
-    """What is pinned, or why that cannot be known."""
-    try:
-        return read_pins(run), ""
-    except DamagedFile as error:
-        return {}, str(error)
 
 
 def _how(reason: str, pin: Pin | None) -> str:
@@ -169,6 +160,8 @@ class Overview:
     accepted: tuple[str, ...]  # changes of meaning that the user wanted, and after which step
     evaluations: tuple[tuple[int, Mapping[str, float]], ...]
     damage: tuple[Damage, ...]  # records that cannot be used
+    pinned: Mapping[str, Pin] | None  # by file name; None where that cannot be known
+    pins_trouble: str  # and why
 
     def as_data(self) -> dict[str, Any]:
         """The same as data."""
@@ -205,12 +198,15 @@ class Overview:
 
 def overview_of(directory: Path) -> Overview:
     """Gather everything `show` says about one run; unlike in a listing, the newest checkpoints are verified."""
-    layout = layout_seen(directory)[0]
-    facts, summary = survey(directory, layout), summary_of(directory)
+    return looked_at(directory, _overview)
+
+
+def _overview(view: RunView) -> Overview:
+    directory, facts, summary = view.directory, survey_of(view), summary_of(view)
     newest = facts.newest_good
     inside = newest.inside if newest is not None else {}
-    records = list(read_steps(own(directory) / "metrics.jsonl"))
     best = score_of(inside.get("best")) or summary.best
+    pinned, pins_trouble = _pins(view)
     steps = [newest.step if newest else 0, *([summary.step] if facts.held else [])]
     return Overview(
         directory=directory,
@@ -225,16 +221,25 @@ def overview_of(directory: Path) -> Overview:
         last_seen=summary.last_seen,
         size_bytes=summary.size_bytes,
         parent=summary.parent,
-        config=max((own(directory) / "configs").glob("*.json"), default=None),
+        config=view.own / "configs" / view.config_names[-1] if view.config_names else None,
         command=next((str(e.get("command", "")) for e in reversed(facts.events) if e.get("event") == "session"), ""),
         programs=tuple(_programs(facts)),
-        sessions=tuple(_sessions(facts, records)),
+        sessions=tuple(_sessions(facts, view.steps)),
         candidates=facts.candidates,
         missing=facts.missing,
         accepted=_accepted(inside),
-        evaluations=_evaluations(records),
+        evaluations=_evaluations(view.steps),
         damage=facts.damage,
+        pinned=pinned,
+        pins_trouble=pins_trouble,
     )
+
+
+def _pins(view: RunView) -> tuple[Mapping[str, Pin] | None, str]:
+    try:
+        return view.pins, ""
+    except DamagedFile as error:
+        return None, str(error)
 
 
 def _status(facts: Survey, status: str) -> str:
@@ -311,7 +316,8 @@ def _records_near(run: Overview) -> dict[tuple[str, str], RunRecord]:
     roots = {run.directory.absolute().parent}
     if run.parent and run.parent.get("file"):
         roots |= set(list(Path(str(run.parent["file"])).absolute().parents)[1:3])
-    found = (read_record(folder) for root in sorted(roots) if root.is_dir() for folder in find_runs(root))
+    near = (folder for root in sorted(roots) if root.is_dir() for folder in find_runs(root))
+    found = (read_record(folder) for folder in near if folder != run.directory.absolute())
     return {(record.id, record.tag): record for record in found if record is not None and record.parent != run.parent}
 
 

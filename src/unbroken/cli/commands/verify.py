@@ -14,13 +14,13 @@ from unbroken.cli.args import CommandParser, add_json
 from unbroken.cli.runs import add_runs, manifests_for, require_there, run_folder
 from unbroken.cli.tables import LONGEST_LINE, MOST_ROWS, as_json_text, columns, step_text
 from unbroken.errors import DamagedFile
-from unbroken.run import Candidate, MissingFile, layout_seen, look_at
+from unbroken.run import Candidate, Layout, MissingFile, RunView, look_at
 from unbroken.run.candidates import confirm
 from unbroken.run.damage import Damage
 from unbroken.run.finding import find_runs
 from unbroken.run.layout import manifests, own
 from unbroken.run.names import ARCHIVE_FOLDER, OWN_FOLDER
-from unbroken.run.survey import Survey, survey
+from unbroken.run.survey import Survey, survey_of
 from unbroken.storage.moved import Moved, looked_again
 from unbroken.text import shown
 
@@ -87,15 +87,15 @@ def _verified(path: Path) -> Verified:
     require_there(path)
     if not _is_run(path) and next(find_runs(path), None) is None and (found := _in_folder(path)) is not None:
         return found
-    layout = layout_seen(run_folder(path))[0]
-    facts = survey(path, layout)
-    confirmed = tuple(_all_confirmed(facts))
+    view = RunView(run_folder(path))
+    facts = survey_of(view)
+    confirmed = tuple(_all_confirmed(facts, view.layout))
     known = {item.path for item in (*facts.candidates, *confirmed)}
     others = [file for file in checkpoint_names(path, skip=NOT_READ) if file not in known]
     facts = replace(facts, candidates=confirmed)
     return Verified(
         files=(*confirmed, *map(_judged, others)),
-        folder=layout.checkpoints(path),
+        folder=view.checkpoints,
         missing=facts.missing,
         losses=facts.losses,
         damage=facts.damage,
@@ -157,12 +157,12 @@ def _sum(seen: Sequence[Candidate], *, missing: int, lost: int, aside: int) -> s
     return "; ".join(words)
 
 
-def _all_confirmed(facts: Survey) -> Iterator[Candidate]:
+def _all_confirmed(facts: Survey, layout: Layout) -> Iterator[Candidate]:
     """Each file verified; what a live training removes meanwhile is left out, what it replaces is looked at again."""
     gone = 0
     for item in facts.candidates:
         try:
-            yield confirm(item, manifests(facts.directory))
+            yield confirm(item, layout)
         except Moved:
             if item.path.exists():
                 yield looked_again(item.path, partial(look_at, item.path, manifests(facts.directory)))

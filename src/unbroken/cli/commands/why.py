@@ -62,7 +62,7 @@ def why_command(options: argparse.Namespace) -> int:
         from unbroken.train.sizes import sizes_of_blueprint
 
         sizes = sizes_of_blueprint(job)
-    disk = planned_disk(job, plan, timing, sizes)
+    disk = planned_disk(job, plan, timing, sizes, here=facts.survey.view)
     if options.as_json:
         more = {"run": str(job.directory), "ignored": list(job.ignored), "disk": disk.as_data() if disk else None}
         print(json.dumps({**as_data(plan), **more}, default=str))
