@@ -32,7 +32,8 @@ def pick_device(name: str, *, deterministic: bool) -> torch.device:
         found = f"{name}: {str(error).splitlines()[0][:200]}" if str(error) else name
         raise UsageError("--device", "torch cannot use it here", found=found, do="Use --device cpu.") from error
     # Operations without a deterministic form (some interpolations on a GPU) warn instead of ending the run.
-    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    if deterministic or torch.are_deterministic_algorithms_enabled():  # the call alone loads torch's compiler, a second
+        torch.use_deterministic_algorithms(deterministic, warn_only=True)
     torch.backends.cudnn.deterministic = deterministic
     if device.type == "cpu":
         _keep_freed_memory()

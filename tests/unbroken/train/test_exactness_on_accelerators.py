@@ -95,3 +95,19 @@ def test_deterministic_is_what_the_option_asks_of_torch() -> None:
     for wanted in (True, False):
         assert pick_device("cpu", deterministic=wanted) == CPU
         assert torch.are_deterministic_algorithms_enabled() is wanted
+
+
+def test_what_is_so_already_is_not_asked_of_torch_which_would_load_its_compiler_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[bool] = []
+    real = torch.use_deterministic_algorithms
+    monkeypatch.setattr(
+        torch,
+        "use_deterministic_algorithms",
+        lambda mode, *, warn_only: (asked.append(mode), real(mode, warn_only=True)),
+    )
+    for deterministic in (False, True, False, False):
+        pick_device("cpu", deterministic=deterministic)
+        assert torch.are_deterministic_algorithms_enabled() == deterministic
+    assert asked == [True, False]
