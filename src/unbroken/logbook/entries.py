@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from unbroken.run.finding import find_runs, is_backup
 from unbroken.run.folder import entries, json_of
 from unbroken.run.history import seconds_of
 from unbroken.run.layout import OWN_FOLDER, manifests, own
+from unbroken.run.record import layout_seen
 from unbroken.run.summary import NOT_REACHABLE, Summary, summary_of
 from unbroken.run.view import RunView
 from unbroken.storage import Disk
@@ -74,9 +76,7 @@ def write_log(disk: Disk, clock: Clock, root: Path, path: Path, *, language: str
     kept = _without_copies([item for item in summaries if item.status != "never started" and _is_known(item)], path)
     memories = [memory_of(item.directory, path) for item in kept]
     labels = _labels([_label_before(memory, item) or clean(item.label) for item, memory in zip(kept, memories)], kept)
-    siblings: dict[Path, list[tuple[Path, Mapping[str, Any]]]] = {}
-    for item in kept:
-        siblings.setdefault(item.directory.parent, []).append((item.directory, _record(item.directory)))
+    runs = [(item.directory, _record(item.directory)) for item in kept]
     configs: dict[Path, Mapping[str, Any]] = {}
 
     def config(directory: Path) -> Mapping[str, Any]:
@@ -89,7 +89,7 @@ def write_log(disk: Disk, clock: Clock, root: Path, path: Path, *, language: str
             summary=item,
             label=label,
             memory=memory,
-            baseline=_baseline(item.directory, item.recipe, siblings[item.directory.parent]),
+            baseline=_baseline(item.directory, item.recipe, runs),
         )
         for item, label, memory in zip(kept, labels, memories)
     ]
@@ -199,8 +199,15 @@ def _workers(directory: Path) -> str:
 
 
 def _neighbours(directory: Path) -> list[tuple[Path, Mapping[str, Any]]]:
-    folders = [Path(entry.path) for entry in entries(str(directory.parent)) if entry.is_dir(follow_symlinks=False)]
+    """The runs of the same folder, and what is called a baseline in the folders beside it."""
+    beside = entries(str(directory.parent.parent))
+    named = (item for folder in beside if folder.is_dir() for item in entries(folder.path) if _is_named(item.name))
+    folders = dict.fromkeys(Path(item.path) for item in (*entries(str(directory.parent)), *named) if _is_folder(item))
     return [(folder, record) for folder in folders if (record := _record(folder)) or folder.name == directory.name]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir(follow_symlinks=False)
 
 
 def _record(directory: Path) -> Mapping[str, Any]:
@@ -208,21 +215,37 @@ def _record(directory: Path) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
+def _is_named(tag: str) -> bool:
+    return tag.lower().startswith(("baseline", "基线"))
+
+
 def _baseline(directory: Path, recipe: str, runs: Sequence[tuple[Path, Mapping[str, Any]]]) -> Path | None:
-    """What a run is compared with: the oldest of its folder that is called a baseline, else the oldest at all."""
-    alike = [(folder, record) for folder, record in runs if str(record.get("recipe") or "") == recipe]
-    if not alike:
-        return None
+    """What a run is compared with: the oldest of its folder that is called a baseline, else the oldest at all.
 
-    def rank(run: tuple[Path, Mapping[str, Any]]) -> tuple[bool, bool, float, str]:
+    Where each config has a folder of its own for its runs, one of another config that is called a baseline comes
+    before those of its folder that are not: an ablation is told by what it leaves out.
+    """
+    place = directory.parent
+    by_config = layout_seen(directory)[0].checkpoint_folder != ""
+
+    def counts(folder: Path, record: Mapping[str, Any]) -> bool:
+        beside = by_config and folder.parent.parent == place.parent and _is_named(_tag(folder, record))
+        return str(record.get("recipe") or "") == recipe and (folder.parent == place or beside)
+
+    def rank(run: tuple[Path, Mapping[str, Any]]) -> tuple[bool, bool, bool, float, str]:
         folder, record = run
-        tag = str(record.get("tag") or folder.name)
-        named = tag.lower().startswith(("baseline", "基线"))
+        tag = _tag(folder, record)
         created_s = seconds_of(str(record.get("created") or "")) or 0.0
-        return not named, tag != folder.name, created_s, folder.name  # a copy has its own name
+        # A copy has its own name.
+        return not _is_named(tag), folder.parent != place, tag != folder.name, created_s, folder.name
 
-    chosen = min(alike, key=rank)[0]
-    return None if chosen.name == directory.name else chosen
+    alike = [run for run in runs if counts(*run)]
+    chosen = min(alike, key=rank)[0] if alike else directory
+    return None if chosen == directory else chosen
+
+
+def _tag(folder: Path, record: Mapping[str, Any]) -> str:
+    return str(record.get("tag") or folder.name)
 
 
 def _label_before(memory: Memory, summary: Summary) -> str:
