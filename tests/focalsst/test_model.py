@@ -144,13 +144,28 @@ def memory_given_back() -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("memory_given_back")
-def test_a_step_of_the_published_detector_on_full_frames_moves_every_parameter(tmp_path):
-    write_sample_data(tmp_path / "data", train=2, val=1, points=38_552, reach_m=48.0)
-    data = SonarFolder(root=tmp_path / "data", split="train", infos="sonar_infos_train.npz", training=True)
+def frames(folder, points):
+    """Two frames of the whole reach, as a training gets them, with an odd number of boxes."""
+    write_sample_data(folder / "data", train=2, val=1, points=points, reach_m=48.0)
+    data = SonarFolder(root=folder / "data", split="train", infos="sonar_infos_train.npz", training=True)
     batch = collate([data.sample(index, np.random.default_rng(index)) for index in range(2)])
-    assert len(batch.points) > 2 * 38_000
+    assert len(batch.points) > 2 * 0.98 * points
     batch.boxes[0, : 1 - int(batch.counts.sum()) % 2] = 0
-    assert silent_and_unmoved(detector(FOCAL_SST), batch) == ([], [])
+    return batch
+
+
+def test_a_step_of_the_published_detector_moves_every_parameter(tmp_path):
+    assert silent_and_unmoved(detector(FOCAL_SST), frames(tmp_path, points=3_000)) == ([], [])
+
+
+def test_the_published_detector_takes_full_frames(tmp_path):
+    """Without gradients: their activations are 7 GB."""
+    model, batch = detector(FOCAL_SST), frames(tmp_path, points=38_552)
+    with torch.no_grad():
+        prediction = model(batch.points, batch.owner, len(batch))
+        losses = model.losses(prediction, batch.boxes)
+    assert 40_000 < prediction.voxels <= 80_000
+    assert torch.isfinite(losses.total) and losses.importance > 0
 
 
 def test_as_published_the_importance_receives_none():

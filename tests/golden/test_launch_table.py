@@ -6,9 +6,9 @@ After a change of wording, write it anew with `python -m tests.golden.test_launc
 from __future__ import annotations
 
 import json
-import random
 import re
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -76,11 +76,6 @@ def test_every_verdict_explains_itself(row: Row) -> None:
         assert error.exit_code == plan.exit_code
         assert str(error).splitlines()[0].startswith("plan: REFUSE")
         assert str(error).endswith(f"nothing was changed in {row.job.directory}")
-
-
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.title)
-def test_deciding_twice_gives_the_same_plan(row: Row) -> None:
-    assert as_data(decide(row.job, row.facts)) == as_data(decide(row.job, row.facts))
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.title)
@@ -177,14 +172,10 @@ def test_a_script_is_told_arguments_and_never_flags() -> None:
 
 def test_whatever_is_found_a_run_with_own_saves_never_starts_fresh_unasked() -> None:
     """Every combination of three files in any state: Fresh only when it was asked for."""
-    seed = 20_261_121
-    print(f"seed {seed}")
-    chance = random.Random(seed)
     makers = (saved, lambda step: saved(step, "damaged"), foreign, newer, best, lambda step: saved(step, run=OTHER))
-    for _ in range(400):
-        files = [chance.choice(makers)(step) for step in chance.sample(range(10, 400), 3)]
-        survey = found(*files, saves_ever=chance.randint(1, 3))
-        plan = decide(job(total=chance.choice((None, 400, 50))), Facts(survey=survey))
+    for made, total in product(product(makers, repeat=3), (None, 400, 50)):
+        files = [maker(step) for maker, step in zip(made, (40, 390, 200))]
+        plan = decide(job(total=total), Facts(survey=found(*files, saves_ever=1)))
         assert not isinstance(plan, Fresh | FineTune), files
         if isinstance(plan, Resume):
             good = [
