@@ -43,7 +43,7 @@ from unbroken.report.index import RunIndex
 from unbroken.report.run_facts import facts_of
 from unbroken.run import ITERATIONS, look_at, read_record
 from unbroken.run.layout import manifests
-from unbroken.run.pins import read_pins
+from unbroken.run.record import read_pins
 from unbroken.run.summary import summary_of
 from unbroken.storage import Disk
 from unbroken.storage.lock import read_holder

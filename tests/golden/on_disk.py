@@ -22,8 +22,7 @@ from unbroken.launch import Facts
 from unbroken.launch.extension import Extension
 from unbroken.run import ITERATIONS, Candidate, RunRecord, Survey
 from unbroken.run.layout import manifests, own
-from unbroken.run.record import write_record
-from unbroken.run.survey import RESTORING
+from unbroken.run.record import RESTORING, write_record
 from unbroken.storage import Disk, write_json
 from unbroken.storage.digest import DigestingFile
 from unbroken.train.contents import compose, compose_weights, stamp

@@ -15,8 +15,7 @@ from unbroken.checkpoint import FORMAT
 from unbroken.checkpoint.manifest import Manifest, SaveFacts, write_manifest
 from unbroken.run import RunRecord
 from unbroken.run.layout import manifests, own
-from unbroken.run.pins import pin
-from unbroken.run.record import write_record
+from unbroken.run.record import pin, write_record
 from unbroken.storage.digest import DigestingFile
 from unbroken.train.serialise import write_tree
 

@@ -10,8 +10,8 @@ from unbroken.config import nearest
 from unbroken.errors import UsageError
 from unbroken.option_parser import OptionParser
 from unbroken.run import layout_seen, read_record
-from unbroken.run.finding import find_runs
 from unbroken.run.layout import manifests, own
+from unbroken.run.locate import find_runs
 from unbroken.storage import require_local
 from unbroken.text import ESCAPED
 

@@ -49,11 +49,9 @@ from unbroken.keep.sync import (
     set_aside,
     write_list,
 )
-from unbroken.run.bounds import require_inside
 from unbroken.run.candidates import look_at
-from unbroken.run.folder import walk
+from unbroken.run.folder import require_inside, unreachable, walk
 from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, manifests, own
-from unbroken.run.links import unreachable
 from unbroken.run.record import read_record
 from unbroken.run.survey import require_reachable
 from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder, require_local

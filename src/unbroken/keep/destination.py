@@ -15,7 +15,7 @@ from pathlib import Path
 from unbroken.clock import Clock
 from unbroken.errors import Refused, UsageError
 from unbroken.run.layout import own
-from unbroken.run.survey import RESTORING
+from unbroken.run.record import RESTORING
 from unbroken.storage import PARTIAL_SUFFIX, Disk
 from unbroken.storage.lock import LOCK_FILES, RunLock
 from unbroken.storage.request import FILE as REQUEST

@@ -17,12 +17,10 @@ from unbroken.checkpoint.removal import GOING_SUFFIX
 from unbroken.errors import Refused, UsageError
 from unbroken.journal import read_events
 from unbroken.run.candidates import Candidate, list_candidates
-from unbroken.run.folder import walk
-from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, Layout, looks_like_a_run, manifests, own
-from unbroken.run.links import unreachable
-from unbroken.run.names import BACKUP_LIST
-from unbroken.run.record import layout_of, read_record
-from unbroken.run.survey import RESTORING, is_archiving, require_reachable
+from unbroken.run.folder import unreachable, walk
+from unbroken.run.layout import ARCHIVE_FOLDER, BACKUP_LIST, OWN_FOLDER, Layout, looks_like_a_run, manifests, own
+from unbroken.run.record import RESTORING, layout_of, read_record
+from unbroken.run.survey import is_archiving, require_reachable
 from unbroken.storage import PARTIAL_SUFFIX
 from unbroken.storage.lock import LOCK_FILES
 from unbroken.storage.moved import looked_again

@@ -17,10 +17,10 @@ from unbroken.checkpoint.structure import read_structure
 from unbroken.clock import Clock
 from unbroken.errors import Refused
 from unbroken.journal import NO_SESSION, Journal
-from unbroken.run.bounds import require_inside
 from unbroken.run.candidates import Candidate, confirm, furthest_first
+from unbroken.run.folder import require_inside
 from unbroken.run.layout import Layout, Part, manifests, own
-from unbroken.run.pins import read_pins
+from unbroken.run.record import read_pins
 from unbroken.run.survey import Survey, require_reachable, survey_of
 from unbroken.run.view import RunView
 from unbroken.storage import Disk, durable_folder, explained, point_to

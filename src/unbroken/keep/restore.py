@@ -19,11 +19,9 @@ from unbroken.keep.backup import GROWING, mirror
 from unbroken.keep.destination import beside, is_vacant, owned
 from unbroken.keep.inventory import CheckpointFile, Found, Inventory, checkpoints_of, inventory_of, stamp_of
 from unbroken.keep.sync import Divergence, Sync, divergence, is_beginning, require_room, set_aside
-from unbroken.run.bounds import require_inside
 from unbroken.run.candidates import look_at
-from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, manifests, own
-from unbroken.run.links import FOLDERS, unreachable
-from unbroken.run.names import BACKUP_LIST
+from unbroken.run.folder import FOLDERS, require_inside, unreachable
+from unbroken.run.layout import ARCHIVE_FOLDER, BACKUP_LIST, OWN_FOLDER, manifests, own
 from unbroken.run.record import layout_of, read_record
 from unbroken.run.survey import Survey, require_reachable, survey
 from unbroken.storage import Disk, durable_folder, explained

@@ -21,8 +21,7 @@ from unbroken.ids import why_unsafe
 from unbroken.journal import NO_SESSION
 from unbroken.jsonlines import parsed_line
 from unbroken.keep.inventory import CheckpointFile, Found, Inventory, Stamp, as_found, stamp_of
-from unbroken.run.layout import ARCHIVE_FOLDER, own
-from unbroken.run.names import BACKUP_LIST
+from unbroken.run.layout import ARCHIVE_FOLDER, BACKUP_LIST, own
 from unbroken.storage import (
     Disk,
     NotTaken,

@@ -51,7 +51,7 @@ from unbroken.launch.spelling import (
 from unbroken.launch.verdicts import FineTune, Finished, Fit, Fresh, Plan, Refuse, Resume, position_of, step_now
 from unbroken.quantities import counted
 from unbroken.run import Candidate, Survey
-from unbroken.run.damage import damage_in_words
+from unbroken.run.survey import damage_in_words
 
 GATED = (Effect.SHAPE, Effect.MEANING)
 

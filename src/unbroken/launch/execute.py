@@ -26,11 +26,9 @@ from unbroken.launch.rerun import again_in_words
 from unbroken.launch.verdicts import FineTune, Finished, Fresh, Resume, as_event
 from unbroken.logbook import memory
 from unbroken.run import Candidate, Layout, OpenRun, RunRecord, SessionFiles, look_at, read_record
-from unbroken.run.bounds import is_inside
+from unbroken.run.folder import is_inside
 from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, manifests, own
-from unbroken.run.pins import PATIENCE_S, PINS
-from unbroken.run.record import write_record
-from unbroken.run.survey import RESTORING
+from unbroken.run.record import PATIENCE_S, PINS, RESTORING, write_record
 from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder, explained, is_ordinary, point_to
 from unbroken.storage.digest import sha256_of
 from unbroken.storage.lock import LOCK_FILES

@@ -14,10 +14,10 @@ from unbroken.launch.discovery import archives, copies, is_shut, require_file, r
 from unbroken.launch.job import Job
 from unbroken.launch.spelling import continue_there
 from unbroken.run import Candidate, RunView, Survey, look_at
-from unbroken.run.bounds import require_inside
 from unbroken.run.candidates import confirm
-from unbroken.run.finding import is_backup
+from unbroken.run.folder import require_inside
 from unbroken.run.layout import manifests, own
+from unbroken.run.locate import is_backup
 from unbroken.run.record import layout_in
 from unbroken.run.survey import survey_of
 from unbroken.storage import require_local

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 
 from unbroken.launch.rerun import Started, program_text
-from unbroken.run.program import Program
+from unbroken.run.history import Program
 from unbroken.storage import read_whole
 
 DIGITS = 16  # of a digest: enough to tell the versions of one file apart

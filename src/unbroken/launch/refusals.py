@@ -23,7 +23,7 @@ from unbroken.launch.spelling import (
 from unbroken.launch.verdicts import Curve, Fit, Refuse
 from unbroken.quantities import counted, is_or_are
 from unbroken.run import Candidate, Restoring, Survey
-from unbroken.run.restore_mark import RESTORING
+from unbroken.run.record import RESTORING
 
 
 def refuse(exit_code: int, *reasons: str, ways_out: tuple[str, ...] = ()) -> Refuse:

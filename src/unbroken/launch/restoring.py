@@ -15,10 +15,9 @@ from unbroken.ids import free_name, is_name
 from unbroken.journal import Journal
 from unbroken.launch.execute import move_all, move_history_aside
 from unbroken.run import Survey, layout_of, layout_seen
-from unbroken.run.bounds import require_inside
+from unbroken.run.folder import require_inside
 from unbroken.run.layout import ARCHIVE_FOLDER, own
-from unbroken.run.pins import PATIENCE_S, PINS
-from unbroken.run.restore_mark import RESTORING, Restoring, read_restoring
+from unbroken.run.record import PATIENCE_S, PINS, RESTORING, Restoring, read_restoring
 from unbroken.run.survey import survey
 from unbroken.storage import Disk, durable_folder, explained, write_json
 from unbroken.storage.lock import RunLock

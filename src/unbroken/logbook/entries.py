@@ -19,10 +19,10 @@ from unbroken.logbook.book import RESULT, Entry
 from unbroken.logbook.file import Written, book_for, write_book
 from unbroken.logbook.memory import Memory, memory_of, place_of, remembered, results_before
 from unbroken.logbook.words import Facts, clean, config_words, ours, result_words
-from unbroken.run.finding import find_runs, is_backup
 from unbroken.run.folder import entries, json_of
 from unbroken.run.history import seconds_of
 from unbroken.run.layout import OWN_FOLDER, manifests, own
+from unbroken.run.locate import find_runs, is_backup
 from unbroken.run.record import layout_seen
 from unbroken.run.summary import NOT_REACHABLE, Summary, summary_of
 from unbroken.run.view import RunView

@@ -12,8 +12,7 @@ from typing import Any
 from unbroken.errors import UnbrokenError
 from unbroken.journal.file import LineFile, read_lines
 from unbroken.logbook.book import CONFIG, DATE, RESULT, TAG, Change
-from unbroken.run.bounds import is_inside
-from unbroken.run.folder import entries, json_of
+from unbroken.run.folder import entries, is_inside, json_of
 from unbroken.run.layout import ARCHIVE_FOLDER, own
 from unbroken.storage import Disk, is_ordinary
 

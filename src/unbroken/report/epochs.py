@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from unbroken.quantities import counted, some_of
 from unbroken.report.findings import SHOWN, Findings
+from unbroken.run.view import METRICS
 
-METRICS = "metrics.jsonl"
 NONE: Set[int] = frozenset()
 
 

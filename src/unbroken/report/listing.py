@@ -9,10 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from unbroken.report.index import RunIndex
-from unbroken.report.rows import Row, row_of
-from unbroken.run.finding import DEPTH, holds_run
-from unbroken.run.names import CHECKPOINT_FOLDER, OWN_FOLDER
+from unbroken.report.index import Row, RunIndex, row_of
+from unbroken.run.layout import CHECKPOINT_FOLDER, OWN_FOLDER
+from unbroken.run.locate import DEPTH, holds_run
 
 YOUNG_NS = 2_000_000_000  # a file that changed this recently may change again and keep its time
 MANY = 500  # from here on several processes read them

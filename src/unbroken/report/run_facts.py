@@ -13,9 +13,9 @@ from unbroken.errors import UnbrokenError
 from unbroken.fields import count_of, number_of
 from unbroken.report.curves import LARGE_BYTES
 from unbroken.report.segments import RunCurves, curves_of
+from unbroken.run.history import programs_of
 from unbroken.run.layout import own
 from unbroken.run.predictions import evaluations_in
-from unbroken.run.program import programs_of
 from unbroken.run.summary import Score, Summary, summary_of
 from unbroken.run.view import METRICS, RunView, looked_at
 from unbroken.storage.moved import undisturbed

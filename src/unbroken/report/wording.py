@@ -48,7 +48,7 @@ STATUS_ZH = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class TableRow:
     """One fact about every run."""
 
     label: str
@@ -88,12 +88,12 @@ def headline(found: Comparison, language: str) -> str:
     )
 
 
-def rows(found: Comparison, language: str) -> Iterator[Row]:
+def rows(found: Comparison, language: str) -> Iterator[TableRow]:
     """What the runs came to and what it took; facts that no run has are left out."""
     for label, cells in _rows(found, language):
         if any(cells):
             leads = found.metric and label == said("best", language, metric=found.metric)
-            yield Row(label=label, cells=tuple(cells), leader=found.leader if leads else None)
+            yield TableRow(label=label, cells=tuple(cells), leader=found.leader if leads else None)
 
 
 def _rows(found: Comparison, language: str) -> Iterator[tuple[str, list[str]]]:

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from unbroken.run.candidates import Candidate, look_at
     from unbroken.run.layout import EPOCHS, ITERATIONS, Layout
-    from unbroken.run.missing import MissingFile
     from unbroken.run.opened import OpenRun, SessionFiles
-    from unbroken.run.record import RunRecord, layout_of, layout_seen, read_record
-    from unbroken.run.survey import Restoring, Survey
+    from unbroken.run.record import Restoring, RunRecord, layout_of, layout_seen, read_record
+    from unbroken.run.survey import MissingFile, Survey
     from unbroken.run.view import RunView
 else:
     _LOADED_ON_FIRST_USE = {  # `ls` needs little of this room, and is quick because it loads no more
@@ -27,14 +26,14 @@ else:
         "EPOCHS": "layout",
         "ITERATIONS": "layout",
         "Layout": "layout",
-        "MissingFile": "missing",
+        "MissingFile": "survey",
         "OpenRun": "opened",
         "SessionFiles": "opened",
         "RunRecord": "record",
         "layout_of": "record",
         "layout_seen": "record",
         "read_record": "record",
-        "Restoring": "survey",
+        "Restoring": "record",
         "Survey": "survey",
         "RunView": "view",
     }

@@ -13,8 +13,8 @@ from unbroken.checkpoint.manifest import Manifest, read_manifest
 from unbroken.checkpoint.stamp import checked_stamp
 from unbroken.checkpoint.structure import Structure, read_structure
 from unbroken.errors import DamagedFile, ForeignFile, UnbrokenError
+from unbroken.run.folder import checkpoint_files
 from unbroken.run.layout import LAYOUTS, Layout
-from unbroken.run.links import checkpoint_files
 from unbroken.run.record import layout_seen
 from unbroken.storage.moved import undisturbed
 from unbroken.text import printable

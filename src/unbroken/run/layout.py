@@ -10,9 +10,11 @@ from typing import Any, Literal
 
 from unbroken.fields import typed
 from unbroken.ids import LeadsOut, place, why_unsafe
-from unbroken.run.names import ARCHIVE_FOLDER as ARCHIVE_FOLDER
-from unbroken.run.names import CHECKPOINT_FOLDER
-from unbroken.run.names import OWN_FOLDER as OWN_FOLDER
+
+OWN_FOLDER = "unbroken"  # not hidden: notebook hosts drop dot files
+ARCHIVE_FOLDER = "archive"
+CHECKPOINT_FOLDER = "ckpt"  # where a layout by epochs has its checkpoints
+BACKUP_LIST = "backup.json"  # in the own folder of a backup: what it held when it was copied
 
 # What of a layout becomes part of a path, and what stands in it for a number or a name.
 FOLDERS = ("checkpoint_folder", "session_folder", "curves", "evaluation_curves", "predictions")

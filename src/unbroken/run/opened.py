@@ -12,10 +12,9 @@ from unbroken.checkpoint.store import CheckpointStore
 from unbroken.clock import Clock, utc_text
 from unbroken.ids import new_id
 from unbroken.journal import Journal, StepLog
+from unbroken.run.history import SessionProgram
 from unbroken.run.layout import Layout, manifests, own
-from unbroken.run.pins import read_pins
-from unbroken.run.program import SessionProgram
-from unbroken.run.record import RunRecord
+from unbroken.run.record import RunRecord, read_pins
 from unbroken.storage import Disk, WritableFile, durable_write, write_json
 from unbroken.storage.lock import RunLock
 from unbroken.text import as_bytes

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from unbroken.clock import utc_text
 from unbroken.fields import count_of
 from unbroken.journal.file import read_lines_backwards
-from unbroken.run.finding import find_runs
 from unbroken.run.history import Score
+from unbroken.run.locate import find_runs
 from unbroken.run.view import METRICS, RunView, view_of
 
 if TYPE_CHECKING:

@@ -18,13 +18,21 @@ from unbroken.checkpoint.manifest import Manifest
 from unbroken.fields import typed
 from unbroken.ids import is_name
 from unbroken.journal import Event, Told, read_events_backwards, read_journal, read_steps
-from unbroken.run.folder import entries, walk
+from unbroken.run.folder import checkpoint_files, entries, unreachable, walk
 from unbroken.run.history import History, history_of
 from unbroken.run.layout import Layout, manifests, own
-from unbroken.run.links import checkpoint_files, unreachable
-from unbroken.run.pins import PINS, Pin, load_pins, require_pins
-from unbroken.run.record import RECORD, RunRecord, layout_in, require_layout
-from unbroken.run.restore_mark import RESTORING, Restoring
+from unbroken.run.record import (
+    PINS,
+    RECORD,
+    RESTORING,
+    Pin,
+    Restoring,
+    RunRecord,
+    layout_in,
+    load_pins,
+    require_layout,
+    require_pins,
+)
 from unbroken.storage import read_json
 from unbroken.storage.lock import HOLDER, Holder, held_without_locks, is_held
 from unbroken.storage.moved import looked_again

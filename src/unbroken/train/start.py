@@ -39,9 +39,9 @@ from unbroken.launch.spelling import require_tag
 from unbroken.launch.trial import on_trial, trial_of
 from unbroken.launch.verdicts import Plan
 from unbroken.run import SessionFiles
+from unbroken.run.folder import unreachable
+from unbroken.run.history import SessionProgram, program_changes, programs_of
 from unbroken.run.layout import ARCHIVE_FOLDER, ITERATIONS, Layout, own
-from unbroken.run.links import unreachable
-from unbroken.run.program import SessionProgram, program_changes, programs_of
 from unbroken.storage import Disk
 from unbroken.storage.lock import Holder, RunLock
 from unbroken.train import arguments

@@ -22,7 +22,7 @@ from unbroken.checkpoint.store import CheckpointStore
 from unbroken.journal import read_events
 from unbroken.run import EPOCHS
 from unbroken.run.layout import manifests, own
-from unbroken.run.pins import read_pins
+from unbroken.run.record import read_pins
 from unbroken.train.serialise import write_tree
 
 FIVE = Row(title="", files=saves(10, 20, 30, 40, 50))

@@ -22,7 +22,7 @@ from tests.unbroken.cli.typing_commands import Type, contents, typing
 from tests.unbroken.report.runs import LOOP, session
 from unbroken.clock import SystemClock
 from unbroken.report import Watch
-from unbroken.report.follow import Follower
+from unbroken.report.glance import Follower
 from unbroken.storage import Disk
 
 WATCH = ["-m", "unbroken", "watch"]

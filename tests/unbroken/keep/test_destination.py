@@ -16,7 +16,7 @@ from unbroken.keep.prune import prune
 from unbroken.keep.restore import restore_from
 from unbroken.keep.unpack import unpack
 from unbroken.run.layout import own
-from unbroken.run.pins import pin
+from unbroken.run.record import pin
 from unbroken.storage import Disk
 from unbroken.storage.lock import RunLock
 

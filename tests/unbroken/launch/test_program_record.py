@@ -19,7 +19,7 @@ from tests.twin.killing import run_to_end
 from unbroken.journal import read_events
 from unbroken.launch.program import LoadedProgram
 from unbroken.launch.rerun import Started, this_process
-from unbroken.run.program import Program, SessionProgram, program_changes, programs_of
+from unbroken.run.history import Program, SessionProgram, program_changes, programs_of
 
 TRAIN = """\
 import sys

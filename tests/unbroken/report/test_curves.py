@@ -14,7 +14,7 @@ from tests.unbroken.report.runs import KILLED, session
 from unbroken.jsonlines import finite, json_line
 from unbroken.report.curves import LARGE_BYTES, Column, Curves, Part, read_curves, read_part
 from unbroken.report.foreign_curves import read_foreign_curves, scalars_in
-from unbroken.report.page.decimation import decimate, smoothed
+from unbroken.report.page.figure import decimate, smoothed
 from unbroken.report.segments import RunCurves, arrange, curves_of, split_at
 from unbroken.report.sessions import Session
 

@@ -15,9 +15,8 @@ import pytest
 
 from tests.processes import PATIENCE_S, PIPE, STDOUT, Popen, environment
 from tests.unbroken.run.runs_in_short import Writer, append, finished
-from unbroken.report.index import VERSION, RunIndex
+from unbroken.report.index import TYPES, VERSION, Row, RunIndex
 from unbroken.report.listing import configs_of, list_runs
-from unbroken.report.rows import TYPES, Row
 from unbroken.storage import Disk
 
 SEED = 20_261_122

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from unbroken.errors import UsageError
+from unbroken.report.index import Row
 from unbroken.report.query import conditions_of, matching, sorted_by, why_none
-from unbroken.report.rows import Row
 
 SEED = 20_261_122
 CONFIGS: Mapping[str, Mapping[str, Any]] = {

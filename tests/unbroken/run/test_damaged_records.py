@@ -29,9 +29,9 @@ from unbroken.launch.explain import describe
 from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.job import Limit
 from unbroken.launch.schedule import rates_of
-from unbroken.report.rows import Row
+from unbroken.report.index import Row
 from unbroken.run import Restoring, RunRecord, RunView
-from unbroken.run.damage import damaged_records
+from unbroken.run.survey import damaged_records
 from unbroken.storage.lock import Holder
 from unbroken.storage.request import StopRequest
 from unbroken.train import open_run

@@ -15,7 +15,7 @@ from unbroken.errors import DamagedFile
 from unbroken.keep.backup import Backup, back_up
 from unbroken.quantities import counted, size_text, some_of
 from unbroken.run import RunView
-from unbroken.run.missing import losses_of
+from unbroken.run.survey import losses_of
 from unbroken.storage import Disk
 from unbroken.text import shown
 

@@ -23,7 +23,7 @@ from unbroken.report.foreign_curves import has_foreign_curves
 from unbroken.report.page.words import word
 from unbroken.report.run_facts import RunFacts, facts_of_runs
 from unbroken.report.wording import LANGUAGES, cells_of, headline, metric_rows, rows
-from unbroken.run.finding import find_runs, holds_run
+from unbroken.run.locate import find_runs, holds_run
 from unbroken.storage import Disk, WritableFile, durable_write, open_ordinary
 from unbroken.text import shown
 

@@ -16,10 +16,9 @@ from unbroken.cli.tables import aligned, as_json_text
 from unbroken.clock import SystemClock, shown_time
 from unbroken.errors import UsageError
 from unbroken.quantities import size_text
-from unbroken.report.index import RunIndex
+from unbroken.report.index import Row, RunIndex
 from unbroken.report.listing import configs_of, list_runs
-from unbroken.report.rows import Row
-from unbroken.run.finding import is_backup
+from unbroken.run.locate import is_backup
 from unbroken.storage import Disk
 from unbroken.storage.ordinary import require_local
 from unbroken.text import shown

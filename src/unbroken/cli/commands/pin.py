@@ -14,8 +14,8 @@ from unbroken.clock import SystemClock, shown_time
 from unbroken.errors import UsageError
 from unbroken.quantities import some_of
 from unbroken.run import Layout, layout_of
-from unbroken.run.links import checkpoint_files
-from unbroken.run.pins import Pin, pin, read_pins, require_there, unpin
+from unbroken.run.folder import checkpoint_files
+from unbroken.run.record import Pin, pin, read_pins, require_there, unpin
 from unbroken.storage import Disk, is_ordinary
 from unbroken.text import shown
 

@@ -18,13 +18,11 @@ from unbroken.journal import Event
 from unbroken.jsonlines import finite
 from unbroken.quantities import size_text
 from unbroken.run import Candidate, MissingFile, RunRecord, RunView, Survey, read_record
-from unbroken.run.damage import Damage, damage_in_words
-from unbroken.run.finding import find_runs
-from unbroken.run.history import how_it_ended, score_of
-from unbroken.run.pins import Pin
-from unbroken.run.program import Program, program_changes, programs_of
+from unbroken.run.history import Program, how_it_ended, program_changes, programs_of, score_of
+from unbroken.run.locate import find_runs
+from unbroken.run.record import Pin
 from unbroken.run.summary import LOST, NOT_REACHABLE, summary_of
-from unbroken.run.survey import survey_of
+from unbroken.run.survey import Damage, damage_in_words, survey_of
 from unbroken.run.view import looked_at
 from unbroken.text import shown
 

@@ -14,7 +14,7 @@ from unbroken.cli.args import CommandParser
 from unbroken.cli.runs import add_run, run_folder
 from unbroken.clock import SystemClock
 from unbroken.report import Glance, Watch
-from unbroken.run.bounds import require_inside
+from unbroken.run.folder import require_inside
 from unbroken.run.layout import own
 from unbroken.storage import Disk, explained
 from unbroken.storage.lock import Holder, holds, is_held, read_holder

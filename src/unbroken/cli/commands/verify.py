@@ -16,11 +16,9 @@ from unbroken.cli.tables import LONGEST_LINE, MOST_ROWS, as_json_text, columns, 
 from unbroken.errors import DamagedFile
 from unbroken.run import Candidate, Layout, MissingFile, RunView, look_at
 from unbroken.run.candidates import confirm
-from unbroken.run.damage import Damage
-from unbroken.run.finding import find_runs
-from unbroken.run.layout import manifests, own
-from unbroken.run.names import ARCHIVE_FOLDER, OWN_FOLDER
-from unbroken.run.survey import Survey, survey_of
+from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, manifests, own
+from unbroken.run.locate import find_runs
+from unbroken.run.survey import Damage, Survey, survey_of
 from unbroken.storage.moved import Moved, looked_again
 from unbroken.text import shown
 

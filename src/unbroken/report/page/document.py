@@ -12,9 +12,8 @@ from pathlib import Path
 from unbroken.errors import UsageError
 from unbroken.report.compare import Comparison
 from unbroken.report.page import parts
-from unbroken.report.page.escaping import as_script, escaped
 from unbroken.report.page.figure import plots_of, reach_of
-from unbroken.report.page.words import word
+from unbroken.report.page.words import as_script, escaped, word
 from unbroken.report.run_facts import RunFacts
 from unbroken.report.wording import headline
 
