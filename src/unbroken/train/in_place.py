@@ -85,6 +85,7 @@ def misfits(where: str, own: Any, saved: Any) -> Iterator[str]:
             elif form(own) != form(saved):
                 yield f"{where}: expected {form(own)}, found {form(saved)}"
         case dict():
+            saved = saved.get("value") if isinstance(saved, Mapping) and WRAP in saved else saved
             known = saved if isinstance(saved, Mapping) else {}
             for key, item in own.items():
                 yield from misfits(f"{where}.{key}", item, known.get(key))

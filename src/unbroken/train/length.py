@@ -17,6 +17,7 @@ class Length:
     steps: int | None
     epochs: int | None = None
     accumulate: int | None = None
+    _one_each: bool = True  # whether each step so far took one batch
 
     def is_reached(self, step: int) -> bool:
         """Whether the last step is done, as far as that is known."""
@@ -29,10 +30,13 @@ class Length:
         return step if feed.has_passed(self.epochs) else None
 
     def count(self, feed: AnyFeed, step: int, *, turns: int = 0) -> None:
-        """Count the steps from the position in the data; else guess, once, from the micro-batches of the first step."""
+        """Count the steps from the position in the data; where the loop says nothing, as long as each batch is a step.
+
+        Of steps of several batches that nothing was said of, nobody knows how many follow.
+        """
         if self.epochs is not None and self.accumulate is not None:
             left = feed.steps_left(self.epochs, accumulate=self.accumulate)
             self.steps = step + left if left is not None else None
-        elif self.epochs is not None and self.steps is None and turns:
-            number = feed.micro_batches(self.epochs)
-            self.steps = -(-number // turns) if number is not None else None
+        elif self.epochs is not None and turns:
+            self._one_each &= turns == 1
+            self.steps = feed.micro_batches(self.epochs) if self._one_each else None

@@ -37,7 +37,7 @@ NONE: States = {}
 GENERATORS = (torch.Generator, np.random.Generator, random.Random)
 
 
-def state_of(part: Any, name: str = "") -> Any:
+def state_of(part: Any, name: str = "", *, typed: bool = True) -> Any:
     """The state of one part as a plain tree; UsageError names the place of what cannot come back exactly."""
     match part:
         case torch.Generator():
@@ -48,7 +48,8 @@ def state_of(part: Any, name: str = "") -> Any:
             return to_plain(part.getstate())
         case nn.Module():
             return to_plain(plain_state(part), name, exact=True)
-    return to_plain(part.state_dict() if hasattr(part, "state_dict") else part, name, exact=True)
+    own = not hasattr(part, "state_dict")
+    return to_plain(part if own else part.state_dict(), name, exact=True, typed=typed and own)
 
 
 def regroupings_of(parts: Mapping[str, Any]) -> dict[str, Regrouping]:
@@ -180,7 +181,7 @@ def differences_of(part: Any, saved: Any, buffers: Mapping[str, Any]) -> Iterato
     """Where a part is not as it was saved; one that begins anew is as it should be."""
     if not begins_anew(part):
         saved = named_alike(saved, part) if isinstance(part, nn.Module) else saved
-        yield from differences(to_plain(from_plain(saved), exact=True), state_of(part))
+        yield from differences(to_plain(from_plain(saved), exact=True), state_of(part, typed=False))
         yield from differences(buffers, buffers_of(part))
 
 

@@ -7,8 +7,9 @@ wrapped so that they come back as what they were. Anything else is an error that
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,21 +19,25 @@ from unbroken.errors import UsageError
 
 Leaf = TypeVar("Leaf")
 Path = list[str | int | float | bool]  # the keys that lead to a place in a tree
+FACTORIES = {"": None, **{each.__name__: each for each in (list, dict, set, int, float, str)}}  # of a defaultdict
 WRAP = "__unbroken__"  # a dict with this key stands for something that is not plain
 BITS = {"int": (8, 16, 32, 64), "uint": (8, 16, 32, 64), "float": (16, 32, 64)}
 SCALARS = {"bool": "bool_", **{(name := f"{kind}{bits}"): name for kind in BITS for bits in BITS[kind]}}  # of numpy
 
 
-def to_plain(value: Any, path: str = "", *, exact: bool = False) -> Any:
+def to_plain(value: Any, path: str = "", *, exact: bool = False, typed: bool = False) -> Any:
     """The same state in plain values; tensors are kept as they are (detached).
 
-    With `exact`, what is no plain value is wrapped so that it comes back as what it was, or refused.
+    With `exact`, what is no plain value is wrapped so that it comes back as what it was, or refused; with `typed` also
+    the dicts of `collections`, which the `state_dict` of other things gives away as plain ones.
     """
 
     def inner(item: Any, below: str = "") -> Any:
-        return to_plain(item, path + below, exact=exact)
+        return to_plain(item, path + below, exact=exact, typed=typed)
 
     match value:
+        case Enum() if typed:
+            pass  # also one that is a number or text: it would come back as that
         case np.generic() if exact and not isinstance(value, np.str_):
             if value.dtype.name in SCALARS:
                 return {WRAP: "scalar", "dtype": value.dtype.name, "value": value.item()}
@@ -46,6 +51,11 @@ def to_plain(value: Any, path: str = "", *, exact: bool = False) -> Any:
             return {WRAP: "numpy", "value": torch.from_numpy(np.array(value, order="C"))}
         case Counter():  # of MultiStepLR's milestones, for one
             return Counter({_key(key, path): int(item) for key, item in value.items()})
+        case OrderedDict() if typed:
+            return {WRAP: "ordered", "value": inner(dict(value))}
+        case defaultdict() if typed:
+            if (factory := _factory_name(value)) is not None:
+                return {WRAP: "defaultdict", "factory": factory, "value": inner(dict(value))}
         case Mapping():
             return {_key(key, path): inner(item, f".{key}") for key, item in value.items()}
         case list():
@@ -159,9 +169,17 @@ def _unwrap(value: Mapping[str, Any]) -> Any:
             return frozenset(inner)
         case "deque":
             return deque(map(from_plain, inner), maxlen=value["maxlen"])
+        case "ordered":
+            return OrderedDict(from_plain(inner))
+        case "defaultdict" if value["factory"] in FACTORIES:
+            return defaultdict(FACTORIES[value["factory"]], from_plain(inner))
         case "scalar" if value["dtype"] in SCALARS:
             return getattr(np, SCALARS[value["dtype"]])(inner)
     raise UsageError("state", f"an unknown kind of value, {value[WRAP]!r}", do="Upgrade unbroken.")
+
+
+def _factory_name(value: defaultdict[Any, Any]) -> str | None:
+    return next((name for name, factory in FACTORIES.items() if factory is value.default_factory), None)
 
 
 def _exact_scalar(value: Any) -> Any:

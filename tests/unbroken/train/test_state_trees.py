@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict, deque
 from pathlib import Path
 from typing import Any
 
@@ -215,3 +216,41 @@ def test_what_cannot_be_restored_in_place_cannot_be_tracked(part: Any) -> None:
 def test_whatever_has_a_state_dict_can_be_tracked() -> None:
     for name, part in tracked().items():
         parts.require_part(name, part)
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+@pytest.mark.parametrize("own", [{}, {"a": None}, "same"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        OrderedDict(b=1, a={"x": OrderedDict(c=2)}),
+        defaultdict(list, {"a": [1, torch.ones(2)]}),
+        defaultdict(int),
+        defaultdict(None, {"a": 1}),
+        Counter("aab"),
+        deque([defaultdict(float, {"a": 0.5})], maxlen=2),
+    ],
+)
+def test_dicts_of_collections_come_back_as_what_they_were_where_nothing_stood_before(own: Any, value: Any) -> None:
+    saved = parts.state_of({"a": value}, "box")
+    tracked = copy.deepcopy({"a": value}) if own == "same" else dict(own)
+    parts.check({"box": tracked}, {"box": saved}, "file")
+    parts.restore({"box": tracked}, {"box": saved}, "file", ours=True)
+    found = tracked["a"]
+    assert type(found) is type(value) and repr(found) == repr(value)
+    assert getattr(found, "default_factory", 0) is getattr(value, "default_factory", 0)
+
+
+@pytest.mark.parametrize("value", [Level.LOW, {"x": [Level.LOW]}, defaultdict(lambda: 1), [defaultdict(Level)]])
+def test_what_would_come_back_as_something_else_is_refused_by_its_place(value: Any) -> None:
+    with pytest.raises(UsageError, match=r"^box\.a"):
+        parts.state_of({"a": value}, "box")
+
+
+def test_a_plain_dict_of_an_earlier_file_fills_the_dict_of_collections_that_stands_there() -> None:
+    counts = {"a": defaultdict(int, {"x": 1})}
+    parts.restore({"box": counts}, {"box": {"a": {"x": 5}}}, "file", ours=True)
+    assert counts["a"]["x"] == 5 and counts["a"]["y"] == 0

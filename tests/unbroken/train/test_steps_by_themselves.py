@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -370,3 +371,20 @@ def test_a_value_that_is_of_no_step_is_refused(tmp_path: Path) -> None:
         run.log(loss=1.0)
     assert refused.value.code == UsageError.exit_code
     assert json.dumps(str(refused.value.__cause__)).count("run.log") == 1
+
+
+@pytest.mark.parametrize(("every", "first", "shown"), [(1, 0, 10), (2, 1, 0), (3, 0, 1)])
+def test_a_total_of_steps_is_shown_only_where_it_is_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], every: int, first: int, shown: int
+) -> None:
+    """Steps of several batches that nothing was said of have no total, from the first one that takes several on."""
+    with open_run(tmp_path, tag="t", log_every=1) as run:
+        both = Both(run)
+        for batch in run.batches(DATA, batch_size=4, epochs=2):
+            both.one(batch).square().mean().backward()
+            if run.batch % every == first:
+                both.first.step()
+            run.log(loss=1.0)
+    out = capsys.readouterr().out
+    totals = re.findall(r"\[ *\d+/(\d+)\]", out)
+    assert totals == ["10"] * shown, out
