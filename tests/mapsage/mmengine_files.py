@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from mapsage.model import EncoderDecoder, MixVisionTransformer, SegformerHead
-from unbroken.checkpoint.leaves import TensorRef
-from unbroken.checkpoint.structure import Structure, read_structure, read_tensor_bytes
+from unbroken.checkpoint.structure import StorageReader, Structure, read_structure
+from unbroken.checkpoint.tree import TensorRef
 
 FOLDER = Path(__file__).resolve().parents[2].parent / "shared" / "fixtures" / "mmengine"
 needs_files = pytest.mark.skipif(not FOLDER.is_dir(), reason="no files by the real MMEngine beside this clone")
@@ -55,5 +55,6 @@ def log_text() -> str:
 
 
 def _tensor(structure: Structure, ref: TensorRef) -> Tensor:
-    numbers = bytearray(read_tensor_bytes(structure, ref))
-    return torch.frombuffer(numbers, dtype=getattr(torch, ref.dtype)).reshape(ref.shape)
+    with StorageReader(structure) as reader:
+        block = torch.frombuffer(reader.storage(ref.storage_key), dtype=getattr(torch, ref.dtype))
+    return block.as_strided(ref.shape, ref.stride, ref.offset)

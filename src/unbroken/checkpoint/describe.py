@@ -7,9 +7,8 @@ from collections import Counter
 from typing import Any
 
 from unbroken.checkpoint.kinds import OPTIMIZER_KEYS
-from unbroken.checkpoint.leaves import Name, Opaque, SmallArray, StorageRef, TensorRef
 from unbroken.checkpoint.structure import Structure, tensors, weights
-from unbroken.checkpoint.walk import shut_objects
+from unbroken.checkpoint.tree import Name, Opaque, SmallArray, StorageRef, TensorRef, shut_objects
 from unbroken.text import printable
 
 TEXT_LIMIT = 120

@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final
 
-from unbroken.checkpoint.programs import OWN_FORM, WEIGHTS_HERE
+from unbroken.checkpoint.kinds import OWN_FORM, WEIGHTS_HERE
 from unbroken.errors import DamagedFile, ForeignFile
 from unbroken.ids import is_name
 from unbroken.storage import read_json

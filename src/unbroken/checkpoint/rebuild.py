@@ -1,4 +1,4 @@
-"""What a pickled call of a known global means as data; every other call becomes an `Opaque`.
+"""What a pickled call of a known global means as data, numpy's among them; every other call becomes an `Opaque`.
 
 Nothing here calls what the file names: the table at the end maps spellings to our own functions, which
 accept only the harmless forms of their arguments and raise ValueError or TypeError on all others.
@@ -6,12 +6,13 @@ accept only the harmless forms of their arguments and raise ValueError or TypeEr
 
 from __future__ import annotations
 
+import math
+import struct
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, cast
 
-from unbroken.checkpoint.leaves import ITEM_BYTES, Fields, Name, Opaque, SmallArray, StorageRef, TensorRef, is_shape
-from unbroken.checkpoint.numpy_scalars import dtype_code, scalar_value
+from unbroken.checkpoint.tree import ITEM_BYTES, Fields, Name, Opaque, SmallArray, StorageRef, TensorRef, is_shape
 
 STORAGE_DTYPES = {
     "DoubleStorage": "float64",
@@ -44,6 +45,22 @@ PLAIN_TENSORS = (
     Name(module="torch.nn.parameter", name="Buffer"),
 )
 ENCODINGS = {"latin1", "latin-1", "utf-8", "utf8", "ascii"}
+STRUCT_CODES = {
+    "b1": "?",
+    "i1": "b",
+    "i2": "h",
+    "i4": "i",
+    "i8": "q",
+    "u1": "B",
+    "u2": "H",
+    "u4": "I",
+    "u8": "Q",
+    "f2": "e",
+    "f4": "f",
+    "f8": "d",
+}
+TEXT_KINDS = {"U": "utf-32", "S": "latin-1"}
+Scalar = bool | int | float | complex | str
 
 
 def call(callee: object, args: object, kwargs: dict[Any, Any] | None = None) -> object:
@@ -59,6 +76,13 @@ def call(callee: object, args: object, kwargs: dict[Any, Any] | None = None) -> 
         case Opaque(module=module, name=name):
             return Opaque(module=module, name=name, args=(callee, *args), kwargs=kwargs or {})
     raise ValueError(f"a call of a {type(callee).__name__}, which is not callable")
+
+
+def call_with(cls: object, args: object, kwargs: object) -> object:
+    """The same, with keyword arguments as the file gives them."""
+    if not isinstance(kwargs, dict):
+        raise ValueError("a call whose keyword arguments are not a dict")
+    return call(cls, args, kwargs)
 
 
 def storage_of(pid: object) -> object:
@@ -194,18 +218,10 @@ def _counter(counts: object = ()) -> Counter[Any]:
     return made
 
 
-def _defaultdict(*_factory: object) -> Fields:
-    return Fields()
-
-
 def _set(items: object = ()) -> set[Any]:
     if not isinstance(items, list | tuple | set | frozenset):
         raise ValueError("a set that is not made from a list")
     return {checked_key(item) for item in items}
-
-
-def _frozenset(items: object = ()) -> frozenset[Any]:
-    return frozenset(_set(items))
 
 
 def _bytes(source: object = b"", encoding: object = "latin-1") -> bytes:
@@ -216,10 +232,6 @@ def _bytes(source: object = b"", encoding: object = "latin-1") -> bytes:
         case str() if isinstance(encoding, str) and encoding in ENCODINGS:
             return source.encode(encoding)
     raise ValueError("bytes that are made from something else than bytes or text")
-
-
-def _bytearray(source: object = b"", encoding: object = "latin-1") -> bytearray:
-    return bytearray(_bytes(source, encoding))
 
 
 def _complex(real: object = 0.0, imag: object = 0.0) -> complex:
@@ -239,10 +251,6 @@ def _scalar(dtype: object, raw: object = b"") -> object:
     return Opaque(module="numpy", name="scalar", args=(dtype, raw)) if value is None else value
 
 
-def _empty_array(*_: object) -> SmallArray:
-    return SmallArray(dtype="", shape=(), data=b"")
-
-
 def _array_from_buffer(data: object, dtype: object, shape: object, order: object) -> object:
     code = dtype_code(dtype)
     if code is None or not isinstance(data, bytes | bytearray):
@@ -257,16 +265,6 @@ def _reconstructor(cls: object, _base: object, content: object = None) -> object
     return made
 
 
-def _newobj(cls: object, *args: object) -> object:
-    return call(cls, args)
-
-
-def _newobj_ex(cls: object, args: object, kwargs: object) -> object:
-    if not isinstance(kwargs, dict):
-        raise ValueError("a call whose keyword arguments are not a dict")
-    return call(cls, args, kwargs)
-
-
 def checked_key(key: object) -> object:
     """Return `key` when hashing it is safe: a deep tuple could hang or overflow the stack."""
     if isinstance(key, SAFE_KEYS) or (isinstance(key, tuple) and all(isinstance(part, SCALARS) for part in key)):
@@ -274,21 +272,91 @@ def checked_key(key: object) -> object:
     raise ValueError(f"a {type(key).__name__} as the key of a dict or member of a set")
 
 
+# -- numpy, without numpy: dtypes, scalars and small arrays from their pickled bytes ---------------------------------
+
+
+def dtype_code(dtype: object) -> str | None:
+    """Return numpy's own spelling, byte order first, such as `<f8`; None for a dtype that is not plain."""
+    if not isinstance(dtype, Opaque) or (dtype.module, dtype.name) != ("numpy", "dtype"):
+        return None
+    match dtype.args, dtype.state:
+        case (str(code), *_), (_, ("<" | ">" | "|") as order, None, None, None, *_):
+            return f"{order}{code}"
+        case (str(code), *_), None:
+            return f"|{code}"
+    return None
+
+
+def scalar_value(dtype: object, raw: object) -> Scalar | None:
+    """Return one numpy scalar as Python's number or text, or None where it has no such form."""
+    code = dtype_code(dtype)
+    if code is None or not isinstance(raw, bytes):
+        return None
+    values = decode(code, raw)
+    return values[0] if values is not None and len(values) == 1 else None
+
+
+def array_values(array: SmallArray) -> list[Scalar] | None:
+    """Return the numbers of an array in memory order, or None where they have no plain form."""
+    values = decode(array.dtype, array.data)
+    return values if values is not None and len(values) == math.prod(array.shape) else None
+
+
+def decode(code: str, raw: bytes) -> list[Scalar] | None:
+    """Return the numbers or texts that `raw` holds under a dtype such as `<f8`."""
+    order, kind = code[:1].replace("|", "<"), code[1:]
+    if kind[:1] in TEXT_KINDS:
+        return [_text(order, kind[:1], raw)]
+    if kind in ("c8", "c16"):
+        parts = decode(f"{order}f{int(kind[1:]) // 2}", raw) or []
+        return [complex(re, im) for re, im in zip(parts[::2], parts[1::2], strict=True)]  # type: ignore[arg-type]  # floats
+    if kind not in STRUCT_CODES or len(raw) % int(kind[1:]):
+        return None
+    return list(struct.unpack(f"{order}{len(raw) // int(kind[1:])}{STRUCT_CODES[kind]}", raw))
+
+
+def _text(order: str, kind: str, raw: bytes) -> str:
+    encoding = TEXT_KINDS[kind] + (("-le" if order == "<" else "-be") if kind == "U" else "")
+    return raw.decode(encoding).rstrip("\0")
+
+
+def fill_array(array: SmallArray, state: object) -> None:
+    """Complete an array, which numpy pickles as an empty one with version, shape, dtype, order, bytes."""
+    match state:
+        case (_, tuple(shape), dtype, column_major, bytes(data)) if is_shape(shape):
+            array.dtype, array.shape, array.data = dtype_code(dtype) or _named(dtype), shape, data
+            array.column_major = bool(column_major)
+        case (_, tuple(shape), dtype, _, list()) if is_shape(shape):
+            array.dtype, array.shape = "|O", shape  # an array of objects: they stay shut
+        case _:
+            raise ValueError("a numpy array whose content is not spelled as numpy does")
+
+
+def _named(dtype: object) -> str:
+    match dtype:
+        case Opaque(args=(str(code), *_)) | Name(name=code):
+            return f"|{code}"
+    return "|V"
+
+
+# -- the table -------------------------------------------------------------------------------------------------------
+
+
 MAKERS: dict[str, Callable[..., object]] = {
     "collections.OrderedDict": _fields,
     "collections.Counter": _counter,
-    "collections.defaultdict": _defaultdict,
+    "collections.defaultdict": lambda *_factory: Fields(),
     "builtins.dict": _fields,
     "builtins.set": _set,
-    "builtins.frozenset": _frozenset,
+    "builtins.frozenset": lambda *items: frozenset(_set(*items)),
     "builtins.bytes": _bytes,
-    "builtins.bytearray": _bytearray,
+    "builtins.bytearray": lambda *source: bytearray(_bytes(*source)),
     "builtins.complex": _complex,
     "builtins.slice": _slice,
     "_codecs.encode": _bytes,
     "copyreg._reconstructor": _reconstructor,
-    "copyreg.__newobj__": _newobj,
-    "copyreg.__newobj_ex__": _newobj_ex,
+    "copyreg.__newobj__": lambda cls, *args: call(cls, args),
+    "copyreg.__newobj_ex__": call_with,
     "torch.Size": lambda sizes=(): _sizes(sizes, "size"),
     "torch.device": _device,
     "torch._utils._rebuild_tensor": _tensor,
@@ -298,6 +366,6 @@ MAKERS: dict[str, Callable[..., object]] = {
     "torch._utils._rebuild_parameter_with_state": _parameter,
     "torch._tensor._rebuild_from_type_v2": _from_type,
     "numpy._core.multiarray.scalar": _scalar,
-    "numpy._core.multiarray._reconstruct": _empty_array,
+    "numpy._core.multiarray._reconstruct": lambda *_: SmallArray(dtype="", shape=(), data=b""),
     "numpy._core.numeric._frombuffer": _array_from_buffer,
 }

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from unbroken.checkpoint import FORMAT
 from unbroken.checkpoint.describe import summary
+from unbroken.checkpoint.entries import LOCAL_HEADER, LOCAL_SIGNATURE
 from unbroken.checkpoint.kinds import STAMP
-from unbroken.checkpoint.leaves import TensorRef
 from unbroken.checkpoint.structure import Structure
-from unbroken.checkpoint.walk import MAX_DEPTH
+from unbroken.checkpoint.tree import MAX_DEPTH, TensorRef
+from unbroken.checkpoint.unpickle import read_pickle
 from unbroken.errors import DamagedFile
 from unbroken.fields import count_of
+from unbroken.storage import open_ordinary
 from unbroken.text import printable
 
+STORED = 0  # how an entry is packed that is not
 MOST_ENTRIES = 100_000  # of a list that grows by one for each accident or accepted change of a run's life
 MOST_CHARACTERS = 10_000  # of a name, a time or a sentence
 MOST_THREADS = 4096
@@ -111,6 +115,27 @@ def checked_stamp(structure: Structure) -> Stamp | None:
         what = f"the entry {STAMP}.parts has {summary(extra[0])}, which {STAMP}.tracked does not name"
         raise DamagedFile(structure.path, what)
     return _as_value(stamp)
+
+
+def read_stamp(path: Path) -> Mapping[str, Any]:
+    """The `unbroken` entry of a checkpoint, whole or cut off; empty for files of others, and where it is gone.
+
+    Also of a file whose end is missing: `torch.save` puts the pickle first. Nothing in it is checked.
+    """
+    try:
+        with open_ordinary(path) as file:
+            head = file.read(LOCAL_HEADER.size)
+            if len(head) < LOCAL_HEADER.size or not head.startswith(LOCAL_SIGNATURE):
+                return {}
+            _, _, _, method, *_, name_bytes, extra_bytes = LOCAL_HEADER.unpack(head)
+            if method != STORED or not file.read(name_bytes).endswith(b"/data.pkl"):
+                return {}
+            file.seek(extra_bytes, 1)
+            tree = read_pickle(file, where=path).value
+    except (OSError, DamagedFile):
+        return {}
+    stamp = tree.get(STAMP) if isinstance(tree, dict) else None
+    return stamp if isinstance(stamp, dict) else {}
 
 
 @dataclass(frozen=True)

@@ -10,29 +10,39 @@ import difflib
 import os
 import re
 import stat
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Generic, Self, TypeVar
 
 from unbroken.checkpoint import FORMAT
-from unbroken.checkpoint.archive import how_to_unpack, read_archive
-from unbroken.checkpoint.contents import SMALL_BYTES, Contents
-from unbroken.checkpoint.kinds import STAMP, has_optimizer, model_part, recognise
-from unbroken.checkpoint.leaves import Name, StorageRef, TensorRef
-from unbroken.checkpoint.legacy import FIRST_BYTES, read_legacy
-from unbroken.checkpoint.recent import Recent, state_of
-from unbroken.checkpoint.safetensors import looks_like_safetensors, read_safetensors
-from unbroken.checkpoint.storages import Spot, in_native_order, read_spot
-from unbroken.checkpoint.walk import Endless, check_tree, walk
-from unbroken.clock import SystemClock
+from unbroken.checkpoint.containers import (
+    FIRST_BYTES,
+    SMALL_BYTES,
+    Contents,
+    how_to_unpack,
+    looks_like_safetensors,
+    read_archive,
+    read_legacy,
+    read_safetensors,
+)
+from unbroken.checkpoint.entries import in_native_order, read_spot
+from unbroken.checkpoint.kinds import STAMP, Kind, has_optimizer, model_part, recognise
+from unbroken.checkpoint.tree import Endless, TensorRef, check_tree, walk
+from unbroken.clock import Clock, SystemClock
 from unbroken.errors import DamagedFile, ForeignFile, NewerFormat, UsageError
 from unbroken.storage import open_ordinary, require_local
 from unbroken.text import printable
 
+Found = TypeVar("Found")
+
 HEAD_BYTES = 512
+MOST_KEPT = 4  # structures that were read last
+MOST_NODES = 50_000  # of a tree that is kept: about 10 MB of a training's memory
+GRAIN_S = 3.0  # FAT counts in two seconds, everything else is finer
 # Tensors may be views of one block (tied weights) or expanded (a stride of 0), but each becomes numbers of its own when
 # it is loaded. Files of real programs unfold into once or twice what they store; small ones may do as they like.
 MOST_UNFOLDED = 4
@@ -66,31 +76,73 @@ PACKED = {"a gzip file", "a bzip2 file", "an xz file", "a zstandard file", "a 7z
 
 
 @dataclass(frozen=True, kw_only=True)
-class Structure:
+class Structure(Contents, Kind):
     """A checkpoint file without its numbers."""
 
     path: Path
-    format: str  # "torch zip" | "torch legacy" | "safetensors"
     size_bytes: int
-    kind: str
-    why: str  # training cannot go on from it, where it is another program's; else ""
-    step: int | None
-    epoch: int | None
-    metrics: Mapping[str, float]
     has_optimizer: bool
-    tree: Any
-    byteorder: str
-    names: tuple[Name, ...]  # the globals that the pickle mentions
-    storages: Mapping[str, StorageRef]
-    spots: Mapping[str, Spot]
-    entries: tuple[Spot, ...]
-    trailing_bytes: int
 
     @property
     def stamp(self) -> Mapping[str, Any]:
         """Our own top-level entry; empty in a file of others."""
         own = self.tree.get(STAMP) if isinstance(self.tree, dict) else None
         return own if isinstance(own, dict) else {}
+
+
+# -- what was read last ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileState:
+    """One file as it was when it was opened."""
+
+    device: int
+    inode: int
+    size_bytes: int
+    modified_ns: int
+    changed_ns: int
+
+
+def state_of(file: BinaryIO) -> FileState:
+    """The state of an open file."""
+    facts = os.fstat(file.fileno())
+    return FileState(
+        device=facts.st_dev,
+        inode=facts.st_ino,
+        size_bytes=facts.st_size,
+        modified_ns=facts.st_mtime_ns,
+        changed_ns=facts.st_ctime_ns,
+    )
+
+
+class Recent(Generic[Found]):
+    """What was found in the files that were read last, while these stay as they are: a launch asks for one again.
+
+    A file is known by what the system says of the opened one. A change within the grain of a file system's times would
+    not show in them, so a file is kept only when its last change lies further back than that. A tree that is handed out
+    is nobody's to change.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self._lock = clock, threading.Lock()  # a backup beside the training reads too
+        self._found: dict[FileState, Found] = {}
+
+    def get(self, state: FileState) -> Found | None:
+        """What was found in a file that is as it was then."""
+        with self._lock:
+            return self._found.get(state)
+
+    def keep(self, state: FileState, found: Found, *, nodes: int) -> None:
+        """Keep what was found, where it is not too much of it and a later change of the file would show."""
+        # Windows tells no time of change that nobody can set.
+        age_s = self._clock.now().timestamp() - state.changed_ns / 1e9
+        if nodes > MOST_NODES or age_s < GRAIN_S or os.name == "nt":
+            return
+        with self._lock:
+            self._found[state] = found
+            while len(self._found) > MOST_KEPT:
+                del self._found[next(iter(self._found))]
 
 
 RECENT = Recent[Structure](SystemClock())
@@ -126,24 +178,12 @@ def structure_in(file: BinaryIO, path: Path, *, recent: Recent[Structure] = RECE
     except OSError as error:
         raise _unreadable(path, error) from error
     nodes = _check_tree(contents, path)
-    kind = recognise(contents.tree)
     structure = Structure(
         path=path,
-        format=contents.format,
         size_bytes=state.size_bytes,
-        kind=kind.kind,
-        why=kind.why,
-        step=kind.step,
-        epoch=kind.epoch,
-        metrics=kind.metrics,
         has_optimizer=has_optimizer(contents.tree),
-        tree=contents.tree,
-        byteorder=contents.byteorder,
-        names=contents.names,
-        storages=contents.storages,
-        spots=contents.spots,
-        entries=contents.entries,
-        trailing_bytes=contents.trailing_bytes,
+        **vars(contents),
+        **vars(recognise(contents.tree)),
     )
     recent.keep(state, structure, nodes=nodes)
     return structure
@@ -179,15 +219,6 @@ def weights(structure: Structure) -> dict[str, TensorRef]:
     return {name: ref for name, ref in part.items() if isinstance(name, str) and isinstance(ref, TensorRef)}
 
 
-def read_tensor_bytes(structure: Structure, ref: TensorRef) -> bytes:
-    """Return the numbers of one tensor in row-major order and this machine's byte order.
-
-    For many tensors hold a `StorageReader` open instead, and take each storage once.
-    """
-    with StorageReader(structure) as reader:
-        return reader.tensor(ref)
-
-
 class StorageReader:
     """A checkpoint held open, to read its storages one by one, each checked against its checksum."""
 
@@ -217,21 +248,6 @@ class StorageReader:
         except OSError as error:
             raise _unreadable(self._structure.path, error) from error
         return in_native_order(data, byteorder=self._structure.byteorder, item_bytes=ref.number_bytes)
-
-    def tensor(self, ref: TensorRef) -> bytes:
-        """Return one tensor's numbers in row-major order."""
-        data, item = memoryview(self.storage(ref.storage_key)), ref.item_bytes
-        if ref.is_contiguous:
-            return bytes(data[ref.offset * item : ref.offset * item + ref.size_bytes])
-        return b"".join(data[at * item : (at + 1) * item] for at in _places(ref))
-
-
-def _places(ref: TensorRef) -> Iterator[int]:
-    """The element offsets of a strided tensor, in row-major order."""
-    places = [ref.offset] if 0 not in ref.shape else []
-    for size, stride in zip(ref.shape, ref.stride, strict=True):
-        places = [at + index * stride for at in places for index in range(size)]
-    return iter(places)
 
 
 def has_known_head(path: Path) -> bool:

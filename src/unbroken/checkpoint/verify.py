@@ -14,15 +14,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from unbroken.checkpoint.storages import Spot, read_chunks
-from unbroken.checkpoint.structure import (
-    Structure,
-    open_checkpoint,
-    read_structure,
-    require_known_format,
-    structure_in,
-    tensors,
-)
+from unbroken.checkpoint.entries import read_chunks
+from unbroken.checkpoint.structure import Structure, open_checkpoint, structure_in, tensors
 from unbroken.errors import DamagedFile, ForeignFile, UnbrokenError, UsageError
 
 WHOLE_FILE = "whole-file sha256"
@@ -78,13 +71,6 @@ def verify_open(
     return _by_content(file, path) if expected_sha256 is None else _by_digest(file, path, expected_sha256.lower())
 
 
-def quick_look(path: str | os.PathLike[str]) -> Structure:
-    """Return the structure of a file that this version can use, or raise what is wrong with it."""
-    structure = read_structure(path)
-    require_known_format(structure)
-    return structure
-
-
 def _missing(path: Path) -> Verdict:
     return Verdict(path=path, state="missing", reason="there is no such file", method="look")
 
@@ -134,45 +120,24 @@ def _by_content(file: BufferedReader, path: Path) -> Verdict:
 
 
 def _by_checksums(file: BinaryIO, structure: Structure) -> Verdict:
-    method = _checksum_method(structure)
-    try:
-        damage = next((found for spot in structure.entries if (found := _damage(file, spot, structure))), "")
-    except OSError as error:
-        return _unreadable(structure.path, error, method)
-    state: Literal["good", "damaged"] = "damaged" if damage else "good"
-    return Verdict(path=structure.path, state=state, reason=damage or _what_held(structure), method=method)
-
-
-def _damage(file: BinaryIO, spot: Spot, structure: Structure) -> str:
-    """Read one entry to its end; return what is wrong with it, or nothing."""
-    try:
-        for _ in read_chunks(file, spot, where=structure.path):
-            pass
-    except DamagedFile as error:
-        return _sentence(error) + _tensors_of(structure, spot.entry)
-    return ""
-
-
-def _checksum_method(structure: Structure) -> str:
-    unchecked = _unchecked(structure)
-    if unchecked == 0:
-        return ZIP_CRC
-    return STRUCTURE if unchecked == _filled(structure) else f"{ZIP_CRC}, {unchecked} entries unchecked"
-
-
-def _what_held(structure: Structure) -> str:
-    unchecked, filled = _unchecked(structure), _filled(structure)
+    """Read every entry to its end; one that was written without a checksum has only its length."""
+    filled = sum(spot.size_bytes > 0 for spot in structure.entries)
+    unchecked = sum(spot.crc is None for spot in structure.entries)
+    method, held = ZIP_CRC, f"{filled - unchecked} of {filled} entries match their checksums"
     if unchecked == filled:
-        return "all lengths agree; the file was written without checksums"
-    return f"{filled - unchecked} of {filled} entries match their checksums"
-
-
-def _filled(structure: Structure) -> int:
-    return sum(spot.size_bytes > 0 for spot in structure.entries)
-
-
-def _unchecked(structure: Structure) -> int:
-    return sum(spot.crc is None for spot in structure.entries)
+        method, held = STRUCTURE, "all lengths agree; the file was written without checksums"
+    elif unchecked:
+        method = f"{ZIP_CRC}, {unchecked} entries unchecked"
+    for spot in structure.entries:
+        try:
+            for _ in read_chunks(file, spot, where=structure.path):
+                pass
+        except OSError as error:
+            return _unreadable(structure.path, error, method)
+        except DamagedFile as error:
+            reason = _sentence(error) + _tensors_of(structure, spot.entry)
+            return Verdict(path=structure.path, state="damaged", reason=reason, method=method)
+    return Verdict(path=structure.path, state="good", reason=held, method=method)
 
 
 def _tensors_of(structure: Structure, entry: str) -> str:

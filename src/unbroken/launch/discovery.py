@@ -25,10 +25,10 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from unbroken.checkpoint.archive import BROKEN_ZIP
+from unbroken.checkpoint.containers import BROKEN_ZIP
 from unbroken.checkpoint.folders import require_no_folder_of_others
-from unbroken.checkpoint.remains import read_stamp
 from unbroken.checkpoint.removal import GOING_SUFFIX
+from unbroken.checkpoint.stamp import read_stamp
 from unbroken.errors import UnbrokenError, UsageError
 from unbroken.jsonlines import parsed_json
 from unbroken.keep.packed import read_list

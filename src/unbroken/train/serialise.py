@@ -12,8 +12,8 @@ from typing import IO, Any, cast
 
 import torch
 
-from unbroken.checkpoint.leaves import TensorRef
 from unbroken.checkpoint.structure import StorageReader, Structure, read_structure
+from unbroken.checkpoint.tree import TensorRef
 from unbroken.errors import DamagedFile
 from unbroken.storage import WritableFile
 from unbroken.train.tree import map_leaves

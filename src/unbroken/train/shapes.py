@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from unbroken.checkpoint.leaves import TensorRef
 from unbroken.checkpoint.structure import read_structure
+from unbroken.checkpoint.tree import TensorRef
 from unbroken.launch import (
     Facts,
     FineTune,

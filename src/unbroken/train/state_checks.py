@@ -17,7 +17,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from unbroken.checkpoint.describe import summary
-from unbroken.checkpoint.leaves import TensorRef
+from unbroken.checkpoint.tree import TensorRef
 from unbroken.errors import DamagedFile
 from unbroken.text import printable
 from unbroken.train.tree import WRAP, to_plain

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from unbroken.checkpoint.describe import summary
 from unbroken.checkpoint.kinds import MODEL_KEYS
-from unbroken.checkpoint.leaves import SmallArray, TensorRef
 from unbroken.checkpoint.structure import Structure, read_structure
+from unbroken.checkpoint.tree import SmallArray, TensorRef
 from unbroken.errors import UsageError
 from unbroken.train.class_rows import ClassRows, Names, class_names_in
 from unbroken.train.serialise import load_tree

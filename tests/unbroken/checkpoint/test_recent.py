@@ -10,8 +10,7 @@ import pytest
 import torch
 from tests.unbroken.run.runs_in_short import SetClock
 
-from unbroken.checkpoint.recent import GRAIN_S, MOST_KEPT, MOST_NODES, Recent
-from unbroken.checkpoint.structure import Structure, read_structure
+from unbroken.checkpoint.structure import GRAIN_S, MOST_KEPT, MOST_NODES, Recent, Structure, read_structure
 from unbroken.errors import DamagedFile
 
 

@@ -19,8 +19,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unbroken.checkpoint.leaves import Fields, Name, Opaque, SmallArray
-from unbroken.checkpoint.numpy_scalars import array_values
+from unbroken.checkpoint.rebuild import array_values
+from unbroken.checkpoint.tree import Fields, Name, Opaque, SmallArray
 from unbroken.checkpoint.unpickle import read_pickle
 from unbroken.errors import DamagedFile
 

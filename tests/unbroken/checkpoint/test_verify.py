@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from unbroken.checkpoint import FORMAT
-from unbroken.checkpoint.structure import Structure, read_structure
-from unbroken.checkpoint.verify import Verdict, quick_look, verify_file
+from unbroken.checkpoint.structure import Structure, read_structure, require_known_format
+from unbroken.checkpoint.verify import Verdict, verify_file
 from unbroken.errors import DamagedFile, NewerFormat, UsageError
 
 
@@ -189,24 +189,24 @@ def test_any_alteration_gives_a_verdict_and_no_exception(torch_file: Path) -> No
             raise
 
 
-# ---- the quick look of a launch
+# ---- formats
 
 
 def ours(number: Any) -> dict[str, Any]:
     return {"unbroken": {"format": number, "kind": "checkpoint", "step": 5}}
 
 
-def test_a_quick_look_gives_the_structure_or_says_what_is_wrong(tmp_path: Path) -> None:
+def test_a_newer_format_is_refused_and_no_damage(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     torch.save(ours(FORMAT), path)
-    assert quick_look(path).step == 5
+    require_known_format(read_structure(path))
     torch.save(ours(FORMAT + 1), path)
     with pytest.raises(NewerFormat):
-        quick_look(path)
+        require_known_format(read_structure(path))
     assert judge(path).state == "good"
     path.write_bytes(b"")
     with pytest.raises(DamagedFile, match="empty"):
-        quick_look(path)
+        read_structure(path)
     path.unlink()
     with pytest.raises(UsageError):
-        quick_look(path)
+        read_structure(path)

@@ -16,7 +16,7 @@ from tests.crash.faulty_disk import Crash, FaultyDisk, UnsyncedDisk
 from tests.twin.killing import python, run_to_end
 from tests.unbroken.conftest import LOOP
 from tests.unbroken.real_runs import contents, job, look, of_another_run, plan, rewrite, save_id, set_record
-from unbroken.checkpoint.remains import read_stamp
+from unbroken.checkpoint.stamp import read_stamp
 from unbroken.clock import SystemClock
 from unbroken.journal import read_events, read_steps
 from unbroken.launch import Finished, Fresh, Job, Refuse, Resume

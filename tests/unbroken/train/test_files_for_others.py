@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, MultiStepLR, OneCycleLR, SequentialLR
 
 from unbroken.checkpoint.structure import read_structure
-from unbroken.checkpoint.walk import walk
+from unbroken.checkpoint.tree import walk
 from unbroken.run.layout import EPOCHS, ITERATIONS, Layout
 from unbroken.train import Regrouping, open_run, read_checkpoint
 from unbroken.train.tree import WRAP

@@ -14,9 +14,9 @@ import torch
 
 from tests.unbroken.real_runs import contents, look, rewrite
 from tests.unbroken.train.test_all_or_nothing import Training, dataset, session, without_locks
-from unbroken.checkpoint.leaves import TensorRef
 from unbroken.checkpoint.stamp import RULES, checked_stamp
 from unbroken.checkpoint.structure import read_structure
+from unbroken.checkpoint.tree import TensorRef
 from unbroken.errors import DamagedFile
 from unbroken.run import ITERATIONS
 from unbroken.train import open_run, read_checkpoint

@@ -14,7 +14,7 @@ from unbroken.errors import DamagedFile
 from unbroken.text import printable
 
 CHUNK_BYTES = 4 * 1024 * 1024
-LOCAL_HEADER = struct.Struct("<4s5H3I2H")
+LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # signature .. name length, extra length: APPNOTE.TXT of zip, 4.3.7
 LOCAL_SIGNATURE = b"PK\x03\x04"
 SWAP_CODES = {2: "H", 4: "I", 8: "Q"}
 
