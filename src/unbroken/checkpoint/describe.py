@@ -19,7 +19,9 @@ DATA_OBJECTS = {"numpy.dtype"}  # of a class that stays shut, but nothing is hid
 
 def describe(structure: Structure) -> dict[str, Any]:
     """Return a summary that `json.dumps` accepts, whatever the file holds."""
-    model = weights(structure)
+    model, tree = weights(structure), structure.tree
+    shut = Counter(f"{node.module}.{node.name}" for node in shut_objects(tree))
+    top = tree if isinstance(tree, dict) else {"": tree}
     return {
         "file": str(structure.path),
         "format": structure.format,
@@ -30,22 +32,19 @@ def describe(structure: Structure) -> dict[str, Any]:
         "epoch": structure.epoch,
         "metrics": {_text(name): _number(value) for name, value in structure.metrics.items()},
         "unbroken": _plain(structure.stamp),
-        "keys": _keys(structure.tree),
+        "keys": {_text(key): summary(value) for key, value in top.items()},
         "model": {"tensors": len(model), "parameters_and_buffers": sum(ref.numel for ref in model.values())},
-        "optimizer": _optimizer(structure.tree),
-        "tensors": [_row(name, ref) for name, ref in tensors(structure)],
-        "foreign": _foreign(structure.tree),
+        "optimizer": _optimizer(tree),
+        "tensors": [
+            {"name": name, "shape": list(ref.shape), "dtype": ref.dtype, "bytes": ref.size_bytes}
+            for name, ref in tensors(structure)
+        ],
+        "foreign": [  # the objects that stay shut, by class, those inside of one another included
+            {"class": _text(name), "count": count, "note": "kept shut"}
+            for name, count in sorted(shut.items())
+            if name not in DATA_OBJECTS
+        ],
     }
-
-
-def _row(name: str, ref: TensorRef) -> dict[str, Any]:
-    return {"name": name, "shape": list(ref.shape), "dtype": ref.dtype, "bytes": ref.size_bytes}
-
-
-def _keys(tree: object) -> dict[str, str]:
-    if not isinstance(tree, dict):
-        return {"": summary(tree)}
-    return {_text(key): summary(value) for key, value in tree.items()}
 
 
 def summary(value: object) -> str:
@@ -62,7 +61,8 @@ def summary(value: object) -> str:
         case Name():
             return _text(value)
         case dict():
-            return f"dict of {len(value)}{_some_keys(value)}"
+            small = 0 < len(value) <= SHOWN_KEYS  # the keys of a large one are in the table of tensors
+            return f"dict of {len(value)}" + (": " + _text(", ".join(_text(key) for key in value)) if small else "")
         case list() | tuple() | set() | frozenset():
             return f"{type(value).__name__} of {len(value)}"
         case bytes() | bytearray():
@@ -70,13 +70,6 @@ def summary(value: object) -> str:
         case str():
             return repr(_text(value))
     return _text(value)
-
-
-def _some_keys(value: dict[Any, Any]) -> str:
-    """Name the keys of a small dict; those of a large one are in the table of tensors."""
-    if not 0 < len(value) <= SHOWN_KEYS:
-        return ""
-    return ": " + _text(", ".join(_text(key) for key in value))
 
 
 def _optimizer(tree: object) -> dict[str, Any] | None:
@@ -87,10 +80,11 @@ def _optimizer(tree: object) -> dict[str, Any] | None:
     if not isinstance(state, dict) or "param_groups" not in state:
         return None
     groups, moments = state.get("param_groups"), state.get("state")
+    first = next(iter(moments.values()), None) if isinstance(moments, dict) else None
     return {
         "groups": [_group(group) for group in groups if isinstance(group, dict)] if isinstance(groups, list) else [],
         "parameters_with_state": len(moments) if isinstance(moments, dict) else 0,
-        "state_names": _state_names(moments),
+        "state_names": [_text(name) for name in first] if isinstance(first, dict) else [],
     }
 
 
@@ -98,21 +92,6 @@ def _group(group: dict[Any, Any]) -> dict[str, Any]:
     params = group.get("params")
     settings = {_text(key): _plain(value) for key, value in group.items() if key != "params"}
     return settings | {"params": len(params) if isinstance(params, list) else 0}
-
-
-def _state_names(moments: object) -> list[str]:
-    first = next(iter(moments.values()), None) if isinstance(moments, dict) else None
-    return [_text(name) for name in first] if isinstance(first, dict) else []
-
-
-def _foreign(tree: object) -> list[dict[str, Any]]:
-    """Count the objects that stay shut, by class, those inside of one another included."""
-    counts = Counter(f"{node.module}.{node.name}" for node in shut_objects(tree))
-    return [
-        {"class": _text(name), "count": count, "note": "kept shut"}
-        for name, count in sorted(counts.items())
-        if name not in DATA_OBJECTS
-    ]
 
 
 def _plain(value: object, depth: int = 4) -> Any:

@@ -10,6 +10,7 @@ import math
 import struct
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 from unbroken.checkpoint.tree import ITEM_BYTES, Fields, Name, Opaque, SmallArray, StorageRef, TensorRef, is_shape
@@ -92,24 +93,15 @@ def storage_of(pid: object) -> object:
             if name not in STORAGE_DTYPES:
                 raise ValueError(f"storage type {name[:80]!r} is not known")
             ref = StorageRef(key=key, dtype=STORAGE_DTYPES[name], numel=numel, device=device, block_numel=numel)
-            return _view_of(ref, rest[0]) if rest and rest[0] is not None else ref
+            match rest:
+                case [] | [None, *_]:
+                    return ref
+                case [(_, int(start), int(size)), *_] if start >= 0 and size >= 0 and start + size <= numel:
+                    return replace(ref, numel=size, start=start)
+            raise ValueError("a view that is longer than its storage")
         case ("module", Name() as container, *_):
             return container
     raise ValueError("a reference to something outside of the pickle that is not a storage")
-
-
-def _view_of(ref: StorageRef, view: object) -> StorageRef:
-    match view:
-        case (_, int(start), int(size)) if start >= 0 and size >= 0 and start + size <= ref.numel:
-            return StorageRef(
-                key=ref.key,
-                dtype=ref.dtype,
-                numel=size,
-                device=ref.device,
-                start=start,
-                block_numel=ref.numel,
-            )
-    raise ValueError("a view that is longer than its storage")
 
 
 def _sizes(value: object, what: str) -> tuple[int, ...]:
@@ -184,8 +176,7 @@ def _tensor_as(
 def _parameter(data: object, requires_grad: object, *_: object) -> object:
     if not isinstance(data, TensorRef):
         return Opaque(module="torch.nn.parameter", name="Parameter", args=(data, requires_grad))
-    known = {name: getattr(data, name) for name in TensorRef.__dataclass_fields__}
-    return TensorRef(**known | {"requires_grad": bool(requires_grad), "is_parameter": True})
+    return replace(data, requires_grad=bool(requires_grad), is_parameter=True)
 
 
 def _from_type(func: object, kind: object, args: object, *state: object) -> object:
@@ -306,18 +297,14 @@ def decode(code: str, raw: bytes) -> list[Scalar] | None:
     """Return the numbers or texts that `raw` holds under a dtype such as `<f8`."""
     order, kind = code[:1].replace("|", "<"), code[1:]
     if kind[:1] in TEXT_KINDS:
-        return [_text(order, kind[:1], raw)]
+        encoding = TEXT_KINDS[kind[:1]] + (("-le" if order == "<" else "-be") if kind[:1] == "U" else "")
+        return [raw.decode(encoding).rstrip("\0")]
     if kind in ("c8", "c16"):
         parts = decode(f"{order}f{int(kind[1:]) // 2}", raw) or []
         return [complex(re, im) for re, im in zip(parts[::2], parts[1::2], strict=True)]  # type: ignore[arg-type]  # floats
     if kind not in STRUCT_CODES or len(raw) % int(kind[1:]):
         return None
     return list(struct.unpack(f"{order}{len(raw) // int(kind[1:])}{STRUCT_CODES[kind]}", raw))
-
-
-def _text(order: str, kind: str, raw: bytes) -> str:
-    encoding = TEXT_KINDS[kind] + (("-le" if order == "<" else "-be") if kind == "U" else "")
-    return raw.decode(encoding).rstrip("\0")
 
 
 def fill_array(array: SmallArray, state: object) -> None:

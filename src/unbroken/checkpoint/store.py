@@ -80,7 +80,8 @@ class CheckpointStore:
     def save_best(self, facts: SaveFacts, fill: Callable[[WritableFile], None], *, larger: bool) -> bool:
         """Keep the best weights: never over a better file, and the old best goes only after the new is safe."""
         assert facts.metric is not None and facts.value is not None
-        rivals = [item for item in self._weights(facts.metric) if item.file != facts.file]
+        weights = (item for item in self._manifests_here() if item.kind == "weights" and item.metric == facts.metric)
+        rivals = [item for item in weights if item.file != facts.file]
         better = next((item for item in rivals if _beats(item.value, facts.value, larger=larger)), None)
         if better is not None:
             self._record("best kept", file=better.file, value=better.value, not_replaced_by=facts.value)
@@ -182,9 +183,6 @@ class CheckpointStore:
     def _is_link(self, manifest: Manifest) -> bool:
         """Whether a person put a link in the file's place: no state on this disk, and not for us to remove."""
         return (self._folder / manifest.file).is_symlink()
-
-    def _weights(self, metric: str) -> list[Manifest]:
-        return [item for item in self._manifests_here() if item.kind == "weights" and item.metric == metric]
 
 
 def _beats(value: float | None, other: float, *, larger: bool) -> bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 from unbroken.errors import INTERRUPTED_TWICE, STOPPED
+from unbroken.jsonlines import parsed_line
 from unbroken.quantities import counted
 
 PASSED_ON = frozenset({0, 2, 10, 11, 12, 13, 14, STOPPED, INTERRUPTED_TWICE})  # these say what they mean
@@ -34,13 +34,14 @@ class Place:
 
     @classmethod
     def from_note(cls, note: bytes) -> Place:
-        """What the child noted last; a training that noted nothing had not begun."""
+        """What the child noted last; one that noted nothing had not begun, as far as what a crash has left can tell."""
         line, whole, _ = note.partition(b"\n")
-        if not whole:
+        plain = parsed_line(line + whole) or {}
+        try:
+            samples = tuple((int(epoch), int(sample)) for epoch, sample in plain["samples"])
+            return cls(what=str(plain["what"]), step=int(plain["step"]), samples=samples)
+        except (LookupError, TypeError, ValueError):
             return cls()
-        plain: Mapping[str, Any] = json.loads(line)
-        samples = tuple((int(epoch), int(sample)) for epoch, sample in plain["samples"])
-        return cls(what=str(plain["what"]), step=int(plain["step"]), samples=samples)
 
     def as_note(self) -> bytes:
         """One line, which may be written over a longer one."""

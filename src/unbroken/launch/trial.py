@@ -15,8 +15,10 @@ from typing import Literal
 
 from unbroken.errors import UsageError
 from unbroken.fields import BadField, typed
+from unbroken.jsonlines import parsed_json
 from unbroken.launch.host import PROVE
 from unbroken.launch.job import Job
+from unbroken.text import as_bytes
 
 IN_ENVIRONMENT = "trial"  # of a job: the session is one of `unbroken prove`
 KEPT = 2  # checkpoints: a proof of a large model must fit on the disk
@@ -50,7 +52,7 @@ def trial_of(text: str) -> Trial | None:
     if not text:
         return None
     try:
-        return typed(Trial, json.loads(text))
+        return typed(Trial, parsed_json(as_bytes(text)))
     except (ValueError, BadField) as error:
         raise UsageError(PROVE, f"only `unbroken prove` sets this ({error})", do=f"Unset {PROVE}.") from error
 

@@ -76,6 +76,21 @@ def test_a_note_over_a_longer_note_is_read_as_written() -> None:
     assert Place.from_note(b"") == Place()
 
 
+@pytest.mark.parametrize(
+    "note",
+    [
+        b"{\n",
+        b"[]\n",
+        b'{"what": 1, "what": 2}\n',
+        b"[" * 100_000 + b"\n",
+        b"\xff\n",
+        b'{"what": "step", "step": 1, "samples": [3]}\n',
+    ],
+)
+def test_a_note_that_a_crash_garbled_is_none(note: bytes) -> None:
+    assert Place.from_note(note) == Place()
+
+
 def test_the_samples_of_a_step_are_named_by_epoch() -> None:
     assert (
         Place(what="step", step=3, samples=((0, 4), (0, 7), (1, 2))).read() == "samples 4, 7 of epoch 0; 2 of epoch 1"

@@ -243,3 +243,6 @@ def test_a_trial_is_itself_again_from_the_environment():
     trial = Trial(place="p", until=3, save_every=2, workers=0, run="r", after=2, signal="SIGTERM", share=0.5)
     assert trial_of(trial.as_text()) == trial
     assert trial_of("") is None
+    for garbled in ("{", "[" * 100_000, trial.as_text().replace("{", '{"until": 4, ', 1)):
+        with pytest.raises(UsageError, match="only `unbroken prove` sets this"):
+            trial_of(garbled)
