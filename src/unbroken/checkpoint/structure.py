@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Generic, Self, TypeVar
+from typing import Any, BinaryIO, Self
 
 from unbroken.checkpoint import FORMAT
 from unbroken.checkpoint.containers import (
@@ -36,8 +36,6 @@ from unbroken.clock import Clock, SystemClock
 from unbroken.errors import DamagedFile, ForeignFile, NewerFormat, UsageError
 from unbroken.storage import open_ordinary, require_local
 from unbroken.text import printable
-
-Found = TypeVar("Found")
 
 HEAD_BYTES = 512
 MOST_KEPT = 4  # structures that were read last
@@ -93,31 +91,8 @@ class Structure(Contents, Kind):
 # -- what was read last ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class FileState:
-    """One file as it was when it was opened."""
-
-    device: int
-    inode: int
-    size_bytes: int
-    modified_ns: int
-    changed_ns: int
-
-
-def state_of(file: BinaryIO) -> FileState:
-    """The state of an open file."""
-    facts = os.fstat(file.fileno())
-    return FileState(
-        device=facts.st_dev,
-        inode=facts.st_ino,
-        size_bytes=facts.st_size,
-        modified_ns=facts.st_mtime_ns,
-        changed_ns=facts.st_ctime_ns,
-    )
-
-
-class Recent(Generic[Found]):
-    """What was found in the files that were read last, while these stay as they are: a launch asks for one again.
+class Recent:
+    """The structures that were read last, while their files stay as they are: a launch asks for one several times.
 
     A file is known by what the system says of the opened one. A change within the grain of a file system's times would
     not show in them, so a file is kept only when its last change lies further back than that. A tree that is handed out
@@ -126,29 +101,33 @@ class Recent(Generic[Found]):
 
     def __init__(self, clock: Clock) -> None:
         self._clock, self._lock = clock, threading.Lock()  # a backup beside the training reads too
-        self._found: dict[FileState, Found] = {}
+        self._found: dict[tuple[int, ...], Structure] = {}
 
-    def get(self, state: FileState) -> Found | None:
+    def get(self, facts: os.stat_result) -> Structure | None:
         """What was found in a file that is as it was then."""
         with self._lock:
-            return self._found.get(state)
+            return self._found.get(_known_by(facts))
 
-    def keep(self, state: FileState, found: Found, *, nodes: int) -> None:
+    def keep(self, facts: os.stat_result, found: Structure, *, nodes: int) -> None:
         """Keep what was found, where it is not too much of it and a later change of the file would show."""
         # Windows tells no time of change that nobody can set.
-        age_s = self._clock.now().timestamp() - state.changed_ns / 1e9
+        age_s = self._clock.now().timestamp() - facts.st_ctime_ns / 1e9
         if nodes > MOST_NODES or age_s < GRAIN_S or os.name == "nt":
             return
         with self._lock:
-            self._found[state] = found
+            self._found[_known_by(facts)] = found
             while len(self._found) > MOST_KEPT:
                 del self._found[next(iter(self._found))]
 
 
-RECENT = Recent[Structure](SystemClock())
+def _known_by(facts: os.stat_result) -> tuple[int, ...]:
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
 
 
-def read_structure(path: str | os.PathLike[str], *, recent: Recent[Structure] = RECENT) -> Structure:
+RECENT = Recent(SystemClock())
+
+
+def read_structure(path: str | os.PathLike[str], *, recent: Recent = RECENT) -> Structure:
     """Read what `path` holds, down to the shape of every tensor, in milliseconds; nobody may change its tree.
 
     A file that is among the `recent` ones, and is as it was then, is not taken apart again.
@@ -167,25 +146,25 @@ def open_checkpoint(path: Path) -> BufferedReader:
         raise _unreadable(path, error) from error
 
 
-def structure_in(file: BinaryIO, path: Path, *, recent: Recent[Structure] = RECENT) -> Structure:
+def structure_in(file: BinaryIO, path: Path, *, recent: Recent = RECENT) -> Structure:
     """The same as `read_structure`, of a file that is open: what is read of it next is read of the same file."""
     try:
-        state = state_of(file)
-        if (known := recent.get(state)) is not None:
+        facts = os.fstat(file.fileno())
+        if (known := recent.get(facts)) is not None:
             return replace(known, path=path)
         file.seek(0)
-        contents = _read_contents(file, path, state.size_bytes)
+        contents = _read_contents(file, path, facts.st_size)
     except OSError as error:
         raise _unreadable(path, error) from error
     nodes = _check_tree(contents, path)
     structure = Structure(
         path=path,
-        size_bytes=state.size_bytes,
+        size_bytes=facts.st_size,
         has_optimizer=has_optimizer(contents.tree),
         **vars(contents),
         **vars(recognise(contents.tree)),
     )
-    recent.keep(state, structure, nodes=nodes)
+    recent.keep(facts, structure, nodes=nodes)
     return structure
 
 

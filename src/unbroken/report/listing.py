@@ -9,9 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from unbroken.jsonlines import parsed_json
 from unbroken.report.index import Row, RunIndex, row_of
 from unbroken.run.layout import CHECKPOINT_FOLDER, OWN_FOLDER
 from unbroken.run.locate import DEPTH, holds_run
+from unbroken.text import as_bytes
 
 YOUNG_NS = 2_000_000_000  # a file that changed this recently may change again and keep its time
 MANY = 500  # from here on several processes read them
@@ -52,8 +54,8 @@ def configs_of(rows: Sequence[Row], root: str, index: RunIndex, *, processes: in
 def _parsed(text: str) -> Any:
     """A config out of the index; one that was damaged there is none."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parsed_json(as_bytes(text))
+    except ValueError:
         return {}
 
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from tests.unbroken.run.runs_in_short import SetClock
 
-from unbroken.checkpoint.structure import GRAIN_S, MOST_KEPT, MOST_NODES, Recent, Structure, read_structure
+from unbroken.checkpoint.structure import GRAIN_S, MOST_KEPT, MOST_NODES, Recent, read_structure
 from unbroken.errors import DamagedFile
 
 
 @pytest.fixture
-def recent() -> Recent[Structure]:
+def recent() -> Recent:
     """By its clock, every file of a test was written a minute ago."""
     return Recent(SetClock(datetime.now().astimezone() + timedelta(minutes=1)))
 
@@ -25,7 +25,7 @@ def written(path: Path, value: int) -> Path:
     return path
 
 
-def test_a_file_that_stays_is_taken_apart_once_by_whatever_name(tmp_path: Path, recent: Recent[Structure]) -> None:
+def test_a_file_that_stays_is_taken_apart_once_by_whatever_name(tmp_path: Path, recent: Recent) -> None:
     path = written(tmp_path / "iter_4.pth", 4)
     first = read_structure(path, recent=recent)
     assert read_structure(path, recent=recent).tree is first.tree
@@ -35,7 +35,7 @@ def test_a_file_that_stays_is_taken_apart_once_by_whatever_name(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("how", ["over its bytes", "another file"])
-def test_a_file_of_the_same_size_and_times_is_read_anew(tmp_path: Path, how: str, recent: Recent[Structure]) -> None:
+def test_a_file_of_the_same_size_and_times_is_read_anew(tmp_path: Path, how: str, recent: Recent) -> None:
     path = written(tmp_path / "iter_4.pth", 4)
     facts = path.stat()
     assert read_structure(path, recent=recent).step == 4
@@ -50,7 +50,7 @@ def test_a_file_of_the_same_size_and_times_is_read_anew(tmp_path: Path, how: str
     assert read_structure(path, recent=recent).step == 5
 
 
-def test_a_file_that_was_damaged_since_is_not_taken_for_whole(tmp_path: Path, recent: Recent[Structure]) -> None:
+def test_a_file_that_was_damaged_since_is_not_taken_for_whole(tmp_path: Path, recent: Recent) -> None:
     path = written(tmp_path / "iter_4.pth", 4)
     read_structure(path, recent=recent)
     facts, data = path.stat(), path.read_bytes()
@@ -64,13 +64,13 @@ def test_what_was_written_a_moment_ago_is_not_kept(tmp_path: Path) -> None:
     path = written(tmp_path / "iter_4.pth", 4)
     changed = datetime.fromtimestamp(path.stat().st_ctime).astimezone()
     clock = SetClock(changed + timedelta(seconds=GRAIN_S / 2))
-    recent = Recent[Structure](clock)
+    recent = Recent(clock)
     assert read_structure(path, recent=recent).tree is not read_structure(path, recent=recent).tree
     clock.moment = changed + timedelta(seconds=GRAIN_S * 2)
     assert read_structure(path, recent=recent).tree is read_structure(path, recent=recent).tree
 
 
-def test_few_are_kept_and_none_that_is_large(tmp_path: Path, recent: Recent[Structure]) -> None:
+def test_few_are_kept_and_none_that_is_large(tmp_path: Path, recent: Recent) -> None:
     paths = [written(tmp_path / f"iter_{number}.pth", number) for number in range(MOST_KEPT + 1)]
     trees = [read_structure(path, recent=recent).tree for path in paths]
     kept = [read_structure(path, recent=recent).tree is tree for path, tree in zip(paths[::-1], trees[::-1])]

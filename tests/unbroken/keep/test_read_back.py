@@ -16,7 +16,8 @@ from unbroken.errors import DamagedFile, Refused
 from unbroken.keep.backup import mirror_in
 from unbroken.keep.pack import pack
 from unbroken.keep.restore import restore_from
-from unbroken.keep.sync import EXTENDED_BYTES
+from unbroken.keep.sync import EXTENDED_BYTES, copy_file
+from unbroken.keep.unpack import unpack
 from unbroken.run import ITERATIONS
 from unbroken.run.survey import survey
 from unbroken.storage import WritableFile
@@ -150,6 +151,20 @@ def test_what_a_restore_brings_is_read_back(name: str, run: Path, tmp_path: Path
     brought(back, tmp_path / "dest")
     newest = survey(back, ITERATIONS).newest_good
     assert newest is not None and newest.step == 120
+
+
+@pytest.mark.parametrize("name", ["iter_120.pth", "journal.jsonl"])
+def test_what_is_unpacked_or_comes_in_from_a_copy_is_read_back(name: str, run: Path, tmp_path: Path) -> None:
+    packed = pack(run, tmp_path / "run.zip", disk=UnsyncedDisk(), clock=SystemClock()).path
+    new, source = tmp_path / "new", next(path for path in run.rglob(name) if path.is_file())
+    with pytest.raises(DamagedFile, match="does not read back as it was written"):
+        unpack(packed, new, disk=AlteringDisk(name), clock=SystemClock())
+    with pytest.raises(DamagedFile, match="does not read back as it was written"):
+        copy_file(AlteringDisk(name), source, tmp_path / name)
+    assert not new.exists() and not (tmp_path / name).exists()
+    unpack(packed, new, disk=UnsyncedDisk(), clock=SystemClock())
+    copy_file(UnsyncedDisk(), source, tmp_path / name)
+    assert (tmp_path / name).read_bytes() == source.read_bytes() and survey(new, ITERATIONS).newest_good is not None
 
 
 def test_a_packed_run_that_reads_back_otherwise_is_not_kept(run: Path, tmp_path: Path) -> None:
