@@ -10,8 +10,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from unbroken.version import __version__
-
 if TYPE_CHECKING:
     from unbroken.checkpoint.unpickle import read_pickle
     from unbroken.ids import LeadsOut, is_name, place
@@ -44,10 +42,13 @@ if TYPE_CHECKING:
         read_whole,
         require_local,
         write_json,
+        write_whole,
     )
     from unbroken.text import NOT_TEXT, text_of
+    from unbroken.version import __version__
 else:
     _LOADED_ON_FIRST_USE = {
+        "__version__": "unbroken.version",
         "open_run": "unbroken.train",
         "Extension": "unbroken.launch.extension",
         "Place": "unbroken.launch.extension",
@@ -75,6 +76,7 @@ else:
         "durable_folder": "unbroken.storage",
         "durable_write": "unbroken.storage",
         "write_json": "unbroken.storage",
+        "write_whole": "unbroken.storage",
         "is_ordinary": "unbroken.storage",
         "open_ordinary": "unbroken.storage",
         "read_json": "unbroken.storage",
@@ -138,4 +140,5 @@ __all__ = [
     "start_from",
     "text_of",
     "write_json",
+    "write_whole",
 ]

@@ -24,7 +24,7 @@ from focalsst.dataset.database import ARRAYS, FOLDER, ROW_BYTES, database_file, 
 from focalsst.dataset.infos import Annotation, read_infos, read_pickled_infos, write_infos
 from focalsst.dataset.points import BINARY, TEXT, Progress, read_points
 from focalsst.pickled import Row, read_pickled_database, read_plain_pickle
-from unbroken import OptionParser, is_ordinary, size_text
+from unbroken import Disk, OptionParser, is_ordinary, size_text, write_whole
 from unbroken.errors import DamagedFile, Refused, UnbrokenError, UsageError
 
 INFOS: Final = "sonar_infos_*.pkl"
@@ -204,8 +204,7 @@ def _cut(root: Path, out: Console, *, split: str) -> list[Row]:
                 expected=f"{target.name} or sonar_dbinfos_{split}.pkl beside it, or no such folder",
                 do="Move the folder away to cut the objects out anew.",
             )
-        with begun.open("wb"):
-            pass
+        write_whole(Disk(), begun, b"")
     with _shown(out, "database") as progress:
         write_database(root, annotations, split=split, progress=progress)
     return _rows_of(root, split)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -22,7 +21,7 @@ from focalsst.config import SonarConfig
 from focalsst.demo_verdict import judge, steps_done
 from focalsst.recipes import steps_of
 from focalsst.samples import write_sample_data
-from unbroken import open_ordinary
+from unbroken import Disk, durable_folder, open_ordinary, read_whole, write_whole
 from unbroken.config import read_config, validate
 from unbroken.errors import UsageError
 
@@ -171,9 +170,9 @@ def _prepare(stage: Stage) -> int:
     stage.say(f"   {made['message']}")
     for path in read_config(source / stage.config).sources:
         target = stage.home / path.resolve().relative_to(source)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-    stage.place.mkdir(parents=True)
+        durable_folder(Disk(), target.parent)
+        write_whole(Disk(), target, read_whole(path))
+    durable_folder(Disk(), stage.place)
     stage.say(f"   $ cd {shlex.quote(str(stage.home))}")
     config = validate(SonarConfig, read_config(stage.home / stage.config)).value
     return steps_of(config, size.train, epochs=config.epochs)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from focalsst.geometry import corners_bev
 from focalsst.metrics import Detections, Labels
+from unbroken import Disk, write_whole
 from unbroken.errors import UsageError
 
 Numbers = NDArray[np.floating[Any]]
@@ -367,7 +368,6 @@ def _evaluations(records: Records, name: str) -> tuple[list[int], list[float]]:
 
 
 def _save(figure: Figure, path: Path, dpi: int) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        figure.savefig(file, format="png", dpi=dpi)
-    partial.replace(path)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    write_whole(Disk(), path, buffer.getvalue())

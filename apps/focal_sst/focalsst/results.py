@@ -20,7 +20,7 @@ from focalsst.dataset.arrays import load_arrays, write_arrays
 from focalsst.dataset.splits import SAFE
 from focalsst.metrics import Detections, Scores
 from focalsst.report import named
-from unbroken import is_ordinary, read_json
+from unbroken import Disk, durable_folder, is_ordinary, read_json, write_whole
 from unbroken.errors import DamagedFile, NewerFormat, UsageError
 
 DETECTIONS, SCORES, TEXTS = "result.npz", "result.json", Path("final_result") / "data"
@@ -75,9 +75,8 @@ def write_detections(path: Path, detections: Sequence[Detections]) -> int:
         "box7": np.concatenate(boxes),
         "score": np.concatenate(scores),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_arrays(path, arrays)
-    return path.stat().st_size
+    durable_folder(Disk(), path.parent)
+    return write_arrays(path, arrays)
 
 
 def read_detections(path: Path) -> tuple[Detections, ...]:
@@ -96,7 +95,7 @@ def read_detections(path: Path) -> tuple[Detections, ...]:
 
 def write_texts(folder: Path, detections: Sequence[Detections]) -> int:
     """Write `<frame>.txt` for each frame, an empty one where nothing was found; returns how many there are."""
-    folder.mkdir(parents=True, exist_ok=True)
+    durable_folder(Disk(), folder)  # it is there where nothing was found as well
     for found in detections:
         if not SAFE.fullmatch(found.frame_id):
             raise UsageError(folder, "this id of a frame cannot name a file", found=repr(found.frame_id))
@@ -104,15 +103,16 @@ def write_texts(folder: Path, detections: Sequence[Detections]) -> int:
             f"{name} {' '.join(f'{number:.4f}' for number in box)} {score:.6f}\n"
             for name, box, score in zip(found.names, found.boxes_N7.tolist(), found.scores_N.tolist(), strict=True)
         ]
-        _write_text(folder / f"{found.frame_id}.txt", "".join(lines))
+        write_whole(Disk(), folder / f"{found.frame_id}.txt", "".join(lines).encode())
     return len(detections)
 
 
 def write_scores(path: Path, scores: Mapping[str, float], *, settings: Mapping[str, Any]) -> None:
     """Write scores by name, and what they were made with: plain values, as json has them."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = {"format": f"{FORMAT}{VERSION}", "scores": dict(scores), "settings": dict(settings)}
-    _write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    durable_folder(Disk(), path.parent)
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_whole(Disk(), path, text.encode())
 
 
 def read_scores(path: Path) -> tuple[dict[str, float], dict[str, Any]]:
@@ -149,13 +149,6 @@ def _check(path: Path, arrays: Mapping[str, Any]) -> None:
         raise _foreign(path, "each frame once", _twice(frames.tolist()))
     if not np.isfinite(scores).all():
         raise _foreign(path, "finite scores", "one that is not")
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-    partial.replace(path)
 
 
 def _twice(ids: Sequence[str]) -> str:

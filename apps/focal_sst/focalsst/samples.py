@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Final
 from focalsst.dataset.infos import Annotation, write_infos
 from focalsst.dataset.points import BINARY, TEXT, write_points
 from focalsst.scenery import World, draw_frame
-from unbroken import LeadsOut, is_ordinary, place, read_json
+from unbroken import Disk, LeadsOut, durable_folder, is_ordinary, place, read_json, write_json, write_whole
 from unbroken.errors import UsageError
 
 Progress = Callable[[int, int], None]  # frames that are done, frames in all
@@ -76,10 +75,10 @@ def write_sample_data(
     finished = _survey(directory, settings)
     if finished is not None:
         return _summary(directory, finished, written=0)
-    directory.mkdir(parents=True, exist_ok=True)
-    _write_json(directory / SETTINGS, asdict(settings))
+    durable_folder(Disk(), directory)
+    write_json(Disk(), directory / SETTINGS, asdict(settings))
     manifest = _write_frames(directory, settings, progress)
-    _write_json(directory / MANIFEST, manifest)
+    write_json(Disk(), directory / MANIFEST, manifest)
     return _summary(directory, manifest, written=train + val)
 
 
@@ -162,11 +161,10 @@ def _write_frames(directory: Path, settings: Settings, progress: Progress | None
 
 def _write_lists(directory: Path, split: str, annotations: list[Annotation]) -> dict[str, int]:
     frames, infos = f"ImageSets/{split}.txt", f"sonar_infos_{split}.npz"
-    (directory / frames).parent.mkdir(exist_ok=True)
-    with (directory / frames).open("w", encoding="utf-8") as file:
-        file.writelines(f"{annotation.frame}\n" for annotation in annotations)
+    durable_folder(Disk(), (directory / frames).parent)
+    listed = "".join(f"{annotation.frame}\n" for annotation in annotations)
     return {
-        frames: (directory / frames).stat().st_size,
+        frames: write_whole(Disk(), directory / frames, listed.encode()),
         infos: write_infos(directory / infos, annotations),
     }
 
@@ -187,11 +185,6 @@ def _summary(directory: Path, manifest: Mapping[str, Any], *, written: int) -> d
         "settings": settings,
         "splits": manifest["splits"],
     }
-
-
-def _write_json(path: Path, data: Mapping[str, Any]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        json.dump(data, file, indent=1)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

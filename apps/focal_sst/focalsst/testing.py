@@ -32,7 +32,7 @@ from focalsst.places import Places, find_data, places_of
 from focalsst.predict import predict
 from focalsst.recipes import DEFAULT_CONFIG, config_of, config_path, count, positive
 from focalsst.results import SCORES, read_scores
-from unbroken import EPOCHS, OptionParser, add_weights_key
+from unbroken import EPOCHS, Disk, OptionParser, add_weights_key, write_whole
 from unbroken.errors import UsageError
 from unbroken.train import (
     FoundCheckpoint,
@@ -229,8 +229,7 @@ class _Bench:
 
     def _write_log(self, folder: Path) -> None:
         name = f"log_eval_{datetime.now():%Y%m%d-%H%M%S}.txt"
-        with (folder / name).open("w", encoding="utf-8") as file:
-            file.write("\n".join(self._log) + "\n")
+        write_whole(Disk(), folder / name, ("\n".join(self._log) + "\n").encode())
         self._log.clear()
 
 

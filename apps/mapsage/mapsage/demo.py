@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mapsage.samples import write_sample_data
-from unbroken import open_ordinary, read_whole
+from unbroken import Disk, durable_folder, open_ordinary, read_whole, write_whole
 
 Say = Callable[[str], None]
 POLL_S = 0.0005
@@ -85,7 +85,7 @@ def tell(folder: Path, *, say: Say, size: Size = FULL) -> int:
     """Play the whole story below `folder`; returns 0 when the interrupted run is the twin of the other."""
     began_s = time.monotonic()
     place = (folder / datetime.now().astimezone().strftime("%Y%m%d_%H%M%S")).absolute()
-    place.mkdir(parents=True)
+    durable_folder(Disk(), place)
     config = _prepare(folder.absolute(), place, say, size)
     run, twin = place / "interrupted" / "work_dirs" / "demo", place / "uninterrupted" / "work_dirs" / "demo"
 
@@ -109,8 +109,7 @@ def _prepare(folder: Path, place: Path, say: Say, size: Size) -> Path:
     data = folder / "data"
     say(f"   {write_sample_data(data, train=size.train, val=size.val)['message']}")
     config = place / "demo.py"
-    with config.open("w", encoding="utf-8") as file:
-        file.write(CONFIG.format(data=str(data), steps=size.steps, every=size.every))
+    write_whole(Disk(), config, CONFIG.format(data=str(data), steps=size.steps, every=size.every).encode())
     say(f"   config: {config}")
     return config
 
@@ -122,7 +121,7 @@ def _session(
     words = ["unbroken", "train", "mapsage", str(config), "--work-dir", str(run)]
     say(f"   $ OMP_NUM_THREADS={THREADS} {shlex.join(words)}")
     log = run.parent / "output.txt"
-    run.parent.mkdir(parents=True, exist_ok=True)
+    durable_folder(Disk(), run.parent)
     with log.open("a") as output:
         start = log.stat().st_size
         command = [sys.executable, "-m", *words]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from PIL import Image
 from mapsage.config import MapSageConfig
 from mapsage.datasets import build_dataset
 from mapsage.evaluation import predict
-from mapsage.picture import side_by_side
+from mapsage.picture import png_bytes, side_by_side
 from mapsage.task import build_preprocessor, build_segmentor
+from unbroken import Disk, write_whole
 from unbroken.config import read_config, validate
 from unbroken.train import evaluating, read_checkpoint
 
@@ -44,7 +46,9 @@ def draw_curves(sessions: Iterable[Session], twin: Iterable[Session], path: Path
         axes.legend(fontsize=8)
         axes.grid(alpha=0.25)
     figure.suptitle("Killed twice, resumed by the same command; dotted lines: where a session ended")
-    figure.savefig(path, dpi=110)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=110, format=path.suffix.strip("."))
+    write_whole(Disk(), path, buffer.getvalue())
     plt.close(figure)
 
 
@@ -63,7 +67,7 @@ def draw_tiles(config_path: Path, checkpoint: Path, path: Path) -> None:
             guess = predict(config, model, preprocess, sample)
             image_HW3 = sample.image.permute(1, 2, 0).numpy()[..., ::-1]
             rows.append(side_by_side(image_HW3, sample.label.numpy(), guess.numpy(), class_names=list(dataset.classes)))
-    _stack(rows).save(path)
+    write_whole(Disk(), path, png_bytes(_stack(rows)))
 
 
 def _stack(rows: list[Image.Image]) -> Image.Image:

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from unbroken import Disk, write_whole
+
 TITLE = """\
 # MapSage：跨多个 Kaggle 会话的训练 · A training over many Kaggle sessions
 
@@ -138,8 +140,7 @@ def as_text(tree: dict[str, Any]) -> str:
 
 def main(arguments: list[str]) -> None:
     """Write the notebook into the named file."""
-    with Path(*arguments).open("w", encoding="utf-8") as file:
-        file.write(as_text(notebook()))
+    write_whole(Disk(), Path(*arguments), as_text(notebook()).encode())
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from unbroken.prove.kills import Kill
 from unbroken.prove.session import Session, Start, run_session
 from unbroken.run import layout_seen
 from unbroken.run.layout import OWN_FOLDER, own
+from unbroken.storage import Disk
 from unbroken.train import FoundCheckpoint, furthest_checkpoint
 
 FEWEST = 2  # steps: a training of one has nothing to resume
@@ -87,7 +88,7 @@ def train(
 ) -> Twin:
     """Train one twin to its end, through all its kills; it ends early where a session ends as none should."""
     place = setup.scratch / name
-    place.mkdir(parents=True)
+    Disk().make_folder(place)
     done: list[Kill] = []
     sessions: list[Session] = []
     is_over = False

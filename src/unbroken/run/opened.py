@@ -15,7 +15,7 @@ from unbroken.journal import Journal, StepLog
 from unbroken.run.history import SessionProgram
 from unbroken.run.layout import Layout, manifests, own
 from unbroken.run.record import RunRecord, read_pins
-from unbroken.storage import Disk, WritableFile, durable_write, write_json
+from unbroken.storage import Disk, WritableFile, write_json, write_whole
 from unbroken.storage.lock import RunLock
 from unbroken.text import as_bytes
 
@@ -85,7 +85,7 @@ class OpenRun:
         """Write a readable file into this session's folder."""
         path = self.session_folder / name
         self.files.disk.make_folder(path.parent)
-        durable_write(self.files.disk, path, lambda file: _put(file, text))
+        write_whole(self.files.disk, path, as_bytes(text))
 
     def save_checkpoint(
         self, step: int, epoch: int, fill: Callable[[WritableFile, SaveFacts], None], *, milestone: bool
@@ -145,7 +145,3 @@ class OpenRun:
             metric=metric,
             value=value,
         )
-
-
-def _put(file: WritableFile, text: str) -> None:
-    file.write(as_bytes(text))

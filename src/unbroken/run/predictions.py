@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_folder, durable_write
+from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder, write_whole
 
 LAST_EVALUATIONS = 3  # whose pictures stay, besides those of the best
 LONGEST_NAME = 40
@@ -28,7 +28,7 @@ def write_pictures(disk: Disk, folder: Path, step: int, pictures: Mapping[str, b
     place = folder / str(step)
     durable_folder(disk, place)
     for name, data in pictures.items():
-        durable_write(disk, place / f"{name}{SUFFIX}", lambda file, data=data: _put(file, data))  # type: ignore[misc]  # its type is known
+        write_whole(disk, place / f"{name}{SUFFIX}", data)
 
 
 def drop_pictures(disk: Disk, folder: Path, *, keep: Iterable[int]) -> None:
@@ -61,7 +61,3 @@ def file_names(names: Iterable[str]) -> list[str]:
 
 def _numbered(name: str, number: int) -> str:
     return name if number == 1 else f"{name}_{number}"
-
-
-def _put(file: WritableFile, data: bytes) -> None:
-    file.write(data)

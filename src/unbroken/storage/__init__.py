@@ -18,6 +18,7 @@ from unbroken.storage.durable import (
     explained,
     point_to,
     write_json,
+    write_whole,
 )
 from unbroken.storage.files import Disk, WritableFile
 from unbroken.storage.ordinary import (
@@ -49,4 +50,5 @@ __all__ = [
     "read_whole",
     "require_local",
     "write_json",
+    "write_whole",
 ]

@@ -24,7 +24,7 @@ class NotTaken(Exception):
 def durable_write(
     disk: Disk,
     path: Path,
-    fill: Callable[[WritableFile], None],
+    fill: Callable[[WritableFile], object],
     *,
     check: Callable[[Path], None] | None = None,
 ) -> None:
@@ -73,10 +73,16 @@ def explained(disk: Disk, path: Path, what: str) -> Iterator[None]:
         ) from error
 
 
+def write_whole(disk: Disk, path: Path, data: bytes) -> int:
+    """Replace `path` durably by `data`, in a folder that is there; return how many bytes these are."""
+    durable_write(disk, path, lambda file: file.write(data))
+    return len(data)
+
+
 def write_json(disk: Disk, path: Path, data: Any) -> None:
     """Replace `path` durably by `data` as UTF-8 JSON."""
     text = json.dumps(data, ensure_ascii=False, indent=1) + "\n"
-    durable_write(disk, path, lambda file: _put(file, as_bytes(text)))
+    write_whole(disk, path, as_bytes(text))
 
 
 def point_to(disk: Disk, pointer: Path, target_name: str) -> bool:
@@ -93,14 +99,10 @@ def point_to(disk: Disk, pointer: Path, target_name: str) -> bool:
     return True
 
 
-def _write_and_sync(disk: Disk, path: Path, fill: Callable[[WritableFile], None]) -> None:
+def _write_and_sync(disk: Disk, path: Path, fill: Callable[[WritableFile], object]) -> None:
     file = disk.create(path)
     try:
         fill(file)
         disk.sync(file)
     finally:
         disk.close(file)
-
-
-def _put(file: WritableFile, data: bytes) -> None:
-    file.write(data)

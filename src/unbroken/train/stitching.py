@@ -6,7 +6,7 @@ from pathlib import Path
 
 from unbroken.fields import count_of
 from unbroken.jsonlines import lines_of, parsed_line
-from unbroken.storage import Disk, WritableFile, durable_write, open_ordinary
+from unbroken.storage import Disk, open_ordinary, write_whole
 
 
 def rewind(disk: Disk, path: Path, *, step: int) -> None:
@@ -18,14 +18,10 @@ def rewind(disk: Disk, path: Path, *, step: int) -> None:
         return
     kept = [line for line in lines if line.endswith(b"\n") and _step(line) <= step]
     if kept != lines:
-        durable_write(disk, path, lambda file: _put(file, b"".join(kept)))
+        write_whole(disk, path, b"".join(kept))
 
 
 def _step(line: bytes) -> int:
     """The step of a line; one that says none stays, whatever it is."""
     record = parsed_line(line)
     return (count_of(record.get("step")) or 0) if record is not None else 0
-
-
-def _put(file: WritableFile, data: bytes) -> None:
-    file.write(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 import sys
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from unbroken import open_ordinary
+from unbroken import Disk, open_ordinary, write_whole
 from unbroken.errors import DamagedFile
 
 Arrays = dict[str, NDArray[Any]]
@@ -69,9 +70,8 @@ def sound(array: NDArray[Any]) -> NDArray[Any]:
     return array
 
 
-def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays so that the same ones give the same bytes, and no reader sees half of them."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    partial.replace(path)
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> int:
+    """Write arrays durably, the same ones as the same bytes; return how many."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return write_whole(Disk(), path, buffer.getvalue())

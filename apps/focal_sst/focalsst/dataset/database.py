@@ -19,7 +19,7 @@ from focalsst.dataset.infos import Annotation
 from focalsst.dataset.point_layout import Points
 from focalsst.dataset.points import BINARY, Encoding, Progress, encode_intensity, read_points, recode_intensity
 from focalsst.dataset.scene import Scene, Triple
-from unbroken import LeadsOut, is_ordinary, place, read_whole
+from unbroken import Disk, LeadsOut, durable_folder, is_ordinary, place, read_whole, write_whole
 from unbroken.errors import DamagedFile, UsageError
 
 FOLDER: Final = "gt_database"
@@ -82,7 +82,7 @@ def write_database(
     A repeated call writes the same bytes again. The list is written last, when every object is there.
     """
     rows: list[tuple[str, str, Points, int]] = []
-    (root / FOLDER).mkdir(exist_ok=True)
+    durable_folder(Disk(), root / FOLDER)
     for done, annotation in enumerate(annotations, start=1):
         rows.extend(_cut_objects(root, annotation))
         if progress is not None:
@@ -185,7 +185,7 @@ def _cut_objects(root: Path, annotation: Annotation) -> list[tuple[str, str, Poi
         inside[:, 3] = encode_intensity(inside[:, 3], "original")
         inside[:, :3] -= box[:3]
         where = f"{FOLDER}/{annotation.frame}_{name}_{number}.bin"
-        with _inside(database_file(root, "*"), root, where).open("wb") as file:
-            file.write(np.ascontiguousarray(inside, "<f4").tobytes())
+        target = _inside(database_file(root, "*"), root, where)
+        write_whole(Disk(), target, np.ascontiguousarray(inside, "<f4").tobytes())
         rows.append((name, where, box, len(inside)))
     return rows

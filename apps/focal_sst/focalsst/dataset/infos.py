@@ -16,7 +16,7 @@ import numpy as np
 
 from focalsst.dataset.arrays import load_arrays, sound, write_arrays
 from focalsst.dataset.point_layout import COPY_AGAIN, Points
-from unbroken import is_name, is_ordinary, read_whole
+from unbroken import Disk, durable_folder, is_name, is_ordinary, read_whole, write_whole
 from unbroken.errors import DamagedFile, UsageError
 
 ARRAYS: Final = ("frame_id", "box_frame", "box_name", "box7")
@@ -90,18 +90,13 @@ def write_infos(path: Path, annotations: Sequence[Annotation]) -> int:
 
     The same annotations give the same bytes. A reader never sees half a file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    durable_folder(Disk(), path.parent)
     if path.suffix == ".npz":
-        write_arrays(path, _arrays_of(annotations))
-    elif path.suffix == ".json":
+        return write_arrays(path, _arrays_of(annotations))
+    if path.suffix == ".json":
         rows = [{"frame": a.frame, "names": a.names, "boxes": a.boxes.astype(np.float64).tolist()} for a in annotations]
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(rows, file, indent=1)
-        partial.replace(path)
-    else:
-        raise UsageError(path, "the infos have no such form", expected=".npz or .json", found=repr(path.suffix))
-    return path.stat().st_size
+        return write_whole(Disk(), path, json.dumps(rows, indent=1).encode())
+    raise UsageError(path, "the infos have no such form", expected=".npz or .json", found=repr(path.suffix))
 
 
 Row = tuple[Any, Any, Any]  # frame, names, boxes: not yet checked

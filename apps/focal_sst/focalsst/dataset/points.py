@@ -10,7 +10,7 @@ import numpy as np
 
 from focalsst.dataset.boxes import Floats
 from focalsst.dataset.point_layout import COLUMNS, COPY_AGAIN, NAMES, Points, parse_binary, require_places
-from unbroken import NOT_TEXT, read_whole, text_of
+from unbroken import NOT_TEXT, Disk, durable_folder, read_whole, text_of, write_whole
 from unbroken.errors import ConfigError, DamagedFile
 
 Progress = Callable[[int, int], None]  # files that are done, files in all
@@ -54,16 +54,11 @@ def read_points(path: Path) -> Points:
 
 def write_points(path: Path, points_N5: Floats) -> int:
     """Write a file of points by its suffix; return its size in bytes. A reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        if path.suffix == BINARY[1]:
-            file.write(np.ascontiguousarray(points_N5, "<f4").tobytes())
-        else:
-            values = tuple(points_N5.astype(np.float64).ravel().tolist())
-            file.write(((TEXT_ROW + "\n") * len(points_N5) % values).encode())
-    partial.replace(path)
-    return path.stat().st_size
+    durable_folder(Disk(), path.parent)
+    if path.suffix == BINARY[1]:
+        return write_whole(Disk(), path, np.ascontiguousarray(points_N5, "<f4").tobytes())
+    values = tuple(points_N5.astype(np.float64).ravel().tolist())
+    return write_whole(Disk(), path, ((TEXT_ROW + "\n") * len(points_N5) % values).encode())
 
 
 def as_written(points_N5: Floats) -> Points:

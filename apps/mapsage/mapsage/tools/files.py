@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mapsage.dataset.reading import MOST_BYTES, PNG_END
 from mapsage.picture import png_bytes
-from unbroken import Disk, NotOrdinary, WritableFile, durable_folder, durable_write, read_whole, require_local
+from unbroken import Disk, NotOrdinary, durable_folder, read_whole, require_local, write_whole
 from unbroken.errors import Refused
 
 
@@ -23,13 +23,8 @@ def require_empty(folder: Path, option: str) -> None:
 
 def write_picture(path: Path, picture: Image.Image, notes: Mapping[str, str] | None = None) -> None:
     """Write a PNG durably, with `notes` as its text."""
-    content = png_bytes(picture, notes)
-
-    def fill(file: WritableFile) -> None:
-        file.write(content)
-
     durable_folder(Disk(), path.parent)
-    durable_write(Disk(), path, fill)
+    write_whole(Disk(), path, png_bytes(picture, notes))
 
 
 def note_in(path: Path, name: str) -> str | None:

@@ -24,7 +24,7 @@ from unbroken.report.page.words import word
 from unbroken.report.run_facts import RunFacts, facts_of_runs
 from unbroken.report.wording import LANGUAGES, cells_of, headline, metric_rows, rows
 from unbroken.run.locate import find_runs, holds_run
-from unbroken.storage import Disk, WritableFile, durable_write, open_ordinary
+from unbroken.storage import Disk, open_ordinary, write_whole
 from unbroken.text import shown
 
 MOST_COLUMNS = 4  # runs side by side
@@ -160,13 +160,10 @@ def _require_ours(page: Path) -> None:
 def _write_page(found: Comparison, facts: Sequence[RunFacts], page: Path, *, language: str, command: str) -> None:
     from unbroken.report.page import document
 
-    def fill(file: WritableFile) -> None:
-        file.write(data)
-
     moment = shown_time(SystemClock().now())
     data = document(found, facts, language=language, command=command, moment=moment)
     try:
-        durable_write(Disk(), page, fill)
+        write_whole(Disk(), page, data)
     except OSError as error:
         raise UsageError(page, f"the page cannot be written ({error.strerror or error})") from error
     print(shown(headline(found, "en"), 400))

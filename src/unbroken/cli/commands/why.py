@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from dataclasses import replace
@@ -21,6 +22,7 @@ from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.preflight import preflight
 from unbroken.launch.schedule import Points, Rates, rates_of
 from unbroken.launch.verdicts import as_data
+from unbroken.storage import Disk, write_whole
 
 COLUMNS, ROWS = 64, 9
 DONE, AHEAD = ".", "#"
@@ -119,8 +121,10 @@ def write_picture(rates: Rates, file: Path, *, title: str) -> None:
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.25)
     axes.legend()
+    buffer = io.BytesIO()
     try:
-        figure.savefig(file)
+        figure.savefig(buffer, format=file.suffix.strip(".") or "png")
+        write_whole(Disk(), file if file.suffix else file.with_suffix(".png"), buffer.getvalue())
     except (OSError, ValueError) as error:
         raise UsageError(
             file, f"the picture cannot be written ({error})", expected="a .png, .svg or .pdf in a folder that exists"
