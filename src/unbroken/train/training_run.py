@@ -22,6 +22,7 @@ from unbroken.run.layout import own
 from unbroken.storage.request import Requests
 from unbroken.train import arguments, opening, parts
 from unbroken.train.adopting import Adopting
+from unbroken.train.built_parts import BuiltParts
 from unbroken.train.cadence import Every
 from unbroken.train.conditions import current_conditions
 from unbroken.train.console import SessionLog
@@ -77,6 +78,7 @@ class TrainingRun(RunStatus):
         self.deadline = Deadline(files.clock, limit=job.limit, began_s=options.began_s, known=timing)
         self._files, self._options = files, options
         self._parts, self._built = dict[str, Any](), dict[str, Any]()  # and what each was built with
+        self._built_parts = BuiltParts(self._parts)
         self._source = Source(plan.source.path, job.layout) if isinstance(plan, Resume | Finished) else None
         self.progress = self._source.progress if self._source is not None else Progress()
         if isinstance(plan, Resume) and (plan.changes or job.start.exact is not None):
@@ -107,6 +109,7 @@ class TrainingRun(RunStatus):
         else:
             self.adopting.take(tracked, self.session_log.say)
         self._parts |= tracked
+        self._built_parts.follow(tracked)
         self.current.follow(tracked)
 
     def batches(
@@ -351,6 +354,7 @@ class TrainingRun(RunStatus):
         """The first change to the run's folder in this session; everything was checked before."""
         if self._session is not None or isinstance(self.plan, Finished):
             raise UsageError("run.batches", "one run has one sequence of steps", do="Open a second run.")
+        self._built_parts.require_same()
         if self._source is not None:
             self._source.require_all_used(self._parts)
             self.current.gradients.put_back(self._source.gradients, self._source.path)
@@ -396,7 +400,7 @@ class TrainingRun(RunStatus):
             every=options.every,
             every_s=options.save_every_s,
             beside=options.save_beside,
-            look=lambda: self._untracked.look_again(self.current.attributes),
+            look=lambda: self._untracked.look_again(self.current.attributes, self._built_parts),
             before=recorder.sync,
             deadline=self.deadline,
             total=self.length.steps or (feed.last_step(self.length.epochs, self.step, accumulate) if feed else None),

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from unbroken.clock import Clock
 from unbroken.errors import UsageError
 from unbroken.quantities import some_of
+from unbroken.train.built_parts import BuiltParts
 from unbroken.train.carried import carried
 from unbroken.train.feed import AnyFeed
 from unbroken.train.forgotten import forgotten, in_words
@@ -67,8 +68,13 @@ class Untracked:
             sentences = [f"note: what is not tracked could not be looked for ({type(error).__name__}: {error})"]
         self._report(sentences)
 
-    def look_again(self, attributes: Attributes) -> None:
-        """A save comes: name what has changed meanwhile and is in none; `attributes` are those of tracked modules."""
+    def look_again(self, attributes: Attributes, built: BuiltParts) -> None:
+        """A save comes: name what has changed meanwhile and is in none, or in this one alone, as other layers are.
+
+        `attributes` are those of tracked modules, `built` their weights.
+        """
+        for change in built.changes():
+            self._say(change)
         try:
             names = [*attributes.lost(), *(self._changed(self._before) if self._done and self._before else ())]
         except Exception:  # noqa: BLE001 - as above; that it could not be looked at was said
