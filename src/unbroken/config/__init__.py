@@ -42,9 +42,9 @@ from unbroken.config.difference import (
     worst,
 )
 from unbroken.config.effect import Effect, Effects, Instead, Since
-from unbroken.config.nearest import nearest, other_parts
+from unbroken.config.nearest import SUFFIXES, nearest, other_parts
 from unbroken.config.overrides import merge_options, set_values
-from unbroken.config.read import SUFFIXES, read_config
+from unbroken.config.read import read_config
 from unbroken.errors import ConfigError
 
 if TYPE_CHECKING:

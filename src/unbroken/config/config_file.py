@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from unbroken.config.difference import leaves, same, value_at
+from unbroken.config.difference import ABSENT, same
 from unbroken.config.meter import CHAIN, FILE_BYTES, Meter, TooMuch
+from unbroken.config.nearest import configs_near
 from unbroken.errors import ConfigError
 from unbroken.storage import NotOrdinary, read_whole
 from unbroken.text import NOT_TEXT, text_of
@@ -55,10 +56,25 @@ class ConfigFile:
 
     def with_tree(self, tree: dict[str, Any]) -> ConfigFile:
         """Return the same file after overrides: keys that they changed are placed on the command line."""
-        changed = {
-            key: COMMAND_LINE for key, value in leaves(tree, splits=bool) if not same(value_at(self.tree, key), value)
-        }
+        changed = dict.fromkeys(_changed(self.tree, tree, ""), COMMAND_LINE)
         return replace(self, tree=tree, places={**self.places, **changed})
+
+
+def _changed(old: Any, new: Any, key: str) -> Iterator[str]:
+    """The keys of what is another in `new`: single values, and the lists and new sections that they stand in."""
+    if same(old, new):
+        return
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        yield key
+    known = dict(_inside(old))
+    for name, value in _inside(new):
+        yield from _changed(known.get(name, ABSENT), value, f"{key}.{name}" if key else str(name))
+
+
+def _inside(value: Any) -> Iterable[tuple[Any, Any]]:
+    if isinstance(value, Mapping):
+        return value.items()
+    return enumerate(value) if isinstance(value, list | tuple) else ()
 
 
 def read_text(path: Path, meter: Meter, *, named_in: object = "") -> str:
@@ -77,7 +93,9 @@ def read_text(path: Path, meter: Meter, *, named_in: object = "") -> str:
     except TooMuch as error:
         raise ConfigError(where, str(error)) from error
     except FileNotFoundError as error:
-        raise ConfigError(where, f"there is no file {path}") from error
+        raise ConfigError(
+            where, f"there is no file {path}", do=configs_near(path, besides=str(where).rpartition(":")[0])
+        ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(
             path,

@@ -1,14 +1,16 @@
-"""The nearest known name, for a name that is not known."""
+"""The nearest known name, for a name that is not known; the configs that there are, for one that is not there."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from unbroken.config.difference import value_at
 
+SUFFIXES = (".py", ".yaml", ".yml")  # of configs
 MOST_KNOWN = 1000  # names that a wrong one is compared with
 LONGEST = 100  # characters of a name that are looked at: the comparison takes their square
 
@@ -41,3 +43,20 @@ def other_parts(tree: Mapping[str, Any], built: Mapping[str, Sequence[str]], *, 
         for key, name in names.items()
         if isinstance(name, str) and not get_close_matches(name, built[key], n=1, cutoff=likeness)
     }
+
+
+def configs_near(path: Path, *, besides: str = "") -> str:
+    """Say which config was probably meant by a path where there is none, or which there are `besides` one."""
+    folder = path.parent
+    if not folder.is_dir():
+        standing = next(parent for parent in folder.absolute().parents if parent.is_dir())
+        return f"There is no folder {folder} either; what exists of it is {standing}."
+    names = sorted(item.name for item in folder.iterdir() if item.suffix in SUFFIXES and str(item) != besides)
+    close = nearest(path.name, names)
+    if close:
+        return f"Did you mean {folder / close}?"
+    return (
+        f"In {folder} there is: {', '.join(names[:12])}."
+        if names
+        else f"There is no {'other ' if besides else ''}config in {folder.resolve()}."
+    )

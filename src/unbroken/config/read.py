@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from unbroken.config.config_file import ConfigFile
-from unbroken.config.nearest import nearest
+from unbroken.config.nearest import SUFFIXES, configs_near
 from unbroken.errors import ConfigError
 from unbroken.storage import require_local
 from unbroken.text import plain
 
-SUFFIXES = (".py", ".yaml", ".yml")
 STATES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 OF_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
@@ -27,7 +26,7 @@ def read_config(path: Path, *, environment: Mapping[str, str] | None = None) -> 
     require_local(path)
     meant = _meant(path)
     if _is_folder(path):
-        raise ConfigError(path, "this is a folder, and no config file", do=meant or _what_exists_near(path / "x"))
+        raise ConfigError(path, "this is a folder, and no config file", do=meant or configs_near(path / "x"))
     if path.suffix in STATES:
         do = "The config comes first, then the checkpoint: for a training behind --ckpt or --pretrained_model."
         raise ConfigError(path, "this is a checkpoint, and no config file", do=do)
@@ -35,7 +34,7 @@ def read_config(path: Path, *, environment: Mapping[str, str] | None = None) -> 
         what = "the name of a config ends in .py, .yaml or .yml"
         raise ConfigError(path, what, found=path.suffix or "no suffix", do=meant)
     if not _exists(path):
-        raise ConfigError(path, "there is no such config file", do=meant or _what_exists_near(path))
+        raise ConfigError(path, "there is no such config file", do=meant or configs_near(path))
     if path.suffix == ".py":
         from unbroken.config.python_file import read_python
 
@@ -71,15 +70,3 @@ def _exists(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return True
-
-
-def _what_exists_near(path: Path) -> str:
-    folder = path.parent
-    if not folder.is_dir():
-        standing = next(parent for parent in folder.absolute().parents if parent.is_dir())
-        return f"There is no folder {folder} either; what exists of it is {standing}."
-    names = sorted(item.name for item in folder.iterdir() if item.suffix in SUFFIXES)
-    close = nearest(path.name, names)
-    if close:
-        return f"Did you mean {folder / close}?"
-    return f"In {folder} there is: {', '.join(names[:12])}." if names else f"There is no config in {folder.resolve()}."

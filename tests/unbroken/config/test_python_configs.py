@@ -331,3 +331,16 @@ def test_arithmetic_agrees_with_python_or_is_an_error(tmp_path_factory: pytest.T
             read_config(path)
     else:
         assert repr(read_config(path).tree["x"]) == repr(expected)
+
+
+def test_a_base_that_is_not_there_is_answered_with_the_one_that_is(tmp_path: Path) -> None:
+    (tmp_path / "small_40.py").write_text("lr = 1\n")
+    (tmp_path / "small_4k.py").write_text('_base_ = "./smal_40.py"\n')
+    with pytest.raises(ConfigError) as caught:
+        read_config(tmp_path / "small_4k.py")
+    assert str(caught.value).startswith(f"{tmp_path / 'small_4k.py'}:1: there is no file {tmp_path / 'smal_40.py'}. ")
+    assert str(caught.value).endswith(f" Did you mean {tmp_path / 'small_40.py'}?")
+    (tmp_path / "small_40.py").unlink()
+    with pytest.raises(ConfigError, match="There is no other config in") as caught:
+        read_config(tmp_path / "small_4k.py")
+    assert "small_4k.py?" not in str(caught.value), "no file is its own base"

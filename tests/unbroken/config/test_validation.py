@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -164,12 +165,24 @@ def test_misfits_of_all_sections_are_said_together_under_their_full_keys():
     assert "`backbone.embed_dims` brings bad luck" in text
 
 
-def test_a_value_from_the_command_line_is_not_blamed_on_a_line_of_the_file(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("option", "key"),
+    [
+        ("backbone.embed_dims=x", "backbone.embed_dims"),
+        ("backbone.embed_dmis.rate=32", "backbone.embed_dmis"),  # a new section, in one that the file has
+        ("bakbone.rate.deep=0.1", "bakbone"),
+        ("backbone.depths=(50,60)", "backbone.depths"),  # a list is as wrong as what was put into it
+        ("pipeline.0.scale=(1,)", "pipeline.0.scale"),
+    ],
+)
+def test_a_value_from_the_command_line_is_not_blamed_on_a_line_of_the_file(tmp_path: Path, option: str, key: str):
     path = tmp_path / "own.py"
-    path.write_text("backbone = dict(\n    embed_dims=32)")
+    path.write_text(
+        "backbone = dict(\n    embed_dims=32,\n    depths=(1, 2))\npipeline = [dict(type='Resize', scale=(1, 2))]"
+    )
     file = read_config(path)
-    with pytest.raises(ConfigError, match=r"^command line: `backbone\.embed_dims`"):
-        validate(Config, file.with_tree(merge_options(file.tree, ["backbone.embed_dims=x"])))
+    with pytest.raises(ConfigError, match=rf"^command line: `{re.escape(key)}`"):
+        validate(Config, file.with_tree(merge_options(file.tree, [option])))
 
 
 def test_the_room_is_imported_without_pydantic_yaml_or_torch():
