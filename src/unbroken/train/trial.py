@@ -24,22 +24,32 @@ class OnTrial:
     trial: Trial
     run: str
     strike: threading.Timer | None = None
+    struck: bool = False
 
     def counted(self, step: int, step_s: float, *, stop: StopFlag, wait_for_saves: Callable[[], None]) -> None:
         """A step is done and recorded: ask to stop if it is the last one; be killed within the next."""
         trial = self.trial
+        if self.strike is not None and self.strike.is_alive():
+            # Its thread had no turn within the step. It gets none later either, when nobody listens to signals any
+            # more: the kill comes here, unless there is no step left to come before.
+            self.strike.cancel()
+            self.strike.join()
+            if step < trial.until:
+                self._strike()
         if step >= trial.until:
             stop.reason = stop.reason or ENOUGH
-        elif self.strike is not None:
-            if self.strike.is_alive():  # the thread had no turn within the step: it may have none before the last one
-                self.strike.function(*self.strike.args)
-        elif trial.signal and trial.run == self.run and step >= trial.after:
+        elif self.strike is None and trial.signal and trial.run == self.run and step >= trial.after:
             wait_for_saves()  # so that there is something to resume from; the next save may still be cut off
-            target = os.getpid(), signal.Signals[trial.signal]
-            self.strike = threading.Timer(trial.share * step_s, os.kill, target)
+            self.strike = threading.Timer(trial.share * step_s, self._strike)
             self.strike.daemon = True
             if trial.share < AT_ONCE:
-                os.kill(*target)
+                self._strike()
             else:
                 sys.setswitchinterval(SWITCH_S)  # else a quick loop is several steps on before the thread has its turn
                 self.strike.start()
+
+    def _strike(self) -> None:
+        """Send the signal, if it was not sent before."""
+        if not self.struck:
+            self.struck = True
+            os.kill(os.getpid(), signal.Signals[self.trial.signal])

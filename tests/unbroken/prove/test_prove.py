@@ -83,7 +83,15 @@ def test_a_kill_comes_before_the_next_step_is_over_even_if_its_thread_has_no_tur
         session.counted(step, 600.0, stop=stop, wait_for_saves=lambda: None)
         assert len(sent) == expected
     assert sent == [(os.getpid(), signal.SIGTERM)] and session.strike is not None
-    session.strike.cancel()
+    assert not session.strike.is_alive(), "it would strike again, when nobody listens any more"
+
+
+def test_a_kill_that_would_come_after_the_last_step_does_not_come():
+    trial = Trial(place="p", until=4, save_every=2, run="r", after=3, signal="SIGTERM", share=1.0)
+    session, stop = OnTrial(trial=trial, run="r"), StopFlag()
+    for step in (3, 4):
+        session.counted(step, 600.0, stop=stop, wait_for_saves=lambda: None)
+    assert session.strike is not None and not session.strike.is_alive() and stop.reason
 
 
 def test_kills_are_those_of_their_seed_and_of_both_signals():
