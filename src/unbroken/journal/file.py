@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from unbroken.clock import Clock, utc_text
-from unbroken.errors import Refused
 from unbroken.fields import BadField
 from unbroken.journal.events import Event, as_event
 from unbroken.jsonlines import finite, json_line, lines_of, parsed_json, parsed_line, records_backwards
-from unbroken.storage import Disk, NotOrdinary, explained, open_ordinary
+from unbroken.storage import Disk, NotOrdinary, explained, open_ordinary, refusal
 from unbroken.storage.patient import PatientFile
+
+CANNOT_CONTINUE = "the record could not be continued"
 
 
 class LineFile:
@@ -47,11 +48,10 @@ class LineFile:
         with self._lock:
             self._file.add(json_line(record))
             try:
-                with explained(self._disk, self.path, "the record could not be continued"):
-                    self._write(durable=durable)
-            except Refused:
+                self._write(durable=durable)
+            except OSError as error:
                 if not self.patient:
-                    raise
+                    raise refusal(self._disk, self.path, CANNOT_CONTINUE, error) from error
 
     def require_written(self) -> None:
         """Write what waits, if anything does; Refused when the disk is full."""
@@ -60,7 +60,7 @@ class LineFile:
 
     def sync(self) -> None:
         """Wait until all lines are on the medium; Refused when the disk is full."""
-        with self._lock, explained(self._disk, self.path, "the record could not be continued"):
+        with self._lock, explained(self._disk, self.path, CANNOT_CONTINUE):
             self._write(durable=True)
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from unbroken.storage.durable import (
     durable_write,
     explained,
     point_to,
+    refusal,
     write_json,
     write_whole,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "read_json",
     "read_typed",
     "read_whole",
+    "refusal",
     "require_local",
     "write_json",
     "write_whole",

@@ -56,21 +56,26 @@ def durable_folder(disk: Disk, folder: Path) -> None:
 
 @contextmanager
 def explained(disk: Disk, path: Path, what: str) -> Iterator[None]:
-    """Turn the operating system's error into a refusal that says what to do, and where room lacks, how much is left."""
+    """Turn the operating system's error into a refusal."""
     try:
         yield
     except OSError as error:
-        room, do = "", "Mend that, or name another folder"
-        if error.errno in NO_ROOM:
-            do = "Make room"
-            with suppress(OSError):
-                room = f"{disk.free_bytes(path.parent):,} bytes free"
-        raise Refused(
-            path,
-            f"{what} ({error.strerror or error})",
-            found=room,
-            do=f"Earlier checkpoints are untouched. {do}, then run the same command again.",
-        ) from error
+        raise refusal(disk, path, what, error) from error
+
+
+def refusal(disk: Disk, path: Path, what: str, error: OSError) -> Refused:
+    """The operating system's error as one that says what to do, and where room lacks, how much is left."""
+    room, do = "", "Mend that, or name another folder"
+    if error.errno in NO_ROOM:
+        do = "Make room"
+        with suppress(OSError):
+            room = f"{disk.free_bytes(path.parent):,} bytes free"
+    return Refused(
+        path,
+        f"{what} ({error.strerror or error})",
+        found=room,
+        do=f"Earlier checkpoints are untouched. {do}, then run the same command again.",
+    )
 
 
 def write_whole(disk: Disk, path: Path, data: bytes) -> int:

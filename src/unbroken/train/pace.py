@@ -27,12 +27,19 @@ class Pace:
         self._began_s: float | None = None
         self._waiting_since_s = 0.0
         self._data_s = 0.0
-        self._steps: deque[tuple[float, float]] = deque(maxlen=WINDOW)
+        self._steps_s: deque[float] = deque(maxlen=WINDOW)
+        self._waits_s: deque[float] = deque(maxlen=WINDOW)
 
     @property
     def last_step_s(self) -> float:
         """Seconds that the last step took."""
-        return self._steps[-1][0] if self._steps else 0.0
+        return self._steps_s[-1] if self._steps_s else 0.0
+
+    @property
+    def timing(self) -> Timing:
+        """Means over the last steps; there is one."""
+        count = len(self._steps_s)
+        return Timing(step_s=sum(self._steps_s) / count, data_s=sum(self._waits_s) / count)
 
     @property
     def elapsed_s(self) -> float:
@@ -49,13 +56,14 @@ class Pace:
         """The batch is there."""
         self._data_s += self._clock.monotonic_s() - self._waiting_since_s
 
-    def step_ended(self) -> Timing:
-        """A step is done; what happens until the next batch is asked for (validation, saving) is not part of it."""
-        began = self._began_s if self._began_s is not None else self._clock.monotonic_s()
-        self._steps.append((self._clock.monotonic_s() - began, self._data_s))
+    def step_ended(self) -> float:
+        """A step is done; what follows until the next batch is asked for (validation, saving) is not part of it.
+
+        Returns the seconds that it took.
+        """
+        now_s = self._clock.monotonic_s()
+        step_s = now_s - (self._began_s if self._began_s is not None else now_s)
+        self._steps_s.append(step_s)
+        self._waits_s.append(self._data_s)
         self._began_s, self._data_s = None, 0.0
-        count = len(self._steps)
-        return Timing(
-            step_s=sum(step for step, _ in self._steps) / count,
-            data_s=sum(data for _, data in self._steps) / count,
-        )
+        return step_s

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 ELEMENTS = 8  # of each tensor that is looked at
+CPU = torch.device("cpu")
 
 
 class Probe:
@@ -23,16 +24,23 @@ class Probe:
         self._tracked = tracked  # it grows
         self._weights: dict[str, list[nn.Parameter]] = {}
 
-    def read(self) -> int | None:
-        """The number that stands for the present weights; None where no module is tracked."""
-        found = None
+    def take(self) -> list[Any]:
+        """What is looked at of the present weights: bytes; tensors on a device, as nobody waits for that here."""
+        found: list[Any] = []
         for name, part in self._tracked.items():
             if isinstance(part, nn.Module):
                 if name not in self._weights:
                     self._weights[name] = _plain(part)
-                for parameter in _looked_at(self._weights[name]):
-                    found = zlib.crc32(_bytes_of_some(parameter.detach()), found or 0)
+                found += [_some_of(parameter.detach()) for parameter in _looked_at(self._weights[name])]
         return found
+
+
+def crc32_of(taken: Sequence[bytes | torch.Tensor]) -> int | None:
+    """The number that stands for weights of which this was taken; None where no module is tracked."""
+    found = None
+    for each in taken:
+        found = zlib.crc32(_bytes_of(each) if isinstance(each, torch.Tensor) else each, found or 0)
+    return found
 
 
 def _plain(module: nn.Module) -> list[nn.Parameter]:
@@ -41,17 +49,23 @@ def _plain(module: nn.Module) -> list[nn.Parameter]:
 
 def _looked_at(weights: Sequence[nn.Parameter]) -> list[nn.Parameter]:
     """The first and the last that are trained in this step: some may be frozen, or unfrozen, on the way."""
-    ends = (next((each for each in row if each.requires_grad), None) for row in (weights, reversed(weights)))
-    return [each for each in dict.fromkeys(ends) if each is not None]
+    first = next((each for each in weights if each.requires_grad), None)
+    last = next((each for each in reversed(weights) if each.requires_grad), None)
+    return [each for each in (first, last if last is not first else None) if each is not None]
 
 
-def _bytes_of_some(tensor: torch.Tensor) -> bytes:
-    places = _places(tensor.numel())
+def _some_of(tensor: torch.Tensor) -> bytes | torch.Tensor:
     if tensor.is_cpu and tensor.dtype == torch.float32 and tensor.is_contiguous():  # the usual case, in half the time
-        return tensor.numpy().reshape(-1).take(places.numpy()).tobytes()
-    return torch.take(tensor, places.to(tensor.device)).cpu().view(torch.uint8).numpy().tobytes()
+        some: bytes = tensor.numpy().take(_places(tensor.numel(), CPU).numpy()).tobytes()
+        return some
+    taken = torch.take(tensor, _places(tensor.numel(), tensor.device))
+    return _bytes_of(taken) if taken.is_cpu else taken
+
+
+def _bytes_of(taken: torch.Tensor) -> bytes:
+    return taken.view(torch.uint8).numpy().tobytes()
 
 
 @cache
-def _places(elements: int) -> torch.Tensor:
-    return torch.linspace(0, elements - 1, min(ELEMENTS, elements), dtype=torch.float64).long()
+def _places(elements: int, device: torch.device) -> torch.Tensor:
+    return torch.linspace(0, elements - 1, min(ELEMENTS, elements), dtype=torch.float64).long().to(device)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from statistics import fmean
+from typing import Any, NamedTuple, TypeVar
+
+from torch import Tensor
 
 from unbroken.config import Effect
 from unbroken.errors import Refused
@@ -18,12 +22,58 @@ from unbroken.run.layout import own
 from unbroken.train import cadence
 from unbroken.train.console import SessionLog, StepReport
 from unbroken.train.curves import Curves
+from unbroken.train.device_values import fetch
 from unbroken.train.hparams import RunSettings, setting_text, settings_of
 from unbroken.train.pace import Pace, Timing
+from unbroken.train.probe import crc32_of
 from unbroken.train.progress import Progress
 from unbroken.train.replay import Replay
 
 Value = TypeVar("Value", float, bytes)
+LONGEST_WAIT_S = 1.0  # of a step whose values lie on a device
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndedStep:
+    """What is written down of a step; the rest of its body may still add to `logged`."""
+
+    samples: Samples
+    logged: dict[str, list[Any]]
+    lr: float | None  # the rate belongs to the step
+
+    def values(self) -> dict[str, float]:
+        """What was logged, as numbers: of a value that came once in each micro-batch the mean."""
+        means = {
+            name: float(values[0]) if len(values) == 1 else fmean(map(float, values))
+            for name, values in self.logged.items()
+        }
+        if self.lr is not None:
+            means.setdefault("lr", self.lr)
+        return means
+
+
+class FinishedStep(NamedTuple):
+    """A step that is to be written down."""
+
+    ended: EndedStep
+    weights: list[Any]  # what is looked at of them
+    step: int
+    epoch: int
+    total: int | None
+    timing: Timing
+    elapsed_s: float  # of the session
+    at_s: float  # by the clock on the wall
+    due: bool  # whether it is logged
+
+    def rows(self) -> Iterator[list[Any]]:
+        """The lists of what may lie on a device."""
+        yield self.weights
+        yield from self.ended.logged.values()
+
+    @property
+    def is_on_device(self) -> bool:
+        """Whether something does."""
+        return any(isinstance(each, Tensor) for row in self.rows() for each in row)
 
 
 class Recorder:
@@ -44,7 +94,7 @@ class Recorder:
         self._replay = Replay({})
         self._shown = curves
         self._pictures: Mapping[str, bytes] = {}
-        self._timing = Timing(step_s=0.0, data_s=0.0)
+        self._waiting: list[FinishedStep] = []  # not written down yet
         self._path = own(run.directory) / "metrics.jsonl"
         before = reached(self._path)
         if before > after.step:
@@ -100,44 +150,72 @@ class Recorder:
 
     def step_ended(self) -> float:
         """The last step has ended, whatever of its body follows; returns the seconds that it took."""
-        self._timing = self._pace.step_ended()
-        return self._pace.last_step_s
+        return self._pace.step_ended()
 
-    def record(
-        self,
-        progress: Progress,
-        samples: Samples,
-        values: Mapping[str, float],
-        *,
-        weights: int | None,
-        total: int | None,
-    ) -> None:
-        """Write one finished step down, with the probe of the weights; RunHeld where the run is not ours any more."""
+    def record(self, progress: Progress, ended: EndedStep, weights: list[Any], *, total: int | None) -> None:
+        """Write one finished step down, with what is looked at of the weights; RunHeld where the run is another's.
+
+        What lies on a device is not waited for: such steps are written together, with one transfer, when one of them is
+        logged, before a save or an evaluation, and once a second.
+        """
         self._run.files.lock.require()
-        step, epoch = progress.step, progress.epoch_of_last_sample
-        record = self._run.steps.write_step(step, epoch=epoch, samples=samples, values=values, weights=weights)
-        if self._curves is not None:
-            self._curves.add(step, self._shown(values), wall_time_s=self._now_s())
-        words = self._replay.compare(step, record)
-        if words is not None:
-            self._run.journal.write("replayed", step=step, verdict=words)
-            self._log.say(words)
-        report = StepReport(
+        step = progress.step
+        finished = FinishedStep(
+            ended,
+            weights,
             step=step,
+            epoch=progress.epoch_of_last_sample,
             total=total,
-            epoch=epoch,
-            values=values,
-            step_s=self._timing.step_s,
-            data_s=self._timing.data_s,
-            eta_s=self._timing.step_s * (total - step) if total is not None else None,
+            timing=self._pace.timing,
             elapsed_s=self._pace.elapsed_s,
+            at_s=self._now_s() if self._curves is not None else 0.0,
             due=cadence.due(step, every=self._log_every, total=total),
         )
-        self._log.step(report)
+        on_device = finished.is_on_device
+        if not on_device and not self._waiting:
+            self._write(finished)
+            return
+        self._waiting.append(finished)
+        if not on_device or finished.due or finished.elapsed_s - self._waiting[0].elapsed_s >= LONGEST_WAIT_S:
+            self.write_waiting()
+
+    def write_waiting(self) -> None:
+        """Write the finished steps down whose values were not waited for."""
+        waiting, self._waiting = self._waiting, []
+        fetch([row for each in waiting for row in each.rows()])
+        for each in waiting:
+            self._write(each)
+
+    def _write(self, finished: FinishedStep) -> None:
+        step, epoch, values = finished.step, finished.epoch, finished.ended.values()
+        weights = crc32_of(finished.weights)
+        record = self._run.steps.write_step(
+            step, epoch=epoch, samples=finished.ended.samples, values=values, weights=weights
+        )
+        if self._curves is not None:
+            self._curves.add(step, self._shown(values), wall_time_s=finished.at_s)
+        if (words := self._replay.compare(step, record)) is not None:
+            self._run.journal.write("replayed", step=step, verdict=words)
+            self._log.say(words)
+        total, timing = finished.total, finished.timing
+        self._log.step(
+            StepReport(
+                step=step,
+                total=total,
+                epoch=epoch,
+                values=values,
+                step_s=timing.step_s,
+                data_s=timing.data_s,
+                eta_s=timing.step_s * (total - step) if total is not None else None,
+                elapsed_s=finished.elapsed_s,
+                due=finished.due,
+            )
+        )
 
     def record_evaluation(self, progress: Progress, metrics: Mapping[str, float]) -> None:
         """Write down what the weights after the last step were found to be worth."""
         self._run.files.lock.require()
+        self.write_waiting()
         self._run.steps.write_evaluation(progress.step, metrics)
         self._log.evaluation(progress.step, metrics)
         if self._evaluations is not None:
@@ -172,6 +250,9 @@ class Recorder:
 
     def close(self) -> None:
         """Say how far the comparison came, if the session ends before it is over; close the curves."""
+        if self._run.files.lock.lost is None:
+            with suppress(RuntimeError):  # a device that has failed gives nothing any more
+                self.write_waiting()
         if words := self._replay.cut_short():
             self._log.say(words)
         for curves in (self._curves, self._evaluations):

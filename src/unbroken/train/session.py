@@ -117,6 +117,7 @@ class Session:
     def save(self) -> None:
         """Write a checkpoint of the present state."""
         self.save_again = False
+        self.recorder.write_waiting()
         self.saver.save(self.progress, extra=self.extra, total=self.length.steps)
         self.say_saved()
 
@@ -187,8 +188,7 @@ class Session:
     def record_step(self) -> None:
         """Write the step down that has ended, if that is not done yet."""
         if (ended := self.current.take_ended()) is not None:
-            weights, total = self.current.probe.read(), self.length.steps
-            self.recorder.record(self.progress, ended.samples, ended.values(), weights=weights, total=total)
+            self.recorder.record(self.progress, ended, self.current.probe.take(), total=self.length.steps)
             self._write_evaluations()
 
     def stop_if_asked(self) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -32,25 +30,11 @@ from unbroken.train.probe import Probe
 from unbroken.train.progress import Progress
 from unbroken.train.random_holders import Holders
 from unbroken.train.rates import Rates
+from unbroken.train.recorder import EndedStep
 from unbroken.train.saving import current_lr
 
 PLAIN = frozenset((bool, int, float, str, type(None)))
 DEEPEST = 4  # values within values that are looked at
-
-
-@dataclass(frozen=True, kw_only=True)
-class EndedStep:
-    """What is written down of a step; the rest of its body may still add to `logged`."""
-
-    samples: Samples
-    logged: dict[str, list[Any]]
-    lr: float | None  # the rate belongs to the step
-
-    def values(self) -> dict[str, float]:
-        """What was logged, as numbers: of a value that came once in each micro-batch the mean."""
-        found = {name: [float(each) for each in values] for name, values in self.logged.items()}
-        means = {name: values[0] if len(values) == 1 else fmean(values) for name, values in found.items()}
-        return {**means, **({"lr": self.lr} if self.lr is not None and "lr" not in means else {})}
 
 
 class StepInProgress:
