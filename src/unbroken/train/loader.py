@@ -21,15 +21,7 @@ from unbroken.errors import DamagedFile, UnbrokenError, UnreadableSample, UsageE
 from unbroken.quantities import counted, some_of
 from unbroken.train.order import Key, Order, Permutations, micro_batches
 from unbroken.train.random_holders import Holders
-from unbroken.train.rng import (
-    Undrawn,
-    generator_for_sample,
-    preserved,
-    seed_cpu_streams,
-    seed_for,
-    seed_for_sample,
-    seed_torch,
-)
+from unbroken.train.rng import generator_for_sample, preserved, seed_cpu_streams, seed_for_sample
 from unbroken.train.stop import Exit, interruptible
 from unbroken.train.workers import AHEAD, Workers
 
@@ -108,18 +100,18 @@ class Reading:
     def __call__(self, request: Request) -> Loaded | UnbrokenError:
         """The micro-batch, or why there is none.
 
-        To seed torch alone for each sample saves most of the time. Where the streams of Python and numpy are drawn from
-        all the same, in items or in their collation, the batch is read again, and from then on all three are seeded.
+        To seed the global streams takes most of the time, so those that nothing draws from are left alone. Where one is
+        drawn from after all, in items or in their collation, the batch is read again, and it is seeded from then on.
         """
         with as_in_a_worker():
             epoch = request.keys[0][0]
-            if self.holders.are_undrawn(epoch) and request.keys[-1][0] == epoch:
-                undrawn = Undrawn(seed_for(self.seed, epoch, "undrawn"))
-                answer = self._made(request, self._seeding_torch)
-                if undrawn.is_so():
+            while (undrawn := self.holders.undrawn(self.seed, epoch)) and request.keys[-1][0] == epoch:
+                undrawn.begin()
+                answer = self._made(request, self._read)
+                if not (drawn := undrawn.drawn()):
                     return answer
-                self.holders.note_drawn()
-            return self._made(request, self._seeding_all)
+                self.holders.note_drawn(drawn)
+            return self._made(request, self._read_on_its_own)
 
     def _made(self, request: Request, read: Callable[[int, int, Any], Any]) -> Loaded | UnbrokenError:
         """The micro-batch of items that `read` gives of an epoch, a name and an index."""
@@ -128,7 +120,7 @@ class Reading:
         bad: list[BadSample] = []
         for key, index in zip(keys, drawn if drawn is not None else [sample for _, sample in keys]):
             epoch, name = key
-            if key in self.excluded:
+            if self.excluded and key in self.excluded:
                 bad.append(BadSample(epoch=epoch, sample=name, reason=EXCLUDED))
                 continue
             try:
@@ -148,7 +140,7 @@ class Reading:
                 bad.append(BadSample(epoch=epoch, sample=name, reason=str(self._unreadable(one, error))))
         return self._joined(items, request, tuple(bad))
 
-    def _seeding_all(self, epoch: int, name: int, index: Any) -> Any:
+    def _read_on_its_own(self, epoch: int, name: int, index: Any) -> Any:
         """One sample under its name in the epoch, whatever it is drawn from."""
 
         def read() -> Any:
@@ -157,9 +149,12 @@ class Reading:
 
         return self.holders.read(read, seed=self.seed, epoch=epoch, sample=name, row=index)
 
-    def _seeding_torch(self, epoch: int, name: int, index: Any) -> Any:
-        """The same where nothing else is drawn from."""
-        seed_torch(seed_for_sample(self.seed, epoch, name))
+    def _read(self, epoch: int, name: int, index: Any) -> Any:
+        """The same where it is known which global streams it is drawn from, and that there is nothing else."""
+        if streams := self.holders.drawn:
+            number = seed_for_sample(self.seed, epoch, name)
+            for stream in streams:
+                stream.seed(number)
         return self._item(epoch, name, index)
 
     def words(self, request: Request) -> str:
@@ -182,15 +177,8 @@ class Reading:
         return self.dataset[index]
 
     def _joined(self, read: Mapping[Key, Any], request: Request, bad: tuple[BadSample, ...]) -> Loaded | UnbrokenError:
-        keys, position, drawn = request
         if not read:
-            return Loaded(keys=[], position=position, batch=None, bad=bad)
-        left = None if drawn is None else [each for key, each in zip(keys, drawn) if key in read]
-        where = self.words(Request(list(read), position, left))
-        nothing = [sample for (_, sample), item in read.items() if item is None]
-        hint = (
-            f"Of sample {nothing[0]} the data set gave None: give what the collate function takes." if nothing else ""
-        )
+            return Loaded(keys=[], position=request.position, batch=None, bad=bad)
         try:
             batch = self.join(list(read.values()))
         except (KeyboardInterrupt, Exit):
@@ -199,14 +187,24 @@ class Reading:
             return error
         except BaseException as error:  # noqa: BLE001 - as above
             found = f"{type(error).__name__}: {error}"
+            where, do = self._words_of_read(read, request)
             return UnreadableSample(
-                where, "the collate function failed on them", found=found, do=hint, trace=_trace_of(error)
+                where, "the collate function failed on them", found=found, do=do, trace=_trace_of(error)
             )
         if batch is None or (isinstance(batch, list | tuple | Mapping) and not batch):
             found = "None" if batch is None else f"an empty {type(batch).__name__}"
+            where, do = self._words_of_read(read, request)
             what = f"the collate function returned {found}"
-            return UsageError(where, what, expected=f"a batch of {counted(len(read), 'sample')}", do=hint)
-        return Loaded(keys=list(read), position=position, batch=batch, bad=bad)
+            return UsageError(where, what, expected=f"a batch of {counted(len(read), 'sample')}", do=do)
+        return Loaded(keys=list(read), position=request.position, batch=batch, bad=bad)
+
+    def _words_of_read(self, read: Mapping[Key, Any], request: Request) -> tuple[str, str]:
+        """Which samples could not be joined, and what may help."""
+        keys, position, drawn = request
+        left = None if drawn is None else [each for key, each in zip(keys, drawn) if key in read]
+        nothing = next((sample for (_, sample), item in read.items() if item is None), None)
+        gave = f"Of sample {nothing} the data set gave None: give what the collate function takes."
+        return self.words(Request(list(read), position, left)), gave if nothing is not None else ""
 
     def _unreadable(self, one: Request, error: BaseException) -> UnbrokenError:
         """What is raised in the trainer: it names the sample, and its file where that can be known."""

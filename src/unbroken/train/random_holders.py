@@ -21,13 +21,16 @@ import torch
 
 from unbroken.train.frames import is_users_class, is_users_file
 from unbroken.train.held import MOST_ITEMS, held_by, holders, inside, is_bound, reachable
-from unbroken.train.rng import states_of_python_and_numpy
+from unbroken.train.rng import CPU_STREAMS, Stream, Undrawn, seed_for
 
 DRAWN_FROM = (torch.Generator, np.random.Generator, np.random.BitGenerator, np.random.RandomState, random.Random)
 GLOBAL = (torch.default_generator, np.random.mtrand._rand, random._inst)  # which are nobody's own
 TRIED: WeakSet[Any] = WeakSet()  # functions that remember, of which it is known whether they draw
 DRAW: WeakSet[Any] = WeakSet()  # those that do
 BITS_128 = (1 << 128) - 1
+LOOKS = frozenset(
+    ("initial_seed", "get_rng_state", "fork_rng", "get_state", "getstate", "default_generator")
+)  # at a stream
 TRIALS = 8  # samples of which it is seen what they draw from, before any is read in the belief that it draws nothing
 
 
@@ -49,8 +52,9 @@ class Holders:
         self._epoch: int | None = None  # of which they were looked for
         self._found: list[tuple[bytes, Any]] | None = None
         self._caches: list[Any] = []  # functions that remember what they gave (functools.lru_cache, cache)
-        self._trials = TRIALS  # samples that still are to show whether the streams of Python and numpy are drawn from
-        self._drawn = False  # whether they are
+        self._trials = TRIALS  # samples that still are to show which global streams they are drawn from
+        self._drawn: tuple[Stream, ...] = ()  # those that are
+        self._undrawn: Undrawn | None = None  # the others, in this epoch
 
     def __reduce__(self) -> tuple[type[Holders], tuple[Any, Any]]:
         """As a new process begins."""
@@ -80,23 +84,32 @@ class Holders:
             item = self._read_again(read, lambda: self.seed(seed, epoch, sample, row=row))
         return item
 
-    def are_undrawn(self, epoch: int) -> bool:
-        """Whether nothing was seen to draw from them in this epoch, nor from the streams of Python and numpy."""
-        return not (self._trials or self._drawn or self._found or self._caches) and epoch == self._epoch
+    def undrawn(self, seed: int, epoch: int) -> Undrawn | None:
+        """The global streams that nothing was seen to draw from; None where each sample begins all that there is."""
+        if self._trials or self._found or self._caches or epoch != self._epoch or len(self._drawn) == len(CPU_STREAMS):
+            return None
+        if self._undrawn is None:
+            others = [stream for stream in CPU_STREAMS if stream not in self._drawn]
+            self._undrawn = Undrawn(others, seed_for(seed, epoch, "undrawn"))
+        return self._undrawn
 
-    def note_drawn(self) -> None:
-        """Something draws from the streams of Python or numpy."""
-        self._drawn, self._trials = True, 0
+    @property
+    def drawn(self) -> tuple[Stream, ...]:
+        """The global streams that are drawn from, as far as that was seen."""
+        return self._drawn
+
+    def note_drawn(self, streams: Iterable[Stream]) -> None:
+        """Something draws from these."""
+        self._drawn, self._undrawn = tuple(dict.fromkeys((*self._drawn, *streams))), None
 
     def watched(self, read: Callable[[], Any]) -> Any:
-        """What `read` gives; of the first samples it is seen whether they are drawn from the global streams."""
+        """What `read` gives; of the first samples it is seen which global streams they are drawn from."""
         if not self._trials:
             return read()
-        before = states_of_python_and_numpy()
+        before = [stream.state() for stream in CPU_STREAMS]
         item = read()
         self._trials -= 1
-        if states_of_python_and_numpy() != before:
-            self.note_drawn()
+        self.note_drawn(each for each, state in zip(CPU_STREAMS, before) if each.state() != state)
         return item
 
     def _read_again(self, read: Callable[[], Any], begin_all: Callable[[], None]) -> Any:
@@ -133,6 +146,9 @@ class Holders:
         before, but, things = self._found, inside(self._but), [*_reached(*self._roots)]
         self._found = [(path.encode(), each) for path, each in things if _is_holder(each) and id(each) not in but]
         self._caches = [each for _, each in things if isinstance(each, _lru_cache_wrapper)]
+        self._undrawn = None
+        if any(isinstance(each, FunctionType) and not LOOKS.isdisjoint(_names(each.__code__)) for _, each in things):
+            self.note_drawn(CPU_STREAMS)
         known = {_identity(holder) for _, holder in before or ()}
         return any(_identity(holder) not in known for _, holder in self._found)
 

@@ -7,9 +7,10 @@ The global generators of torch, numpy and Python are seeded from (seed, step, mi
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -58,45 +59,56 @@ def seed_streams(number: int) -> None:
 
 def seed_cpu_streams(number: int) -> None:
     """Begin the global streams of the CPU."""
-    random.seed(number)
-    np.random.seed(number % 2**32)
-    seed_torch(number)
+    for stream in CPU_STREAMS:
+        stream.seed(number)
 
 
-def seed_torch(number: int) -> None:
-    """Begin torch's stream of the CPU: a tenth of what all three cost."""
-    torch.default_generator.manual_seed(number)
+class Stream(NamedTuple):
+    """A global stream of the CPU."""
+
+    seed: Callable[[int], object]  # begins it
+    draw: Callable[[], float]  # the next of its numbers
+    state: Callable[[], object]  # which draws nothing, and takes a hundred times as long
+
+
+def _state_of_numpy() -> object:
+    _, words, place, *_ = np.random.get_state(legacy=True)
+    return np.asarray(words).tobytes(), place
+
+
+CPU_STREAMS = (
+    Stream(random.seed, random.random, random.getstate),
+    Stream(lambda number: np.random.seed(number % 2**32), np.random.random, _state_of_numpy),
+    Stream(
+        torch.default_generator.manual_seed,
+        lambda: torch.rand((), dtype=torch.float64).item(),
+        lambda: torch.default_generator.get_state().numpy().tobytes(),
+    ),
+)
 
 
 class Undrawn:
-    """Tells whether anything is drawn from the streams of Python and numpy while they are not seeded for each sample.
+    """Tells which of some streams are drawn from, while they are not seeded for each sample.
 
-    They begin at a number, and what they give next is known: to compare it costs a hundredth of their states.
+    They begin at a number, so that it is known what each gives next.
     """
 
-    def __init__(self, number: int) -> None:
-        self._number = number
-        self._next = self.begin()._draw()
+    def __init__(self, streams: Sequence[Stream], number: int) -> None:
+        self._streams, self._number = streams, number
         self.begin()
+        self._next = self._draw()
 
-    def begin(self) -> Undrawn:
+    def begin(self) -> None:
         """From here on."""
-        random.seed(self._number)
-        np.random.seed(self._number % 2**32)
-        return self
+        for stream in self._streams:
+            stream.seed(self._number)
 
-    def is_so(self) -> bool:
-        """Whether nothing was drawn since; to be asked once."""
-        return self._draw() == self._next
+    def drawn(self) -> list[Stream]:
+        """Those that something was drawn from since; to be asked once."""
+        return [each for each, now, then in zip(self._streams, self._draw(), self._next) if now != then]
 
-    def _draw(self) -> tuple[float, ...]:
-        return random.random(), random.random(), np.random.random(), np.random.random()
-
-
-def states_of_python_and_numpy() -> tuple[object, ...]:
-    """What tells at any instant whether something was drawn from them."""
-    _, words, place, *_ = np.random.get_state(legacy=True)
-    return random.getstate(), np.asarray(words).tobytes(), place
+    def _draw(self) -> list[float]:
+        return [stream.draw() for stream in self._streams]
 
 
 def seed_for_sample(seed: int, epoch: int, sample: int) -> int:
