@@ -6,15 +6,20 @@ itself.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Mapping
+import struct
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from unbroken.text import encodable
+from unbroken.train.crc32c import crc32c
 
 VERSION = "brain.Event:2"  # from version 2 on readers heed START events
 PNG_START = b"\x89PNG\r\n\x1a\n"
 COLOURS = 3
+MASK = np.uint32(0xA282EAD8)
 
 Point = tuple[int, Mapping[str, float | bytes], float]  # step, value or PNG by tag, wall time in seconds
 
@@ -86,10 +91,22 @@ def _text(named: str) -> str:
 
 
 def _records(events: Iterable[Any]) -> bytes:
-    from tensorboard.summary.writer.record_writer import RecordWriter
+    """Each with its length and the checksums of both, as TFRecord files have them."""
+    data = [event.SerializeToString() for event in events]
+    by_length: dict[int, list[int]] = defaultdict(list)
+    for number, each in enumerate(data):
+        by_length[len(each)].append(number)
+    records = list(data)
+    for length, numbers in by_length.items():
+        header = struct.pack("<Q", length)
+        (of_header,) = _checksums([header])
+        for number, checksum in zip(numbers, _checksums([data[number] for number in numbers])):
+            records[number] = b"".join((header, of_header, data[number], checksum))
+    return b"".join(records)
 
-    data = io.BytesIO()
-    records = RecordWriter(data)
-    for event in events:
-        records.write(event.SerializeToString())
-    return data.getvalue()
+
+def _checksums(data: Sequence[bytes]) -> list[bytes]:
+    """Of some of one length: masked, for a file may hold files whose checksums it holds too."""
+    checksums = crc32c(np.frombuffer(b"".join(data), np.uint8).reshape(len(data), len(data[0])))
+    masked = ((checksums >> 15) | (checksums << 17)) + MASK
+    return [each.tobytes() for each in masked.astype("<u4")]

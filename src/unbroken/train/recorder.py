@@ -30,7 +30,7 @@ from unbroken.train.progress import Progress
 from unbroken.train.replay import Replay
 
 Value = TypeVar("Value", float, bytes)
-LONGEST_WAIT_S = 1.0  # of a step whose values lie on a device
+LONGEST_WAIT_S = 0.25  # of a step whose values lie on a device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +156,7 @@ class Recorder:
         """Write one finished step down, with what is looked at of the weights; RunHeld where the run is another's.
 
         What lies on a device is not waited for: such steps are written together, with one transfer, when one of them is
-        logged, before a save or an evaluation, and once a second.
+        logged, before a save or an evaluation, and four times a second.
         """
         self._run.files.lock.require()
         step = progress.step

@@ -75,7 +75,7 @@ def _none_yet() -> None:
 
 def test_the_values_of_many_steps_are_fetched_together_and_are_the_same(tmp_path: Path) -> None:
     ours = recorded(train(tmp_path / "elsewhere", steps=100, wrap=Elsewhere))
-    assert 0 < Elsewhere.waits <= 3 * 6  # three types of numbers; twice because it is logged, more on a slow machine
+    assert 0 < Elsewhere.waits <= 150  # three types of numbers each time; of 600 values
     assert ours == recorded(train(tmp_path / "here", steps=100, wrap=lambda value: value))
     assert [line["step"] for line in ours] == [*range(1, 101)]
 
