@@ -55,6 +55,8 @@ class Holders:
         self._trials = TRIALS  # samples that still are to show which global streams they are drawn from
         self._drawn: tuple[Stream, ...] = ()  # those that are
         self._undrawn: Undrawn | None = None  # the others, in this epoch
+        self._untried = False  # whether it is not known of all functions that remember whether they draw
+        self._drew = False  # whether the sample did that was watched last
 
     def __reduce__(self) -> tuple[type[Holders], tuple[Any, Any]]:
         """As a new process begins."""
@@ -69,8 +71,8 @@ class Holders:
         """
         if first := epoch != self._epoch:
             self.look()
-        untried = [each for each in self._caches if each not in TRIED]
-        if untried or any(each in DRAW for each in self._caches):
+        self._untried = not TRIED.issuperset(self._caches)
+        if not DRAW.isdisjoint(self._caches):
             self._forget()
         self.seed(seed, epoch, sample, row=row)
         item = read()
@@ -80,13 +82,18 @@ class Holders:
                 self._forget()
                 self.seed(seed, epoch, sample, row=row)
                 item = read()
-        if untried:
+        if self._untried and self._drew:
+            self._forget()
+            self.seed(seed, epoch, sample, row=row)
+            read()
             item = self._read_again(read, lambda: self.seed(seed, epoch, sample, row=row))
         return item
 
     def undrawn(self, seed: int, epoch: int) -> Undrawn | None:
         """The global streams that nothing was seen to draw from; None where each sample begins all that there is."""
-        if self._trials or self._found or self._caches or epoch != self._epoch or len(self._drawn) == len(CPU_STREAMS):
+        if self._trials or self._found or epoch != self._epoch or len(self._drawn) == len(CPU_STREAMS):
+            return None
+        if self._caches and (self._drawn or not DRAW.isdisjoint(self._caches)):
             return None
         if self._undrawn is None:
             others = [stream for stream in CPU_STREAMS if stream not in self._drawn]
@@ -99,17 +106,21 @@ class Holders:
         return self._drawn
 
     def note_drawn(self, streams: Iterable[Stream]) -> None:
-        """Something draws from these."""
+        """Something draws from these, unseen so far: what was remembered since may be drawn, and is to be tried."""
         self._drawn, self._undrawn = tuple(dict.fromkeys((*self._drawn, *streams))), None
+        TRIED.difference_update(self._caches)
+        self._forget()
 
     def watched(self, read: Callable[[], Any]) -> Any:
-        """What `read` gives; of the first samples it is seen which global streams they are drawn from."""
-        if not self._trials:
+        """What `read` gives; it is seen what the first samples draw from, and those of functions that are not tried."""
+        if not self._trials and not self._untried:
             return read()
-        before = [stream.state() for stream in CPU_STREAMS]
+        before = self._states()
         item = read()
-        self._trials -= 1
-        self.note_drawn(each for each, state in zip(CPU_STREAMS, before) if each.state() != state)
+        now = self._states()
+        self._trials, self._drew = max(self._trials - 1, 0), now != before
+        drawn = [stream for stream, one, other in zip(CPU_STREAMS, before, now) if one != other]
+        self._drawn, self._undrawn = tuple(dict.fromkeys((*self._drawn, *drawn))), None
         return item
 
     def _read_again(self, read: Callable[[], Any], begin_all: Callable[[], None]) -> Any:
@@ -129,9 +140,10 @@ class Holders:
         for cache in self._caches:
             cache.cache_clear()
 
-    def _states(self) -> list[str]:
+    def _states(self) -> list[object]:
+        """Of the global streams, then of what was found."""
         holders = [holder for _, holder in self._found or () if not isinstance(holder, Row)]
-        return [repr(_state_of(holder)) for holder in (*GLOBAL, *holders)]
+        return [*(stream.state() for stream in CPU_STREAMS), *(repr(_state_of(holder)) for holder in holders)]
 
     def seed(self, *name: object, row: Any = None) -> None:
         """Begin all under a name; of a row of them the one that is meant."""
@@ -205,7 +217,7 @@ def _state_of(generator: Any) -> object:
         case np.random.BitGenerator():
             return generator.state
         case np.random.RandomState():
-            return [np.asarray(each).tolist() for each in generator.get_state(legacy=True)]
+            return generator.get_state(legacy=False)
         case random.Random():
             return generator.getstate()
     return None
