@@ -7,16 +7,17 @@ same step - and one line per evaluation; a line between them says where a resume
 object; a last line without its newline is what a kill left, and does not count.
 """
 
-from unbroken.journal.comparison import compare_steps, listed
 from unbroken.journal.events import NO_SESSION, Event, as_event
 from unbroken.journal.file import DamagedLine, Journal, Told, read_events, read_events_backwards, read_journal
 from unbroken.journal.steps import (
     Samples,
     StepLog,
     as_recorded,
+    compare_steps,
     evaluated_step,
     is_comparable,
     is_samples,
+    listed,
     packed,
     reached,
     read_steps,

@@ -18,7 +18,7 @@ from unbroken.run.layout import own
 from unbroken.run.record import RESTORING
 from unbroken.storage import PARTIAL_SUFFIX, Disk
 from unbroken.storage.lock import LOCK_FILES, RunLock
-from unbroken.storage.request import FILE as REQUEST
+from unbroken.storage.stop_request import FILE as REQUEST
 
 NOT_EMPTY = {errno.ENOTEMPTY, errno.EEXIST}
 LEFT_BY_LAUNCHES = {*LOCK_FILES, REQUEST, RESTORING}

@@ -24,7 +24,7 @@ from unbroken.run.survey import is_archiving, require_reachable
 from unbroken.storage import PARTIAL_SUFFIX
 from unbroken.storage.lock import LOCK_FILES
 from unbroken.storage.moved import looked_again
-from unbroken.storage.request import FILE as REQUEST
+from unbroken.storage.stop_request import FILE as REQUEST
 
 PACKING_LIST = "packed.json"  # in the run's own folder: what a file that travelled held
 # Of a process here, or of an earlier journey.

@@ -31,8 +31,8 @@ from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, manifests, own
 from unbroken.run.record import PATIENCE_S, PINS, RESTORING, write_record
 from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder, explained, is_ordinary, point_to
 from unbroken.storage.digest import sha256_of
+from unbroken.storage.file_lock import turn_at
 from unbroken.storage.lock import LOCK_FILES
-from unbroken.storage.turn import turn_at
 
 HELD = (*LOCK_FILES, RESTORING)
 TEXTS = {".log", ".txt", ".json", ".jsonl", ".py", ".yaml", ".yml", ".csv"}  # what a person reads of a session

@@ -20,8 +20,8 @@ from unbroken.run.layout import ARCHIVE_FOLDER, own
 from unbroken.run.record import PATIENCE_S, PINS, RESTORING, Restoring, read_restoring
 from unbroken.run.survey import survey
 from unbroken.storage import Disk, durable_folder, explained, write_json
+from unbroken.storage.file_lock import turn_at
 from unbroken.storage.lock import RunLock
-from unbroken.storage.turn import turn_at
 
 
 @dataclass(frozen=True, kw_only=True)

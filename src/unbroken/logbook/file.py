@@ -16,7 +16,7 @@ from unbroken.errors import Refused, UsageError
 from unbroken.logbook.book import FILE_NAME, Book, Change, Entry
 from unbroken.logbook.memory import remember
 from unbroken.storage import Disk, WritableFile, durable_write, explained, is_ordinary, read_whole
-from unbroken.storage.turn import turn_at
+from unbroken.storage.file_lock import turn_at
 from unbroken.text import ESCAPED, NOT_TEXT, encoding_of
 
 MOST_BOOK_BYTES = 64 << 20

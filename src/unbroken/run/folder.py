@@ -20,7 +20,7 @@ from typing import Any
 from unbroken.errors import DamagedFile, UsageError
 from unbroken.run.layout import ARCHIVE_FOLDER, LAYOUTS, OWN_FOLDER, Layout
 from unbroken.storage import read_json
-from unbroken.storage.records import readable
+from unbroken.storage.ordinary import readable
 
 MANIFESTS = f"{OWN_FOLDER}/manifests"
 RECORDS = (OWN_FOLDER, MANIFESTS, f"{OWN_FOLDER}/configs")

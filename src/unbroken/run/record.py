@@ -22,8 +22,8 @@ from unbroken.journal import NO_SESSION, Journal
 from unbroken.run.folder import require_inside
 from unbroken.run.layout import Layout, layout_by_files, own
 from unbroken.storage import Disk, durable_folder, explained, is_ordinary, read_json, read_typed, write_json
-from unbroken.storage.records import Reading, reading
-from unbroken.storage.turn import turn_at
+from unbroken.storage.file_lock import turn_at
+from unbroken.storage.ordinary import Reading, reading
 
 RECORD = "run.json"  # in the run's own folder
 

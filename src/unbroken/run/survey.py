@@ -28,9 +28,8 @@ from unbroken.run.record import PINS, RECORD, RESTORING, Restoring, RunRecord
 from unbroken.run.view import JOURNAL, METRICS, RunView, looked_at
 from unbroken.storage import PARTIAL_SUFFIX, is_ordinary
 from unbroken.storage.lock import HOLDER, Holder
-from unbroken.storage.ordinary import require_ordinary
-from unbroken.storage.records import Reading, reading
-from unbroken.storage.request import FILE as REQUEST
+from unbroken.storage.ordinary import Reading, reading, require_ordinary
+from unbroken.storage.stop_request import FILE as REQUEST
 from unbroken.text import printable
 
 MOST_SAID = 8

@@ -36,9 +36,9 @@ from unbroken.run.record import (
 from unbroken.storage import read_json
 from unbroken.storage.lock import HOLDER, Holder, held_without_locks, is_held
 from unbroken.storage.moved import looked_again
-from unbroken.storage.records import Reading, load_typed, reading
-from unbroken.storage.request import FILE as REQUEST
-from unbroken.storage.request import StopRequest
+from unbroken.storage.ordinary import Reading, load_typed, reading
+from unbroken.storage.stop_request import FILE as REQUEST
+from unbroken.storage.stop_request import StopRequest
 
 if TYPE_CHECKING:
     from unbroken.run.candidates import Candidate

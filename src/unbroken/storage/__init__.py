@@ -28,10 +28,10 @@ from unbroken.storage.ordinary import (
     is_remote,
     open_ordinary,
     read_json,
+    read_typed,
     read_whole,
     require_local,
 )
-from unbroken.storage.records import read_typed
 
 __all__ = [
     "PARTIAL_SUFFIX",

@@ -1,23 +1,31 @@
 """One process at a time at a file: by the operating system's lock where there is one, else by a stand-in beside it.
 
-The operating system's lock ends with its owner, and forked loader workers do not keep it. A lock is only worth
-something while the file that carries it has its name: that is looked at after it was taken, and now and then.
+flock on POSIX, a locked byte on Windows; both end with their owner, and forked loader workers do not keep them. Only
+one answer means that another process has the lock: every other error (no lock service, a file system that knows none)
+says nothing about anybody. A lock is only worth something while the file that carries it has its name: that is looked
+at after it was taken, and now and then.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 import weakref
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from enum import Enum, auto
 from pathlib import Path
 
 from unbroken.clock import Clock, SystemClock
-from unbroken.storage.advisory import Answer, ask, keeps_others_out, unlock
+from unbroken.errors import RunHeld
 from unbroken.storage.files import AT_ONCE, BINARY, NO_LINK
 from unbroken.storage.soft_lock import SIGN_EVERY_S, SoftLock, is_live
 
 STAND_IN = ".owner"  # behind the file's name
 LOOK_EVERY_S = 0.05
+TURNS_LOOK_EVERY_S = 0.02
+TAKEN_BY_ANOTHER = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
 
 
 class Held(Exception):
@@ -129,6 +137,93 @@ def stand_in_words(path: Path) -> str:
 def no_locks_words() -> str:
     """What is the case on a file system without locks."""
     return f"this file system has no locks: a lock file with a sign of life every {SIGN_EVERY_S:.0f} s stands in"
+
+
+# -- turns at a file that is replaced --------------------------------------------------------------------------------
+
+
+@contextmanager
+def turn_at(path: Path, clock: Clock, *, wait_s: float) -> Iterator[None]:
+    """Hold the turn at a file that several processes replace; RunHeld where others have it for longer than `wait_s`.
+
+    The file itself cannot be locked, because each writer puts a new one in its place: its folder is, which leaves
+    nothing behind. Where a folder cannot be locked (Windows, some network file systems), a file beside it stands in,
+    which goes with the turn.
+    """
+    descriptor = -1 if os.name == "nt" else os.open(path.parent, os.O_RDONLY)
+    soft = SoftLock(path.with_name(path.name + ".turn"), clock)
+    try:
+        give_up_s = clock.monotonic_s() + wait_s
+        while not _taken(path.parent, descriptor, soft):
+            if clock.monotonic_s() > give_up_s:
+                raise RunHeld(path, "other processes are writing it", do="Run the same command again.")
+            clock.pause_s(TURNS_LOOK_EVERY_S)
+        yield
+    finally:
+        soft.release()
+        if descriptor >= 0:
+            unlock(descriptor)  # also for a process that was forked meanwhile
+            os.close(descriptor)
+
+
+def _taken(folder: Path, descriptor: int, soft: SoftLock) -> bool:
+    answer = ask(descriptor) if descriptor >= 0 else Answer.NO_LOCKS
+    if answer is Answer.NO_LOCKS or (answer is Answer.OURS and not keeps_others_out(folder)):
+        return soft.take()
+    return answer is Answer.OURS
+
+
+# -- the operating system's locks ------------------------------------------------------------------------------------
+
+
+class Answer(Enum):
+    """What became of asking for a lock."""
+
+    OURS = auto()
+    HELD = auto()
+    NO_LOCKS = auto()  # this file system has none, or has them in name only
+
+
+def ask(descriptor: int, *, shared: bool = False) -> Answer:
+    """Ask for the lock on an open file, without waiting."""
+    try:
+        _lock(descriptor, shared=shared)
+    except OSError as error:
+        return Answer.HELD if error.errno in TAKEN_BY_ANOTHER else Answer.NO_LOCKS
+    return Answer.OURS
+
+
+def keeps_others_out(path: Path) -> bool:
+    """Whether a lock that we hold is one: some file systems grant every lock to everybody."""
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        return ask(descriptor) is Answer.HELD
+    finally:
+        os.close(descriptor)
+
+
+def unlock(descriptor: int) -> None:
+    """Let go, also for a process that was forked meanwhile and has the file open too."""
+    with suppress(OSError):
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _lock(descriptor: int, *, shared: bool) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
 
 _ALL: weakref.WeakSet[FileLock] = weakref.WeakSet()

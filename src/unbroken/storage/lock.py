@@ -19,7 +19,7 @@ from unbroken.errors import RunHeld, UsageError
 from unbroken.storage.durable import durable_folder, explained, write_json
 from unbroken.storage.file_lock import STAND_IN, FileLock, Held, is_locked, no_locks_words, stand_in_words
 from unbroken.storage.files import Disk
-from unbroken.storage.records import read_typed
+from unbroken.storage.ordinary import read_typed
 
 LOCK, HOLDER = "lock", "holder.json"
 LOCK_FILES = (LOCK, LOCK + STAND_IN, HOLDER)  # of a process here: they go nowhere with the run

@@ -15,8 +15,8 @@ from unbroken.clock import Clock
 from unbroken.quantities import clock_time
 from unbroken.run import ITERATIONS
 from unbroken.storage import Disk, explained
+from unbroken.storage.durable import PatientFile
 from unbroken.storage.files import turn_away
-from unbroken.storage.patient import PatientFile
 from unbroken.text import as_bytes, encodable
 
 CANNOT_LOG = "the session's log cannot be written"

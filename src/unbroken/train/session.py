@@ -19,7 +19,7 @@ from unbroken.launch.trial import IN_ENVIRONMENT
 from unbroken.logbook.entries import note_run
 from unbroken.quantities import counted
 from unbroken.run import OpenRun
-from unbroken.storage.request import Requests
+from unbroken.storage.stop_request import Requests
 from unbroken.train.cadence import Every
 from unbroken.train.console import SessionLog
 from unbroken.train.deadline import Deadline

@@ -19,7 +19,7 @@ from unbroken.launch import FineTune, Finished, Job, Resume
 from unbroken.launch.execute import execute
 from unbroken.run import OpenRun, SessionFiles
 from unbroken.run.layout import own
-from unbroken.storage.request import Requests
+from unbroken.storage.stop_request import Requests
 from unbroken.train import arguments, opening, parts
 from unbroken.train.adopting import Adopting
 from unbroken.train.built_parts import BuiltParts

@@ -33,7 +33,7 @@ from unbroken.report.index import Row
 from unbroken.run import Restoring, RunRecord, RunView
 from unbroken.run.survey import damaged_records
 from unbroken.storage.lock import Holder
-from unbroken.storage.request import StopRequest
+from unbroken.storage.stop_request import StopRequest
 from unbroken.train import open_run
 from unbroken.train.stop import Exit
 

@@ -156,7 +156,7 @@ def test_of_many_processes_that_take_turns_at_a_file_none_loses_what_another_wro
     file.write_text("0")
     program = (
         "import sys; from pathlib import Path\n"
-        "from unbroken.storage.turn import turn_at; from unbroken.clock import SystemClock\n"
+        "from unbroken.storage.file_lock import turn_at; from unbroken.clock import SystemClock\n"
         "file = Path(sys.argv[1])\n"
         "for _ in range(20):\n"
         "    with turn_at(file, SystemClock(), wait_s=60):\n"

@@ -20,7 +20,7 @@ from unbroken.run import ITERATIONS, Survey
 from unbroken.run.survey import survey
 from unbroken.storage import Disk
 from unbroken.storage.lock import read_holder
-from unbroken.storage.request import ask_to_stop
+from unbroken.storage.stop_request import ask_to_stop
 from unbroken.train import read_checkpoint
 
 SCRIPT = Path(__file__).with_name("slow_data.py")

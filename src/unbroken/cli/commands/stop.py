@@ -18,7 +18,7 @@ from unbroken.run.folder import require_inside
 from unbroken.run.layout import own
 from unbroken.storage import Disk, explained
 from unbroken.storage.lock import Holder, holds, is_held, read_holder
-from unbroken.storage.request import ask_to_stop
+from unbroken.storage.stop_request import ask_to_stop
 from unbroken.text import shown
 
 LOOK_EVERY_S = 0.2

@@ -17,7 +17,7 @@ from unbroken.clock import Clock, utc_text
 from unbroken.storage.durable import write_json
 from unbroken.storage.files import Disk
 from unbroken.storage.lock import Holder
-from unbroken.storage.records import read_typed
+from unbroken.storage.ordinary import read_typed
 
 FILE = "stop.json"
 LOOK_EVERY_S = 1.0
