@@ -18,13 +18,8 @@ from unbroken.clock import Clock, utc_text
 from unbroken.fields import BadField
 from unbroken.journal.events import Event, as_event
 from unbroken.jsonlines import finite, json_line, lines_of, parsed_json, parsed_line, records_backwards
-<<<<<<< HEAD
 from unbroken.storage import Disk, NotOrdinary, explained, open_ordinary, refusal
-from unbroken.storage.patient import PatientFile
-=======
-from unbroken.storage import Disk, NotOrdinary, explained, open_ordinary
 from unbroken.storage.durable import PatientFile
->>>>>>> 1d6b97c (Locks, records and what waits for the disk stand in as many files as they are thoughts)
 
 CANNOT_CONTINUE = "the record could not be continued"
 
