@@ -24,6 +24,7 @@ from unbroken.errors import (
     NOT_EXACT,
     STOPPED,
     ForeignFile,
+    NotInstalled,
     Refused,
     UnbrokenError,
     UnreadableSample,
@@ -197,6 +198,11 @@ def _examples() -> dict[type[UnbrokenError], str]:
         _refused(Facts(survey=_found(CUT_OFF))),
         UnreadableSample(
             "data/tiles/0417.png", "the picture cannot be decoded", do="Copy the file again from its source."
+        ),
+        NotInstalled(
+            "unbroken.train",
+            "torch is not installed here",
+            do="python -m pip install torch (https://pytorch.org/get-started says which one for your machine).",
         ),
         ForeignFile("export.pt", "not a training state, because this is a TorchScript program, not a checkpoint"),
         _save_failed(),

@@ -6,6 +6,8 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -127,7 +129,7 @@ def test_importing_a_door_loads_no_torch(module: str) -> None:
 
 
 def test_importing_unbroken_costs_nothing() -> None:
-    assert {name for name in imported_by("unbroken") if name.startswith("unbroken")} == {"unbroken"}
+    assert {name for name in imported_by("unbroken") if name.startswith("unbroken")} <= {"unbroken", "unbroken.version"}
 
 
 READS = {"read_text", "read_bytes"}
@@ -175,3 +177,85 @@ def test_no_module_of_tests_keeps_a_generator(request: pytest.FixtureRequest) ->
         if type(value).__name__ in ("Generator", "RandomState", "Random")
     ]
     assert kept == [], "let a fixture set it, and take it away again"
+
+
+# What other programs may import: what is handed on there needs no user here.
+DOORS = {ROOT / "src" / "unbroken" / name / "__init__.py" for name in ("", "config", "train", "storage")}
+USERS = [*SOURCES, *(path for name in ("examples", "docs", "benchmarks") for path in (ROOT / name).rglob("*.py"))]
+BY_NAME = re.compile("__|.*(_options|_command|_usual)$")  # Python's own; unbroken.cli.tree asks for those of a command
+
+
+def read_in(node: ast.AST) -> Counter[str]:
+    """Names and attributes that are read, and the words of texts that may be addresses."""
+    found: Counter[str] = Counter()
+    for each in ast.walk(node):
+        match each:
+            case ast.Name(id=name, ctx=ast.Load()) | ast.Attribute(attr=name) | ast.keyword(arg=str(name)):
+                found[name] += 1
+            case ast.Constant(value=str(text)) if re.fullmatch(r"[\w.]+:\w+", text):
+                found[text.partition(":")[2]] += 1
+    return found
+
+
+def defined_in(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
+    """Functions, classes and constants of a module, and methods where no class of a library could call them."""
+    ours = {node.name for node in tree.body if isinstance(node, ast.ClassDef)} | {"NamedTuple", "Protocol"}
+    for node in tree.body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name, keywords=[]):  # else it lists itself
+                yield name, node
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                yield name, node
+        if isinstance(node, ast.ClassDef) and {ast.unparse(base) for base in node.bases} <= ours:
+            methods = [each for each in node.body if isinstance(each, ast.FunctionDef)]
+            yield from ((each.name, each) for each in methods if not each.decorator_list)
+
+
+def unused_in(trees: dict[Path, ast.Module], library: Path) -> list[str]:
+    """What files of the library define and none of all files uses, but where it is defined, or only handed on."""
+    by_file = {path: read_in(tree) for path, tree in trees.items()}
+    everywhere = sum(by_file.values(), Counter[str]())
+    of_modules = {each.attr for tree in trees.values() for each in ast.walk(tree) if isinstance(each, ast.Attribute)}
+    imported = {
+        (node.module, alias.name)
+        for path, tree in trees.items()
+        if path.name != "__init__.py" or path in DOORS
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    found = []
+    for path in trees:
+        module = ".".join(path.with_suffix("").relative_to(library.parent).parts) if library in path.parents else ""
+        for name, node in defined_in(trees[path]) if module else ():
+            at_home, elsewhere = by_file[path][name] - read_in(node)[name], everywhere[name] - by_file[path][name]
+            is_imported = {(module, name), (module.rpartition(".")[0], name)} & imported  # or from its room
+            is_read = is_imported or name in of_modules if node in trees[path].body else elsewhere
+            if not at_home and not is_read and not BY_NAME.match(name):
+                found.append(f"{path.relative_to(library)}:{node.lineno} {name}")
+    return found
+
+
+def test_every_name_is_used() -> None:
+    library = ROOT / "src" / "unbroken"
+    assert unused_in({path: ast.parse(path.read_text("utf-8")) for path in USERS}, library) == []
+
+
+def test_a_name_that_is_used_nowhere_is_found(tmp_path: Path) -> None:
+    library = tmp_path / "lib"
+    texts = {
+        library / "one.py": "A, B = 1, 2\nLEFT = 3\ndef f():\n    return f()\nclass C:\n    def g(self): return h()\n"
+        "def h(): pass\n",
+        library / "two.py": "from lib.one import C\nC\n",
+        library / "__init__.py": "from lib.one import f\n__all__ = ['f']\n",
+    }
+    trees = {path: ast.parse(text) for path, text in texts.items()}
+    assert unused_in(trees, library) == ["one.py:2 LEFT", "one.py:3 f", "one.py:6 g"]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_nothing_private_of_another_file_is_imported(path: Path) -> None:
+    imports = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.ImportFrom)]
+    ours = [node for node in imports if (node.module or "").partition(".")[0] in ("unbroken", "mapsage", "focalsst")]
+    names = [f"{node.module}.{alias.name}" for node in ours for alias in node.names]
+    assert [name for name in names if re.search(r"\._(?!_)", name)] == []

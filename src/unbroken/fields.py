@@ -112,13 +112,6 @@ def number(value: Any, field: str) -> float:
     return found
 
 
-def real(value: Any, field: str) -> float:
-    """A number that is one as it stands."""
-    if isinstance(value, str):
-        raise BadField(field, "a number", value)
-    return number(value, field)
-
-
 def seconds(value: Any, field: str) -> float:
     """How long something took."""
     if type(value) in (int, float) and 0 <= value <= LONGEST_S:
@@ -214,7 +207,8 @@ def _schema(record: Hashable) -> tuple[tuple[str, Kind, bool], ...]:
     """Name, kind and whether it has to be there, of each field of a dataclass."""
     from dataclasses import MISSING, fields  # `ls` reads rows alone, and is quick because it loads no more
 
-    assert isinstance(record, type) and _is_dataclass(record)
+    if not isinstance(record, type) or not _is_dataclass(record):
+        raise TypeError(f"{record!r} is no dataclass")
     hints = get_type_hints(record, include_extras=True)
     return tuple(
         (item.name, _kind(hints[item.name]), item.default is MISSING and item.default_factory is MISSING)

@@ -60,7 +60,6 @@ def _loudness(*raw: float) -> Quantiles:
 
 
 POINTS_PER_FRAME: Final = 38_552  # mean
-LONGEST_RANGE_M: Final = 48.0
 AZIMUTH_DEG: Final = (-25.0, 25.0)  # field of view
 ELEVATION_DEG: Final = (-23.0, 16.0)
 

@@ -6,7 +6,7 @@ from mapsage.config import MapSageConfig, SegDataset
 from mapsage.dataset.folders import AerialFolder, Concatenation, Folder
 from mapsage.dataset.pipeline import Pipeline
 from unbroken import Job
-from unbroken.config.validation import canonical
+from unbroken.config import canonical
 
 
 def datasets(job: Job) -> dict[str, Folder]:

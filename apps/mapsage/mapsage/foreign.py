@@ -17,8 +17,7 @@ from mapsage.config import HOW_TO_START, MapSageConfig, SegDataset
 from mapsage.config.data import KNOWN_CLASSES
 from mapsage.config.defaults import with_original_defaults
 from unbroken import WrittenUnder
-from unbroken.config import read_python_text, readable_parts
-from unbroken.config.validation import canonical
+from unbroken.config import canonical, read_python_text, readable_parts
 from unbroken.errors import ConfigError
 
 OURS = ("randomness", "val_dataloader", "val_evaluator")  # the order is this run's from here on, and so are its scores

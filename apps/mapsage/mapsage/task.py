@@ -177,7 +177,8 @@ def _loss(
     align_corners: bool,
 ) -> Mapping[str, Tensor]:
     image_NCHW, label_NHW = preprocess(samples, training=True)
-    assert label_NHW is not None
+    if label_NHW is None:
+        raise ValueError("a sample to train on has a label")
     losses = decode_losses(model(image_NCHW), label_NHW, terms, align_corners=align_corners)
     return {"loss": total_loss(losses), **losses}
 
@@ -202,7 +203,8 @@ def _evaluate(
     *,
     skip_bad: bool,
 ) -> Mapping[str, float]:
-    assert config.val_dataloader is not None
+    if config.val_dataloader is None:
+        raise ValueError("this config validates nothing")
     workers = config.val_dataloader.num_workers
     return evaluate(config, dataset, model, preprocess, say, workers=workers, skip_bad=skip_bad, poll=poll).means
 

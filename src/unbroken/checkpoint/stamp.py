@@ -263,10 +263,6 @@ def _is_path(value: object) -> bool:
     )
 
 
-def _tensor(dtype: str, *shape: int) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, TensorRef) and value.dtype == dtype and value.shape == shape
-
-
 def _every(kind: str, names: str, holds: Callable[[Any], bool]) -> Iterator[tuple[str, Rule]]:
     for name in names.split():
         yield name, Rule(kind, holds)

@@ -79,7 +79,8 @@ class CheckpointStore:
 
     def save_best(self, facts: SaveFacts, fill: Callable[[WritableFile], None], *, larger: bool) -> bool:
         """Keep the best weights: never over a better file, and the old best goes only after the new is safe."""
-        assert facts.metric is not None and facts.value is not None
+        if facts.metric is None or facts.value is None:
+            raise ValueError("best weights are best by a metric and its value")
         weights = (item for item in self._manifests_here() if item.kind == "weights" and item.metric == facts.metric)
         rivals = [item for item in weights if item.file != facts.file]
         better = next((item for item in rivals if _beats(item.value, facts.value, larger=larger)), None)

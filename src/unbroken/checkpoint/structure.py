@@ -18,7 +18,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from unbroken.checkpoint import FORMAT
 from unbroken.checkpoint.containers import (
     FIRST_BYTES,
     SMALL_BYTES,
@@ -33,7 +32,7 @@ from unbroken.checkpoint.entries import in_native_order, read_spot
 from unbroken.checkpoint.kinds import STAMP, Kind, has_optimizer, model_part, recognise
 from unbroken.checkpoint.tree import Endless, TensorRef, check_tree, walk
 from unbroken.clock import Clock, SystemClock
-from unbroken.errors import DamagedFile, ForeignFile, NewerFormat, UsageError
+from unbroken.errors import DamagedFile, ForeignFile, UsageError
 from unbroken.storage import open_ordinary, require_local
 from unbroken.text import printable
 
@@ -168,23 +167,6 @@ def structure_in(file: BinaryIO, path: Path, *, recent: Recent = RECENT) -> Stru
     return structure
 
 
-def require_known_format(structure: Structure) -> None:
-    """Raise NewerFormat when a newer unbroken wrote the file, DamagedFile when its own entry is not sound."""
-    if not structure.kind.startswith("unbroken "):
-        return
-    number = structure.stamp.get("format")
-    if type(number) is not int or number < 1:
-        raise DamagedFile(structure.path, "the entry unbroken.format is not a format number")
-    if number > FORMAT:
-        raise NewerFormat(
-            structure.path,
-            "a newer version of unbroken wrote this file",
-            expected=f"format {FORMAT}",
-            found=f"format {number}" if number < 2**63 else "a larger one",
-            do="Install the newer version: pip install -U unbroken.",
-        )
-
-
 def tensors(structure: Structure) -> Iterator[tuple[str, TensorRef]]:
     """Yield every tensor with its dotted name, in the order of the file."""
     for path, node in walk(structure.tree):
@@ -220,7 +202,8 @@ class StorageReader:
 
     def storage(self, key: str) -> bytearray:
         """Return all bytes of one storage, writable and the caller's own, in this machine's byte order."""
-        assert self._file is not None, "a StorageReader is used inside `with`"
+        if self._file is None:
+            raise ValueError("a StorageReader is used inside `with`")
         ref = self._structure.storages[key]
         try:
             data = read_spot(self._file, self._structure.spots[key], where=self._structure.path)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
-from unbroken.errors import INTERRUPTED_TWICE, DamagedFile, SaveFailed, UnbrokenError, UsageError
+from unbroken.errors import INTERRUPTED_TWICE, DamagedFile, NotInstalled, SaveFailed, UnbrokenError, UsageError
 from unbroken.storage.files import DISK_TROUBLE, turn_away
 from unbroken.storage.ordinary import NotOrdinary
 from unbroken.text import ESCAPED
@@ -106,7 +106,7 @@ def _guarded(command: Callable[[], int], *, as_json: bool, hint: str, is_trainin
         if package not in EXTRAS:
             return _fault()
         install = f"Type: pip install 'unbroken[{EXTRAS[package]}]'"
-        return _complain(UsageError(package, "this package is not installed", do=install), as_json=as_json)
+        return _complain(NotInstalled(package, "this package is not installed here", do=install), as_json=as_json)
     except RuntimeError as error:
         if not str(error).startswith(CIRCLE):
             return _fault()

@@ -50,7 +50,7 @@ from unbroken.errors import ConfigError
 if TYPE_CHECKING:
     from unbroken.config.python_file import read_python_text
     from unbroken.config.schema import Misfit, Section, check_schema, effects
-    from unbroken.config.validation import Validated, readable_parts, validate
+    from unbroken.config.validation import Validated, canonical, readable_parts, validate
 else:
     _LOADED_ON_FIRST_USE = {
         "Section": "schema",
@@ -58,6 +58,7 @@ else:
         "effects": "schema",
         "check_schema": "schema",
         "Validated": "validation",
+        "canonical": "validation",
         "readable_parts": "validation",
         "validate": "validation",
         "read_python_text": "python_file",
@@ -86,6 +87,7 @@ __all__ = [
     "Section",
     "Since",
     "Validated",
+    "canonical",
     "changes",
     "check_schema",
     "differences",

@@ -267,8 +267,7 @@ def _alone(run: Path, out: Path, facts: Survey, *, disk: Disk, clock: Clock) -> 
 
 
 def _write(path: Path, facts: Survey, parcel: Parcel, seen: Mapping[str, Found], *, disk: Disk, clock: Clock) -> Packed:
-    newest, record = facts.newest_good, facts.record
-    assert newest is not None
+    newest, record = _newest(facts), facts.record
     said = newest.inside.get("run")
     stamped: Mapping[str, object] = said if isinstance(said, Mapping) else {}
     folder = facts.directory.resolve().name
@@ -301,9 +300,8 @@ def _write(path: Path, facts: Survey, parcel: Parcel, seen: Mapping[str, Found],
 
 def _target(run: Path, out: Path, facts: Survey) -> Path:
     """The file to write: `out`, or in a folder a name that tells run and step; nothing is ever replaced."""
-    assert facts.newest_good is not None
     if out.is_dir():
-        stem = f"{run.resolve().name}_step_{facts.newest_good.step}"
+        stem = f"{run.resolve().name}_step_{_newest(facts).step}"
         names = (f"{stem}{f'_{number}' if number > 1 else ''}{SUFFIX}" for number in range(1, 10_000))
         out = next(out / name for name in names if not (out / name).exists())
     if out.exists():
@@ -326,16 +324,22 @@ def _require_continuable(facts: Survey) -> None:
             "files are being moved here, and that was cut off: half of two histories lie here",
             do="Run the command again that was cut off (`unbroken restore` or the launch with --fresh), then pack.",
         )
-    if facts.newest_good is None and facts.has_history:
+    _newest(facts)
+
+
+def _newest(facts: Survey) -> Candidate:
+    """The checkpoint to continue from; raises what is amiss where there is none."""
+    run = facts.directory
+    if facts.newest_good is not None:
+        return facts.newest_good
+    if facts.has_history:
         raise DamagedFile(run, "no checkpoint here is sound", do=f"See `unbroken verify {run}`.")
-    if facts.newest_good is None:
-        raise Refused(run, "nothing was saved here yet: there is nothing to continue from", do="Pack it after a save.")
+    raise Refused(run, "nothing was saved here yet: there is nothing to continue from", do="Pack it after a save.")
 
 
 def _require_continued(facts: Survey, names: Collection[str]) -> None:
     """Raise DamagedFile unless the run goes on from these files as far as from where it lies, as the same run."""
-    run, newest = facts.directory, facts.newest_good
-    assert newest is not None
+    run, newest = facts.directory, _newest(facts)
     records = (own(run) / name for name in ("run.json", "journal.jsonl", "metrics.jsonl"))
     needed = [newest.path, *(path for path in records if path.is_file())]
     missing = [name for path in needed if (name := path.relative_to(run).as_posix()) not in names]

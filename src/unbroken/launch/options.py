@@ -247,12 +247,11 @@ def script_limit(session: float | str | None, reserve: float | str, said: Limit 
     """How long the session of a script may be: as it says itself (infinity: without end), else as the host does."""
     session_s = None if session is None else script_seconds("session_s", session)
     reserve_s = script_seconds("reserve_s", reserve)
-    if session_s == math.inf or (session_s is None and said is None):
+    if session_s == math.inf:
         return None
     if session_s is not None:
         return Limit(left_s=session_s, reserve_s=reserve_s, source="session_s")
-    assert said is not None
-    return replace(said, reserve_s=max(said.reserve_s, reserve_s))
+    return None if said is None else replace(said, reserve_s=max(said.reserve_s, reserve_s))
 
 
 def require_time_left(job: Job, plan: Plan) -> None:

@@ -129,7 +129,6 @@ def row_of(summary: Summary, *, folder: str, signature: int, part: str) -> Row:
 
 VERSION = 1  # in the file's name: versions do not quarrel over one file
 PATIENCE_S = 2.0  # for another process that writes; what it writes are milliseconds
-LARGE = 1 << 20
 NOT_OURS = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT}
 COLUMNS = ", ".join(Row._fields)
 SCHEMA = (

@@ -64,7 +64,8 @@ def said(key: str, language: str, **facts: object) -> str:
 def headline(found: Comparison, language: str) -> str:
     """Which run is best, by how much."""
     scored = [run for run in found.runs if run.best is not None]
-    if found.leader is None or found.second is None:
+    first = None if found.leader is None else found.runs[found.leader]
+    if first is None or first.best is None or found.second is None:
         best = scored[0].best if scored else None
         if best is None or (len(scored) > 1 and found.margin is None):
             return said("side by side", language, count=len(found.runs))
@@ -73,8 +74,6 @@ def headline(found: Comparison, language: str) -> str:
             return said("only", language, run=scored[0].label, metric=found.metric, value=value)
         top = (max if found.larger else min)(run.best.value for run in scored if run.best is not None)
         return said("level", language, metric=found.metric, value=number(top))
-    first = found.runs[found.leader]
-    assert first.best is not None
     return said(
         "leads",
         language,

@@ -47,6 +47,12 @@ class _OpenFile:
         """Nothing is buffered here."""
 
 
+def _descriptor(file: WritableFile) -> int:
+    if not isinstance(file, _OpenFile):
+        raise TypeError("this file was not opened by a disk")
+    return file.descriptor
+
+
 def _opened(path: Path, how: int) -> _OpenFile:
     """Open an ordinary file, without waiting for anybody and without following a link that a stranger may have made."""
     descriptor = os.open(path, how | BINARY | AT_ONCE | NO_LINK, 0o644)
@@ -72,13 +78,11 @@ class Disk:
 
     def sync(self, file: WritableFile) -> None:
         """Return only when the file's bytes are on the medium."""
-        assert isinstance(file, _OpenFile)
-        os.fsync(file.descriptor)
+        os.fsync(_descriptor(file))
 
     def close(self, file: WritableFile) -> None:
         """Give the descriptor back."""
-        assert isinstance(file, _OpenFile)
-        os.close(file.descriptor)
+        os.close(_descriptor(file))
 
     def rename(self, source: Path, target: Path) -> None:
         """Put `source` under the name `target` in one indivisible step, replacing what is there."""
@@ -130,15 +134,6 @@ class Disk:
         import shutil
 
         return shutil.disk_usage(folder).free
-
-    def is_writable(self, folder: Path) -> bool:
-        """Whether files can be created in `folder` (false on read-only mounts, also for root)."""
-        try:
-            read_only = bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
-        except (AttributeError, OSError):
-            read_only = False
-        permitted = bool(stat.S_IMODE(folder.stat().st_mode) & 0o222)
-        return permitted and not read_only and os.access(folder, os.W_OK)
 
 
 def turn_away() -> None:

@@ -107,7 +107,8 @@ class RunLock:
 
     def hold_as(self, session: str) -> None:
         """Hold it on under another name."""
-        assert self._holder is not None, "a lock that is held"
+        if self._holder is None:
+            raise ValueError("this lock is not held")
         self._holder = replace(self._holder, session=session)
         self._write_holder(self._holder)
 
@@ -202,8 +203,9 @@ class RunLock:
 
     def _lock_again(self) -> None:
         """The files of the lock are not as we left them: whose is the run?"""
-        assert self._lock is not None and self._holder is not None
-        lock = self._lock
+        if (before := self._lock) is None or self._holder is None:
+            return
+        lock = before
         if not lock.is_ours():
             lock = FileLock(self._folder / LOCK, self._clock)
             try:
@@ -212,11 +214,11 @@ class RunLock:
                 raise self._lose() from None
         found = read_holder(self._folder)
         if found is not None and not self._names_us(found):  # even if that one has let go: it has changed what is here
-            if lock is not self._lock:
+            if lock is not before:
                 lock.release()
             raise self._lose()
-        if lock is not self._lock:
-            self._lock.release()
+        if lock is not before:
+            before.release()
             self._lock = lock
             self._said.append("warning: the lock of this run was removed or replaced; nobody took it, it is made again")
         if found is None:

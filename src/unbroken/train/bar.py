@@ -60,8 +60,7 @@ class BarConsole:
             self._live = None
 
     def _line(self) -> RenderableType:
-        assert self._report is not None, "it is drawn once there is one"
-        return BarLine(self._report)
+        return BarLine(self._report) if self._report is not None else ""
 
 
 class BarLine:

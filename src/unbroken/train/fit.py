@@ -90,7 +90,8 @@ class _Between:
     def _evaluate(self) -> Mapping[str, float]:
         """Evaluate the present weights, and draw what the model sees in them."""
         run, task = self.run, self.task
-        assert task.evaluate is not None, "it is asked for"
+        if task.evaluate is None:
+            raise ValueError("this task has no evaluation")
         self.coming("evaluation", run.step, list)
         task.model.train()  # as a step leaves it, also where a session begins with the evaluation
         metrics = task.evaluate(run.progress, run.poll)

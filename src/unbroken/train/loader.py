@@ -363,9 +363,9 @@ def one_pass(
     while True:
         with preserved():  # what is drawn between the batches is the same with any number of workers
             loaded = next(loads)
-        for bad in loaded.bad:
-            assert skipped is not None
-            skipped(bad)
+        if skipped is not None:
+            for bad in loaded.bad:
+                skipped(bad)
         if loaded.keys:
             yield loaded.batch
         if loaded.position >= size:

@@ -63,7 +63,8 @@ class Patience:
 
     def error(self, folder: Path, step: int) -> SaveFailed:
         """Why the session ends."""
-        assert self.refusal is not None
+        if self.refusal is None:
+            raise ValueError("no save was refused")
         last = f"step {self.good.step}" if self.good.step else "the beginning"
         return SaveFailed(
             folder,

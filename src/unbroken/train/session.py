@@ -82,8 +82,7 @@ class Session:
 
     def go_on_with(self, feed: AnyFeed) -> None:
         """The batches of the next epoch, as the loop wants them now."""
-        assert self.feed is not None, "an epoch follows one of the same loop"
-        if words := feed.follow(self.feed, self.progress):
+        if self.feed is not None and (words := feed.follow(self.feed, self.progress)):
             self.log.say(words)
         self.feed = feed
 

@@ -79,9 +79,8 @@ def require_takeover(job: Job, plan: Plan) -> tuple[str, ...]:
     Everything is built as for a training, the file is compared with it, and nothing of it is loaded. Returns what will
     be said of the file when it is.
     """
-    if not is_foreign(plan) or not job.task:
+    if not is_foreign(plan) or not isinstance(plan, Resume) or not job.task:  # only a training state is taken over
         return ()
-    assert isinstance(plan, Resume), "only a training state is taken over"
     task: Task = load_attribute(job.task)(job, lambda _line: None)
     source = Source(plan.source.path, job.layout)
     source.fitting(task.parts(), task.translate, rename=task.rename_weights, optional=OPTIONAL)

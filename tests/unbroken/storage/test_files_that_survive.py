@@ -134,13 +134,6 @@ def test_without_links_there_is_no_pointer_and_no_failure(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_without_write_permission_is_called_read_only(tmp_path: Path) -> None:
-    assert Disk().is_writable(tmp_path)
-    tmp_path.chmod(0o555)
-    assert not Disk().is_writable(tmp_path)
-    tmp_path.chmod(0o755)
-
-
 def lock(folder: Path, disk: Disk | None = None) -> RunLock:
     return RunLock(disk or Disk(), folder, SystemClock())
 

@@ -157,7 +157,8 @@ def _is_plausible(layout: Layout, data: bytes) -> bool:
 
 def _even(layout: Layout, data: bytes) -> Floats:
     table = layout.table(data)
-    assert table is not None, "only layouts that come out even are compared"
+    if table is None:
+        raise ValueError("only layouts that come out even are compared")
     return table
 
 

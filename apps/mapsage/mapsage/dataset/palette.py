@@ -11,7 +11,6 @@ from typing import Final
 RGB = tuple[int, int, int]
 
 IGNORED: Final = 255  # the label that neither loss nor metrics count
-NO_DATA_RGB: Final[RGB] = (0, 0, 0)
 
 EARTHVQA: Final[dict[str, RGB]] = {
     "background": (255, 255, 255),

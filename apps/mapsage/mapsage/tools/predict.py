@@ -27,7 +27,7 @@ from mapsage.picture import overlay
 from mapsage.tools.files import note_in, write_picture
 from mapsage.tools.trained import Say, Trained, add_options, console, load
 from unbroken import Disk, OptionParser, durable_folder, is_ordinary, read_json, read_whole, require_local, write_json
-from unbroken.config.validation import canonical
+from unbroken.config import canonical
 from unbroken.errors import DamagedFile, Refused, UnbrokenError, UsageError
 
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")

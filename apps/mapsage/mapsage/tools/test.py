@@ -147,7 +147,8 @@ def _write_mask(folder: Path, sample: Sample, prediction_HW: Tensor, *, first: i
 def _write_sheet(
     folder: Path, sample: Sample, prediction_HW: Tensor, *, classes: Sequence[str], palette: Sequence[Colour]
 ) -> None:
-    assert sample.label is not None
+    if sample.label is None:
+        return
     size = (prediction_HW.shape[1], prediction_HW.shape[0])
     image_HW3 = np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy()[..., ::-1])
     sheet = side_by_side(

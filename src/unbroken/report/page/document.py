@@ -9,7 +9,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
-from unbroken.errors import UsageError
+from unbroken.errors import NotInstalled
 from unbroken.report.compare import Comparison
 from unbroken.report.page import parts
 from unbroken.report.page.figure import plots_of, reach_of
@@ -74,4 +74,4 @@ def _plotly() -> str:
         path = Path(folder) / PLOTLY
         if path.is_file():
             return path.read_text("utf-8").strip().replace("</script", "<\\/script")
-    raise UsageError("plotly", "the plotting library is not installed", do="Type: pip install 'unbroken[report]'")
+    raise NotInstalled("plotly", "the plotting library is not installed", do="Type: pip install 'unbroken[report]'")

@@ -8,7 +8,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import Any
 
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, default_collate
+from torch.utils.data import BatchSampler, DataLoader, default_collate
 
 from unbroken.errors import UsageError
 from unbroken.train.loader import Collate, HowRead
@@ -38,11 +38,6 @@ class Batching:
     pin_memory: bool = False
     sampler: Any = None
     how: HowRead = field(default_factory=HowRead)
-
-
-def is_loader_of_samples(source: Any) -> bool:
-    """Whether it is a `DataLoader` of a data set whose samples have numbers."""
-    return isinstance(source, DataLoader) and not isinstance(source.dataset, IterableDataset)
 
 
 def batching_of(source: Any, said: Mapping[str, Any]) -> tuple[Any, Batching]:
