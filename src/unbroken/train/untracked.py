@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,12 @@ from unbroken.train.carried import carried
 from unbroken.train.feed import AnyFeed
 from unbroken.train.forgotten import forgotten, in_words
 from unbroken.train.frames import frames_with, is_users_class
-from unbroken.train.held import attributes, inside, reachable, roots
+from unbroken.train.held import MOST_ITEMS, attributes, inside, reachable, roots
 from unbroken.train.module_attributes import Attributes
 from unbroken.train.random_holders import random_holders
 
 MOST_NAMED = 8
+FEW = 4  # items of a list that counts in place; of a longer one only the length tells
 A_DAY_S = 86_400.0
 Seen = dict[str, object]  # what tells that a value changed, by the way to it
 
@@ -85,7 +87,12 @@ class Untracked:
     def _changed(self, before: Seen) -> list[str]:
         """The values that are not what they were after the first step, each once."""
         now = self._values(self._dataset)
-        names = [name for name, value in now.items() if before.get(name, value) != value and name not in self._named]
+        names = [
+            name
+            for name, value in now.items()
+            if name not in self._named and before.get(name, value) != value
+            if not (name.endswith("]") and before[name][0] != value[0])  # type: ignore[index]  # of another dict or list
+        ]
         self._named.update(names)
         return names
 
@@ -116,13 +123,16 @@ class Untracked:
         ]
 
     def _values(self, dataset: object) -> Seen:
-        """The plain attributes of the script's own things, and the lengths of the lists it has variables for."""
+        """The plain attributes of the script's own things, what its dicts count, and the lengths of its lists."""
         known, found = inside(self._tracked.values()), Seen()
         for path, value in reachable(self._roots(dataset)):
             if id(value) in known or value is self._run:
                 continue
             if isinstance(value, list | deque | dict) and "[" not in path:
                 found[path] = len(value)
+                items = dict.items(value) if isinstance(value, dict) else enumerate(value if len(value) <= FEW else ())
+                plain = ((key, item) for key, item in islice(items, MOST_ITEMS) if isinstance(item, int | float | str))
+                found |= {f"{path}[{key!r}]": (id(value), repr(item)) for key, item in plain}
             elif is_users_class(type(value)):
                 found |= {
                     f"{path}.{name}": each for name, item in attributes(value) if (each := _plain(item)) is not None

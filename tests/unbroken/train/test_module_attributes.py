@@ -230,3 +230,23 @@ def test_values_of_the_script_that_change_late_are_named_at_the_next_save(
     lines = capsys.readouterr().out.splitlines()
     said = [line for line in lines if "`tasks.difficulty`" in line]
     assert len(said) == 1 and "changes in this training and is not tracked" in said[0], lines
+
+
+def test_what_a_dict_of_the_script_counts_in_place_is_named_and_not_what_is_made_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts, model = {"calls": 0, "fixed": 1}, network()
+
+    def hook(*_: object) -> None:
+        counts["calls"] += 1
+
+    model[0].register_forward_hook(hook)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with open_run(tmp_path, tag="t", save_every=1, save_every_s=None) as run:
+        run.track(model=model, optimizer=optimizer)
+        for step in run.steps(4):
+            batch = {"number": step}
+            model(torch.ones(2, 2) * batch["number"]).sum().backward()
+            optimizer.step()
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ") and "track" in line]
+    assert len(lines) == 1 and "`counts['calls']` changes from step to step" in lines[0], lines
