@@ -15,12 +15,13 @@ from typing import Any
 from unbroken.checkpoint.manifest import Manifest, manifest_path, read_manifest
 from unbroken.checkpoint.removal import GOING_SUFFIX
 from unbroken.errors import Refused, UsageError
-from unbroken.journal import read_events
 from unbroken.run.candidates import Candidate, list_candidates
-from unbroken.run.folder import unreachable, walk
-from unbroken.run.layout import ARCHIVE_FOLDER, BACKUP_LIST, OWN_FOLDER, Layout, looks_like_a_run, manifests, own
-from unbroken.run.record import RESTORING, layout_of, read_record
-from unbroken.run.survey import is_archiving, require_reachable
+from unbroken.run.folder import walk
+from unbroken.run.layout import ARCHIVE_FOLDER, BACKUP_LIST, OWN_FOLDER, Layout, manifests, own
+from unbroken.run.locate import holds_run
+from unbroken.run.record import RESTORING, read_record
+from unbroken.run.survey import require_reachable
+from unbroken.run.view import RunView
 from unbroken.storage import PARTIAL_SUFFIX
 from unbroken.storage.lock import LOCK_FILES
 from unbroken.storage.moved import looked_again
@@ -99,11 +100,11 @@ def inventory_of(run: Path) -> Inventory:
 
 
 def _inventory_of(run: Path) -> Inventory:
-    layout, record = layout_of(run), read_record(run)
-    require_reachable(run, unreachable(run, layout))
+    view = RunView(run)
+    layout = view.require_layout()
+    require_reachable(run, view.unreachable)
     checkpoints = checkpoints_of(run, layout)  # before all others, see above
-    events = read_events(own(run) / "journal.jsonl")
-    if (own(run) / RESTORING).exists() or is_archiving(events):
+    if view.restoring is not None or view.history.archiving:
         raise Refused(
             run,
             "files are being moved here from one history to another, and half of two lie here",
@@ -119,7 +120,7 @@ def _inventory_of(run: Path) -> Inventory:
     pointer = layout.checkpoints(run) / layout.pointer if layout.pointer else None
     return Inventory(
         run=run,
-        id=record.id if record is not None else "",
+        id=view.record.id if view.record is not None else "",
         layout=layout,
         checkpoints=checkpoints,
         records=tuple(sorted((item for item in rest if item.name.startswith(own_ones)), key=_record_order)),
@@ -127,7 +128,7 @@ def _inventory_of(run: Path) -> Inventory:
         archive=tuple(sorted((item for item in rest if item.name.startswith(in_archive)), key=_archive_order)),
         links=links,
         pointer=str(pointer.readlink()) if pointer is not None and pointer.is_symlink() else "",
-        events=events,
+        events=view.events,
     )
 
 
@@ -158,7 +159,7 @@ def checkpoints_of(run: Path, layout: Layout) -> tuple[CheckpointFile, ...]:
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is that of a run, ours or of another program."""
-    return read_record(folder) is not None or (own(folder) / "journal.jsonl").exists() or looks_like_a_run(folder)
+    return read_record(folder) is not None or (own(folder) / "journal.jsonl").exists() or holds_run(str(folder)) is None
 
 
 def look(run: Path, path: Path) -> Found | None:

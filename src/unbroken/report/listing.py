@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from unbroken.jsonlines import parsed_json
 from unbroken.report.index import Row, RunIndex, row_of
-from unbroken.run.layout import CHECKPOINT_FOLDER, OWN_FOLDER
 from unbroken.run.locate import DEPTH, holds_run
+from unbroken.run.names import CHECKPOINT_FOLDER, OWN_FOLDER
 from unbroken.text import as_bytes
 
 YOUNG_NS = 2_000_000_000  # a file that changed this recently may change again and keep its time

@@ -16,7 +16,7 @@ from typing import Any
 from unbroken.clock import local_moment
 from unbroken.fields import BadField, count_of, number_of, numbers_of, typed
 from unbroken.journal import NO_SESSION, Event
-from unbroken.journal.events import Failed, Finished, Stopped
+from unbroken.journal.events import Evaluated, Failed, Finished, Removed, Saved, SessionBegan, Stopped, Timing
 from unbroken.quantities import counted
 
 
@@ -36,8 +36,8 @@ class History:
     total: int | None = None
     scores: list[Score] = field(default_factory=list)  # each the best of its time
     evaluations: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
-    saved: dict[str, int] = field(default_factory=dict)  # checkpoints that were not removed, with their steps
-    finished_at: int | None = None
+    saved: dict[str, int | None] = field(default_factory=dict)  # checkpoints that were not removed, with their steps
+    finished: Finished | None = None  # where nothing was trained since
     last_event: str = ""
     first_time: str = ""
     last_time: str = ""
@@ -47,6 +47,19 @@ class History:
     def best(self) -> Score | None:
         """The best of what the run goes on from."""
         return self.scores[-1] if self.scores else None
+
+    @property
+    def finished_at(self) -> int | None:
+        """The step after which it was completed."""
+        return self.finished.step if self.finished is not None else None
+
+    @property
+    def archiving(self) -> bool:
+        """Whether the last thing that was begun here is the move of the journal itself into the archive.
+
+        Where the line that says what was begun after it is damaged, those that follow still say that something was.
+        """
+        return self.last_event == "archiving"
 
     def trained_s(self, *, until: float | None = None) -> float | None:
         """Seconds from the begin to the last sign of each session, summed; `until` is a later sign of the last one."""
@@ -63,15 +76,46 @@ def history_of(events: Iterable[Event]) -> History:
     """Add the events up, oldest first."""
     history = History()
     for event in events:
-        kind = event.get("event")
-        if not isinstance(kind, str):
-            continue
-        if event.get("session") != NO_SESSION:  # what a person did between sessions is no sign of one
-            history.last_event = kind
-            _note_time(history, event)
-        if kind in READERS:
-            READERS[kind](history, event)
+        if event.session != NO_SESSION:  # what a person did between sessions is no sign of one
+            history.last_event = event.name
+            if event.time is not None:
+                history.first_time, history.last_time = history.first_time or event.time, event.time
+                if event.session in history.times or isinstance(event, SessionBegan):
+                    history.times[event.session] = history.times.get(event.session, (event.time,))[0], event.time
+        match event:
+            case SessionBegan():
+                _go_on(history, event)
+            case Evaluated(step=int(step)):
+                metrics = numbers_of(event.metrics)
+                history.evaluations.append((step, metrics))
+                only = next(iter(metrics)) if len(metrics) == 1 else None
+                name = event.metric if "metric" in event else only
+                if event.best and name is not None and name in metrics:
+                    history.scores.append(Score(metric=name, value=metrics[name], step=step))
+            case Saved(kind="checkpoint"):
+                history.finished = None
+                history.saved[event.file] = event.step
+            case Removed(file=str(file)):
+                history.saved.pop(file, None)
+            case Finished():
+                history.finished, history.total = event, event.step
+            case Timing():
+                history.total = event.total or history.total
     return history
+
+
+def _go_on(history: History, event: SessionBegan) -> None:
+    """A session takes the run up again: to go further, or from an earlier step."""
+    history.finished = None
+    history.total = event.total or history.total
+    plan = event.plan or {}
+    after = count_of(plan.get("step")) if plan.get("verdict") in ("Resume", "Finished") else 0
+    if after is not None:
+        history.scores = [score for score in history.scores if score.step <= after]
+        history.evaluations = [item for item in history.evaluations if item[0] <= after]
+    if "best" in event:  # what the file says that it goes on from: its own history may lie in another folder
+        best = score_of(event.best)
+        history.scores = [best] if best is not None else []
 
 
 def how_it_ended(events: Sequence[Event]) -> str:
@@ -99,73 +143,6 @@ def seconds_of(time: str) -> float | None:
     """An ISO time as seconds since 1970; None where it is none."""
     moment = local_moment(time)
     return moment.timestamp() if moment is not None else None
-
-
-def _note_time(history: History, event: Event) -> None:
-    time, session = event.get("time"), event.get("session")
-    if not isinstance(time, str):
-        return
-    history.first_time, history.last_time = history.first_time or time, time
-    if not isinstance(session, str):
-        return
-    if session in history.times:
-        history.times[session] = history.times[session][0], time
-    elif event.get("event") == "session":
-        history.times[session] = time, time
-
-
-def _session(history: History, event: Event) -> None:
-    history.finished_at = None  # it was taken up again: to go further, or from an earlier step
-    history.total = count_of(event.get("total")) or history.total
-    plan = event.get("plan")
-    plan = plan if isinstance(plan, Mapping) else {}
-    after = count_of(plan.get("step")) if plan.get("verdict") in ("Resume", "Finished") else 0
-    if after is not None:
-        history.scores = [score for score in history.scores if score.step <= after]
-        history.evaluations = [item for item in history.evaluations if item[0] <= after]
-    if "best" in event:  # what the file says that it goes on from: its own history may lie in another folder
-        best = score_of(event["best"])
-        history.scores = [best] if best is not None else []
-
-
-def _evaluated(history: History, event: Event) -> None:
-    step, metrics = count_of(event.get("step")), numbers_of(event.get("metrics"))
-    if step is None:
-        return
-    history.evaluations.append((step, metrics))
-    name = event.get("metric", next(iter(metrics)) if len(metrics) == 1 else None)
-    if event.get("best") is True and isinstance(name, str) and name in metrics:
-        history.scores.append(Score(metric=name, value=metrics[name], step=step))
-
-
-def _saved(history: History, event: Event) -> None:
-    step = count_of(event.get("step"))
-    if event.get("kind") == "checkpoint" and step is not None:
-        history.finished_at = None
-        history.saved[str(event.get("file"))] = step
-
-
-def _removed(history: History, event: Event) -> None:
-    history.saved.pop(str(event.get("file")), None)
-
-
-def _finished(history: History, event: Event) -> None:
-    history.finished_at = count_of(event.get("step"))
-    history.total = history.finished_at if history.finished_at is not None else history.total
-
-
-def _timing(history: History, event: Event) -> None:
-    history.total = count_of(event.get("total")) or history.total
-
-
-READERS = {
-    "session": _session,
-    "evaluated": _evaluated,
-    "saved": _saved,
-    "removed": _removed,
-    "finished": _finished,
-    "timing": _timing,
-}
 
 
 # -- programs ----------------------------------------------------------------------------------------------------------

@@ -10,11 +10,10 @@ from typing import Any, Literal
 
 from unbroken.fields import typed
 from unbroken.ids import LeadsOut, place, why_unsafe
-
-OWN_FOLDER = "unbroken"  # not hidden: notebook hosts drop dot files
-ARCHIVE_FOLDER = "archive"
-CHECKPOINT_FOLDER = "ckpt"  # where a layout by epochs has its checkpoints
-BACKUP_LIST = "backup.json"  # in the own folder of a backup: what it held when it was copied
+from unbroken.run.names import ARCHIVE_FOLDER as ARCHIVE_FOLDER
+from unbroken.run.names import BACKUP_LIST as BACKUP_LIST
+from unbroken.run.names import CHECKPOINT_FOLDER as CHECKPOINT_FOLDER
+from unbroken.run.names import OWN_FOLDER as OWN_FOLDER
 
 # What of a layout becomes part of a path, and what stands in it for a number or a name.
 FOLDERS = ("checkpoint_folder", "session_folder", "curves", "evaluation_curves", "predictions")
@@ -171,16 +170,6 @@ def layout_by_files(run: Path) -> Layout:
     """The layout that a folder without a record looks like."""
     with_checkpoints = (layout for layout in LAYOUTS if any(layout.checkpoints(run).glob("*.pth")))
     return next(with_checkpoints, ITERATIONS)
-
-
-def looks_like_a_run(folder: Path) -> bool:
-    """Whether a folder without a record holds checkpoints under the names that a training gives them."""
-    return any(
-        any(layout.checkpoints(folder).glob(name))
-        for layout in LAYOUTS
-        for name in (layout.checkpoint_name.format(step="[0-9]*", epoch="[0-9]*"), layout.rolling_name)
-        if name
-    )
 
 
 def own(run: Path) -> Path:

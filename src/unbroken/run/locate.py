@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from unbroken.run.layout import ARCHIVE_FOLDER, BACKUP_LIST, CHECKPOINT_FOLDER, OWN_FOLDER
+from unbroken.run.names import ARCHIVE_FOLDER, BACKUP_LIST, CHECKPOINT_FOLDER, OWN_FOLDER
 from unbroken.storage import PARTIAL_SUFFIX
 
 DEPTH = 6

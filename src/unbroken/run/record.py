@@ -23,7 +23,7 @@ from unbroken.run.folder import require_inside
 from unbroken.run.layout import Layout, layout_by_files, own
 from unbroken.storage import Disk, durable_folder, explained, is_ordinary, read_json, read_typed, write_json
 from unbroken.storage.file_lock import turn_at
-from unbroken.storage.ordinary import Reading, reading
+from unbroken.storage.ordinary import ReadResult, read_result
 
 RECORD = "run.json"  # in the run's own folder
 
@@ -131,10 +131,10 @@ class Pin:
 
 def read_pins(run: Path) -> dict[str, Pin]:
     """What is pinned in a run, by file name; DamagedFile where that cannot be known, so that nothing goes meanwhile."""
-    return require_pins(own(run) / PINS, reading(lambda: load_pins(run)))
+    return require_pins(own(run) / PINS, read_result(lambda: load_pins(run)))
 
 
-def require_pins(file: Path, found: Reading[dict[str, Pin]]) -> dict[str, Pin]:
+def require_pins(file: Path, found: ReadResult[dict[str, Pin]]) -> dict[str, Pin]:
     """The same, of pins that were read."""
     if found.error is None or isinstance(found.error, FileNotFoundError):
         return found.value or {}

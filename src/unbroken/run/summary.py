@@ -59,14 +59,14 @@ def summary_of(run: Path | RunView) -> Summary:
     if furthest is not None and furthest.kind == "foreign checkpoint" and not history.last_event:
         return _foreign(view, furthest)
     sign_s = _changed_s(view.own / METRICS) if view.held else None
-    name = _name(view.directory)
+    name = view.name
     tag = view.stated_text("tag") or name
     last_step, last = history.evaluations[-1] if history.evaluations else (None, {})
     parent = view.stated.get("parent")
     status = _status(view)
     trouble = view.unreachable if status in (LOST, NEVER_STARTED) else ""
     here = max(furthest.step, 0) if furthest is not None else 0
-    saved = max(history.saved.values(), default=0) if trouble else here
+    saved = max((step or 0 for step in history.saved.values()), default=0) if trouble else here
     return Summary(
         directory=view.directory,
         label=tag if tag == name else name,
@@ -92,7 +92,7 @@ def summary_of(run: Path | RunView) -> Summary:
 def _foreign(view: RunView, furthest: Candidate) -> Summary:
     from unbroken.run.foreign import left_behind
 
-    known, name = left_behind(view.directory, furthest.path), _name(view.directory)
+    known, name = left_behind(view.directory, furthest.path), view.name
     return Summary(
         directory=view.directory,
         label=name,
@@ -120,7 +120,7 @@ def _status(view: RunView) -> str:
         return "running"
     if view.is_lost:
         return LOST  # no checkpoint that could be continued from is here
-    if history.finished_at is not None:
+    if history.finished is not None:
         return "finished"
     if history.last_event == "stopped":
         return "stopped"
@@ -152,7 +152,3 @@ def _changed_s(path: Path) -> float | None:
         return path.stat().st_mtime
     except OSError:
         return None
-
-
-def _name(directory: Path) -> str:
-    return directory.name or directory.absolute().name

@@ -17,9 +17,10 @@ from typing import Any
 from unbroken.checkpoint.removal import GOING_SUFFIX
 from unbroken.clock import shown_time
 from unbroken.errors import DamagedFile
-from unbroken.fields import BadField, count_of
+from unbroken.fields import BadField
 from unbroken.ids import is_name
 from unbroken.journal import NO_SESSION, Event, read_events
+from unbroken.journal.events import Removed, Saved, SessionBegan, SetAside
 from unbroken.run.candidates import Candidate, kind_of_name, step_in_name, verified_down_to_first_good
 from unbroken.run.folder import POINTERS, why_not_followed
 from unbroken.run.history import seconds_of
@@ -28,7 +29,7 @@ from unbroken.run.record import PINS, RECORD, RESTORING, Restoring, RunRecord
 from unbroken.run.view import JOURNAL, METRICS, RunView, looked_at
 from unbroken.storage import PARTIAL_SUFFIX, is_ordinary
 from unbroken.storage.lock import HOLDER, Holder
-from unbroken.storage.ordinary import Reading, reading, require_ordinary
+from unbroken.storage.ordinary import ReadResult, read_result, require_ordinary
 from unbroken.storage.stop_request import FILE as REQUEST
 from unbroken.text import printable
 
@@ -60,7 +61,7 @@ def damaged_records(view: RunView, *, with_lines: bool = True) -> tuple[Damage, 
         REQUEST: view.request.fault,
         RESTORING: view.own_record(RESTORING, Restoring).fault,
         PINS: view.pins_reading.fault,
-        **{name: reading(partial(require_ordinary, view.own / name)).fault for name in (JOURNAL, METRICS)},
+        **{name: read_result(partial(require_ordinary, view.own / name)).fault for name in (JOURNAL, METRICS)},
         **{f"manifests/{name}.json": view.manifest_reading(name).fault for name in view.manifest_names},
         **{f"configs/{name}": _of_config(view.config_reading(name)) for name in view.config_names[-1:]},
     }
@@ -78,10 +79,10 @@ def damage_in_words(found: Sequence[Damage]) -> list[str]:
 def _of_layout(view: RunView) -> str:
     """What is wrong with the layout in a record that is sound otherwise."""
     record = view.record
-    return reading(partial(Layout.from_plain, record.layout)).fault if record is not None and record.layout else ""
+    return read_result(partial(Layout.from_plain, record.layout)).fault if record is not None and record.layout else ""
 
 
-def _of_config(found: Reading[Any]) -> str:
+def _of_config(found: ReadResult[Any]) -> str:
     is_object = found.error is not None or isinstance(found.value, Mapping)
     return found.fault if is_object else str(BadField("", "an object", found.value))
 
@@ -118,17 +119,16 @@ class MissingFile:
         return f"{self.name}{step}{known} {self.reason}"
 
 
-def known_saves(events: Sequence[Event]) -> dict[str, Event]:
+def known_saves(events: Sequence[Event]) -> dict[str, Saved]:
     """The last save under each name that the journal has not seen go."""
-    known: dict[str, Event] = {}
+    known: dict[str, Saved] = {}
     for event in events:
-        file, plan = str(event.get("file")), event.get("plan")
-        match event.get("event"):
-            case "saved":
-                known[file] = event
-            case "removed" | "set aside":
+        match event:
+            case Saved():
+                known[event.file] = event
+            case Removed(file=str(file)) | SetAside(file=str(file)):
                 known.pop(file, None)
-            case "session" if isinstance(plan, Mapping) and plan.get("copied_from"):
+            case SessionBegan(plan=Mapping() as plan) if plan.get("copied_from"):
                 known.clear()  # only what was needed came along
     return known
 
@@ -161,11 +161,10 @@ def losses_of(view: RunView) -> tuple[MissingFile, ...]:
 def _missing(view: RunView, candidates: Sequence[Candidate], events: Sequence[Event]) -> Iterator[MissingFile]:
     folder = view.checkpoints
     links = _dead_links(view.directory, folder)
-    saves = known_saves(events)
-    ever_saved = {str(event.get("file")) for event in events if event.get("event") == "saved"}
-    facts: dict[str, tuple[str, int | None, str, object]] = {}  # name -> kind, step, what knows of it, since when
-    for name, event in saves.items():
-        facts[name] = str(event.get("kind")), count_of(event.get("step")), "the journal", event.get("time")
+    ever_saved = {event.file for event in events if isinstance(event, Saved)}
+    facts: dict[str, tuple[str, int | None, str, str | None]] = {}  # name -> kind, step, what knows of it, since when
+    for name, event in known_saves(events).items():
+        facts[name] = str(event.kind), event.step, "the journal", event.time
     for name in view.manifest_names:
         manifest = view.manifest(name) if name not in ever_saved else None
         if manifest is not None:
@@ -183,7 +182,7 @@ def _missing(view: RunView, candidates: Sequence[Candidate], events: Sequence[Ev
                 step=step,
                 reason=links.get(name) or _why(name, candidates),
                 known_by=known_by,
-                saved_at=str(time) if seconds_of(str(time)) is not None else "",
+                saved_at=time if time is not None and seconds_of(time) is not None else "",
             )
 
 
@@ -290,14 +289,14 @@ def survey_of(view: RunView) -> Survey:
     lacking = view.unreachable
     if not view.directory.is_dir():
         return Survey(directory=view.directory, exists=False, unreachable=lacking, view=view)
-    events, record = view.events, view.record
+    events, history, record = view.events, view.history, view.record
     # A save whose line is damaged was one all the same: a run that may have lost something is never begun anew.
-    saves = _saves(events) + sum(line.event == "saved" for line in view.told.damaged)
+    # What was set aside counts too: a run that has only an archive left is not a run that never was.
+    saves = len(history.saved) + sum(line.event == "saved" for line in view.told.damaged)
     foreign = saves == 0 and not _own_ones(view.candidates, record)
     candidates = verified_down_to_first_good(
         view.candidates, view.layout, belongs=lambda item: _belongs(item, record, foreign=foreign)
     )
-    finished = _finished(events)
     return Survey(
         directory=view.directory,
         exists=True,
@@ -306,10 +305,10 @@ def survey_of(view: RunView) -> Survey:
         candidates=tuple(candidates),
         partials=tuple(sorted(path.name for path in view.checkpoints.glob(f"*.pth{PARTIAL_SUFFIX}"))),
         saves_ever=saves,
-        sessions=tuple(dict.fromkeys(str(e.get("session")) for e in events if e.get("session") != NO_SESSION)),
-        finished_at=finished["step"] if finished else None,
-        finished_early=finished.get("early", "") if finished else "",
-        archiving=is_archiving(events),
+        sessions=tuple(dict.fromkeys(event.session for event in events if event.session != NO_SESSION)),
+        finished_at=history.finished_at,
+        finished_early=(history.finished.early or "") if history.finished is not None else "",
+        archiving=history.archiving,
         restoring=view.restoring,
         held=view.held,
         holder=view.holder,
@@ -337,40 +336,3 @@ def _belongs(candidate: Candidate, record: RunRecord | None, *, foreign: bool) -
     if record is None or candidate.run == record.id:
         return True
     return foreign and candidate.kind == "foreign checkpoint"
-
-
-def _saves(events: Sequence[Event]) -> int:
-    """Checkpoints the journal knows of; those removed by retention had two newer ones.
-
-    What was set aside still counts: a run that has only an archive left is not a run that never was.
-    """
-    known: set[str] = set()
-    for event in events:
-        match event.get("event"):
-            case "saved" if event.get("kind") == "checkpoint":
-                known.add(str(event.get("file")))
-            case "removed":
-                known.discard(str(event.get("file")))
-    return len(known)
-
-
-def is_archiving(events: Sequence[Event]) -> bool:
-    """Whether the last thing that was begun here is the move of this journal itself into the archive.
-
-    Where the line that says what was begun after it is damaged, the lines that follow it still say that something was.
-    """
-    done = [event["event"] for event in events if event.get("session") != NO_SESSION]
-    return done[-1:] == ["archiving"]
-
-
-def _finished(events: Sequence[Event]) -> Event | None:
-    """The event that says that the run was completed, if nothing was trained since."""
-    for event in reversed(events):
-        match event.get("event"):
-            case "finished":
-                return event
-            case "session":  # it was taken up again: to go further, or from an earlier step
-                return None
-            case "saved" if event.get("kind") == "checkpoint":
-                return None
-    return None

@@ -36,7 +36,7 @@ from unbroken.run.record import (
 from unbroken.storage import read_json
 from unbroken.storage.lock import HOLDER, Holder, held_without_locks, is_held
 from unbroken.storage.moved import looked_again
-from unbroken.storage.ordinary import Reading, load_typed, reading
+from unbroken.storage.ordinary import ReadResult, load_typed, read_result
 from unbroken.storage.stop_request import FILE as REQUEST
 from unbroken.storage.stop_request import StopRequest
 
@@ -58,9 +58,14 @@ class RunView:
     def __init__(self, directory: Path, layout: Layout | None = None, *, is_copy: bool = False) -> None:
         self.directory, self.own, self.is_copy = directory, own(directory), is_copy
         self._layout = layout
-        self._readings: dict[str, Reading[Any]] = {}
+        self._readings: dict[str, ReadResult[Any]] = {}
         self._manifests: dict[str, Manifest | None] = {}
         self._glances: dict[Path, Candidate] = {}
+
+    @property
+    def name(self) -> str:
+        """What its folder is called."""
+        return self.directory.name or self.directory.absolute().name
 
     # -- its records -------------------------------------------------------------------------------------------------
 
@@ -81,13 +86,13 @@ class RunView:
         return self.record_reading.value
 
     @cached_property
-    def record_reading(self) -> Reading[RunRecord]:
+    def record_reading(self) -> ReadResult[RunRecord]:
         """The same, or why there is none."""
-        return reading(lambda: typed(RunRecord, self._run_json.require()))
+        return read_result(lambda: typed(RunRecord, self._run_json.require()))
 
     @cached_property
-    def _run_json(self) -> Reading[Any]:
-        return reading(lambda: read_json(self.own / RECORD))
+    def _run_json(self) -> ReadResult[Any]:
+        return read_result(lambda: read_json(self.own / RECORD))
 
     @property
     def layout(self) -> Layout:
@@ -119,7 +124,7 @@ class RunView:
         return self.own_record(HOLDER, Holder).value
 
     @property
-    def request(self) -> Reading[StopRequest]:
+    def request(self) -> ReadResult[StopRequest]:
         """What asks its session to stop."""
         return self.own_record(REQUEST, StopRequest)
 
@@ -130,19 +135,19 @@ class RunView:
         return None if found.absent else found.value or Restoring(name="", aside="", moved_aside=False)
 
     @cached_property
-    def pins_reading(self) -> Reading[dict[str, Pin]]:
+    def pins_reading(self) -> ReadResult[dict[str, Pin]]:
         """What is pinned, or why that cannot be known."""
-        return reading(lambda: load_pins(self.directory))
+        return read_result(lambda: load_pins(self.directory))
 
     @property
     def pins(self) -> dict[str, Pin]:
         """What is pinned, by file name; DamagedFile where that cannot be known."""
         return require_pins(self.own / PINS, self.pins_reading)
 
-    def own_record(self, name: str, kind: type[Kind]) -> Reading[Kind]:
+    def own_record(self, name: str, kind: type[Kind]) -> ReadResult[Kind]:
         """A record of one JSON file in the run's own folder."""
         if name not in self._readings:
-            self._readings[name] = reading(lambda: load_typed(self.own / name, kind))
+            self._readings[name] = read_result(lambda: load_typed(self.own / name, kind))
         return self._readings[name]
 
     # -- its history -------------------------------------------------------------------------------------------------
@@ -181,11 +186,11 @@ class RunView:
 
         return foreign_config(self.directory)
 
-    def config_reading(self, name: str) -> Reading[Any]:
+    def config_reading(self, name: str) -> ReadResult[Any]:
         """What one file of the configs holds."""
         key = f"configs/{name}"
         if key not in self._readings:
-            self._readings[key] = reading(lambda: read_json(self.own / key))
+            self._readings[key] = read_result(lambda: read_json(self.own / key))
         return self._readings[key]
 
     @cached_property
@@ -225,7 +230,7 @@ class RunView:
             self._manifests[name] = found if found is not None and found.file == name else None
         return self._manifests[name]
 
-    def manifest_reading(self, name: str) -> Reading[Manifest]:
+    def manifest_reading(self, name: str) -> ReadResult[Manifest]:
         """What the manifest of a checkpoint holds, or why it cannot be used."""
         return self.own_record(f"manifests/{name}.json", Manifest)
 
@@ -282,8 +287,9 @@ class RunView:
         best: Candidate | None = None
         lost = bool(saved)
         names = self.checkpoint_sizes
-        for name in sorted(names, key=lambda name: (saved.get(name, UNKNOWN), _number_in(name)), reverse=True):
-            if best is not None and saved.get(name, UNKNOWN) <= best.step:
+        told = {name: UNKNOWN if (step := saved.get(name)) is None else step for name in names}
+        for name in sorted(names, key=lambda name: (told[name], _number_in(name)), reverse=True):
+            if best is not None and told[name] <= best.step:
                 break
             if best is not None and not run and name not in self.manifest_names:
                 continue  # of a stranger's files, which must be opened, the furthest name that is sound will do

@@ -13,9 +13,8 @@ import os
 import re
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from unbroken.errors import UsageError
 from unbroken.fields import BadField, typed
@@ -142,11 +141,10 @@ def load_typed(path: str | os.PathLike[str], record: type[Record]) -> Record:
 
 def readable(load: Callable[[], Record]) -> Record | None:
     """What was loaded; None where it cannot be read or is damaged."""
-    return reading(load).value
+    return read_result(load).value
 
 
-@dataclass(frozen=True)
-class Reading(Generic[Record]):
+class ReadResult(NamedTuple, Generic[Record]):
     """What came of reading a record: its value, or the error that says why there is none."""
 
     value: Record | None = None
@@ -176,9 +174,9 @@ class Reading(Generic[Record]):
         return f"this is no record ({str(self.error)[:80]})"
 
 
-def reading(load: Callable[[], Record]) -> Reading[Record]:
+def read_result(load: Callable[[], Record]) -> ReadResult[Record]:
     """Load a record, whatever comes of it."""
     try:
-        return Reading(value=load())
+        return ReadResult(value=load())
     except (OSError, ValueError) as error:
-        return Reading(error=error)
+        return ReadResult(error=error)

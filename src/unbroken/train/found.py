@@ -15,7 +15,7 @@ from unbroken.checkpoint.structure import read_structure
 from unbroken.config import nearest
 from unbroken.errors import DamagedFile, UsageError
 from unbroken.launch.discovery import require_file, same_run_elsewhere
-from unbroken.run import Layout, layout_seen, look_at
+from unbroken.run import Layout, RunView, layout_seen, look_at
 from unbroken.run.candidates import Candidate, list_candidates
 from unbroken.run.layout import manifests
 from unbroken.run.survey import survey
@@ -61,9 +61,10 @@ def named_checkpoint(named: Path, layout: Layout, *, run: Path) -> FoundCheckpoi
 
 def best_weights(run: Path, layout: Layout) -> FoundCheckpoint:
     """The best weights of a run, the newest where there are several."""
-    seen = [item for item in survey(run, layout).candidates if layout.part_of(item.name)[0] == "weights"]
+    facts = survey(run, layout)
+    seen = [item for item in facts.candidates if layout.part_of(item.name)[0] == "weights"]
     if not seen:
-        if not survey(run, layout).has_history:
+        if not facts.has_history:
             raise _nothing_trained(run, layout)
         what = "there are no best weights"
         raise UsageError(layout.checkpoints(run), what, do="They come with the first evaluation. Or name a file.")
@@ -114,7 +115,7 @@ def epoch_checkpoints(folder: Path, layout: Layout) -> list[Path]:
 
 def is_training(run: Path, layout: Layout) -> bool:
     """Whether a process is working on the run at this moment."""
-    return survey(run, layout).held
+    return RunView(run, layout).held
 
 
 def load_weights(
