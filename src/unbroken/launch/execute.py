@@ -24,7 +24,7 @@ from unbroken.keep.sync import copy_file
 from unbroken.launch.job import Job, Limit
 from unbroken.launch.rerun import again_in_words
 from unbroken.launch.verdicts import FineTune, Finished, Fresh, Resume, as_event
-from unbroken.logbook import memory
+from unbroken.logbook.file import FILE as LOGGED
 from unbroken.run import Candidate, Layout, OpenRun, RunRecord, SessionFiles, look_at, read_record
 from unbroken.run.folder import is_inside
 from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, manifests, own
@@ -272,7 +272,7 @@ def _bring_readable(disk: Disk, job: Job, origin: Path) -> None:
 
 def _bring_records(disk: Disk, job: Job, origin: Path) -> None:
     """The journal comes first: it is what says that there is a history."""
-    for name in ("journal.jsonl", "run.json", "metrics.jsonl", memory.FILE):
+    for name in ("journal.jsonl", "run.json", "metrics.jsonl", LOGGED):
         _bring(disk, job, origin, own(origin) / name)
 
 

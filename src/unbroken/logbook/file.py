@@ -6,19 +6,27 @@ are ours. The file's bytes are compared once more just before the new ones take 
 
 from __future__ import annotations
 
+import os
 import stat
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from unbroken.clock import Clock
-from unbroken.errors import Refused, UsageError
-from unbroken.logbook.book import FILE_NAME, Book, Change, Entry
-from unbroken.logbook.memory import remember
+from unbroken.errors import Refused, UnbrokenError, UsageError
+from unbroken.journal.file import LineFile, read_lines
+from unbroken.logbook.table import CONFIG, DATE, FILE_NAME, RESULT, TAG, Book, Change, Entry
+from unbroken.run.folder import entries as entries_in
+from unbroken.run.folder import is_inside, json_of
+from unbroken.run.layout import ARCHIVE_FOLDER, own
 from unbroken.storage import Disk, WritableFile, durable_write, explained, is_ordinary, read_whole
 from unbroken.storage.file_lock import turn_at
 from unbroken.text import ESCAPED, NOT_TEXT, encoding_of
 
+FILE = "logged.jsonl"
+KEPT = 16  # texts of a column: files of several folders may show the run, each as of another day
 MOST_BOOK_BYTES = 64 << 20
 TRIES = 20  # a file that somebody saves again and again
 UPWARDS = 4  # folders above a run that are looked through for a file, where it is not below the current one
@@ -79,7 +87,9 @@ def _written(disk: Disk, path: Path, entries: Entries, *, language: str, usual: 
     noted = tuple((directory, change) for (directory, _), change in zip(asked, changes))
     after = mark + book.text.encode(encoding, ESCAPED)
     if after != (before or b""):
-        _require_writable(path)
+        # A file marked read-only is left alone, although its folder would let it be replaced.
+        if path.exists() and not stat.S_IMODE(path.stat().st_mode) & 0o222:
+            raise Refused(path, "the file is marked as read-only", do="Make it writable, or move it away.")
         for directory, change in noted:
             remember(disk, directory, path, change)
         durable_write(disk, path, lambda file: _put(disk, file, path, before, after))
@@ -116,7 +126,70 @@ def _bytes_of(path: Path) -> bytes | None:
         return None
 
 
-def _require_writable(path: Path) -> None:
-    """A file marked read-only is left alone, although its folder would let it be replaced."""
-    if path.exists() and not stat.S_IMODE(path.stat().st_mode) & 0o222:
-        raise Refused(path, "the file is marked as read-only", do="Make it writable, or move it away.")
+# -- what a run's row has said, kept in the run's own folder (append-only) ---------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Under which label the run stands in the file, where it lay then, and what was written into its cells."""
+
+    label: str = ""
+    place: str = ""  # of the run, seen from the file's folder
+    written: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def memory_of(directory: Path, book: Path) -> Memory:
+    """What is remembered of a run's row; nothing where the run is a copy of one that is still there."""
+    known = remembered(directory)
+    if not known.place or known.place == place_of(directory, book):
+        return known
+    original = json_of(own(book.resolve().parent / known.place) / "run.json")
+    here = json_of(own(directory) / "run.json")
+    is_copy = isinstance(original, Mapping) and isinstance(here, Mapping) and original.get("id") == here.get("id")
+    return Memory() if is_copy else known
+
+
+def results_before(directory: Path) -> tuple[str, ...]:
+    """What the rows of histories said last that a fresh start moved into the archive."""
+    folders = (Path(entry.path) for entry in entries_in(str(directory / ARCHIVE_FOLDER)))
+    return tuple(text for folder in folders for text in remembered(folder).written.get(RESULT, ())[-1:])
+
+
+def remember(disk: Disk, directory: Path, book: Path, change: Change) -> None:
+    """Keep what the row says now; a folder that is not ours, or cannot be written, is left as it is."""
+    if not (is_ordinary(own(directory) / "run.json") and is_inside(own(directory), directory)):
+        return
+    known, place = memory_of(directory, book), place_of(directory, book)
+    new = {name: text for name, text in change.cells.items() if text and text not in known.written.get(name, ())[-1:]}
+    if not new and (known.label, known.place) == (change.label, place):
+        return
+    with suppress(OSError, UnbrokenError):
+        lines = LineFile(disk, own(directory) / FILE)
+        try:
+            lines.append({"label": change.label, "place": place, **new}, durable=True)
+        finally:
+            lines.close()
+
+
+def place_of(directory: Path, book: Path) -> str:
+    """Where a run lies, seen from the folder of the file: a project that moves as a whole keeps its places."""
+    try:
+        return Path(os.path.relpath(directory.resolve(), book.resolve().parent)).as_posix()
+    except ValueError:  # another drive
+        return directory.resolve().as_posix()
+
+
+def remembered(directory: Path) -> Memory:
+    """What a folder remembers, whosever it was when that was written."""
+    known, written = Memory(), dict[str, list[str]]()
+    with suppress(OSError):
+        for line in read_lines(own(directory) / FILE):
+            known = Memory(label=_text(line.get("label")), place=_text(line.get("place")))
+            for name in (DATE, TAG, CONFIG, RESULT):
+                if text := _text(line.get(name)):
+                    written[name] = [*(other for other in written.get(name, []) if other != text), text][-KEPT:]
+    return Memory(label=known.label, place=known.place, written=written)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

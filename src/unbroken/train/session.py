@@ -16,7 +16,7 @@ from unbroken.launch import Job
 from unbroken.launch.forecast import TIMING
 from unbroken.launch.rerun import again_in_words
 from unbroken.launch.trial import IN_ENVIRONMENT
-from unbroken.logbook.entries import note_run
+from unbroken.logbook.entry import note_run
 from unbroken.quantities import counted
 from unbroken.run import OpenRun
 from unbroken.storage.stop_request import Requests

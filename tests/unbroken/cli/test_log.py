@@ -17,8 +17,8 @@ from tests.twin import sonar
 from tests.twin.killing import kill_after_steps, run_to_end
 from tests.unbroken.cli.typing_commands import Type, contents, process
 from tests.unbroken.logbook.test_book import GUIDE
-from unbroken.logbook.book import Book
 from unbroken.logbook.file import book_for
+from unbroken.logbook.table import Book
 
 LOOP = """
 import sys, time
@@ -152,7 +152,7 @@ def test_ten_writers_at_once_lose_no_row(project: Path) -> None:
     program = "\n".join(
         [
             "import sys; from pathlib import Path",
-            "from unbroken.logbook.entries import note_run",
+            "from unbroken.logbook.entry import note_run",
             "from unbroken.storage import Disk; from unbroken.clock import SystemClock",
             "note_run(Disk(), SystemClock(), Path('runs') / sys.argv[1], print)",
         ]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.unbroken.cli.typing_commands import Type
-from unbroken.logbook.book import Book
+from unbroken.logbook.table import Book
 from unbroken.train import Exit, open_run
 
 

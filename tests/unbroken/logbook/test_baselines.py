@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from unbroken.clock import SystemClock
-from unbroken.logbook.book import Book
-from unbroken.logbook.entries import note_run, write_log
+from unbroken.logbook.entry import note_run, write_log
+from unbroken.logbook.table import Book
 from unbroken.run import EPOCHS, ITERATIONS, Layout
 from unbroken.storage import Disk
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from unbroken.errors import UnbrokenError
-from unbroken.logbook.book import RESULT, TAG, Book, Entry, cells_of, merged, width_of
 from unbroken.logbook.file import decoded
-from unbroken.logbook.words import Facts, clean, config_words, ours, result_words
+from unbroken.logbook.render import Facts, clean, config_words, ours, result_words
+from unbroken.logbook.table import RESULT, TAG, Book, Entry, cells_of, merged, width_of
 from unbroken.run.summary import Score, Summary
 
 SEED = 20260205

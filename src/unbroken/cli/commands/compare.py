@@ -16,7 +16,7 @@ from unbroken.clock import SystemClock, shown_time
 from unbroken.config import Difference, nearest
 from unbroken.errors import UsageError
 from unbroken.jsonlines import finite
-from unbroken.logbook.entries import usual_language
+from unbroken.logbook.entry import usual_language
 from unbroken.quantities import size_text
 from unbroken.report.compare import Comparison, compare
 from unbroken.report.foreign_curves import has_foreign_curves

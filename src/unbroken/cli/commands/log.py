@@ -9,9 +9,9 @@ from unbroken.cli.args import CommandParser, add_json, add_language, require_lan
 from unbroken.cli.tables import as_json_text, columns
 from unbroken.clock import SystemClock
 from unbroken.errors import UsageError
-from unbroken.logbook.book import CONFIG, DATE, FILE_NAME, RESULT, Change
-from unbroken.logbook.entries import write_log
-from unbroken.logbook.words import clean
+from unbroken.logbook.entry import write_log
+from unbroken.logbook.render import clean
+from unbroken.logbook.table import CONFIG, DATE, FILE_NAME, RESULT, Change
 from unbroken.storage import Disk
 
 LANGUAGES = ("zh", "en")

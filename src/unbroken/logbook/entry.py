@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +14,10 @@ from unbroken.checkpoint.manifest import read_manifest
 from unbroken.clock import Clock, shown_time
 from unbroken.errors import UnbrokenError
 from unbroken.journal import read_events, read_events_backwards
-from unbroken.logbook.book import RESULT, Entry
-from unbroken.logbook.file import Written, book_for, write_book
-from unbroken.logbook.memory import Memory, memory_of, place_of, remembered, results_before
-from unbroken.logbook.words import Facts, clean, config_words, ours, result_words
+from unbroken.journal.events import SessionBegan
+from unbroken.logbook.file import Memory, Written, book_for, memory_of, place_of, remembered, results_before, write_book
+from unbroken.logbook.render import Facts, clean, config_words, ours, result_words
+from unbroken.logbook.table import RESULT, Entry
 from unbroken.run.folder import entries, json_of
 from unbroken.run.history import seconds_of
 from unbroken.run.layout import OWN_FOLDER, manifests, own
@@ -73,7 +72,11 @@ def note_run(disk: Disk, clock: Clock, directory: Path, say: Callable[[str], Non
 def write_log(disk: Disk, clock: Clock, root: Path, path: Path, *, language: str) -> Written:
     """Bring the rows of all runs below a folder up to date."""
     summaries = [summary_of(directory) for directory in find_runs(root)]
-    kept = _without_copies([item for item in summaries if item.status != "never started" and _is_known(item)], path)
+    # Of a run on a disk that is not there, whose records cannot be read, the row stays as it is.
+    kept = _without_copies(
+        [item for item in summaries if item.status != "never started" and (item.status != NOT_REACHABLE or item.id)],
+        path,
+    )
     memories = [memory_of(item.directory, path) for item in kept]
     labels = _labels([_label_before(memory, item) or clean(item.label) for item, memory in zip(kept, memories)], kept)
     runs = [(item.directory, _record(item.directory)) for item in kept]
@@ -85,12 +88,7 @@ def write_log(disk: Disk, clock: Clock, root: Path, path: Path, *, language: str
         return configs[directory]
 
     known = [
-        Known(
-            summary=item,
-            label=label,
-            memory=memory,
-            baseline=_baseline(item.directory, item.recipe, runs),
-        )
+        Known(summary=item, label=label, memory=memory, baseline=_baseline(item.directory, item.recipe, runs))
         for item, label, memory in zip(kept, labels, memories)
     ]
     return write_book(
@@ -102,11 +100,6 @@ def write_log(disk: Disk, clock: Clock, root: Path, path: Path, *, language: str
         usual=usual_language(),
         wait_s=LONGER_PATIENCE_S,
     )
-
-
-def _is_known(summary: Summary) -> bool:
-    """Whether the run's records can be read: of one on a disk that is not there, the row stays as it is."""
-    return summary.status != NOT_REACHABLE or bool(summary.id)
 
 
 def _without_copies(summaries: Sequence[Summary], path: Path) -> list[Summary]:
@@ -132,7 +125,7 @@ def _without_copies(summaries: Sequence[Summary], path: Path) -> list[Summary]:
 def _sessions(directory: Path) -> frozenset[str]:
     with suppress(OSError):
         events = read_events(own(directory) / "journal.jsonl")
-        return frozenset(str(event.get("session")) for event in events if event.get("event") == "session")
+        return frozenset(event.session for event in events if isinstance(event, SessionBegan))
     return frozenset()
 
 
@@ -192,7 +185,7 @@ def _workers(directory: Path) -> str:
     """How many workers the last session was asked for, if it was said: no run's config has them all."""
     with suppress(OSError):
         events = read_events_backwards(own(directory) / "journal.jsonl")
-        command = next((str(event.get("command")) for event in events if event.get("event") == "session"), "")
+        command = next((str(event.command) for event in events if isinstance(event, SessionBegan)), "")
         if found := re.search(r"--(?:num_)?workers[= ](\d{1,6})\b", command):
             return found[1]
     return ""
@@ -202,12 +195,10 @@ def _neighbours(directory: Path) -> list[tuple[Path, Mapping[str, Any]]]:
     """The runs of the same folder, and what is called a baseline in the folders beside it."""
     beside = entries(str(directory.parent.parent))
     named = (item for folder in beside if folder.is_dir() for item in entries(folder.path) if _is_named(item.name))
-    folders = dict.fromkeys(Path(item.path) for item in (*entries(str(directory.parent)), *named) if _is_folder(item))
+    folders = dict.fromkeys(
+        Path(item.path) for item in (*entries(str(directory.parent)), *named) if item.is_dir(follow_symlinks=False)
+    )
     return [(folder, record) for folder in folders if (record := _record(folder)) or folder.name == directory.name]
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir(follow_symlinks=False)
 
 
 def _record(directory: Path) -> Mapping[str, Any]:
@@ -268,15 +259,12 @@ def _free_label(directory: Path, summary: Summary, path: Path) -> str:
 def _namesakes(directory: Path) -> Iterator[Path]:
     """Runs of the same name in the folders beside this one's, and beside those."""
     run = directory.resolve()
+    name = re.sub(r"([*?[])", r"[\1]", run.name)  # to the letter
     for pattern, above in zip(("*", "*/*"), run.parents[1:3]):
         with suppress(OSError):
-            for record in above.glob(f"{pattern}/{_literal(run.name)}/{OWN_FOLDER}/run.json"):
+            for record in above.glob(f"{pattern}/{name}/{OWN_FOLDER}/run.json"):
                 if record.parent.parent != run:
                     yield record.parent.parent
-
-
-def _literal(name: str) -> str:
-    return re.sub(r"([*?[])", r"[\1]", name)
 
 
 def _labels(labels: Sequence[str], summaries: Sequence[Summary]) -> list[str]:
@@ -284,14 +272,10 @@ def _labels(labels: Sequence[str], summaries: Sequence[Summary]) -> list[str]:
     found = list(labels)
     groups = [item.directory.resolve().parents for item in summaries]
     for depth in range(max(map(len, groups), default=0)):
-        again = _twice(found)
+        again = {label for label, times in Counter(found).items() if times > 1}
         if not again:
             break
         for place, label in enumerate(found):
             if label in again and depth < len(groups[place]):
                 found[place] = clean(f"{groups[place][depth].name}/{label}")
     return found
-
-
-def _twice(labels: Iterable[str]) -> set[str]:
-    return {label for label, times in Counter(labels).items() if times > 1}
