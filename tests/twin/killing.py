@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from tests.processes import python as python
 from unbroken.journal import read_events, read_steps
 from unbroken.run.layout import LAYOUTS
 from unbroken.train import differences, read_checkpoint
+
+SHORTEST_S = 0.0002  # between two looks for a save, which may last a few milliseconds
 
 
 @dataclass
@@ -67,11 +69,7 @@ def kill_until_done(
 def kill_after_steps(run: Path, command: Sequence[str], *, steps: int, **extra: str) -> None:
     """Start a command and kill it once it has done so many steps."""
     process = Popen(command, env=environment(**extra), stdout=DEVNULL, stderr=DEVNULL)
-    give_up = time.monotonic() + PATIENCE_S
-    while process.poll() is None and time.monotonic() < give_up:
-        if lines_in(run / "unbroken" / "metrics.jsonl") >= steps:
-            break
-        time.sleep(0.005)
+    _wait(process, lambda: lines_in(run / "unbroken" / "metrics.jsonl") >= steps)
     process.kill()
     process.wait()
 
@@ -80,10 +78,8 @@ def kill_inside_a_save(run: Path, command: Sequence[str], *, after_steps: int) -
     """Start a command and kill it while it writes a checkpoint; False when the save was over before the kill."""
     process = Popen(command, env=environment(), stdout=DEVNULL, stderr=DEVNULL)
     wanted = lines_in(run / "unbroken" / "metrics.jsonl") + after_steps
-    give_up = time.monotonic() + PATIENCE_S
-    while process.poll() is None and time.monotonic() < give_up:
-        if lines_in(run / "unbroken" / "metrics.jsonl") >= wanted and is_saving(run):
-            break
+    _wait(process, lambda: lines_in(run / "unbroken" / "metrics.jsonl") >= wanted)
+    _wait(process, lambda: is_saving(run), pause_s=SHORTEST_S)
     process.kill()
     process.wait()
     return is_saving(run)
@@ -100,15 +96,21 @@ def _wait_for_instant(process: Any, run: Path, chance: random.Random, *, steps_a
     metrics = run / "unbroken" / "metrics.jsonl"
     wanted = lines_in(metrics) + chance.randint(1, steps_apart)
     in_save = chance.random() < 0.4
+    if not _wait(process, lambda: lines_in(metrics) >= wanted):
+        return False
+    if in_save:
+        return _wait(process, lambda: is_saving(run), pause_s=SHORTEST_S)
+    time.sleep(chance.random() * 0.02)
+    return False
+
+
+def _wait(process: Popen, until: Callable[[], bool], *, pause_s: float = 0.002) -> bool:
+    """Wait for an instant of a process; False when it was over before. Looks without a pause cost it half a core."""
     give_up = time.monotonic() + PATIENCE_S
     while process.poll() is None and time.monotonic() < give_up:
-        if lines_in(metrics) >= wanted:
-            if not in_save:
-                time.sleep(chance.random() * 0.02)
-                return False
-            if is_saving(run):
-                return True
-        time.sleep(0.0002 if in_save else 0.002)
+        if until():
+            return True
+        time.sleep(pause_s)
     return False
 
 
