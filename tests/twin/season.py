@@ -31,6 +31,7 @@ class Working:
     inputs: Path
     run: Path
     known: frozenset[str]
+    fresh: bool
     process: Popen | None = None
     began_s: float = 0.0
     first_step_s: float = 0.0
@@ -95,8 +96,11 @@ class Host:
     sessions: list[Working] = field(default_factory=list)
     mounted_before: dict[str, Any] = field(default_factory=dict)
 
-    def session(self, command: Sequence[object], *, mounts: str, **extra: str) -> Working:
-        """Begin a session in an empty folder, with `all` earlier outputs or only the `last` one mounted."""
+    def session(self, command: Sequence[object], *, mounts: str, fresh: bool = False, **extra: str) -> Working:
+        """Begin a session in an empty folder, with `all` earlier outputs or only the `last` one mounted.
+
+        Where its deadline is about how long a beginning takes, that has to be a whole one: `fresh`.
+        """
         number = len(self.sessions) + 1
         program = self.folder / f"working_{number}" / self.template.name
         shutil.copytree(self.template, program)
@@ -106,14 +110,13 @@ class Host:
             shutil.copytree(output, inputs, dirs_exist_ok=True)  # with their times and their missing permissions
         self.mounted_before = contents(inputs)
         known = frozenset(one["session"] for path in inputs.rglob("metrics.jsonl") for one in read_steps(path))
-        working = Working(number, program, inputs, program / self.run, known)
+        working = Working(number, program, inputs, program / self.run, known, fresh)
         self.sessions.append(working)
         working.began_s = time.monotonic()
         with working.log.open("wb") as log:
-            # A season's deadlines are about how long a beginning takes: each is a whole one.
             working.process = Popen(
                 [str(word) for word in command],
-                fresh=True,
+                fresh=fresh,
                 cwd=program,
                 env=environment(UNBROKEN_SEARCH_PATH=str(inputs), **extra),
                 stdout=log,

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.processes import run_command
 from tests.twin.aerial import write_job as write_aerial_job
 from tests.twin.killing import assert_twins, evaluations, events, python, run_to_end, step_records
 from tests.twin.season import Host, Working, cut_off_newest
@@ -53,10 +54,9 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def twin(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same training in one session that nothing interrupted."""
     folder = tmp_path_factory.mktemp("whole")
-    done = run_to_end(
-        [*GUIDES_WAY[:1], program / GUIDES_WAY[1], program / GUIDES_WAY[2], "--work-dir", folder / "season"]
-    )
-    assert done.returncode == 0, done.output
+    command = [*GUIDES_WAY[:1], program / GUIDES_WAY[1], program / GUIDES_WAY[2], "--work-dir", folder / "season"]
+    done = run_command(command, fresh=True)  # how long its beginning takes is what the seasons know of that
+    assert done.returncode == 0, done.stdout + done.stderr
     return folder / "season"
 
 
@@ -73,16 +73,16 @@ class Season:
         self.due = 0  # the step of an evaluation that the next session has to do first
         self.cut_off = ""  # the damaged file that the next session has to name
 
-    def begin(self, *options: object, **extra: str) -> Working:
+    def begin(self, *options: object, fresh: bool = False, **extra: str) -> Working:
         command = self.chance.choice(self.commands)
         mounts = "all" if self.mount_all else self.chance.choice(["all", "last"])
         self.mount_all = False
-        return self.host.session([*command, *options], mounts=mounts, **extra)
+        return self.host.session([*command, *options], mounts=mounts, fresh=fresh, **extra)
 
     def over(self, session: Working, kind: str, *, codes: Sequence[int], trained: int = 3) -> Path:
         how = self.host.commit(session)
         steps = session.steps()
-        if session.first_step_s:
+        if session.first_step_s and session.fresh:
             self.startups_s.append(session.first_step_s)
         done = f"steps {steps[0]}-{steps[-1]}" if steps else "no step"
         print(f"session {session.number}: {kind}, {done}, evaluated {session.evaluated()}, committed {how}")
@@ -133,9 +133,9 @@ class Season:
             trains_s = self.chance.uniform(12, 24) * self.step_s + 2 * attempt
             length_s = (1 + ENDING_SHARE) * self.startups_s[-1] + trains_s
             if self.chance.random() < 0.5:
-                session = self.begin("--session", f"{length_s + 1:.2f}s", "--reserve", "1s")
+                session = self.begin("--session", f"{length_s + 1:.2f}s", "--reserve", "1s", fresh=True)
             else:
-                session = self.begin(UNBROKEN_SESSION_END=f"{time.time() + length_s:.3f}")
+                session = self.begin(fresh=True, UNBROKEN_SESSION_END=f"{time.time() + length_s:.3f}")
             session.end()
             assert "stopped by the end of the session" in session.output, session.output
             self.over(session, f"deadline after {length_s:.1f} s", codes=[75], trained=0)
@@ -158,7 +158,7 @@ class Season:
         assert session.steps()[-1] == due and due not in session.evaluated(), session.output
 
         length_s = (1 + ENDING_SHARE / 2) * min(self.startups_s) * share
-        short = self.begin(UNBROKEN_SESSION_END=f"{time.time() + length_s:.3f}")
+        short = self.begin(fresh=True, UNBROKEN_SESSION_END=f"{time.time() + length_s:.3f}")
         short.end()
         self.over(short, f"only {length_s:.1f} s", codes=[75], trained=0)
         self.due = due
