@@ -26,8 +26,9 @@ from unbroken.checkpoint.manifest import manifest_path, read_manifest
 from unbroken.checkpoint.removal import finish_removal, leftovers, let_go
 from unbroken.checkpoint.retention import NEVER_FEWER_THAN
 from unbroken.clock import Clock
-from unbroken.errors import DamagedFile, Refused, UsageError
+from unbroken.errors import DamagedFile, Refused
 from unbroken.ids import free_name
+from unbroken.keep.destination import mirror_folder
 from unbroken.keep.inventory import (
     NOT_THE_RUNS,
     CheckpointFile,
@@ -35,7 +36,6 @@ from unbroken.keep.inventory import (
     Inventory,
     checkpoints_of,
     inventory_of,
-    is_run,
     stamp_of,
 )
 from unbroken.keep.sync import (
@@ -54,7 +54,7 @@ from unbroken.run.folder import require_inside, unreachable, walk
 from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, manifests, own
 from unbroken.run.record import read_record
 from unbroken.run.survey import require_reachable
-from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder, require_local
+from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder
 from unbroken.storage.lock import kept_out
 from unbroken.storage.moved import Moved
 
@@ -78,64 +78,15 @@ class Backup:
     parted: tuple[str, ...] = ()  # where older records of the mirror are kept that the source does not continue
 
 
-# -- the place: a folder that holds one mirror for each run, under the name of the run's folder ----------------------
-
-
 def back_up(run: Path, dest: Path, *, archive: bool = True, anew: bool = False, disk: Disk, clock: Clock) -> Backup:
     """Bring the mirror of a run below `dest` up to date, see `mirror`; `dest` is made where only it is missing."""
-    target = place_of(run, dest)
+    target = mirror_folder(run, dest)
     if not dest.is_dir():
         try:
             durable_folder(disk, dest)
         except OSError as error:
             raise Refused(dest, f"the folder cannot be made ({error.strerror or error})", do="Name another.") from error
     return mirror(run, target, archive=archive, anew=anew, disk=disk, clock=clock)
-
-
-def place_of(run: Path, dest: Path) -> Path:
-    """The mirror's folder; UsageError where a backup cannot lie."""
-    require_apart(run, dest)
-    if dest.exists() and not dest.is_dir():
-        raise UsageError(dest, "this is a file", expected="a folder for backups", do="Name another.")
-    if not dest.is_dir() and not dest.absolute().parent.is_dir():
-        raise UsageError(
-            dest.absolute().parent,
-            "there is no such folder",
-            do="Is the disk mounted? Otherwise make the folder first: a backup makes none but the last.",
-        )
-    return dest / run.resolve().name
-
-
-def require_apart(run: Path, dest: Path) -> None:
-    """Raise UsageError where a mirror below `dest` would lie in the run, or the run in it."""
-    require_local(dest, is_folder=True)
-    here, there = run.resolve(), dest.resolve() / run.resolve().name
-    if dest.resolve().is_relative_to(here) or there.is_relative_to(here) or here.is_relative_to(there):
-        raise UsageError(
-            dest,
-            f"a backup here would lie in {run}, or that in it",
-            do="Name a folder elsewhere, best on another disk.",
-        )
-
-
-def has_mirror(run: Path, dest: Path) -> bool:
-    """Whether a backup of a run was begun there."""
-    return read_list(dest / run.resolve().name) is not None
-
-
-def mirror_in(run: Path, dest: Path) -> Path:
-    """The backup that `dest` is, or that it holds of a run with this folder's name; UsageError if there is none."""
-    named = dest / run.resolve().name
-    for folder in (named, dest):
-        if folder.is_dir() and is_run(folder):
-            return folder
-    there = sorted(path.name for path in dest.iterdir() if is_run(path))[:8] if dest.is_dir() else []
-    raise UsageError(
-        dest,
-        f"there is no backup of {run.resolve().name} here",
-        found=", ".join(there) or ("no run" if dest.is_dir() else "no such folder"),
-        do="Name the folder that was given to `unbroken backup`, or the run's folder in it.",
-    )
 
 
 # -- what may be written over, and what leaves: decided from records -------------------------------------------------

@@ -1,8 +1,8 @@
-"""A place for a run that is built beside it, and owned from the first look until the run is there.
+"""Where a run is written to: a place that it is built beside and owns until it is there, and where its backups go.
 
-Nothing that others put there meanwhile is lost: whoever comes finds the place locked, and before the run takes its
-place, what is there is looked at once more. Only what a lock leaves is ever removed; a folder with anything else in it
-cannot be.
+Nothing that others put meanwhile where a run is restored or unpacked is lost: whoever comes finds the place locked, and
+before the run takes its place, what is there is looked at once more. Only what a lock leaves is ever removed; a folder
+with anything else in it cannot be. A folder of backups holds one mirror for each run, under the name of its folder.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from pathlib import Path
 
 from unbroken.clock import Clock
 from unbroken.errors import Refused, UsageError
+from unbroken.keep.inventory import is_run
+from unbroken.keep.sync import read_list
 from unbroken.run.layout import own
 from unbroken.run.record import RESTORING
-from unbroken.storage import PARTIAL_SUFFIX, Disk
+from unbroken.storage import PARTIAL_SUFFIX, Disk, require_local
 from unbroken.storage.lock import LOCK_FILES, RunLock
 from unbroken.storage.stop_request import FILE as REQUEST
 
@@ -102,3 +104,52 @@ def _clear(disk: Disk, place: Path, lock: RunLock) -> None:
     lock.discard()
     disk.remove_folder(own(place))
     disk.remove_folder(place)
+
+
+# -- folders of backups ----------------------------------------------------------------------------------------------
+
+
+def mirror_folder(run: Path, dest: Path) -> Path:
+    """The mirror's folder; UsageError where a backup cannot lie."""
+    require_apart(run, dest)
+    if dest.exists() and not dest.is_dir():
+        raise UsageError(dest, "this is a file", expected="a folder for backups", do="Name another.")
+    if not dest.is_dir() and not dest.absolute().parent.is_dir():
+        raise UsageError(
+            dest.absolute().parent,
+            "there is no such folder",
+            do="Is the disk mounted? Otherwise make the folder first: a backup makes none but the last.",
+        )
+    return dest / run.resolve().name
+
+
+def require_apart(run: Path, dest: Path) -> None:
+    """Raise UsageError where a mirror below `dest` would lie in the run, or the run in it."""
+    require_local(dest, is_folder=True)
+    here, there = run.resolve(), dest.resolve() / run.resolve().name
+    if dest.resolve().is_relative_to(here) or there.is_relative_to(here) or here.is_relative_to(there):
+        raise UsageError(
+            dest,
+            f"a backup here would lie in {run}, or that in it",
+            do="Name a folder elsewhere, best on another disk.",
+        )
+
+
+def has_mirror(run: Path, dest: Path) -> bool:
+    """Whether a backup of a run was begun there."""
+    return read_list(dest / run.resolve().name) is not None
+
+
+def mirror_in(run: Path, dest: Path) -> Path:
+    """The backup that `dest` is, or that it holds of a run with this folder's name; UsageError if there is none."""
+    named = dest / run.resolve().name
+    for folder in (named, dest):
+        if folder.is_dir() and is_run(folder):
+            return folder
+    there = sorted(path.name for path in dest.iterdir() if is_run(path))[:8] if dest.is_dir() else []
+    raise UsageError(
+        dest,
+        f"there is no backup of {run.resolve().name} here",
+        found=", ".join(there) or ("no run" if dest.is_dir() else "no such folder"),
+        do="Name the folder that was given to `unbroken backup`, or the run's folder in it.",
+    )

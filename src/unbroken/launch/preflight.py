@@ -18,7 +18,7 @@ def preflight(job: Job, plan: Plan) -> tuple[str, ...]:
     whatever its data sets and its options need. For a plan that trains nothing, only the backup counts.
     """
     if job.backup is not None:
-        from unbroken.keep.backup import require_apart
+        from unbroken.keep.destination import require_apart
 
         require_apart(job.directory, job.backup)
     if isinstance(plan, Finished | Refuse):

@@ -15,7 +15,8 @@ from pathlib import Path
 from shlex import quote
 
 from unbroken.errors import Refused, UnbrokenError
-from unbroken.keep.backup import Backup, back_up, has_mirror, place_of
+from unbroken.keep.backup import Backup, back_up
+from unbroken.keep.destination import has_mirror, mirror_folder
 from unbroken.run import OpenRun
 from unbroken.train.deadline import Deadline
 
@@ -49,7 +50,7 @@ class Backups:
     def begin(self) -> None:
         """Say where backups go; bring the backup up to date with what earlier sessions left."""
         try:
-            self._said.append(f"each save is backed up to {place_of(self._run.directory, self._dest)}")
+            self._said.append(f"each save is backed up to {mirror_folder(self._run.directory, self._dest)}")
         except UnbrokenError as error:
             self._failed(error)
         if self._run.store.newest_bytes:

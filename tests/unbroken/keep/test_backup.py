@@ -17,7 +17,8 @@ from tests.unbroken.real_runs import data_start, edit_json, flip, newest, set_re
 from unbroken.clock import SystemClock
 from unbroken.errors import Refused, RunHeld, UnbrokenError, UsageError
 from unbroken.journal import read_events
-from unbroken.keep.backup import Backup, Mirrored, back_up, leaving, mirror_in, removed_saves
+from unbroken.keep.backup import Backup, Mirrored, back_up, leaving, removed_saves
+from unbroken.keep.destination import mirror_in
 from unbroken.keep.restore import Restored, restore_from
 from unbroken.keep.sync import set_aside
 from unbroken.run.layout import ITERATIONS, own

@@ -13,7 +13,7 @@ from tests.crash.faulty_disk import UnsyncedDisk
 from tests.unbroken.keep.test_backup import backed_up, brought, files
 from unbroken.clock import SystemClock
 from unbroken.errors import DamagedFile, Refused
-from unbroken.keep.backup import mirror_in
+from unbroken.keep.destination import mirror_in
 from unbroken.keep.pack import pack
 from unbroken.keep.restore import restore_from
 from unbroken.keep.sync import EXTENDED_BYTES, copy_file

@@ -12,7 +12,7 @@ from unbroken.cli.runs import A_RUN, run_named
 from unbroken.cli.tables import as_json_text, columns
 from unbroken.clock import SystemClock
 from unbroken.errors import DamagedFile, UsageError
-from unbroken.keep.backup import mirror_in
+from unbroken.keep.destination import mirror_in
 from unbroken.keep.restore import Restored, restore_from
 from unbroken.keep.sync import read_list
 from unbroken.launch.restoring import Archived, archived, restore
