@@ -294,16 +294,15 @@ class _Mirroring:
     def _can_be_continued(self) -> bool:
         """Whether the mirror has a checkpoint, besides those that will be moved aside."""
         going = {name for name, _ in self._moves()}
-        held = (item for item in self._inventory.checkpoints if self._sync.is_held(item.found))
-        return any(item.name not in going for item in self._mirrored_states()) or any(
-            item.candidate.resumable for item in held
-        )
+        if any(item.name not in going for item in self._mirrored_states()):
+            return True
+        return any(item.candidate.resumable and self._sync.is_held(item.found) for item in self._inventory.checkpoints)
 
     def _take_checkpoint(self, item: CheckpointFile) -> bool:
         """A checkpoint, if it is as its manifest says or sound by its content; what is large is noted at once."""
 
         def why_unsound(digest: str) -> str:
-            if item.manifest is not None and item.manifest.sha256 == digest:
+            if item.candidate.manifest is not None and item.candidate.manifest.sha256 == digest:
                 return ""
             try:
                 seen = look_at(item.candidate.path, manifests(self._inventory.run))

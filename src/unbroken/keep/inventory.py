@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unbroken.checkpoint.manifest import Manifest, manifest_path, read_manifest
+from unbroken.checkpoint.manifest import manifest_path
 from unbroken.checkpoint.removal import GOING_SUFFIX
 from unbroken.errors import Refused, UsageError
 from unbroken.run.candidates import Candidate, list_candidates
@@ -62,7 +62,6 @@ class CheckpointFile:
 
     found: Found
     candidate: Candidate
-    manifest: Manifest | None
     manifest_found: Found | None
 
 
@@ -150,10 +149,10 @@ def checkpoints_of(run: Path, layout: Layout) -> tuple[CheckpointFile, ...]:
     """The files of the checkpoint folder, the furthest step first."""
     listed_in, files = manifests(run), list[CheckpointFile]()
     for item in looked_again(run, lambda: list_candidates(layout.checkpoints(run), listed_in)):
-        manifest, named = read_manifest(listed_in, item.name), manifest_path(listed_in, item.name)
+        named = manifest_path(listed_in, item.name)
         if (found := look(run, item.path)) is not None:
             listed = look(run, named) if named.is_file() else None
-            files.append(CheckpointFile(found=found, candidate=item, manifest=manifest, manifest_found=listed))
+            files.append(CheckpointFile(found=found, candidate=item, manifest_found=listed))
     return tuple(files)
 
 

@@ -191,7 +191,7 @@ class _Mending:
 
     def _take_checkpoint(self, item: CheckpointFile, *, gone: set[str], behind: bool) -> None:
         """A checkpoint that is missing; one that is damaged, or a rolling one of an earlier step, moves aside first."""
-        path, listed = self._run / item.found.name, item.manifest_found
+        path, listed, manifest = self._run / item.found.name, item.manifest_found, item.candidate.manifest
         is_here = path.exists()
         if not is_here and path.name in gone:
             return
@@ -200,9 +200,9 @@ class _Mending:
             rolls = path.name == self._inventory.layout.rolling_name
             older = behind and rolls and seen.step < item.candidate.step
             if seen.state != "damaged" and not older:
-                if listed is None or item.manifest is None or (self._run / listed.name).exists():
+                if listed is None or manifest is None or (self._run / listed.name).exists():
                     return
-                if sha256_of(path) == item.manifest.sha256:  # only the manifest is missing
+                if sha256_of(path) == manifest.sha256:  # only the manifest is missing
                     self.sync.take(listed, still=True)
                 return
         there = look_at(item.candidate.path, manifests(self._source))
