@@ -107,7 +107,7 @@ class Reading:
             epoch = request.keys[0][0]
             while (undrawn := self.holders.undrawn(self.seed, epoch)) and request.keys[-1][0] == epoch:
                 undrawn.begin()
-                answer = self._made(request, self._read)
+                answer = self._made(request, self._read if self.holders.drawn else self._item)
                 if not (drawn := undrawn.drawn()):
                     return answer
                 self.holders.note_drawn(drawn)
@@ -151,10 +151,9 @@ class Reading:
 
     def _read(self, epoch: int, name: int, index: Any) -> Any:
         """The same where it is known which global streams it is drawn from, and that there is nothing else."""
-        if streams := self.holders.drawn:
-            number = seed_for_sample(self.seed, epoch, name)
-            for stream in streams:
-                stream.seed(number)
+        number = seed_for_sample(self.seed, epoch, name)
+        for stream in self.holders.drawn:
+            stream.seed(number)
         return self._item(epoch, name, index)
 
     def words(self, request: Request) -> str:

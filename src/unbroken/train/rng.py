@@ -67,8 +67,8 @@ class Stream(NamedTuple):
     """A global stream of the CPU."""
 
     seed: Callable[[int], object]  # begins it
-    draw: Callable[[], float]  # the next of its numbers
-    state: Callable[[], object]  # which draws nothing, and takes a hundred times as long
+    place: Callable[[], object]  # what tells, once, whether it was drawn from: it may draw for that
+    state: Callable[[], object]  # tells the same and draws nothing, in a hundred times as long
 
 
 def _state_of_numpy() -> object:
@@ -76,27 +76,27 @@ def _state_of_numpy() -> object:
     return np.asarray(words).tobytes(), place
 
 
+def _state_of_torch() -> object:
+    return torch.default_generator.get_state().numpy().tobytes()
+
+
 CPU_STREAMS = (
     Stream(random.seed, random.random, random.getstate),
     Stream(lambda number: np.random.seed(number % 2**32), np.random.random, _state_of_numpy),
-    Stream(
-        torch.default_generator.manual_seed,
-        lambda: torch.rand((), dtype=torch.float64).item(),
-        lambda: torch.default_generator.get_state().numpy().tobytes(),
-    ),
+    Stream(torch.default_generator.manual_seed, _state_of_torch, _state_of_torch),
 )
 
 
 class Undrawn:
     """Tells which of some streams are drawn from, while they are not seeded for each sample.
 
-    They begin at a number, so that it is known what each gives next.
+    They begin at a number, so that the place of each is known.
     """
 
     def __init__(self, streams: Sequence[Stream], number: int) -> None:
         self._streams, self._number = streams, number
         self.begin()
-        self._next = self._draw()
+        self._places = self._seen()
 
     def begin(self) -> None:
         """From here on."""
@@ -105,10 +105,10 @@ class Undrawn:
 
     def drawn(self) -> list[Stream]:
         """Those that something was drawn from since; to be asked once."""
-        return [each for each, now, then in zip(self._streams, self._draw(), self._next) if now != then]
+        return [each for each, now, then in zip(self._streams, self._seen(), self._places) if now != then]
 
-    def _draw(self) -> list[float]:
-        return [stream.draw() for stream in self._streams]
+    def _seen(self) -> list[object]:
+        return [stream.place() for stream in self._streams]
 
 
 def seed_for_sample(seed: int, epoch: int, sample: int) -> int:
