@@ -22,6 +22,7 @@ from types import ModuleType
 from unbroken.launch.rerun import Started, program_text
 from unbroken.run.history import Program
 from unbroken.storage import read_whole
+from unbroken.version import __version__
 
 DIGITS = 16  # of a digest: enough to tell the versions of one file apart
 MOST_FILES, MOST_FILE_BYTES, MOST_BYTES = 500, 4 << 20, 16 << 20
@@ -153,10 +154,11 @@ def _typed_text(started: Started) -> dict[str, str]:
 
 def _versions() -> Iterator[tuple[str, str]]:
     yield "python", platform.python_version()
+    yield OWN, __version__  # which the package loads on first use
     names = [name for name in list(sys.modules) if "." not in name and name not in sys.stdlib_module_names]
     for name in sorted(names, key=lambda name: (name not in ("torch", "numpy"), name))[:MOST_PACKAGES]:
         module = sys.modules.get(name)
-        if isinstance(module, ModuleType) and not name.startswith("_"):
+        if isinstance(module, ModuleType) and name != OWN and not name.startswith("_"):
             version = ModuleType.__getattribute__(module, "__dict__").get("__version__")
             if isinstance(version, str) and len(version) <= LONGEST_VERSION:
                 yield _printable(name), _printable(str(version))
