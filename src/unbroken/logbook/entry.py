@@ -10,27 +10,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from unbroken.checkpoint.manifest import read_manifest
 from unbroken.clock import Clock, shown_time
 from unbroken.errors import UnbrokenError
-from unbroken.journal import read_events, read_events_backwards
 from unbroken.journal.events import SessionBegan
 from unbroken.logbook.file import Memory, Written, book_for, memory_of, place_of, remembered, results_before, write_book
 from unbroken.logbook.render import Facts, clean, config_words, ours, result_words
 from unbroken.logbook.table import RESULT, Entry
-from unbroken.run.folder import entries, json_of
+from unbroken.run.folder import entries
 from unbroken.run.history import seconds_of
-from unbroken.run.layout import OWN_FOLDER, manifests, own
+from unbroken.run.layout import OWN_FOLDER
 from unbroken.run.locate import find_runs, is_backup
 from unbroken.run.record import layout_seen
 from unbroken.run.summary import NOT_REACHABLE, Summary, summary_of
 from unbroken.run.view import RunView
 from unbroken.storage import Disk
-from unbroken.storage.lock import read_holder
 
 PATIENCE_S = 5.0  # of a session, which has better things to do
 LONGER_PATIENCE_S = 30.0  # of a person's command
-BY_EPOCH = re.compile(r"_epoch_(\d+)\.pth\.json$")
+BY_EPOCH = re.compile(r"_epoch_(\d+)\.pth$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +47,8 @@ def note_run(disk: Disk, clock: Clock, directory: Path, say: Callable[[str], Non
     """
     try:
         path = book_for(directory, Path.cwd())
-        summary = summary_of(directory)
+        view = RunView(directory)
+        summary = summary_of(view)
         summary = replace(summary, status=ended) if ended else summary
         memory = memory_of(directory, path)
         label = _label_before(memory, summary) or _free_label(directory, summary, path)
@@ -60,7 +58,7 @@ def note_run(disk: Disk, clock: Clock, directory: Path, say: Callable[[str], Non
             disk,
             clock,
             path,
-            lambda language: [(directory, entry_of(known, language, lambda run: RunView(run).config))],
+            lambda language: [(directory, entry_of(known, language, view, lambda run: RunView(run).config))],
             language="",
             usual=usual_language(),
             wait_s=PATIENCE_S,
@@ -79,7 +77,8 @@ def write_log(disk: Disk, clock: Clock, root: Path, path: Path, *, language: str
     )
     memories = [memory_of(item.directory, path) for item in kept]
     labels = _labels([_label_before(memory, item) or clean(item.label) for item, memory in zip(kept, memories)], kept)
-    runs = [(item.directory, _record(item.directory)) for item in kept]
+    kept_in = [item.directory for item in kept]
+    runs = [(directory, RunView(directory).stated) for directory in kept_in]
     configs: dict[Path, Mapping[str, Any]] = {}
 
     def config(directory: Path) -> Mapping[str, Any]:
@@ -95,7 +94,7 @@ def write_log(disk: Disk, clock: Clock, root: Path, path: Path, *, language: str
         disk,
         clock,
         path,
-        lambda spoken: [(item.summary.directory, entry_of(item, spoken, config)) for item in known],
+        lambda spoken: [(run, entry_of(item, spoken, RunView(run), config)) for run, item in zip(kept_in, known)],
         language=language,
         usual=usual_language(),
         wait_s=LONGER_PATIENCE_S,
@@ -123,10 +122,7 @@ def _without_copies(summaries: Sequence[Summary], path: Path) -> list[Summary]:
 
 
 def _sessions(directory: Path) -> frozenset[str]:
-    with suppress(OSError):
-        events = read_events(own(directory) / "journal.jsonl")
-        return frozenset(event.session for event in events if isinstance(event, SessionBegan))
-    return frozenset()
+    return frozenset(RunView(directory).history.times)
 
 
 def usual_language() -> str:
@@ -137,10 +133,10 @@ def usual_language() -> str:
     return "zh" if spoken.lower().startswith(("zh", "chinese")) else "en"
 
 
-def entry_of(known: Known, language: str, config: Callable[[Path], Mapping[str, Any]]) -> Entry:
-    """What there is to say of a run, in a language."""
+def entry_of(known: Known, language: str, view: RunView, config: Callable[[Path], Mapping[str, Any]]) -> Entry:
+    """What there is to say of a run, in a language; `config` gives that of another one."""
     summary, memory = known.summary, known.memory
-    own_config = config(summary.directory)
+    own_config = view.config
     compared = config(known.baseline) if known.baseline is not None else None
     words = ""
     if own_config and compared != {}:
@@ -150,43 +146,36 @@ def entry_of(known: Known, language: str, config: Callable[[Path], Mapping[str, 
             compared,
             language,
             parent=str(parent.get("tag") or Path(str(parent.get("file") or "")).name),
-            workers=_workers(summary.directory) if compared is None else "",
+            workers=_workers(view) if compared is None else "",
         )
     return Entry(
         label=known.label,
         names=tuple(dict.fromkeys(filter(None, (memory.label, known.label)))),
         date=shown_time(summary.began or summary.last_seen)[:10],
         config=words,
-        result=result_words(summary, _facts(summary), language),
+        result=result_words(summary, _facts(summary, view), language),
         written=memory.written,
         others=tuple(text for text in results_before(summary.directory) if text not in memory.written.get(RESULT, ())),
         ours=ours(language) if summary.id else None,
     )
 
 
-def _facts(summary: Summary) -> Facts:
-    holder = read_holder(own(summary.directory)) if summary.status == "running" else None
+def _facts(summary: Summary, view: RunView) -> Facts:
+    holder = view.holder if summary.status == "running" else None
     step = summary.best.step if summary.best is not None else summary.last_step
+    # The epoch that ended with a step, as the manifests of a run by epochs say; `best_` comes first.
+    told = (view.manifest(name) for name in view.manifest_names if step is not None and BY_EPOCH.search(name))
     return Facts(
         since=holder.since if holder is not None else "",
-        epoch=_epoch_of(summary.directory, step) if step is not None else None,
+        epoch=next((manifest.epoch for manifest in told if manifest is not None and manifest.step == step), None),
     )
 
 
-def _epoch_of(directory: Path, step: int) -> int | None:
-    """The epoch that ended with a step, as the manifests of a run by epochs say."""
-    folder = manifests(directory)
-    names = sorted(entry.name for entry in entries(str(folder)) if BY_EPOCH.search(entry.name))  # `best_` comes first
-    found = (read_manifest(folder, name.removesuffix(".json")) for name in names)
-    return next((manifest.epoch for manifest in found if manifest is not None and manifest.step == step), None)
-
-
-def _workers(directory: Path) -> str:
+def _workers(view: RunView) -> str:
     """How many workers the last session was asked for, if it was said: no run's config has them all."""
     with suppress(OSError):
-        events = read_events_backwards(own(directory) / "journal.jsonl")
-        command = next((str(event.command) for event in events if isinstance(event, SessionBegan)), "")
-        if found := re.search(r"--(?:num_)?workers[= ](\d{1,6})\b", command):
+        commands = (event.command or "" for event in reversed(view.events) if isinstance(event, SessionBegan))
+        if found := re.search(r"--(?:num_)?workers[= ](\d{1,6})\b", next(commands, "")):
             return found[1]
     return ""
 
@@ -198,12 +187,8 @@ def _neighbours(directory: Path) -> list[tuple[Path, Mapping[str, Any]]]:
     folders = dict.fromkeys(
         Path(item.path) for item in (*entries(str(directory.parent)), *named) if item.is_dir(follow_symlinks=False)
     )
-    return [(folder, record) for folder in folders if (record := _record(folder)) or folder.name == directory.name]
-
-
-def _record(directory: Path) -> Mapping[str, Any]:
-    found = json_of(own(directory) / "run.json")
-    return found if isinstance(found, Mapping) else {}
+    records = ((folder, RunView(folder).stated) for folder in folders)
+    return [(folder, record) for folder, record in records if record or folder.name == directory.name]
 
 
 def _is_named(tag: str) -> bool:

@@ -19,7 +19,7 @@ from unbroken.errors import Refused, UnbrokenError, UsageError
 from unbroken.journal.file import LineFile, read_lines
 from unbroken.logbook.table import CONFIG, DATE, FILE_NAME, RESULT, TAG, Book, Change, Entry
 from unbroken.run.folder import entries as entries_in
-from unbroken.run.folder import is_inside, json_of
+from unbroken.run.folder import is_inside
 from unbroken.run.layout import ARCHIVE_FOLDER, own
 from unbroken.storage import Disk, WritableFile, durable_write, explained, is_ordinary, read_whole
 from unbroken.storage.file_lock import turn_at

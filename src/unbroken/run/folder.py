@@ -15,12 +15,10 @@ import os
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from unbroken.errors import DamagedFile, UsageError
 from unbroken.run.layout import ARCHIVE_FOLDER, LAYOUTS, OWN_FOLDER, Layout
 from unbroken.storage import read_json
-from unbroken.storage.ordinary import readable
 
 MANIFESTS = f"{OWN_FOLDER}/manifests"
 RECORDS = (OWN_FOLDER, MANIFESTS, f"{OWN_FOLDER}/configs")
@@ -113,11 +111,6 @@ def _id_in(record: Path) -> object:
 
 
 # -- what lies in it ---------------------------------------------------------------------------------------------------
-
-
-def json_of(path: Path | str) -> Any:
-    """The content of a JSON file; None for one that cannot be read."""
-    return readable(lambda: read_json(path))
 
 
 def entries(folder: str) -> Iterator[os.DirEntry[str]]:

@@ -230,7 +230,7 @@ def _planned(
         log.say(line)
     asked = policy(job, options.every.steps, options.every.epochs, options.save_every_s)
     early = isinstance(plan, Resume) and not job.is_script  # of others more is known once their parts are there
-    disk = planned_disk(job, plan, timing, asked=asked) if early else None
+    disk = planned_disk(job, plan, timing, asked=asked, here=facts.survey.view) if early else None
     for line in disk_lines(job, disk) if disk is not None else ():
         log.say(line)
     began = beginning_of(job, plan)
