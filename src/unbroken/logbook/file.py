@@ -18,6 +18,7 @@ from unbroken.clock import Clock
 from unbroken.errors import Refused, UnbrokenError, UsageError
 from unbroken.journal.file import LineFile, read_lines
 from unbroken.logbook.table import CONFIG, DATE, FILE_NAME, RESULT, TAG, Book, Change, Entry
+from unbroken.run import RunView
 from unbroken.run.folder import entries as entries_in
 from unbroken.run.folder import is_inside
 from unbroken.run.layout import ARCHIVE_FOLDER, own
@@ -143,9 +144,8 @@ def memory_of(directory: Path, book: Path) -> Memory:
     known = remembered(directory)
     if not known.place or known.place == place_of(directory, book):
         return known
-    original = json_of(own(book.resolve().parent / known.place) / "run.json")
-    here = json_of(own(directory) / "run.json")
-    is_copy = isinstance(original, Mapping) and isinstance(here, Mapping) and original.get("id") == here.get("id")
+    original, here = RunView(book.resolve().parent / known.place).stated, RunView(directory).stated
+    is_copy = bool(original and here) and original.get("id") == here.get("id")
     return Memory() if is_copy else known
 
 
