@@ -78,8 +78,10 @@ def facts_of(directory: Path, *, processes: int = 1) -> RunFacts:
 def _inside_furthest(view: RunView) -> Mapping[str, Any]:
     """What the furthest checkpoint says about itself; its numbers are not read, nor is it verified."""
     furthest = view.furthest
-    if furthest is None or furthest.inside:
-        return furthest.inside if furthest is not None else {}
+    if furthest is None:
+        return {}
+    if furthest.inside or not furthest.listed:  # it was opened to see how far it is
+        return furthest.inside
     try:
         return undisturbed(furthest.path, partial(read_structure, furthest.path)).stamp
     except UnbrokenError:

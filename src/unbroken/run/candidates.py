@@ -42,6 +42,7 @@ class Candidate:
     inside: Mapping[str, Any] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)  # what a file of MMEngine says of itself
     manifest: Manifest | None = field(default=None, compare=False, repr=False)
+    metrics: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)  # of another program's file
 
     @property
     def name(self) -> str:
@@ -216,6 +217,7 @@ def _from_structure(path: Path, structure: Structure) -> Candidate:
         noted_epoch=structure.epoch,
         inside=inside,
         meta=_meta(structure),
+        metrics=structure.metrics,
     )
     if type(number) is int and number > FORMAT:
         return replace(seen, state="newer", reason=f"format {number}, this version knows {FORMAT}")

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from unbroken.checkpoint.structure import Structure, read_structure
 from unbroken.clock import utc_text
 from unbroken.config import read_config
 from unbroken.errors import UnbrokenError
 from unbroken.fields import count_of, number_of, numbers_of
 from unbroken.journal.file import read_lines_backwards
+from unbroken.run.candidates import Candidate
 from unbroken.run.folder import entries
 from unbroken.run.history import Score
 
@@ -32,21 +32,19 @@ class LeftBehind:
     best: Score | None = None
     last: Mapping[str, float] = field(default_factory=dict)
     last_step: int | None = None
-    total: int | None = None
     last_seen: str = ""
 
 
-def left_behind(directory: Path, checkpoint: Path) -> LeftBehind:
-    """Look at the newest record and at what the furthest checkpoint says; nothing that is unreadable is an error."""
+def left_behind(directory: Path, furthest: Candidate) -> LeftBehind:
+    """Look at the newest record, and what the furthest checkpoint said; nothing that is unreadable is an error."""
     evaluations = list(_evaluations(directory))
     last_step, last = evaluations[0] if evaluations else (None, {})
-    structure = _structure(checkpoint)
-    score = number_of(structure.metrics.get("best_score")) if structure is not None else None  # OpenPCDet has none
+    score = number_of(furthest.metrics.get("best_score"))  # OpenPCDet has none
     return LeftBehind(
-        best=_best(directory, score, evaluations, step=structure.step if structure else None),
+        best=_best(directory, score, evaluations, step=furthest.recorded_step),
         last=last,
         last_step=last_step,
-        last_seen=_written(checkpoint),
+        last_seen=_written(furthest.path),
     )
 
 
@@ -102,13 +100,6 @@ def _config_files(directory: Path) -> Iterator[Path]:
     names = sorted(entry.name for entry in entries(str(directory)))
     for suffix in (".py", ".yaml", ".yml"):
         yield from (directory / name for name in reversed(names) if name.endswith(suffix))
-
-
-def _structure(checkpoint: Path) -> Structure | None:
-    try:
-        return read_structure(checkpoint)
-    except UnbrokenError:
-        return None
 
 
 def _written(checkpoint: Path) -> str:

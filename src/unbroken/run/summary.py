@@ -11,17 +11,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from unbroken.clock import utc_text
 from unbroken.fields import count_of
 from unbroken.journal.file import read_lines_backwards
+from unbroken.run.candidates import Candidate
 from unbroken.run.history import Score
 from unbroken.run.locate import find_runs
 from unbroken.run.view import METRICS, RunView, view_of
-
-if TYPE_CHECKING:
-    from unbroken.run.candidates import Candidate
 
 LOST, NEVER_STARTED, NOT_REACHABLE = "lost", "never started", "not reachable"
 
@@ -92,7 +90,7 @@ def summary_of(run: Path | RunView) -> Summary:
 def _foreign(view: RunView, furthest: Candidate) -> Summary:
     from unbroken.run.foreign import left_behind
 
-    known, name = left_behind(view.directory, furthest.path), view.name
+    known, name = left_behind(view.directory, furthest), view.name
     return Summary(
         directory=view.directory,
         label=name,

@@ -7,17 +7,17 @@ Whether somebody holds the run is asked before its journal is read: what a sessi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from unbroken.checkpoint.manifest import Manifest
 from unbroken.fields import typed
 from unbroken.ids import is_name
 from unbroken.journal import Event, Told, read_events_backwards, read_journal, read_steps
+from unbroken.run.candidates import Candidate, furthest_first, glance_with, step_in_name
 from unbroken.run.folder import checkpoint_files, entries, unreachable, walk
 from unbroken.run.history import History, history_of
 from unbroken.run.layout import Layout, manifests, own
@@ -39,9 +39,6 @@ from unbroken.storage.moved import looked_again
 from unbroken.storage.ordinary import ReadResult, load_typed, read_result
 from unbroken.storage.stop_request import FILE as REQUEST
 from unbroken.storage.stop_request import StopRequest
-
-if TYPE_CHECKING:
-    from unbroken.run.candidates import Candidate
 
 JOURNAL, METRICS = "journal.jsonl", "metrics.jsonl"
 UNKNOWN = 1 << 63  # a file that the journal does not know may be the furthest
@@ -257,16 +254,12 @@ class RunView:
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
         """Every checkpoint, the furthest first, each judged by its manifest or, without one, by what it says."""
-        from unbroken.run.candidates import furthest_first
-
         files = checkpoint_files(self.checkpoints, self.directory)
         return tuple(sorted(map(self.glance, files), key=furthest_first))
 
     def glance(self, path: Path) -> Candidate:
         """One file, judged as those; raises Moved where it is removed or replaced in this moment."""
         if path not in self._glances:
-            from unbroken.run.candidates import glance_with  # `ls` seldom looks into a checkpoint
-
             self._glances[path] = glance_with(path, self.manifest(path.name))
         return self._glances[path]
 
@@ -288,7 +281,7 @@ class RunView:
         lost = bool(saved)
         names = self.checkpoint_sizes
         told = {name: UNKNOWN if (step := saved.get(name)) is None else step for name in names}
-        for name in sorted(names, key=lambda name: (told[name], _number_in(name)), reverse=True):
+        for name in sorted(names, key=lambda name: (told[name], step_in_name(Path(name))), reverse=True):
             if best is not None and told[name] <= best.step:
                 break
             if best is not None and not run and name not in self.manifest_names:
@@ -318,9 +311,3 @@ def view_of(run: Path | RunView) -> RunView:
 
 def _json_names(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in entries(str(folder)) if entry.name.endswith(".json")))
-
-
-def _number_in(name: str) -> int:
-    """The last number in a name, -1 without one."""
-    digits = re.findall("[0-9]+", name.removesuffix(".pth"))
-    return int(digits[-1][:18]) if digits else -1

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.unbroken.real_runs import as_mmengine
 from tests.unbroken.tiny_recipe import HERE
 from unbroken.cli import main
 from unbroken.cli.commands.show import overview_of
@@ -82,6 +83,25 @@ def test_a_command_opens_each_file_of_a_run_once(
     assert codes == [0], capsys.readouterr()
     assert {"one/unbroken/run.json", "one/unbroken/journal.jsonl"} <= set(times), "it was heard"
     assert {file: count for file, count in times.items() if count > 1} == {}
+
+
+@pytest.mark.parametrize("name", ["show", "compare", "ls", "verify"])
+def test_so_it_does_of_a_run_that_another_program_left(
+    name: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    left = tmp_path / "left"
+    for run in ("one", "other"):
+        (left / run).mkdir(parents=True)
+        for step in (2, 4):
+            as_mmengine(root / "one" / f"iter_{step}.pth", left / run / f"iter_{step}.pth", step=step)
+    meant = {"ONE": str(left / "one"), "OTHER": str(left / "other"), "ROOT": str(left)}
+    times = opened(lambda: main([meant.get(word, word) for word in COMMANDS[name]]), left)
+    assert times["one/iter_4.pth"]
+    # Without manifests a checkpoint says how far it is itself, and what is used of them is verified after that.
+    most = 2 if name in ("show", "verify") else 1
+    assert {file: count for file, count in times.items() if count > most and (left / file).exists()} == {}
 
 
 def test_a_view_reads_what_it_is_asked_for(root: Path) -> None:
