@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,7 @@ class StepInProgress:
         self.holders: Holders | None = None
         self._seed, self._tracked, self._rates = seed, tracked, rates
         self._modules: dict[str, list[nn.Module]] = {}  # inside each one that is tracked
+        self._inner: dict[str, list[int]] = {}  # what these hold: another module among them is looked for
         self._tensors: dict[str, list[torch.Tensor]] = {}  # of each module, at the last mark; no id comes twice
         self._steps: Counter[str] = Counter()  # begun by each optimizer, which may write where no version counts
         self._first = ""  # the optimizer whose rate is recorded
@@ -68,11 +70,15 @@ class StepInProgress:
         """Hear of the steps that newly tracked optimizers take."""
         for name, part in tracked.items():
             if isinstance(part, nn.Module):
-                self._modules[name] = list(part.modules())
+                self._look_into(name, part)
             if isinstance(part, Optimizer):
                 self._first = self._first or name
                 part.register_step_pre_hook(lambda *_, name=name: self._step_begun(name))
                 self.gradients.follow(name, part)
+
+    def _look_into(self, name: str, module: nn.Module) -> None:
+        self._modules[name] = list(module.modules())
+        self._inner[name] = _inner(self._modules[name])
 
     def _step_begun(self, optimizer: str) -> None:
         self._steps[optimizer] += 1
@@ -186,6 +192,9 @@ class StepInProgress:
 
     def mark(self) -> None:
         """The state is that after the last step."""
+        for name, inside in self._modules.items():
+            if _inner(inside) != self._inner[name]:
+                self._look_into(name, self._tracked[name])
         self._tensors = {name: _tensors_of(inside) for name, inside in self._modules.items()}
         self.modes.note(self._modules.values())
         self.gradients.mark()
@@ -222,6 +231,11 @@ class StepInProgress:
             return False
         now = _tensors_of(list(part.modules()))
         return list(map(id, now)) != list(map(id, self._tensors.get(name, ())))
+
+
+def _inner(modules: Sequence[nn.Module]) -> list[int]:
+    """Which modules these hold; no registration is heard of where a list inserts one."""
+    return [*map(id, chain.from_iterable(map(dict.values, (each._modules for each in modules))))]
 
 
 def _tensors_of(modules: Sequence[nn.Module]) -> list[torch.Tensor]:

@@ -187,3 +187,43 @@ def test_evaluating_leaves_each_module_in_its_mode_whatever_happens_inside() -> 
         model.train()
         raise KeyError
     assert modes(model) == before
+
+
+def put_into_a_list(model: Any, layer: nn.Module) -> None:
+    model[1].insert(0, layer)
+
+
+def set_in_place_of_another(model: Any, layer: nn.Module) -> None:
+    model[1][0] = layer
+
+
+def added_to_a_leaf(model: Any, layer: nn.Module) -> None:
+    model[0].register_module("adapter", layer)
+
+
+def put_where_none_was(model: Any, layer: nn.Module) -> None:
+    model[1]._modules["late"] = layer
+
+
+@pytest.mark.parametrize(
+    ("add", "kept"),
+    [
+        (put_into_a_list, "1.0"),
+        (set_in_place_of_another, "1.0"),
+        (added_to_a_leaf, "0.adapter"),
+        (put_where_none_was, "1.late"),
+    ],
+)
+def test_the_mode_of_a_module_that_comes_in_mid_run_is_kept(
+    tmp_path: Path, add: Callable[[Any, nn.Module], None], kept: str
+) -> None:
+    model = network()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    with open_run(tmp_path, tag="t", save_every_s=None) as run:
+        run.track(model=model, optimizer=optimizer)
+        for step in run.steps(4):
+            model(torch.ones(2, 2)).sum().backward()
+            optimizer.step()
+            if step == 1:
+                add(model, nn.Dropout(0.3).eval())
+    assert read_checkpoint(tmp_path / "t/iter_4.pth")["unbroken"]["modes"] == {"model": [kept]}
