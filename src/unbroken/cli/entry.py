@@ -12,8 +12,6 @@ from contextlib import suppress
 from typing import NoReturn
 
 from unbroken.errors import INTERRUPTED_TWICE, DamagedFile, NotInstalled, SaveFailed, UnbrokenError, UsageError
-from unbroken.storage.files import DISK_TROUBLE, turn_away
-from unbroken.storage.ordinary import NotOrdinary
 from unbroken.text import ESCAPED
 
 LONGEST_NAME = 200
@@ -23,11 +21,9 @@ EXTRAS = {  # what a training can do without, and the extra of pyproject.toml th
 }
 CIRCLE = "Symlink loop from "  # what pathlib says before Python 3.13, as a RuntimeError
 # What a person's or a stranger's file can be like; anything else that a system call says is a fault of ours.
-REFUSED_BY_SYSTEM = DISK_TROUBLE | {
-    getattr(errno, name)
-    for name in ("EACCES", "EPERM", "ENAMETOOLONG", "ELOOP", "ENOTDIR", "EISDIR", "EROFS", "EINVAL", "ESTALE", "EFBIG")
-    if hasattr(errno, name)
-}
+REFUSED_BY_SYSTEM = frozenset(
+    ("EACCES", "EPERM", "ENAMETOOLONG", "ELOOP", "ENOTDIR", "EISDIR", "EROFS", "EINVAL", "ESTALE", "EFBIG")
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,7 +80,7 @@ def _guarded(command: Callable[[], int], *, as_json: bool, hint: str, is_trainin
             if sys.stdout is not None:  # closed by who started us: then nobody wants to read it
                 sys.stdout.flush()  # here, where what that may say is still answered
         except BrokenPipeError:
-            turn_away()
+            _turn_away()
         return code
     except UnbrokenError as error:
         return _complain(error, as_json=as_json)
@@ -94,13 +90,7 @@ def _guarded(command: Callable[[], int], *, as_json: bool, hint: str, is_trainin
     except BrokenPipeError:
         return _reader_gone(is_training=is_training)
     except OSError as error:
-        if error.filename is None and error.errno in DISK_TROUBLE:
-            return _cannot_print(
-                f"standard output cannot be written ({error.strerror})", exit_code=SaveFailed.exit_code
-            )
-        if not isinstance(error, NotOrdinary) and (is_training or error.errno not in REFUSED_BY_SYSTEM):
-            return _fault()
-        return _complain(_refused_by_system(error), as_json=as_json)
+        return _system_said(error, as_json=as_json, is_training=is_training)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:
@@ -123,27 +113,43 @@ def _fault() -> int:
     return 1
 
 
-def _refused_by_system(error: OSError) -> DamagedFile:
-    """What the operating system says of a file or a folder that was named: that is no fault of ours."""
+def _system_said(error: OSError, *, as_json: bool, is_training: bool) -> int:
+    """Answer what the operating system says: of our output, or of a file that was named, which is no fault of ours."""
+    from unbroken.storage.files import DISK_TROUBLE
+    from unbroken.storage.ordinary import NotOrdinary
+
+    if error.filename is None and error.errno in DISK_TROUBLE:
+        return _cannot_print(f"standard output cannot be written ({error.strerror})", exit_code=SaveFailed.exit_code)
+    named = DISK_TROUBLE | {getattr(errno, name) for name in REFUSED_BY_SYSTEM if hasattr(errno, name)}
+    if not isinstance(error, NotOrdinary) and (is_training or error.errno not in named):
+        return _fault()
     where = next((str(name) for name in (error.filename2, error.filename) if name), "the disk")
-    return DamagedFile(
+    refused = DamagedFile(
         where if len(where) <= LONGEST_NAME else f"{where[:LONGEST_NAME]}...",
         f"the operating system refuses it ({error.strerror})",
         do="Look at the name, at who may read or write it, and where links lead.",
     )
+    return _complain(refused, as_json=as_json)
+
+
+def _turn_away() -> None:
+    """Let standard output lead nowhere: its reader has gone, or its disk is full."""
+    from unbroken.storage.files import turn_away
+
+    turn_away()
 
 
 def _reader_gone(*, is_training: bool) -> int:
     """Who has read enough (`| head`) is no failure; a training goes on without a reader, so it is another pipe."""
     if is_training:
         return _cannot_print("a pipe was closed by who should read from it", exit_code=1)
-    turn_away()
+    _turn_away()
     return 0
 
 
 def _cannot_print(why: str, *, exit_code: int) -> int:
     """Whoever read our output has ended (`| head`), or its disk is full; Python must not complain of it at exit."""
-    turn_away()
+    _turn_away()
     with suppress(OSError, ValueError):
         print(f"unbroken: {why}", file=sys.stderr)
     return exit_code

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from unbroken import __version__
 from unbroken.errors import UsageError
-from unbroken.storage import require_local
 
 if TYPE_CHECKING:
     from unbroken.cli.args import CommandParser
@@ -114,7 +113,10 @@ def run(words: Sequence[str], *, typed: Sequence[str] | None) -> int:
                     raise UsageError(
                         f"unbroken {name}", "a word is empty", expected="a value", found="nothing", do=EMPTY
                     )
-                require_local(word)
+                if ":" in word:
+                    from unbroken.storage import require_local
+
+                    require_local(word)
             usual = _function(name, "usual")
             options = usual and usual(rest)
             if options is None:

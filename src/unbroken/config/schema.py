@@ -36,7 +36,7 @@ class Section(BaseModel):
 
     advice: ClassVar[Mapping[str, str]] = {}
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, defer_build=True)
 
     @classmethod
     def not_built(cls, _tree: Mapping[str, Any], /) -> Misfit | None:
