@@ -7,6 +7,7 @@ later than the checkpoint was there covers all the steps on the way to it.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -180,9 +181,7 @@ def stamp_of(path: Path) -> Stamp | None:
         facts = path.lstat()
     except OSError:
         return None
-    if path.is_symlink() or not path.is_file():
-        return None
-    return Stamp(size_bytes=facts.st_size, changed_ns=facts.st_mtime_ns)
+    return as_found(path.name, facts).stamp if stat.S_ISREG(facts.st_mode) else None
 
 
 def _with_manifests(checkpoints: Sequence[CheckpointFile]) -> list[Found]:
