@@ -89,7 +89,11 @@ WITHOUT_EFFECT = {
 
 def parser(program: str = PROGRAM) -> OptionParser:
     """The options of `unbroken train focalsst`, which are those of `train.py`."""
-    found = OptionParser(prog=program, description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False, meant=MEANT)
+    found = OptionParser(prog=program, description=DESCRIPTION, epilog=EPILOG, meant=MEANT)
+    found.add_examples(
+        f"{program} --cfg_file cfgs/sonar_models/micro.yaml --extra_tag baseline",
+        f"{program} --cfg_file cfgs/sonar_models/micro.yaml --extra_tag half --set OPTIMIZATION.LR 0.0015",
+    )
     found.add_argument("config", type=str, nargs="?", metavar="CONFIG", help="a YAML file; the same as --cfg_file")
     found.add_argument("--cfg_file", type=str, metavar="CONFIG", help=f"default: {DEFAULT_CONFIG.as_posix()}")
     found.add_argument("--batch_size", type=positive, metavar="N", help="frames of a step (default: the config's)")

@@ -56,7 +56,6 @@ def parser() -> argparse.ArgumentParser:
     found = OptionParser(
         prog="test.py",
         description="Judge a checkpoint by the frames of the test part. Without --ckpt: the run's furthest one.",
-        allow_abbrev=False,
     )
     found.add_argument("config", type=str, nargs="?", metavar="CONFIG", help="a YAML file; the same as --cfg_file")
     found.add_argument("--cfg_file", type=str, metavar="CONFIG", help=f"default: {DEFAULT_CONFIG.as_posix()}")

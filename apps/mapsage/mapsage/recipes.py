@@ -74,7 +74,11 @@ What a command would do, without doing it: unbroken why mapsage CONFIG."""
 
 def parser(program: str = PROGRAM) -> OptionParser:
     """The options of `unbroken train mapsage`, which are those of `scripts/train.py`."""
-    found = OptionParser(prog=program, description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False, meant=MEANT)
+    found = OptionParser(prog=program, description=DESCRIPTION, epilog=EPILOG, meant=MEANT)
+    found.add_examples(
+        f"{program} configs/aerial_tiny.py",
+        f"{program} configs/aerial_tiny.py --session 12h --tag half --cfg-options optim_wrapper.optimizer.lr=3e-5",
+    )
     found.add_argument("config", type=Path, metavar="CONFIG", help="in Python syntax; it is read, never executed")
     found.add_argument(
         "--work-dir", type=folder, metavar="DIR", help="the run's folder (default: work_dirs/<config's name>)"

@@ -42,7 +42,6 @@ def parser() -> OptionParser:
         prog="scripts/predict.py",
         description="Write the labels of pictures, of any size, and the pictures under their colours. The same command "
         "goes on where it was ended; what was done is left out.",
-        allow_abbrev=False,
     )
     add_options(found)
     found.add_argument("pictures", type=Path, nargs="+", metavar="PICTURES", help="pictures, or folders of pictures")

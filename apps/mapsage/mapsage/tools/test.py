@@ -35,7 +35,6 @@ def parser() -> OptionParser:
         prog="scripts/test.py",
         description="Judge a checkpoint by the tiles of the test loader, or of the validation where a config has none. "
         "Changes nothing of a run; writes only where it is told to.",
-        allow_abbrev=False,
     )
     add_options(found)
     found.add_argument("--work-dir", type=Path, metavar="DIR", help="write the metrics there, as <time>/<time>.json")
