@@ -77,12 +77,20 @@ class Event(Mapping[str, Any]):
     session: Annotated[str, _session] = NO_SESSION
 
     def __init_subclass__(cls, *, name: str) -> None:
-        Event.KINDS[name] = dataclass(frozen=True, kw_only=True, eq=False)(cls)
+        Event.KINDS[name] = cls
+
+    @classmethod
+    def class_of(cls, name: str) -> type[Event]:
+        """The class of a name, made a dataclass when it is read for the first time: few of the thirty ever are."""
+        found = Event.KINDS.get(name, Unknown)
+        if "__dataclass_fields__" not in vars(found):
+            dataclass(frozen=True, kw_only=True, eq=False)(found)
+        return found
 
     @classmethod
     def of(cls, line: Mapping[str, Any]) -> Event:
         """The event of a line; BadField for one that is none, or has a field that is not what it should be."""
-        event = typed(Event.KINDS.get(text(line.get("event"), "event"), Unknown), line)
+        event = typed(Event.class_of(text(line.get("event"), "event")), line)
         object.__setattr__(event, "_line", line)
         return event
 

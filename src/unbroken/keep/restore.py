@@ -15,6 +15,7 @@ from unbroken.clock import Clock
 from unbroken.errors import DamagedFile, Refused
 from unbroken.ids import free_name
 from unbroken.journal import NO_SESSION, Journal
+from unbroken.journal.events import Removed, Saved
 from unbroken.keep.backup import GROWING, mirror
 from unbroken.keep.destination import beside, is_vacant, owned
 from unbroken.keep.inventory import CheckpointFile, Found, Inventory, checkpoints_of, inventory_of, stamp_of
@@ -182,11 +183,11 @@ class _Mending:
         events = inventory_of(self._run).events
         gone = {name for name, _ in set_aside(events)}
         for event in events:
-            match event.get("event"):
-                case "removed":
-                    gone.add(str(event.get("file")))
-                case "saved":
-                    gone.discard(str(event.get("file")))
+            match event:
+                case Removed(file=str(file)):
+                    gone.add(file)
+                case Saved(file=file):
+                    gone.discard(file)
         return gone
 
     def _take_checkpoint(self, item: CheckpointFile, *, gone: set[str], behind: bool) -> None:

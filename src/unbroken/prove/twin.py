@@ -11,6 +11,7 @@ from typing import Any
 
 from unbroken.errors import UsageError
 from unbroken.journal import Event, read_events, read_steps
+from unbroken.journal.events import SessionBegan
 from unbroken.launch.trial import Trial, environment_of
 from unbroken.prove.kills import Kill
 from unbroken.prove.session import Session, Start, run_session
@@ -178,7 +179,7 @@ def _seen(run: Path) -> RunSeen:
     metrics, layout = own(run) / "metrics.jsonl", layout_seen(run)[0]
     for record in read_steps(metrics) if metrics.is_file() else ():
         (evaluations if "evaluation" in record else steps)[record["step"]] = record
-    plans = [event["plan"] for event in _events(run) if event["event"] == "session"]
+    plans = [event.plan or {} for event in _events(run) if isinstance(event, SessionBegan)]
     return RunSeen(
         name=run.name,
         steps=steps,

@@ -14,6 +14,7 @@ from unbroken.checkpoint.verify import verify_open
 from unbroken.errors import UnbrokenError
 from unbroken.fields import count_of
 from unbroken.journal import Event
+from unbroken.journal.events import EpochCut, Evaluated, Finished, Saved, Skipped
 from unbroken.quantities import counted
 from unbroken.report.epochs import Epoch, EpochFold
 from unbroken.report.findings import Finding, Findings, span
@@ -42,7 +43,7 @@ def check_files(view: RunView, findings: Findings, *, verify: bool) -> list[Save
     """Hold every file against its manifest and the journal; with `verify`, read every byte of it."""
     known = known_saves(view.events)
     # What a copy brought back, or a person, was saved all the same: of a file with a manifest the last save counts.
-    last = {str(event.get("file")): event for event in view.events if event.get("event") == "saved"}
+    last = {event.file: event for event in view.events if isinstance(event, Saved)}
     found = []
     for item in sorted(view.candidates, key=lambda item: item.path):
         event = known.get(item.name) or (last.get(item.name) if item.manifest is not None else None)
@@ -226,7 +227,7 @@ def _damaged_records(view: RunView, findings: Findings) -> None:
 def _require_metrics(view: RunView, findings: Findings) -> None:
     if is_ordinary(view.own / METRICS):
         return
-    if any(event.get("event") in ("saved", "evaluated", "finished") for event in view.events):
+    if any(isinstance(event, Saved | Evaluated | Finished) for event in view.events):
         findings.add(METRICS, "missing: not one step that was done is recorded")
     elif not view.events:
         findings.add(METRICS, "missing: no session of unbroken worked here")
@@ -330,16 +331,15 @@ def _excused(events: Iterable[Event]) -> dict[int, set[int]]:
     """Samples that were left out because they cannot be read, by epoch."""
     found: dict[int, set[int]] = {}
     for event in events:
-        epoch, sample = event.get("epoch"), event.get("sample")
-        if event.get("event") == "skipped" and isinstance(epoch, int) and isinstance(sample, int):
-            found.setdefault(epoch, set()).add(sample)
+        match event:
+            case Skipped(epoch=int(epoch), sample=int(sample)):
+                found.setdefault(epoch, set()).add(sample)
     return found
 
 
 def _cut(events: Iterable[Event]) -> set[int]:
     """Epochs that the loop itself ended before their end."""
-    epochs = (event.get("epoch") for event in events if event.get("event") == "epoch cut")
-    return {epoch for epoch in epochs if isinstance(epoch, int)}
+    return {event.epoch for event in events if isinstance(event, EpochCut) and event.epoch is not None}
 
 
 # -- what else must agree ----------------------------------------------------------------------------------------------
@@ -349,17 +349,15 @@ def _counterparts(events: Sequence[Event], fold: StepFold, findings: Findings) -
     """Saves and evaluations of the journal against the steps, and the other way round."""
     told: set[tuple[str, int]] = set()
     for event in events:
-        step, session = event.get("step"), str(event.get("session"))
-        if type(step) is not int:
-            continue
-        match event.get("event"):
-            case "evaluated":
+        session = event.session
+        match event:
+            case Evaluated(step=int(step)):
                 told.add((session, step))
                 if (session, step) not in fold.evaluated and fold.spans:
                     words = f"the evaluation after step {step} is in the journal only, session {session}"
                     findings.add(METRICS, words, step=step)
-            case "saved" | "finished" if not _reached(fold, session, step):
-                what = f"{event['file']} was saved" if "file" in event else "the run was finished"
+            case Saved(step=int(step)) | Finished(step=step) if not _reached(fold, session, step):
+                what = f"{event.file} was saved" if isinstance(event, Saved) else "the run was finished"
                 words = f"{what} after step {step}, but session {session} has no record up to there"
                 findings.add(METRICS, words, step=step)
     for session, step in sorted(fold.evaluated - told):
@@ -419,7 +417,7 @@ def _summary(view: RunView, fold: StepFold, findings: Findings) -> Audit:
         epochs=tuple(epochs.closed),
         excused=sum(epoch.excused for epoch in epochs.closed),
         evaluations=len(fold.evaluations),
-        saves=sum(event.get("event") == "saved" and event.get("kind") == "checkpoint" for event in view.events),
+        saves=sum(isinstance(event, Saved) and event.kind == "checkpoint" for event in view.events),
         changes=tuple(_changes(fold)),
         findings=tuple(findings.wrong),
         more_findings=findings.more,

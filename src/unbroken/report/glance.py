@@ -16,6 +16,7 @@ from unbroken.errors import UnbrokenError
 from unbroken.fields import count_of, numbers_of
 from unbroken.ids import LeadsOut, place
 from unbroken.journal import Event, as_event, values_of
+from unbroken.journal.events import Evaluated, Replayed, Saved, SessionBegan, Skipped, Unknown
 from unbroken.jsonlines import parsed_line
 from unbroken.run import layout_seen
 from unbroken.run.history import how_it_ended
@@ -195,12 +196,12 @@ class Watch:
             (before_s, before), (now_s, now) = self._seen[0], self._seen[-1]
             return (now - before) / (now_s - before_s) if now_s > before_s else None
         noted = [
-            (moment, event["step"])
+            (moment, event.step)
             for event in self._events
-            if event.get("session") == session
-            and event.get("event") == "saved"
-            and count_of(event.get("step")) is not None
-            and (moment := local_moment(event.get("time"))) is not None
+            if isinstance(event, Saved)
+            and event.session == session
+            and event.step is not None
+            and (moment := local_moment(event.time)) is not None
         ]
         if len(noted) < 2 or noted[-1][1] <= noted[0][1]:
             return None
@@ -265,23 +266,23 @@ class Watch:
         return max((moment - self.clock.now()).total_seconds(), 0.0) if moment is not None else None
 
 
-def told(event: Mapping[str, Any]) -> str:
+def told(event: Event) -> str:
     """One event in words; nothing for those that a watcher need not know."""
-    step = event.get("step")
-    match event.get("event"):
-        case "session":
-            plan = event.get("plan")
-            plan = plan if isinstance(plan, Mapping) else {}
+    match event:
+        case SessionBegan(plan=plan):
+            plan = plan or {}
             after = f" after step {plan['step']}" if count_of(plan.get("step")) else ""
-            return f"session {event.get('session')}: {str(plan.get('verdict', '?')).lower()}{after}"
-        case "saved":
-            return f"saved {event.get('file')} after step {step}"
-        case "evaluated":
-            numbers = numbers_of(event.get("metrics"))
+            return f"session {event.session}: {str(plan.get('verdict', '?')).lower()}{after}"
+        case Saved(file=file, step=step):
+            return f"saved {file} after step {step}"
+        case Evaluated(step=step, metrics=metrics, best=best):
+            numbers = numbers_of(metrics)
             words = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items() if "/" not in name)
-            return f"evaluated after step {step}: {words}" + (" (the best so far)" if event.get("best") else "")
-        case "skipped":
-            return f"skipped sample {event.get('sample')}: {event.get('reason')}"
-        case "replayed":
-            return str(event.get("verdict", ""))
+            return f"evaluated after step {step}: {words}" + (" (the best so far)" if best else "")
+        case Skipped(sample=sample, reason=reason):
+            return f"skipped sample {sample}: {reason}"
+        case Replayed(verdict=verdict):
+            return verdict or ""
+        case Unknown():
+            return f"{event.name} (an event that this version does not know)"
     return ""

@@ -11,6 +11,7 @@ from unbroken.config import Effect, differences
 from unbroken.fields import count_of
 from unbroken.ids import is_name
 from unbroken.journal import Event
+from unbroken.journal.events import KeptCopy, Removed, Saved, SessionBegan, SetAside
 from unbroken.run.history import how_it_ended
 from unbroken.run.layout import ARCHIVE_FOLDER
 from unbroken.run.view import RunView
@@ -61,27 +62,25 @@ def _began(view: RunView) -> Iterator[Session]:
     writers: dict[str, tuple[str, int]] = {}
     begun: list[Session] = []
     for event in view.events:
-        file = str(event.get("file"))
-        match event.get("event"):
-            case "saved" if event.get("kind") == "checkpoint" and count_of(event.get("step")) is not None:
-                writers[file] = str(event.get("session")), int(event["step"])
-            case "removed":
+        match event:
+            case Saved(kind="checkpoint", file=file, step=int(step)):
+                writers[file] = event.session, step
+            case Removed(file=str(file)):
                 writers.pop(file, None)
-            case "set aside" if file in writers:
-                writers[f"{event.get('to')}/{file}"] = writers.pop(file)
-            case "kept a copy" if file in writers:
-                writers[f"{event.get('to')}/{file}"] = writers[file]
-            case "session":
+            case SetAside(file=str(file), to=to) if file in writers:
+                writers[f"{to}/{file}"] = writers.pop(file)
+            case KeptCopy(file=str(file), to=to) if file in writers:
+                writers[f"{to}/{file}"] = writers[file]
+            case SessionBegan():
                 begun.append(_session(event, begun, writers, view))
                 yield begun[-1]
 
 
 def _session(
-    event: Event, earlier: Sequence[Session], writers: Mapping[str, tuple[str, int]], view: RunView
+    event: SessionBegan, earlier: Sequence[Session], writers: Mapping[str, tuple[str, int]], view: RunView
 ) -> Session:
-    plan = event.get("plan")
-    plan = plan if isinstance(plan, Mapping) else {}
-    name, verdict = str(event.get("session")), str(plan.get("verdict", "?"))
+    plan = event.plan or {}
+    name, verdict = event.session, str(plan.get("verdict", "?"))
     before = earlier[-1] if earlier else None
     generation = before.generation if before else 0
     if verdict in BEGINS:

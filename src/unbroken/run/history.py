@@ -16,7 +16,7 @@ from typing import Any
 from unbroken.clock import local_moment
 from unbroken.fields import BadField, count_of, number_of, numbers_of, typed
 from unbroken.journal import NO_SESSION, Event
-from unbroken.journal.events import Evaluated, Failed, Finished, Removed, Saved, SessionBegan, Stopped, Timing
+from unbroken.journal.events import Evaluated, Failed, Finished, Loaded, Removed, Saved, SessionBegan, Stopped, Timing
 from unbroken.quantities import counted
 
 
@@ -207,13 +207,13 @@ def programs_of(events: Sequence[Event]) -> dict[str, Program]:
     """The programs of the sessions that recorded one, in their order, with what was loaded of them later."""
     found: dict[str, Program] = {}
     for event in events:
-        name, told = str(event.get("session")), event.get("program")
-        if event.get("event") == "session" and isinstance(told, Mapping):
-            same = found.get(str(told.get("as_in")))
-            with suppress(BadField):
-                found[name] = same if same is not None else typed(Program, told)
-        elif event.get("event") == "loaded" and name in found:
-            found[name] = replace(found[name], files={**found[name].files, **event.get("files", {})})
+        match event:
+            case SessionBegan(session=name, program=told) if told is not None:
+                same = found.get(str(told.get("as_in")))
+                with suppress(BadField):
+                    found[name] = same if same is not None else typed(Program, told)
+            case Loaded(session=name, files=files) if name in found:
+                found[name] = replace(found[name], files={**found[name].files, **(files or {})})
     return found
 
 

@@ -17,6 +17,7 @@ from unbroken.checkpoint.manifest import Manifest
 from unbroken.fields import typed
 from unbroken.ids import is_name
 from unbroken.journal import Event, Told, read_events_backwards, read_journal, read_steps
+from unbroken.journal.events import SessionBegan
 from unbroken.run.candidates import Candidate, furthest_first, glance_with, step_in_name
 from unbroken.run.folder import checkpoint_files, entries, unreachable, walk
 from unbroken.run.history import History, history_of
@@ -198,9 +199,7 @@ class RunView:
     def _sessions_newest_first(self) -> Iterator[str]:
         told = reversed(self.events) if "told" in vars(self) else read_events_backwards(self.own / JOURNAL)
         with suppress(OSError):
-            yield from (
-                event["session"] for event in told if event.get("event") == "session" and is_name(event.get("session"))
-            )
+            yield from (event.session for event in told if isinstance(event, SessionBegan) and is_name(event.session))
         yield from (name.removesuffix(".json") for name in reversed(self.config_names))
 
     # -- its files ---------------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def test_whatever_is_written_has_a_class_that_knows_each_of_its_facts() -> None:
     assert len(found) > 25
     for name, given, where in found:
         assert name in NAMES, f"{where} writes {name!r}"
-        assert given <= {each.name for each in fields(Event.KINDS[name])}, f"{where}: {name!r}"
+        assert given <= {each.name for each in fields(Event.class_of(name))}, f"{where}: {name!r}"
 
 
 def test_no_class_is_of_an_event_that_nobody_writes() -> None:

@@ -12,6 +12,7 @@ from unbroken.cli.runs import A_RUN, run_named
 from unbroken.cli.tables import as_json_text, columns
 from unbroken.clock import SystemClock
 from unbroken.errors import DamagedFile, UsageError
+from unbroken.journal.events import SessionBegan
 from unbroken.keep.destination import mirror_in
 from unbroken.keep.restore import Restored, restore_from
 from unbroken.keep.sync import read_list
@@ -73,7 +74,7 @@ def _list(run: Path, *, as_json: bool) -> None:
 
 def _sessions(item: Archived) -> int:
     """How many sessions worked on it; the one that moved it away did not."""
-    return sum(event.get("event") == "session" for event in item.facts.events)
+    return sum(isinstance(event, SessionBegan) for event in item.facts.events)
 
 
 def _bring_back(run: Path, name: str, dest: Path, *, as_json: bool) -> int:

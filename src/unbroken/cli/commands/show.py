@@ -15,6 +15,7 @@ from unbroken.clock import shown_time
 from unbroken.errors import DamagedFile
 from unbroken.fields import count_of, numbers_of
 from unbroken.journal import Event
+from unbroken.journal.events import Archiving, Restored, SessionBegan
 from unbroken.jsonlines import finite
 from unbroken.quantities import size_text
 from unbroken.run import Candidate, MissingFile, RunRecord, RunView, Survey, read_record
@@ -220,7 +221,7 @@ def _overview(view: RunView) -> Overview:
         size_bytes=summary.size_bytes,
         parent=summary.parent,
         config=view.own / "configs" / view.config_names[-1] if view.config_names else None,
-        command=next((str(e.get("command", "")) for e in reversed(facts.events) if e.get("event") == "session"), ""),
+        command=next((e.command or "" for e in reversed(facts.events) if isinstance(e, SessionBegan)), ""),
         programs=tuple(_programs(facts)),
         sessions=tuple(_sessions(facts, view.steps)),
         candidates=facts.candidates,
@@ -257,11 +258,14 @@ def _sessions(facts: Survey, records: Sequence[Mapping[str, Any]]) -> Iterator[S
     for event in facts.events:
         told.setdefault(str(event.get("session")), []).append(event)
     # A launch that moved this history aside and the command that brought it back are no sessions of it.
-    moved = {"archiving", "restored"}
-    names = [name for name in facts.sessions if name in steps or {e.get("event") for e in told[name]} - moved]
+    names = [
+        name
+        for name in facts.sessions
+        if name in steps or not all(isinstance(event, Archiving | Restored) for event in told[name])
+    ]
     for name in names:
         events = told[name]
-        plan = next((event.get("plan") for event in events if event.get("event") == "session"), None)
+        plan = next((event.plan for event in events if isinstance(event, SessionBegan)), None)
         done = steps.get(name, [])
         running = facts.held and name == names[-1]
         yield SessionStory(
