@@ -259,3 +259,11 @@ def test_nothing_private_of_another_file_is_imported(path: Path) -> None:
     ours = [node for node in imports if (node.module or "").partition(".")[0] in ("unbroken", "mapsage", "focalsst")]
     names = [f"{node.module}.{alias.name}" for node in ours for alias in node.names]
     assert [name for name in names if re.search(r"\._(?!_)", name)] == []
+
+
+def test_the_core_names_no_application() -> None:
+    library = ROOT / "src" / "unbroken"
+    texts = {path: path.read_text("utf-8") for path in library.rglob("*") if path.suffix in (".py", ".js", ".css")}
+    assert len(texts) > 100
+    named = re.compile("aerial|sonar|mapsage|focal_?sst", re.IGNORECASE)
+    assert [name_of(path) for path, text in texts.items() if named.search(text)] == []

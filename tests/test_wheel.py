@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.processes import environment
 
@@ -106,3 +107,14 @@ def test_a_training_without_tensorboard_goes_on_without_its_curves(tmp_path: Pat
     done = without("tensorboard", ["train", "tests.unbroken.tiny_recipe:recipe", "run", "4"], tmp_path)
     assert done.returncode == 0 and done.stdout.count("pip install 'unbroken[report]'") == 1, done
     assert not list(tmp_path.rglob("events.out.*")) and list(tmp_path.rglob("*.pth"))
+
+
+def test_ci_runs_the_same_two_commands_on_every_python_that_is_promised() -> None:
+    (job,) = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"].values()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    promised = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    assert job["strategy"]["matrix"]["python"] == promised and promised[0] in project["requires-python"]
+    assert any(step.get("run", "").startswith(".ci/run") for step in job["steps"])
+    assert (ROOT / ".ci/run").read_text().rstrip().endswith("make check\nmake test")
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["license"] == project["license"] and {"cff-version", "message", "title", "authors"} <= set(cited)

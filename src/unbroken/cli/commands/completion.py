@@ -65,7 +65,7 @@ def completion_command(options: argparse.Namespace) -> None:
 
 
 def _completed() -> dict[str, list[str]]:
-    """What may follow: behind "train mapsage" its options, behind "train" its own and the recipes; the longer first."""
+    """What may follow: behind "train RECIPE" its options, behind "train" its own and the recipes; the longer first."""
     recipes = {name: re.findall(r"(?<![\w-])--[a-z][\w-]*", find_recipe(name).usage()) for name in installed()}
     first = {"demo": [*offers(DEMOS)], "data": [*offers(DATA)], "completion": [*SHELLS]}
     found: dict[str, list[str]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 
 from unbroken.cli.args import CommandParser, add_json, whole
 from unbroken.errors import NOT_EXACT, UsageError
@@ -74,7 +75,7 @@ def prove_command(options: argparse.Namespace) -> int:
         patience_s=patience_s,
         keep=options.keep,
     )
-    proof = prove(command, settings, say=_quiet if options.as_json else _say)
+    proof = prove(command, settings, say=(lambda _line: None) if options.as_json else partial(print, flush=True))
     if options.as_json:
         print(json.dumps(proof.as_data(), ensure_ascii=False))
     return 0 if proof.exact else NOT_EXACT
@@ -84,11 +85,3 @@ def _whole(word: str) -> int:
     if word.strip().isdecimal() and len(word) < 5:
         return int(word)
     raise UsageError("--workers", "this is no list of numbers", expected="--workers 0,2", found=repr(word))
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-def _quiet(_line: str) -> None:
-    pass
