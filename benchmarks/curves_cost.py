@@ -20,8 +20,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from unbroken.clock import SystemClock
 from unbroken.storage import Disk
-from unbroken.train.curves import Curves
-from unbroken.train.hparams import RunSettings
+from unbroken.train.record.curves import Curves
+from unbroken.train.record.hparams import RunSettings
 
 POINTS, BLOCKS, PROCESSES = 500, 15, 5
 PAUSE_S = 0.2

@@ -20,7 +20,7 @@ from torch.utils.data import RandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
 from unbroken.journal import as_recorded
-from unbroken.train.order import LARGE, Order, micro_batches
+from unbroken.train.data.order import LARGE, Order, micro_batches
 
 BATCH, SIZES, LARGEST_OF_PEERS = 4096, (10**6, 10**7, 10**8, 10**9), 10**8
 

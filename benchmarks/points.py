@@ -47,7 +47,7 @@ CASES = (Case(100, ("loss", "lr")), Case(1, ("loss", "lr")), Case(1, ("loss",)))
 
 def write_run(run: Path, steps: int, names: Sequence[str], chance: random.Random) -> None:
     """What a session of so many steps leaves: journal, record, event file."""
-    from unbroken.train.curves import Curves  # here, because the processes that read load this file too
+    from unbroken.train.record.curves import Curves  # here, because the processes that read load this file too
 
     (run / "unbroken").mkdir(parents=True)
     disk, clock = Disk(), SystemClock()

@@ -48,7 +48,7 @@ from unbroken.run.summary import summary_of
 from unbroken.storage import Disk
 from unbroken.storage.lock import read_holder
 from unbroken.train import open_run, read_checkpoint
-from unbroken.train.adopting import adopt_weights
+from unbroken.train.pretrained.adopting import adopt_weights
 from unbroken.train.source import Source
 
 APPS = Path(__file__).resolve().parent.parent / "apps"

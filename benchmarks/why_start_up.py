@@ -47,7 +47,7 @@ def train(folder: Path, steps: int) -> None:
     from loop_overhead import BATCH, Points, Silent, model_and_optimizer, step_of
 
     from unbroken.train import Every, launch
-    from unbroken.train.options import SessionOptions
+    from unbroken.train.arguments import SessionOptions
 
     torch.set_num_threads(1)
     before = steps - TRAINED

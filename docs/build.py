@@ -224,7 +224,7 @@ def _raised(action: Any) -> UnbrokenError:
 
 def _save_failed() -> UnbrokenError:
     from unbroken.train.cadence import Every
-    from unbroken.train.patience import Mark, Patience
+    from unbroken.train.saving.patience import Mark, Patience
 
     patience = Patience(Every(steps=2000), None, good=Mark(step=8000, epoch=0, at_s=0.0))
     patience.refusal = Refused(FOLDER, "it could not be written", found="0 bytes free")
@@ -233,7 +233,7 @@ def _save_failed() -> UnbrokenError:
 
 
 def _workers_killed() -> UnbrokenError:
-    from unbroken.train.workers import giving_up
+    from unbroken.train.data.workers import giving_up
 
     return giving_up(-signal.SIGKILL, "samples 17, 3, 24, 8 of epoch 2 of Tiles")
 

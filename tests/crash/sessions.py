@@ -21,7 +21,7 @@ from unbroken.errors import UsageError
 from unbroken.launch import Job, Start
 from unbroken.storage import Disk
 from unbroken.train import Every, Task, fit, launch
-from unbroken.train.options import SessionOptions
+from unbroken.train.arguments import SessionOptions
 from unbroken.train.training_run import TrainingRun
 
 STEPS, SAVE_EVERY, KEEP_LAST = 8, 2, 2

@@ -16,7 +16,7 @@ from tests.twin.killing import differences, step_records
 from unbroken.checkpoint.verify import verify_file
 from unbroken.errors import Refused, SaveFailed, UnbrokenError
 from unbroken.launch import Fresh, Resume, decide, gather
-from unbroken.train.serialise import read_tree
+from unbroken.train.state.serialise import read_tree
 
 SEED = 7
 

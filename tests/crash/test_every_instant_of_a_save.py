@@ -23,7 +23,7 @@ from tests.crash.sessions import RUN, SCORES, STEPS, Session, begin_only, crash,
 from tests.twin.killing import differences, evaluations, step_records
 from unbroken.journal import read_events, read_steps
 from unbroken.launch import Finished, Fresh, Job, Plan, Resume, decide, gather
-from unbroken.train.serialise import read_tree
+from unbroken.train.state.serialise import read_tree
 
 KINDS = ("first", "resume", "fresh", "fresh twice", "set aside", "step back", "copy", "copy over damage")
 SEED = 20250101

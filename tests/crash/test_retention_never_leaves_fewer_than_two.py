@@ -16,7 +16,7 @@ from unbroken.checkpoint.manifest import SaveFacts, read_manifest
 from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Policy, Stored, retain
 from unbroken.checkpoint.store import CheckpointStore
 from unbroken.checkpoint.verify import verify_file
-from unbroken.train.serialise import write_tree
+from unbroken.train.state.serialise import write_tree
 
 SEED = 20250101
 KEEP = st.one_of(st.none(), st.integers(0, 5))

@@ -15,7 +15,7 @@ from tests.twin.sonar import write_job
 from unbroken import Job
 from unbroken.journal import read_events
 from unbroken.train import Exit, run_job
-from unbroken.train.console import StepReport
+from unbroken.train.record.console import StepReport
 
 FRAMES, BATCH = 9, 2
 CONFIG = "cfgs/sonar_models/tiny.yaml"

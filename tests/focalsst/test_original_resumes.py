@@ -22,11 +22,11 @@ from tests.focalsst.original_checkpoints import Original, Program, copy_of, grad
 from unbroken import EPOCHS, Job
 from unbroken.errors import DamagedFile
 from unbroken.train import Task, read_checkpoint
-from unbroken.train.contents import compose
 from unbroken.train.fit import hand_over
-from unbroken.train.parts import regroupings_of, state_of
-from unbroken.train.regrouped import put_back
 from unbroken.train.start import launch
+from unbroken.train.state.contents import compose
+from unbroken.train.state.optimizer_state import put_back
+from unbroken.train.state.parts import regroupings_of, state_of
 
 pytestmark = pytest.mark.usefixtures("in_the_application_s_folder")
 

@@ -25,10 +25,10 @@ from unbroken.run.layout import manifests, own
 from unbroken.run.record import RESTORING, write_record
 from unbroken.storage import Disk, write_json
 from unbroken.storage.digest import DigestingFile
-from unbroken.train.contents import compose, compose_weights, stamp
+from unbroken.train.data.rng import preserved
 from unbroken.train.progress import Progress
-from unbroken.train.rng import preserved
-from unbroken.train.serialise import write_tree
+from unbroken.train.state.contents import compose, compose_weights, stamp
+from unbroken.train.state.serialise import write_tree
 
 DISK = Disk()
 POINTER = ITERATIONS.pointer

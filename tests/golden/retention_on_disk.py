@@ -17,7 +17,7 @@ from unbroken.run import RunRecord
 from unbroken.run.layout import manifests, own
 from unbroken.run.record import pin, write_record
 from unbroken.storage.digest import DigestingFile
-from unbroken.train.serialise import write_tree
+from unbroken.train.state.serialise import write_tree
 
 
 def lay_out(row: Row, run: Path) -> Path:

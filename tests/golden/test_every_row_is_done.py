@@ -28,8 +28,8 @@ from unbroken.launch.verdicts import as_data
 from unbroken.run import Candidate, Survey
 from unbroken.storage import PARTIAL_SUFFIX
 from unbroken.train import fit, launch, read_checkpoint
-from unbroken.train.console import PlainConsole
-from unbroken.train.options import SessionOptions
+from unbroken.train.arguments import SessionOptions
+from unbroken.train.record.console import PlainConsole
 from unbroken.train.stop import Exit
 
 RECIPE = "tests.golden.tiny_training:recipe"

@@ -14,7 +14,7 @@ from tests.golden.launch_rows import ROWS
 from unbroken import Job, Recipe
 from unbroken.launch.extension import Extension
 from unbroken.train import Blueprint, Task
-from unbroken.train.parts import state_of
+from unbroken.train.state.parts import state_of
 
 Config = Mapping[str, Any]
 Weights = dict[str, Tensor]

@@ -15,7 +15,7 @@ from mapsage.recipes import read
 from mapsage.samples import write_sample_data
 from unbroken import Job
 from unbroken.train import Exit, Task, run_job
-from unbroken.train.console import StepReport, step_line
+from unbroken.train.record.console import StepReport, step_line
 
 STEPS = 20
 

@@ -19,7 +19,7 @@ from mapsage.samples import write_sample_data
 from unbroken import Job
 from unbroken.errors import DamagedFile, UnbrokenError, UsageError
 from unbroken.train import Every, Exit, Progress, Task, fit, read_checkpoint
-from unbroken.train.options import SessionOptions
+from unbroken.train.arguments import SessionOptions
 from unbroken.train.start import launch
 
 PLAIN = "train_dataloader.batch_size=2"  # an option that changes nothing

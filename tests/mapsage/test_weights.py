@@ -9,9 +9,8 @@ from mmengine_files import nano, needs_files, structure_of, with_tensors
 from mapsage.model import EncoderDecoder, segmentor_name
 from unbroken.checkpoint.structure import weights
 from unbroken.errors import DamagedFile, Refused
-from unbroken.train.weights import compare_weights, fit_weights
-from unbroken.train.weights_report import WeightsReport
-from unbroken.train.weights_table import as_lines
+from unbroken.train.pretrained.weights import compare_weights, fit_weights
+from unbroken.train.pretrained.weights_report import WeightsReport, as_lines
 
 
 def fit(model: EncoderDecoder, state: dict[str, torch.Tensor]) -> WeightsReport:

@@ -16,7 +16,7 @@ import torch
 import torch._dynamo  # loaded once, as the next one is, not by each process that is forked
 from torch import nn
 
-import unbroken.train.event_records  # noqa: F401
+import unbroken.train.record.event_records  # noqa: F401
 from unbroken.train import Task
 
 DIES_AT = "dies_at"  # a file in the run's folder: at the evaluation of which step the process is killed, once

@@ -32,7 +32,7 @@ from unbroken import Job
 from unbroken.config import ConfigError, Effect, Section, effects, read_config, validate
 from unbroken.launch import Finished, Resume, decide, gather
 from unbroken.train import Exit, differences, read_checkpoint, run_job
-from unbroken.train.order import Order, Permutations
+from unbroken.train.data.order import Order, Permutations
 
 FREE, DATA, SCHEDULE = Effect.FREE, Effect.DATA, Effect.SCHEDULE
 

@@ -18,7 +18,7 @@ from unbroken.run import ITERATIONS, Survey, read_record
 from unbroken.run.record import write_record
 from unbroken.run.survey import survey
 from unbroken.storage import Disk
-from unbroken.train.serialise import read_tree, write_tree
+from unbroken.train.state.serialise import read_tree, write_tree
 
 CONFIG = {"width": 64, "lr": 1e-2, "epochs": 20}
 EFFECTS = Effects(own=Effect.DATA, fields={"width": Effects(own=Effect.SHAPE)}, items=Effects(own=Effect.DATA))

@@ -27,14 +27,14 @@ except ImportError as error:
 from unbroken.clock import shown_time
 from unbroken.quantities import clock_time
 from unbroken.train.accidents import Accidents
-from unbroken.train.bar import console_for
 from unbroken.train.cadence import Every
-from unbroken.train.check import Checked, check_dataset
-from unbroken.train.class_rows import ClassRows
-from unbroken.train.console import PlainConsole, StepReport
+from unbroken.train.data.check import Checked, check_dataset
+from unbroken.train.data.loader import BadSample, one_pass
+from unbroken.train.data.rng import preserved
+from unbroken.train.data.takeover import Translated
 from unbroken.train.device import pick_device
 from unbroken.train.dividing import even_slices
-from unbroken.train.fit import fit
+from unbroken.train.fit import fit, run_job
 from unbroken.train.found import (
     FoundCheckpoint,
     dataset_meta,
@@ -45,22 +45,20 @@ from unbroken.train.found import (
     load_weights,
     named_checkpoint,
 )
-from unbroken.train.job import run_job
-from unbroken.train.loader import BadSample, one_pass
-from unbroken.train.modes import evaluating
 from unbroken.train.pictures import spread
+from unbroken.train.pretrained.weights_file import ClassRows
 from unbroken.train.progress import Progress
-from unbroken.train.regrouped import Regrouping
-from unbroken.train.rng import preserved
-from unbroken.train.serialise import read_tree as read_checkpoint
-from unbroken.train.settings import ConfiguredScaler, GroupSettings
+from unbroken.train.record.console import PlainConsole, StepReport, console_for
 from unbroken.train.shapes import Blueprint, decide_by_shapes, require_takeover
 from unbroken.train.start import launch, open_run
+from unbroken.train.state.hyperparameters import ConfiguredScaler, GroupSettings
+from unbroken.train.state.modes import evaluating
+from unbroken.train.state.optimizer_state import Regrouping
+from unbroken.train.state.serialise import read_tree as read_checkpoint
+from unbroken.train.state.twins import count_tensors, differences
 from unbroken.train.stop import Exit
-from unbroken.train.takeover import Translated
 from unbroken.train.task import Task
 from unbroken.train.training_run import TrainingRun
-from unbroken.train.twins import count_tensors, differences
 
 __all__ = [
     "Accidents",

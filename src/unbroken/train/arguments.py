@@ -1,4 +1,7 @@
-"""What a script gives to `open_run` and to the run's methods, checked before anything is done with it."""
+"""What a script gives to `open_run` and to the run's methods, checked before anything is done with it.
+
+How one session goes about its work: when it saves and logs, how long it may take.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import operator
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,8 +25,11 @@ from unbroken.config.difference import leaves
 from unbroken.errors import UsageError
 from unbroken.journal.steps import NOT_VALUES
 from unbroken.run import Layout
-from unbroken.train.loader import OnBad
-from unbroken.train.order import Shuffle
+from unbroken.train.cadence import Every
+from unbroken.train.data.batching import UNSAID
+from unbroken.train.data.loader import OnBad
+from unbroken.train.data.order import Shuffle
+from unbroken.train.stop import PATIENCE_S, OnTrial
 
 EFFECTS = [effect.value for effect in Effect if effect is not Effect.IGNORED]
 OPEN_RUN_COUNTS = ("save_every", "save_every_epochs", "log_every", "keep_last")
@@ -225,3 +232,28 @@ def _nodes(tree: Mapping[str, Any]) -> dict[str, Effects]:
         )
         for name, node in tree.items()
     }
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionOptions:
+    """`save_every_s` in seconds, None for no such reason; `log_every` in steps.
+
+    Asked to stop in the middle of a step, the session waits `patience_s` for the batch that ends it.
+    `save_beside` lets a thread write the checkpoints; with `exits`, a refusal ends the process with its exit code.
+    """
+
+    every: Every = field(default_factory=Every)
+    save_every_s: float | None = None
+    log_every: int = 10
+    save_beside: bool = False
+    exits: bool = False
+    patience_s: float = PATIENCE_S
+    on_bad: OnBad = "stop"  # a sample that cannot be read: stop, or leave it out and say so
+    began_s: float | None = None  # of the session, on the monotonic clock; None: now
+    trial: OnTrial | None = None  # of `unbroken prove`
+
+    def batching(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What a loop says of its batches; on trial, as many workers as the trial says."""
+        told = self.trial.trial.workers if self.trial is not None else None
+        said = {name: value for name, value in asked.items() if value is not UNSAID}
+        return {**said, **({} if told is None else {"workers": told})}

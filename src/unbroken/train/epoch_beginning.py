@@ -2,19 +2,25 @@
 
 The state it goes on from already holds what the beginning changed: a count, a schedule's step, sums that were set to 0
 and have grown since. So that state is kept while the loop begins the epoch, and put back before the batches.
+
+Counters that begin at 0 where a session does: `enumerate` over the batches of an epoch that goes on.
 """
 
 from __future__ import annotations
 
 import copy
+import gc
 from collections.abc import Mapping
+from types import FrameType, GeneratorType, ModuleType
 from typing import Any
 
 from torch import nn
 
-from unbroken.train import parts
-from unbroken.train.buffers import buffers_of
-from unbroken.train.module_attributes import attributes_of, put_back_attributes
+from unbroken.train.state import parts
+from unbroken.train.state.modes import buffers_of
+from unbroken.train.state.module_attributes import attributes_of, put_back_attributes
+
+DEEPEST = 4  # iterators within iterators: enumerate(tqdm(...)) has three
 
 
 class EpochBeginning:
@@ -40,3 +46,27 @@ class EpochBeginning:
         for module, training in self._modes:
             module.training = training
         return sorted({*changed, *put_back_attributes(self._tracked, self._attributes)})
+
+
+def is_enumerated(owner: object, code: object) -> bool:
+    """Whether an `enumerate` of this process counts what the generator of this code hands out for its owner."""
+    return any(_leads_to(each, owner, code) for each in gc.get_objects() if type(each) is enumerate)
+
+
+def _leads_to(counter: Any, owner: object, code: object) -> bool:
+    seen, around = {id(counter)}, gc.get_referents(counter)
+    for _ in range(DEEPEST):
+        within: list[Any] = []
+        for each in around:
+            if id(each) in seen or isinstance(each, type | FrameType | ModuleType | str):
+                continue
+            seen.add(id(each))
+            if isinstance(each, GeneratorType):  # of one that is at work its variables tell, not the collector
+                held = each.gi_frame.f_locals if each.gi_frame is not None else {}
+                if each.gi_code is code and held.get("self") is owner:
+                    return True
+                within += held.values()
+            else:
+                within += gc.get_referents(each)
+        around = within
+    return False

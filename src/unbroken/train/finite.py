@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from unbroken.errors import Refused
 from unbroken.quantities import counted
-from unbroken.train.order import Key
+from unbroken.train.data.order import Key
 
 EVENT = "rollback"
 MOST_AT_ONE_STEP = 3

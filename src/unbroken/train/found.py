@@ -19,11 +19,10 @@ from unbroken.run import Layout, RunView, layout_seen, look_at
 from unbroken.run.candidates import Candidate, list_candidates
 from unbroken.run.layout import manifests
 from unbroken.run.survey import survey
-from unbroken.train.adopting import adopt_weights
-from unbroken.train.class_rows import ClassRows
-from unbroken.train.conditions import take_over
-from unbroken.train.weights_report import WeightsReport
-from unbroken.train.weights_table import as_lines
+from unbroken.train.device import take_over
+from unbroken.train.pretrained.adopting import adopt_weights
+from unbroken.train.pretrained.weights_file import ClassRows
+from unbroken.train.pretrained.weights_report import WeightsReport, as_lines
 
 BEST, LATEST = "best", "latest"  # instead of a file: of the run
 

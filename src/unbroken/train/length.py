@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unbroken.train.feed import AnyFeed
+from unbroken.train.data.feed import AnyFeed
 
 
 @dataclass(kw_only=True)

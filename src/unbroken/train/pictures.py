@@ -12,8 +12,8 @@ from pathlib import Path
 from unbroken.errors import Refused
 from unbroken.run.predictions import drop_pictures, evaluations_in, file_names, kept_steps, write_pictures
 from unbroken.storage import explained
-from unbroken.train.event_records import png_size
 from unbroken.train.progress import Progress
+from unbroken.train.record.event_records import png_size
 from unbroken.train.session import Session
 
 MOST = 12  # pictures of one evaluation

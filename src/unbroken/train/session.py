@@ -21,19 +21,18 @@ from unbroken.quantities import counted
 from unbroken.run import OpenRun
 from unbroken.storage.stop_request import Requests
 from unbroken.train.cadence import Every
-from unbroken.train.console import SessionLog
-from unbroken.train.deadline import Deadline
-from unbroken.train.feed import AnyFeed
+from unbroken.train.data.feed import AnyFeed
+from unbroken.train.data.loader import EXCLUDED, BadSample
+from unbroken.train.data.workers import TOLD, LostWorker
 from unbroken.train.finite import GoBack
 from unbroken.train.length import Length
-from unbroken.train.loader import EXCLUDED, BadSample
-from unbroken.train.patience import LAST_TRIES_S
 from unbroken.train.progress import Best, Progress
-from unbroken.train.recorder import Recorder
-from unbroken.train.saving import Extra, Saver
+from unbroken.train.record.console import SessionLog
+from unbroken.train.record.recorder import Recorder
+from unbroken.train.saving.patience import LAST_TRIES_S
+from unbroken.train.saving.saving import Extra, Saver
 from unbroken.train.step import StepInProgress
-from unbroken.train.stop import Exit, Outlook, StopFlag
-from unbroken.train.workers import TOLD, LostWorker
+from unbroken.train.stop import Deadline, Exit, Outlook, StopFlag
 
 LONGEST_PAUSE_S = 15.0
 LEFT = "its own loop, which was left"

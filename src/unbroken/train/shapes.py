@@ -24,12 +24,11 @@ from unbroken.launch import (
     load_attribute,
 )
 from unbroken.launch.verdicts import Fit
-from unbroken.train.class_rows import ClassRows
+from unbroken.train.pretrained.weights import compare_weights, require_usable, spell_as_model
+from unbroken.train.pretrained.weights_file import ClassRows, weights_in
+from unbroken.train.pretrained.weights_report import WeightsReport
 from unbroken.train.source import Source
 from unbroken.train.task import OPTIONAL, Task
-from unbroken.train.weights import compare_weights, require_usable, spell_as_model
-from unbroken.train.weights_file import weights_in
-from unbroken.train.weights_report import WeightsReport
 
 
 @dataclass(frozen=True, kw_only=True)

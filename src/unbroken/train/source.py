@@ -13,17 +13,7 @@ from torch.optim import Optimizer
 from unbroken.checkpoint.stamp import checked_stamp
 from unbroken.checkpoint.structure import read_structure
 from unbroken.run import Layout
-from unbroken.train import parts
-from unbroken.train.buffers import buffers_of
-from unbroken.train.contents import Saved, take_apart
-from unbroken.train.hyperparameters import apply_changes
-from unbroken.train.modes import put_modes
-from unbroken.train.module_attributes import misplaced, put_attributes
-from unbroken.train.optimizer_state import match, parameter_names, rates_in_order
-from unbroken.train.progress import Progress
-from unbroken.train.serialise import load_tree
-from unbroken.train.state_checks import require_sound
-from unbroken.train.takeover import (
+from unbroken.train.data.takeover import (
     ABSENT,
     Foreign,
     Translate,
@@ -32,6 +22,15 @@ from unbroken.train.takeover import (
     under_present_names,
     what_it_lacks,
 )
+from unbroken.train.progress import Progress
+from unbroken.train.state import parts
+from unbroken.train.state.contents import Saved, take_apart
+from unbroken.train.state.hyperparameters import apply_changes
+from unbroken.train.state.modes import buffers_of, put_modes
+from unbroken.train.state.module_attributes import misplaced, put_attributes
+from unbroken.train.state.optimizer_state import match, parameter_names, rates_in_order
+from unbroken.train.state.serialise import load_tree
+from unbroken.train.state.state_checks import require_sound
 
 WORDS = {"scheduler": "lr_scheduler"}  # as the guides' log lines call it
 

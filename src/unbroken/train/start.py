@@ -45,17 +45,15 @@ from unbroken.run.layout import ARCHIVE_FOLDER, ITERATIONS, Layout, own
 from unbroken.storage import Disk
 from unbroken.storage.lock import Holder, RunLock
 from unbroken.train import arguments
-from unbroken.train.bar import console_for
+from unbroken.train.arguments import SessionOptions
 from unbroken.train.cadence import Every
-from unbroken.train.conditions import take_over
-from unbroken.train.console import Console, PlainConsole, SessionLog
-from unbroken.train.loader import OnBad
-from unbroken.train.options import SessionOptions
-from unbroken.train.rng import seed_all
+from unbroken.train.data.loader import OnBad
+from unbroken.train.data.rng import seed_all
+from unbroken.train.device import take_over
+from unbroken.train.record.console import Console, PlainConsole, SessionLog, console_for
 from unbroken.train.shapes import decide_by_shapes
-from unbroken.train.stop import Exit, Interrupted, StopFlag
+from unbroken.train.stop import Exit, Interrupted, OnTrial, StopFlag
 from unbroken.train.training_run import TrainingRun
-from unbroken.train.trial import OnTrial
 
 SAVE_EVERY_S = 300.0
 

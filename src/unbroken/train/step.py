@@ -22,17 +22,17 @@ from torch.optim.lr_scheduler import LRScheduler
 from unbroken.errors import UsageError
 from unbroken.journal import Samples, as_recorded
 from unbroken.quantities import counted
-from unbroken.train import rng
-from unbroken.train.gradients import Gradients
-from unbroken.train.modes import Modes
-from unbroken.train.module_attributes import Attributes
-from unbroken.train.order import Key
-from unbroken.train.probe import Probe
+from unbroken.train.data import rng
+from unbroken.train.data.order import Key
+from unbroken.train.data.random_holders import Holders
 from unbroken.train.progress import Progress
-from unbroken.train.random_holders import Holders
 from unbroken.train.rates import Rates
-from unbroken.train.recorder import EndedStep
-from unbroken.train.saving import current_lr
+from unbroken.train.record.probe import Probe
+from unbroken.train.record.recorder import EndedStep
+from unbroken.train.saving.saving import current_lr
+from unbroken.train.state.gradients import Gradients
+from unbroken.train.state.modes import Modes
+from unbroken.train.state.module_attributes import Attributes
 
 PLAIN = frozenset((bool, int, float, str, type(None)))
 DEEPEST = 4  # values within values that are looked at

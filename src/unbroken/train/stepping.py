@@ -2,16 +2,20 @@
 
 Until the optimizer steps, everything a step changes can be put back: a step that fails leaves no trace, is done again
 in smaller parts, or ends the run with the state after the step before it.
+
+What a step may change before its optimizer steps, kept so that a step that fails leaves no trace.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from unbroken.errors import Refused
@@ -21,9 +25,10 @@ from unbroken.quantities import counted
 from unbroken.run.layout import own
 from unbroken.train import finite, memory
 from unbroken.train.accidents import Accidents
-from unbroken.train.before import Before
+from unbroken.train.data.order import Key
 from unbroken.train.memory import Division
-from unbroken.train.order import Key
+from unbroken.train.state import parts
+from unbroken.train.state.in_place import CONTAINERS
 from unbroken.train.task import Task
 from unbroken.train.training_run import TrainingRun
 
@@ -290,3 +295,34 @@ class Stepper:
 
     def _events(self) -> Sequence[Event]:
         return read_events(own(self._run.directory) / "journal.jsonl")
+
+
+class Before:
+    """The buffers (running statistics) and the small parts of a task, as a step begins."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._buffers = [(*found, found[2].clone()) for found in _buffers(task.parts())]
+        self._small = _small(task.parts())
+        self._states = {name: copy.deepcopy(parts.state_of(part)) for name, part in self._small.items()}
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """Make everything as it was; no gradient is left."""
+        for module, name, tensor, value in self._buffers:
+            tensor.copy_(value)
+            setattr(module, name, tensor)  # a forward pass may have put another tensor in its place
+        parts.restore(self._small, self._states, "the state before the step")
+        self._task.optimizer.zero_grad(set_to_none=True)
+
+
+def _buffers(tracked: Mapping[str, Any]) -> Iterator[tuple[nn.Module, str, torch.Tensor]]:
+    for part in tracked.values():
+        for module in part.modules() if isinstance(part, nn.Module) else ():
+            for name, buffer in module.named_buffers(recurse=False):
+                yield module, name, buffer
+
+
+def _small(tracked: Mapping[str, Any]) -> dict[str, Any]:
+    """Counters and generators, which a loss may have moved on; all else changes only after it."""
+    return {name: part for name, part in tracked.items() if isinstance(part, (*CONTAINERS, *parts.GENERATORS))}

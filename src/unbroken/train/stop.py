@@ -5,25 +5,45 @@ there the wait itself is broken off, by an `Interrupted` that is raised in it.
 
 Whoever asks hears at once what happens now, also while the main thread is inside a long backward pass: the system's own
 signal handler wakes a thread that says it.
+
+A session that must be over at a certain time: what still fits, by how long such things took before.
+
+A session of `unbroken prove`: it stops by itself after the last step that is compared, and is killed where told.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
+from unbroken.clock import Clock
 from unbroken.errors import STOPPED
+from unbroken.launch.forecast import sessions_left
+from unbroken.launch.job import Limit
+from unbroken.launch.trial import Trial
 from unbroken.quantities import counted
 
 ASKING = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
 LOOK_EVERY_S = 1.0  # at a wait that lasts
 PATIENCE_S = 30.0  # for the batch that ends a step in progress
+What = Literal["step", "save", "evaluation"]
+KINDS: tuple[What, ...] = ("step", "save", "evaluation")
+REMEMBERED = 50
+FEW = 5  # so few of a kind say little: one may well take longer than the longest of them
+FEW_MARGIN, MARGIN = 1.5, 1.1
+# Letting go of files and workers, and the end of the process: longer on a machine that was slow to begin.
+ENDING_SHARE, ENDING_S, LONGEST_ENDING_S = 0.05, 0.5, 2.0
+AT_ONCE = 0.3  # a smaller share of a step: between two of them
+SWITCH_S = 1e-4
+ENOUGH = "the end of what is to be proved"
 
 
 class Exit(SystemExit):
@@ -247,3 +267,136 @@ def interruptible() -> Iterator[None]:
         return
     with flag.breakable():
         yield
+
+
+class Deadline:
+    """The end of a session, its reserve before its time is up; without a limit it never comes.
+
+    What `known` says (seconds, from the journal of earlier sessions) counts until there are enough of a kind in this
+    one. The longest of the last 50 is what the next one may take, with a margin: a session that ends early loses a
+    step, one that ends late may lose everything since its last save.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        limit: Limit | None,
+        began_s: float | None = None,
+        known: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._began_s = clock.monotonic_s() if began_s is None else began_s
+        self._limit = limit
+        self._end_s = None if limit is None else self._began_s + limit.left_s - limit.reserve_s
+        self._took: dict[What, deque[float]] = {}
+        longest = (known or {}).get("longest_s")
+        self._known = {
+            kind: float(longest[kind])
+            for kind in KINDS
+            if isinstance(longest, Mapping) and isinstance(longest.get(kind), int | float)
+        }
+        self._trained_s, self._trained_steps = 0.0, 0
+        self._first_step_began_s: float | None = None
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until this session has to be over; None without a limit."""
+        return None if self._end_s is None else self._end_s - self._clock.monotonic_s()
+
+    def took(self, what: What, seconds: float) -> None:
+        """Learn how long something took."""
+        self._took.setdefault(what, deque(maxlen=REMEMBERED)).append(seconds)
+        if what == "step":
+            now_s = self._clock.monotonic_s()
+            if self._first_step_began_s is None:
+                self._first_step_began_s = now_s - seconds
+            self._trained_steps += 1
+            self._trained_s = now_s - self._first_step_began_s
+
+    @contextmanager
+    def timing(self, what: What) -> Iterator[None]:
+        """Learn how long the block takes; one that is broken off takes at least as long as it took."""
+        began_s = self._clock.monotonic_s()
+        try:
+            yield
+        finally:
+            self.took(what, self._clock.monotonic_s() - began_s)
+
+    def longest_s(self, what: What) -> float:
+        """How long the next one of a kind may take; 0 if nothing is known of it."""
+        seen = tuple(self._took.get(what, ()))
+        if len(seen) >= FEW:
+            return MARGIN * max(seen)
+        return FEW_MARGIN * max((*seen, self._known.get(what, 0.0)), default=0.0)
+
+    def fits(self, *what: What) -> bool:
+        """Whether these can still be done, one after the other, if each takes its longest; unknown ones count 0."""
+        left_s = self.left_s
+        return left_s is None or sum(map(self.longest_s, what)) + self._ending_s <= left_s
+
+    @property
+    def _ending_s(self) -> float:
+        return min(max(ENDING_SHARE * self._startup_s, ENDING_S), LONGEST_ENDING_S)
+
+    @property
+    def _startup_s(self) -> float:
+        began_s = self._clock.monotonic_s() if self._first_step_began_s is None else self._first_step_began_s
+        return began_s - self._began_s
+
+    def what_is_left(self, step: int, total: int | None) -> str:
+        """In words, how much of the training is left, and in a limited session how many more of them that takes."""
+        if total is None or total <= step:
+            return ""
+        sessions = sessions_left(total - step, self.as_plain(), self._limit) if self._limit is not None else None
+        more = f", {counted(sessions, 'more session')} of this length" if sessions else ""
+        return f"; {counted(total - step, 'step')} of {total} are left{more}"
+
+    def as_plain(self) -> dict[str, Any]:
+        """What later sessions can learn from this one: the longest of each kind, and steps with all that is between."""
+        longest = {kind: max((*self._took.get(kind, ()), 0.0)) or self._known.get(kind, 0.0) for kind in KINDS}
+        return {
+            "longest_s": {kind: seconds for kind, seconds in longest.items() if seconds},
+            "steps": self._trained_steps,
+            "seconds": self._trained_s,
+            "startup_s": self._startup_s,
+            "left_s": self.left_s,
+        }
+
+
+@dataclass(kw_only=True)
+class OnTrial:
+    """The trial, and the folder of the run that is open in this session."""
+
+    trial: Trial
+    run: str
+    strike: threading.Timer | None = None
+    struck: bool = False
+
+    def counted(self, step: int, step_s: float, *, stop: StopFlag, wait_for_saves: Callable[[], None]) -> None:
+        """A step is done and recorded: ask to stop if it is the last one; be killed within the next."""
+        trial = self.trial
+        if self.strike is not None and self.strike.is_alive():
+            # Its thread had no turn within the step. It gets none later either, when nobody listens to signals any
+            # more: the kill comes here, unless there is no step left to come before.
+            self.strike.cancel()
+            self.strike.join()
+            if step < trial.until:
+                self._strike()
+        if step >= trial.until:
+            stop.reason = stop.reason or ENOUGH
+        elif self.strike is None and trial.signal and trial.run == self.run and step >= trial.after:
+            wait_for_saves()  # so that there is something to resume from; the next save may still be cut off
+            self.strike = threading.Timer(trial.share * step_s, self._strike)
+            self.strike.daemon = True
+            if trial.share < AT_ONCE:
+                self._strike()
+            else:
+                sys.setswitchinterval(SWITCH_S)  # else a quick loop is several steps on before the thread has its turn
+                self.strike.start()
+
+    def _strike(self) -> None:
+        """Send the signal, if it was not sent before."""
+        if not self.struck:
+            self.struck = True
+            os.kill(os.getpid(), signal.Signals[self.trial.signal])

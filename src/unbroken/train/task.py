@@ -13,12 +13,12 @@ from torch.optim import Optimizer
 
 from unbroken.launch.extension import Extension
 from unbroken.train.cadence import Every
-from unbroken.train.class_rows import ClassRows
-from unbroken.train.console import StepReport, step_line
+from unbroken.train.data.takeover import Translate, as_they_are
 from unbroken.train.dividing import divided, samples_in
+from unbroken.train.pretrained.weights_file import ClassRows
 from unbroken.train.progress import Progress
-from unbroken.train.recorder import under_train
-from unbroken.train.takeover import Translate, as_they_are
+from unbroken.train.record.console import StepReport, step_line
+from unbroken.train.record.recorder import under_train
 
 OPTIONAL = frozenset({"scaler"})  # parts that a config may switch on and off in mid-run
 

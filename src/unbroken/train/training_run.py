@@ -20,38 +20,36 @@ from unbroken.launch.execute import execute
 from unbroken.run import OpenRun, SessionFiles
 from unbroken.run.layout import own
 from unbroken.storage.stop_request import Requests
-from unbroken.train import arguments, opening, parts
-from unbroken.train.adopting import Adopting
-from unbroken.train.built_parts import BuiltParts
+from unbroken.train import arguments
+from unbroken.train.arguments import SessionOptions
 from unbroken.train.cadence import Every
-from unbroken.train.conditions import current_conditions
-from unbroken.train.console import SessionLog
-from unbroken.train.counters import is_enumerated
 from unbroken.train.data.batching import UNSAID, Unsaid
-from unbroken.train.deadline import Deadline
-from unbroken.train.epoch_beginning import EpochBeginning
-from unbroken.train.evaluation import Evaluate, at_boundaries, cadence, record
-from unbroken.train.feed import AnyFeed, FeedOptions, feed_of
-from unbroken.train.hyperparameters import built_with
+from unbroken.train.data.feed import AnyFeed, FeedOptions, feed_of
+from unbroken.train.data.loader import Collate
+from unbroken.train.data.order import Shuffle
+from unbroken.train.data.random_holders import Holders
+from unbroken.train.data.takeover import Translate, as_they_are
+from unbroken.train.data.workers import end_workers
+from unbroken.train.device import current_conditions
+from unbroken.train.epoch_beginning import EpochBeginning, is_enumerated
+from unbroken.train.evaluation import Evaluate, GoingPlan, RunStatus, at_boundaries, cadence, record
 from unbroken.train.length import Length
-from unbroken.train.loader import Collate
-from unbroken.train.options import SessionOptions
-from unbroken.train.order import Shuffle
-from unbroken.train.pace import Pace
-from unbroken.train.patience import mark_of
+from unbroken.train.pretrained.adopting import Adopting
 from unbroken.train.progress import Progress
-from unbroken.train.random_holders import Holders
 from unbroken.train.rates import Rates
-from unbroken.train.recorder import Recorder, under_train
-from unbroken.train.run_status import GoingPlan, RunStatus
-from unbroken.train.saving import Saver
+from unbroken.train.record import opening
+from unbroken.train.record.console import SessionLog
+from unbroken.train.record.recorder import Pace, Recorder, under_train
+from unbroken.train.saving.patience import mark_of
+from unbroken.train.saving.saving import Saver
 from unbroken.train.session import Session, give_up
 from unbroken.train.source import Source
+from unbroken.train.state import parts
+from unbroken.train.state.built_parts import BuiltParts
+from unbroken.train.state.hyperparameters import built_with
 from unbroken.train.step import StepInProgress
-from unbroken.train.stop import Exit, Interrupted, StopFlag
-from unbroken.train.takeover import Translate, as_they_are
+from unbroken.train.stop import Deadline, Exit, Interrupted, StopFlag
 from unbroken.train.untracked import Untracked
-from unbroken.train.workers import end_workers
 
 
 class TrainingRun(RunStatus):

@@ -23,7 +23,7 @@ from unbroken.journal import read_events
 from unbroken.run import EPOCHS
 from unbroken.run.layout import manifests, own
 from unbroken.run.record import read_pins
-from unbroken.train.serialise import write_tree
+from unbroken.train.state.serialise import write_tree
 
 FIVE = Row(title="", files=saves(10, 20, 30, 40, 50))
 

@@ -70,7 +70,7 @@ assert main({[*WHY, "--shapes"]!r}) == 0 and "torch" in sys.modules
 def test_a_model_whose_code_changed_is_refused_before_anything_is_touched(here: Path, type_: Type) -> None:
     """The config is the same, but the file's tensors are of another network."""
     from unbroken.storage import Disk
-    from unbroken.train.serialise import read_tree, write_tree
+    from unbroken.train.state.serialise import read_tree, write_tree
 
     file = RUN / "iter_4.pth"
     tree = read_tree(file)

@@ -18,8 +18,7 @@ from unbroken.launch.trial import Trial
 from unbroken.prove import Settings, prove
 from unbroken.prove.comparison import plain
 from unbroken.prove.kills import choose_kills, in_words, save_interval
-from unbroken.train.stop import StopFlag
-from unbroken.train.trial import OnTrial
+from unbroken.train.stop import OnTrial, StopFlag
 
 ROOT = Path(__file__).parents[3]
 

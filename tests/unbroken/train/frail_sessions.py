@@ -11,7 +11,7 @@ import torch
 from tests.twin.frail import read
 from unbroken.train import Exit, Task, fit, run_job
 from unbroken.train.accidents import Accidents
-from unbroken.train.console import StepReport
+from unbroken.train.record.console import StepReport
 from unbroken.train.start import launch
 
 

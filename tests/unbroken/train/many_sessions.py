@@ -18,9 +18,9 @@ from tests.unbroken.run.runs_in_short import SetClock
 from unbroken.config import Effects
 from unbroken.launch import Job
 from unbroken.train import launch
+from unbroken.train.arguments import SessionOptions
 from unbroken.train.cadence import Every
-from unbroken.train.console import PlainConsole
-from unbroken.train.options import SessionOptions
+from unbroken.train.record.console import PlainConsole
 
 STEPS, SAVE_EVERY = 3, 2  # one step of each session is lost with it, and done again
 TAG = "tiny"

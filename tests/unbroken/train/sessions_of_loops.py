@@ -16,7 +16,7 @@ import torch
 import torch._dynamo  # loaded once, as the next one is, not by each process that is forked
 from torch import nn
 
-import unbroken.train.event_records  # noqa: F401
+import unbroken.train.record.event_records  # noqa: F401
 from unbroken.train import Exit, TrainingRun, differences, open_run, read_checkpoint
 
 Loop = Callable[[TrainingRun, int], Iterator[None]]  # the run and a number of workers; yields after each step

@@ -13,9 +13,10 @@ from torch import nn
 
 from tests.unbroken.real_runs import contents
 from unbroken.errors import DamagedFile, Incompatible, UnbrokenError
-from unbroken.train import open_run, parts, read_checkpoint
+from unbroken.train import open_run, read_checkpoint
+from unbroken.train.state import parts
+from unbroken.train.state.tree import map_leaves
 from unbroken.train.stop import Exit
-from unbroken.train.tree import map_leaves
 
 
 class Training:

@@ -19,7 +19,7 @@ import torch
 import torch._dynamo  # loaded once, as the next one is, not by each process that is forked
 from torch import nn
 
-import unbroken.train.event_records  # noqa: F401
+import unbroken.train.record.event_records  # noqa: F401
 from unbroken.run import ITERATIONS
 from unbroken.run.survey import survey
 from unbroken.storage import Disk

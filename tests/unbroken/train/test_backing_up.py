@@ -27,9 +27,9 @@ from unbroken.run import ITERATIONS
 from unbroken.run.survey import survey
 from unbroken.storage import Disk, WritableFile
 from unbroken.train import Exit, TrainingRun, differences, launch, read_checkpoint
-from unbroken.train.backing_up import Backups
+from unbroken.train.arguments import SessionOptions
 from unbroken.train.cadence import Every
-from unbroken.train.options import SessionOptions
+from unbroken.train.saving.backing_up import Backups
 
 STEPS = 20
 LATER_S = 20.0

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from tests.processes import DEVNULL, PATIENCE_S, Popen, environment, python
 from unbroken.train import PlainConsole, StepReport, console_for
-from unbroken.train.bar import BarConsole, BarLine, line_words
+from unbroken.train.record.console import BarConsole, BarLine, line_words
 
 LOOP = """\
 import sys

@@ -15,7 +15,7 @@ from tensorboard.plugins.hparams import metadata
 from tests.processes import python, run_command
 from unbroken.journal.file import read_lines
 from unbroken.run.layout import EPOCHS
-from unbroken.train.hparams import FILE
+from unbroken.train.record.hparams import FILE
 
 LOOP = Path(__file__).with_name("board_loop.py")
 KILLED, STOPPED = -signal.SIGKILL, 75

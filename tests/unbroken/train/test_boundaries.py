@@ -15,7 +15,7 @@ import torch
 import torch._dynamo  # loaded once, as the next one is, not by each process that is forked
 from torch import nn
 
-import unbroken.train.event_records  # noqa: F401
+import unbroken.train.record.event_records  # noqa: F401
 from unbroken.train import Exit, TrainingRun, differences, open_run, read_checkpoint
 
 Here = Callable[[str], None]  # the loop has come to a place

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import crc32c as of_tensorboard
 
-from unbroken.train.crc32c import BLOCK_BYTES, crc32c
+from unbroken.train.record.event_records import BLOCK_BYTES, crc32c
 
 SEED = 20261130
 

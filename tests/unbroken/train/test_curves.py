@@ -20,7 +20,7 @@ from tests.crash.faulty_disk import FaultyDisk
 from tests.processes import PIPE, Popen, run_command
 from unbroken.errors import Refused
 from unbroken.storage import Disk
-from unbroken.train.curves import Curves
+from unbroken.train.record.curves import Curves
 
 NEVER_S = 3600.0
 SOON_S = 0.05
@@ -115,7 +115,7 @@ SESSION_THAT_IS_KILLED = """
 import sys, time
 from pathlib import Path
 from unbroken.storage import Disk
-from unbroken.train.curves import Curves
+from unbroken.train.record.curves import Curves
 from unbroken.clock import SystemClock
 
 curves = Curves(Disk(), Path(sys.argv[1]), SystemClock(), session="killed", after=-1, follow_every_s=0.05)
@@ -331,6 +331,6 @@ def test_curves_left_open_do_not_keep_a_process_from_ending(tmp_path: Path) -> N
 
 
 def test_importing_curves_does_not_load_tensorboard() -> None:
-    program = "import sys, unbroken.train.curves; print(*sys.modules)"
+    program = "import sys, unbroken.train.record.curves; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"tensorboard", "google.protobuf", "absl"} & set(done.stdout.split())

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from unbroken.launch.job import Limit
-from unbroken.train.deadline import ENDING_SHARE, Deadline
+from unbroken.train.stop import ENDING_SHARE, Deadline
 
 
 class Watch:

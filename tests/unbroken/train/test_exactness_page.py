@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from unbroken.train.conditions import EXACTNESS, current_conditions, take_over
-from unbroken.train.device import exactness_lines
+from unbroken.train.device import EXACTNESS, current_conditions, exactness_lines, take_over
 
 DOCS = Path(__file__).parents[3] / "docs"
 ENGLISH, CHINESE = (DOCS / name for name in ("exactness.md", "exactness-zh.md"))

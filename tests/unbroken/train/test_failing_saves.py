@@ -24,9 +24,9 @@ from unbroken.run import ITERATIONS, Survey
 from unbroken.run.survey import survey
 from unbroken.storage import Disk, WritableFile
 from unbroken.train import Exit, TrainingRun, launch, read_checkpoint
+from unbroken.train.arguments import SessionOptions
 from unbroken.train.cadence import Every
-from unbroken.train.console import StepReport
-from unbroken.train.options import SessionOptions
+from unbroken.train.record.console import StepReport
 
 SEED = 20250301
 TROUBLE = (errno.ENOSPC, errno.EACCES, errno.EIO, errno.EROFS, errno.ESTALE, errno.EDQUOT)

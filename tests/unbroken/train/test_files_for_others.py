@@ -16,7 +16,7 @@ from unbroken.checkpoint.structure import read_structure
 from unbroken.checkpoint.tree import walk
 from unbroken.run.layout import EPOCHS, ITERATIONS, Layout
 from unbroken.train import Regrouping, open_run, read_checkpoint
-from unbroken.train.tree import WRAP
+from unbroken.train.state.tree import WRAP
 
 WIDTH = 6
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from unbroken.config import Effect, Effects
-from unbroken.train.hparams import MOST_CHARACTERS, MOST_SETTINGS, settings_of
+from unbroken.train.record.hparams import MOST_CHARACTERS, MOST_SETTINGS, settings_of
 
 ANY = Effects(own=Effect.DATA, items=Effects(own=Effect.DATA))
 

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from unbroken.errors import UsageError
-from unbroken.train import one_pass, preserved, rng
-from unbroken.train.loader import load, size_of
-from unbroken.train.order import Order
+from unbroken.train import one_pass, preserved
+from unbroken.train.data import rng
+from unbroken.train.data.loader import load, size_of
+from unbroken.train.data.order import Order
 
 
 class FromGlobalStreams(torch.utils.data.Dataset[Any]):

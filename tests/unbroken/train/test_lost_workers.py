@@ -21,8 +21,8 @@ from torch.utils.data import get_worker_info
 
 from unbroken.journal import read_events
 from unbroken.train import Exit, differences, one_pass, open_run, read_checkpoint
-from unbroken.train.loader import Loaded, load
-from unbroken.train.order import Order
+from unbroken.train.data.loader import Loaded, load
+from unbroken.train.data.order import Order
 
 SIZE, WIDTH = 40, 30_000  # numbers of a sample: its message does not fit into a pipe
 

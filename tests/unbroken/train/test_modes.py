@@ -13,7 +13,7 @@ from torch import nn, optim
 
 from tests.unbroken.train.test_boundaries import Here, Parts, Points, trained
 from unbroken.train import Exit, TrainingRun, differences, evaluating, open_run, read_checkpoint
-from unbroken.train.modes import Modes, put_modes
+from unbroken.train.state.modes import Modes, put_modes
 
 
 def left_in_evaluation(run: TrainingRun, here: Here) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 
 from tests.unbroken.train.test_boundaries import Here, Parts, Points, trained
 from unbroken.train import Exit, TrainingRun, differences, open_run, read_checkpoint
-from unbroken.train.module_attributes import misplaced
+from unbroken.train.state.module_attributes import misplaced
 
 
 class Own(nn.Module):

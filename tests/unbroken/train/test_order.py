@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unbroken.train.feed import Feed, FeedOptions, feed_of
-from unbroken.train.keyed_permutation import KeyedPermutation
-from unbroken.train.order import LARGE, Key, Order, Permutations, micro_batches, steps_in_epoch
+from unbroken.train.data.feed import Feed, FeedOptions, feed_of
+from unbroken.train.data.keyed_permutation import KeyedPermutation
+from unbroken.train.data.order import LARGE, Key, Order, Permutations, micro_batches, steps_in_epoch
 from unbroken.train.progress import Progress
 
 Shuffle = Literal["epoch", "stream", "none"]

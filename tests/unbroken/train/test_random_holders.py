@@ -16,9 +16,9 @@ import pytest
 import torch
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
-from unbroken.train.loader import load
-from unbroken.train.order import Order
-from unbroken.train.random_holders import random_holders
+from unbroken.train.data.loader import load
+from unbroken.train.data.order import Order
+from unbroken.train.data.random_holders import random_holders
 
 SIZE = 12
 of_the_module: Any = None

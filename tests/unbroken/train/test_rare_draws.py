@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from unbroken.train.loader import EXCLUDED, load
-from unbroken.train.order import Order
-from unbroken.train.rng import seed_cpu_streams, seed_for_sample
+from unbroken.train.data.loader import EXCLUDED, load
+from unbroken.train.data.order import Order
+from unbroken.train.data.rng import seed_cpu_streams, seed_for_sample
 
 SIZE, SEED = 97, 20261130
 look = methodcaller("getstate")  # nothing in the code that calls it tells that a stream is looked at

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from unbroken.train.cadence import Every, due
 from unbroken.train.progress import Progress
-from unbroken.train.recorder import comparable_sessions
-from unbroken.train.replay import Replay
+from unbroken.train.record.recorder import Replay, comparable_sessions
 
 
 def recorded(*steps: int) -> dict[int, dict]:

@@ -17,9 +17,9 @@ from torch import nn
 
 from unbroken.errors import DamagedFile, Incompatible, UsageError
 from unbroken.train import PlainConsole, open_run
-from unbroken.train.buffers import buffers_of
-from unbroken.train.optimizer_state import parameter_names
-from unbroken.train.parts import differences_of, require_part, state_of
+from unbroken.train.state.modes import buffers_of
+from unbroken.train.state.optimizer_state import parameter_names
+from unbroken.train.state.parts import differences_of, require_part, state_of
 from unbroken.train.stop import Exit
 
 STEPS, CUT = 6, 3

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from unbroken.train import preserved, rng
+from unbroken.train import preserved
+from unbroken.train.data import rng
 
 
 def draw() -> list[Any]:

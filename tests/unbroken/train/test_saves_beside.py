@@ -20,10 +20,10 @@ from unbroken.run import ITERATIONS
 from unbroken.run.survey import survey
 from unbroken.storage import Disk
 from unbroken.train import Exit, launch, read_checkpoint
+from unbroken.train.arguments import SessionOptions
 from unbroken.train.cadence import Every
-from unbroken.train.console import StepReport
-from unbroken.train.options import SessionOptions
-from unbroken.train.writer import Writer
+from unbroken.train.record.console import StepReport
+from unbroken.train.saving.saving import Writer
 
 EVERY_SECOND = SessionOptions(every=Every(steps=2), save_beside=True)
 

@@ -9,8 +9,7 @@ import pytest
 from unbroken.clock import SystemClock
 from unbroken.storage import Disk
 from unbroken.train import PlainConsole
-from unbroken.train.bar import line_words
-from unbroken.train.console import FIRST_QUIET_S, QUIET_S, SessionLog, StepReport
+from unbroken.train.record.console import FIRST_QUIET_S, QUIET_S, SessionLog, StepReport, line_words
 
 
 def after(elapsed_s: float, *, step: int, due: bool = False) -> StepReport:

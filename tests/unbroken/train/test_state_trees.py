@@ -16,9 +16,9 @@ from torch import nn
 
 from unbroken.errors import Incompatible, UsageError
 from unbroken.storage import Disk
-from unbroken.train import parts
-from unbroken.train.serialise import read_tree, write_tree
-from unbroken.train.tree import from_plain, to_plain
+from unbroken.train.state import parts
+from unbroken.train.state.serialise import read_tree, write_tree
+from unbroken.train.state.tree import from_plain, to_plain
 
 
 class Phase(enum.IntEnum):

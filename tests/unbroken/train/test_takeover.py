@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from unbroken.train.order import Order
-from unbroken.train.takeover import Foreign, as_they_are, place_in_data, what_it_lacks
+from unbroken.train.data.order import Order
+from unbroken.train.data.takeover import Foreign, as_they_are, place_in_data, what_it_lacks
 
 SIZE, BATCH = 9, 2  # five micro-batches an epoch, the last of one sample
 

@@ -14,8 +14,8 @@ from torch import nn, optim
 from torch.optim import lr_scheduler as lr
 
 from unbroken.storage import Disk
-from unbroken.train import parts
-from unbroken.train.serialise import read_tree, write_tree
+from unbroken.train.state import parts
+from unbroken.train.state.serialise import read_tree, write_tree
 
 OPTIMIZERS: dict[str, Callable[[Any], optim.Optimizer]] = {
     "SGD": lambda p: optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True),

@@ -32,10 +32,10 @@ from unbroken.errors import DamagedFile, Incompatible
 from unbroken.run import look_at
 from unbroken.run.layout import manifests
 from unbroken.train import open_run, read_checkpoint
-from unbroken.train.serialise import read_tree
-from unbroken.train.state_checks import require_sound
+from unbroken.train.pretrained.weights_file import read_weights
+from unbroken.train.state.serialise import read_tree
+from unbroken.train.state.state_checks import require_sound
 from unbroken.train.stop import Exit
-from unbroken.train.weights_file import read_weights
 
 Change = Callable[[dict[str, Any]], Any]
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from unbroken.train import TrainingRun, open_run
-from unbroken.train.probe import Probe, crc32_of
+from unbroken.train.record.probe import Probe, crc32_of
 
 
 def train(folder: Path, *, tracked: bool, log: Callable[[TrainingRun, Any], None], killed_at: int | None) -> None:

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn, optim
 
-from unbroken.train import open_run, parts, read_checkpoint
-from unbroken.train.buffers import buffers_of
+from unbroken.train import open_run, read_checkpoint
+from unbroken.train.state import parts
+from unbroken.train.state.modes import buffers_of
 
 STEPS, CUT = 4, 2
 

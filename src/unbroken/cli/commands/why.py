@@ -61,7 +61,7 @@ def why_command(options: argparse.Namespace) -> int:
     timing = last_timing(facts, plan)
     sizes = None
     if options.shapes and job.blueprint and not isinstance(plan, Resume):  # else earlier saves say it better
-        from unbroken.train.sizes import sizes_of_blueprint
+        from unbroken.train.saving.room import sizes_of_blueprint
 
         sizes = sizes_of_blueprint(job)
     disk = planned_disk(job, plan, timing, sizes, here=facts.survey.view)

@@ -11,8 +11,11 @@ from typing import Any
 from torch.utils.data import BatchSampler, DataLoader, default_collate
 
 from unbroken.errors import UsageError
-from unbroken.train.loader import Collate, HowRead
-from unbroken.train.order import Shuffle
+from unbroken.train.data.loader import Collate, HowRead
+from unbroken.train.data.order import Shuffle
+
+OF_A_LOADER = ("batch_size", "shuffle", "drop_last", "collate", "pin_memory")  # what it says itself
+OWN_DATA_SET = "Give the data set itself: run.batches(dataset, batch_size=..., collate=..., workers=...)."
 
 
 class Unsaid(Enum):
@@ -22,8 +25,6 @@ class Unsaid(Enum):
 
 
 UNSAID = Unsaid.UNSAID
-OF_A_LOADER = ("batch_size", "shuffle", "drop_last", "collate", "pin_memory")  # what it says itself
-OWN_DATA_SET = "Give the data set itself: run.batches(dataset, batch_size=..., collate=..., workers=...)."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from unbroken.errors import UsageError
-from unbroken.train.held import attributes
-from unbroken.train.random_holders import begin, random_holders
-from unbroken.train.rng import preserved, seed_all, seed_for_sample
+from unbroken.train.data.random_holders import begin, random_holders
+from unbroken.train.data.rng import preserved, seed_all, seed_for_sample
+from unbroken.train.state.held import attributes
 
 LONGEST = 2**26  # indices of an epoch whose number no one says
 DEEPEST = 3  # samplers within samplers

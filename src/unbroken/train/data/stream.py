@@ -20,15 +20,15 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from unbroken.errors import UnbrokenError, UnreadableSample, UsageError
 from unbroken.quantities import counted
 from unbroken.train.data.batching import Batching, require_unsaid
-from unbroken.train.held import reachable
-from unbroken.train.loader import BadSample, Loaded, as_in_a_worker, is_indexed, tell_epoch
-from unbroken.train.order import Key
+from unbroken.train.data.loader import BadSample, Loaded, as_in_a_worker, is_indexed, tell_epoch
+from unbroken.train.data.order import Key
+from unbroken.train.data.random_holders import begin, random_holders
+from unbroken.train.data.rng import seed_cpu_streams, seed_for_sample
+from unbroken.train.data.takeover import Foreign
 from unbroken.train.progress import Progress
-from unbroken.train.random_holders import begin, random_holders
-from unbroken.train.rng import seed_cpu_streams, seed_for_sample
+from unbroken.train.state.held import reachable
+from unbroken.train.state.tree import from_plain, to_plain
 from unbroken.train.stop import Exit, interruptible
-from unbroken.train.takeover import Foreign
-from unbroken.train.tree import from_plain, to_plain
 
 OF_BATCHES = ("drop_last", "collate", "pin_memory")  # what says how batches are made of samples
 MANY = 100  # batches; of more, it is said how far the passing over is

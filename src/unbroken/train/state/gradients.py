@@ -1,0 +1,91 @@
+"""Gradients that no step of their optimizer has used yet: those that are there at a boundary are part of the state.
+
+A loop that ends its steps by hand may leave the sum of several batches in them, and one that steps first and goes
+backward afterwards leaves them to the next step. Most loops leave none: nothing is kept of what a step has used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from unbroken.errors import Incompatible
+from unbroken.train.state.optimizer_state import tensors_by_name
+
+
+class Gradients:
+    """Hears of the backward passes and the steps of the tracked optimizers."""
+
+    def __init__(self, tracked: Mapping[str, Any]) -> None:
+        self._tracked = tracked  # it grows
+        self._unused: set[str] = set()  # optimizers with gradients that they have not used
+        self._marked: frozenset[str] = frozenset()  # those at the last boundary
+        self._touched = False  # since then
+
+    def follow(self, name: str, optimizer: Optimizer) -> None:
+        """Hear of one more; of its parameters the first and the last, through which a backward pass comes and goes."""
+        optimizer.register_step_post_hook(lambda *_: self._unused.discard(name))
+        trained = [each for each in _parameters(optimizer) if each.requires_grad and each.is_leaf]
+
+        def arrived(_: object) -> None:
+            self._touched = True
+            self._unused.add(name)
+
+        for each in {id(each): each for each in (*trained[:1], *trained[-1:])}.values():
+            each.register_post_accumulate_grad_hook(arrived)  # type: ignore[no-untyped-call]  # torch has no type
+
+    def mark(self) -> None:
+        """A boundary: what is unused now is part of the state."""
+        self._marked, self._touched = frozenset(self._unused), False
+
+    @property
+    def changed(self) -> bool:
+        """Whether gradients of the last boundary are no more what they were."""
+        return bool(self._marked) and (self._touched or not self._marked <= self._unused)
+
+    def unused(self) -> dict[str, torch.Tensor]:
+        """The gradients that belong to the state of the last boundary, by the names of their parameters.
+
+        Those of a step that was broken off belong to nothing.
+        """
+        return {
+            name: parameter.grad.detach()
+            for name, parameter in self._named(self._marked)
+            if parameter.grad is not None and not parameter.grad.is_sparse
+        }
+
+    def put_back(self, saved: Mapping[str, torch.Tensor], where: Path) -> None:
+        """Give the parameters the gradients that they had; Incompatible where one is not here any more."""
+        if not saved:
+            return
+        optimizers = [name for name, part in self._tracked.items() if isinstance(part, Optimizer)]
+        here = dict(self._named(optimizers))
+        for name, gradient in saved.items():
+            if name not in here or here[name].shape != gradient.shape:
+                shape = tuple(here[name].shape) if name in here else "none"
+                raise Incompatible(
+                    where,
+                    f"the gradient of {name}, which the next step uses, has no parameter",
+                    expected=str(tuple(gradient.shape)),
+                    found=str(shape),
+                    do="Undo the change, or choose another tag.",
+                )
+        for name, gradient in saved.items():
+            here[name].grad = gradient.to(here[name].device)
+        self._unused.update(optimizers)
+        self.mark()
+
+    def _named(self, optimizers: Any) -> Iterator[tuple[str, torch.Tensor]]:
+        """The parameters of these optimizers, by their names in what is tracked, else by their place."""
+        known = {id(tensor): name for name, tensor in tensors_by_name(self._tracked)}
+        for optimizer in sorted(optimizers):
+            for place, parameter in enumerate(_parameters(self._tracked[optimizer])):
+                yield known.get(id(parameter), f"{optimizer}[{place}]"), parameter
+
+
+def _parameters(optimizer: Optimizer) -> list[torch.Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
