@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from unbroken.checkpoint.unpickle import read_pickle
     from unbroken.ids import LeadsOut, is_name, place
+    from unbroken.journal import read_steps
     from unbroken.launch.extension import Extension, Place
     from unbroken.launch.job import Job, Start, WrittenUnder
     from unbroken.launch.options import (
@@ -80,6 +81,7 @@ else:
         "is_ordinary": "unbroken.storage",
         "open_ordinary": "unbroken.storage",
         "read_json": "unbroken.storage",
+        "read_steps": "unbroken.journal",
         "read_whole": "unbroken.storage",
         "counted": "unbroken.quantities",
         "size_text": "unbroken.quantities",
@@ -131,6 +133,7 @@ __all__ = [
     "place",
     "read_json",
     "read_pickle",
+    "read_steps",
     "read_whole",
     "require_launcher",
     "require_local",

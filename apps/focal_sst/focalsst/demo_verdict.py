@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,12 @@ from focalsst.datasets import build_dataset
 from focalsst.metrics import GroupScores, Labels, Scores, class_rules, evaluate
 from focalsst.picture import FrameView, draw_curves, draw_scenes
 from focalsst.results import Results, read_results
-from unbroken import read_whole
+from unbroken import read_steps, read_whole
 from unbroken.config import read_config, validate
 from unbroken.train import count_tensors, differences, read_checkpoint
 
 Say = Callable[[str], None]
-Record = dict[str, Any]
+Record = Mapping[str, Any]
 SCENES = 4
 LEAST_SCORE = 0.3  # of the detections that are drawn
 
@@ -117,10 +116,7 @@ def _losses(run: Path) -> dict[int, float]:
 
 
 def _records(run: Path) -> list[Record]:
-    path = run / "unbroken" / "metrics.jsonl"
-    whole = read_whole(path).decode().splitlines(keepends=True) if path.exists() else []
-    found = [json.loads(line) for line in whole if line.endswith("\n")]
-    return [record for record in found if "step" in record]  # a rewind is none of them
+    return list(read_steps(run / "unbroken" / "metrics.jsonl"))
 
 
 def _sessions(run: Path) -> Iterator[list[Record]]:

@@ -5,21 +5,20 @@ Real processes and real SIGKILLs: what is shown here is what happens to a traini
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from mapsage.samples import write_sample_data
-from unbroken import Disk, durable_folder, open_ordinary, read_whole, write_whole
+from unbroken import Disk, durable_folder, open_ordinary, read_steps, write_whole
 
 Say = Callable[[str], None]
 POLL_S = 0.0005
@@ -197,16 +196,13 @@ def _losses(run: Path) -> dict[int, float]:
     return {line["step"]: line["loss"] for line in _records(run) if "loss" in line}
 
 
-def _records(run: Path) -> list[dict[str, Any]]:
-    path = run / "unbroken" / "metrics.jsonl"
-    whole = read_whole(path).decode().splitlines(keepends=True) if path.exists() else []
-    found = [json.loads(line) for line in whole if line.endswith("\n")]
-    return [record for record in found if "step" in record]  # a rewind is none of them
+def _records(run: Path) -> list[Mapping[str, Any]]:
+    return list(read_steps(run / "unbroken" / "metrics.jsonl"))
 
 
-def _sessions(run: Path) -> Iterator[list[dict[str, Any]]]:
+def _sessions(run: Path) -> Iterator[list[Mapping[str, Any]]]:
     """The records of each session, in order."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[Mapping[str, Any]]] = {}
     for line in _records(run):
         found.setdefault(str(line["session"]), []).append(line)
     yield from found.values()

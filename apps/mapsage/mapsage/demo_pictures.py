@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from unbroken.train import evaluating, read_checkpoint
 
 mpl.use("Agg")
 TILES = 4
-Session = list[dict[str, Any]]
+Session = list[Mapping[str, Any]]
 
 
 def draw_curves(sessions: Iterable[Session], twin: Iterable[Session], path: Path) -> None:
