@@ -134,13 +134,13 @@ def _programs(programs: Sequence[Mapping[str, str]]) -> tuple[Difference, ...]:
 
 def labels_of(runs: Sequence[Summary]) -> list[str]:
     """What to call each run: as short as tells them apart."""
-    labels = [shortened(run.label) for run in runs]
+    labels = [short_label(run.label) for run in runs]
     places = [run.directory.absolute().parts for run in runs]
     for length in range(1, max(map(len, places)) + 1):
         if len(set(labels)) == len(labels):
             break
         again = {label for label in labels if labels.count(label) > 1}
-        shorter = [shortened(str(Path(*parts[-length:]))) for parts in places]
+        shorter = [short_label(str(Path(*parts[-length:]))) for parts in places]
         labels = [short if label in again else label for label, short in zip(labels, shorter)]
     return [label if labels.count(label) == 1 else f"{label} #{place}" for place, label in enumerate(labels, start=1)]
 
@@ -240,10 +240,10 @@ def _parent(parent: Mapping[str, Any] | None) -> str:
     if not parent:
         return ""
     step = f" @ {parent['step']}" if isinstance(parent.get("step"), int) else ""
-    return shortened(str(parent.get("tag") or parent.get("file") or parent.get("run") or "?")) + step
+    return short_label(str(parent.get("tag") or parent.get("file") or parent.get("run") or "?")) + step
 
 
-def shortened(text: str) -> str:
+def short_label(text: str) -> str:
     """A name as long as a table can bear: its begin and its end."""
     return text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL // 2]}…{text[-LONGEST_LABEL // 4 :]}"
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from unbroken.checkpoint.structure import read_structure
 from unbroken.errors import UnbrokenError
-from unbroken.fields import count_of, number_of
+from unbroken.fields import count_of
 from unbroken.report.curves import LARGE_BYTES
 from unbroken.report.segments import RunCurves, curves_of
-from unbroken.run.history import programs_of
+from unbroken.run.history import programs_of, score_of
 from unbroken.run.layout import own
 from unbroken.run.predictions import evaluations_in
 from unbroken.run.summary import Score, Summary, summary_of
@@ -66,7 +66,7 @@ def facts_of(directory: Path, *, processes: int = 1) -> RunFacts:
         curves=curves,
         seed=record.seed if record is not None and type(record.seed) is int else None,
         conditions=record.conditions if record is not None and isinstance(record.conditions, Mapping) else {},
-        best=summary.best or _score(inside.get("best")),
+        best=summary.best or score_of(inside.get("best")),
         samples=count_of(inside.get("position")) or None,
         dataset_size=count_of(inside.get("dataset_size")) or None,
         fingerprint=str(inside.get("fingerprint") or ""),
@@ -104,11 +104,3 @@ def _record_bytes(directory: Path) -> int:
         return (own(directory) / METRICS).stat().st_size
     except OSError:
         return 0
-
-
-def _score(best: Any) -> Score | None:
-    best = best if isinstance(best, Mapping) else {}
-    value, step, metric = number_of(best.get("value")), count_of(best.get("step")), best.get("metric")
-    if value is None or step is None or not isinstance(metric, str):
-        return None
-    return Score(metric=metric, value=value, step=step)

@@ -204,5 +204,4 @@ def _folders(layout: Layout | None) -> Iterator[tuple[str, str]]:
 
 def is_inside(path: Path, run: Path) -> bool:
     """Whether a path lies in a folder or is it, all links followed."""
-    home, led = os.path.realpath(run), os.path.realpath(path)  # Path.resolve would complain of a loop of links
-    return led == home or led.startswith(home.rstrip(os.sep) + os.sep)
+    return _is_in(os.path.realpath(path), os.path.realpath(run))  # Path.resolve would complain of a loop of links

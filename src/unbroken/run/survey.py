@@ -9,7 +9,7 @@ no decision hangs on it; whoever asks for the health of a run is told the file, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from unbroken.storage import PARTIAL_SUFFIX, is_ordinary
 from unbroken.storage.lock import HOLDER, Holder
 from unbroken.storage.ordinary import ReadResult, read_result, require_ordinary
 from unbroken.storage.stop_request import FILE as REQUEST
+from unbroken.storage.stop_request import StopRequest
 from unbroken.text import printable
 
 MOST_SAID = 8
@@ -58,7 +59,7 @@ def damaged_records(view: RunView, *, with_lines: bool = True) -> tuple[Damage, 
     faults = {
         RECORD: view.record_reading.fault or _of_layout(view),
         HOLDER: view.own_record(HOLDER, Holder).fault,
-        REQUEST: view.request.fault,
+        REQUEST: view.own_record(REQUEST, StopRequest).fault,
         RESTORING: view.own_record(RESTORING, Restoring).fault,
         PINS: view.pins_reading.fault,
         **{name: read_result(partial(require_ordinary, view.own / name)).fault for name in (JOURNAL, METRICS)},
@@ -275,8 +276,14 @@ class Survey:
         return that_matter(self.missing, [item for item in self.candidates if self.owns(item)])
 
     def owns(self, item: Candidate) -> bool:
-        """Whether a file is this run's to resume from."""
-        return _belongs(item, self.record, foreign=self.saves_ever == 0 and not _own_ones(self.candidates, self.record))
+        """Whether a file is this run's to resume from.
+
+        Never is one of another run; one of another program is, until this run has saves of its own.
+        """
+        if self.record is None or item.run == self.record.id:
+            return True
+        saves = self.saves_ever > 0 or any(it.resumable and it.run == self.record.id for it in self.candidates)
+        return item.kind == "foreign checkpoint" and not saves
 
 
 def survey(directory: Path, layout: Layout, *, is_copy: bool = False) -> Survey:
@@ -289,20 +296,16 @@ def survey_of(view: RunView) -> Survey:
     lacking = view.unreachable
     if not view.directory.is_dir():
         return Survey(directory=view.directory, exists=False, unreachable=lacking, view=view)
-    events, history, record = view.events, view.history, view.record
+    events, history = view.events, view.history
     # A save whose line is damaged was one all the same: a run that may have lost something is never begun anew.
     # What was set aside counts too: a run that has only an archive left is not a run that never was.
     saves = len(history.saved) + sum(line.event == "saved" for line in view.told.damaged)
-    foreign = saves == 0 and not _own_ones(view.candidates, record)
-    candidates = verified_down_to_first_good(
-        view.candidates, view.layout, belongs=lambda item: _belongs(item, record, foreign=foreign)
-    )
-    return Survey(
+    seen = Survey(
         directory=view.directory,
         exists=True,
         unreachable=lacking,
-        record=record,
-        candidates=tuple(candidates),
+        record=view.record,
+        candidates=view.candidates,
         partials=tuple(sorted(path.name for path in view.checkpoints.glob(f"*.pth{PARTIAL_SUFFIX}"))),
         saves_ever=saves,
         sessions=tuple(dict.fromkeys(event.session for event in events if event.session != NO_SESSION)),
@@ -313,26 +316,16 @@ def survey_of(view: RunView) -> Survey:
         held=view.held,
         holder=view.holder,
         held_here=view.held and view.holder is not None and view.holder.is_this_process,
-        missing=() if lacking else missing_files(view, candidates),
         held_without_locks=view.held_without_locks,
         events=events,
         damage=() if view.is_copy else damaged_records(view),
         view=view,
     )
+    candidates = tuple(verified_down_to_first_good(view.candidates, view.layout, belongs=seen.owns))
+    return replace(seen, candidates=candidates, missing=() if lacking else missing_files(view, candidates))
 
 
 def require_reachable(directory: Path, trouble: str) -> None:
     """Raise DamagedFile where part of the run lies behind a link that leads to nothing."""
     if trouble:
         raise DamagedFile(directory, trouble, do="Is the disk mounted? Then run the same command again.")
-
-
-def _own_ones(candidates: Sequence[Candidate], record: RunRecord | None) -> bool:
-    return record is not None and any(item.resumable and item.run == record.id for item in candidates)
-
-
-def _belongs(candidate: Candidate, record: RunRecord | None, *, foreign: bool) -> bool:
-    """A file of another run is never resumed; one of another program only until this run has saves of its own."""
-    if record is None or candidate.run == record.id:
-        return True
-    return foreign and candidate.kind == "foreign checkpoint"

@@ -38,8 +38,6 @@ from unbroken.storage import read_json
 from unbroken.storage.lock import HOLDER, Holder, held_without_locks, is_held
 from unbroken.storage.moved import looked_again
 from unbroken.storage.ordinary import ReadResult, load_typed, read_result
-from unbroken.storage.stop_request import FILE as REQUEST
-from unbroken.storage.stop_request import StopRequest
 
 JOURNAL, METRICS = "journal.jsonl", "metrics.jsonl"
 UNKNOWN = 1 << 63  # a file that the journal does not know may be the furthest
@@ -120,11 +118,6 @@ class RunView:
     def holder(self) -> Holder | None:
         """Who holds or held it."""
         return self.own_record(HOLDER, Holder).value
-
-    @property
-    def request(self) -> ReadResult[StopRequest]:
-        """What asks its session to stop."""
-        return self.own_record(REQUEST, StopRequest)
 
     @property
     def restoring(self) -> Restoring | None:
