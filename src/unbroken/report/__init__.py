@@ -4,7 +4,7 @@ The *final history* of a run is, for each step, the record that the surviving li
 last session goes on from a file, the session that wrote this file did so from another, and so on to the beginning.
 What a session did beyond the file that was continued from is *lost*; a step that was lost and done again is
 *repeated*, and must have come out the same. An *audit* proves that in the final history each step was done once and
-each sample used once per epoch, or names what is wrong: each a *finding*. A *glance* is what a run is doing now; a
+each sample used once per epoch, or names what is wrong: each a *finding*. A *run status* is what a run is doing now; a
 *watch* takes one after the other.
 """
 
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from unbroken.report.audit import Audit
     from unbroken.report.findings import Finding
-    from unbroken.report.glance import Glance, Watch
+    from unbroken.report.status import RunStatus, Watch
 else:
-    _LOADED_ON_FIRST_USE = {"Audit": "audit", "Finding": "findings", "Glance": "glance", "Watch": "glance"}
+    _LOADED_ON_FIRST_USE = {"Audit": "audit", "Finding": "findings", "RunStatus": "status", "Watch": "status"}
 
     def __getattr__(name: str) -> object:
         """Load a name when it is first asked for."""
@@ -27,4 +27,4 @@ else:
         return getattr(import_module(f"{__name__}.{_LOADED_ON_FIRST_USE[name]}"), name)
 
 
-__all__ = ["Audit", "Finding", "Glance", "Watch"]
+__all__ = ["Audit", "Finding", "RunStatus", "Watch"]

@@ -124,7 +124,7 @@ def read_curves(path: Path, *, processes: int = 1) -> Curves:
         parts = _parts(path, processes)
         if len(parts) == 1:
             return read_part(parts[0])
-        from unbroken.report.spreading import spread
+        from unbroken.report.processes import spread
 
         curves = Curves()
         for found in spread(read_part, parts, processes=len(parts)):

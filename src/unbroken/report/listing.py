@@ -139,6 +139,6 @@ def _spread(task: Callable[[str], Found], folders: Sequence[str], processes: int
     """Do the task for each folder, in several processes where that is worth their start."""
     if len(folders) < MANY or processes < 2:
         return list(map(task, folders))
-    from unbroken.report.spreading import spread
+    from unbroken.report.processes import spread
 
     return spread(task, folders, processes=processes, at_once=AT_ONCE)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from unbroken.report.compare import Comparison
+from unbroken.report.messages import cells_of, headline, metric_rows, rows
 from unbroken.report.page.words import word
-from unbroken.report.wording import cells_of, headline, metric_rows, rows
 from unbroken.text import shown
 
 MARKUP = re.compile(r"([\\`*_\[\]|~#!])")

@@ -22,7 +22,7 @@ from tests.unbroken.cli.typing_commands import Type, contents, typing
 from tests.unbroken.report.runs import LOOP, session
 from unbroken.clock import SystemClock
 from unbroken.report import Watch
-from unbroken.report.glance import Follower
+from unbroken.report.status import Follower
 from unbroken.storage import Disk
 
 WATCH = ["-m", "unbroken", "watch"]
@@ -206,5 +206,5 @@ def test_no_value_of_any_entry_is_a_crash(tmp_path: Path, value: Any) -> None:
                 record[key] = value  # type: ignore[index]
                 (own / "journal.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events), "utf-8")
                 (own / "metrics.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps), "utf-8")
-                assert Watch(tmp_path, SystemClock(), Disk()).look().live is False
+                assert Watch(tmp_path, SystemClock(), Disk()).poll().live is False
                 record[key] = before  # type: ignore[index]

@@ -14,9 +14,9 @@ from unbroken.errors import UsageError
 from unbroken.report.compare import Comparison, compare
 from unbroken.report.curves import Column
 from unbroken.report.markdown import as_markdown
+from unbroken.report.messages import headline, rows
 from unbroken.report.run_facts import RunFacts, pictures_of
 from unbroken.report.segments import Rewind, RunCurves, Segment, SessionSpan
-from unbroken.report.wording import headline, rows
 from unbroken.run.summary import Score, Summary
 
 Values = dict[int, float]

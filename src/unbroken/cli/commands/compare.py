@@ -20,9 +20,9 @@ from unbroken.logbook.entry import usual_language
 from unbroken.quantities import size_text
 from unbroken.report.compare import Comparison, compare
 from unbroken.report.foreign_curves import has_foreign_curves
+from unbroken.report.messages import LANGUAGES, cells_of, headline, metric_rows, rows
 from unbroken.report.page.words import word
 from unbroken.report.run_facts import RunFacts, facts_of_runs
-from unbroken.report.wording import LANGUAGES, cells_of, headline, metric_rows, rows
 from unbroken.run.locate import find_runs, holds_run
 from unbroken.storage import Disk, open_ordinary, write_whole
 from unbroken.text import shown

@@ -13,7 +13,7 @@ from pathlib import Path
 from unbroken.cli.args import CommandParser
 from unbroken.cli.runs import add_run, run_folder
 from unbroken.clock import SystemClock
-from unbroken.report import Glance, Watch
+from unbroken.report import RunStatus, Watch
 from unbroken.run.folder import require_inside
 from unbroken.run.layout import own
 from unbroken.storage import Disk, explained
@@ -41,17 +41,17 @@ def stop_command(options: argparse.Namespace) -> None:
     run = options.run
     folder = own(run_folder(run))
     watch, holder = Watch(run, SystemClock(), Disk()), read_holder(folder)
-    glance = watch.look()
-    if holder is None or not (glance.live or _maybe_elsewhere(holder)):
-        _say(f"{run}: nothing to stop, no process holds it" + (f" ({_ended(glance)})" if glance.begun else ""))
+    status = watch.poll()
+    if holder is None or not (status.live or _maybe_elsewhere(holder)):
+        _say(f"{run}: nothing to stop, no process holds it" + (f" ({_ended(status)})" if status.begun else ""))
         return
-    if holder.is_command and glance.live:
+    if holder.is_command and status.live:
         _say(f"{run}: nothing is stopped, {holder} is no training and ends by itself")
         return
     require_inside(run)
     with explained(Disk(), folder, "the request to stop cannot be left there"):
         ask_to_stop(Disk(), folder, SystemClock(), holder)
-    if not glance.live:
+    if not status.live:
         _say(f"{run}: {holder} did not let go of it, but from here its lock looks free: a request is left for it")
         return
     reached = _signal(folder, holder)
@@ -60,9 +60,9 @@ def stop_command(options: argparse.Namespace) -> None:
         return
     while is_held(folder) and _same(folder, holder):
         time.sleep(LOOK_EVERY_S)
-    last = watch.look()
+    last = watch.poll()
     _say(f"{run}: {_ended(last)}")
-    if last.status != "finished" and last.command:
+    if last.state != "finished" and last.command:
         _say(f"to go on: {last.command}")
 
 
@@ -86,9 +86,9 @@ def _same(folder: Path, holder: Holder) -> bool:
     return now is None or now.session == holder.session
 
 
-def _ended(glance: Glance) -> str:
-    of = f" of {glance.total}" if glance.total is not None else ""
-    return f"{glance.status} after step {glance.step}{of}"
+def _ended(status: RunStatus) -> str:
+    of = f" of {status.total}" if status.total is not None else ""
+    return f"{status.state} after step {status.step}{of}"
 
 
 def _say(words: str) -> None:

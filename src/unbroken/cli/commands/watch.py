@@ -16,14 +16,14 @@ from unbroken.cli.args import CommandParser
 from unbroken.cli.runs import add_run, run_folder
 from unbroken.clock import SystemClock, shown_time
 from unbroken.quantities import asked, clock_time, duration_s, size_text
-from unbroken.report import Glance, Watch
+from unbroken.report import RunStatus, Watch
 from unbroken.storage import Disk
 from unbroken.text import shown
 
 SHORTEST_S = 0.05
 MOST_VALUES = 6
-MOST_NEWS = 5
-Show = Callable[[Glance], None]
+MOST_EVENTS = 5
+Show = Callable[[RunStatus], None]
 
 
 def watch_options(parser: CommandParser) -> None:
@@ -58,28 +58,28 @@ def watch_command(options: argparse.Namespace) -> int:
     return 0
 
 
-def _follow(watch: Watch, show: Show, every_s: float, *, wait: bool) -> Glance:
+def _follow(watch: Watch, show: Show, every_s: float, *, wait: bool) -> RunStatus:
     """Look, show, wait; until the run is let go."""
     said = False
     while True:
-        glance = watch.look()
-        if not glance.live and (glance.begun or not wait):
+        status = watch.poll()
+        if not status.live and (status.begun or not wait):
             if said:
-                show(glance)
-            return glance
-        if glance.live or not said:
-            show(glance)
+                show(status)
+            return status
+        if status.live or not said:
+            show(status)
         said = True
         time.sleep(every_s)
 
 
-def _ending(run: Path, last: Glance) -> Iterator[str]:
+def _ending(run: Path, last: RunStatus) -> Iterator[str]:
     """How it ended, and the command that goes on."""
     if not last.begun:
         yield shown(f"{run}: no session has begun here and no process holds it (--wait waits for one)")
         return
-    yield shown(f"{run}: {last.status} after step {_of(last)}; no process holds it")
-    if last.status != "finished" and last.command:
+    yield shown(f"{run}: {last.state} after step {_of(last)}; no process holds it")
+    if last.state != "finished" and last.command:
         yield shown(f"to go on: {last.command}")
 
 
@@ -90,94 +90,94 @@ def _lines() -> Show:
     before: list[str] = []
     begun: list[bool] = []
 
-    def show(glance: Glance) -> None:
+    def show(status: RunStatus) -> None:
         moment = shown_time(SystemClock().now())
-        news = glance.news if begun else glance.news[-1:]  # what was before the first look is history
-        for words in news:
+        events = status.events if begun else status.events[-1:]  # what was before the first look is history
+        for words in events:
             print(shown(f"{moment}  {words}"), flush=True)
         begun.append(True)
-        state = f"{glance.step} {glance.status}"
+        state = f"{status.step} {status.state}"
         if state not in before[-1:]:
             before[:] = [state]
-            print(shown(f"{moment}  {'  '.join(words_of(glance))}"), flush=True)
+            print(shown(f"{moment}  {'  '.join(words_of(status))}"), flush=True)
 
     return show
 
 
-def words_of(glance: Glance) -> Iterator[str]:
+def words_of(status: RunStatus) -> Iterator[str]:
     """One line about a run, in parts."""
-    if not glance.live and not glance.begun:
+    if not status.live and not status.begun:
         yield "waiting for the run to begin"
         return
-    if glance.status != "running":
-        yield glance.status
-    yield f"step {_of(glance)}"
-    if glance.epoch is not None:
-        yield f"epoch {glance.epoch}"
-    yield from _values(glance)
-    yield from _pace(glance)
-    yield from _kept(glance)
+    if status.state != "running":
+        yield status.state
+    yield f"step {_of(status)}"
+    if status.epoch is not None:
+        yield f"epoch {status.epoch}"
+    yield from _values(status)
+    yield from _pace(status)
+    yield from _kept(status)
 
 
-def _of(glance: Glance) -> str:
-    return f"{glance.step}/{glance.total}" if glance.total is not None else str(glance.step)
+def _of(status: RunStatus) -> str:
+    return f"{status.step}/{status.total}" if status.total is not None else str(status.step)
 
 
-def _values(glance: Glance) -> Iterator[str]:
-    for name, value in list(glance.values.items())[:MOST_VALUES]:
+def _values(status: RunStatus) -> Iterator[str]:
+    for name, value in list(status.values.items())[:MOST_VALUES]:
         yield f"{name} {value:.2e}" if name == "lr" else f"{name} {value:.4g}"
 
 
-def _pace(glance: Glance) -> Iterator[str]:
-    if glance.steps_per_s is not None and glance.live:
-        yield f"{glance.steps_per_s:.2f} steps/s"
-    if glance.left_s is not None and glance.live:
-        yield f"{clock_time(glance.left_s)} left"
-    if glance.deadline_left_s is not None and glance.live:
-        yield f"session ends in {clock_time(glance.deadline_left_s)}"
+def _pace(status: RunStatus) -> Iterator[str]:
+    if status.steps_per_s is not None and status.live:
+        yield f"{status.steps_per_s:.2f} steps/s"
+    if status.left_s is not None and status.live:
+        yield f"{clock_time(status.left_s)} left"
+    if status.deadline_left_s is not None and status.live:
+        yield f"session ends in {clock_time(status.deadline_left_s)}"
 
 
-def _kept(glance: Glance) -> Iterator[str]:
-    if glance.saved and glance.saved_ago_s is not None:
-        yield f"saved {glance.saved} {clock_time(glance.saved_ago_s)} ago"
-    if glance.best:
-        yield f"best {glance.best}"
-    if glance.free_bytes is not None:
-        yield f"free {size_text(glance.free_bytes)}"
+def _kept(status: RunStatus) -> Iterator[str]:
+    if status.saved and status.saved_ago_s is not None:
+        yield f"saved {status.saved} {clock_time(status.saved_ago_s)} ago"
+    if status.best:
+        yield f"best {status.best}"
+    if status.free_bytes is not None:
+        yield f"free {size_text(status.free_bytes)}"
 
 
 # -- at a terminal -----------------------------------------------------------------------------------------------------
 
 
 def _bars(live: Live) -> Show:
-    news: list[str] = []
+    events: list[str] = []
 
-    def show(glance: Glance) -> None:
-        news[:] = [*news, *glance.news][-MOST_NEWS:]
-        live.update(picture(glance, news), refresh=True)
+    def show(status: RunStatus) -> None:
+        events[:] = [*events, *status.events][-MOST_EVENTS:]
+        live.update(picture(status, events), refresh=True)
 
     return show
 
 
-def picture(glance: Glance, news: list[str]) -> Group:
+def picture(status: RunStatus, events: list[str]) -> Group:
     """The bar, and below it what belongs to it."""
-    head = Text(shown(f"{glance.status}  step {_of(glance)}" + (f"  epoch {glance.epoch}" if glance.epoch else "")))
-    bar = ProgressBar(total=glance.total, completed=glance.step, width=60) if glance.total else Text("")
+    head = Text(shown(f"{status.state}  step {_of(status)}" + (f"  epoch {status.epoch}" if status.epoch else "")))
+    bar = ProgressBar(total=status.total, completed=status.step, width=60) if status.total else Text("")
     rows = [
-        ("now", _values(glance)),
-        ("pace", _pace(glance)),
-        ("kept", _kept(glance)),
-        ("evaluated", _evaluated(glance)),
+        ("now", _values(status)),
+        ("pace", _pace(status)),
+        ("kept", _kept(status)),
+        ("evaluated", _evaluated(status)),
     ]
     lines = [(name, "  ".join(words)) for name, words in rows]
     body = [Text(shown(f"{name:<10}{words}"), no_wrap=True, overflow="ellipsis") for name, words in lines if words]
     return Group(
-        head, bar, *body, *(Text(shown(words), style="dim", no_wrap=True, overflow="ellipsis") for words in news)
+        head, bar, *body, *(Text(shown(words), style="dim", no_wrap=True, overflow="ellipsis") for words in events)
     )
 
 
-def _evaluated(glance: Glance) -> Iterator[str]:
-    if glance.evaluated_step is not None:
-        yield f"after step {glance.evaluated_step}:"
-        names = sorted(glance.evaluated, key=lambda name: "/" in name)[:MOST_VALUES]
-        yield from (f"{name} {glance.evaluated[name]:.4g}" for name in names)
+def _evaluated(status: RunStatus) -> Iterator[str]:
+    if status.evaluated_step is not None:
+        yield f"after step {status.evaluated_step}:"
+        names = sorted(status.evaluated, key=lambda name: "/" in name)[:MOST_VALUES]
+        yield from (f"{name} {status.evaluated[name]:.4g}" for name in names)

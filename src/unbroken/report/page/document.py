@@ -11,11 +11,11 @@ from pathlib import Path
 
 from unbroken.errors import NotInstalled
 from unbroken.report.compare import Comparison
+from unbroken.report.messages import headline
 from unbroken.report.page import parts
 from unbroken.report.page.figure import plots_of, reach_of
 from unbroken.report.page.words import as_script, escaped, word
 from unbroken.report.run_facts import RunFacts
-from unbroken.report.wording import headline
 
 MARK = "<!-- a comparison by unbroken -->"  # only files that begin with it are ever replaced
 PLOTLY = "package_data/plotly.min.js"

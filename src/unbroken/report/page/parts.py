@@ -8,11 +8,11 @@ from pathlib import Path
 
 from unbroken.config import Difference
 from unbroken.report.compare import Comparison, Standing
+from unbroken.report.messages import cells_of, headline, metric_rows, number, status_of, steps_of, time_of
 from unbroken.report.page.figure import Plot, colour_of, reach_of
 from unbroken.report.page.words import escaped, word
 from unbroken.report.run_facts import RunFacts
 from unbroken.report.segments import SessionSpan
-from unbroken.report.wording import cells_of, headline, metric_rows, number, status_of, steps_of, time_of
 from unbroken.storage import read_whole
 
 PNG = b"\x89PNG\r\n\x1a\n"

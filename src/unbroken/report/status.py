@@ -86,12 +86,12 @@ RATE_OVER_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Glance:
+class RunStatus:
     """What there is to say about a run now; None where the files do not say it."""
 
     live: bool  # a process holds the run
     begun: bool  # a session is in the journal
-    status: str  # "running", "beginning", or how the last session ended
+    state: str  # "running", "beginning", or how the last session ended
     session: str
     command: str  # that goes on with the run
     step: int
@@ -108,12 +108,12 @@ class Glance:
     evaluated_step: int | None
     best: str
     free_bytes: int | None
-    news: tuple[str, ...] = ()  # events since the look before
+    events: tuple[str, ...] = ()  # since it was asked before, in words
 
 
 @dataclass
 class Watch:
-    """Looks at a run again and again; each look reads only what is new."""
+    """Asks for the status of a run again and again, and reads only what is new."""
 
     run: Path
     clock: Clock
@@ -129,7 +129,7 @@ class Watch:
         self._journal = Follower(own(self.run) / "journal.jsonl", whole=True)
         self._metrics = Follower(own(self.run) / "metrics.jsonl", whole=False)
 
-    def look(self) -> Glance:
+    def poll(self) -> RunStatus:
         """What is there now. The lock is asked first: what its owner wrote before letting go is then seen."""
         live = is_held(own(self.run))
         fresh = [event for line in self._journal.new() if (event := as_event(line)) is not None]
@@ -144,10 +144,10 @@ class Watch:
         total = self._total_of(session)
         epoch = self._last.get("epoch")
         ended = how_it_ended([event for event in self._events if event.get("session") == name])
-        return Glance(
+        return RunStatus(
             live=live,
             begun=bool(session),
-            status=("running" if self._last else "beginning") if live else ended if session else "not begun",
+            state=("running" if self._last else "beginning") if live else ended if session else "not begun",
             session=name,
             command=str(session.get("command", "")),
             step=step,
@@ -164,7 +164,7 @@ class Watch:
             evaluated_step=count_of(evaluated.get("step")),
             best=self._best,
             free_bytes=self._free_bytes(),
-            news=tuple(words for event in fresh if (words := told(event))),
+            events=tuple(words for event in fresh if (words := told(event))),
         )
 
     # -- steps -------------------------------------------------------------------------------------------------------
