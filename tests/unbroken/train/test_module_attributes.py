@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
-from collections import deque
+from collections import OrderedDict, deque
 from contextlib import redirect_stdout, suppress
+from enum import IntEnum
 from io import StringIO
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -187,6 +189,50 @@ def test_an_attribute_that_is_too_large_for_a_state_is_named_where_it_changes(tm
     named = [line for line in said if "model.cache" in line]
     assert len(named) == 1 and named[0].startswith("note: ") and "is not tracked" in named[0], said
     assert not any("model.table" in line for line in said)
+
+
+class Phase(IntEnum):
+    WARM = 1
+    HOT = 2
+
+
+class Row(NamedTuple):
+    count: int
+
+
+class Kinds(nn.Module):
+    """Attributes of kinds that come back, and some that no file keeps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 1)
+        self.row, self.size, self.by_name = Row(0), torch.Size([0]), OrderedDict(a=0)
+        self.later: Any = None
+        self.word = np.str_("a")
+        self.phase, self.path = Phase.WARM, PurePath("a")
+        self.came_later: Any = None
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.layer(x)
+
+    def change(self) -> None:
+        self.row, self.size, self.by_name = Row(3), torch.Size([3]), OrderedDict(a=3)
+        self.later = [torch.Size([1]), OrderedDict(b=1)]
+        self.word = np.str_("b")
+        self.phase, self.path = Phase.HOT, PurePath("b")
+        self.came_later = Row(5)
+
+
+def test_an_attribute_comes_back_as_the_kind_that_it_was_or_is_named(tmp_path: Path) -> None:
+    trained, again = Kinds(), Kinds()
+    said = session(tmp_path, trained, change=trained.change)
+    (note,) = (line for line in said if "model.phase" in line)
+    assert "model.path" in note and "model.came_later" in note and "is not tracked" in note.replace("are", "is"), note
+    session(tmp_path, again, steps=8)
+    for name in ("row", "size", "by_name", "later", "word"):
+        assert repr(getattr(again, name)) == repr(getattr(trained, name)), name
+        assert type(getattr(again, name)) is type(getattr(trained, name)), name
+    assert again.phase is Phase.WARM and again.path == PurePath("a") and again.came_later is None
 
 
 def test_a_tensor_attribute_takes_its_numbers_in_place_and_a_lazy_one_is_made(tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import enum
 import math
-from collections import Counter, OrderedDict, defaultdict, deque
+from collections import ChainMap, Counter, OrderedDict, UserDict, defaultdict, deque
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -232,6 +233,9 @@ class Level(enum.IntEnum):
         defaultdict(None, {"a": 1}),
         Counter("aab"),
         deque([defaultdict(float, {"a": 0.5})], maxlen=2),
+        torch.Size([2, 3]),
+        [torch.Size([]), {"x": (torch.Size([1]), 2)}],
+        np.str_("a"),
     ],
 )
 def test_dicts_of_collections_come_back_as_what_they_were_where_nothing_stood_before(own: Any, value: Any) -> None:
@@ -244,10 +248,69 @@ def test_dicts_of_collections_come_back_as_what_they_were_where_nothing_stood_be
     assert getattr(found, "default_factory", 0) is getattr(value, "default_factory", 0)
 
 
-@pytest.mark.parametrize("value", [Level.LOW, {"x": [Level.LOW]}, defaultdict(lambda: 1), [defaultdict(Level)]])
+class Row(NamedTuple):
+    loss: float
+
+
+class Named(dict[str, int]):
+    pass
+
+
+class Rows(list[int]):
+    pass
+
+
+class Recent(deque[int]):
+    pass
+
+
+class Word(str):
+    pass
+
+
+class Image(np.ndarray[Any, Any]):
+    pass
+
+
+class Counts(Counter[str]):
+    pass
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Level.LOW,
+        {"x": [Level.LOW]},
+        defaultdict(lambda: 1),
+        [defaultdict(Level)],
+        Row(0.5),
+        [(Row(0.5), 1)],
+        Named(a=1),
+        {"x": Rows([1])},
+        Recent([1]),
+        Word("a"),
+        Counts("aab"),
+        ChainMap({"a": 1}, {"b": 2}),
+        MappingProxyType({"a": 1}),
+        UserDict(a=1),
+        np.ma.masked_array([1.0, 2.0], mask=[True, False]),
+        np.ones(2).view(Image),
+    ],
+    ids=lambda value: type(value).__name__,
+)
 def test_what_would_come_back_as_something_else_is_refused_by_its_place(value: Any) -> None:
     with pytest.raises(UsageError, match=r"^box\.a"):
         parts.state_of({"a": value}, "box")
+
+
+@pytest.mark.parametrize("part", [Named(a=1), Rows([1]), Recent([1], maxlen=2), Counts("aab")])
+def test_a_tracked_container_of_a_class_of_ones_own_is_filled_and_stays_what_it_is(part: Any) -> None:
+    saved, fresh = parts.state_of(part, "box"), type(part)()
+    if isinstance(part, Recent):
+        fresh = Recent(maxlen=2)
+    parts.check({"box": fresh}, {"box": saved}, "file")
+    parts.restore({"box": fresh}, {"box": saved}, "file", ours=True)
+    assert fresh == part and type(fresh) is type(part)
 
 
 def test_a_plain_dict_of_an_earlier_file_fills_the_dict_of_collections_that_stands_there() -> None:

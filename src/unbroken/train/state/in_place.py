@@ -19,7 +19,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from unbroken.checkpoint.describe import summary
 from unbroken.train.state.state_checks import Shaped
-from unbroken.train.state.tree import WRAP
+from unbroken.train.state.tree import KEPT, WRAP
 
 CONTAINERS = (dict, list, deque)  # what may be tracked as it is
 Storages = set[int]  # the memory of tensors that have their state from elsewhere
@@ -31,6 +31,20 @@ def storages_of(things: Iterable[Any]) -> Storages:
     modules = [thing for thing in things if isinstance(thing, nn.Module)]
     tensors = (tensor for module in modules for tensor in (*module.parameters(), *module.buffers()))
     return {_memory_of(tensor) for tensor in tensors if _has_memory(tensor)}
+
+
+def as_its_base(container: Any) -> Any:
+    """A container of a class of one's own as what that is made from: it is filled in place, and stays what it is."""
+    match container:
+        case dict() if type(container) not in KEPT:
+            return {**container}
+        case list():
+            return [*container]
+        case deque():
+            return deque(container, container.maxlen)
+        case tuple() if hasattr(container, "_make"):
+            return tuple(container)
+    return container
 
 
 def fill(own: Any, state: Any, held: Storages) -> Any:
@@ -51,6 +65,8 @@ def fill(own: Any, state: Any, held: Storages) -> Any:
             filled_items = [*_filled(own, state, held), *[*state][len(own) :]]
             own.clear()
             own.extend(filled_items)
+        case _, torch.Size():
+            return state
         case tuple(), tuple() if len(own) == len(state):
             items = _filled(own, state, held)
             return own._make(items) if hasattr(own, "_make") else tuple(items)

@@ -10,6 +10,9 @@ from __future__ import annotations
 import inspect
 from collections import deque
 from collections.abc import Iterator, Mapping
+from datetime import date, timedelta
+from enum import Enum
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,7 @@ from torch import nn
 
 from unbroken.errors import UsageError
 from unbroken.train.state.held import OF_ANY_MODULE
-from unbroken.train.state.in_place import differences, fill, storages_of
+from unbroken.train.state.in_place import as_its_base, differences, fill, storages_of
 from unbroken.train.state.optimizer_state import tensors_by_name
 from unbroken.train.state.tree import from_plain, map_leaves, to_plain
 from unbroken.train.state.wrappers import plainly_named
@@ -27,8 +30,11 @@ Values = Mapping[str, Mapping[str, Any]]  # by the name of the part, by the way 
 Learning = Mapping[str, bool]  # whether a tensor learns, by its name
 MOST_ITEMS = 1000  # of an attribute that is a list or the like
 MOST_ELEMENTS = 65_536  # of one that is a tensor or an array
+NOT_KEPT = object()
 SIMPLE = (bool, int, float, str, type(None))
 GATHERED = (list, tuple, dict, set, frozenset, deque)
+# What no file keeps, or not of any size.
+OF_NO_FILE = (Enum, PurePath, date, timedelta, bytes, complex, *GATHERED, torch.Tensor, np.ndarray)
 DATA = (*SIMPLE, np.generic, torch.Tensor, np.ndarray, *GATHERED)
 COMPUTED_FROM = ("_orig", "_g")  # torch's pruning and normalisation of weights make `weight` anew from `weight_orig`
 DEEPEST = 8  # values within values
@@ -40,6 +46,7 @@ class Attributes:
     def __init__(self, tracked: Mapping[str, Any]) -> None:
         self._tracked = tracked  # it grows
         self._built, self._learned = dict[str, dict[str, Any]](), dict[str, bool]()
+        self._kinds: dict[str, dict[str, type]] = {}  # of the attributes, which a value is put back into
         self._modules: dict[str, set[str]] = {}  # inside each part: what comes later has not been built there
         self._held: tuple[dict[str, dict[str, Any]], dict[str, bool]] | None = None
         self._outside: dict[str, tuple[Any, int]] = {}  # what no file keeps, as it was when the loop began
@@ -50,6 +57,7 @@ class Attributes:
         self._learned |= _learning(tracked)
         for name, part in tracked.items():
             if isinstance(part, nn.Module):
+                self._kinds[name] = {path: type(value) for path, value in _attributes(part)}
                 self._built[name] = _kept(part)
                 self._modules[name] = {path for path, _ in plainly_named(part)}
 
@@ -73,7 +81,7 @@ class Attributes:
     def _changed(self) -> tuple[dict[str, dict[str, Any]], dict[str, bool]]:
         found: dict[str, dict[str, Any]] = {}
         for part, built in self._built.items():
-            for path, value in _kept(self._tracked[part]).items():
+            for path, value in _kept(self._tracked[part], self._kinds[part]).items():
                 known = path.rpartition(".")[0] in self._modules[part]
                 if known and (path not in built or _differ(built[path], value)):
                     found.setdefault(part, {})[path] = value
@@ -93,12 +101,12 @@ class Attributes:
         return found
 
     def _not_kept(self) -> dict[str, tuple[Any, int]]:
-        """What is too large for a state, and what tells that it was changed in place."""
+        """What is too large for a state or of a kind that none keeps, and what tells that it was changed in place."""
         return {
             f"{name}.{path}": (value, _version(value))
             for name in self._built
             for path, value in _attributes(self._tracked[name])
-            if isinstance(value, (torch.Tensor, np.ndarray, *GATHERED)) and not _fits(value)
+            if isinstance(value, OF_NO_FILE) and _plain(value, self._kinds[name].get(path)) is NOT_KEPT
         }
 
 
@@ -174,18 +182,28 @@ def _attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
             yield f"{above}.{name}".lstrip("."), value
 
 
-def _kept(module: nn.Module) -> dict[str, Any]:
-    """The attributes that a file can keep, as plain values of their own."""
-    found: dict[str, Any] = {}
-    for path, value in _attributes(module):
-        if isinstance(value, SIMPLE):
-            found[path] = value
-        elif isinstance(value, (np.generic, torch.Tensor, np.ndarray, *GATHERED)) and _fits(value):
-            try:
-                found[path] = map_leaves(to_plain(value, exact=True), torch.Tensor, _copy)
-            except UsageError:
-                continue  # it holds modules, functions, dates: what is no number is not changed by training
-    return found
+def _kept(module: nn.Module, built: Mapping[str, type] | None = None) -> dict[str, Any]:
+    """The attributes that a file can keep, as plain values of their own; of the kinds that were `built`, or as now."""
+    plain = (
+        (path, _plain(each, type(each) if built is None else built.get(path))) for path, each in _attributes(module)
+    )
+    return {path: value for path, value in plain if value is not NOT_KEPT}
+
+
+def _plain(value: Any, built: type | None) -> Any:
+    """An attribute as a file keeps it, a value of its own; NOT_KEPT where it is too large, or would become another.
+
+    A named tuple, say, is put back into the one that is built in its place.
+    """
+    if type(value) in SIMPLE:
+        return value
+    if not isinstance(value, (*SIMPLE, np.generic, torch.Tensor, np.ndarray, *GATHERED)) or not _fits(value):
+        return NOT_KEPT
+    try:
+        value = as_its_base(value) if type(value) is built else value
+        return map_leaves(to_plain(value, exact=True, typed=True), torch.Tensor, _copy)
+    except UsageError:
+        return NOT_KEPT  # it holds modules, functions, dates
 
 
 def _fits(value: Any, depth: int = DEEPEST) -> bool:

@@ -24,6 +24,7 @@ from unbroken.errors import DamagedFile, Incompatible, UsageError
 from unbroken.train.state.in_place import (
     CONTAINERS,
     Difference,
+    as_its_base,
     begins_anew,
     differences,
     fill,
@@ -56,8 +57,9 @@ def state_of(part: Any, name: str = "", *, typed: bool = True) -> Any:
             return to_plain(part.getstate())
         case nn.Module():
             return to_plain(plain_state(part), name, exact=True)
-    own = not hasattr(part, "state_dict")
-    return to_plain(part if own else part.state_dict(), name, exact=True, typed=typed and own)
+    if hasattr(part, "state_dict"):
+        return to_plain(part.state_dict(), name, exact=True)
+    return to_plain(as_its_base(part), name, exact=True, typed=typed)
 
 
 def regroupings_of(parts: Mapping[str, Any]) -> dict[str, Regrouping]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,9 +19,12 @@ from unbroken.errors import UsageError
 Leaf = TypeVar("Leaf")
 Path = list[str | int | float | bool]  # the keys that lead to a place in a tree
 FACTORIES = {"": None, **{each.__name__: each for each in (list, dict, set, int, float, str)}}  # of a defaultdict
+MADE_FROM = (bool, int, float, str, list, tuple, set, frozenset, deque, np.ndarray)
+KEPT = {*MADE_FROM, np.memmap, dict, OrderedDict, defaultdict, Counter, torch.Size}
 WRAP = "__unbroken__"  # a dict with this key stands for something that is not plain
 BITS = {"int": (8, 16, 32, 64), "uint": (8, 16, 32, 64), "float": (16, 32, 64)}
-SCALARS = {"bool": "bool_", **{(name := f"{kind}{bits}"): name for kind in BITS for bits in BITS[kind]}}  # of numpy
+# Of numpy.
+SCALARS = {"bool": "bool_", "str": "str_", **{(name := f"{kind}{bits}"): name for kind in BITS for bits in BITS[kind]}}
 
 
 def to_plain(value: Any, path: str = "", *, exact: bool = False, typed: bool = False) -> Any:
@@ -36,17 +38,21 @@ def to_plain(value: Any, path: str = "", *, exact: bool = False, typed: bool = F
         return to_plain(item, path + below, exact=exact, typed=typed)
 
     match value:
-        case Enum() if typed:
-            pass  # also one that is a number or text: it would come back as that
+        case _ if typed and _is_of_another_kind(value):
+            pass  # a member of an Enum, a named tuple, a dict of one's own: it would come back as what it is made from
         case np.generic() if exact and not isinstance(value, np.str_):
             if value.dtype.name in SCALARS:
                 return {WRAP: "scalar", "dtype": value.dtype.name, "value": value.item()}
+        case np.str_() if exact:
+            return {WRAP: "scalar", "dtype": "str", "value": str(value)}
         case None | bool() | int() | float() | str():
             return _exact_scalar(value)
         case torch.Tensor() if value.layout is torch.strided and not value.is_quantized:
             return value.detach()
         case np.generic() if not exact:
             return value.item()
+        case np.ma.MaskedArray() if exact:
+            pass  # its mask would be lost
         case np.ndarray() if value.dtype.kind in "biufc" and value.dtype.itemsize <= 16 and value.dtype.isnative:
             return {WRAP: "numpy", "value": torch.from_numpy(np.array(value, order="C"))}
         case Counter():  # of MultiStepLR's milestones, for one
@@ -60,6 +66,8 @@ def to_plain(value: Any, path: str = "", *, exact: bool = False, typed: bool = F
             return {_key(key, path): inner(item, f".{key}") for key, item in value.items()}
         case list():
             return [inner(item, f"[{place}]") for place, item in enumerate(value)]
+        case torch.Size() if typed:
+            return {WRAP: "size", "value": [*value]}
         case tuple():
             return tuple(inner(item, f"[{place}]") for place, item in enumerate(value))
         case deque():
@@ -72,7 +80,7 @@ def to_plain(value: Any, path: str = "", *, exact: bool = False, typed: bool = F
         "this cannot be part of a checkpoint that is safe to open",
         expected="numbers, strings, lists, dicts, tensors, numpy arrays",
         found=f"{type(value).__module__}.{type(value).__qualname__}",
-        do="Let its state_dict() return plain values, or do not track it.",
+        do="Keep what it is made from (dict(...), tuple(...), .value), let its state_dict() do so, or do not track it.",
     )
 
 
@@ -148,8 +156,13 @@ def map_leaves(value: Any, kind: type[Leaf], change: Callable[[Leaf], Any]) -> A
     if isinstance(value, Counter):
         return value
     if isinstance(value, Mapping):
-        return {key: map_leaves(item, kind, change) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+        changed = {key: map_leaves(item, kind, change) for key, item in value.items()}
+        if isinstance(value, defaultdict):
+            return defaultdict(value.default_factory, changed)
+        return OrderedDict(changed) if isinstance(value, OrderedDict) else changed
+    if isinstance(value, deque):
+        return deque((map_leaves(item, kind, change) for item in value), value.maxlen)
+    if type(value) in (list, tuple):
         return type(value)(map_leaves(item, kind, change) for item in value)
     return value
 
@@ -167,6 +180,8 @@ def _unwrap(value: Mapping[str, Any]) -> Any:
             return {from_plain(item) for item in inner}
         case "frozenset":
             return frozenset(inner)
+        case "size":
+            return torch.Size(inner)
         case "deque":
             return deque(map(from_plain, inner), maxlen=value["maxlen"])
         case "ordered":
@@ -176,6 +191,11 @@ def _unwrap(value: Mapping[str, Any]) -> Any:
         case "scalar" if value["dtype"] in SCALARS:
             return getattr(np, SCALARS[value["dtype"]])(inner)
     raise UsageError("state", f"an unknown kind of value, {value[WRAP]!r}", do="Upgrade unbroken.")
+
+
+def _is_of_another_kind(value: Any) -> bool:
+    """Whether it is made from a kind that comes back and is none itself: an Enum of numbers, a mapping of one's own."""
+    return isinstance(value, (Mapping, *MADE_FROM)) and type(value) not in KEPT and not isinstance(value, np.generic)
 
 
 def _factory_name(value: defaultdict[Any, Any]) -> str | None:
