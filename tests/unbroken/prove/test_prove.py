@@ -226,8 +226,8 @@ def test_the_command_line_says_the_proof_as_data_and_by_its_exit_code(tmp_path, 
     [
         ([], "what to prove is missing"),
         (["--workers", "two", "x"], "--workers: this is no list of numbers"),
-        (["--kills", "0", "x"], "greater than or equal to 1"),
-        (["--steps", "1", "x"], "greater than or equal to 2"),
+        (["--kills", "0", "x"], "a whole number, 1 or more"),
+        (["--steps", "1", "x"], "a whole number, 2 or more"),
         (["--patience", "soon", "x"], "--patience"),
     ],
 )
