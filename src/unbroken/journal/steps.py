@@ -191,7 +191,7 @@ def compare_steps(before: Mapping[str, Any], now: Mapping[str, Any]) -> Comparis
     if not _same_samples(before.get("samples"), now.get("samples")):
         return Comparison(names=names, difference="other samples")
     for name in names:
-        if not _same_bits(one[name], other[name]):
+        if one[name].hex() != other[name].hex() and not (math.isnan(one[name]) and math.isnan(other[name])):
             found = f" {other[name]!r}, recorded {one[name]!r}" if name not in WORDS else ""
             return Comparison(names=names, difference=f"{WORDS.get(name, name)}{found}")
     return Comparison(names=names, difference="")
@@ -215,7 +215,3 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
     found = {name: number_of(value) for name, value in values_of(record).items()}
     found[WEIGHTS_CRC32] = number_of(record.get(WEIGHTS_CRC32))
     return {name: number for name, number in found.items() if number is not None}
-
-
-def _same_bits(one: float, other: float) -> bool:
-    return one.hex() == other.hex() or (math.isnan(one) and math.isnan(other))

@@ -138,7 +138,10 @@ def config_words(
 def result_words(summary: Summary, facts: Facts, language: str) -> str:
     """The best metric and where it was reached; of a run that is not complete also how it stands."""
     words, status = WORDS[language], summary.status
-    best = summary.best or _last(summary)
+    best = summary.best
+    if best is None and summary.last and summary.last_step is not None:
+        name = next(iter(summary.last))
+        best = Score(metric=name, value=summary.last[name], step=summary.last_step)
     reached = f"{summary.step}/{summary.total}" if summary.total else str(summary.step)
     known = {"running": shown_time(facts.since), "finished": str(summary.step)}
     state = words[status].format(known.get(status, reached)) if status in STATES else ""
@@ -196,13 +199,6 @@ def _join(said: Sequence[str], last: Sequence[str], words: Mapping[str, str]) ->
     unique = list(dict.fromkeys(said))
     more = [words["more"].format(len(unique) - MOST)] if len(unique) > MOST else []
     return ", ".join([*unique[:MOST], *more, *last])
-
-
-def _last(summary: Summary) -> Score | None:
-    name = next(iter(summary.last), None)
-    if name is None or summary.last_step is None:
-        return None
-    return Score(metric=name, value=summary.last[name], step=summary.last_step)
 
 
 def _end(key: str) -> str:

@@ -36,7 +36,12 @@ def durable_write(
     """
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
     try:
-        _write_and_sync(disk, partial, fill)
+        file = disk.create(partial)
+        try:
+            fill(file)
+            disk.sync(file)  # before the name: else a power cut leaves the name, and nothing or zeros under it
+        finally:
+            disk.close(file)
         if check is not None:
             check(partial)
         disk.rename(partial, path)
@@ -44,7 +49,7 @@ def durable_write(
         with suppress(OSError):
             disk.remove(partial)
         raise
-    disk.sync_folder(path.parent)
+    disk.sync_folder(path.parent)  # a rename is on the medium with its folder only
 
 
 def durable_folder(disk: Disk, folder: Path) -> None:
@@ -103,15 +108,6 @@ def point_to(disk: Disk, pointer: Path, target_name: str) -> bool:
     disk.rename(partial, pointer)
     disk.sync_folder(pointer.parent)
     return True
-
-
-def _write_and_sync(disk: Disk, path: Path, fill: Callable[[WritableFile], object]) -> None:
-    file = disk.create(path)
-    try:
-        fill(file)
-        disk.sync(file)
-    finally:
-        disk.close(file)
 
 
 class PatientFile:
