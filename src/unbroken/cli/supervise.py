@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from types import FrameType
-from typing import IO, Any
+from typing import Any
 
 from unbroken.cli import crashes
 from unbroken.cli.crashes import Again, Crash, GiveUp, Place
@@ -108,12 +108,8 @@ def _child(told: dict[str, Any], asked: Asked) -> tuple[int, Place]:
             child.send_signal(number)
         code = child.wait()
         asked.child = None
-        return code, _place(note)
-
-
-def _place(note: IO[bytes]) -> Place:
-    note.seek(0)
-    return Place.from_note(note.read())
+        note.seek(0)
+        return code, Place.from_note(note.read())
 
 
 def _left(job: Job) -> Aftermath:

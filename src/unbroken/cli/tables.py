@@ -32,7 +32,7 @@ def step_text(step: int | None) -> str:
 def as_json_text(value: Any) -> str:
     """Data as one JSON document; what a terminal would act on is escaped, as JSON can."""
     text = json.dumps(value, ensure_ascii=False, indent=1, default=str)
-    return text if text.isascii() and "\x7f" not in text else IN_JSON.sub(_json_escaped, text)
+    return text if text.isascii() and "\x7f" not in text else IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _fitted(cells: Sequence[str]) -> list[str]:
@@ -46,7 +46,3 @@ def _fitted(cells: Sequence[str]) -> list[str]:
     widths = [width_of(cell) for cell in cells]
     most = max(widths)
     return [cell + " " * (most - width) for cell, width in zip(cells, widths)]
-
-
-def _json_escaped(found: re.Match[str]) -> str:
-    return f"\\u{ord(found[0]):04x}"

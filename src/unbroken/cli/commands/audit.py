@@ -39,8 +39,13 @@ def audit_command(options: argparse.Namespace) -> int:
 
 def _lines(found: Audit) -> Iterator[str]:
     yield f"{found.run}" + (" (running: as of now)" if found.running else "")
-    if found.sessions:
-        yield columns([("session", "began", "steps", "in the final history", "ended"), *_rows(found)])
+    rows = []
+    for session in found.sessions:
+        steps = f"{session.first}-{session.last}" if session.last else "none"
+        began = session.verdict + (f" after {session.base}" if session.base else "")
+        rows.append((session.name, began, steps, str(session.kept), session.ended))
+    if rows:
+        yield columns([("session", "began", "steps", "in the final history", "ended"), *rows])
     yield from _facts(found)
     for note in found.notes[:MOST_NOTES]:
         yield f"note: {note}"
@@ -51,13 +56,6 @@ def _lines(found: Audit) -> Iterator[str]:
     if len(found.findings) > MOST_FINDINGS:
         yield f"wrong: and {len(found.findings) - MOST_FINDINGS + found.more_findings} more (--json lists them)"
     yield found.verdict
-
-
-def _rows(found: Audit) -> Iterator[tuple[str, ...]]:
-    for session in found.sessions:
-        steps = f"{session.first}-{session.last}" if session.last else "none"
-        began = session.verdict + (f" after {session.base}" if session.base else "")
-        yield session.name, began, steps, str(session.kept), session.ended
 
 
 def _facts(found: Audit) -> Iterator[str]:
@@ -76,10 +74,10 @@ def _facts(found: Audit) -> Iterator[str]:
         )
     for epoch in found.epochs:
         if not epoch.whole or epoch.begun_before:
-            yield (
-                f"epoch {epoch.number + 1}: {_part(epoch.begun_before, epoch.whole)}, {epoch.once} of {epoch.size} "
-                + ("samples used once, " + f"{len(epoch.twice)} more than once")
-            )
+            part = "whole" if epoch.whole else "not to its end"
+            part = "its beginning is not in these records" if epoch.begun_before else part
+            used = f"{epoch.once} of {epoch.size} samples used once, {len(epoch.twice)} more than once"
+            yield f"epoch {epoch.number + 1}: {part}, {used}"
     yield f"saves: {found.saves}; evaluations: {found.evaluations}"
     yield from (f"changed {change}" for change in found.changes)
 
@@ -91,9 +89,3 @@ def _changed(found: Audit) -> str:
         return resized
     order = "in the same order" if repeats.other_order is None else f"in another order from step {repeats.other_order}"
     return f"; under a changed config: {repeats.changed}, their samples {order}{resized}"
-
-
-def _part(begun_before: bool, whole: bool) -> str:
-    if begun_before:
-        return "its beginning is not in these records"
-    return "whole" if whole else "not to its end"

@@ -98,7 +98,7 @@ def run_folders_of(words: Sequence[str]) -> list[Path]:
 
 def _folder(word: str, below: list[Tagged]) -> Path:
     path = Path(word)
-    if _is_run(path):
+    if _is_folder(path) and (holds_run(str(path)) is None or has_foreign_curves(path)):
         return path
     below += below or runs_below(Path())
     named = the_one(word, below)
@@ -122,10 +122,6 @@ def _not_found(path: Path, word: str, below: Sequence[Tagged]) -> UsageError:
         found=", ".join(shown(name, 60) for name in known[:LISTED]) or "no run below the current folder",
         do=f"Did you mean {shown(near)}?" if near else "`unbroken ls` lists what is there.",
     )
-
-
-def _is_run(path: Path) -> bool:
-    return _is_folder(path) and (holds_run(str(path)) is None or has_foreign_curves(path))
 
 
 def _is_folder(path: Path) -> bool:
@@ -180,7 +176,11 @@ def as_text(found: Comparison, language: str) -> str:
         [shown(headline(found, language), 200)],
         _as_columns(found, language) if few else _as_lines(found, language),
         *_differing(found, language),
-        [line for note in found.notes for line in _wrapped(shown(note.words(language), 700))],
+        [
+            line
+            for note in found.notes
+            for line in textwrap.wrap(f"- {shown(note.words(language), 700)}", WIDTH, subsequent_indent="  ")
+        ],
     ]
     return "\n\n".join("\n".join(part) for part in parts if part)
 
@@ -246,10 +246,6 @@ def _runs_by_value(found: Comparison, title: str, differences: Sequence[Differen
 
 def _listed(labels: Sequence[str]) -> str:
     return ", ".join(labels[:MOST_COLUMNS]) + (f", ... ({len(labels)})" if len(labels) > MOST_COLUMNS else "")
-
-
-def _wrapped(text: str) -> Iterator[str]:
-    yield from textwrap.wrap(f"- {text}", WIDTH, subsequent_indent="  ") or [""]
 
 
 def _cell(text: str, widest: int, *, star: bool) -> str:

@@ -119,11 +119,10 @@ def _nothing(root: str, rows: Sequence[Row], reasons: Iterable[str]) -> list[str
     if not rows:
         return [f"no runs below {shown(root)}: a run is a folder with unbroken/run.json in it, or with checkpoints"]
     many = f"none of the {len(rows)} runs" if len(rows) > 1 else "the one run"
-    return [f"{many} below {shown(root)} {'matches' if len(rows) > 1 else 'does not match'}", *map(_indented, reasons)]
-
-
-def _indented(line: str) -> str:
-    return f"  {shown(line)}"
+    return [
+        f"{many} below {shown(root)} {'matches' if len(rows) > 1 else 'does not match'}",
+        *(f"  {shown(line)}" for line in reasons),
+    ]
 
 
 def _place_of(root: str, typed: str) -> Callable[[str], str]:
@@ -193,12 +192,10 @@ def _labels(rows: Sequence[Row], place: Callable[[str], str]) -> dict[str, str]:
         # Under a tag of its own, from a file of the other: no copy.
         kind |= {row.folder: "goes on from" for row in onward if row.parent_facts != first.parent_facts}
         others = [row for row in same if row is not first]
-        found |= {row.folder: f"{row.label} ({kind[row.folder]} {_told_apart(first, row, place)})" for row in others}
+        for row in others:
+            of = shown(first.label if first.label != row.label else place(first.folder), LONGEST_LABEL)
+            found[row.folder] = f"{row.label} ({kind[row.folder]} {of})"
     return found
-
-
-def _told_apart(first: Row, copy: Row, place: Callable[[str], str]) -> str:
-    return shown(first.label if first.label != copy.label else place(first.folder), LONGEST_LABEL)
 
 
 def _branch(row: Row, depth: int) -> str:

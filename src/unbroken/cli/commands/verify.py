@@ -83,7 +83,8 @@ def _verified(path: Path) -> Verified:
     if path.is_file():
         return Verified(files=(_judged(path),))
     require_there(path)
-    if not _is_run(path) and next(find_runs(path), None) is None and (found := _in_folder(path)) is not None:
+    is_run = own(path).is_dir()
+    if not is_run and next(find_runs(path), None) is None and (found := _in_folder(path)) is not None:
         return found
     view = RunView(run_folder(path))
     facts = survey_of(view)
@@ -99,10 +100,6 @@ def _verified(path: Path) -> Verified:
         damage=facts.damage,
         aside=sum(1 for _ in checkpoint_names(path / ARCHIVE_FOLDER)) if (path / ARCHIVE_FOLDER).is_dir() else 0,
     )
-
-
-def _is_run(path: Path) -> bool:
-    return own(path).is_dir()
 
 
 def _in_folder(folder: Path) -> Verified | None:
