@@ -135,8 +135,10 @@ class OptionParser(argparse.ArgumentParser):
             return f"Here that is: {meant}."
         from difflib import get_close_matches
 
-        near = get_close_matches(name, known, n=1, cutoff=LEAST_ALIKE)
-        return f"Did you mean {near[0]}?" if near else ""
+        # The beginning of a long name is less alike to it than a slip in typing is.
+        begun = [each for each in known if name.startswith("--") and len(name) > 3 and each.startswith(name)]
+        near = begun or get_close_matches(name, known, n=1, cutoff=LEAST_ALIKE)
+        return f"Did you mean {' or '.join(near)}?" if near else ""
 
     def spellings(self) -> list[str]:
         """The options that the help shows, as they are typed."""

@@ -61,7 +61,7 @@ def describe(job: Job, plan: Plan) -> list[str]:
             lines += [f"  unfit: {words}" for words in plan.fit.examples()] if plan.fit else []
             lines += [f"  way out: {way}" for way in plan.ways_out]
     lines += [f"  warning: {warning}" for warning in plan.warnings]
-    lines += _passed_over(plan.rejected)
+    lines += _passed_over(job, plan.rejected)
     lines += [f"  note: {note}" for note in plan.notes]
     if job.ignored:
         lines.append(f"  ignored: {', '.join(job.ignored)}")
@@ -186,15 +186,18 @@ def _meaning(exit_code: int) -> str:
     return kind.meaning.partition(":")[0]
 
 
-def _passed_over(rejected: tuple[Rejected, ...]) -> list[str]:
-    damaged = [f"  damaged: {item.path.name} - {item.reason}" for item in rejected if item.damaged]
+def _passed_over(job: Job, rejected: tuple[Rejected, ...]) -> list[str]:
+    def named(item: Rejected) -> str:  # with its folder where it lies elsewhere than in the run
+        return item.path.name if item.path.is_relative_to(job.directory) else str(item.path)
+
+    damaged = [f"  damaged: {named(item)} - {item.reason}" for item in rejected if item.damaged]
     earlier = [item for item in rejected if not item.damaged and item.reason == EARLIER]
     others = [item for item in rejected if not item.damaged and item.reason != EARLIER]
-    lines = [f"  not used: {item.path.name} (step {item.step}) - {item.reason}" for item in others[:MOST_REJECTED]]
+    lines = [f"  not used: {named(item)} (step {item.step}) - {item.reason}" for item in others[:MOST_REJECTED]]
     if len(others) > MOST_REJECTED:
         lines.append(f"  not used: {len(others) - MOST_REJECTED} more files")
     if len(earlier) == 1:
-        lines.append(f"  not used: {earlier[0].path.name} (step {earlier[0].step}) - {EARLIER}")
+        lines.append(f"  not used: {named(earlier[0])} (step {earlier[0].step}) - {EARLIER}")
     elif earlier:
         steps = sorted(item.step for item in earlier)
         lines.append(f"  not used: {len(earlier)} checkpoints of earlier steps ({steps[0]} to {steps[-1]})")

@@ -96,9 +96,9 @@ def forecast_lines(job: Job, plan: Plan, timing: Mapping[str, Any], now: datetim
     lines = []
     if limit is not None:
         until = now + timedelta(seconds=limit.left_s - limit.reserve_s)
+        margin = f"{duration_text(limit.reserve_s)} before its end" if limit.reserve_s else "at its end"
         lines.append(
-            f"session: {duration_text(limit.left_s)} ({limit.source}), over {duration_text(limit.reserve_s)} before, "
-            f"at {shown_time(until)}"
+            f"session: {duration_text(limit.left_s)} ({limit.source}); training stops {margin}, at {shown_time(until)}"
         )
     if found is None:
         return [*lines, *(["  how far it gets is known once steps were timed"] if limit is not None else [])]

@@ -64,7 +64,7 @@ def test_the_words_of_a_limited_session() -> None:
     asked = limited(220.0, 0.0)
     lines = forecast_lines(asked, decide(asked, facts()), TIMING, NOW)
     assert lines == [
-        "session: 4 min (a test), over 0 s before, at 2026-11-22 22:03:40 +0000",
+        "session: 4 min (a test); training stops at its end, at 2026-11-22 22:03:40 +0000",
         "  at 2 s a step, as before, it reaches about step 200 of 400; 2 more sessions of this length, one after the "
         "other, until 2026-11-22 22:11:00 +0000",
     ]

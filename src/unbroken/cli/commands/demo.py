@@ -55,7 +55,9 @@ def data_options(parser: CommandParser) -> None:
 
 def data_command(options: argparse.Namespace) -> None:
     """Write a small sample data set in the real layout."""
-    _offer("data", DATA, options.kind)(options.folder, say=_say)
+    write = _offer("data", DATA, options.kind)
+    _say(f"sample data for {options.folder}: this can take a minute")
+    write(options.folder, say=_say)
 
 
 def _say(line: str) -> None:

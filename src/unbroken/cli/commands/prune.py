@@ -61,6 +61,7 @@ def prune_options(parser: CommandParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would go; changes nothing")
     parser.add_argument("--yes", action="store_true", help="do it to several runs, which are else only looked at")
     add_json(parser)
+    parser.meant["keep"] = "--keep-last N"
     parser.add_examples("unbroken prune RUN --keep-last 3 --explain", "unbroken prune work_dirs --yes")
 
 
