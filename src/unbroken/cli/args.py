@@ -71,13 +71,12 @@ def require_language(language: str, known: Sequence[str]) -> None:
         raise UsageError("--lang", "this language is not spoken here", expected=" or ".join(known), found=language)
 
 
-def whole(least: int, expected: str = "") -> Callable[[str], int]:
-    """A reader of whole numbers from `least` on; `expected` is what is said of them."""
-    said = expected or f"a whole number greater than or equal to {least}"
+def whole(least: int, what: str = "a whole number") -> Callable[[str], int]:
+    """A reader of whole numbers from `least` on; `what` one of them is."""
 
     def read(text: str) -> int:
         if not text.isascii() or not text.isdecimal() or len(text) > 9 or int(text) < least:
-            raise argparse.ArgumentTypeError(f"expected {said}, found {text[:40]!r}")
+            raise argparse.ArgumentTypeError(f"expected {what}, {least} or more, found {text[:40]!r}")
         return int(text)
 
     return read

@@ -47,7 +47,7 @@ def ls_options(parser: CommandParser) -> None:
     parser.add_argument("root", nargs="?", default=".", metavar="ROOT", help="a folder (default: this one)")
     parser.add_argument("--where", action="append", default=[], metavar="EXPR", help="only runs for which this holds")
     parser.add_argument("--sort", default="", metavar="FIELD", help="the smallest first; -FIELD: the largest first")
-    parser.add_argument("--limit", type=whole(1, "how many, 1 or more"), metavar="N", help="only the first N")
+    parser.add_argument("--limit", type=whole(1, "how many"), metavar="N", help="only the first N")
     parser.add_argument("--tree", action="store_true", help="show which run began with the weights of which")
     parser.add_argument("--anew", action="store_true", help="read the files of every run, whatever the cache says")
     add_json(parser)
