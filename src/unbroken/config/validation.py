@@ -17,6 +17,7 @@ from unbroken.config.nearest import suggestion
 from unbroken.config.overrides import literal
 from unbroken.config.schema import Misfit, Section, effect_of_field, instead_of, keys_called, sections_in
 from unbroken.errors import ConfigError
+from unbroken.quantities import counted
 
 S = TypeVar("S", bound=Section)
 
@@ -250,7 +251,7 @@ def _expectation(error: Any) -> str:
         context = error["ctx"]
         bound = "at most" if "max_length" in context else "at least"
         length = context.get("max_length", context.get("min_length"))
-        return f"{bound} {length} value{'s' * (length != 1)}"
+        return f"{bound} {counted(length, 'value')}"
     message = str(error["msg"]).removeprefix("Value error, ")
     found = message.removeprefix("Input should be ").removeprefix("Input should ")
     return IN_WORDS.get(found, found)
