@@ -1,6 +1,6 @@
 """The tree of commands: one table, and the way from what was typed to the file of a command.
 
-A command NAME stands in `commands/FILE.py` as two functions. `NAME_options(parser)` declares what may be typed behind
+A command NAME stands in a file of `commands` as two functions. `NAME_options(parser)` declares what may be typed behind
 it; `NAME_command(options)` does it and returns the exit code, and its docstring is the text of `unbroken NAME --help`.
 `NAME_usual(words)`, where there is one, does without the parser for what is typed most.
 The file is imported when the command is typed. To add a command: these two functions, and a line in `COMMANDS`.
@@ -32,37 +32,41 @@ class Command(NamedTuple):
     """One command: its line in the overview, and the file it stands in."""
 
     summary: str
-    file: str
+    file: str  # below unbroken.cli
     passes: bool = False  # from its first argument on, all is of a recipe or of another program
 
 
 GROUPS: dict[str, dict[str, Command]] = {
     "train": {
-        "train": Command("Plan, print the plan, carry it out.", "train", passes=True),
-        "why": Command("What `train` would do, and why; changes nothing.", "why", passes=True),
-        "check": Command("Read every sample of a config's data sets once.", "check", passes=True),
-        "prove": Command("Whether a training, killed and resumed, is the same in every bit.", "prove", passes=True),
-        "watch": Command("Follow a run from another terminal.", "watch"),
-        "stop": Command("Ask a running training to save and stop.", "stop"),
-        "demo": Command("The whole story on made-up data, in one to four minutes on two idle cores.", "demo"),
-        "data": Command("Write a small sample data set in the real layout.", "demo"),
+        "train": Command("Plan, print the plan, carry it out.", "commands.train", passes=True),
+        "why": Command("What `train` would do, and why; changes nothing.", "commands.why", passes=True),
+        "check": Command("Read every sample of a config's data sets once.", "commands.check", passes=True),
+        "prove": Command(
+            "Whether a training, killed and resumed, is the same in every bit.", "commands.prove", passes=True
+        ),
+        "watch": Command("Follow a run from another terminal.", "commands.watch"),
+        "stop": Command("Ask a running training to save and stop.", "commands.stop"),
+        "demo": Command("The whole story on made-up data, in one to four minutes on two idle cores.", "commands.demo"),
+        "data": Command("Write a small sample data set in the real layout.", "commands.demo"),
     },
     "look": {
-        "ls": Command("The runs under a folder, one line each.", "ls"),
-        "show": Command("One run: sessions, checkpoints, metrics, origin.", "show"),
-        "inspect": Command("What is in a checkpoint of any origin.", "inspect"),
-        "verify": Command("Whether checkpoints are whole, byte for byte.", "verify"),
-        "audit": Command("Whether each step was done once and each sample used once per epoch.", "audit"),
-        "compare": Command("Runs side by side: results, and only the settings that differ.", "compare"),
+        "ls": Command("The runs under a folder, one line each.", "commands.ls"),
+        "show": Command("One run: sessions, checkpoints, metrics, origin.", "commands.show"),
+        "inspect": Command("What is in a checkpoint of any origin.", "commands.inspect"),
+        "verify": Command("Whether checkpoints are whole, byte for byte.", "commands.verify"),
+        "audit": Command("Whether each step was done once and each sample used once per epoch.", "commands.audit"),
+        "compare": Command("Runs side by side: results, and only the settings that differ.", "commands.compare"),
     },
     "keep": {
-        "log": Command("Bring experiments_log.txt up to date for the runs under a folder.", "log"),
-        "backup": Command("A copy of a run on another disk, verified and kept up to date.", "backup"),
-        "restore": Command("A history from the archive, or a run from its backup, brought back.", "restore"),
-        "pack": Command("A run as one file, to take to another machine.", "pack"),
-        "unpack": Command("The run in such a file as a folder again.", "pack"),
-        "prune": Command("Make room: remove checkpoints that nothing needs, and say why each goes or stays.", "prune"),
-        "pin": Command("Keep a checkpoint whatever the policy says.", "pin"),
+        "log": Command("Bring experiments_log.txt up to date for the runs under a folder.", "commands.log"),
+        "backup": Command("A copy of a run on another disk, verified and kept up to date.", "commands.backup"),
+        "restore": Command("A history from the archive, or a run from its backup, brought back.", "commands.restore"),
+        "pack": Command("A run as one file, to take to another machine.", "commands.pack"),
+        "unpack": Command("The run in such a file as a folder again.", "commands.pack"),
+        "prune": Command(
+            "Make room: remove checkpoints that nothing needs, and say why each goes or stays.", "commands.prune"
+        ),
+        "pin": Command("Keep a checkpoint whatever the policy says.", "commands.pin"),
     },
     "shell": {
         "completion": Command("A script that completes commands and options in bash, zsh or fish.", "completion"),
@@ -155,7 +159,7 @@ def help_text() -> str:
 
 
 def _function(name: str, part: str) -> Any:
-    return getattr(import_module(f"unbroken.cli.commands.{COMMANDS[name].file}"), f"{name}_{part}", None)
+    return getattr(import_module(f"unbroken.cli.{COMMANDS[name].file}"), f"{name}_{part}", None)
 
 
 def _refuse(word: str) -> NoReturn:
