@@ -125,8 +125,11 @@ def zero_rate_words(job: Job, plan: Plan) -> Said:
             notes.append(f"{words}: it is the last one, where the schedule comes to 0")
         elif end == total:
             shorter = counted(begin + 1 + shift, "step")
-            reach = f"let it reach step {total + shift} (its last phase must end there), or train {shorter}"
-            warnings.append(f"{words}: the schedule ends at step {begin + 1 + shift}; {reach}")
+            reach = f"let it reach step {total + shift} (its last phase must end there)"
+            if begin > first or not first:
+                warnings.append(f"{words}: the schedule ends at step {begin + 1 + shift}; {reach}, or train {shorter}")
+            else:  # it may have ended long before the step that is resumed
+                warnings.append(f"{words}: the schedule has ended before; {reach}")
         else:
             warnings.append(f"{words}: the schedule is at 0 there")
     return Said(warnings=tuple(warnings), notes=tuple(notes))

@@ -118,6 +118,7 @@ COMMANDS = [
     (["backup", "small", "--with"], "Did you mean --without-archive?"),
     (["prune", "small", "--keep-last", "two"], "'--keep-last': expected a whole number"),
     (["show", "work_dirs/small/iter_4.pth"], "For a file: unbroken inspect work_dirs/small/iter_4.pth"),
+    (["pin", "work_dirs/small/iter_4.pth"], "Name the run before it: unbroken pin RUN iter_4.pth"),
     (["inspect", "work_dirs/small"], "For a run: unbroken show work_dirs/small"),
     (["compare", "small"], "one alone: unbroken show small"),
     (["compare", "small", "small"], "this run is named twice"),

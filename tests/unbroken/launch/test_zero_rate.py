@@ -138,3 +138,13 @@ def test_in_a_long_schedule_the_edges_of_what_is_at_zero_are_exact() -> None:
     assert zero_spans(lambda step: 0.0 if step < 1001 else 1.0, 5, total) == [(5, 1001)]
     assert zero_spans(lambda step: float(step != total - 1), 0, total) == [(total - 1, total)]
     assert zero_spans(lambda _step: 0.0, 3, 3) == []
+
+
+def test_a_schedule_that_ended_before_the_step_that_is_resumed_is_not_said_to_end_there() -> None:
+    launched = asked(lambda step: max(0.01 * (1 - step / 12), 0.0), 40)
+    plan = decide(launched, Facts(survey=found(saved(20, inside=inside(20, lr=0.0, total=40)))))
+    (said,) = (line for line in describe(launched, plan) if "learning rate 0 (" in line)
+    assert "steps 21 to 40 would train at learning rate 0" in said
+    assert "the schedule has ended before; let it reach step 40" in said and "train 21 steps" not in said
+    fresh = decide(launched, Facts(survey=NOTHING))
+    assert any("the schedule ends at step 13" in line for line in describe(launched, fresh))

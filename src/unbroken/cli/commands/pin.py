@@ -40,6 +40,9 @@ def pin_command(options: argparse.Namespace) -> None:
     Without FILE, list what is pinned.
     """
     run, words, note, remove = options.run, options.files, options.note, options.remove
+    if not words and run.is_file():
+        do = f"Name the run before it: unbroken pin RUN {run.name}"
+        raise UsageError(run, "this is a file, and which run it is of comes first", do=do)
     run_folder(run)
     if len(note) > LONGEST_NOTE:
         raise UsageError("--note", "the note is too long", expected=f"{LONGEST_NOTE} characters", found=len(note))
