@@ -25,7 +25,9 @@ TYPED = [
 ]
 
 
-@pytest.mark.parametrize(("words", "offered"), TYPED, ids=lambda each: " ".join(each))
+@pytest.mark.parametrize(
+    ("words", "offered"), TYPED, ids=lambda each: " ".join(sorted(each) if isinstance(each, set) else each)
+)
 def test_bash_completes_commands_options_recipes_and_files(
     words: list[str], offered: set[str], type_: Type, tmp_path: Path
 ) -> None:
