@@ -61,17 +61,21 @@ class Rates:
     def _look_ahead(self, tracked: Mapping[str, Any], *, step: int) -> None:
         """Say, once, where the rate comes down to nothing and climbs again before the training ends."""
         schedules, total = schedules_in([*tracked.values()]), self._length.steps
-        if not schedules or (total is not None and total <= step):
+        counted = (
+            each for part in schedules[:1] for each in _with_parts(part)
+        )  # one that chains others does not count
+        turns = next((each.last_epoch for each in counted if hasattr(each, "last_epoch")), None)
+        if turns is None or (total is not None and total <= step):
             self._next_look = step + MOST_LOOKED_AT
             return
-        per_turn = self._steps_per_turn(schedules[0].last_epoch, done=step - 1)
+        per_turn = self._steps_per_turn(turns, done=step - 1)
         if per_turn is None or total is None:
             return  # known after a step, or an epoch
         self._next_look = step + MOST_LOOKED_AT * per_turn
         began = step - (step - 1) % per_turn  # the step that the schedule's present rate is for first
-        turns = -(-(total - began + 1) // per_turn)
+        ahead = -(-(total - began + 1) // per_turn)
         highest = highest_recorded(own(self._job.directory) / "metrics.jsonl", before=step)
-        rise = rise_in(islice(rates_ahead(schedules), min(turns, MOST_LOOKED_AT)), highest=highest)
+        rise = rise_in(islice(rates_ahead(schedules), min(ahead, MOST_LOOKED_AT)), highest=highest)
         if rise is not None:
             self._next_look = total
             first, peak = (began + (turn - 1) * per_turn for turn in (rise.step, rise.peak_step))

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from unbroken.checkpoint.stamp import checked_stamp
 from unbroken.checkpoint.structure import read_structure
@@ -25,7 +26,7 @@ from unbroken.train.data.takeover import (
 from unbroken.train.progress import Progress
 from unbroken.train.state import parts
 from unbroken.train.state.contents import Saved, take_apart
-from unbroken.train.state.hyperparameters import apply_changes
+from unbroken.train.state.hyperparameters import apply_changes, settings_in_words
 from unbroken.train.state.modes import buffers_of, put_modes
 from unbroken.train.state.module_attributes import misplaced, put_attributes
 from unbroken.train.state.optimizer_state import match, parameter_names, rates_in_order
@@ -121,7 +122,7 @@ class Source:
             say(f"{name} was changed after it was restored, as a new schedule does: it is restored again")
         for name, part in tracked.items():
             say(f"resume {WORDS.get(name, name)}: {parts.class_name(part)}")
-        for remark in (*named.remarks, *spelled.remarks, *by_order, *gone, *self._buffers_absent(tracked)):
+        for remark in (*named.remarks, *spelled.remarks, *by_order, *gone, *self._absent(tracked)):
             say(remark)
 
     @property
@@ -223,11 +224,17 @@ class Source:
                         )
         return states, problems, remarks
 
-    def _buffers_absent(self, tracked: Mapping[str, Any]) -> Iterator[str]:
-        """What is to be said of buffers that a file of an earlier version does not hold."""
-        for name, part in tracked.items():
+    def _absent(self, tracked: Mapping[str, Any]) -> Iterator[str]:
+        """What is to be said of what a file of an earlier version does not hold."""
+        for name, part in tracked.items() if self._looked_at.own else ():
+            if isinstance(part, Optimizer | LRScheduler) and name not in self._looked_at.built_with:
+                settings = f"{settings_in_words(part)} count" if isinstance(part, Optimizer) else "its settings count"
+                yield (
+                    f"the file is of a version that did not keep what {name} was built with: {settings}, as restored, "
+                    "and what was changed of them since cannot be told"
+                )
             saved = self._looked_at.buffers.get(name, {})
-            if absent := [each for each in buffers_of(part) if each not in saved] if self._looked_at.own else []:
+            if absent := [each for each in buffers_of(part) if each not in saved]:
                 more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
                 yield f"the file has no buffer {name}.{absent[0]}{more} (persistent=False): it is as it was built"
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn, optim
 from torch.optim import lr_scheduler as lr
 
+from tests.unbroken.real_runs import rewrite
 from unbroken.train import PlainConsole, open_run, read_checkpoint
 
 STEPS, CUT = 8, 4
@@ -103,6 +104,26 @@ def test_a_rate_that_the_loop_itself_has_lowered_stays_lowered_where_nothing_was
     assert "applied" not in said.text
 
 
+def test_a_file_that_does_not_tell_what_its_parts_were_built_with_is_said_with_what_was_restored(
+    tmp_path: Path,
+) -> None:
+    session(tmp_path, (0.1, 0.01), schedule="StepLR", until=CUT)
+    file = tmp_path / "t" / f"iter_{CUT}.pth"
+
+    def earlier(tree: dict[str, Any]) -> None:
+        del tree["unbroken"]["built_with"]
+        tree["unbroken"]["format"] = 2
+
+    rewrite(file, earlier)
+    (tmp_path / "t/unbroken/manifests" / f"{file.name}.json").unlink()
+    used, said = session(tmp_path, (0.5, 0.05), schedule="StepLR", until=CUT + 1)
+    assert used == [(0.05, 0.01)]
+    words = "the file is of a version that did not keep what optimizer was built with: lr 0.05, weight_decay 0.01 count"
+    assert said.count(words) == 1 and said.count("what scheduler was built with: its settings count") == 1, said
+    _, later = session(tmp_path, (0.5, 0.05), schedule="StepLR")
+    assert "did not keep" not in later and "applied" not in later
+
+
 def test_the_length_of_a_schedule_stays_and_that_is_said(tmp_path: Path) -> None:
     def track(run: Any, length: int) -> Any:
         model = network()
@@ -142,6 +163,12 @@ Build = Callable[[optim.Optimizer, float], Any]
 OWN_RATES: dict[str, Build] = {  # schedules that say the rate themselves, whatever their optimizer was built with
     "OneCycleLR": lambda o, rate: lr.OneCycleLR(o, max_lr=rate, total_steps=20),
     "CyclicLR": lambda o, rate: lr.CyclicLR(o, base_lr=rate / 10, max_lr=rate, step_size_up=6),
+    "OneCycleLR in a SequentialLR": lambda o, rate: lr.SequentialLR(
+        o, [lr.LinearLR(o, total_iters=2), lr.OneCycleLR(o, max_lr=rate, total_steps=20)], [2]
+    ),
+    "OneCycleLR in a ChainedScheduler": lambda o, rate: lr.ChainedScheduler(
+        [lr.OneCycleLR(o, max_lr=rate, total_steps=20), lr.LinearLR(o, total_iters=5)], optimizer=o
+    ),
 }
 
 
@@ -191,6 +218,14 @@ LENGTHS: dict[str, tuple[Build, str]] = {
     "SequentialLR": (
         lambda o, size: lr.SequentialLR(o, [lr.LinearLR(o, total_iters=3), lr.CosineAnnealingLR(o, int(size))], [3]),
         "1.T_max 5 -> 7",
+    ),
+    "CyclicLR in a SequentialLR": (
+        lambda o, size: lr.SequentialLR(o, [lr.LinearLR(o), lr.CyclicLR(o, 0.01, size, step_size_up=6)], [2]),
+        "1.max_lrs [5] -> [7]",
+    ),
+    "ChainedScheduler": (
+        lambda o, size: lr.ChainedScheduler([lr.LinearLR(o), lr.StepLR(o, int(size))], optimizer=o),
+        "1.step_size 5 -> 7",
     ),
     "OneCycleLR": (lambda o, size: lr.OneCycleLR(o, 0.1, total_steps=20, pct_start=size / 20), "pct"),
     "OneCycleLR's way": (

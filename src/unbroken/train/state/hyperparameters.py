@@ -25,7 +25,6 @@ from unbroken.train.state.tree import to_plain
 
 NOT_BUILT = ("params", "param_names", "initial_lr")
 ABSOLUTE = (LambdaLR, OneCycleLR, CyclicLR)  # each rate follows from the step alone
-RULING = (OneCycleLR, CyclicLR)  # it says itself which rates there are, whatever the optimizer was built with
 RATES = ("lr", "max_lr", "min_lr")
 # Of a schedule what moves with its steps, and what it has from its optimizer.
 MOVING = ("last_epoch", "best", "num_bad_epochs", "cooldown_counter", "T_cur", "T_i", "base_lrs", "max_lrs")
@@ -41,8 +40,18 @@ def built_with(tracked: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(part, Optimizer):
             found[name] = [_of_group(group) for group in part.param_groups]
         elif isinstance(part, LRScheduler):
-            found[name] = to_plain(_of_schedule(part) | ({"rates": _ruled(part)} if isinstance(part, RULING) else {}))
+            ruling = _ruling(part)
+            found[name] = to_plain(_of_schedule(part) | ({"rates": _ruled(ruling)} if ruling is not None else {}))
     return found
+
+
+def settings_in_words(optimizer: Optimizer) -> str:
+    """The rates and decays that an optimizer has now: `lr 0.1 and 0.01, weight_decay 0.05`."""
+    groups = [_of_group(dict(group) | {"initial_lr": group.get("lr")}) for group in optimizer.param_groups]
+    found = {
+        key: dict.fromkeys(f"{group[key]}" for group in groups) for key in ("lr", "weight_decay") if key in groups[0]
+    }
+    return ", ".join(f"{key} {' and '.join(values)}" for key, values in found.items())
 
 
 def apply_changes(tracked: Mapping[str, Any], built: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[str]:
@@ -60,7 +69,8 @@ def apply_changes(tracked: Mapping[str, Any], built: Mapping[str, Any], recorded
         was, now = recorded[name], built[name]
         if isinstance(part, Optimizer):
             for schedule, ruling in tracked.items():
-                if isinstance(ruling, RULING) and ruling.optimizer is part and "rates" in recorded.get(schedule, {}):
+                rules = isinstance(ruling, LRScheduler) and _ruling(ruling) is not None and ruling.optimizer is part
+                if rules and "rates" in recorded.get(schedule, {}):
                     was, now = (_under(*each) for each in ((was, recorded[schedule]), (now, built[schedule])))
             said += list(_apply(name, part, was, now, [*tracked.values()]))
         else:
@@ -77,6 +87,13 @@ def _under(groups: Sequence[Mapping[str, Any]], schedule: Mapping[str, Any]) -> 
     """The settings of groups whose rates a schedule says."""
     own = [{key: value for key, value in group.items() if key not in RATES} for group in groups]
     return [{**group, **rates} for group, rates in zip(own, schedule["rates"])]
+
+
+def _ruling(schedule: LRScheduler) -> OneCycleLR | CyclicLR | None:
+    """This or one in it, that says which rates there are, whatever the optimizer was built with."""
+    if isinstance(schedule, CyclicLR):
+        return schedule
+    return next((each for each in [*_with_parts(schedule)][::-1] if isinstance(each, OneCycleLR)), None)
 
 
 def _ruled(schedule: OneCycleLR | CyclicLR) -> list[dict[str, float]]:
@@ -96,6 +113,8 @@ def _of_schedule(schedule: Any) -> dict[str, Any]:
     found = {key: _set(value) for key, value in schedule.state_dict().items() if _is_setting(key, value)}
     for place, inner in enumerate(getattr(schedule, "_schedulers", ())):
         found |= {f"{place}.{key}": value for key, value in _of_schedule(inner).items()}
+        if isinstance(inner, CyclicLR):  # no group of the optimizer tells its rates
+            found |= {f"{place}.base_lrs": [*inner.base_lrs], f"{place}.max_lrs": [*inner.max_lrs]}
     return found
 
 
@@ -131,7 +150,8 @@ def _rebase(group: dict[str, Any], place: int, was: Any, new: Any, schedules: Se
         group["initial_lr"] = float(new)
     for schedule in schedules:
         for each in _with_parts(schedule):
-            bases = getattr(each, "base_lrs", [])
+            within = isinstance(each, CyclicLR) and each is not schedule  # its rates are its own
+            bases = [] if within else getattr(each, "base_lrs", [])
             if len(bases) > place:
                 bases[place] = float(new)
 
