@@ -152,7 +152,7 @@ class _Proving:
             return self._not_exact(facts, peace, killed, kills)
         if not any(run.is_fed for run in peace.runs):
             if self._settings.workers:
-                self._say("the loop draws its own batches: numbers of loader workers are not tried")
+                self._say("the loop draws its own batches or reads a stream: numbers of loader workers are not tried")
         else:
             for workers in self._settings.workers:
                 kill = choose_kills(lengths, 1, random.Random(self._seed + workers + 1), every=every)

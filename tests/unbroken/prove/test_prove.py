@@ -6,6 +6,7 @@ import random
 import re
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,43 @@ def test_each_further_try_names_the_loader_workers_that_it_was_made_with(tmp_pat
         f"with 2 loader workers and {kill[1]}",
         *(line.removeprefix("tried ") for line in tries),
     ]
+
+
+STREAMED = """
+import torch
+from planted import PLACE, adam, learn, net
+
+from unbroken.train import open_run
+
+
+class Rows(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        for number in range(48):
+            yield torch.full((6,), number / 48), number % 3
+
+
+if __name__ == "__main__":
+    with open_run(PLACE, tag="t") as run:
+        model = net()
+        optimizer = adam(model)
+        run.track(model=model, optimizer=optimizer)
+        for x, y in run.batches(torch.utils.data.DataLoader(Rows(), batch_size=8), epochs=2):
+            run.log(loss=learn(model, optimizer, x, y))
+"""
+
+
+def test_numbers_of_workers_that_have_no_effect_on_a_stream_are_said_and_not_counted_as_proved(tmp_path):
+    command = put("sound", tmp_path)
+    (tmp_path / "loop.py").write_text(STREAMED)
+    proof = prove(
+        command,
+        Settings(steps=6, kills=1, seed=3, workers=(0, 1)),
+        environment=environment(),
+        start=partial(Popen, cwd=tmp_path),
+    )
+    assert proof.exact, proof.lines
+    assert "the loop draws its own batches or reads a stream: numbers of loader workers are not tried" in proof.lines
+    assert [how for how, _ in proof.compared if "loader workers" in how] == []
 
 
 def test_a_command_that_opens_no_run_is_told_so():
