@@ -19,7 +19,7 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from focalsst.dataset.arrays import write_arrays
-from focalsst.dataset.convert import convert_points
+from focalsst.dataset.convert import convert_points, files_of_points
 from focalsst.dataset.database import ARRAYS, FOLDER, ROW_BYTES, database_file, read_database, write_database
 from focalsst.dataset.infos import Annotation, read_infos, read_pickled_infos, write_infos
 from focalsst.dataset.points import BINARY, TEXT, Progress, read_points
@@ -97,10 +97,10 @@ def points_to_binary(root: Path, out: Console) -> str:
     """Convert every text file of points that has no binary file of as many points; returns what was done."""
     root = _root_of(root)
     binary = root / BINARY[0]
-    before = {path.stem for path in binary.glob(f"*{BINARY[1]}")}
+    before = {path.stem for path in files_of_points(root, BINARY)}
     with _shown(out, "points") as progress:
         written = convert_points(root, progress=progress)
-    sources = sorted((root / TEXT[0]).glob(f"*{TEXT[1]}"))
+    sources = files_of_points(root, TEXT)
     again = written - sum(source.stem not in before for source in sources)
     text_bytes = sum(source.stat().st_size for source in sources)
     binary_bytes = sum((binary / f"{source.stem}{BINARY[1]}").stat().st_size for source in sources)
@@ -114,7 +114,7 @@ def points_to_binary(root: Path, out: Console) -> str:
 def check_points(root: Path, out: Console) -> int:
     """Read every file of points in both forms and list those that are damaged; returns the exit code."""
     root = _root_of(root)
-    files = [path for folder, suffix in (TEXT, BINARY) for path in sorted((root / folder).glob(f"*{suffix}"))]
+    files = [path for kind in (TEXT, BINARY) for path in files_of_points(root, kind)]
     if not files:
         raise UsageError(root, "there are no points to check", expected=f"{TEXT[0]}/ or {BINARY[0]}/ with files")
     count, bad = 0, list[DamagedFile]()

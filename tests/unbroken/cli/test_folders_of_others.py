@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from focalsst.samples import write_sample_data as write_frames
 from tests.processes import environment, run_command
 from tests.twin.aerial import write_job
 from tests.unbroken.cli.typing_commands import FULL_STEPS, Answer, reads_well
 
 AS_NOBODY = ("setpriv", "--reuid", "65534", "--clear-groups") if os.name != "nt" and os.geteuid() == 0 else ()
+CONVERT = Path(__file__).resolve().parents[3] / "apps/focal_sst/convert.py"
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the rights of POSIX")
 
 
@@ -73,3 +75,34 @@ def test_a_config_and_a_folder_of_runs_that_may_not_be_read_are_named(made: Path
     config, runs = typed(made, "why", "mapsage", "theirs.py"), typed(made, "ls", "shut")
     assert config.code == 2 and "theirs.py: this cannot be read (Permission denied). See who may" in config.err
     assert runs.code == 2 and "shut: this folder may not be read" in runs.err
+
+
+@pytest.mark.parametrize("folder", ["Train/images_png", "Train/images_png/part2", "Val/masks_png"])
+def test_pictures_that_may_not_be_read_are_no_smaller_data_set(made: Path, folder: str) -> None:
+    (data,) = {path.parent.parent for path in made.rglob("Train/images_png")}
+    shut = data / folder
+    shut.mkdir(exist_ok=True)
+    shut.chmod(0)
+    try:
+        answer = typed(made, "why", "mapsage", "small.py", "--tag", "new")
+    finally:
+        shut.chmod(0o777)
+    assert answer.code == 12 and reads_well(answer), answer.out + answer.err
+    assert f"{folder}: the operating system refuses it (Permission denied)" in answer.err, answer.err
+
+
+@pytest.mark.parametrize("folder", ["points", "points_binary"])
+def test_points_that_may_not_be_read_are_not_said_to_be_missing(made: Path, folder: str) -> None:
+    root = made / "frames"
+    write_frames(root, train=2, val=2, points=600)
+    for path in (root, *root.rglob("*")):
+        path.chmod(0o777 if path.is_dir() else 0o666)
+    (root / folder).chmod(0)
+    try:
+        convert = [*AS_NOBODY, sys.executable, str(CONVERT), "points", str(root)]
+        done = run_command(convert, cwd=made, env=environment(HOME=str(made)), timeout=120)
+    finally:
+        (root / folder).chmod(0o777)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1 and f"{folder}: the disk refuses (Permission denied)" in said, said
+    assert "Traceback" not in said

@@ -11,12 +11,18 @@ from unbroken import is_ordinary, read_whole, text_of
 from unbroken.errors import UsageError
 
 
+def files_of_points(root: Path, kind: tuple[str, str]) -> list[Path]:
+    """The files of one kind, `TEXT` or `BINARY`, in order; raises OSError for a folder that may not be read."""
+    folder, suffix = root / kind[0], kind[1]
+    return sorted(path for path in folder.iterdir() if path.suffix == suffix) if folder.is_dir() else []
+
+
 def convert_points(root: Path, *, progress: Progress | None = None) -> int:
     """Write `points_binary/<id>.bin` for each `points/<id>.txt`; return how many were written.
 
     A binary file with as many points as its text is left as it is.
     """
-    sources = sorted((root / TEXT[0]).glob(f"*{TEXT[1]}"))
+    sources = files_of_points(root, TEXT)
     if not sources:
         raise UsageError(root / TEXT[0], "there are no points to convert", expected="<id>.txt files")
     written = 0

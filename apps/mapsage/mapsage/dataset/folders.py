@@ -197,8 +197,17 @@ def _existing(root: Path, below: str) -> Path:
     )
 
 
+def unreadable(error: OSError) -> None:
+    """For `os.walk`, which else leaves out what one may not enter: a smaller data set, and nobody would know.
+
+    `lost+found` is the file system's own, at the top of a disk.
+    """
+    if Path(str(error.filename)).name != "lost+found":
+        raise error
+
+
 def _files(folder: Path) -> Iterator[str]:
-    for where, _, files in os.walk(folder, followlinks=True):
+    for where, _, files in os.walk(folder, followlinks=True, onerror=unreadable):
         yield from (f"{where}/{file}" for file in files if not file.startswith("."))
 
 

@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from mapsage.config import MapSageConfig
+from mapsage.dataset.folders import unreadable
 from mapsage.dataset.pipeline import Pipeline
 from mapsage.dataset.reading import MOST_BYTES, read_image
 from mapsage.picture import overlay
@@ -123,7 +124,7 @@ def listed(named: Sequence[Path], out: Path) -> list[Picture]:
 def _below(folder: Path, out: Path) -> Iterator[Path]:
     """The pictures of a folder and its subfolders by name, behind links too, each folder once."""
     seen: set[Path] = set()
-    for where, folders, files in os.walk(folder, followlinks=True):
+    for where, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
         here = Path(where).resolve()
         if here in seen or here == out:
             folders.clear()
