@@ -214,6 +214,21 @@ def test_what_cannot_be_restored_in_place_cannot_be_tracked(part: Any) -> None:
         parts.require_part("counter", part)
 
 
+class Before(torch.optim.Optimizer):
+    """As Accelerate's stands before the optimizer that it was made from."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer = optimizer
+
+    def state_dict(self) -> Any:
+        return self.optimizer.state_dict()
+
+
+def test_an_optimizer_that_does_not_tell_when_it_steps_is_refused_with_what_to_track() -> None:
+    with pytest.raises(UsageError, match=r"^optimizer: Before stands before another .*optimizer=\.\.\.\.optimizer"):
+        parts.require_part("optimizer", Before(torch.optim.SGD(model().parameters(), lr=0.1)))
+
+
 def test_whatever_has_a_state_dict_can_be_tracked() -> None:
     for name, part in tracked().items():
         parts.require_part(name, part)

@@ -107,6 +107,12 @@ def require_part(name: str, part: Any) -> None:
             "it has lazy layers, whose shapes are not known yet: no later session could restore it",
             do="Let it see one batch before run.track(...).",
         )
+    if isinstance(part, Optimizer) and not hasattr(part, "_optimizer_step_pre_hooks"):
+        raise UsageError(
+            name,
+            f"{type(part).__name__} stands before another optimizer and does not tell when that steps",
+            do=f"Track the one that it holds: run.track({name}=....optimizer).",
+        )
     state_of(part, name)  # what cannot be saved is said now, and not at the first save
 
 
