@@ -69,7 +69,7 @@ def written(task: Task, path: Path, *, it: int, epoch: int) -> Path:
     states = {name: state_of(part) for name, part in task.parts().items()}
     progress: Any = type("Progress", (), {"step": it, "epoch": epoch})
     extra, regroupings = task.extra(progress), regroupings_of(task.parts())
-    torch.save(compose(EPOCHS, states, {}, extra=extra, regroupings=regroupings), path)
+    torch.save(compose(EPOCHS, states, {}, meta=extra, regroupings=regroupings), path)
     return path
 
 

@@ -190,7 +190,7 @@ def _contents(item: Candidate, facts: SaveFacts) -> dict[str, Any]:
     states = _states(item)
     if item.kind == "weights":
         return compose_weights(ITERATIONS, states["model"], stamped, extra={})
-    return compose(ITERATIONS, states, stamped, extra={}, regroupings={})
+    return compose(ITERATIONS, states, stamped, meta={}, regroupings={})
 
 
 def _of_mmengine(item: Candidate) -> dict[str, Any]:

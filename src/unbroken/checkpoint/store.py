@@ -42,15 +42,32 @@ class CheckpointStore:
 
     def save(self, facts: SaveFacts, fill: Callable[[WritableFile], None]) -> Manifest:
         """Write one file in the order that leaves every instant recoverable; Refused when the disk is full."""
-        path = self._folder / facts.file
+        path, digests = self._folder / facts.file, list[DigestingFile]()
+
+        def fill_and_hash(file: WritableFile) -> None:
+            digests.append(DigestingFile(file))
+            try:
+                fill(digests[0])
+            except RuntimeError:  # torch hides what its target raised behind an error of its own
+                if digests[0].failure is None:
+                    raise
+                raise digests[0].failure from None
+
         self._require_held()
         with explained(self._disk, path, f"the {facts.kind} of step {facts.step} could not be written"):
-            manifest = self._write_file(path, facts, fill)
+            # Under a partial name, hashed on its way, flushed, then named: under its name a file is whole or absent.
+            # Writing takes long, so the folder is looked at once more before the file takes its name.
+            durable_write(self._disk, path, fill_and_hash, check=lambda _partial: self._require_held())
+        written = digests[0]
+        manifest = Manifest(**asdict(facts), format=FORMAT, size_bytes=written.size_bytes, sha256=written.sha256)
         with explained(self._disk, path, "the file was written, but not all of its records"):
+            # The manifest before the journal: what the journal says was saved can be verified.
             write_manifest(self._disk, self._manifests, manifest)
             self._record("saved", file=facts.file, step=facts.step, kind=facts.kind, sha256=manifest.sha256)
+            # From here on it counts. The pointer serves other tools: no launch of ours follows it.
             if facts.kind == "checkpoint" and self._pointer:
                 point_to(self._disk, self._folder / self._pointer, facts.file)
+            # What it makes superfluous goes last: whatever fails before leaves one state too many, never too few.
             if self._keep_last is not None:
                 self._retire(self._keep_last)
         return manifest
@@ -100,23 +117,6 @@ class CheckpointStore:
         if left and len(self._sound_ones(self._checkpoints(), NEVER_FEWER_THAN + 1)) >= NEVER_FEWER_THAN:
             for name in left:
                 finish_removal(self._disk, self._folder, name, manifests=self._manifests, record=self._record)
-
-    def _write_file(self, path: Path, facts: SaveFacts, fill: Callable[[WritableFile], None]) -> Manifest:
-        digests: list[DigestingFile] = []
-
-        def fill_and_hash(file: WritableFile) -> None:
-            digests.append(DigestingFile(file))
-            try:
-                fill(digests[0])
-            except RuntimeError:  # torch hides what its target raised behind an error of its own
-                if digests[0].failure is None:
-                    raise
-                raise digests[0].failure from None
-
-        # Writing takes long: the folder is looked at once more before the file takes its name.
-        durable_write(self._disk, path, fill_and_hash, check=lambda _partial: self._require_held())
-        digest = digests[0]
-        return Manifest(**asdict(facts), format=FORMAT, size_bytes=digest.size_bytes, sha256=digest.sha256)
 
     def _retire(self, keep_last: int) -> list[str]:
         self.finish_removals()

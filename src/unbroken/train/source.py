@@ -101,16 +101,19 @@ class Source:
             loaded = _renamed(loaded, rename)
         spelled = self._spelled(loaded, translate)
         everything, _, by_order = self._in_own_order(self._restored | tracked, spelled.parts)
-        again = self._changed_since(everything, loaded.buffers)
+        again = self._changed_since(everything, loaded.extra.buffers)
         parts.restore(
             tracked | again,
             everything,
             self.path,
-            buffers=loaded.buffers,
+            buffers=loaded.extra.buffers,
             beside=self._restored.values(),
             ours=loaded.own,
         )
-        gone = [*put_modes(tracked, loaded.modes), *put_attributes(tracked, loaded.attributes, loaded.learning)]
+        gone = [
+            *put_modes(tracked, loaded.extra.modes),
+            *put_attributes(tracked, loaded.extra.attributes, loaded.extra.learning),
+        ]
         self._loaded = loaded
         self.progress.stream = loaded.progress.stream  # with its numbers
         self._restored |= tracked
@@ -128,14 +131,14 @@ class Source:
     @property
     def gradients(self) -> Mapping[str, torch.Tensor]:
         """The gradients that the next step uses; everything is restored."""
-        return self._loaded.gradients if self._loaded is not None else {}
+        return self._loaded.extra.gradients if self._loaded is not None else {}
 
     def apply_changes(self, built: Mapping[str, Any], say: Callable[[str], None]) -> None:
         """Apply what the parts are built with now and were not when the run began; says so once."""
-        recorded = dict(self._looked_at.built_with)
+        recorded = dict(self._looked_at.extra.built_with)
         for name, own in parameter_names(self._restored).items():
-            if name in recorded and name in self._looked_at.parameter_names:
-                groups = match(self._looked_at.parts[name], self._looked_at.parameter_names[name], own).groups
+            if name in recorded and name in self._looked_at.extra.parameter_names:
+                groups = match(self._looked_at.parts[name], self._looked_at.extra.parameter_names[name], own).groups
                 recorded[name] = [recorded[name][place] for place in groups] if groups else recorded[name]
         for line in apply_changes(self._restored, built, recorded):
             if line not in self._applied:
@@ -158,9 +161,9 @@ class Source:
         states = {name: known[name] for name in found if name in known}
         require_sound(found, states, self.path)
         states, problems, _ = self._in_own_order(found, states)
-        for name, values in self._looked_at.attributes.items():
+        for name, values in self._looked_at.extra.attributes.items():
             problems += misplaced(name, found.get(name), values)
-        parts.check(found, states, str(self.path), self._looked_at.buffers, problems)
+        parts.check(found, states, str(self.path), self._looked_at.extra.buffers, problems)
         return found
 
     def remarks(self, translate: Translate) -> tuple[str, ...]:
@@ -202,7 +205,7 @@ class Source:
         states, problems, remarks = dict(states), list[str](), list[str]()
         known = self._restored | dict(tracked)
         for name, own in parameter_names(known).items() if self._looked_at.own else ():
-            saved = self._looked_at.parameter_names.get(name)
+            saved = self._looked_at.extra.parameter_names.get(name)
             if name not in self._looked_at.parts:
                 continue
             if saved is None:
@@ -227,13 +230,13 @@ class Source:
     def _absent(self, tracked: Mapping[str, Any]) -> Iterator[str]:
         """What is to be said of what a file of an earlier version does not hold."""
         for name, part in tracked.items() if self._looked_at.own else ():
-            if isinstance(part, Optimizer | LRScheduler) and name not in self._looked_at.built_with:
+            if isinstance(part, Optimizer | LRScheduler) and name not in self._looked_at.extra.built_with:
                 settings = f"{settings_in_words(part)} count" if isinstance(part, Optimizer) else "its settings count"
                 yield (
                     f"the file is of a version that did not keep what {name} was built with: {settings}, as restored, "
                     "and what was changed of them since cannot be told"
                 )
-            saved = self._looked_at.buffers.get(name, {})
+            saved = self._looked_at.extra.buffers.get(name, {})
             if absent := [each for each in buffers_of(part) if each not in saved]:
                 more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
                 yield f"the file has no buffer {name}.{absent[0]}{more} (persistent=False): it is as it was built"
@@ -248,13 +251,13 @@ def _renamed(saved: Saved, rename: Callable[[str], str]) -> Saved:
     def present(name: str) -> str:
         return f"model.{rename(name.removeprefix('model.'))}" if name.startswith("model.") else name
 
-    return replace(
-        saved,
-        parts=under_present_names(saved.parts, rename).parts,
-        buffers=under_present_names(saved.buffers, rename).parts,
-        gradients={present(name): gradient for name, gradient in saved.gradients.items()},
+    extra = replace(
+        saved.extra,
+        buffers=under_present_names(saved.extra.buffers, rename).parts,
+        gradients={present(name): gradient for name, gradient in saved.extra.gradients.items()},
         parameter_names={
             optimizer: [[present(name) for name in group] for group in groups]
-            for optimizer, groups in saved.parameter_names.items()
+            for optimizer, groups in saved.extra.parameter_names.items()
         },
     )
+    return replace(saved, parts=under_present_names(saved.parts, rename).parts, extra=extra)

@@ -27,7 +27,7 @@ from unbroken.train.saving.backing_up import Backups
 from unbroken.train.saving.patience import Mark, Patience, cause_of, is_of_the_disk, mark_of
 from unbroken.train.saving.room import room_ahead, short_of_room
 from unbroken.train.state import parts
-from unbroken.train.state.contents import compose, compose_weights, stamp
+from unbroken.train.state.contents import ExtraState, compose, compose_weights, stamp
 from unbroken.train.state.gradients import Gradients
 from unbroken.train.state.modes import Modes, buffers_of
 from unbroken.train.state.module_attributes import Attributes
@@ -104,30 +104,23 @@ class Saver:
         last_try = self.patience.exhausted(progress, now_s=self._run.files.clock.monotonic_s())
         states = {name: self._state_of(part) for name, part in self._tracked.items()}
         regroupings = parts.regroupings_of(self._tracked)
-        buffers = {name: self._copied(kept) for name, part in self._tracked.items() if (kept := buffers_of(part))}
-        gradients = {name: self._copied(each) for name, each in self._gradients.unused().items()}
-        names, modes = parameter_names(self._tracked), self._modes.switches()
         attributes, learning = self._attributes.changed()
-        more, lr = extra(progress), current_lr(self._tracked)
+        beside_states = ExtraState(
+            buffers={name: self._copied(kept) for name, part in self._tracked.items() if (kept := buffers_of(part))},
+            gradients={name: self._copied(each) for name, each in self._gradients.unused().items()},
+            modes=self._modes.switches(),
+            attributes=attributes,
+            learning=learning,
+            parameter_names=parameter_names(self._tracked),
+            built_with=self._built,
+        )
+        meta, lr = extra(progress), current_lr(self._tracked)
         again, now = self.saved_step == progress.step, replace(progress)
         milestone = now.ends_epoch and (now.step == total or not self._every.epochs or self._every.closes(now))
 
         def fill(file: WritableFile, facts: SaveFacts) -> None:
             stamped = stamp(self._job, self._run.record, facts, now, lr=lr, total=total)
-            tree = compose(
-                self._job.layout,
-                states,
-                stamped,
-                extra=more,
-                regroupings=regroupings,
-                buffers=buffers,
-                gradients=gradients,
-                modes=modes,
-                attributes=attributes,
-                learning=learning,
-                parameter_names=names,
-                built_with=self._built,
-            )
+            tree = compose(self._job.layout, states, stamped, meta=meta, regroupings=regroupings, extra=beside_states)
             write_tree(file, tree)
 
         def write() -> str:
@@ -198,11 +191,11 @@ class Saver:
         if model is None:
             self.writer.submit(lambda: f"{words} is the best so far (no part called `model` to keep)")
             return
-        state, more, now = self._state_of(model), extra(progress), replace(progress)
+        state, meta, now = self._state_of(model), extra(progress), replace(progress)
 
         def fill(file: WritableFile, facts: SaveFacts) -> None:
             stamped = stamp(self._job, self._run.record, facts, now, lr=None, total=total)
-            write_tree(file, compose_weights(self._job.layout, state, stamped, extra=more))
+            write_tree(file, compose_weights(self._job.layout, state, stamped, meta=meta))
 
         def write() -> str:
             metric, value = best.metric, best.value

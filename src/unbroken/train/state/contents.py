@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,9 @@ OPENPCDET_KEYS = {"model": "model_state", "optimizer": "optimizer_state"}  # its
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saved:
-    """A checkpoint taken apart: the state of each part (tensors or their references), and the counters."""
+class ExtraState:
+    """What must survive of the parts and is in no `state_dict`: each field is an entry of that name in a checkpoint."""
 
-    parts: Mapping[str, Any]
-    progress: Progress
-    own: bool
-    had_streams: bool = False  # it is of a version that kept the states of random streams
     buffers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # that the states of modules leave out
     gradients: Mapping[str, Any] = field(default_factory=dict)  # that no step has used, by the parameter
     modes: Switches = field(default_factory=dict)  # of modules
@@ -56,6 +52,26 @@ class Saved:
     learning: Learning = field(default_factory=dict)  # the same of which tensors learn
     parameter_names: Mapping[str, Groups] = field(default_factory=dict)  # of each optimizer
     built_with: Mapping[str, Any] = field(default_factory=dict)  # settings of optimizers and schedules
+
+    def entries(self) -> dict[str, Any]:
+        """Those that are not empty, by name."""
+        return {item.name: value for item in fields(self) if (value := getattr(self, item.name))}
+
+    @classmethod
+    def of(cls, own: Mapping[str, Any]) -> ExtraState:
+        """From the entries of a checkpoint of ours; what it does not have is empty."""
+        return cls(**{item.name: own[item.name] for item in fields(cls) if item.name in own})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A checkpoint taken apart: the state of each part (tensors or their references), and the counters."""
+
+    parts: Mapping[str, Any]
+    progress: Progress
+    own: bool
+    had_streams: bool = False  # it is of a version that kept the states of random streams
+    extra: ExtraState = field(default_factory=ExtraState)
 
 
 def stamp(
@@ -85,26 +101,16 @@ def compose(
     parts: Mapping[str, Any],
     stamped: dict[str, Any],
     *,
-    extra: Mapping[str, Any],
+    meta: Mapping[str, Any],
     regroupings: Mapping[str, Regrouping],
-    buffers: Mapping[str, Mapping[str, Any]] | None = None,
-    gradients: Mapping[str, Any] | None = None,
-    modes: Switches | None = None,
-    attributes: Values | None = None,
-    learning: Learning | None = None,
-    parameter_names: Mapping[str, Groups] | None = None,
-    built_with: Mapping[str, Any] | None = None,
+    extra: ExtraState | None = None,
 ) -> dict[str, Any]:
-    """A full checkpoint; `regroupings` of the optimizers that have other groups in the tools whose keys these are."""
-    tree = dict(to_plain(extra))
-    own: dict[str, Any] = {"parts": {}, "tracked": list(parts)}
-    own |= {"buffers": buffers} if buffers else {}
-    own |= {"modes": modes} if modes else {}
-    own |= {"attributes": attributes} if attributes else {}
-    own |= {"learning": learning} if learning else {}
-    own |= {"gradients": gradients, "format": FORMAT} if gradients else {}
-    own |= {"parameter_names": parameter_names} if parameter_names else {}
-    own |= {"built_with": built_with} if built_with else {}
+    """A full checkpoint; `meta` is what else stands in it for the tools whose keys these are.
+
+    `regroupings` are those of the optimizers that have other groups in these tools.
+    """
+    tree = dict(to_plain(meta))
+    own: dict[str, Any] = {"parts": {}, "tracked": list(parts)} | (extra.entries() if extra is not None else {})
     for name, state in parts.items():
         if name not in layout.keys:
             own["parts"][name] = state
@@ -125,11 +131,11 @@ def compose(
 
 
 def compose_weights(
-    layout: Layout, model_state: Any, stamped: dict[str, Any], *, extra: Mapping[str, Any]
+    layout: Layout, model_state: Any, stamped: dict[str, Any], *, meta: Mapping[str, Any]
 ) -> dict[str, Any]:
     """A weights file: model and facts, no training state."""
-    meta = {key: value for key, value in extra.items() if key in layout.weights_extra}
-    return {**to_plain(meta), layout.keys.get("model", "model"): model_state, "unbroken": stamped}
+    kept = {key: value for key, value in meta.items() if key in layout.weights_extra}
+    return {**to_plain(kept), layout.keys.get("model", "model"): model_state, "unbroken": stamped}
 
 
 def _without(state: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -173,13 +179,7 @@ def take_apart(layout: Layout, tree: Any, where: Path) -> Saved:
         progress=Progress.from_plain(own),
         own=True,
         had_streams="streams" in own,
-        buffers=own.get("buffers", {}),
-        gradients=own.get("gradients", {}),
-        modes=own.get("modes", {}),
-        attributes=own.get("attributes", {}),
-        learning=own.get("learning", {}),
-        parameter_names=own.get("parameter_names", {}),
-        built_with=own.get("built_with", {}),
+        extra=ExtraState.of(own),
     )
 
 
