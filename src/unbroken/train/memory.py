@@ -18,7 +18,13 @@ from unbroken.quantities import counted
 
 EVENT = "oom"
 # What allocators say that have no exception of their own: the CPU's, the driver's, the BLAS library's, oneDNN's.
-SAYINGS = ("can't allocate memory", "not enough memory", "out of memory", "alloc_failed", "could not create a primitive")
+SAYINGS = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "alloc_failed",
+    "could not create a primitive",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
