@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +228,32 @@ def test_the_mode_of_a_module_that_comes_in_mid_run_is_kept(
             if step == 1:
                 add(model, nn.Dropout(0.3).eval())
     assert read_checkpoint(tmp_path / "t/iter_4.pth")["unbroken"]["modes"] == {"model": [kept]}
+
+
+@pytest.mark.filterwarnings("ignore")  # torch announces another home of its quantisation
+def test_what_quantisation_aware_training_turns_on_and_off_is_as_it_was(tmp_path: Path) -> None:
+    from torch.ao import quantization
+
+    def session(folder: str, *, until: int = 9) -> None:
+        torch.manual_seed(0)
+        model = nn.Sequential(quantization.QuantStub(), nn.Linear(2, 2), quantization.DeQuantStub())
+        model.qconfig = quantization.get_default_qat_qconfig("fbgemm")
+        quantization.prepare_qat(model, inplace=True)
+        model(torch.ones(2, 2))
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+        turned = {1: quantization.disable_fake_quant, 2: quantization.disable_observer, 6: quantization.enable_observer}
+        with suppress(Exit), open_run(tmp_path / folder, tag="t", save_every_s=None) as run:
+            run.track(model=model, optimizer=optimizer)
+            for step in run.steps(9):
+                model.apply(turned.get(step, id))
+                model(torch.randn(2, 2)).sum().backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                if run.step == until - 1:
+                    run.stop("the test")
+
+    for until in (4, 8, 9):
+        session("cut", until=until)
+    session("peace", until=0)
+    one, other = (read_checkpoint(tmp_path / name / "t/iter_9.pth") for name in ("peace", "cut"))
+    assert not differences(one["state_dict"], other["state_dict"])
