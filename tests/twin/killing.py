@@ -47,12 +47,21 @@ def lines_in(path: Path) -> int:
 
 
 def kill_until_done(
-    run: Path, commands: Sequence[Sequence[str]], chance: random.Random, *, kills: int, steps_apart: int
+    run: Path,
+    commands: Sequence[Sequence[str]],
+    chance: random.Random,
+    *,
+    kills: int,
+    steps_apart: int,
+    cwd: Path | None = None,
+    **extra: str,
 ) -> Interrupted:
     """Start any of `commands`, kill it some steps on or inside its next save; after `kills`, let it end."""
     result = Interrupted(kills=0, kills_in_saves=0)
     while result.kills < kills:
-        process = Popen(chance.choice(commands), env=environment(), stdout=PIPE, stderr=STDOUT, text=True)
+        process = Popen(
+            chance.choice(commands), cwd=cwd, env=environment(**extra), stdout=PIPE, stderr=STDOUT, text=True
+        )
         in_save = _wait_for_instant(process, run, chance, steps_apart=steps_apart)
         over = process.poll() is not None
         process.kill()
@@ -62,7 +71,7 @@ def kill_until_done(
             return result
         result.kills += 1
         result.kills_in_saves += in_save
-    result.sessions.append(run_to_end(chance.choice(commands)))
+    result.sessions.append(run_to_end(chance.choice(commands), cwd=cwd, **extra))
     return result
 
 
