@@ -32,6 +32,7 @@ from unbroken.launch.refusals import (
     refuse_newer,
     refuse_other_recipe,
     refuse_others,
+    refuse_shut,
     refuse_unknown_keys,
     refuse_unreachable,
     refuse_weights,
@@ -105,6 +106,8 @@ def _verdict(job: Job, facts: Facts) -> Plan:
         return refuse_newer(newer)
     if survey.record is None and len(runs(survey)) > 1:
         return refuse_mixed(job, survey)
+    if survey.shut is not None:
+        return refuse_shut(job, survey.shut)
     if survey.newest_good is not None:
         return _resume_own(job, facts, survey.newest_good)
     if (plan := _from_elsewhere(job, facts)) is not None:

@@ -74,6 +74,19 @@ def refuse_unreachable(survey: Survey) -> Refuse:
     )
 
 
+def refuse_shut(job: Job, candidate: Candidate) -> Refuse:
+    """The furthest state of the run is there, and this user may not read it."""
+    return refuse(
+        DamagedFile.exit_code,
+        f"{candidate.path} (step {candidate.step}) is the furthest state of this run, and {candidate.reason}: nothing "
+        "older is continued while it may be whole",
+        ways_out=(
+            f"let this user read it (ls -l {candidate.path} says whose it is), then run the same command again",
+            f"say which file to continue from: {option(job, 'ckpt', 'FILE')}",
+        ),
+    )
+
+
 def refuse_newer(candidate: Candidate) -> Refuse:
     """A file is of a format that this version does not know."""
     reason = f"{candidate.path} was written by a newer version of unbroken ({candidate.reason})"

@@ -38,6 +38,7 @@ class Candidate:
     format_name: str = ""
     why: str = ""  # training cannot go on from it, where it is another program's
     listed: bool = False  # whether there is a manifest of it
+    shut: bool = False  # this user may not read it, so whether it is sound is not known
     noted_epoch: int | None = None  # by its manifest, or in a file of another program
     inside: Mapping[str, Any] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)  # what a file of MMEngine says of itself
@@ -127,7 +128,7 @@ def _confirmed(candidate: Candidate, layout: Layout) -> Candidate:
     except ForeignFile as error:
         return replace(candidate, state="damaged" if candidate.listed else "foreign", reason=_words(error))
     except UnbrokenError as error:
-        return replace(candidate, state="damaged", reason=_words(error))
+        return replace(candidate, state="damaged", shut=_is_shut(error), reason=_words(error))
     if verdict.state != "good":
         return replace(seen, state="damaged", reason=verdict.reason)
     return replace(seen, state="good", reason=f"verified by {verdict.method}")
@@ -198,6 +199,7 @@ def _glance(path: Path, manifest: Manifest | None) -> Candidate:
             step=manifest.step if manifest else step_in_name(path),
             kind=manifest.kind if manifest else kind_of_name(path),
             state="damaged",
+            shut=_is_shut(error),
             reason=_words(error),
             run=manifest.run if manifest else "",
         )
@@ -252,6 +254,10 @@ def step_in_name(path: Path) -> int:
     """The last number in a name, -1 without one: what is shown for a file that says nothing itself."""
     digits = re.findall("[0-9]+", path.stem)
     return int(digits[-1]) if digits else -1
+
+
+def _is_shut(error: UnbrokenError) -> bool:
+    return isinstance(error.__cause__, PermissionError)
 
 
 def _words(error: UnbrokenError) -> str:

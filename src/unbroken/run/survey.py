@@ -259,6 +259,20 @@ class Survey:
         )
 
     @property
+    def shut(self) -> Candidate | None:
+        """A checkpoint beyond all sound ones that this user may not read: it may be whole."""
+        good = self.newest_good
+        return next(
+            (
+                item
+                for item in self.candidates
+                if item.shut and item.resumable and (self.owns(item) or not item.run)
+                if good is None or item.step > good.step
+            ),
+            None,
+        )
+
+    @property
     def has_history(self) -> bool:
         """Whether something of this run was saved here (a file that cannot be read any more may have been)."""
         return (
