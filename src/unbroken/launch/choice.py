@@ -1,8 +1,8 @@
 """Which copy of a run is continued, of all that were found: a pure choice, and a refusal where it would be a guess.
 
 Of one run, the furthest sound checkpoint wins. Two runs that share a name, and two sessions that went on from the same
-save without knowing of each other and reached the same step, are never chosen between. What is
-not used is told, each file with its reason.
+save without knowing of each other and reached the same step, are never chosen between. What is not used is told, each
+file with its reason.
 """
 
 from __future__ import annotations

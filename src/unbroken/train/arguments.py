@@ -1,7 +1,4 @@
-"""What a script gives to `open_run` and to the run's methods, checked before anything is done with it.
-
-How one session goes about its work: when it saves and logs, how long it may take.
-"""
+"""What a script gives to `open_run` and to the methods of a run, checked first; and how its session goes about it."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
-"""Choosing where to compute, and having the memory for it at hand.
+"""Choosing where to compute, having the memory for it at hand, and the numerical conditions of a run.
 
-The numerical conditions of a run: exactness holds while these stay the same.
-
-Measured: convolution, attention and scatter steps on a CPU are bit-identical between processes at a fixed number of
-compute threads and differ between 1, 2 and 4 threads.
+Exactness holds while these conditions stay the same. Measured: convolution, attention and scatter steps on a CPU are
+bit-identical between processes at a fixed number of compute threads and differ between 1, 2 and 4 threads.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """The beginning of an epoch that was done before: a session that comes in its middle does it again, for its variables.
 
 The state it goes on from already holds what the beginning changed: a count, a schedule's step, sums that were set to 0
-and have grown since. So that state is kept while the loop begins the epoch, and put back before the batches.
-
-Counters that begin at 0 where a session does: `enumerate` over the batches of an epoch that goes on.
+and have grown since. So that state is kept while the loop begins the epoch, and put back before the batches. What
+counts from 0 where a session begins, such as `enumerate` over the batches of an epoch that goes on, is said.
 """
 
 from __future__ import annotations

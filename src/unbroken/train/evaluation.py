@@ -1,8 +1,7 @@
 """An evaluation that a loop hands to its run: done at the boundaries where it is due, and recorded there.
 
-It is asked before the first batch as well: what a kill prevented is done first thing in the next session.
-
-How far a run is: what a loop may ask at any time, and nothing changes by it.
+It is asked before the first batch as well: what a kill prevented is done first thing in the next session. A `RunStatus`
+says how far a run is: a loop may ask it at any time, and nothing changes by it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The loop of an application, from the top down, in the pieces that anyone's own loop uses.
-
-Carrying a job of a recipe out: launch, build, fit.
-"""
+"""The loop of an application, from the top down, in the pieces that anyone's own loop uses: launch, build, fit."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """The learning rates that the next steps use, and a word where they would change nothing, or climb again.
 
-A learning rate that has come down to nothing and will climb again: found in the steps to come, before they are done.
-
-Cosines are periodic. One that is shorter than its training (resumed with the length it was saved with, say, or counted
-in other steps) climbs back to its maximum, and undoes what was learned.
+That is found in the steps to come, before they are done. Cosines are periodic. One that is shorter than its training
+(resumed with the length it was saved with, say, or counted in other steps) climbs back to its maximum, and undoes what
+was learned.
 """
 
 from __future__ import annotations

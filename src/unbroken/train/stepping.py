@@ -1,9 +1,7 @@
 """One optimizer step over its micro-batches, and what becomes of it when memory runs out or a number is not finite.
 
-Until the optimizer steps, everything a step changes can be put back: a step that fails leaves no trace, is done again
-in smaller parts, or ends the run with the state after the step before it.
-
-What a step may change before its optimizer steps, kept so that a step that fails leaves no trace.
+What a step may change before its optimizer steps is kept and can be put back: a step that fails leaves no trace, is
+done again in smaller parts, or ends the run with the state after the step before it.
 """
 
 from __future__ import annotations

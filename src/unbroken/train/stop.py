@@ -6,9 +6,8 @@ there the wait itself is broken off, by an `Interrupted` that is raised in it.
 Whoever asks hears at once what happens now, also while the main thread is inside a long backward pass: the system's own
 signal handler wakes a thread that says it.
 
-A session that must be over at a certain time: what still fits, by how long such things took before.
-
-A session of `unbroken prove`: it stops by itself after the last step that is compared, and is killed where told.
+A `Deadline` is of a session that must be over at a certain time: what still fits, by how long such things took before.
+A session of `unbroken prove` stops by itself after the last step that is compared, and is killed where told.
 """
 
 from __future__ import annotations

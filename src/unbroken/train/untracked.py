@@ -1,16 +1,14 @@
-"""Does anything change that is not tracked? Looked at after the first two steps of a session, and at its saves.
+"""State that lives in the process and is not tracked would not survive an interruption, so it is named.
 
-State that lives in the process and is not tracked: it would not survive an interruption, so it is named.
+It is looked for after the first two steps of a session, and at its saves: first things that have a state of their own,
+then values that change. What is looked at is whatever a loop can hold on to: from the variables of all functions that
+are running and of the script's own modules through attributes, lists, dicts and closures. What torch made and no name
+leads to is found among all objects of the process.
 
-What is looked at is whatever a loop can hold on to: from the variables of all functions that are running and of the
-script's own modules through attributes, lists, dicts and closures. What torch made and no name leads to is found among
-all objects of the process.
-
-Variables that a loop carries from one step to the next: a counter, a sum, a batch that was drawn ahead.
-
-They are found in the function's bytecode as a compiler finds them: the body of the loop sets them, and may read them
-before (live-variable analysis: Aho, Lam, Sethi, Ullman, Compilers, 9.2.5). A resumed session begins with what they are
-before the loop.
+Variables that a loop carries from one step to the next (a counter, a sum, a batch that was drawn ahead) are found in
+the function's bytecode as a compiler finds them: the body of the loop sets them, and may read them before
+(live-variable analysis: Aho, Lam, Sethi, Ullman, Compilers, 9.2.5). A resumed session begins with what they are before
+the loop.
 """
 
 from __future__ import annotations

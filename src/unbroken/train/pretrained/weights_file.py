@@ -1,6 +1,6 @@
 """The weights in a file of any of the known forms: by name, with the class names, and what else is beside them.
 
-Tensors whose rows are classes: which row of a file belongs to which row of a model, by the names of the classes.
+Of tensors whose rows are classes, the names of the classes say which row of the file belongs to which of the model.
 """
 
 from __future__ import annotations

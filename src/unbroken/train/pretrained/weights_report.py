@@ -1,6 +1,6 @@
-"""What becomes of every tensor of a file and of a model when the one is fine-tuned from the other.
+"""What becomes of every tensor of a file and of a model when the one is fine-tuned from the other; as a table, too.
 
-What became of a file's weights, as a table for the log: counts first, then the tensors that were not just loaded.
+In the table counts come first, then the tensors that were not just loaded.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Saying what happens: to the person at the terminal, to the session's log, to its scalars file.
 
-Progress at a terminal: a bar with step, loss, learning rate and time left; elsewhere plain lines.
+At a terminal a bar shows step, loss, learning rate and time left; elsewhere plain lines do.
 """
 
 from __future__ import annotations

@@ -3,9 +3,8 @@
 A reader of TensorBoard takes the files of a folder in the order of their names, each to its end, and never comes back.
 A START event makes it drop every point from that step on: those of a killed session that were not saved. The server's
 reader in Python takes the first START it meets for the first session's, which drops nothing; so each comes twice. Its
-reader in Rust drops by itself what a curve has from a step on when that step comes again.
-
-The scalars of all sessions as one curve: what was lost in a kill and is done again stands in it once.
+reader in Rust drops by itself what a curve has from a step on when that step comes again. In the scalars file, which
+holds all sessions, what was lost in a kill and is done again stands once as well.
 """
 
 from __future__ import annotations

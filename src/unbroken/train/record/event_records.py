@@ -1,12 +1,9 @@
 """The records of TensorBoard's event files, as bytes: points and pictures, where a session begins, a run's settings.
 
 TensorBoard is imported inside the functions: that takes a sixth of a second, which the thread that writes has to
-itself.
-
-CRC-32C, by which TensorBoard's records are checked: a loop over their bytes was most of what curves cost a training.
-
-A checksum of this kind is linear: it is the exclusive or of what each byte adds, given how many bytes follow it. From a
-table of that numpy adds up a block of bytes at once, and those of many records of one length together.
+itself. Its records are checked by CRC-32C; a loop over their bytes was most of what curves cost a training. A checksum
+of this kind is linear: it is the exclusive or of what each byte adds, given how many bytes follow it. From a table of
+that numpy adds up a block of bytes at once, and those of many records of one length together.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A few of the weights as one number: what a repeated step is compared by, besides what was logged of it.
 
-Small tensors that lie on a device: many of them come over in one transfer, so that nobody waits for each.
+Where such numbers lie on a device, many of them come over in one transfer, so that nobody waits for each.
 """
 
 from __future__ import annotations

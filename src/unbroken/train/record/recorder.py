@@ -1,8 +1,7 @@
 """Writing finished steps down: in the run's record, in the log, against what an interrupted session had recorded.
 
-Proof of exactness: steps that a killed session had done beyond its last save are compared when they come again.
-
-How long steps take: means over the last ones, as a person wants to read them.
+The last is the proof of exactness: steps that a killed session had done beyond its last save are compared when they
+come again. How long steps take is told as means over the last ones.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Looking whether there is room: before a save for it, and before a training for all that it will save.
 
-How much a save will take, before there is one: the tracked tensors, the moments to come, and what surrounds them.
+Before there is a save, its size is that of the tracked tensors, of the moments to come, and of what surrounds them.
 """
 
 from __future__ import annotations

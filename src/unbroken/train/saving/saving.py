@@ -1,6 +1,6 @@
-"""Writing checkpoints of what is tracked, and remembering when that was last done.
+"""Writing checkpoints of what is tracked, one after the other, and remembering when that was last done.
 
-Running saves one after the other: at once, or beside the training, which then waits only for a copy of the state.
+A save is done at once, or beside the training, which then waits only for a copy of the state.
 """
 
 from __future__ import annotations

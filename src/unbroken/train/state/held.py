@@ -1,7 +1,4 @@
-"""What a script holds: all that can be reached from the variables of its functions and modules, with the way to it.
-
-The functions that are running, and which of them are the script's own.
-"""
+"""What a script holds: all that can be reached from the variables of its running functions and its modules."""
 
 from __future__ import annotations
 

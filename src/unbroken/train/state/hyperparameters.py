@@ -3,10 +3,8 @@
 A restored state brings its learning rate and weight decay along. The values that the script builds with in this launch
 are compared with those of the launch that began the run: the same, and the restored ones count; others, and they do.
 
-What a config says of an optimizer and a scaler counts after a resume, too: their saved states hold the old one.
-
-An optimizer's state carries every setting of its groups (weight decay, betas, eps), a scaler's its factors, and loading
-either puts back what the config said when the state was saved.
+So does what a config says: an optimizer's state carries every setting of its groups (weight decay, betas, eps), a
+scaler's its factors, and loading either puts back what the config said when the state was saved.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A temperature that is learned stands in a tracked dict, in a variable of the script and in an optimizer: one tensor.
 Only if that tensor takes the saved numbers do all three go on with them.
 
-Whether a part that was restored says of its state what was saved: every number, to the bit.
+Afterwards a part is asked whether it says of its state what was saved: every number, to the bit.
 """
 
 from __future__ import annotations

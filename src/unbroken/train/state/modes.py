@@ -1,10 +1,10 @@
-"""Training and evaluation mode of modules: `training` is in no `state_dict`, and decides what a step computes.
+"""Modes and buffers of modules that are in no `state_dict`: `training` decides what a step computes.
 
 A normalisation that is frozen by `eval()`, or a model that a validation has left in it, is so at a boundary; the next
 session begins there. Kept is, of each tracked module, the names of the modules inside whose mode is not that of the one
 that holds them (for a whole module: not training), so that a model in training mode as usual keeps nothing.
 
-Buffers that a module leaves out of its `state_dict` (`persistent=False`): training may change them all the same.
+Buffers with `persistent=False` are left out of a module's `state_dict`, and training may change them all the same.
 """
 
 from __future__ import annotations

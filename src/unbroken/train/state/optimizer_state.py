@@ -3,10 +3,9 @@
 torch knows parameters by their number. Where groups are made from sets, the next process numbers them in another way,
 so their names are kept beside the state, and each parameter gets its own moments, each group its own settings.
 
-An optimizer's state in the parameter groups of another program, and what that program's groups leave out.
-
-Its tools take a state only if its groups have their parameters, in their order. So under their key stands such a state,
-and the rest (our groups, which of our parameters each number means, moments that they have not) is kept apart.
+The tools of another program take a state only if its groups have their parameters, in their order. So under their key
+stands such a state, and the rest (our groups, which of our parameters each number means, moments that they have not) is
+kept apart.
 """
 
 from __future__ import annotations
