@@ -40,6 +40,7 @@ from unbroken.errors import UsageError
 from unbroken.quantities import some_of
 from unbroken.train.data.feed import AnyFeed
 from unbroken.train.data.random_holders import DRAWN_FROM, GLOBAL, random_holders
+from unbroken.train.data.stream import StreamFeed
 from unbroken.train.state.built_parts import BuiltParts
 from unbroken.train.state.held import (
     MOST_ITEMS,
@@ -78,19 +79,22 @@ class Untracked:
         self._done = False
         self._named = set[str]()  # so far
         self._dataset: object = None
+        self._kept: tuple[object, ...] = ()  # a stream whose own state is part of the run's, and all that is in it
 
     def look(self, step: int, feed: AnyFeed | None) -> None:
         """Say what is not tracked, also of the data set; with `strict`, raise UsageError instead."""
         dataset = self._dataset = feed.dataset if feed is not None else None
+        if isinstance(feed, StreamFeed) and feed.stateful is not None:
+            self._kept = (feed.stateful, feed.batches)
         self._first = step if self._first is None else self._first
         if self._done or step <= self._first + (self._before is not None):
             return
         try:
             if self._before is None:
-                seeded = (
-                    [each for _, each in random_holders(dataset, feed.batching.collate)] if feed is not None else []
-                )
-                found = forgotten(self._tracked, self._roots(dataset), seeded)
+                seeded = [*feed.batching.generators] if feed is not None else []
+                if feed is not None:
+                    seeded += [each for _, each in random_holders(dataset, feed.batching.collate)]
+                found = forgotten(self._tracked, self._roots(dataset), [*seeded, *self._kept])
                 sentences = [f"warning: {each}" for each in in_words(found)]
                 self._before = self._values(dataset)
             else:
@@ -142,9 +146,12 @@ class Untracked:
     def _roots(self, dataset: object) -> list[tuple[str, Any]]:
         return [*roots(frames_with(self._run)), ("dataset", dataset)]
 
+    def _known(self) -> set[int]:
+        return inside([*self._tracked.values(), *self._kept])
+
     def _carried(self) -> list[str]:
         """Variables that the loop takes from one step into the next."""
-        known, now_s = inside(self._tracked.values()), self._clock.now().timestamp()
+        known, now_s = self._known(), self._clock.now().timestamp()
         return [
             name
             for frame in frames_with(self._run)
@@ -156,7 +163,7 @@ class Untracked:
 
     def _values(self, dataset: object) -> Seen:
         """The plain attributes of the script's own things, what its dicts count, and the lengths of its lists."""
-        known, found = inside(self._tracked.values()), Seen()
+        known, found = self._known(), Seen()
         for path, value in reachable(self._roots(dataset)):
             if id(value) in known or value is self._run:
                 continue

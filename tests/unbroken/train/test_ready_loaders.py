@@ -133,6 +133,25 @@ def by_epochs(run: TrainingRun, workers: int) -> Iterator[None]:
 LOADERS["by epochs"] = by_epochs
 
 
+@pytest.mark.parametrize("how", ["shuffle", "sampler", "batch_sampler"])
+def test_a_generator_that_was_given_to_a_loader_is_not_told_as_untracked(tmp_path: Path, how: str) -> None:
+    """As PyTorch's page on reproducibility has it: its draws are drawn under a name, so it needs no state."""
+
+    def loop(run: TrainingRun, workers: int) -> Iterator[None]:
+        net, order, data = Net(run), torch.Generator().manual_seed(0), Noisy()
+        sampler = RandomSampler(data, generator=order)
+        given: dict[str, Any] = {
+            "shuffle": {"batch_size": 5, "shuffle": True, "generator": order},
+            "sampler": {"batch_size": 5, "sampler": sampler},
+            "batch_sampler": {"batch_sampler": BatchSampler(sampler, 5, drop_last=False)},
+        }[how]
+        for batch in run.batches(DataLoader(data, num_workers=workers, **given), epochs=2):
+            yield net.step(batch)
+
+    assert train(tmp_path / "run", loop, workers=0) == 0, said(tmp_path / "run")
+    assert "not tracked" not in said(tmp_path / "run"), said(tmp_path / "run")
+
+
 @pytest.mark.parametrize("name", LOADERS)
 def test_a_loader_is_the_same_for_any_workers_and_wherever_it_is_cut(tmp_path: Path, name: str) -> None:
     assert train(tmp_path / "peace", LOADERS[name], workers=0) == 0, said(tmp_path / "peace")

@@ -114,6 +114,10 @@ def stateful_loader(workers: int, **settings: Any) -> Any:
     return StatefulDataLoader(dataset, batch_size=4, num_workers=workers, **settings)
 
 
+def seeded_loader(workers: int) -> Any:
+    return DataLoader(Lines(), batch_size=4, num_workers=workers, generator=torch.Generator().manual_seed(3))
+
+
 class Rounded(IterableWithState):
     """Nothing in it is drawn by a worker but the order, which is in its state."""
 
@@ -123,6 +127,7 @@ class Rounded(IterableWithState):
 
 STREAMS: dict[str, tuple[Loop, tuple[int, ...]]] = {
     "loader of lines": (over(lambda workers: DataLoader(Lines(), batch_size=4, num_workers=workers)), (0, 2)),
+    "loader with a generator": (over(lambda workers: seeded_loader(workers)), (0, 2)),
     "lines": (over(lambda _: Lines(), batch_size=4), (0,)),
     "state for its loader": (over(lambda _: ForItsLoader(), batch_size=4), (0,)),
     "list of batches": (over(lambda _: iter_of_batches), (0,)),
@@ -156,6 +161,23 @@ def test_a_stream_goes_on_where_it_was_cut(tmp_path: Path, name: str) -> None:
         assert by_state != ("has no state that leads on" in said(other)), said(other)
         assert by_state == (name in BY_STATE)
         assert ("draws otherwise" in said(other)) == (name == "stateful loader" and workers > 0)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_a_stream_keeps_in_its_own_state_is_not_told_as_untracked(tmp_path: Path, workers: int) -> None:
+    torchdata = pytest.importorskip("torchdata.stateful_dataloader")
+
+    def loop(run: TrainingRun, workers: int) -> Iterator[None]:
+        net = Net(run)
+        order = torch.Generator().manual_seed(3)
+        points = [torch.full((3,), float(number)) for number in range(12)]
+        source = torchdata.StatefulDataLoader(points, 4, shuffle=True, generator=order, num_workers=workers)
+        for batch in run.batches(source, epochs=3):
+            yield net.step(batch)
+
+    assert train(tmp_path / "run", loop, workers=workers) == 0, said(tmp_path / "run")
+    text = said(tmp_path / "run")
+    assert "not tracked" not in text, text
 
 
 def test_each_pass_is_told_its_number_and_draws_anew(tmp_path: Path) -> None:

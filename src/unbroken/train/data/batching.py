@@ -13,6 +13,7 @@ from torch.utils.data import BatchSampler, DataLoader, default_collate
 from unbroken.errors import UsageError
 from unbroken.train.data.loader import Collate, HowRead
 from unbroken.train.data.order import Shuffle
+from unbroken.train.data.random_holders import random_holders
 
 OF_A_LOADER = ("batch_size", "shuffle", "drop_last", "collate", "pin_memory")  # what it says itself
 OWN_DATA_SET = "Give the data set itself: run.batches(dataset, batch_size=..., collate=..., workers=...)."
@@ -39,6 +40,7 @@ class Batching:
     pin_memory: bool = False
     sampler: Any = None
     how: HowRead = field(default_factory=HowRead)
+    generators: tuple[Any, ...] = ()  # of a ready loader and its samplers: what they draw is drawn under a name
 
 
 def batching_of(source: Any, said: Mapping[str, Any]) -> tuple[Any, Batching]:
@@ -56,6 +58,13 @@ def batching_of(source: Any, said: Mapping[str, Any]) -> tuple[Any, Batching]:
     kind: Shuffle = ("epoch" if shuffle else "none") if isinstance(shuffle, bool) else shuffle
     collate = said.get("collate") or default_collate
     return source, Batching(**{**said, "collate": collate, "shuffle": kind})
+
+
+def generators_of(loader: DataLoader[Any]) -> tuple[Any, ...]:
+    """The random generators that a loader holds itself, or its samplers do."""
+    held = [each for sampler in (loader.sampler, loader.batch_sampler) for _, each in random_holders(sampler)]
+    own = [loader.generator] if loader.generator is not None else []
+    return tuple({id(each): each for each in (*own, *held)}.values())
 
 
 def require_unsaid(loader: DataLoader[Any], said: Mapping[str, Any]) -> None:
@@ -80,6 +89,7 @@ def _of_loader(loader: DataLoader[Any]) -> Batching:
         workers=loader.num_workers,
         collate=loader.collate_fn,
         pin_memory=loader.pin_memory,
+        generators=generators_of(loader),
         how=HowRead(
             ahead=loader.prefetch_factor or HowRead().ahead,
             timeout_s=loader.timeout,

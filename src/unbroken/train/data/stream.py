@@ -19,7 +19,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from unbroken.errors import UnbrokenError, UnreadableSample, UsageError
 from unbroken.quantities import counted
-from unbroken.train.data.batching import Batching, require_unsaid
+from unbroken.train.data.batching import Batching, generators_of, require_unsaid
 from unbroken.train.data.loader import BadSample, Loaded, as_in_a_worker, is_indexed, tell_epoch
 from unbroken.train.data.order import Key
 from unbroken.train.data.random_holders import begin, random_holders
@@ -113,6 +113,7 @@ class StreamFeed:
         """The pass in progress, at its position."""
         tell_epoch(self.batches, self.passes)
         self._holders = list(random_holders(self.dataset, self.batching.collate))
+        self._holders += [(f"loader {at}", each) for at, each in enumerate(self.batching.generators)]
         if self._to_load is not None:
             self.stateful.load_state_dict(from_plain(self._to_load))
             self._to_load = None
@@ -254,7 +255,12 @@ def stream_of(source: Any, said: Mapping[str, Any], *, seed: int, say: Callable[
     if isinstance(source, DataLoader):
         require_unsaid(source, said)
         batches, dataset = source, source.dataset
-        batching = Batching(batch_size=source.batch_size or 0, workers=source.num_workers, collate=source.collate_fn)
+        batching = Batching(
+            batch_size=source.batch_size or 0,
+            workers=source.num_workers,
+            collate=source.collate_fn,
+            generators=generators_of(source),
+        )
         if (asked := said.get("workers", source.num_workers)) != source.num_workers:
             say(f"note: workers={asked} has no effect: {_name(source)} reads with num_workers={source.num_workers}")
     else:
