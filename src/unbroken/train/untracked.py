@@ -17,6 +17,7 @@ import dis
 import gc
 import inspect
 import re
+import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ from unbroken.train.state.held import (
     MOST_ITEMS,
     attributes,
     frames_with,
+    held_by,
     inside,
     is_users,
     is_users_class,
@@ -57,6 +59,7 @@ from unbroken.train.state.module_attributes import Attributes
 MOST_NAMED = 8
 FEW = 4  # items of a list that counts in place; of a longer one only the length tells
 A_DAY_S = 86_400.0
+HOLD_OF_USERS = {"builtins", "collections", "types", "functools", "argparse", "random", "array", "enum"}
 Seen = dict[str, object]  # what tells that a value changed, by the way to it
 MADE_BY_TORCH = (Optimizer, LRScheduler, ReduceLROnPlateau, GradScaler, AveragedModel)
 ACCESS = re.compile("(LOAD|STORE)_(?:FAST|NAME|DEREF|GLOBAL)")
@@ -164,7 +167,7 @@ class Untracked:
     def _values(self, dataset: object) -> Seen:
         """The plain attributes of the script's own things, what its dicts count, and the lengths of its lists."""
         known, found = self._known(), Seen()
-        for path, value in reachable(self._roots(dataset)):
+        for path, value in reachable(self._roots(dataset), _held):
             if id(value) in known or value is self._run:
                 continue
             if isinstance(value, list | deque | dict) and "[" not in path:
@@ -177,6 +180,12 @@ class Untracked:
                     f"{path}.{name}": each for name, item in attributes(value) if (each := _plain(item)) is not None
                 }
         return found
+
+
+def _held(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """What a thing holds; not what loggers, queues and threads of Python keep of their own work."""
+    module = type(value).__module__.partition(".")[0]
+    return iter(()) if module in sys.stdlib_module_names and module not in HOLD_OF_USERS else held_by(path, value)
 
 
 def _plain(value: Any) -> object:

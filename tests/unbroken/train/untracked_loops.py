@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import queue
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.tensorboard import SummaryWriter
 
 from unbroken.train import TrainingRun, open_run
 
@@ -227,15 +230,20 @@ def a_list_that_grows(run: TrainingRun) -> None:
 
 
 def quiet(run: TrainingRun) -> None:
-    """Everything is tracked; a frozen network, the data set's generator, a clock are no state.
+    """Everything is tracked; a frozen network, the data set's generator, a clock, what logs are no state.
 
     Nor is what an inner loop over a range sets: such a loop has a turn.
     """
     counters, extra = {"seen": 0}, nn.Linear(1, 1).requires_grad_(False)
     teacher = nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 1)).requires_grad_(False)
     average = AveragedModel(nn.Linear(1, 1))
+    logger, curves, waiting = logging.getLogger("quiet"), SummaryWriter(str(run.directory)), queue.Queue[float]()
     model, optimizer = trained(run, counters=counters, average=average, extra=extra)
     for number, batch in enumerate(run.batches(Numbers(np.random.default_rng()), batch_size=2, steps=4)):
+        logger.log(number, "batch %d", number)
+        logging.getLogger(f"quiet.{number}").debug("batch %d", number)
+        curves.add_scalar("number", number, number)
+        waiting.put(float(number))
         with torch.no_grad():
             goal = teacher(batch)
         for turn in range(1, 3):
