@@ -25,6 +25,7 @@ from pathlib import Path
 import pytest
 
 import tests.processes  # noqa: F401 - while the environment is as it was found
+from tests.hidden import TESTS, hidden
 
 os.environ["TZ"] = "UTC"  # people are told times by their own clock: here it is everywhere the same
 if hasattr(time, "tzset"):
@@ -98,12 +99,8 @@ def tmp_path(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True, scope="module")
 def _other_tests_are_not_of_the_script(request: pytest.FixtureRequest) -> Iterator[None]:
     own = {request.module.__name__, *(getattr(value, "__module__", "") for value in vars(request.module).values())}
-    tests = [name for name in sys.modules if name.rpartition(".")[2].startswith("test_") and name not in own]
-    here = os.path.dirname(__file__)
-    others = [name for name in tests if (getattr(sys.modules[name], "__file__", None) or "").startswith(here)]
-    hidden = {name: sys.modules.pop(name) for name in others}
-    yield
-    sys.modules.update(hidden)
+    with hidden(TESTS, named="test_", but=own):
+        yield
 
 
 _MANY_MODULES = 100

@@ -16,6 +16,7 @@ from torch import nn
 
 from tests.crash.faulty_disk import Crash, FaultyDisk, Request, When
 from tests.crash.remains import Image, Medium, lay_out, look
+from tests.hidden import APPS, TESTS, hidden
 from unbroken.config import Effect, Effects
 from unbroken.errors import UsageError
 from unbroken.launch import Job, Start
@@ -120,8 +121,9 @@ def task_of(run: TrainingRun) -> Task:
 
 
 def train(job: Job, disk: Disk, *, day: int) -> None:
-    """One session to its end."""
-    _fit(start_session(job, disk, day=day))
+    """One session to its end; what other tests have imported by then stands in no record of its program."""
+    with hidden(TESTS), hidden(APPS):
+        _fit(start_session(job, disk, day=day))
 
 
 def _fit(session: TrainingRun) -> None:
@@ -133,7 +135,8 @@ def _fit(session: TrainingRun) -> None:
 
 def begin_only(job: Job, disk: Disk, *, day: int) -> TrainingRun:
     """A session that ends with its first batch in hand: everything a launch changes is done."""
-    with suppress(UsageError), start_session(job, disk, day=day) as run:  # no step: it says that nothing was trained
+    # Without a step it says that nothing was trained.
+    with hidden(TESTS), hidden(APPS), suppress(UsageError), start_session(job, disk, day=day) as run:
         task = task_of(run)
         run.track(**task.parts())
         if not run.finished:

@@ -189,7 +189,7 @@ def _contents(item: Candidate, facts: SaveFacts) -> dict[str, Any]:
         stamped["format"] = FORMAT + 1
     states = _states(item)
     if item.kind == "weights":
-        return compose_weights(ITERATIONS, states["model"], stamped, extra={})
+        return compose_weights(ITERATIONS, states["model"], stamped, meta={})
     return compose(ITERATIONS, states, stamped, meta={}, regroupings={})
 
 

@@ -19,7 +19,7 @@ AFTER_A_RESUME = {
     "replay_buffer": r"`buffer` changes from step to step",
     "early_stop_counter": r"`patience\.bad` change from step to step",
     "counts_in_workers": r"`dataset\.read` changes from step to step",
-    "closure_state": NOT_IN_STATE + ".*in a closure.*it enters at once: loss of the first step",
+    "closure_state": r"`factor\.calls\[0\]` changes from step to step.*it enters at once: loss of the first step",
     "enumerate_restarts": NOT_IN_STATE + ".*an `enumerate` that begins at 0 again.*it enters at once: loss",
     "hard_samples_first": NOT_IN_STATE + ".*it enters at once: loss of the first step after the resume differs",
     "iterator_of_c": NOT_IN_STATE + ".*an iterator.*it enters at once: loss of the first step after the resume differs",
