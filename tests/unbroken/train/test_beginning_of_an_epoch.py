@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from tests.unbroken.train.test_boundaries import Here, Parts, Points, trained
+from tests.unbroken.train.test_boundaries import Here, Parts, Points, twin_of_peace
 from tests.unbroken.train.test_module_attributes import Own
-from unbroken.train import TrainingRun, differences, read_checkpoint
+from unbroken.train import TrainingRun
 
 
 def beginnings(run: TrainingRun, here: Here) -> None:
@@ -46,15 +45,7 @@ def beginnings(run: TrainingRun, here: Here) -> None:
 def test_a_session_in_the_middle_of_an_epoch_keeps_what_stood_there(
     tmp_path: Path, place: str, turns: tuple[int, int], number: int
 ) -> None:
-    torch.set_num_threads(1)
-    assert trained(tmp_path / "peace", beginnings, "", 0, 0) == 0, (tmp_path / "peace.log").read_text("utf-8")
-    ended = [trained(tmp_path / "cut", beginnings, place, turn, number) for turn in turns]
-    ended.append(trained(tmp_path / "cut", beginnings, "", 0, 0))
-    log = (tmp_path / "cut.log").read_text("utf-8")
-    assert ended == [-9 if number == signal.SIGKILL else 75] * 2 + [0], log
-    assert "differs" not in log, log
-    one, other = (read_checkpoint(tmp_path / name / "t/iter_18.pth") for name in ("peace", "cut"))
-    assert differences(one, other) == [], log
+    one, log = twin_of_peace(tmp_path, beginnings, place, turns, number)
     assert all(weight.isfinite().all() for weight in one["state_dict"].values()), "a NaN would hide all"
     said = "is done again, and what it changed of model, optimizer, own, schedule, sums is put back"
     assert f"epoch 2 had begun: what the loop does before its batches {said}" in log

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +169,22 @@ def trained(folder: Path, loop: Callable[[TrainingRun, Here], None], place: str,
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def twin_of_peace(
+    tmp_path: Path, loop: Callable[[TrainingRun, Here], None], place: str, turns: Sequence[int], number: int
+) -> tuple[dict[str, Any], str]:
+    """Train in peace, and cut at a place at each of these turns: both end alike. The last checkpoint, what was said."""
+    torch.set_num_threads(1)
+    assert trained(tmp_path / "peace", loop, "", 0, 0) == 0, (tmp_path / "peace.log").read_text("utf-8")
+    ended = [trained(tmp_path / "cut", loop, place, turn, number) for turn in turns]
+    ended.append(trained(tmp_path / "cut", loop, "", 0, 0))
+    log = (tmp_path / "cut.log").read_text("utf-8")
+    assert ended == [-9 if number == signal.SIGKILL else 75] * 2 + [0], log
+    assert "differs" not in log, log
+    one, other = (read_checkpoint(tmp_path / name / "t/iter_18.pth") for name in ("peace", "cut"))
+    assert differences(one, other) == [], log
+    return one, log
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

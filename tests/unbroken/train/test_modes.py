@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn, optim
 
-from tests.unbroken.train.test_boundaries import Here, Parts, Points, trained
+from tests.unbroken.train.test_boundaries import Here, Parts, Points, twin_of_peace
 from unbroken.train import Exit, TrainingRun, differences, evaluating, open_run, read_checkpoint
 from unbroken.train.state.modes import Modes, put_modes
 
@@ -75,16 +75,8 @@ def stopped_inside_a_validation(run: TrainingRun, here: Here) -> None:
     ],
 )
 def test_a_mode_survives_a_kill_and_a_stop(tmp_path: Path, loop: Any, place: str, number: int) -> None:
-    torch.set_num_threads(1)
-    assert trained(tmp_path / "peace", loop, "", 0, 0) == 0
     turns = (2, 2) if place == "validation" else (8, 5)
-    ended = [trained(tmp_path / "cut", loop, place, turn, number) for turn in turns]
-    ended.append(trained(tmp_path / "cut", loop, "", 0, 0))
-    log = (tmp_path / "cut.log").read_text("utf-8")
-    assert ended == [-9 if number == signal.SIGKILL else 75] * 2 + [0], log
-    assert "differs" not in log, log
-    one, other = (read_checkpoint(tmp_path / name / "t/iter_18.pth") for name in ("peace", "cut"))
-    assert differences(one, other) == [], log
+    twin_of_peace(tmp_path, loop, place, turns, number)
 
 
 def network() -> nn.Sequential:

@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.unbroken.train.test_boundaries import Here, Parts, Points, trained
-from unbroken.train import Exit, TrainingRun, differences, open_run, read_checkpoint
+from tests.unbroken.train.test_boundaries import Here, Parts, Points, twin_of_peace
+from unbroken.train import Exit, TrainingRun, open_run, read_checkpoint
 from unbroken.train.state.module_attributes import misplaced
 
 
@@ -132,16 +132,8 @@ LOOPS: dict[Any, tuple[str, tuple[int, int]]] = {
     ],
 )
 def test_what_is_no_tensor_survives_a_kill_and_a_stop(tmp_path: Path, loop: Any, number: int) -> None:
-    torch.set_num_threads(1)
     place, turns = LOOPS[loop]
-    assert trained(tmp_path / "peace", loop, "", 0, 0) == 0, (tmp_path / "peace.log").read_text("utf-8")
-    ended = [trained(tmp_path / "cut", loop, place, turn, number) for turn in turns]
-    ended.append(trained(tmp_path / "cut", loop, "", 0, 0))
-    log = (tmp_path / "cut.log").read_text("utf-8")
-    assert ended == [-9 if number == signal.SIGKILL else 75] * 2 + [0], log
-    assert "differs" not in log, log
-    one, other = (read_checkpoint(tmp_path / name / "t/iter_18.pth") for name in ("peace", "cut"))
-    assert differences(one, other) == [], log
+    one, _ = twin_of_peace(tmp_path, loop, place, turns, number)
     assert all(weight.isfinite().all() for weight in one["state_dict"].values()), "a NaN would hide all"
 
 
