@@ -116,45 +116,34 @@ def test_workers_read_the_same(some: str) -> None:
         assert read(dataset, 2, batch_size=5, position=50) == read(dataset, 0, batch_size=5, position=50)
 
 
+class Remembering(Now):
+    """Each item is loaded once, and remembered by a function."""
+
+    def __init__(self, draw: Callable[[], float], draws: Callable[[int], bool]) -> None:
+        super().__init__(draw, draws)
+        self.loads = 0
+        self.load = lru_cache(maxsize=None)(self.loaded)
+
+    def loaded(self, index: int) -> list[float]:
+        self.loads += 1
+        return super().__getitem__(index)
+
+    def __getitem__(self, index: int) -> list[float]:
+        return self.load(index)
+
+
 @pytest.mark.parametrize("some", ["each", "every 7th", "one", "late ones"])
 @pytest.mark.parametrize("draw", [of_python, of_numpy, of_torch], ids=lambda way: way.__name__)
 def test_what_is_remembered_of_a_sample_that_draws_is_drawn_anew_in_each_epoch(
     draw: Callable[[], float], some: str
 ) -> None:
-    class Remembering(Now):
-        def __init__(self) -> None:
-            super().__init__(draw, SOME[some])
-            self.loads = 0
-            self.load = lru_cache(maxsize=None)(self.loaded)
-
-        def loaded(self, index: int) -> list[float]:
-            self.loads += 1
-            return super().__getitem__(index)
-
-        def __getitem__(self, index: int) -> list[float]:
-            return self.load(index)
-
     for batch_size in (5, 40):
-        found = read(Remembering(), 0, batch_size=batch_size, count=-(-290 // batch_size))
+        found = read(Remembering(draw, SOME[some]), 0, batch_size=batch_size, count=-(-290 // batch_size))
         assert [item for _, item in found] == [by_name(Now(draw, SOME[some]), *key) for key, _ in found]
 
 
 def test_what_is_only_loaded_is_loaded_once() -> None:
-    class Loading(Now):
-        loads = 0
-
-        def __init__(self) -> None:
-            super().__init__(of_python, lambda _index: False)
-            self.load = lru_cache(maxsize=None)(self.loaded)
-
-        def loaded(self, index: int) -> list[float]:
-            self.loads += 1
-            return super().__getitem__(index)
-
-        def __getitem__(self, index: int) -> list[float]:
-            return self.load(index)
-
-    dataset = Loading()
+    dataset = Remembering(of_python, lambda _index: False)
     assert len(read(dataset, 0, batch_size=16, count=21)) == 3 * SIZE
     assert dataset.loads == SIZE
 
