@@ -1,7 +1,7 @@
 """An evaluation that a loop hands to its run: done at the boundaries where it is due, and recorded there.
 
-It is asked before the first batch as well: what a kill prevented is done first thing in the next session. A `RunStatus`
-says how far a run is: a loop may ask it at any time, and nothing changes by it.
+It is asked before the first batch as well: what a kill prevented is done first thing in the next session. A
+`RunControl` is what a loop may ask and tell its run at any time.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from unbroken.train.cadence import Every
 from unbroken.train.length import Length
 from unbroken.train.progress import Progress
 from unbroken.train.session import Session
+from unbroken.train.source import Source
+from unbroken.train.step import StepInProgress
+from unbroken.train.stop import StopFlag
 
 EACH_EPOCH = Every(epochs=1)
 Evaluate = Callable[[], Mapping[str, float]]
@@ -77,7 +80,7 @@ def cadence(where: str, every: Any) -> Every:
 
 
 def at_boundaries(
-    where: str, run: RunStatus, evaluate: Any, *, every: Any, best: Any, larger: bool
+    where: str, run: RunControl, evaluate: Any, *, every: Any, best: Any, larger: bool
 ) -> list[Callable[[], object]]:
     """What a loop that asks for an evaluation calls at its boundaries; nothing where it asks for none.
 
@@ -107,14 +110,17 @@ def at_boundaries(
     return [lambda: evaluation(run.opened)]
 
 
-class RunStatus:
-    """The facts of a run, for whoever trains it."""
+class RunControl:
+    """What a loop may ask of its run and tell it at any time: how far it is, an evaluation, a save, a stop."""
 
     job: Job
     plan: GoingPlan
     progress: Progress
     length: Length
+    current: StepInProgress
     _session: Session | None
+    _source: Source | None
+    _stop: StopFlag
 
     @property
     def step(self) -> int:
@@ -159,3 +165,39 @@ class RunStatus:
         if self._session is None:
             raise UsageError("run", "the run is not open yet", do="This belongs inside the loop over run.batches(...).")
         return self._session
+
+    def record_evaluation(self, *, best: str | None = None, larger: bool = True, **metrics: float) -> bool:
+        """Record an evaluation of the weights after this step; keep them as the best if `best` says they are."""
+        where = "run.record_evaluation"
+        return record(self.opened, arguments.numbers(where, metrics), where=where, best=best, larger=larger)
+
+    def poll(self) -> None:
+        """If a signal or the time asks for it, save and end with exit code 75: here, or at the next boundary."""
+        if self.current.is_at_boundary:
+            self.opened.stop_if_asked()
+
+    def stop(self, reason: str) -> None:
+        """Stop here, or at the next boundary, as a signal would."""
+        self._stop.reason = reason
+        self.poll()
+
+    def save(self) -> None:
+        """Write a checkpoint at the next boundary; at once where nothing has changed since the last one."""
+        if self._source is None and not self.current.finished:
+            raise UsageError("run.save", "there is no finished step to save yet", do="Call it after the first step.")
+        self.opened.save_again = True
+        if self.current.is_at_boundary:
+            self.opened.save()
+
+    def wait_for_saves(self) -> None:
+        """Return when every save that was begun is done; what the disk refused is said and tried again later."""
+        if self._session is not None:
+            self._session.wait_for_saves()
+
+    def evaluation_due(self, every: int | Every | None = None) -> bool:
+        """Whether the weights of this step, or of the step resumed from, still have to be evaluated.
+
+        Every so many steps, or as `Every` says, and at the end of the training in any case. Where it is due, the random
+        streams are seeded for it: what it draws does not depend on when it is done.
+        """
+        return self.opened.evaluation_due(cadence("run.evaluation_due(every)", every))

@@ -32,7 +32,7 @@ from unbroken.train.data.takeover import Translate, as_they_are
 from unbroken.train.data.workers import end_workers
 from unbroken.train.device import current_conditions
 from unbroken.train.epoch_beginning import EpochBeginning, is_enumerated
-from unbroken.train.evaluation import Evaluate, GoingPlan, RunStatus, at_boundaries, cadence, record
+from unbroken.train.evaluation import Evaluate, GoingPlan, RunControl, at_boundaries
 from unbroken.train.length import Length
 from unbroken.train.pretrained.adopting import Adopting
 from unbroken.train.progress import Progress
@@ -52,7 +52,7 @@ from unbroken.train.stop import Deadline, Exit, Interrupted, StopFlag
 from unbroken.train.untracked import Untracked
 
 
-class TrainingRun(RunStatus):
+class TrainingRun(RunControl):
     """One session's work on a run; made by `open_run` or by a recipe's launch."""
 
     def __init__(
@@ -262,44 +262,6 @@ class TrainingRun(RunStatus):
         The next launch finds it finished, `reason` ("no better for 10 epochs") says why; a changed config goes on.
         """
         self.opened.progress.ended = reason or "its loop"
-
-    def record_evaluation(self, *, best: str | None = None, larger: bool = True, **metrics: float) -> bool:
-        """Record an evaluation of the weights after this step; keep them as the best if `best` says they are."""
-        where = "run.record_evaluation"
-        return record(self.opened, arguments.numbers(where, metrics), where=where, best=best, larger=larger)
-
-    # -- what else a loop may use --------------------------------------------------------------------------------
-
-    def poll(self) -> None:
-        """If a signal or the time asks for it, save and end with exit code 75: here, or at the next boundary."""
-        if self.current.is_at_boundary:
-            self.opened.stop_if_asked()
-
-    def stop(self, reason: str) -> None:
-        """Stop here, or at the next boundary, as a signal would."""
-        self._stop.reason = reason
-        self.poll()
-
-    def save(self) -> None:
-        """Write a checkpoint at the next boundary; at once where nothing has changed since the last one."""
-        if self._source is None and not self.current.finished:
-            raise UsageError("run.save", "there is no finished step to save yet", do="Call it after the first step.")
-        self.opened.save_again = True
-        if self.current.is_at_boundary:
-            self.opened.save()
-
-    def wait_for_saves(self) -> None:
-        """Return when every save that was begun is done; what the disk refused is said and tried again later."""
-        if self._session is not None:
-            self._session.wait_for_saves()
-
-    def evaluation_due(self, every: int | Every | None = None) -> bool:
-        """Whether the weights of this step, or of the step resumed from, still have to be evaluated.
-
-        Every so many steps, or as `Every` says, and at the end of the training in any case. Where it is due, the random
-        streams are seeded for it: what it draws does not depend on when it is done.
-        """
-        return self.opened.evaluation_due(cadence("run.evaluation_due(every)", every))
 
     def __enter__(self) -> Self:
         return self
