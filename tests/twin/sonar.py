@@ -11,7 +11,8 @@ from focalsst.samples import write_sample_data
 
 CFGS = Path(__file__).resolve().parents[2] / "apps" / "focal_sst" / "cfgs"
 EPOCHS = 4
-FRAMES = 29  # in twos: the last batch of an epoch holds one frame, its last group of four batches holds three
+FRAMES = 21  # in twos: the last batch of an epoch holds one frame, its last group of four batches holds three
+STEPS_PER_EPOCH = -(-FRAMES // 2)
 
 AUGMENTED = """
             - NAME: gt_sampling

@@ -27,20 +27,22 @@ from tests.twin.killing import (
     run_to_end,
     step_records,
 )
-from tests.twin.sonar import EPOCHS, FRAMES, write_job
+from tests.twin.sonar import EPOCHS, FRAMES, STEPS_PER_EPOCH, write_job
 from unbroken.run import EPOCHS as LAYOUT
 from unbroken.run.survey import survey
 from unbroken.train import read_checkpoint
 
 LAST = f"ckpt/checkpoint_epoch_{EPOCHS}.pth"
 SAVING = ["--ckpt_save_interval", 1, "--max_ckpt_save_num", 3, "--ckpt_save_time_interval", 1]
+# They are half of what a session costs; test_tensorboard.py kills trainings that draw.
+WITHOUT_PICTURES = ["--pictures", 0]
 
 
 def train(config: Path, run: Path, *options: object) -> list[str]:
     """The command of a session whose run is `run`, a folder two below that of the config's runs."""
     output, tag = run.parents[2], run.name
     assert run == output / config.parent.name / config.stem / tag
-    asked = ["--cfg_file", config, "--extra_tag", tag, "--output", output, *SAVING, *options]
+    asked = ["--cfg_file", config, "--extra_tag", tag, "--output", output, *SAVING, *WITHOUT_PICTURES, *options]
     return python("-m", "unbroken", "train", "focalsst", *asked)
 
 
@@ -103,7 +105,7 @@ def test_a_training_killed_anywhere_is_its_twin(
 
     commands = [train(config, run, *always, *chosen) for chosen in choices]
     chance = random.Random(seed)
-    cut = kill_until_done(run, commands, chance, kills=kills, steps_apart=max(20 // accumulate, 6))
+    cut = kill_until_done(run, commands, chance, kills=kills, steps_apart=max(12 // accumulate, 4))
 
     assert cut.sessions[-1].returncode == 0, cut.sessions[-1].output
     assert cut.kills >= kills // 2, "the kills came too late to mean anything"
@@ -131,7 +133,7 @@ def test_a_training_that_leaves_unreadable_frames_out_is_its_twin_as_well(tmp_pa
     assert whole.returncode == 0, whole.output
 
     commands = [train(config, run, *skip, workers) for workers in (0, 2)]
-    cut = kill_until_done(run, commands, random.Random(seed), kills=3, steps_apart=8)
+    cut = kill_until_done(run, commands, random.Random(seed), kills=3, steps_apart=5)
 
     assert cut.sessions[-1].returncode == 0, cut.sessions[-1].output
     assert cut.kills >= 2
@@ -149,7 +151,9 @@ def test_a_kill_inside_a_save_resumes_from_the_previous_checkpoint_and_says_so(t
         run
         for attempt in range(12)  # a save takes milliseconds, so a kill can come too late
         if kill_inside_a_save(
-            run := place(tmp_path, config, f"t{attempt}"), train(config, run, "--workers", 0), after_steps=16
+            run := place(tmp_path, config, f"t{attempt}"),
+            train(config, run, "--workers", 0),
+            after_steps=STEPS_PER_EPOCH + 1,
         )
     )
     before = survey(run, LAYOUT).newest_good
@@ -191,7 +195,7 @@ def test_a_stop_in_mid_epoch_saves_and_a_users_backup_confuses_nothing(tmp_path:
     config = write_job(tmp_path, pasting=False)
     run, twin = place(tmp_path / "cut", config, "t"), place(tmp_path / "whole", config, "t")
     rarely = ["--ckpt_save_time_interval", 600, "--max_ckpt_save_num", 2, "--workers", 0]
-    per_epoch = -(-FRAMES // 2)
+    per_epoch = STEPS_PER_EPOCH
     assert run_to_end(train(config, twin, *rarely)).returncode == 0
 
     # each evaluation is a line of the record as well
@@ -223,7 +227,7 @@ def test_a_stop_in_mid_epoch_saves_and_a_users_backup_confuses_nothing(tmp_path:
 def test_another_batch_size_goes_on_at_the_same_place_in_the_data(tmp_path: Path) -> None:
     config = write_job(tmp_path, pasting=False)
     run = place(tmp_path, config, "t")
-    stopped = stop_after(run, train(config, run, "--workers", 0), steps=22)
+    stopped = stop_after(run, train(config, run, "--workers", 0), steps=STEPS_PER_EPOCH + 6)
     assert stopped.returncode == 75, stopped.output
 
     changed = run_to_end(train(config, run, "--workers", 2, "--batch_size", 5))
@@ -238,7 +242,7 @@ def test_another_batch_size_goes_on_at_the_same_place_in_the_data(tmp_path: Path
 def test_a_session_of_seconds_ends_in_time_and_the_next_one_goes_on(tmp_path: Path) -> None:
     config = write_job(tmp_path, pasting=False, epochs=500)
     run = place(tmp_path, config, "t")
-    command = train(config, run, "--workers", 0, "--session", "8s", "--reserve", "2s", "--eval_interval", 5)
+    command = train(config, run, "--workers", 0, "--session", "6s", "--reserve", "2s", "--eval_interval", 5)
     reached = 0
     for _ in range(2):
         ended = run_to_end(command)
@@ -246,7 +250,7 @@ def test_a_session_of_seconds_ends_in_time_and_the_next_one_goes_on(tmp_path: Pa
         assert "stopped by the end of the session" in ended.output
         begun, stopped = events(run, "session")[-1], events(run, "stopped")[-1]
         took = datetime.fromisoformat(stopped["time"]) - datetime.fromisoformat(begun["time"])
-        assert took.total_seconds() <= 8.0
+        assert took.total_seconds() <= 6.0
         assert stopped["step"] > reached
         reached = stopped["step"]
     assert max(step_records(run)) == reached
