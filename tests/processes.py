@@ -16,9 +16,12 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.zygote import Forked
 
@@ -89,6 +92,19 @@ def run_command(
     if check:
         done.check_returncode()
     return done
+
+
+@contextmanager
+def started_here_alike() -> Iterator[None]:
+    """What the code under test itself starts by `subprocess`, in this process, is started as by `Popen`."""
+    with pytest.MonkeyPatch.context() as patched:
+        now = environment()
+        for name in os.environ.keys() - now.keys():
+            patched.delenv(name)
+        for name, value in now.items():
+            patched.setenv(name, value)
+        patched.setattr(subprocess, "Popen", Popen)
+        yield
 
 
 class _Zygote:

@@ -13,6 +13,7 @@ from PIL import Image
 from focalsst.config import SonarConfig
 from focalsst.demo import FULL, Size, Stage, config_of, finish, shipped, tell
 from focalsst.recipes import steps_of
+from tests.processes import started_here_alike
 from unbroken.config import read_config, validate
 from unbroken.train import read_checkpoint
 
@@ -24,7 +25,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, int]:
     """The folder of one telling, what was said, and the exit code."""
     home = tmp_path_factory.mktemp("demo sonar")
     said: list[str] = []
-    code = tell(home, say=said.append, size=SMALL)
+    with started_here_alike():
+        code = tell(home, say=said.append, size=SMALL)
     return home, "\n".join(said), code
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from PIL import Image
+from tests.processes import started_here_alike
 
 from mapsage.demo import FULL, Size, tell
 
 SMALL = Size(steps=44, every=16, first_kill=21, train=16, val=2)
 
 
-def test_the_demo_ends_with_twins_and_pictures_to_look_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def test_the_demo_ends_with_twins_and_pictures_to_look_at(tmp_path: Path) -> None:
     said: list[str] = []
 
-    code = tell(tmp_path / "demo", say=said.append, size=SMALL)
+    with started_here_alike():
+        code = tell(tmp_path / "demo", say=said.append, size=SMALL)
 
     text = "\n".join(said)
     assert code == 0, text
