@@ -29,7 +29,7 @@ from unbroken.errors import (
     UnbrokenError,
     UnreadableSample,
 )
-from unbroken.launch import Facts, Fresh, Job, Refuse, Start, decide, find_recipe, load_attribute
+from unbroken.launch import Facts, Job, Refuse, Start, decide, find_recipe, load_attribute
 from unbroken.launch.explain import refusal
 from unbroken.launch.job import Limit
 from unbroken.launch.options import require_time_left
@@ -209,7 +209,7 @@ def _examples() -> dict[type[UnbrokenError], str]:
         _refused(Facts(survey=_found(GOOD)), config={**CONFIG, "model": {"width": 128}}),
         _refused(Facts(survey=_found(NEWER))),
         _workers_killed(),
-        _raised(lambda: require_time_left(_job(limit=OVER), Fresh(reasons=()))),
+        _raised(lambda: require_time_left(_job(limit=OVER))),
     ]
     return {type(error): str(error) for error in found}
 

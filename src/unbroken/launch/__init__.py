@@ -9,15 +9,15 @@ open run. `why` stops after the plan.
 from unbroken.launch.decide import Facts, decide, is_foreign, wants_shapes
 from unbroken.launch.facts import gather
 from unbroken.launch.job import Job, Start
-from unbroken.launch.preflight import preflight
 from unbroken.launch.recipes import Recipe, find_recipe, load_attribute
-from unbroken.launch.verdicts import FineTune, Finished, Fresh, Plan, Refuse, Resume
+from unbroken.launch.verdicts import FineTune, Finished, Fresh, GoingPlan, Plan, Refuse, Resume
 
 __all__ = [
     "Facts",
     "FineTune",
     "Finished",
     "Fresh",
+    "GoingPlan",
     "Job",
     "Plan",
     "Recipe",
@@ -29,6 +29,5 @@ __all__ = [
     "gather",
     "is_foreign",
     "load_attribute",
-    "preflight",
     "wants_shapes",
 ]

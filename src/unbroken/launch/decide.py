@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,9 @@ class Facts:
     near: tuple[str, ...] = ()  # notes about runs that look like the one that was meant
     taken: frozenset[str] = frozenset()  # names that runs beside this one have
     fit: Fit | None = None  # of the file to be used, where shapes were compared
+    stamps: Mapping[Path, tuple[int, ...]] = field(
+        default_factory=dict, compare=False
+    )  # of what they hang on elsewhere
 
     def history_of(self, plan: Plan) -> Survey:
         """The history that a plan goes on with: what is here, or where its records are taken from."""

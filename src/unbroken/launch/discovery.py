@@ -35,11 +35,11 @@ from unbroken.keep.packed import read_list
 from unbroken.launch.choice import run_of
 from unbroken.launch.job import Job
 from unbroken.launch.spelling import option
-from unbroken.run import Candidate, Survey, read_record
+from unbroken.run import Candidate, RunView, Survey
 from unbroken.run.candidates import furthest_first, glance_at, verified_down_to_first_good
 from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, manifests, own
 from unbroken.run.record import layout_in
-from unbroken.run.survey import survey
+from unbroken.run.survey import survey, survey_of
 from unbroken.storage import PARTIAL_SUFFIX, is_ordinary, open_ordinary, require_local
 
 SEARCH_DEPTH = 10  # /kaggle/input/notebooks/<user>/<name>/<program>/output/<group>/<config>/<tag>/ckpt is 9 deep
@@ -76,12 +76,13 @@ def _below(root: Path, job: Job) -> Iterator[Survey]:
     besides = job.directory.resolve()
     for count, (place, names, files) in enumerate(os.walk(root)):
         folder = Path(place)
-        record = read_record(folder)
+        view = RunView(folder, job.layout, is_copy=True)
+        record = view.record
         if folder.resolve() == besides:
             names[:] = []  # neither the run itself nor what it has in its archive
         elif record is not None:
             if (record.recipe, record.tag) == (job.recipe, job.tag):
-                yield survey(folder, job.layout, is_copy=True)
+                yield survey_of(view)
             names[:] = []
         else:
             stamps = _of_this_name(job, folder, files)

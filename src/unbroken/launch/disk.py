@@ -17,6 +17,7 @@ from typing import Any
 from unbroken.checkpoint.manifest import Manifest
 from unbroken.checkpoint.retention import NEVER_FEWER_THAN
 from unbroken.config import Effect, changes
+from unbroken.launch.decide import Facts
 from unbroken.launch.facts import MOST_SIBLINGS
 from unbroken.launch.job import Job, Quota
 from unbroken.launch.verdicts import FineTune, Fresh, Plan, Resume, total_now
@@ -224,19 +225,32 @@ def _first_beyond(course: list[tuple[int, int, int]], left: int, done: int, per_
 def planned_disk(
     job: Job,
     plan: Plan,
+    facts: Facts,
     timing: Mapping[str, Any],
     known: Sizes | None = None,
     *,
     asked: SavePolicy | None = None,
-    here: RunView | None = None,
 ) -> DiskForecast | None:
-    """The forecast of a launch; None where nothing is trained, or where nobody knows how much a save takes.
-
-    `here` is a view of the run, where one was taken already.
-    """
+    """The forecast of a launch; None where nothing is trained, or where nobody knows how much a save takes."""
+    if not isinstance(plan, Fresh | FineTune | Resume):
+        return None
     try:
-        here = here or RunView(job.directory, job.layout)
-        return _planned(job, plan, timing, known, asked or policy_of(job), here)
+        done, total = 0, job.total_steps
+        if isinstance(plan, Resume):
+            here = facts.survey.view or RunView(job.directory, job.layout)
+            done = plan.source.step
+            total = total_now(job, plan.source) if total is not None else _recorded_total(timing, done)
+            copy = next((found.view for found in facts.elsewhere if found.directory == plan.copy_from), None)
+            sizes = known or sizes_in(copy or (here if plan.copy_from is None else RunView(plan.copy_from)))
+            stored = stored_in(here)
+        else:
+            sizes, stored = known or _sizes_beside(job), Stored()
+        if sizes is None:
+            return None
+        steps, seconds = timing.get("steps"), timing.get("seconds")
+        step_s = float(seconds) / int(steps) if steps and seconds else None
+        room = room_for(job.directory, job.quota)
+        return forecast_disk(asked or policy_of(job), sizes, stored, room, done=done, total=total, step_s=step_s)
     except (OSError, *GARBLED):  # what cannot be looked at is not forecast
         return None
 
@@ -244,27 +258,6 @@ def planned_disk(
 def quota_in(text: str, source: str) -> Quota:
     """A quota of the current folder, as it was typed; UsageError for what is no size."""
     return Quota(size_bytes=asked(source, size_bytes, text), folder=Path.cwd(), source=source)
-
-
-def _planned(
-    job: Job, plan: Plan, timing: Mapping[str, Any], known: Sizes | None, asked: SavePolicy, here: RunView
-) -> DiskForecast | None:
-    if not isinstance(plan, Fresh | FineTune | Resume):
-        return None
-    done, total = 0, job.total_steps
-    if isinstance(plan, Resume):
-        done = plan.source.step
-        total = total_now(job, plan.source) if total is not None else _recorded_total(timing, done)
-        sizes = known or sizes_in(RunView(plan.copy_from) if plan.copy_from is not None else here)
-        stored = stored_in(here)
-    else:
-        sizes, stored = known or _sizes_beside(job), Stored()
-    if sizes is None:
-        return None
-    steps, seconds = timing.get("steps"), timing.get("seconds")
-    step_s = float(seconds) / int(steps) if steps and seconds else None
-    room = room_for(job.directory, job.quota)
-    return forecast_disk(asked, sizes, stored, room, done=done, total=total, step_s=step_s)
 
 
 def sizes_in(view: RunView, *, anew: bool = False) -> Sizes | None:

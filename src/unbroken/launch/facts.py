@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from unbroken.config import same
@@ -20,16 +21,47 @@ from unbroken.run.layout import manifests, own
 from unbroken.run.locate import is_backup
 from unbroken.run.record import layout_in
 from unbroken.run.survey import survey_of
+from unbroken.run.view import JOURNAL
 from unbroken.storage import require_local
-from unbroken.storage.moved import Moved, looked_again
+from unbroken.storage.lock import LOCK_FILES
+from unbroken.storage.moved import Moved, looked_again, stamp
 
 MOST_SIBLINGS = 200
 
 
 def gather(job: Job) -> Facts:
     """Look at everything the decision needs; changes nothing."""
+
+    def look() -> Facts:
+        facts = _gather(job)
+        return replace(facts, stamps={path: stamp(path) for path in _elsewhere_relied_on(facts)})
+
     with allowed_to_look():
-        return looked_again(job.directory, lambda: _gather(job))
+        return looked_again(job.directory, look)
+
+
+def is_still_so(job: Job, facts: Facts) -> bool:
+    """Whether facts about a run that was not there still hold, now that its folder was made and locked; opens nothing.
+
+    Nobody else has left anything in the folder, and what they hang on elsewhere is as it was.
+    """
+    listed = {path.name for folder in (job.directory, own(job.directory)) for path in folder.iterdir()}
+    if facts.survey.exists or not listed <= {own(job.directory).name, *LOCK_FILES}:
+        return False
+    try:
+        return all(stamp(path) == before for path, before in facts.stamps.items())
+    except Moved:
+        return False
+
+
+def _elsewhere_relied_on(facts: Facts) -> Iterator[Path]:
+    """The files that were named, and of each copy of the run its checkpoints, where they lie, and its journal."""
+    for item in (facts.exact, facts.origin, facts.weights):
+        yield from (item.path,) if item is not None else ()
+    for copy in facts.elsewhere:
+        files = [item.path for item in copy.candidates]
+        journal = own(copy.directory) / JOURNAL
+        yield from (*files, *{file.parent for file in files}, copy.directory, *([journal] if copy.events else []))
 
 
 @contextmanager
@@ -113,12 +145,12 @@ def _elsewhere(job: Job) -> Iterator[str]:
         *((False, path) for path in runs_around(job.directory)),
     ):
         place = folder.resolve()
-        view = RunView(folder, job.layout)
-        record = view.record if place not in seen else None
-        seen.add(place)
-        if record is None or (record.recipe, record.tag) != (job.recipe, job.tag):
+        if place in seen or place.parent == beside or any(place.is_relative_to(root) for root in told):
             continue
-        if place.parent == beside or any(place.is_relative_to(root) for root in told):
+        seen.add(place)
+        view = RunView(folder, job.layout)
+        record = view.record
+        if record is None or (record.recipe, record.tag) != (job.recipe, job.tag):
             continue
         alike = same(_last_config(view), job.config)
         if usual or alike:

@@ -16,7 +16,6 @@ from unbroken.launch.extension import POLICIES, USUAL
 from unbroken.launch.host import SEARCH_PATH
 from unbroken.launch.job import Job, Limit, Quota, Start
 from unbroken.launch.spelling import require_tag
-from unbroken.launch.verdicts import Finished, Plan, Refuse
 from unbroken.option_parser import OptionParser
 from unbroken.quantities import BadQuantity, Quantity, asked, duration_s, size_bytes
 from unbroken.storage import is_ordinary
@@ -254,10 +253,10 @@ def script_limit(session: float | str | None, reserve: float | str, said: Limit 
     return None if said is None else replace(said, reserve_s=max(said.reserve_s, reserve_s))
 
 
-def require_time_left(job: Job, plan: Plan) -> None:
-    """Raise SessionOver where a plan is to train and the host's session is over, or is in its reserve already."""
+def require_time_left(job: Job) -> None:
+    """Raise SessionOver where the host's session is over, or is in its reserve already."""
     limit = job.limit
-    if isinstance(plan, Refuse | Finished) or limit is None or limit.left_s > limit.reserve_s:
+    if limit is None or limit.left_s > limit.reserve_s:
         return
     if limit.source == "session_s":
         return  # its loop stops itself, at the first step

@@ -19,8 +19,12 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from unbroken.launch.rerun import Started, program_text
-from unbroken.run.history import Program
+from unbroken.launch.decide import Facts
+from unbroken.launch.job import Job
+from unbroken.launch.recipes import load_attribute
+from unbroken.launch.rerun import Started, program_text, this_process
+from unbroken.launch.verdicts import Finished, Plan, Resume
+from unbroken.run.history import Program, SessionProgram, program_changes, programs_of
 from unbroken.storage import read_whole
 from unbroken.version import __version__
 
@@ -92,6 +96,24 @@ class LoadedProgram:
             self._bytes += len(data)
             return _digest(data)
         return ""
+
+
+def session_program(job: Job, plan: Plan, facts: Facts) -> SessionProgram:
+    """The program that this process runs, and those of the history that it goes on with."""
+    if job.task and not isinstance(plan, Finished):
+        load_attribute(job.task)  # what is loaded for it belongs to the program
+    package = job.task.partition(":")[0].partition(".")[0]
+    earlier = programs_of(facts.history_of(plan).events) if isinstance(plan, Resume) else {}
+    return SessionProgram(look=LoadedProgram(this_process(), package), earlier=earlier)
+
+
+def changes_of_program(plan: Plan, program: SessionProgram) -> Iterator[str]:
+    """What is not the same any more since the session that saved the state."""
+    if isinstance(plan, Resume) and program.earlier:
+        wrote = str(plan.source.inside.get("session"))
+        session = wrote if wrote in program.earlier else [*program.earlier][-1]
+        if changes := program_changes(program.earlier[session], program.look()):
+            yield f"the program changed since session {session}: {', '.join(changes)}"
 
 
 def _file_of(module: object) -> str:

@@ -130,7 +130,8 @@ class Refuse(Verdict):
     fit: Fit | None = None  # where shapes were compared
 
 
-Plan = Fresh | Resume | FineTune | Finished | Refuse
+GoingPlan = Fresh | Resume | FineTune | Finished  # no refusal
+Plan = GoingPlan | Refuse
 
 
 def as_data(plan: Plan) -> dict[str, Any]:

@@ -26,14 +26,14 @@ def undisturbed(path: Path, look: Callable[[], Found]) -> Found:
 
     One that was replaced is looked at again; Moved where it is gone, or replaced each time.
     """
-    after = _stamp(path)
+    after = stamp(path)
     for _ in range(TRIES_OF_ONE):
         before = after
         try:
             found = look()
         except FileNotFoundError as error:
             raise Moved(*error.args) from error
-        after = _stamp(path)
+        after = stamp(path)
         if after == before:
             return found
     raise Moved(f"{path} was replaced each time it was looked at")
@@ -51,7 +51,8 @@ def looked_again(where: Path, look: Callable[[], Found]) -> Found:
     )
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
+def stamp(path: Path) -> tuple[int, ...]:
+    """What tells a file, or what lies in a folder, from what will be there later; Moved where nothing is there."""
     try:
         facts = path.stat()
     except FileNotFoundError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unbroken.errors import UsageError
-from unbroken.launch import FineTune, Finished, Fresh, Job, Resume
+from unbroken.launch import Finished, GoingPlan, Job
 from unbroken.quantities import duration_text
 from unbroken.train import arguments
 from unbroken.train.cadence import Every
@@ -26,7 +26,6 @@ from unbroken.train.stop import StopFlag
 
 EACH_EPOCH = Every(epochs=1)
 Evaluate = Callable[[], Mapping[str, float]]
-GoingPlan = Fresh | Resume | FineTune | Finished
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,47 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from unbroken.clock import Clock, SystemClock
-from unbroken.errors import RunHeld, UnbrokenError
-from unbroken.ids import free_name
+from unbroken.errors import UnbrokenError
 from unbroken.launch import (
-    Facts,
-    FineTune,
-    Finished,
-    Fresh,
     Job,
-    Refuse,
-    Resume,
     Start,
-    decide,
-    gather,
-    load_attribute,
-    wants_shapes,
 )
-from unbroken.launch.disk import disk_lines, planned_disk, policy, quota_in
-from unbroken.launch.execute import beginning_of
-from unbroken.launch.explain import describe, refusal
-from unbroken.launch.facts import allowed_to_look
-from unbroken.launch.forecast import forecast_lines, last_timing
+from unbroken.launch.decision import decide_locked, lock_run
+from unbroken.launch.disk import policy, quota_in
 from unbroken.launch.host import host, require_one_process, started_together, told_to_prove
 from unbroken.launch.options import require_weights, script_limit, script_seconds
-from unbroken.launch.preflight import preflight
-from unbroken.launch.program import LoadedProgram
 from unbroken.launch.rerun import rerun_of, this_process
 from unbroken.launch.spelling import require_tag
 from unbroken.launch.trial import on_trial, trial_of
-from unbroken.launch.verdicts import Plan
-from unbroken.run import SessionFiles
-from unbroken.run.folder import unreachable
-from unbroken.run.history import SessionProgram, program_changes, programs_of
-from unbroken.run.layout import ARCHIVE_FOLDER, ITERATIONS, Layout, own
+from unbroken.run.layout import ITERATIONS, Layout
 from unbroken.storage import Disk
-from unbroken.storage.lock import Holder, RunLock
 from unbroken.train import arguments
 from unbroken.train.arguments import SessionOptions
 from unbroken.train.cadence import Every
@@ -175,109 +154,23 @@ def launch(
     """Lock the run, decide, say the plan; raises the refusal if it is one. Changes nothing but the lock."""
     clock, disk, options = clock or SystemClock(), disk or Disk(), options or SessionOptions()
     if (trial := trial_of(told_to_prove())) is not None:
-        job, saves = on_trial(job, trial), Every(steps=trial.save_every)
-        by = OnTrial(trial=trial, run=job.directory.name)
-        options = replace(options, every=saves, save_every_s=None, trial=by)
-    warned: tuple[str, ...] | None = None
-    with allowed_to_look():
-        is_new = not job.directory.exists() or unreachable(job.directory, job.layout)
-    if is_new:
-        warned = preflight(job, _plan_or_refusal(job, gather(job)))  # a refusal leaves no trace of a run that never was
-    lock = RunLock(disk, own(job.directory), clock)
-    try:
-        previous = lock.acquire(lambda: free_name(clock.now(), _names_taken(job.directory)))
-    except RunHeld:
-        _plan_or_refusal(job, gather(job))  # names the ways out; a run let go in this moment is still refused
-        raise
-    files = SessionFiles(
-        disk=disk, clock=clock, directory=job.directory, layout=job.layout, session=lock.session, lock=lock
-    )
+        job, by = on_trial(job, trial), OnTrial(trial=trial, run=job.directory.name)
+        options = replace(options, every=Every(steps=trial.save_every), save_every_s=None, trial=by)
+    run = lock_run(job, disk=disk, clock=clock, by_shapes=decide_by_shapes)
     log, stop = SessionLog(console, clock), StopFlag(patience_s=options.patience_s)
     try:
         stop.install()
-        return _planned(job, files, log, previous, options, stop, warned)
+        saves = policy(job, options.every.steps, options.every.epochs, options.save_every_s)
+        decision, files = decide_locked(
+            job, run, disk=disk, clock=clock, by_shapes=decide_by_shapes, saves=saves, say=log.say
+        )
+        for sentence in take_over(decision.conditions):
+            log.say(sentence)
+        seed_all(decision.seed)
+        return TrainingRun(job, decision, files, log, options=options, stop=stop)
     except BaseException as error:
         if isinstance(error, Interrupted):
             log.say(f"{error.reason} before the first step: nothing was changed")
         stop.uninstall()
-        lock.withdraw()
+        run.lock.withdraw()
         raise
-
-
-def _planned(
-    job: Job,
-    files: SessionFiles,
-    log: SessionLog,
-    previous: Holder | None,
-    options: SessionOptions,
-    stop: StopFlag,
-    warned: tuple[str, ...] | None,
-) -> TrainingRun:
-    for line in files.lock.said():
-        log.say(line)
-    facts = gather(job)
-    # The lock is ours by now; what counts is who had it before.
-    facts = replace(facts, survey=replace(facts.survey, held=False, holder=previous))
-    plan = _plan_or_refusal(job, facts)
-    plan = replace(plan, warnings=(*plan.warnings, *(preflight(job, plan) if warned is None else warned)))
-    files = _named_apart(replace(files, program=_program(job, plan, facts)), plan)
-    timing = last_timing(facts, plan)
-    for line in (*describe(job, plan), *forecast_lines(job, plan, timing, files.clock.now())):
-        log.say(line)
-    for line in _program_lines(plan, files.program):
-        log.say(line)
-    asked = policy(job, options.every.steps, options.every.epochs, options.save_every_s)
-    early = isinstance(plan, Resume) and not job.is_script  # of others more is known once their parts are there
-    disk = planned_disk(job, plan, timing, asked=asked, here=facts.survey.view) if early else None
-    for line in disk_lines(job, disk) if disk is not None else ():
-        log.say(line)
-    began = beginning_of(job, plan)
-    if began.seed != job.seed:
-        log.say(f"seed {job.seed} is for a first launch; this run keeps its seed {began.seed}")
-    for sentence in take_over(began.conditions):
-        log.say(sentence)
-    seed_all(began.seed)
-    return TrainingRun(job, plan, files, log, seed=began.seed, options=options, timing=timing, stop=stop)
-
-
-def _program(job: Job, plan: Plan, facts: Facts) -> SessionProgram:
-    """The program that this process runs, and those of the history that it goes on with."""
-    if job.task and not isinstance(plan, Finished):
-        load_attribute(job.task)  # what is loaded for it belongs to the program
-    package = job.task.partition(":")[0].partition(".")[0]
-    earlier = programs_of(facts.history_of(plan).events) if isinstance(plan, Resume) else {}
-    return SessionProgram(look=LoadedProgram(this_process(), package), earlier=earlier)
-
-
-def _program_lines(plan: Plan, program: SessionProgram) -> Iterator[str]:
-    """What is not the same any more since the session that saved the state."""
-    if isinstance(plan, Resume) and program.earlier:
-        wrote = str(plan.source.inside.get("session"))
-        session = wrote if wrote in program.earlier else [*program.earlier][-1]
-        if changes := program_changes(program.earlier[session], program.look()):
-            yield f"the program changed since session {session}: {', '.join(changes)}"
-
-
-def _plan_or_refusal(job: Job, facts: Facts) -> Fresh | Resume | FineTune | Finished:
-    plan = decide(job, facts)
-    if isinstance(plan, Refuse) or wants_shapes(plan):
-        plan = decide_by_shapes(job, facts)
-    if isinstance(plan, Refuse):
-        raise refusal(job, plan)
-    return plan
-
-
-def _named_apart(files: SessionFiles, plan: Plan) -> SessionFiles:
-    """The session under a name that no session has in the history that it brings here: both may be of one second."""
-    history = plan.records_from if isinstance(plan, Resume) else None
-    taken = _names_taken(history) if history is not None else set()
-    if files.session not in taken:
-        return files
-    files.lock.hold_as(free_name(files.clock.now(), taken | _names_taken(files.directory)))
-    return replace(files, session=files.lock.session)
-
-
-def _names_taken(directory: Path) -> set[str]:
-    archive = directory / ARCHIVE_FOLDER
-    folders = [directory, own(directory) / "configs", *([archive] if archive.is_dir() else [])]
-    return {path.stem for folder in folders if folder.is_dir() for path in folder.iterdir()}

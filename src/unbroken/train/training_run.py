@@ -16,6 +16,7 @@ import torch
 
 from unbroken.errors import UnbrokenError, UnreadableSample, UsageError, WorkersKilled
 from unbroken.launch import FineTune, Finished, Job, Resume
+from unbroken.launch.decision import Decision
 from unbroken.launch.execute import execute
 from unbroken.run import OpenRun, SessionFiles
 from unbroken.run.layout import own
@@ -32,7 +33,7 @@ from unbroken.train.data.takeover import Translate, as_they_are
 from unbroken.train.data.workers import end_workers
 from unbroken.train.device import current_conditions
 from unbroken.train.epoch_beginning import EpochBeginning, is_enumerated
-from unbroken.train.evaluation import Evaluate, GoingPlan, RunControl, at_boundaries
+from unbroken.train.evaluation import Evaluate, RunControl, at_boundaries
 from unbroken.train.length import Length
 from unbroken.train.pretrained.adopting import Adopting
 from unbroken.train.progress import Progress
@@ -58,22 +59,21 @@ class TrainingRun(RunControl):
     def __init__(
         self,
         job: Job,
-        plan: GoingPlan,
+        decision: Decision,
         files: SessionFiles,
         log: SessionLog,
         *,
-        seed: int,
         options: SessionOptions,
-        timing: Mapping[str, Any],
         stop: StopFlag,
     ) -> None:
-        self.job, self.plan, self.session_log, self.seed = job, plan, log, seed
+        self.job, self.session_log, self.seed = job, log, decision.seed
+        self.plan = plan = decision.plan
         self.length = Length(steps=job.total_steps)
         self.extra: Callable[[Progress], Mapping[str, Any]] = lambda _progress: {}
         self.translate: Translate = as_they_are
         self.optional: frozenset[str] = frozenset()  # parts that may have no state in the file
         self.curves: Callable[[Mapping[str, float]], Mapping[str, float]] = under_train
-        self.deadline = Deadline(files.clock, limit=job.limit, began_s=options.began_s, known=timing)
+        self.deadline = Deadline(files.clock, limit=job.limit, began_s=options.began_s, known=decision.timing)
         self._files, self._options = files, options
         self._parts, self._built = dict[str, Any](), dict[str, Any]()  # and what each was built with
         self._built_parts = BuiltParts(self._parts)
@@ -84,7 +84,7 @@ class TrainingRun(RunControl):
         self.adopting = Adopting(plan.source.path if isinstance(plan, FineTune) else None, job.start)
         self._session: Session | None = None
         self._beginning: EpochBeginning | None = None  # of an epoch, while it is done again
-        self.current = StepInProgress(seed, self._parts, Rates(log, job, self.length))
+        self.current = StepInProgress(decision.seed, self._parts, Rates(log, job, self.length))
         self._untracked = Untracked(self, self._parts, log.say, files.clock, strict=job.start.strict)
         self._stop, self._pace = stop, Pace(files.clock)
         self._stop.mid_step = lambda: self.current.turns > 0

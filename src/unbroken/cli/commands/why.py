@@ -16,10 +16,10 @@ from unbroken.clock import SystemClock
 from unbroken.config import Effect
 from unbroken.errors import UsageError
 from unbroken.launch import Refuse, Resume, decide, gather, is_foreign, wants_shapes
+from unbroken.launch.decision import preflight
 from unbroken.launch.disk import planned_disk, planned_disk_lines
 from unbroken.launch.explain import describe
 from unbroken.launch.forecast import forecast_lines, last_timing
-from unbroken.launch.preflight import preflight
 from unbroken.launch.schedule import Points, Rates, rates_of
 from unbroken.launch.verdicts import as_data
 from unbroken.storage import Disk, write_whole
@@ -64,7 +64,7 @@ def why_command(options: argparse.Namespace) -> int:
         from unbroken.train.saving.room import sizes_of_blueprint
 
         sizes = sizes_of_blueprint(job)
-    disk = planned_disk(job, plan, timing, sizes, here=facts.survey.view)
+    disk = planned_disk(job, plan, facts, timing, sizes)
     if options.as_json:
         more = {"run": str(job.directory), "ignored": list(job.ignored), "disk": disk.as_data() if disk else None}
         print(json.dumps({**as_data(plan), **more}, default=str))
