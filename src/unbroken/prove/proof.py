@@ -26,18 +26,18 @@ SEEDS = 1 << 32
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How much is proved: so many steps and kills, and with which numbers of loader workers besides the loop's own.
+    """How much is proved.
 
-    `seed` chooses the kills (None: another one each time, which is said). A session that shows no sign of life for
-    `patience_s` seconds is taken to hang. With `keep` the scratch folder stays.
+    Raises:
+        UsageError: A value with which nothing would be proved.
     """
 
-    steps: int = STEPS
-    kills: int = KILLS
-    workers: tuple[int, ...] = WORKERS
-    seed: int | None = None
-    patience_s: float = PATIENCE_S
-    keep: bool = False
+    steps: int = STEPS  # optimizer steps that are compared
+    kills: int = KILLS  # how often the killed training is killed, at least once
+    workers: tuple[int, ...] = WORKERS  # numbers of loader workers to train with besides the loop's own; () for none
+    seed: int | None = None  # chooses the kills; None: another one each time, which is said
+    patience_s: float = PATIENCE_S  # seconds without a sign of life after which a session is taken to hang
+    keep: bool = False  # whether the scratch folder stays
     hash_seeds: bool = field(default=True, repr=False)  # whether PYTHONHASHSEED=0 is among what is tried
 
     def __post_init__(self) -> None:
@@ -57,17 +57,17 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """What came out: `exact` only if every bit of every twin is equal. `lines` are what was said."""
+    """What came out of a proof."""
 
-    exact: bool
-    seed: int
-    scratch: Path | None  # None where it is gone
-    lines: tuple[str, ...]
-    compared: tuple[tuple[str, Comparison], ...]  # by what was done
-    likely: tuple[str, ...] = ()
+    exact: bool  # only if every bit of every twin is equal
+    seed: int  # of the kills: with it the proof can be repeated
+    scratch: Path | None  # folder of the twins; None where it is gone
+    lines: tuple[str, ...]  # what was said, sentence by sentence
+    compared: tuple[tuple[str, Comparison], ...]  # each comparison, by what was done
+    likely: tuple[str, ...] = ()  # what the difference most likely comes from, as elimination found it
 
     def as_data(self) -> dict[str, Any]:
-        """The same as JSON-able data."""
+        """Return the same as JSON-able data."""
         return {
             "exact": self.exact,
             "seed": self.seed,
@@ -85,12 +85,20 @@ def prove(
     environment: Mapping[str, str] | None = None,
     start: Start = subprocess.Popen,
 ) -> Proof:
-    """Train `command` in a scratch folder, in peace and with kills, and compare every bit.
+    """Train a command in a scratch folder, in peace and with kills, and compare every bit.
 
-    The command is any program whose loop uses `open_run`, as `["python", "train.py"]`; it runs in the current folder,
-    so that its data are found, and every run that it opens lies in the scratch folder. `say` is told each sentence as
-    soon as it is known; `start` starts a process, as `subprocess.Popen`. Raises UsageError where there is nothing to
-    compare: a command that opens no run, fails, hangs or asks for input.
+    It runs in the current folder, so that its data are found; every run that it opens lies in the scratch folder.
+
+    Args:
+        command: Any program whose loop uses `open_run`, in words: `["python", "train.py"]`.
+        settings: How much is proved; None: 30 steps, 3 kills, none and two workers.
+        say: Told each sentence as soon as it is known.
+        environment: The environment of the trainings; None: that of this process.
+        start: Starts a process, as `subprocess.Popen`.
+    Returns:
+        What came out, also where a bit differs.
+    Raises:
+        UsageError: There is nothing to compare: the command opens no run, fails, hangs or asks for input.
     """
     settings = settings or Settings()
     if not command or isinstance(command, str) or not all(isinstance(word, str) for word in command):

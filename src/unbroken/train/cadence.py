@@ -18,19 +18,36 @@ def due(step: int, *, every: int | None, total: int | None) -> bool:
 class Every:
     """Every so many steps, or at the end of every so many epochs; and at the end of the training in any case.
 
-    `each_from` is the epoch from whose end on every end of an epoch counts.
+    Example:
+        >>> from unbroken.train import Every, Progress
+        >>> [step for step in range(1, 8) if Every(steps=3).due(Progress(step=step), total=7)]
+        [3, 6, 7]
     """
 
-    steps: int | None = None
-    epochs: int | None = None
+    steps: int | None = None  # optimizer steps from one time to the next; None, and 0: not by steps
+    epochs: int | None = None  # epochs from one time to the next; None, and 0: not by epochs
+    # number of the epoch from whose end on every end of an epoch counts; None: no such epoch
     each_from: int | None = None
 
     def due(self, progress: Progress, *, total: int | None) -> bool:
-        """Whether it is due after the last step of `progress`."""
+        """Tell whether it is due after the last step that was done.
+
+        Args:
+            progress: How far the run is.
+            total: Steps of the whole training; None where that is not known.
+        Returns:
+            True where the step or the epoch counts, or the training ends.
+        """
         return due(progress.step, every=self.steps, total=total) or self.closes(progress)
 
     def closes(self, progress: Progress) -> bool:
-        """Whether `progress` is at the end of an epoch that counts."""
+        """Tell whether an epoch that counts ends here.
+
+        Args:
+            progress: How far the run is.
+        Returns:
+            True only at the end of an epoch.
+        """
         by_count = bool(self.epochs) and progress.epoch % (self.epochs or 1) == 0
         late = self.each_from is not None and progress.epoch >= self.each_from
         return progress.ends_epoch and (by_count or late)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from unbroken.errors import UsageError
 from unbroken.launch import Finished, GoingPlan, Job
 from unbroken.quantities import duration_text
@@ -123,22 +125,22 @@ class RunControl:
 
     @property
     def step(self) -> int:
-        """Completed optimizer steps."""
+        """Return how many optimizer steps are done, over all sessions."""
         return self.progress.step
 
     @property
     def epoch(self) -> int:
-        """Completed passes over the data set."""
+        """Return how many passes over the data are done; the epoch in progress has this number."""
         return self.progress.epoch
 
     @property
     def total_steps(self) -> int | None:
-        """Steps at the end of the training, as far as that is known."""
+        """Return how many steps the whole training has; None as long as that is not known."""
         return self.length.steps
 
     @property
     def directory(self) -> Path:
-        """The run's folder."""
+        """Return the run's folder."""
         return self.job.directory
 
     @property
@@ -148,7 +150,7 @@ class RunControl:
 
     @property
     def batch(self) -> int:
-        """Which batch of its epoch was handed out last, from 0: `enumerate` begins anew where a session does."""
+        """Return which batch of its epoch was handed out last, from 0; `enumerate` begins anew where a session does."""
         feed = self.opened.feed
         return feed.batch if feed is not None else self.step
 
@@ -160,28 +162,97 @@ class RunControl:
 
     @property
     def opened(self) -> Session:
-        """The open session."""
+        """Return the open session, for what an application needs of it; UsageError before the loop and after it."""
         if self._session is None:
             raise UsageError("run", "the run is not open yet", do="This belongs inside the loop over run.batches(...).")
         return self._session
 
+    def end_step(self, **values: torch.Tensor | float) -> None:
+        """Say that a step ends with this body, whatever its optimizer did: for loops in which that does not tell.
+
+        What follows in the body belongs to the step. Call it in each step or in none.
+
+        Args:
+            **values: Recorded of the step, as with `log`.
+        Raises:
+            UsageError: A value is no number, no batch was taken since the last step, or earlier steps ended by
+                themselves.
+        """
+        if self.current.end_by_hand(arguments.logged("run.end_step", values)):
+            self.opened.end_step(by_itself=False)
+
+    def log(self, **values: torch.Tensor | float) -> None:
+        """Record values of this body's step; of several micro-batches, their means. It waits for no device.
+
+        Args:
+            **values: Numbers, or tensors of one element, by name.
+        Raises:
+            UsageError: A value is not one number, or has the name of a field that each record has ("step", "epoch").
+        """
+        self.current.log(arguments.logged("run.log", values))
+
+    def finish(self, reason: str = "") -> None:
+        """Let this step be the last one: the loop ends at the next boundary or where it is left, the run is complete.
+
+        The next launch finds it finished; one with a changed config goes on.
+
+        Args:
+            reason: Why, as the record and the next launch say it ("no better for 10 epochs").
+        Raises:
+            UsageError: The loop has not begun yet.
+        """
+        self.opened.progress.ended = reason or "its loop"
+
     def record_evaluation(self, *, best: str | None = None, larger: bool = True, **metrics: float) -> bool:
-        """Record an evaluation of the weights after this step; keep them as the best if `best` says they are."""
+        """Record an evaluation of the weights after this step; keep them as the best if they are.
+
+        Args:
+            best: The metric by which the best weights are kept; None: none are.
+            larger: Whether a larger value of `best` is the better one.
+            **metrics: What was found, a number each.
+        Returns:
+            Whether these weights are the best so far by `best`; NaN never is.
+        Raises:
+            UsageError: A metric is no number, or `best` is none of them.
+        Example:
+            for batch in run.batches(data, batch_size=16, epochs=2):
+                run.log(loss=train_on(batch))
+                if run.evaluation_due(every=4):
+                    run.record_evaluation(best="error", larger=False, error=0.5)
+        """
         where = "run.record_evaluation"
         return record(self.opened, arguments.numbers(where, metrics), where=where, best=best, larger=larger)
 
     def poll(self) -> None:
-        """If a signal or the time asks for it, save and end with exit code 75: here, or at the next boundary."""
+        """Save and end with exit code 75 if a signal or the time asks for it, at once or at the next boundary.
+
+        For what takes long between two steps: call it between the batches of a validation.
+
+        Raises:
+            Exit: The run stops here, with everything saved.
+            UsageError: The loop has not begun yet.
+        """
         if self.current.is_at_boundary:
             self.opened.stop_if_asked()
 
     def stop(self, reason: str) -> None:
-        """Stop here, or at the next boundary, as a signal would."""
+        """Stop at once between two steps, else at the next boundary, as a signal would: saved, with exit code 75.
+
+        Args:
+            reason: What is said to have asked for it ("the queue is empty").
+        Raises:
+            Exit: The run stops here, with everything saved.
+            UsageError: The loop has not begun yet.
+        """
         self._stop.reason = reason
         self.poll()
 
     def save(self) -> None:
-        """Write a checkpoint at the next boundary; at once where nothing has changed since the last one."""
+        """Write a checkpoint at the next boundary; at once where nothing has changed since the last one.
+
+        Raises:
+            UsageError: No step was finished yet, or the loop has not begun.
+        """
         if self._source is None and not self.current.finished:
             raise UsageError("run.save", "there is no finished step to save yet", do="Call it after the first step.")
         self.opened.save_again = True
@@ -194,9 +265,15 @@ class RunControl:
             self._session.wait_for_saves()
 
     def evaluation_due(self, every: int | Every | None = None) -> bool:
-        """Whether the weights of this step, or of the step resumed from, still have to be evaluated.
+        """Tell whether the weights of this step, or of the step resumed from, still have to be evaluated.
 
-        Every so many steps, or as `Every` says, and at the end of the training in any case. Where it is due, the random
-        streams are seeded for it: what it draws does not depend on when it is done.
+        Where they do, the random streams are seeded for it: what it draws does not depend on when it is done.
+
+        Args:
+            every: Steps from one evaluation to the next, or an `Every`; None: at the end of the training alone.
+        Returns:
+            True where `record_evaluation` is to follow; at the end of the training in any case.
+        Raises:
+            UsageError: `every` is no whole number, or the loop has not begun yet.
         """
         return self.opened.evaluation_due(cadence("run.evaluation_due(every)", every))

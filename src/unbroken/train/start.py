@@ -63,22 +63,60 @@ def open_run(
     layout: Layout = ITERATIONS,
     console: Console | None = None,
 ) -> TrainingRun:
-    """Open the run `root/tag` from a script: plan, print the plan, lock, seed the random streams.
+    """Open the run `root/tag` from a script: decide, print the plan, take the lock, seed the random generators.
 
-    `config` is a dict of plain values, an `argparse.Namespace`, a dataclass or a config of OmegaConf; a change between
-    sessions is listed, and refused where `effects` calls the key "shape" or "meaning" (keys without an effect count as
-    "data"). `save_every` counts steps, `save_every_s` seconds. A session of `session_s` seconds stops, with everything
-    saved, `reserve_s` before its time is up. Text in place of seconds ("12h", "1h30m", "12:00:00") is read as the
-    command line reads it.
-    With `strict`, a fine-tune from `pretrained_model` takes every tensor of both sides or is refused, and so is a loop
-    with anything that changes and is not tracked, after its first step. `weights_key` is the entry of that file with
-    the weights ("ema", "a.b"), where it has an unusual one.
-    `on_bad="skip"` leaves samples out whose reading fails. `backup` is a folder on another disk that each
-    save is copied to, beside the training. `quota` ("20GB") is how much may lie below the current folder: a warning
-    says before the first step if that is too little. `search` are folders in which copies of this run may lie. Where
-    `session_s`, `quota` or `search` are not given, what the host says counts, as at the command line
-    (docs/sessions.md); `session_s=float("inf")` and `search=()` ask it nothing. A refusal ends the process with its
-    exit code.
+    Nothing but the lock is written before the loop begins. Where `session_s`, `quota` or `search` are not given, what
+    the host says counts, as at the command line (docs/sessions.md).
+
+    Args:
+        root: Folder below which the runs lie; each `tag` has a folder of its own there.
+        tag: Name of the experiment, and of its folder.
+        config: What makes this experiment what it is: a dict of plain values, an `argparse.Namespace`, a dataclass or a
+            config of OmegaConf. It is recorded, and a change between sessions is listed.
+        effects: What changing a key of `config` does, by dotted key: "shape" and "meaning" refuse a resume, "data",
+            "schedule" and "free" are said. A key without an effect counts as "data".
+        seed: Of everything random, a whole number from 0 on; a run keeps the one it began with.
+        save_every: Save every so many steps; None: not for that reason.
+        save_every_epochs: Save at the end of every so many epochs; None: not for that reason.
+        save_every_s: Save when so many seconds have passed since the last one, or text ("10m"); None: not for that
+            reason.
+        log_every: Steps from one line of the log to the next.
+        session_s: Seconds after which this session is over, or text ("12h", "1h30m", "12:00:00"): it stops in time with
+            everything saved, exit code 75. None: as the host says; `float("inf")`: never.
+        reserve_s: Be done so many seconds before the session's end.
+        on_bad: A sample that cannot be read ends the training ("stop") or is left out, said and counted ("skip").
+        keep_last: How many checkpoints stay, never fewer than two verified ones; None keeps all.
+        backup: A folder on another disk to which each save is copied, beside the training.
+        quota: How much may lie below the current folder ("20GB"): a warning says before the first step that it will not
+            do.
+        fresh: Begin anew; what the run has so far moves into its `archive/`.
+        ckpt: Resume from exactly this file, whatever else is there.
+        pretrained_model: Begin a new run with the weights of this file (fine-tuning); of no effect once it has a save.
+        strict: Refuse to fine-tune where one tensor of either side would be left over, and refuse, after the first
+            steps, a loop in which something changes that is not tracked.
+        weights_key: The entry of `pretrained_model` that holds the weights ("ema", "a.b"), where it has an unusual one.
+        search: Folders in which copies of this run may lie; None: as the host says, (): none.
+        layout: How the run's files are called: `ITERATIONS` or `EPOCHS`.
+        console: Where lines are shown; None: a bar at a terminal, plain lines elsewhere.
+    Returns:
+        The run, to be used in a `with` block: its end saves what is not saved and lets go of the lock.
+    Raises:
+        Exit: The launch was refused, or an argument is wrong: the reason was printed, and `code` is the exit code.
+    Example:
+        import torch
+        from unbroken.train import open_run
+
+        data = torch.utils.data.TensorDataset(torch.rand(64, 3), torch.rand(64, 1))
+        model = torch.nn.Linear(3, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with open_run("output", tag="small", config={"lr": 0.1}) as run:
+            run.track(model=model, optimizer=optimizer)
+            for x, y in run.batches(data, batch_size=16, epochs=2):
+                loss = torch.nn.functional.mse_loss(model(x), y)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                run.log(loss=loss)
     """
     try:
         require_one_process()
@@ -151,7 +189,19 @@ def launch(
     disk: Disk | None = None,
     options: SessionOptions | None = None,
 ) -> TrainingRun:
-    """Lock the run, decide, say the plan; raises the refusal if it is one. Changes nothing but the lock."""
+    """Lock the run of a job, decide and say the plan; the lock is all that is changed.
+
+    Args:
+        job: Who, where, with which settings, how far.
+        console: Where lines are shown.
+        clock: What tells the time; None: that of this machine.
+        disk: What changes the disk; None: the real one.
+        options: How the session goes about it (saves, log); None: by time, every 10 steps a line.
+    Returns:
+        The run, to be used in a `with` block.
+    Raises:
+        RunHeld: Another live process works on the run.
+    """
     clock, disk, options = clock or SystemClock(), disk or Disk(), options or SessionOptions()
     if (trial := trial_of(told_to_prove())) is not None:
         job, by = on_trial(job, trial), OnTrial(trial=trial, run=job.directory.name)

@@ -46,7 +46,12 @@ ENOUGH = "the end of what is to be proved"
 
 
 class Exit(SystemExit):
-    """The process should end now, with `code`; `reason` says why. Nothing after the loop runs by mistake."""
+    """The process should end now: a `SystemExit`, so that nothing after the loop runs by mistake.
+
+    Args:
+        code: The exit code: 75 for a run that was stopped with everything saved (docs/errors.md lists all).
+        reason: Why, in words.
+    """
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(code)

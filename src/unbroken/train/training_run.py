@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-import torch
-
 from unbroken.errors import UnbrokenError, UnreadableSample, UsageError, WorkersKilled
 from unbroken.launch import FineTune, Finished, Job, Resume
 from unbroken.launch.decision import Decision
@@ -54,7 +52,7 @@ from unbroken.train.untracked import Untracked
 
 
 class TrainingRun(RunControl):
-    """One session's work on a run; made by `open_run` or by a recipe's launch."""
+    """One session's work on a run; made by `open_run`, or by `launch` for an application."""
 
     def __init__(
         self,
@@ -92,9 +90,19 @@ class TrainingRun(RunControl):
     # -- the pieces of a loop ------------------------------------------------------------------------------------
 
     def track(self, **tracked: Any) -> None:
-        """Name everything whose state must survive; restored here when the plan says so, or refused.
+        """Name everything whose state must survive; where the plan resumes it is restored here, all of it or nothing.
 
-        Each has `state_dict` and `load_state_dict`, or is a random generator, or a dict, list or deque of plain values.
+        Args:
+            **tracked: By a name each: what has `state_dict` and `load_state_dict` (model, optimizer, schedule, scaler,
+                average), a random generator of torch, numpy or Python, or a dict, list or deque of plain values and
+                tensors, which is filled in place.
+        Raises:
+            UsageError: A name comes twice, the loop has begun, or something has no state that could come back.
+            Incompatible: The checkpoint has other names or shapes; every disagreement is listed, and nothing was
+                loaded.
+        Example:
+            counters = {"seen": 0}
+            run.track(counters=counters, scheduler=torch.optim.lr_scheduler.StepLR(optimizer, 2))
         """
         parts.require_new(tracked, self._parts, began=self._session is not None)
         self._built |= built_with(tracked)
@@ -129,16 +137,45 @@ class TrainingRun(RunControl):
         larger: bool = True,
         between: Callable[[], object] | None = None,
     ) -> Iterator[Any]:
-        """Batches from the exact position on, until `epochs` passes or `steps` steps are done.
+        """Yield batches from the exact position on, until `epochs` passes or `steps` steps are done.
 
-        Of a data set, as said here (shuffled unless `shuffle=False`), or of a ready `DataLoader`, as that says.
-        Inside `for epoch in run.epochs(n)` with neither: the batches of this epoch. `shuffle="stream"` lets batches
-        straddle epochs; `accumulate` says how many batches a step takes (fewer at the end of an epoch), so that the
-        number of steps is known beforehand. `evaluate` is called every `evaluate_every` steps (None: at the end of each
-        epoch), and at the end of the training: the metrics that it returns are recorded, and the weights kept that are
-        the best by the metric `best`. `between` is called at each boundary, from before the first batch to after the
-        last, with random streams of its own.
-        Raises UsageError for data that has no exact position.
+        A step ends by itself where a tracked optimizer has stepped. Inside `for epoch in run.epochs(n)` give neither
+        `epochs` nor `steps`: these are the batches of this epoch.
+
+        Args:
+            dataset: What has `__len__` and `__getitem__`, or `sample(index, rng)`; a `DataLoader`, which says itself
+                how it is read; or a stream: an iterable, or a function that makes an iterator.
+            batch_size: Samples of a batch; needed for a data set, refused beside a `DataLoader`.
+            workers: Processes that read; 0 (as where nothing is said): this one. The batches are the same with any
+                number.
+            epochs: Passes over the data at the end of the training.
+            steps: Optimizer steps at the end of the training.
+            shuffle: True: in an order made anew for each epoch; "stream": that, and batches may straddle two epochs;
+                False: in that of the data set.
+            drop_last: Leave out an epoch's last batch where it would be smaller.
+            collate: Makes a batch of a list of samples; None: as torch does.
+            pin_memory: Copy batches into page-locked memory, from which a GPU reads faster.
+            accumulate: Batches of one step (fewer at the end of an epoch): the number of steps is then known
+                beforehand.
+            evaluate: Called without arguments at boundaries; the metrics it returns, numbers by name, are recorded.
+            evaluate_every: Steps from one evaluation to the next, or an `Every`; None: at the end of each epoch. The
+                end of the training is evaluated in any case.
+            best: The metric by which the best weights are kept; None: none are.
+            larger: Whether a larger value of `best` is the better one.
+            between: Called at each boundary, from before the first batch to after the last, with random streams of its
+                own.
+        Yields:
+            What `collate` makes; of a stream or a `DataLoader`, what that gives.
+        Raises:
+            UsageError: The data has no exact position, or an argument is wrong or contradicts another.
+            UnreadableSample: A sample cannot be read, and `on_bad` is "stop"; what was done is saved first.
+            WorkersKilled: Loader workers were killed three times over the same samples.
+        Example:
+            def validate():
+                return {"error": 0.5}
+
+            for batch in run.batches(data, batch_size=16, epochs=2, evaluate=validate, best="error", larger=False):
+                run.log(loss=train_on(batch))
         """
         within_epoch = epochs is None and steps is None and self.length.epochs is not None
         how_read = {"batch_size": batch_size, "workers": workers, "shuffle": shuffle, "drop_last": drop_last}
@@ -192,10 +229,20 @@ class TrainingRun(RunControl):
             )  # also where a session begins with it
 
     def epochs(self, total: int) -> Iterator[int]:
-        """The numbers of the epochs from the current one on; what follows the batches of an epoch is part of it.
+        """Yield the numbers of the epochs from the current one on; what follows the batches of an epoch is part of it.
 
-        A kill between the last batch of an epoch and its end lets the next session do that end (a scheduler's step,
-        a validation) again, from the state it had before.
+        A kill between the last batch of an epoch and its end lets the next session do that end (a schedule's step, a
+        validation) again, from the state it had before.
+
+        Args:
+            total: Epochs at the end of the training, counted from the run's beginning.
+        Raises:
+            UsageError: `total` is no whole number from 1 on, or nothing is tracked yet where a checkpoint is resumed.
+        Example:
+            for epoch in run.epochs(2):
+                for batch in run.batches(data, batch_size=16):
+                    run.log(loss=train_on(batch))
+                counters["seen"] = epoch
         """
         self.length.epochs = arguments.count("run.epochs", total)
         if self.finished:
@@ -225,9 +272,20 @@ class TrainingRun(RunControl):
         best: str | None = None,
         larger: bool = True,
     ) -> Iterator[int]:
-        """The numbers of the steps left, for a loop that draws its own batches from the global random streams.
+        """Yield the numbers of the steps left, for a loop that draws its own batches from the global random generators.
 
-        It has no epochs: without `evaluate_every`, `evaluate` is called after the last step.
+        Args:
+            total: Steps at the end of the training, counted from the run's beginning.
+            evaluate: As in `batches`.
+            evaluate_every: Steps from one evaluation to the next, or an `Every`; None: after the last step alone, as
+                there are no epochs.
+            best: The metric by which the best weights are kept; None: none are.
+            larger: Whether a larger value of `best` is the better one.
+        Raises:
+            UsageError: `total` is no whole number from 1 on, or an argument contradicts another.
+        Example:
+            for step in run.steps(4):
+                run.log(loss=train_on((torch.rand(16, 3), torch.rand(16, 1))))
         """
         self.length.steps = arguments.count("run.steps", total)
         if self.finished:
@@ -243,25 +301,6 @@ class TrainingRun(RunControl):
             yield self.step
             self._boundary(asked)
         self._finish()
-
-    def end_step(self, **values: torch.Tensor | float) -> None:
-        """A step ends with this body, whatever its optimizer did: for loops in which that does not tell.
-
-        `values` are recorded of it, as with `log`; what follows in the body belongs to it.
-        """
-        if self.current.end_by_hand(arguments.logged("run.end_step", values)):
-            self.opened.end_step(by_itself=False)
-
-    def log(self, **values: torch.Tensor | float) -> None:
-        """Record values of this body's step (loss=...), the means of several micro-batches; waits for no device."""
-        self.current.log(arguments.logged("run.log", values))
-
-    def finish(self, reason: str = "") -> None:
-        """This step is the last one: the loop ends at the next boundary or where it is left, and the run is complete.
-
-        The next launch finds it finished, `reason` ("no better for 10 epochs") says why; a changed config goes on.
-        """
-        self.opened.progress.ended = reason or "its loop"
 
     def __enter__(self) -> Self:
         return self

@@ -69,16 +69,25 @@ class PlainConsole:
     """Plain lines on standard output, as logs and notebooks want them."""
 
     def say(self, line: str) -> None:
-        """Show one line."""
+        """Show one line.
+
+        Args:
+            line: Text without a line feed; what the terminal cannot show is escaped.
+        """
         print(encodable(line, getattr(sys.stdout, "encoding", None)), file=sys.stdout, flush=True)
 
     def step(self, report: StepReport, line: str) -> None:  # noqa: ARG002 - it is drawn by those that have a bar
-        """Show the line of a step that has one."""
+        """Show the line of a step that has one.
+
+        Args:
+            report: The step; a bar would draw it.
+            line: What is shown; nothing where it is empty.
+        """
         if line:
             self.say(line)
 
     def close(self) -> None:
-        """Nothing to undo."""
+        """Leave the terminal as it was: nothing was changed."""
 
 
 class SessionLog:
