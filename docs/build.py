@@ -1,7 +1,8 @@
-"""The generated pages of the documentation: `python docs/build.py` writes `cli.md` and `errors.md`.
+"""The generated pages of the documentation: `python -m docs.build` writes `api.md`, `cli.md` and `errors.md`.
 
-The commands come from the tree of commands, the options of a recipe from its own help text, the errors from
-`errors.py`. The examples are texts that the real code gives for facts made up here; nothing is run or touched.
+The public names come from their docstrings (`api.py`), the commands from the tree of commands, the options of a recipe
+from its own help text, the errors from `errors.py`. The examples of errors are texts that the real code gives for facts
+made up here; nothing is run or touched.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from docs.api import api_page, docstring_of
 
 from unbroken.cli.tree import COMMANDS, parser_of
 from unbroken.config import Effect, Effects, set_values
@@ -37,7 +40,7 @@ from unbroken.launch.recipes import installed
 from unbroken.run import Candidate, RunRecord, Survey
 from unbroken.storage.lock import Holder
 
-GENERATED = "<!-- Written by `python docs/build.py`. Change the code, not this page. -->\n"
+GENERATED = "<!-- Written by `python -m docs.build`. Change the code, not this page. -->\n"
 HELP_COLUMNS = 100
 WHAT_TO_DO = {
     0: "Nothing.",
@@ -57,7 +60,7 @@ WHAT_TO_DO = {
 def pages() -> dict[str, str]:
     """Every generated page by its file name."""
     with _plain_terminal():
-        return {"cli.md": cli_page(), "errors.md": errors_page()}
+        return {"api.md": api_page(GENERATED), "cli.md": cli_page(), "errors.md": errors_page()}
 
 
 def cli_page() -> str:
@@ -107,7 +110,7 @@ def errors_page() -> str:
     ]
     examples = _examples()
     for kind in classes[1:]:
-        parts += [f"## {kind.__name__} ({kind.exit_code})", str(kind.__doc__), f"```\n{examples[kind]}\n```"]
+        parts += [f"## {kind.__name__} ({kind.exit_code})", docstring_of(kind).summary, f"```\n{examples[kind]}\n```"]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 

@@ -55,9 +55,10 @@ def local_moment(time: object) -> datetime | None:
 
 
 def shown_time(time: object) -> str:
-    """A moment as people are told it everywhere, by their clock and with its zone: `2026-02-05 18:00:00 +0800`.
+    """Return a moment as people are told it everywhere, by their clock and with its zone: `2026-02-05 18:00:00 +0800`.
 
-    Text that is no moment stays as it is.
+    Args:
+        time: A moment, or the text of one; text that is none stays as it is.
     """
     moment = local_moment(time)
     return moment.strftime(FOR_PEOPLE) if moment is not None else str(time or "")

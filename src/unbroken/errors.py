@@ -8,12 +8,24 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-NOT_EXACT = 15  # what `unbroken prove` ends with where a bit differs
-STOPPED = 75  # EX_TEMPFAIL of sysexits.h: stopped and resumable, run the same command again
+NOT_EXACT = 15  # exit code of `unbroken prove` where a bit differs
+STOPPED = 75  # exit code of what was stopped and is resumable, EX_TEMPFAIL of sysexits.h: run the same command again
 
 
 class UnbrokenError(Exception):
-    """Something a user can act on; `exit_code` is what the command line ends with."""
+    """Something a user can act on; the command line ends with its `exit_code`.
+
+    Args:
+        where: What it is about: a path, an option, a call.
+        what: What is wrong, as the predicate or a sentence; its full stop is added.
+        expected: What would be right; "" where that goes without saying.
+        found: What is there; "" where that goes without saying.
+        do: What to do, in whole sentences.
+    Example:
+        >>> from unbroken.errors import UsageError
+        >>> str(UsageError("--lr", "this is no number", expected="0.1", found="fast", do="Type a number."))
+        '--lr: this is no number. Expected 0.1, found fast. Type a number.'
+    """
 
     exit_code: ClassVar[int] = 1
     meaning: ClassVar[str] = "a fault of unbroken itself"
@@ -44,7 +56,7 @@ class UnbrokenError(Exception):
         return type(self), (self.where, self.what), {**vars(self), "args": self.args}
 
     def as_data(self) -> dict[str, str | int]:
-        """The same facts for `--json`."""
+        """Return the same facts for `--json`."""
         return {
             "error": type(self).__name__,
             "exit_code": self.exit_code,
@@ -93,7 +105,16 @@ class DamagedFile(UnbrokenError):
 
 
 class UnreadableSample(DamagedFile):
-    """A sample of a data set cannot be read; `trace` shows where, unless the data set itself said what is wrong."""
+    """A sample of a data set cannot be read.
+
+    Args:
+        where: The sample's file, or its number and data set.
+        what: What is wrong with it.
+        expected: What would be right.
+        found: What is there.
+        do: What to do.
+        trace: Where its reading failed; "" where the data set itself said what is wrong.
+    """
 
     def __init__(
         self, where: object, what: str, *, expected: object = "", found: object = "", do: str = "", trace: str = ""
@@ -141,4 +162,4 @@ class SessionOver(UnbrokenError):
     meaning = "stopped and resumable"
 
 
-INTERRUPTED_TWICE = 130  # 128 + SIGINT, as shells report it
+INTERRUPTED_TWICE = 130  # exit code of what was ended at once, without a save: 128 + SIGINT, as shells report it

@@ -37,18 +37,39 @@ def free_name(moment: datetime, taken: Container[str]) -> str:
 
 
 class LeadsOut(ValueError):
-    """A recorded name that is no path inside the folder that it was recorded for."""
+    """A recorded name that is no path inside the folder that it was recorded for: a ValueError."""
 
 
 def place(folder: Path, recorded: object) -> Path:
-    """The path below `folder` that a recorded name stands for, with `/` between its parts; LeadsOut for any other."""
+    """Return the path below a folder that a recorded name stands for: the one way to make a path of what a file says.
+
+    Args:
+        folder: Out of which it may not lead.
+        recorded: The name, with `/` between its parts.
+    Raises:
+        LeadsOut: It is absolute, has `..`, or is no name on some system.
+    Example:
+        >>> from pathlib import Path
+        >>> from unbroken import place
+        >>> place(Path("run"), "logs/first.log").as_posix()
+        'run/logs/first.log'
+        >>> place(Path("run"), "../other")
+        Traceback (most recent call last):
+        unbroken.ids.LeadsOut: '../other' does not stay inside the folder
+    """
     if why := why_unsafe(recorded):
         raise LeadsOut(f"{str(recorded)[:80]!r} {why}")
     return folder / str(recorded)
 
 
 def is_name(recorded: object) -> bool:
-    """Whether it is the name of one file or folder, on every system."""
+    """Tell whether something is the name of one file or folder, on every system.
+
+    Args:
+        recorded: Anything.
+    Returns:
+        False for what has a `/`, is no text, or is a device of Windows.
+    """
     return isinstance(recorded, str) and "/" not in recorded and not why_unsafe(recorded)
 
 

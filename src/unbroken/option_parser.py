@@ -39,9 +39,19 @@ class HelpFormatter(argparse.HelpFormatter):
 class OptionParser(argparse.ArgumentParser):
     """Options whose mistakes are errors of the one family, with what was meant; no abbreviations.
 
-    `meant` says what to type here for options of other programs: `{"lr": "--set OPTIMIZATION.LR {value}"}`, by the name
-    in small letters, with `_` between its words. `{value}` is what was given to it, `{pairs}` keys and values as
-    `key=value`, `{words}` the same as `key value`.
+    Args:
+        *arguments: As `argparse.ArgumentParser` has them.
+        meant: What to type here for options of other programs, by the name in small letters with `_` between its words:
+            `{"lr": "--set OPTIMIZATION.LR {value}"}`. `{value}` is what was given to it, `{pairs}` keys and values as
+            `key=value`, `{words}` the same as `key value`.
+        **how: As `argparse.ArgumentParser` has them.
+    Example:
+        >>> from unbroken import OptionParser
+        >>> parser = OptionParser(prog="mine", meant={"lr": "--set LR"})
+        >>> action = parser.add_argument("--set", nargs="+")
+        >>> parser.parse_args(["--lr", "0.1"])
+        Traceback (most recent call last):
+        unbroken.errors.UsageError: mine: unrecognized arguments: --lr 0.1. Here that is: --set LR. See `mine --help`.
     """
 
     def __init__(self, *arguments: Any, meant: Mapping[str, str] | None = None, **how: Any) -> None:
@@ -50,20 +60,41 @@ class OptionParser(argparse.ArgumentParser):
         self._typed: list[str] = []
 
     def add_examples(self, *lines: str) -> None:
-        """Let the help end with these command lines."""
+        """Let the help end with these command lines.
+
+        Args:
+            *lines: One each, as it is typed.
+        """
         self.epilog = "\n\n".join([*([self.epilog] if self.epilog else []), "\n  ".join(["examples:", *lines])])
 
     def option(self, word: str) -> argparse.Action | None:
-        """The option that has this name."""
+        """Return the option that has this name; None where there is none.
+
+        Args:
+            word: As it is typed: "--tag".
+        """
         return self._option_string_actions.get(word)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong, what was probably meant, and where to read on."""
+        """Say what is wrong, what was probably meant, and where to read on.
+
+        Args:
+            message: What argparse says.
+        Raises:
+            UsageError: In any case.
+        """
         meant = self._meant(message)
         raise UsageError(self.prog, message, do=f"{meant}{' ' if meant else ''}See `{self.prog} --help`.")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:  # type: ignore[override]  # of overloads
-        """Remember what was typed, for what is said of it."""
+        """Read a command line as argparse does, and remember what was typed, for what is said of it.
+
+        Args:
+            args: The words.
+            namespace: As in argparse.
+        Returns:
+            What was read, and the words that are not known.
+        """
         self._typed = list(args or [])
         return super().parse_known_args(args, namespace)
 
@@ -141,7 +172,7 @@ class OptionParser(argparse.ArgumentParser):
         return f"Did you mean {' or '.join(near)}?" if near else ""
 
     def spellings(self) -> list[str]:
-        """The options that the help shows, as they are typed."""
+        """Return the options that the help shows, as they are typed."""
         shown = (action for action in self._actions if action.help != argparse.SUPPRESS)
         return [name for action in shown for name in action.option_strings]
 

@@ -92,7 +92,15 @@ def _with_unit(expected: str, said: str, *units: str) -> str:
 
 
 def size_text(size_bytes: float) -> str:
-    """`1.5 MB`."""
+    """Return a size as it is shown everywhere, in units of 1000.
+
+    Args:
+        size_bytes: In bytes.
+    Example:
+        >>> from unbroken import size_text
+        >>> size_text(1_500_000)
+        '1.5 MB'
+    """
     for unit in UNITS[:-1]:
         if size_bytes < (1000 if unit == "B" else 999.95):  # what would be rounded to 1000.0 has the next unit
             return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
@@ -110,14 +118,32 @@ def duration_text(seconds: float) -> str:
 
 
 def clock_time(seconds: float) -> str:
-    """`1:02:03`, with days when there are any."""
+    """Return a duration as a clock has it, with days when there are any.
+
+    Args:
+        seconds: In seconds.
+    Example:
+        >>> from unbroken.train import clock_time
+        >>> clock_time(3723), clock_time(90_000)
+        ('1:02:03', '1d 1:00:00')
+    """
     days, rest = divmod(int(seconds), 86_400)
     text = f"{rest // 3600}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
     return f"{days}d {text}" if days else text
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """`1 step`, `2 steps`."""
+    """Return a number with its noun.
+
+    Args:
+        number: How many.
+        noun: Of one.
+        plural: Of several, where that is not the noun with an s.
+    Example:
+        >>> from unbroken import counted
+        >>> counted(1, "step"), counted(3, "box", "boxes")
+        ('1 step', '3 boxes')
+    """
     return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
 
 
@@ -127,7 +153,16 @@ def is_or_are(number: int) -> str:
 
 
 def some_of(words: Sequence[object], most: int) -> str:
-    """`3, 5, 8` or, of more than `most`, `3, 5, 8 and 40 more`."""
+    """Return the first few words of many.
+
+    Args:
+        words: All.
+        most: How many are said; of the others, how many they are.
+    Example:
+        >>> from unbroken import some_of
+        >>> some_of([3, 5, 8, 13], 3)
+        '3, 5, 8 and 1 more'
+    """
     more = len(words) - most
     return ", ".join(map(str, words[:most])) + (f" and {more} more" if more > 0 else "")
 

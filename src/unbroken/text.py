@@ -81,6 +81,7 @@ BOMS = {
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
+# what a message says is expected where `text_of` fails
 NOT_TEXT = "text in UTF-8, or in UTF-16 as PowerShell writes it"
 END_OF_DOS = "\x1a"  # what `copy con` and `copy a+b` leave at the end
 
@@ -97,7 +98,17 @@ def encoding_of(data: bytes) -> tuple[bytes, str]:
 
 
 def text_of(data: bytes) -> str:
-    """The text of a file, in whichever encoding Windows or Linux wrote it; UnicodeDecodeError where it is none."""
+    """Return the text of a file, in whichever encoding Windows or Linux wrote it.
+
+    Args:
+        data: Its bytes: UTF-8, or UTF-16 and UTF-32 as their marks or NULs tell.
+    Raises:
+        UnicodeDecodeError: It is no text.
+    Example:
+        >>> from unbroken import text_of
+        >>> text_of("道路".encode("utf-16"))
+        '道路'
+    """
     mark, encoding = encoding_of(data)
     return data[len(mark) :].decode(encoding).rstrip(END_OF_DOS)
 

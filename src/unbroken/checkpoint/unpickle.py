@@ -79,7 +79,22 @@ class CappedReader:
 
 
 def read_pickle(source: bytes | BinaryIO, *, where: object, what: str = "the pickle") -> Pickled:
-    """Read one pickle, leaving a file just behind it; raise DamagedFile when it cannot be read."""
+    """Read one pickle without executing it: a class becomes its name, a call nothing but a record of itself.
+
+    Args:
+        source: Its bytes, or a file, which is left just behind it.
+        where: What errors name: the file that it is in.
+        what: What errors call it.
+    Returns:
+        Its value as plain data, and the classes and storages that it mentions.
+    Raises:
+        DamagedFile: It is torn, no pickle, or made to do harm.
+    Example:
+        >>> import pickle
+        >>> from unbroken import read_pickle
+        >>> read_pickle(pickle.dumps({"CLASSES": ("road", "water")}), where="infos.pkl").value
+        {'CLASSES': ('road', 'water')}
+    """
     file = io.BytesIO(source) if isinstance(source, bytes) else CappedReader(source, MAX_PICKLE_BYTES)
     try:
         with warnings.catch_warnings():  # pickletools warns of a backslash in a stranger's text

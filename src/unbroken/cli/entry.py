@@ -46,10 +46,13 @@ def _main(words: list[str], *, typed: Sequence[str] | None) -> int:
 
 
 def run(*recipe: str) -> NoReturn:
-    """Run what was typed as the whole of a process, and end it; in a recipe's own script `"train", NAME` goes before.
+    """Run what was typed as the whole of a process, and end it: for the scripts of an application.
 
     An interpreter that has torch in it takes about a second to take itself apart, under load several: that would be
     part of every limited session and of every grace period. Whatever counts is on disk by then, so it just ends.
+
+    Args:
+        *recipe: Words that go before what was typed: `"train", NAME` in a recipe's own script.
     """
     code = _main([*recipe, *sys.argv[1:]], typed=None)
     if "torch" not in sys.modules:
@@ -61,7 +64,13 @@ def run(*recipe: str) -> NoReturn:
 
 
 def run_tool(tool: Callable[[Sequence[str]], int]) -> int:
-    """Run an application's own tool on what was typed after its name, its errors told as those of any command."""
+    """Run an application's own tool on what was typed after its name, its errors told as those of any command.
+
+    Args:
+        tool: Takes the words and returns an exit code.
+    Returns:
+        The exit code for `sys.exit`.
+    """
     hint = ": what was written is whole, run the same command again"
     return _guarded(lambda: tool(sys.argv[1:]), as_json=False, hint=hint)
 

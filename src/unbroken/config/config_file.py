@@ -17,10 +17,10 @@ from unbroken.text import NOT_TEXT, text_of
 
 @dataclass(frozen=True)
 class Place:
-    """A file and a line in it; line 0 stands for the whole file."""
+    """A place in a config file; shown as `FILE:LINE`."""
 
-    file: Path
-    line: int = 0
+    file: Path  # path of the file
+    line: int = 0  # from 1; 0: the whole file
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}" if self.line else str(self.file)
@@ -31,23 +31,25 @@ COMMAND_LINE = Place(Path("command line"))
 
 @dataclass(frozen=True, kw_only=True)
 class ConfigFile:
-    """The data of a config file with its bases merged in, and where its keys were written.
+    """What was read from a config file: its data with the bases merged in, and where its keys were written."""
 
-    `sources` are all files that were read, this one first.
-    """
-
-    path: Path
-    tree: dict[str, Any]
+    path: Path  # the file itself
+    tree: dict[str, Any]  # its data: dicts, lists, tuples and plain values
+    # where each dotted key was written, as far as that is known
     places: Mapping[str, Place] = field(default_factory=dict)
-    sources: tuple[Path, ...] = ()
+    sources: tuple[Path, ...] = ()  # all files that were read, this one first
 
     @property
     def lines(self) -> dict[str, int]:
-        """The line of every key whose line is known, whichever of the sources it is in."""
+        """Return the line of every key whose line is known, whichever of the sources it is in."""
         return {key: place.line for key, place in self.places.items() if place.line}
 
     def place_of(self, key: str) -> Place:
-        """Where a key was written, or the nearest thing around it, or the file."""
+        """Return where a key was written, or the nearest thing around it, or the file.
+
+        Args:
+            key: Dotted, of any depth.
+        """
         while key:
             if key in self.places:
                 return self.places[key]
@@ -55,7 +57,11 @@ class ConfigFile:
         return Place(self.path)
 
     def with_tree(self, tree: dict[str, Any]) -> ConfigFile:
-        """Return the same file after overrides: keys that they changed are placed on the command line."""
+        """Return the same file after overrides: keys that they changed are placed on the command line.
+
+        Args:
+            tree: What `set_values` or `merge_options` gave.
+        """
         changed = dict.fromkeys(_changed(self.tree, tree, ""), COMMAND_LINE)
         return replace(self, tree=tree, places={**self.places, **changed})
 

@@ -13,7 +13,7 @@ from unbroken.config.effect import Effect, Effects, most_severe
 class Absent(Enum):
     """The value of a key on the side that does not have it."""
 
-    ABSENT = "(absent)"
+    ABSENT = "(absent)"  # the only one; shown as `(absent)`
 
     def __str__(self) -> str:
         return "(absent)"
@@ -21,24 +21,24 @@ class Absent(Enum):
     __repr__ = __str__
 
 
-ABSENT: Final = Absent.ABSENT
+ABSENT: Final = Absent.ABSENT  # the value of a key on the side that does not have it
 DEEPEST = 60  # sections in sections; what a stranger's file has below is compared as a whole
 
 
 @dataclass(frozen=True)
 class Change:
-    """One key that differs between two configs."""
+    """One key that differs between two configs; shown as `lr: 0.1 -> 0.01 (schedule)`."""
 
-    key: str
-    old: Any
-    new: Any
-    effect: Effect
+    key: str  # dotted, digits being positions in a list
+    old: Any  # value before; `ABSENT` where there was none
+    new: Any  # value now; `ABSENT` where there is none
+    effect: Effect  # what the change does to a run that has weights
 
     def __str__(self) -> str:
         return f"{self.key}: {self.old!r} -> {self.new!r} ({self.effect})"
 
     def as_data(self) -> dict[str, Any]:
-        """The same facts for `--json`."""
+        """Return the same facts for `--json`."""
         sides = {"old": self.old, "new": self.new}
         return {"key": self.key, "effect": str(self.effect)} | {
             name: str(value) if value is ABSENT else value for name, value in sides.items()
@@ -47,13 +47,13 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One dotted key whose values are not all the same; `ABSENT` where a config does not have it."""
+    """One key whose values are not all the same."""
 
-    key: str
-    values: tuple[Any, ...]  # one for each config, in their order
+    key: str  # dotted, digits being positions in a list
+    values: tuple[Any, ...]  # one for each config, in their order; `ABSENT` where one does not have it
 
     def as_data(self) -> dict[str, Any]:
-        """The same for `--json`; an absent value is left out of `values` by being said as such."""
+        """Return the same for `--json`: an absent value is None there, and its place listed under "absent"."""
         return {
             "key": self.key,
             "values": [None if value is ABSENT else value for value in self.values],
@@ -62,11 +62,19 @@ class Difference:
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any], effects: Effects) -> tuple[Change, ...]:
-    """List what differs between two canonical configs, the most severe first, then by key.
+    """Return what differs between two canonical configs, the most severe first, then by key.
 
-    A key that the schema does not know (written by another version) counts as a change of meaning: what it
-    did cannot be judged any more, so it must not pass unseen. One that came after `old` was written had there the
-    value that the schema says.
+    Args:
+        old: The config of the run so far.
+        new: The present one.
+        effects: Of the schema. A key that it does not know (of another version) counts as a change of meaning: what it
+            did cannot be judged any more. One that came after `old` was written had there the value that the schema
+            says.
+    Example:
+        >>> from unbroken.config import Effect, Effects, changes
+        >>> known = Effects(fields={"width": Effects(own=Effect.SHAPE), "lr": Effects(own=Effect.SCHEDULE)})
+        >>> [str(change) for change in changes({"lr": 0.1, "width": 8}, {"lr": 0.2, "width": 16}, known)]
+        ['width: 8 -> 16 (shape)', 'lr: 0.1 -> 0.2 (schedule)']
     """
     found = []
     for difference in _differing("", (old, new), apart=False):
@@ -81,7 +89,11 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any], effects: Effects) ->
 
 
 def worst(found: Iterable[Change]) -> Effect | None:
-    """Return the most severe effect among the changes; None when nothing changed."""
+    """Return the most severe effect among the changes; None when nothing changed.
+
+    Args:
+        found: What `changes` gave.
+    """
     return most_severe(change.effect for change in found)
 
 
@@ -92,11 +104,17 @@ def _rank(change: Change) -> tuple[int, list[tuple[int, int, str]]]:
 
 
 def differences(configs: Sequence[Mapping[str, Any]]) -> tuple[Difference, ...]:
-    """The keys that differ between any number of configs, in their order; nothing for fewer than two.
+    """Return the keys that differ between any number of configs, in their order; nothing for fewer than two.
 
-    This needs no schema: the configs may be of different programs, or of versions whose schema is gone. `same` decides:
-    (1,) and [1], 1 and 1.0 mean the same, 1 and True do not. A whole section that one config does not have counts as
-    absent key by key.
+    This needs no schema: the configs may be of different programs, or of versions whose schema is gone.
+
+    Args:
+        configs: Trees; what means the same (see `same`) is no difference, and a whole section that one does not have is
+            absent key by key.
+    Example:
+        >>> from unbroken.config import differences
+        >>> [(each.key, each.values) for each in differences([{"lr": 0.1, "seed": 0}, {"lr": 0.2, "seed": 0}])]
+        [('lr', (0.1, 0.2))]
     """
     return tuple(_differing("", tuple(configs), apart=True)) if len(configs) > 1 else ()
 
@@ -135,7 +153,14 @@ def _all_same(values: Sequence[Any]) -> bool:
 
 
 def same(old: Any, new: Any) -> bool:
-    """Tell whether two plain values mean the same: (1,) and [1], 1 and 1.0, nan and nan do, 1 and True do not."""
+    """Tell whether two plain values mean the same: (1,) and [1], 1 and 1.0, nan and nan do, 1 and True do not.
+
+    Args:
+        old: A value, list or dict.
+        new: Another one.
+    Returns:
+        True also for equal dicts in another order.
+    """
     match old, new:
         case Mapping(), Mapping():
             return old.keys() == new.keys() and all(same(old[name], new[name]) for name in old)
@@ -147,7 +172,17 @@ def same(old: Any, new: Any) -> bool:
 
 
 def value_at(tree: Any, key: str, default: Any = ABSENT) -> Any:
-    """The value of a dotted key, digits being positions in a list; `default` where there is none."""
+    """Return the value of a dotted key.
+
+    Args:
+        tree: Dicts and lists in each other.
+        key: Digits are positions in a list: "pipeline.0.type".
+        default: What is returned where there is none.
+    Example:
+        >>> from unbroken.config import value_at
+        >>> value_at({"pipeline": [{"type": "Resize"}]}, "pipeline.0.type")
+        'Resize'
+    """
     for part in key.split("."):
         if isinstance(tree, Mapping):
             tree = tree.get(part, default)
@@ -177,7 +212,12 @@ def leaves(
 
 
 def keys_of(tree: Any, under: str = "") -> Iterator[str]:
-    """Every dotted key of a canonical config, sections and positions in lists of sections among them."""
+    """Yield every dotted key of a canonical config, sections and positions in lists of sections among them.
+
+    Args:
+        tree: The config, or a part of it.
+        under: Key of that part, before which it is put.
+    """
     if isinstance(tree, Mapping):
         items: Iterable[tuple[object, Any]] = tree.items()
     elif isinstance(tree, list | tuple) and all(isinstance(item, Mapping) for item in tree):

@@ -11,26 +11,26 @@ from unbroken.errors import ConfigError
 
 
 class Effect(StrEnum):
-    """The effect of changing one key, the most severe first."""
+    """What changing a key does to a run that already has weights, the most severe first."""
 
-    SHAPE = "shape"
-    MEANING = "meaning"
-    DATA = "data"
-    SCHEDULE = "schedule"
-    FREE = "free"
-    IGNORED = "ignored"
+    SHAPE = "shape"  # they no longer fit: a resume is refused
+    MEANING = "meaning"  # they fit, and stand for something else (classes, coordinates): refused
+    DATA = "data"  # they continue, on other samples: said, exactness begins anew
+    SCHEDULE = "schedule"  # they continue, at another pace: the rate before and after is shown
+    FREE = "free"  # nothing
+    IGNORED = "ignored"  # nothing reads the key; it is no part of a canonical config
 
     @property
     def severity(self) -> int:
-        """0 is the most severe: sorting by it puts what can refuse a launch first."""
+        """Return its place in that order, 0 for the most severe."""
         return _ORDER[self]
 
 
 @dataclass(frozen=True)
 class Instead:
-    """Written at an ignored field: the keys that say what it would have said, or why nothing has to."""
+    """Written at an ignored field (`Annotated[str, Effect.IGNORED, Instead("seed")]`)."""
 
-    what: str
+    what: str  # keys that say what the field would have said, or why nothing has to
 
 
 _ORDER = {effect: place for place, effect in enumerate(Effect)}
@@ -43,33 +43,39 @@ def most_severe(effects: Iterable[Effect]) -> Effect | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Since:
-    """Written at a field that was added later: configs recorded without it meant the value `before`."""
+    """Written at a field that was added later: what a config recorded without it meant."""
 
-    before: Any
+    before: Any  # its value in such a config
 
 
 @dataclass(frozen=True, kw_only=True)
 class Effects:
-    """The effect of every key of a schema, as a tree of plain data.
+    """The effect of every key of a schema, as a tree of plain data."""
 
-    `fields` are the named keys; `items` stands for any position of a list and any name of a free mapping. `since` is
-    there for keys that earlier records do not have.
-    """
-
-    own: Effect | None = None
-    since: Since | None = None
-    fields: Mapping[str, Effects] = field(default_factory=dict)
-    items: Effects | None = None
+    own: Effect | None = None  # of this key, and of those below that say nothing themselves; None: it says nothing
+    since: Since | None = None  # for a key that earlier records do not have
+    fields: Mapping[str, Effects] = field(default_factory=dict)  # the keys below, by name
+    items: Effects | None = None  # stands for any position of a list and any name of a free mapping
 
     def of(self, key: str) -> Effect:
-        """Return the effect of a dotted key; a whole section has the most severe effect found in it."""
+        """Return the effect of a key; a whole section has the most severe effect found in it.
+
+        Args:
+            key: Dotted; "" for the whole.
+        Raises:
+            ConfigError: The schema has no such key.
+        """
         found = self.find(key)
         if found is None:
             raise ConfigError(key, "no key of this schema has this name")
         return found
 
     def find(self, key: str) -> Effect | None:
-        """Like `of`, but None for a key that the schema does not know (a config of an older version)."""
+        """Return the same, or None for a key that the schema does not know (of a config of an older version).
+
+        Args:
+            key: Dotted; "" for the whole.
+        """
         inherited, node = self.own, self
         for part in key.split(".") if key else []:
             below = node.fields.get(part, node.items)
@@ -80,7 +86,11 @@ class Effects:
         return inherited if inherited is Effect.IGNORED else node.own or inherited or node.worst_below()
 
     def since_of(self, key: str) -> Since | None:
-        """What a record without this dotted key meant, where the schema says so."""
+        """Return what a record without this key meant; None where the schema does not say.
+
+        Args:
+            key: Dotted.
+        """
         node = self
         for part in key.split("."):
             below = node.fields.get(part, node.items)

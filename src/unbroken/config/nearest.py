@@ -10,13 +10,22 @@ from typing import Any
 
 from unbroken.config.difference import value_at
 
-SUFFIXES = (".py", ".yaml", ".yml")  # of configs
+SUFFIXES = (".py", ".yaml", ".yml")  # ends of the names of configs
 MOST_KNOWN = 1000  # names that a wrong one is compared with
 LONGEST = 100  # characters of a name that are looked at: the comparison takes their square
 
 
 def nearest(name: str, known: Iterable[object]) -> str:
-    """Return the known name most like this one, whatever its capitals; empty when none is close."""
+    """Return the known name most like this one, whatever its capitals; empty when none is close.
+
+    Args:
+        name: As it was typed.
+        known: What it could be.
+    Example:
+        >>> from unbroken.config import nearest
+        >>> nearest("learning_rat", ["width", "learning_rate"])
+        'learning_rate'
+    """
     short = [word for word in map(str, islice(known, MOST_KNOWN)) if len(word) <= LONGEST]
     by_lower = {word.lower(): word for word in short}
     close = get_close_matches(name[:LONGEST].lower(), by_lower, n=1, cutoff=0.6)
@@ -36,7 +45,13 @@ def suggestion(name: str, known: Iterable[object]) -> str:
 
 
 def other_parts(tree: Mapping[str, Any], built: Mapping[str, Sequence[str]], *, likeness: float) -> dict[str, str]:
-    """The names, by key, that are none of those built there; one as alike as `likeness` (0 to 1) may be misspelt."""
+    """Return the names in a config of another program that are none of those built here, by key.
+
+    Args:
+        tree: The config.
+        built: What is built here, by dotted key.
+        likeness: 0 to 1: a name as alike as this to one that is built may be misspelt, and is left out.
+    """
     names = {key: value_at(tree, key) for key in built}
     return {
         key: name

@@ -20,7 +20,18 @@ _CLOSING = {"[": "]", "(": ")", "{": "}"}
 
 
 def set_values(tree: Tree, words: Sequence[str]) -> Tree:
-    """Return the tree with `A.B.C value A.D value ...` set; every key must exist and keeps its type."""
+    """Return a config with values set from the command line (`--set`); every key must exist and keeps its type.
+
+    Args:
+        tree: The config.
+        words: Keys and values in turn.
+    Raises:
+        ConfigError: There is no such key, or the value is of another type.
+    Example:
+        >>> from unbroken.config import set_values
+        >>> set_values({"model": {"width": 32}}, ["model.width", "64"])
+        {'model': {'width': 64}}
+    """
     if len(words) % 2:
         odd = next((word for word in words[::2] if "=" in word), words[-1])
         key, _, value = odd.partition("=")
@@ -33,7 +44,18 @@ def set_values(tree: Tree, words: Sequence[str]) -> Tree:
 
 
 def merge_options(tree: Tree, options: Sequence[str]) -> Tree:
-    """Return the tree with `a.b=1`, `c.0.d=[1,2]` laid in; a key may be new, a position in a list may not."""
+    """Return a config with `--cfg-options` laid in, as MMEngine has them; a key may be new, a position in a list not.
+
+    Args:
+        tree: The config.
+        options: `a.b=1`, `c.0.d=[1,2]`.
+    Raises:
+        ConfigError: An option has no `=`, or leads into a list beyond its end or below a plain value.
+    Example:
+        >>> from unbroken.config import merge_options
+        >>> merge_options({"model": {"width": 32}}, ["model.depths=2,2"])
+        {'model': {'width': 32, 'depths': [2, 2]}}
+    """
     for option in options:
         key, equals, text = option.partition("=")
         if not (equals and key.strip()):

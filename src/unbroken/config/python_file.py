@@ -42,9 +42,17 @@ def read_python(path: Path, *, environment: Mapping[str, str]) -> ConfigFile:
 
 
 def read_python_text(text: str, where: Path) -> dict[str, Any]:
-    """Read a config that is text inside of another file, as MMEngine keeps it; `where` names that file in errors.
+    """Read a config that is text inside of another file, as MMEngine keeps it; nothing in it is executed.
 
-    It is read as a file is, never executed, and stands alone: nothing on this machine is its base or its environment.
+    It stands alone: nothing on this machine is its base or its environment.
+
+    Args:
+        text: In Python's syntax.
+        where: The file that it is in, for errors.
+    Returns:
+        Its data.
+    Raises:
+        ConfigError: It cannot be read, is based on other files, or is too large.
     """
     reader = Reader(environment={}, meter=Meter())
     try:

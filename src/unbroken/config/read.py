@@ -18,9 +18,16 @@ OF_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
 def read_config(path: Path, *, environment: Mapping[str, str] | None = None) -> ConfigFile:
-    """Read a config with its bases merged in; nothing in it is executed.
+    """Read a config with its bases merged in, in Python's syntax or YAML; nothing in it is executed.
 
-    `environment` is what `{{$NAME:default}}` in a Python config may see: nothing unless it is given.
+    Args:
+        path: A file whose name ends in .py, .yaml or .yml.
+        environment: What `{{$NAME:default}}` in a Python config may see; None: nothing.
+    Returns:
+        The data, and where each key was written.
+    Raises:
+        ConfigError: It is not there, no config, or cannot be read; file and line are named.
+        UsageError: It is an address of the web, and not a path.
     """
     path = Path(path)
     require_local(path)

@@ -17,21 +17,32 @@ from unbroken.errors import ConfigError
 
 @dataclass(frozen=True)
 class Misfit:
-    """Settings that are right alone and wrong together; `key` is relative to the section that says so."""
+    """Settings that are right alone and wrong together, as a section's own `misfits` finds them."""
 
-    key: str
-    what: str
-    expected: object = ""
-    found: object = ""
-    do: str = ""
+    key: str  # dotted, relative to the section that says so
+    what: str  # what is wrong, as the predicate of a sentence on the key
+    expected: object = ""  # what would be right
+    found: object = ""  # what stands there
+    do: str = ""  # what to change
 
 
 class Section(BaseModel):
-    """One typed part of a config; every field says in its annotation what changing it does.
+    """One typed part of a config, closed to unknown keys; every field says in its annotation what changing it does.
 
-    `embed_dims: Annotated[int, Effect.SHAPE] = 32`. A field that is itself a section needs no effect of its
-    own; when it has one, it counts for all fields below that have none. `advice` says of keys that other programs know
-    here, or knew, what does the same.
+    A field that is itself a section needs no effect of its own; when it has one, it counts for all fields below that
+    have none. `advice` says of keys that other programs know here, or knew, what does the same.
+
+    Example:
+        from typing import Annotated
+        from unbroken.config import Effect, Section, validate
+
+
+        class Config(Section):
+            width: Annotated[int, Effect.SHAPE] = 32
+            lr: Annotated[float, Effect.SCHEDULE] = 0.05
+
+
+        assert validate(Config, {"lr": 0.1}).canonical == {"width": 32, "lr": 0.1}
     """
 
     advice: ClassVar[Mapping[str, str]] = {}
@@ -40,12 +51,24 @@ class Section(BaseModel):
 
     @classmethod
     def not_built(cls, _tree: Mapping[str, Any], /) -> Misfit | None:
-        """Name the one reason why a whole config of another program cannot be read; asked first, and then alone."""
+        """Name the one reason why a whole config of another program cannot be read; asked first, and then alone.
+
+        Args:
+            _tree: The whole config, as it was read.
+        Returns:
+            None where there is none; a section that needs no such check leaves this as it is.
+        """
         return None
 
     @classmethod
     def completed(cls, tree: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Give a whole config the values that follow from others in it; asked before anything is checked."""
+        """Give a whole config the values that follow from others in it; asked before anything is checked.
+
+        Args:
+            tree: The whole config, as it was read.
+        Returns:
+            The same, or one with more keys.
+        """
         return tree
 
     def misfits(self) -> Iterator[Misfit]:
@@ -55,12 +78,22 @@ class Section(BaseModel):
 
 @cache  # a schema does not change, and a launch asks for the same one many times
 def effects(schema: type[Section]) -> Effects:
-    """Return the effect of every key of a schema as a tree of plain data."""
+    """Return the effect of every key of a schema as a tree of plain data.
+
+    Args:
+        schema: The section that all others hang from.
+    """
     return Effects(fields={name: _of_field(info) for name, info in schema.model_fields.items()})
 
 
 def check_schema(schema: type[Section]) -> None:
-    """Raise unless every leaf of the schema says what changing it does (each app tests this)."""
+    """Require that every leaf of a schema says what changing it does: a test of each application asks this.
+
+    Args:
+        schema: The section that all others hang from.
+    Raises:
+        ConfigError: Some do not; it names them.
+    """
     missing = sorted(set(_without_effect(schema.__name__, effects(schema), inherited=None)))
     if missing:
         raise ConfigError(

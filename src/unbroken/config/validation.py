@@ -24,26 +24,30 @@ S = TypeVar("S", bound=Section)
 
 @dataclass(frozen=True, kw_only=True)
 class Validated(Generic[S]):
-    """A config that fits its schema.
+    """A config that fits its schema."""
 
-    `canonical` is JSON-able, has every default filled in and no ignored key; `ignored` are the ignored keys
-    that the user gave, so that the command line can say that they do nothing.
-    """
-
-    value: S
-    canonical: dict[str, Any]
+    value: S  # the section that all others hang from, typed
+    canonical: dict[str, Any]  # JSON-able, with every default filled in and no ignored key
+    # the ignored keys that the user gave, each with what to set instead ("" where there is nothing)
     ignored: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ignored_in_words(self) -> tuple[str, ...]:
-        """Each ignored key with what to set instead, where there is such a thing."""
+        """Return each ignored key with what to set instead, where there is such a thing."""
         return tuple(f"{key} (set {instead})" if instead else key for key, instead in self.ignored.items())
 
 
 def validate(schema: type[S], source: ConfigFile | Mapping[str, Any], *, where: str = "config") -> Validated[S]:
-    """Check a config against its schema; raise one ConfigError that lists everything wrong with it.
+    """Check a config against its schema.
 
-    `where` names the source in messages when `source` is a bare tree.
+    Args:
+        schema: The section that all others hang from.
+        source: What was read, or a bare tree.
+        where: What errors call a bare tree.
+    Returns:
+        The config, typed and canonical.
+    Raises:
+        ConfigError: Something is wrong: all of it is listed, each with its place and the nearest known name.
     """
     file = source if isinstance(source, ConfigFile) else ConfigFile(path=Path(where), tree=dict(source))
     value = _typed(schema, file)
@@ -54,10 +58,13 @@ def validate(schema: type[S], source: ConfigFile | Mapping[str, Any], *, where: 
 
 
 def readable_parts(schema: type[Section], tree: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Check the parts of another program's config one by one: canonical those that fit, and the names of the others.
+    """Check the parts of another program's config one by one; how they fit together is no matter here.
 
-    A part is a key of the schema's first level. What does not fit together is no matter here, nor is a key that the
-    schema does not know.
+    Args:
+        schema: The section that all others hang from; a part is a key of its first level.
+        tree: The config; keys that the schema does not know are passed over.
+    Returns:
+        The parts that fit, canonical, and the names of the others.
     """
     fitting, others = dict[str, Any](), list[str]()
     for name, info in schema.model_fields.items():
@@ -86,7 +93,11 @@ def _typed(schema: type[S], file: ConfigFile) -> S:
 
 
 def canonical(value: Any) -> Any:
-    """Return a section as JSON-able data without its ignored fields."""
+    """Return a section as JSON-able data with every default and without its ignored fields.
+
+    Args:
+        value: A section, or anything in one.
+    """
     if isinstance(value, Section):
         return {name: canonical(getattr(value, name)) for name in _fields(value, ignored=False)}
     if isinstance(value, Mapping):

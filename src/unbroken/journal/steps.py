@@ -106,7 +106,13 @@ class StepLog:
 
 
 def read_steps(path: Path) -> Iterator[Mapping[str, Any]]:
-    """All steps and evaluations, oldest first, also those of steps that were lost in a kill and done again."""
+    """Yield all steps and evaluations of a run, oldest first, those of steps that a kill undid included.
+
+    Args:
+        path: The file `unbroken/metrics.jsonl` in the run's folder; where there is none, nothing is yielded.
+    Yields:
+        The line of each: "step", "session", "epoch", "samples", and what was logged; an evaluation has "evaluation".
+    """
     return (record for record in read_lines(path) if _step_of(record) is not None)
 
 

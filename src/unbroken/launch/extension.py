@@ -19,13 +19,18 @@ WARMUP_SHARE = 0.05  # of the added steps: enough for Adam's moments to follow, 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a step stands: `share` of the value at the seam, the rest of the schedule's value at its own `step`."""
+    """Where a step of an extension stands, between the value at the seam and the schedule of the present config."""
 
-    share: float
-    step: int
+    share: float  # of the value at the seam, 0 to 1; the rest is the schedule's
+    step: int  # of the schedule, whose value is used
 
     def mix(self, start: float, new: float) -> float:
-        """The value at the seam and the schedule's in their shares; each of them alone to the last bit."""
+        """Return the two values in their shares; each of them alone to the last bit.
+
+        Args:
+            start: The value at the seam.
+            new: The schedule's value at `step`.
+        """
         if self.share == 0:
             return new
         return start if self.share == 1 else self.share * start + (1 - self.share) * new
@@ -33,22 +38,26 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Extension:
-    """One decided extension, from `seam` to `total` steps; `lr` is the (first) learning rate at the seam.
+    """One decided extension of a finished run.
 
-    `stretch` takes the longer schedule where it is. `rewarm` does so after `warmup_steps` steps on a straight line
-    from the value at the seam. `hold` keeps the value at the seam. `restart` runs through the whole schedule, which is
-    `cycle_steps` long, once more in the added steps.
+    `stretch` takes the longer schedule where it is. `rewarm` does so after `warmup_steps` steps on a straight line from
+    the value at the seam. `hold` keeps the value at the seam. `restart` runs through the whole schedule once more in
+    the added steps.
     """
 
-    policy: Policy
-    seam: int
-    total: int
-    warmup_steps: int
-    cycle_steps: int
-    lr: float
+    policy: Policy  # which of the four
+    seam: int  # steps done when the run was extended
+    total: int  # steps at the new end
+    warmup_steps: int  # of `rewarm`, counted from the seam
+    cycle_steps: int  # of `restart`: how many steps the whole schedule takes
+    lr: float  # the (first) learning rate at the seam
 
     def place(self, step: int) -> Place:
-        """What the step after `step` steps uses; `step` is the seam or later."""
+        """Return where the next step stands.
+
+        Args:
+            step: Steps done, the seam or later.
+        """
         done = step - self.seam
         match self.policy:
             case "hold":
@@ -62,17 +71,27 @@ class Extension:
         return Place(share=0.0, step=step)
 
     def value_at(self, step: int, *, start: float, scheduled: Callable[[int], float]) -> float:
-        """A value that was `start` at the seam and is `scheduled` by the present config."""
+        """Return the value that the next step uses: a learning rate, a momentum.
+
+        Args:
+            step: Steps done, the seam or later.
+            start: The value at the seam.
+            scheduled: Gives the value that the present config's own schedule has after so many steps.
+        """
         place = self.place(step)
         return place.mix(start, scheduled(place.step))
 
     def as_plain(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values, for a checkpoint."""
         return asdict(self)
 
     @classmethod
     def from_plain(cls, data: object) -> Extension | None:
-        """What `as_plain` gave; None for anything else, such as what an older version wrote."""
+        """Return what `as_plain` gave.
+
+        Args:
+            data: Anything that a file holds there; None comes of what is no extension, such as an older version wrote.
+        """
         names = {item.name for item in fields(cls)}
         if not isinstance(data, Mapping) or not names <= data.keys() or data["policy"] not in POLICIES:
             return None

@@ -16,23 +16,18 @@ SCRIPT = "open_run"  # the recipe of anyone's own loop: options are arguments th
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """From where the run is to begin, as far as the user said.
+    """From where the run is to begin, as far as the user said."""
 
-    `exact` is a file to resume from whatever else is there (`--ckpt`). `origin` is a file in which the run's history
-    begins (`load_from` with `resume=True`): used until the run has newer checkpoints of its own. `weights` is a file to
-    fine-tune from, with `strict` only if it and the model have the same tensors; they stand under `weights_key` in it,
-    or where they usually do. `search` are folders that may hold checkpoints of this run. `on_extend` is how the
-    schedule of a finished run goes on when more is asked for; "" when the user did not say.
-    """
-
-    fresh: bool = False
-    exact: Path | None = None
+    fresh: bool = False  # begin anew, what is there moves into the archive (`--fresh`)
+    exact: Path | None = None  # file to resume from, whatever else is there (`--ckpt`)
+    # file in which the run's history begins (`load_from` with `resume=True`), until the run has newer ones
     origin: Path | None = None
-    weights: Path | None = None
-    strict: bool = False
-    weights_key: str = ""
-    search: tuple[Path, ...] = ()
+    weights: Path | None = None  # file to fine-tune from (`--pretrained_model`), until the run has a save
+    strict: bool = False  # fine-tune only if `weights` and the model have the same tensors
+    weights_key: str = ""  # entry of that file that holds the weights; "": where they usually are
+    search: tuple[Path, ...] = ()  # folders that may hold checkpoints of this run
     accepted: frozenset[str] = frozenset()  # config keys whose change the user accepts
+    # how the schedule of a finished run goes on when more is asked for; "": not said
     on_extend: Policy | Literal[""] = ""
 
 
@@ -59,14 +54,10 @@ class Quota:
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenUnder:
-    """The config that another program's file was written under, in the words of ours.
+    """The config that another program's file was written under, in the words of ours."""
 
-    `config` is canonical; where the file says nothing, it says what the job does. `remarks` are sentences on what the
-    file says and could not be compared, or not as it stands.
-    """
-
-    config: Mapping[str, Any]
-    remarks: tuple[str, ...] = ()
+    config: Mapping[str, Any]  # canonical; where the file says nothing, it says what the job does
+    remarks: tuple[str, ...] = ()  # sentences on what the file says and could not be compared, or not as it stands
 
 
 # From the `meta` of a file of MMEngine; None where it says nothing about its config.
@@ -75,45 +66,52 @@ ReadForeign = Callable[[Mapping[str, Any]], WrittenUnder | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One launch: who, where, with which settings, how far."""
+    """One launch: who, where, with which settings, how far; made of a command line without torch."""
 
-    recipe: str
-    tag: str
-    directory: Path
+    recipe: str  # name of the recipe, as it is recorded with the run
+    tag: str  # name of the experiment
+    directory: Path  # the run's folder
     config: Mapping[str, Any]  # canonical: JSON-able, defaults filled in
-    effects: Effects
-    seed: int
-    total_steps: int | None = None  # None: known only when the data is seen
-    limit: Limit | None = None  # of this session's time
+    effects: Effects  # what changing each key of `config` does
+    seed: int  # of everything random; a run keeps the one it began with
+    total_steps: int | None = None  # optimizer steps of the whole training; None: known only when the data is seen
+    limit: Limit | None = None  # of this session's time; None: it may last
     usual: tuple[Path, ...] = ()  # where the same command keeps this run when it is typed in another folder
-    layout: Layout = ITERATIONS
-    keep_last: int | None = None
+    layout: Layout = ITERATIONS  # how the run's files are called
+    keep_last: int | None = None  # checkpoints that stay, never fewer than two verified ones; None: all
     quota: Quota | None = None  # of the disk, where it is less than the file system says
     backup: Path | None = None  # a folder that each save is backed up to, beside the training
-    start: Start = field(default_factory=Start)
-    task: str = ""  # address `module:function` of the builder that loads torch
+    start: Start = field(default_factory=Start)  # from where to begin
+    # address `module:function` of the builder of the `Task`: given the job, and a function to say things; loads torch
+    task: str = ""
     datasets: str = ""  # address of the builder of the data sets alone, by what they are for: for checking them
     preflight: str = ""  # address of what asks for data and options before a launch, and gives warnings; without torch
     blueprint: str = ""  # address of the builder of the model alone, without data: for comparing shapes
-    options: Mapping[str, Any] = field(default_factory=dict)  # settings of this launch that are not config
+    # settings of this launch that are not config: what `accidents` gives, "save_every" and "log_every" (steps),
+    # "save_every_epochs", "save_every_s", "workers", and what else the builder of the task reads
+    options: Mapping[str, Any] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()  # config keys that were given and do nothing here
     remarks: tuple[str, ...] = ()  # sentences on the config that every launch shows
-    remarks_on_foreign: tuple[str, ...] = ()  # and every launch that begins with a file of another program
+    # sentences that every launch shows which begins with a file of another program
+    remarks_on_foreign: tuple[str, ...] = ()
     command: str = ""  # what to type to run this again
-    lr_at: Callable[[int], float] | None = None  # learning rate used in step n+1 under this config
-    written_under: ReadForeign = lambda _meta: None  # the config that another program's file holds
+    # learning rate used in step n + 1 under this config, for the plan and its plot
+    lr_at: Callable[[int], float] | None = None
+    # reads the config out of another program's file; None where that says nothing
+    written_under: ReadForeign = lambda _meta: None
     epochs: int | None = None  # how long the training is, where it is measured in epochs
-    steps_per_epoch: int | None = None
-    samples_per_step: int | None = None  # over all micro-batches of a step
-    samples: int | None = None  # of an epoch
+    steps_per_epoch: int | None = None  # optimizer steps of one
+    samples_per_step: int | None = None  # of a whole step, over all its micro-batches
+    samples: int | None = None  # samples of an epoch
     flags: Mapping[str, str] = field(default_factory=dict)  # options that this front door calls otherwise
     override: str = ""  # how a config key is set at this front door: "--set {key} {value}"
     short_names: Mapping[str, str] = field(default_factory=dict)  # of config keys, for tags made from changes
     traits: tuple[str, ...] = ()  # what this config would be told apart by in a tag: "bs2", "lr0.0005"
     texts: Mapping[str, str] = field(default_factory=dict)  # written into each session's folder, by relative path
+    # what the surroundings say, as `Recipe.read` was given it
     environment: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_script(self) -> bool:
-        """Whether the launch is a call in the user's own program."""
+        """Tell whether the launch is a call of `open_run`, where options are arguments and not flags."""
         return self.recipe == SCRIPT

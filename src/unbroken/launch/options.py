@@ -42,7 +42,13 @@ USUAL_PICTURES, MOST_PICTURES = 3, 12
 
 
 def add_common_options(parser: OptionParser, *, tag: str = "--tag", bad_sample: str = "--on-bad-sample") -> None:
-    """Add the options of unbroken itself to a recipe's parser; `tag` and `bad_sample` are what its users call these."""
+    """Add the options of unbroken itself to a recipe's parser, and what is meant by those of other programs.
+
+    Args:
+        parser: Of the recipe.
+        tag: What its users call the name of an experiment ("--extra_tag"); `--tag` works as well.
+        bad_sample: What they call `--on-bad-sample`, which works as well.
+    """
     group = parser.add_argument_group("where to start from")
     names = dict.fromkeys((tag, "--tag"))
     parser.meant = {**COMMON_MEANT, **dict.fromkeys(TAG_MEANT, f"{tag} {{value}}"), **parser.meant}
@@ -117,7 +123,11 @@ def add_common_options(parser: OptionParser, *, tag: str = "--tag", bad_sample: 
 
 
 def add_weights_key(parser: argparse._ActionsContainer) -> None:
-    """Add the option that names the entry of a file in which the weights are."""
+    """Add `--weights-key`, which names the entry of a file in which the weights are.
+
+    Args:
+        parser: Of a tool, or a group of one.
+    """
     parser.add_argument(
         "--weights-key",
         default="",
@@ -166,7 +176,11 @@ def _add_accidents(parser: argparse.ArgumentParser, bad_sample: str) -> None:
 
 
 def accidents(options: argparse.Namespace) -> dict[str, Any]:
-    """What a job's `options` need to know of accidents."""
+    """Return what a job's `options` need to know of accidents: "on_bad", "on_oom", "on_nan", "restarts", "backoff_s".
+
+    Args:
+        options: What a parser with the common options read.
+    """
     return {
         "on_bad": options.on_bad,
         "on_oom": options.on_oom,
@@ -177,7 +191,14 @@ def accidents(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def require_launcher(launcher: str, *, accumulate: str) -> None:
-    """Raise UsageError where several processes are asked for; `accumulate` is how a step takes more samples instead."""
+    """Refuse what a training on several processes is started with.
+
+    Args:
+        launcher: The value of `--launcher`; "none" is one process.
+        accumulate: How a step takes more samples instead, as it is typed: the error says so.
+    Raises:
+        UsageError: Several processes are asked for.
+    """
     if launcher != "none":
         raise UsageError(
             f"--launcher {launcher}",
@@ -188,14 +209,30 @@ def require_launcher(launcher: str, *, accumulate: str) -> None:
 
 
 def folder(text: str) -> Path:
-    """A folder, there or to be made."""
+    """Read an option that names a folder, there or to be made.
+
+    Args:
+        text: As it was typed.
+    Returns:
+        Its path.
+    Raises:
+        ArgumentTypeError: It is a file.
+    """
     if is_ordinary(Path(text)):
         raise argparse.ArgumentTypeError(f"expected a folder, and {text[:100]} is a file")
     return Path(text)
 
 
 def device_name(text: str) -> str:
-    """A device as torch calls it; whether it is there is seen when it is used."""
+    """Read an option that names a device as torch does; whether it is there is seen when it is used.
+
+    Args:
+        text: As it was typed: "auto", "cpu", "cuda", "cuda:1".
+    Returns:
+        The same text.
+    Raises:
+        ArgumentTypeError: No device is called so.
+    """
     if re.fullmatch(r"auto|meta|(cpu|cuda|mps|xpu|npu|mlu|hpu|musa)(:\d{1,3})?", text):
         return text
     meant = f"cuda:{text}" if text.isdecimal() else "cuda" if text.lower() in ("gpu", "cuda", "nvidia") else ""
@@ -217,7 +254,14 @@ def _pictures(text: str) -> int:
 
 
 def session_limit(options: argparse.Namespace, environment: Mapping[str, Any]) -> Limit | None:
-    """How long this session may be: as the options say, else as the host does."""
+    """Return how long this session may be, as the options say, else as the host does; None: without end.
+
+    Args:
+        options: What a parser with the common options read.
+        environment: As `Recipe.read` was given it.
+    Raises:
+        UsageError: `--session` and `--until-done` contradict each other, or the reserve takes all of the session.
+    """
     if options.session is not None and options.until_done:
         raise UsageError("--until-done", "it contradicts --session", do="Give one of the two.")
     host = environment.get("session_limit")
@@ -279,7 +323,12 @@ def _left(limit: Limit) -> str:
 
 
 def disk_quota(options: argparse.Namespace, environment: Mapping[str, Any]) -> Quota | None:
-    """How much may be saved: as the option says, else as the surroundings do."""
+    """Return how much may be saved, as the option says, else as the surroundings do; None: as much as there is room.
+
+    Args:
+        options: What a parser with the common options read.
+        environment: As `Recipe.read` was given it.
+    """
     if options.quota is not None:
         return Quota(size_bytes=options.quota, folder=Path.cwd(), source="--quota")
     found = environment.get("disk_quota")
@@ -313,9 +362,16 @@ def start_from(
     origin: Path | None = None,
     weights: Path | None = None,
 ) -> Start:
-    """The start that the options ask for; `origin` and `weights` are what the config names.
+    """Return from where the options say that the run is to begin.
 
-    Weights that the command line names are a run of their own: what the config goes on from is not meant then.
+    Args:
+        options: What a parser with the common options read.
+        environment: As `Recipe.read` was given it.
+        origin: The file that the config goes on from; not used where the command line names weights, which are a run of
+            their own.
+        weights: The file that the config fine-tunes from.
+    Raises:
+        UsageError: `--strict` or `--weights-key` without weights that they are about.
     """
     listed = str(environment.get(SEARCH_PATH, ""))
     usual = [Path(folder) for folder in listed.split(os.pathsep) if folder]

@@ -17,15 +17,13 @@ RECIPES = "unbroken.recipes"
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How an application turns a command line into a job; loading one loads no torch.
+    """How an application turns a command line into a job; loading one loads no torch."""
 
-    `read(arguments, environment)` gets what was typed after the recipe's name; `usage` is its help text. `tools` are
-    the application's other scripts, each with the address of a function that returns its help text.
-    """
-
-    name: str
+    name: str  # as it is typed after `unbroken train`
+    # makes the job of the words after the recipe's name and what the surroundings say
     read: Callable[[Sequence[str], Mapping[str, Any]], Job]
-    usage: Callable[[], str]
+    usage: Callable[[], str]  # gives its help text
+    # other scripts of the application, each with the address of a function that gives its help text
     tools: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -27,17 +27,17 @@ Part = Literal["checkpoint", "rolling", "weights", ""]
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Names relative to the run's folder; `keys` says under which top-level key a tracked part is saved.
+    """How the files of a run are called, relative to its folder. An empty name means that there is no such file.
 
     A save at the end of an epoch, or any save where there is no `rolling_name`, gets a name of its own; the others
-    share the rolling name, where each replaces the one before. An empty name means that there is no such file.
+    share the rolling name, where each replaces the one before.
     """
 
-    checkpoint_folder: str
+    checkpoint_folder: str  # of all checkpoints; "": the run's folder itself
     checkpoint_name: str  # with {step} or {epoch}
-    rolling_name: str = ""
+    rolling_name: str = ""  # of saves within an epoch
     weights_name: str  # with {metric}, and {step} or {epoch}
-    pointer: str = ""
+    pointer: str = ""  # link to the newest checkpoint, for people
     session_folder: str = ""  # with {session}
     log_name: str  # with {session} or, dashed, {stamp}; inside the session folder
     log_moment: str = "%Y/%m/%d %H:%M:%S %z - unbroken - INFO - "  # before each line of the log, for strftime
@@ -46,26 +46,49 @@ class Layout:
     curves: str = ""  # folder of TensorBoard's event files, over steps
     evaluation_curves: str = ""  # the same over epochs, for what is measured at their end
     predictions: str = "predictions"  # folder of pictures of what evaluated weights predict, by step
+    # top-level key in a checkpoint under which a tracked part is saved, by its name
     keys: Mapping[str, str] = field(default_factory=dict)
     weights_extra: tuple[str, ...] = ()  # of the entries that an application adds, those of a weights file too
 
     def checkpoints(self, run: Path) -> Path:
-        """The folder of the checkpoints."""
+        """Return the folder of the checkpoints.
+
+        Args:
+            run: The run's folder.
+        """
         return run / self.checkpoint_folder if self.checkpoint_folder else run
 
     def run_of(self, checkpoint: Path) -> Path:
-        """The run's folder, from the path of one of its checkpoints."""
+        """Return the run's folder.
+
+        Args:
+            checkpoint: Path of one of its checkpoints.
+        """
         folder = checkpoint.resolve().parent
         return folder.parent if self.checkpoint_folder and folder.name == self.checkpoint_folder else folder
 
     def checkpoint(self, *, step: int, epoch: int, milestone: bool) -> str:
-        """The file name of the checkpoint after `step` steps and `epoch` whole epochs."""
+        """Return the file name of a checkpoint.
+
+        Args:
+            step: Optimizer steps done.
+            epoch: Whole epochs done.
+            milestone: Whether the save ends an epoch, and so gets a name of its own.
+        """
         if self.rolling_name and not milestone:
             return self.rolling_name
         return self.checkpoint_name.format(step=step, epoch=epoch)
 
     def writes_after(self, name: str, *, step: int, epoch: int) -> bool:
-        """Whether a session that goes on from there may write a file of this name."""
+        """Tell whether a session that goes on from there may write a file of this name.
+
+        Args:
+            name: Of the file.
+            step: Optimizer steps done.
+            epoch: Whole epochs done.
+        Returns:
+            True for the rolling name, and for names of later steps or epochs.
+        """
         if self.rolling_name and name == self.rolling_name:
             return True
         for pattern in (self.checkpoint_name, self.weights_name):
@@ -77,7 +100,13 @@ class Layout:
         return False
 
     def part_of(self, name: str) -> tuple[Part, str]:
-        """What a file of this name would be if this layout wrote it, and the metric of weights; "" if it would not."""
+        """Tell what a file would be if this layout wrote it.
+
+        Args:
+            name: Of the file.
+        Returns:
+            "checkpoint", "rolling", "weights" or "", and the metric of weights.
+        """
         if self.rolling_name and name == self.rolling_name:
             return "rolling", ""
         patterns: dict[Part, str] = {"checkpoint": self.checkpoint_name, "weights": self.weights_name}
@@ -89,33 +118,62 @@ class Layout:
         return "", ""
 
     def weights(self, metric: str, *, step: int, epoch: int) -> str:
-        """The file name of the best weights by `metric`."""
+        """Return the file name of the best weights.
+
+        Args:
+            metric: By which they are the best; what no file name may hold becomes `_`.
+            step: Optimizer steps done.
+            epoch: Whole epochs done.
+        """
         named = re.sub(r"[^\w.-]", "_", metric).encode()[:LONGEST_METRIC_BYTES].decode(errors="ignore")
         return self.weights_name.format(metric=named, step=step, epoch=epoch)
 
     def session(self, run: Path, session: str) -> Path:
-        """The folder of one session's readable output; LeadsOut for a recorded session that is no name."""
+        """Return the folder of one session's readable output.
+
+        Args:
+            run: The run's folder.
+            session: Its name.
+        Raises:
+            LeadsOut: A recorded session is no name.
+        """
         return place(run, self.session_folder.format(session=session)) if self.session_folder else run
 
     def log(self, run: Path, session: str) -> Path:
-        """The text log of one session; LeadsOut as above."""
+        """Return the text log of one session.
+
+        Args:
+            run: The run's folder.
+            session: Its name.
+        Raises:
+            LeadsOut: A recorded session is no name.
+        """
         name = self.log_name.format(session=session, stamp=session.replace("_", "-"))
         return place(self.session(run, session), name)
 
     def scalars(self, run: Path, session: str) -> tuple[Path, ...]:
-        """The files that get a line per logged step: of the session, and of the run."""
+        """Return the files that get a line per logged step: that of the session, and that of the run.
+
+        Args:
+            run: The run's folder.
+            session: Its name.
+        """
         of_session = [self.session(run, session) / self.session_scalars] if self.session_scalars else []
         return (*of_session, *([run / self.run_scalars] if self.run_scalars else []))
 
     def as_plain(self) -> dict[str, Any]:
-        """Plain values, for the run's record."""
+        """Return plain values, for the run's record."""
         return asdict(self)
 
     @classmethod
     def from_plain(cls, data: Mapping[str, Any]) -> Layout:
-        """The layout in a run's record; LeadsOut, with the field, where a name in it is none inside the run.
+        """Return the layout in a run's record.
 
-        BadField where it is no layout at all, or that of another version.
+        Args:
+            data: What `as_plain` gave.
+        Raises:
+            LeadsOut: A name in it leads out of the run's folder.
+            BadField: It is no layout at all, or that of another version.
         """
         for key in (*FOLDERS, *NAMES, *FILES):
             if why := _why_no_part(data.get(key, ""), is_name=key in NAMES):

@@ -14,6 +14,7 @@ from unbroken.errors import Refused, UnbrokenError
 from unbroken.storage.files import Disk, WritableFile
 from unbroken.text import as_bytes
 
+# end of the name of a durable write's temporary file; one that is found at a launch was cut off
 PARTIAL_SUFFIX = ".partial"
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
@@ -29,10 +30,18 @@ def durable_write(
     *,
     check: Callable[[Path], None] | None = None,
 ) -> None:
-    """Replace `path` by what `fill` writes; at any instant the name holds the old content or the new, whole.
+    """Replace a file by what is written; at any instant the name holds the old content or the new, whole.
 
-    `check` is given the partial, whole and on the medium, before it takes the name; what it raises prevents that.
-    When it does, or the disk refuses (full, failing), the partial is removed and the error goes on.
+    Whatever ends it, the temporary file is removed and the error goes on.
+
+    Args:
+        disk: What changes the disk: `Disk()`.
+        path: The file, in a folder that is there.
+        fill: Writes into the open file that it is given.
+        check: Given the path of the temporary file, whole and on the medium, before it takes the name; what it raises
+            prevents that.
+    Raises:
+        OSError: The disk refuses: it is full, or fails.
     """
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
     try:
@@ -53,7 +62,14 @@ def durable_write(
 
 
 def durable_folder(disk: Disk, folder: Path) -> None:
-    """Create `folder` and its parents where they are missing, so that their names survive a power cut too."""
+    """Create a folder and its parents where they are missing, so that their names survive a power cut too.
+
+    Args:
+        disk: What changes the disk.
+        folder: Its path.
+    Raises:
+        OSError: The disk refuses.
+    """
     missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
     disk.make_folder(folder)
     for path in missing:
@@ -62,7 +78,22 @@ def durable_folder(disk: Disk, folder: Path) -> None:
 
 @contextmanager
 def explained(disk: Disk, path: Path, what: str) -> Iterator[None]:
-    """Turn the operating system's error into a refusal."""
+    """Turn what the operating system raises within the block into a refusal that says what to do.
+
+    Args:
+        disk: That was written on.
+        path: That errors name.
+        what: What could not be done, as the beginning of a sentence.
+    Raises:
+        Refused: In place of an OSError.
+    Example:
+        >>> from pathlib import Path
+        >>> from unbroken.storage import Disk, explained
+        >>> with explained(Disk(), Path("out/a.json"), "it cannot be written"):
+        ...     raise PermissionError(13, "Permission denied")
+        Traceback (most recent call last):
+        unbroken.errors.Refused: out/a.json: it cannot be written (Permission denied). Earlier checkpoints ...
+    """
     try:
         yield
     except OSError as error:
@@ -70,7 +101,14 @@ def explained(disk: Disk, path: Path, what: str) -> Iterator[None]:
 
 
 def refusal(disk: Disk, path: Path, what: str, error: OSError) -> Refused:
-    """The operating system's error as one that says what to do, and where room lacks, how much is left."""
+    """Return the operating system's error as one that says what to do, and where room lacks, how much is left.
+
+    Args:
+        disk: That was written on.
+        path: That the error names.
+        what: What could not be done, as the beginning of a sentence.
+        error: What was raised.
+    """
     room, do = "", "Mend that, or name another folder"
     if error.errno in NO_ROOM:
         do = "Make room"
@@ -85,19 +123,52 @@ def refusal(disk: Disk, path: Path, what: str, error: OSError) -> Refused:
 
 
 def write_whole(disk: Disk, path: Path, data: bytes) -> int:
-    """Replace `path` durably by `data`, in a folder that is there; return how many bytes these are."""
+    """Replace a file durably.
+
+    Args:
+        disk: What changes the disk: `Disk()`.
+        path: The file, in a folder that is there.
+        data: All of its content.
+    Returns:
+        How many bytes these are.
+    Raises:
+        OSError: The disk refuses; the old content is untouched.
+    Example:
+        from pathlib import Path
+        from unbroken import Disk, durable_folder, read_whole, write_whole
+
+        durable_folder(Disk(), Path("out"))
+        write_whole(Disk(), Path("out/classes.txt"), b"road")
+        assert read_whole("out/classes.txt") == b"road"
+    """
     durable_write(disk, path, lambda file: file.write(data))
     return len(data)
 
 
 def write_json(disk: Disk, path: Path, data: Any) -> None:
-    """Replace `path` durably by `data` as UTF-8 JSON."""
+    """Replace a file durably by data as UTF-8 JSON.
+
+    Args:
+        disk: What changes the disk: `Disk()`.
+        path: The file, in a folder that is there.
+        data: What `json.dumps` takes; a TypeError comes before anything is written.
+    Raises:
+        OSError: The disk refuses; the old content is untouched.
+    """
     text = json.dumps(data, ensure_ascii=False, indent=1) + "\n"
     write_whole(disk, path, as_bytes(text))
 
 
 def point_to(disk: Disk, pointer: Path, target_name: str) -> bool:
-    """Let `pointer` be a relative link to its neighbour `target_name`; False where the file system has no links."""
+    """Let a name be a relative link to a file beside it.
+
+    Args:
+        disk: What changes the disk.
+        pointer: The link; one that is there is replaced in one step.
+        target_name: Name of the file.
+    Returns:
+        False where the file system has no links.
+    """
     partial = pointer.with_name(pointer.name + PARTIAL_SUFFIX)
     if partial.is_symlink() or partial.exists():
         disk.remove(partial)

@@ -22,7 +22,13 @@ class WritableFile(Protocol):
     """An open file that bytes can be put into."""
 
     def write(self, data: bytes, /) -> int:
-        """Put all of `data` at the end and return how much that was."""
+        """Put bytes at the end.
+
+        Args:
+            data: All of it is written.
+        Returns:
+            How many bytes that was.
+        """
         ...
 
     def flush(self) -> None:
@@ -63,33 +69,69 @@ def _opened(path: Path, how: int) -> _OpenFile:
 
 
 class Disk:
-    """The real disk. Tests hand in a disk that stops at the n-th request instead."""
+    """What changes the disk: one method for each thing the operating system is asked, each raising its OSError.
+
+    A test hands in one of its own that stops at the n-th request.
+    """
 
     def create(self, path: Path) -> WritableFile:
-        """Open `path` for writing, empty; a link, a pipe or another thing that has the name gives way to a file."""
+        """Open a file for writing, empty; a link, a pipe or another thing that has the name gives way to it.
+
+        Args:
+            path: Of the file.
+        Returns:
+            The open file, for `sync` and `close`.
+        Raises:
+            OSError: The name is that of a folder, or the system refuses.
+        """
         with suppress(OSError):
             if not stat.S_ISREG(path.lstat().st_mode):
                 path.unlink()
         return _opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
 
     def open_append(self, path: Path) -> WritableFile:
-        """Open `path` so that every write lands at its end; OSError for a link, a pipe or a device of this name."""
+        """Open a file so that every write lands at its end.
+
+        Args:
+            path: Of the file, which is made where there is none.
+        Returns:
+            The open file, for `sync` and `close`.
+        Raises:
+            OSError: A link, a pipe or a device has this name.
+        """
         return _opened(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def sync(self, file: WritableFile) -> None:
-        """Return only when the file's bytes are on the medium."""
+        """Return only when the file's bytes are on the medium.
+
+        Args:
+            file: As this disk opened it.
+        """
         os.fsync(_descriptor(file))
 
     def close(self, file: WritableFile) -> None:
-        """Give the descriptor back."""
+        """Give the descriptor back.
+
+        Args:
+            file: As this disk opened it.
+        """
         os.close(_descriptor(file))
 
     def rename(self, source: Path, target: Path) -> None:
-        """Put `source` under the name `target` in one indivisible step, replacing what is there."""
+        """Put a file under another name in one indivisible step, replacing what is there.
+
+        Args:
+            source: Its name.
+            target: The other one, on the same file system.
+        """
         os.replace(source, target)
 
     def sync_folder(self, folder: Path) -> None:
-        """Make the names inside `folder` durable (a no-op where folders cannot be opened, as on Windows)."""
+        """Make the names inside a folder durable; nothing is done where folders cannot be opened, as on Windows.
+
+        Args:
+            folder: Its path.
+        """
         if os.name == "nt":
             return
         descriptor = os.open(folder, os.O_RDONLY)
@@ -103,11 +145,20 @@ class Disk:
             os.close(descriptor)
 
     def make_folder(self, folder: Path) -> None:
-        """Create `folder` and its parents where they are missing."""
+        """Create a folder and its parents where they are missing.
+
+        Args:
+            folder: Its path.
+        """
         folder.mkdir(parents=True, exist_ok=True)
 
     def move(self, source: Path, target: Path) -> None:
-        """Move a file, a folder or a link to a new name on any file system; a link leads where it led before."""
+        """Move a file, a folder or a link to a new name on any file system; a link leads where it led before.
+
+        Args:
+            source: Its name.
+            target: The new one.
+        """
         import shutil  # it loads three compressors, which looking does without
 
         says = source.readlink() if source.is_symlink() else Path()
@@ -118,19 +169,36 @@ class Disk:
             source.unlink()
 
     def remove(self, path: Path) -> None:
-        """Remove one file or link."""
+        """Remove one file or link.
+
+        Args:
+            path: Its name; a link goes, and not what it leads to.
+        """
         path.unlink()
 
     def remove_folder(self, folder: Path) -> None:
-        """Remove an empty folder."""
+        """Remove an empty folder.
+
+        Args:
+            folder: Its path.
+        """
         folder.rmdir()
 
     def link(self, path: Path, target: str) -> None:
-        """Create a symbolic link `path` that says `target`; raises OSError where there are none."""
+        """Create a symbolic link.
+
+        Args:
+            path: Its name.
+            target: What it says.
+        """
         path.symlink_to(target)
 
     def free_bytes(self, folder: Path) -> int:
-        """Bytes that can still be written next to `folder`."""
+        """Return how many bytes can still be written.
+
+        Args:
+            folder: On the file system in question.
+        """
         import shutil
 
         return shutil.disk_usage(folder).free

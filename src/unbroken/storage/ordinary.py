@@ -46,11 +46,20 @@ FETCH = {
 
 
 class NotOrdinary(OSError):
-    """What has this name is no ordinary file, or is larger than what it stands for ever is."""
+    """What has this name is no ordinary file, or is larger than what it stands for ever is: an OSError."""
 
 
 def open_ordinary(path: str | os.PathLike[str]) -> io.BufferedReader:
-    """Open a file for reading; NotOrdinary for a folder, a pipe, a socket or a device, OSError as `open` raises it."""
+    """Open an ordinary file for reading, without ever waiting for the other end of a pipe.
+
+    Args:
+        path: As a person or a record names it.
+    Returns:
+        The file, to be closed.
+    Raises:
+        NotOrdinary: It is a folder, a pipe, a socket or a device.
+        OSError: As `open` raises it.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | AT_ONCE | BINARY)
     except OSError as error:
@@ -79,7 +88,15 @@ def require_ordinary(path: str | os.PathLike[str]) -> None:
 
 
 def read_whole(path: str | os.PathLike[str], *, most_bytes: int = MOST_RECORD_BYTES) -> bytes:
-    """All bytes of an ordinary file; NotOrdinary where there are more than `most_bytes`."""
+    """Return all bytes of an ordinary file.
+
+    Args:
+        path: As a person or a record names it.
+        most_bytes: So many are believable; the usual 64 MiB are hundreds of times what a record of a run has.
+    Raises:
+        NotOrdinary: There are more, or it is no ordinary file.
+        OSError: It cannot be read.
+    """
     with open_ordinary(path) as file:
         size, data = os.fstat(file.fileno()).st_size, b""
         while size <= most_bytes and (block := file.read(max(size - len(data), BLOCK))):  # no memory for what is not
@@ -92,12 +109,26 @@ def read_whole(path: str | os.PathLike[str], *, most_bytes: int = MOST_RECORD_BY
 
 
 def read_json(path: str | os.PathLike[str], *, most_bytes: int = MOST_RECORD_BYTES) -> Any:
-    """The content of a JSON file; OSError where it cannot be read, ValueError where it is none or too deep."""
+    """Return the content of a JSON file.
+
+    Args:
+        path: As a person or a record names it.
+        most_bytes: So many are believable.
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is no JSON, or nested too deep.
+    """
     return parsed_json(read_whole(path, most_bytes=most_bytes))
 
 
 def is_ordinary(path: Path) -> bool:
-    """Whether a name leads to an ordinary file, through a link or not; False where that cannot be seen."""
+    """Tell whether a name leads to an ordinary file, through a link or not.
+
+    Args:
+        path: The name.
+    Returns:
+        False also where that cannot be seen.
+    """
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError):
@@ -105,12 +136,25 @@ def is_ordinary(path: Path) -> bool:
 
 
 def is_remote(named: object) -> bool:
-    """Whether a name is an address, such as `https://...`, `s3://...` or `open-mmlab://...`, and no path."""
+    """Tell whether a name is an address, such as `https://...`, `s3://...` or `open-mmlab://...`, and no path.
+
+    Args:
+        named: What was typed.
+    Returns:
+        True for what begins like an address, whether there is such a scheme or not.
+    """
     return SCHEME.match(str(named)) is not None
 
 
 def require_local(named: object, *, is_folder: bool = False) -> None:
-    """Raise UsageError for an address, with how to get what it stands for."""
+    """Refuse an address with the command that fetches what it stands for.
+
+    Args:
+        named: What was typed; a path is let pass, there or not.
+        is_folder: Whether a folder is expected there, which could be mounted.
+    Raises:
+        UsageError: It is an address, and no file is called so.
+    """
     found = SCHEME.match(str(named))
     if found is None or Path(str(named)).exists():
         return
@@ -130,7 +174,12 @@ def require_local(named: object, *, is_folder: bool = False) -> None:
 
 
 def read_typed(path: str | os.PathLike[str], record: type[Record]) -> Record | None:
-    """The record in a file; None where there is none, or where it does not hold what it should."""
+    """Return the record in a JSON file, or None where there is none or it does not hold what it should.
+
+    Args:
+        path: Of the file.
+        record: A frozen dataclass whose fields say what the file holds.
+    """
     return readable(lambda: load_typed(path, record))
 
 

@@ -11,7 +11,9 @@ OnNan = Literal["stop", "rollback", "ignore"]
 
 @dataclass(frozen=True, kw_only=True)
 class Accidents:
-    """`on_oom`: when memory runs out, repeat the step in smaller parts, or end. `on_nan`: when a loss is not finite."""
+    """What is to be done when a step goes wrong."""
 
-    on_oom: OnOom = "halve"
+    on_oom: OnOom = "halve"  # when memory runs out: do the step again in smaller parts, or end
+    # when a loss or gradient is not finite: end before the step, go back to the last checkpoint and leave its samples
+    # out, or go on
     on_nan: OnNan = "stop"

@@ -23,7 +23,14 @@ EXACTNESS = ("threads", "cpu_capability", "torch", "device", "deterministic")
 
 
 def pick_device(name: str, *, deterministic: bool) -> torch.device:
-    """The device called `name`; "auto" is the GPU where there is one."""
+    """Return a device that works here, and compute deterministically on it where that was asked for.
+
+    Args:
+        name: As torch has it; "auto" is the GPU where there is one.
+        deterministic: Choose algorithms that give the same bits each time; those without such a form warn.
+    Raises:
+        UsageError: There is no such device, or torch cannot use it.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else _named(name)
     if device.type == "cuda" and deterministic:
         ask_cublas_for_determinism()

@@ -12,7 +12,18 @@ from unbroken.errors import UsageError
 
 
 def even_slices(size: int, parts: int) -> list[slice]:
-    """`parts` slices that cover `size` samples; none is longer than another by more than one."""
+    """Cut samples into parts of nearly equal size, in their order.
+
+    Args:
+        size: How many samples there are.
+        parts: How many slices to make; none is longer than another by more than one.
+    Returns:
+        Slices that cover all, some of them empty where there are more parts than samples.
+    Example:
+        >>> from unbroken.train import even_slices
+        >>> even_slices(7, 2)
+        [slice(0, 3, None), slice(3, 7, None)]
+    """
     bounds = [size * part // parts for part in range(parts + 1)]
     return [slice(*pair) for pair in pairwise(bounds)]
 

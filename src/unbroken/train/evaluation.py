@@ -230,7 +230,6 @@ class RunControl:
 
         Raises:
             Exit: The run stops here, with everything saved.
-            UsageError: The loop has not begun yet.
         """
         if self.current.is_at_boundary:
             self.opened.stop_if_asked()
@@ -242,7 +241,6 @@ class RunControl:
             reason: What is said to have asked for it ("the queue is empty").
         Raises:
             Exit: The run stops here, with everything saved.
-            UsageError: The loop has not begun yet.
         """
         self._stop.reason = reason
         self.poll()

@@ -30,10 +30,17 @@ Coming = Callable[[str, int, Callable[[], list[Key]]], None]
 
 
 def fit(run: TrainingRun, task: Task, *, accidents: Accidents | None = None, coming: Coming | None = None) -> None:
-    """Train until the task's last step; returns when it is done, raises Exit when it was asked to stop.
+    """Train until the task's last step, with all that a task may ask for.
 
-    `accidents` says what to do when a step goes wrong. `coming(what, step, samples)` is called before each step and
-    each evaluation: whoever watches this process can name what it was doing when it crashed.
+    Args:
+        run: As `launch` gave it, within its `with` block.
+        task: What is trained.
+        accidents: What to do when a step goes wrong; None: halve where memory runs out, end at a loss that is not
+            finite.
+        coming: Called with "step" or "evaluation", its step, and a function that gives its samples, before each:
+            whoever watches this process can name what it was doing when it crashed.
+    Raises:
+        Exit: The run was asked to stop; everything is saved.
     """
     hand_over(task, run)
     stepper = Stepper(run, task, accidents or Accidents())
@@ -133,10 +140,15 @@ def _groups(run: TrainingRun, batches: Iterator[Any], task: Task) -> Iterator[li
 
 
 def run_job(job: Job, console: Console, *, began_s: float | None = None, coming: Coming | None = None) -> None:
-    """Train as the job says; raises Exit when it was asked to stop, an UnbrokenError when it cannot be done.
+    """Train as a job says: launch it, build its task, `fit`; after a rollback, launch it again as after a kill.
 
-    The session began at `began_s` on the monotonic clock, or now. `coming` is told what comes next, see `fit`. A run
-    that goes back to its last checkpoint is launched again here, by the same way as after a kill.
+    Args:
+        job: Whose `task` is the address of the builder.
+        console: Where lines are shown.
+        began_s: When the session began, on the monotonic clock in seconds; None: now.
+        coming: Told what comes next, see `fit`.
+    Raises:
+        Exit: The run was asked to stop; everything is saved.
     """
     began_s = SystemClock().monotonic_s() if began_s is None else began_s
     while (again := _session(job, console, began_s, coming)) is not None:

@@ -29,19 +29,21 @@ BEST, LATEST = "best", "latest"  # instead of a file: of the run
 
 @dataclass(frozen=True, kw_only=True)
 class FoundCheckpoint:
-    """A file with weights, verified; step and epoch as it says itself (epoch None if it says none)."""
+    """A file with weights, verified; step and epoch are what it says itself, whatever its name."""
 
-    path: Path
-    step: int
-    epoch: int | None
-    kind: str
-    save: str  # the name of the save, "" where there is none: another save under the same name has another
-    conditions: Mapping[str, Any] = field(default_factory=dict)  # that its run computes under
+    path: Path  # the file
+    step: int  # optimizer steps after which it was saved
+    epoch: int | None  # whole epochs, None if it says none
+    kind: str  # of which program, and whether a checkpoint or weights alone
+    save: str  # name of the save, "" where there is none: another save under the same name has another
+    # under which its run computes: threads, algorithms, versions
+    conditions: Mapping[str, Any] = field(default_factory=dict)
 
     def compute_alike(self) -> list[str]:
         """Compute with the threads and algorithms of the file's run, so that its evaluations give the same bits.
 
-        Says what differs all the same.
+        Returns:
+            A sentence for each thing that differs all the same.
         """
         if self.conditions.get("deterministic") is True:
             torch.use_deterministic_algorithms(True, warn_only=True)
@@ -49,7 +51,16 @@ class FoundCheckpoint:
 
 
 def named_checkpoint(named: Path, layout: Layout, *, run: Path) -> FoundCheckpoint:
-    """What a person names: a file, the folder of a run for its furthest checkpoint, or `best` or `latest` of `run`."""
+    """Return the checkpoint that a person names.
+
+    Args:
+        named: A file; the folder of a run, for its furthest checkpoint; or `best` or `latest`, of `run`.
+        layout: How the run's files are called.
+        run: The run's folder.
+    Raises:
+        UsageError: There is no such file, or no such checkpoint in the run.
+        DamagedFile: The file that was named is not whole.
+    """
     if named.is_dir():
         require_no_folder_of_others(named)
         return furthest_checkpoint(named, layout_seen(named)[0])
@@ -71,7 +82,15 @@ def best_weights(run: Path, layout: Layout) -> FoundCheckpoint:
 
 
 def find_checkpoint(path: Path, layout: Layout) -> FoundCheckpoint:
-    """The checkpoint or weights in a file; raises UsageError if it is not there, DamagedFile if it is not whole."""
+    """Return the checkpoint or weights in a file.
+
+    Args:
+        path: The file, of any program whose files are known.
+        layout: How the files of its run are called: beside it lies the manifest that verifies it.
+    Raises:
+        UsageError: The file is not there.
+        DamagedFile: It is not whole.
+    """
     require_file(path)
     seen = look_at(path, manifests(layout.run_of(path)))
     if seen.state != "good":
@@ -80,7 +99,14 @@ def find_checkpoint(path: Path, layout: Layout) -> FoundCheckpoint:
 
 
 def furthest_checkpoint(run: Path, layout: Layout) -> FoundCheckpoint:
-    """The furthest whole checkpoint of a run."""
+    """Return the furthest whole checkpoint of a run, by the step that is recorded in it.
+
+    Args:
+        run: The run's folder.
+        layout: How its files are called.
+    Raises:
+        UsageError: There is none, or no run.
+    """
     facts = survey(run, layout)
     if facts.newest_good is None and facts.has_history:
         what = "there is no checkpoint that is whole"
@@ -106,14 +132,26 @@ def _names_beside(run: Path, layout: Layout) -> list[str]:
 
 
 def epoch_checkpoints(folder: Path, layout: Layout) -> list[Path]:
-    """The files of a folder that hold the end of an epoch, the earliest first."""
+    """Return the files of a folder that hold the end of an epoch, the earliest first.
+
+    Args:
+        folder: Where the checkpoints lie; its parent is the run's folder.
+        layout: How they are called.
+    """
     names = layout.checkpoint_name.format(step="*", epoch="*")
     seen = list_candidates(folder, manifests(folder.parent))
     return [item.path for item in reversed(seen) if item.path.match(names)]
 
 
 def is_training(run: Path, layout: Layout) -> bool:
-    """Whether a process is working on the run at this moment."""
+    """Tell whether a process is working on the run at this moment.
+
+    Args:
+        run: The run's folder.
+        layout: How its files are called.
+    Returns:
+        True where a live process holds the lock.
+    """
     return RunView(run, layout).held
 
 
@@ -127,11 +165,24 @@ def load_weights(
     class_rows: ClassRows | None = None,
     weights_key: str = "",
 ) -> WeightsReport:
-    """Copy the weights of any checkpoint into a model; with `strict`, Incompatible unless every tensor gets its own.
+    """Copy the weights of any checkpoint into a model, each tensor where its name and shape fit.
 
-    What the file has and the model has not is named, and no reason to refuse. `rename` gives the file's names as the
-    model spells them; rows of `class_rows` are told by the names of the classes. `weights_key` names the entry of the
-    file that holds the weights, where it is an unusual one.
+    Args:
+        model: Its parameters and buffers are filled in place.
+        path: A file of ours or of another program; an optimizer in it is not read.
+        rename: Gives the file's names as the model spells them.
+        strict: Refuse unless every tensor of the model gets its own from the file; what the file has besides is named,
+            and no reason to refuse.
+        say: Told what was not loaded, line by line.
+        class_rows: Which rows are classes: these are matched by the names of the classes. None: by their place.
+        weights_key: The entry of the file that holds the weights, where it is an unusual one ("ema").
+    Returns:
+        What became of each tensor.
+    Raises:
+        UsageError: The file is not there, or holds no tensors by name.
+        DamagedFile: It cannot be read.
+        Incompatible: `strict` is not met, or the shapes are those of another model; nothing was loaded.
+        Refused: Not one tensor of the file is the model's.
     """
     report = adopt_weights(model, path, rename, strict=strict, class_rows=class_rows, weights_key=weights_key)
     if not report.complete or report.classes or report.notes:
@@ -141,7 +192,14 @@ def load_weights(
 
 
 def dataset_meta(path: Path) -> Mapping[str, Any]:
-    """What a file says of its data set where MMEngine does: names of the classes, colours; empty where it says none."""
+    """Return what a file says of its data set where MMEngine does: names of the classes, colours; or nothing.
+
+    Args:
+        path: A checkpoint, which is not executed.
+    Raises:
+        UsageError: The file is not there.
+        DamagedFile: It cannot be read.
+    """
     tree = read_structure(path).tree
     for key in ("meta", "dataset_meta"):
         tree = tree.get(key) if isinstance(tree, dict) else None

@@ -80,7 +80,18 @@ class Gallery:
 
 
 def spread(size: int, count: int) -> Sequence[int]:
-    """`count` places from the first to the last of `size`, always the same ones."""
+    """Choose a few samples to look at, from the first to the last, always the same ones.
+
+    Args:
+        size: How many there are.
+        count: How many to choose, at most.
+    Returns:
+        Their numbers, in order.
+    Example:
+        >>> from unbroken.train import spread
+        >>> spread(101, 3)
+        [0, 50, 100]
+    """
     count = min(size, count)
     return [round(place * (size - 1) / max(count - 1, 1)) for place in range(count)]
 

@@ -19,19 +19,19 @@ class Best:
 
 @dataclass(kw_only=True)
 class Progress:
-    """Counters after a finished step; `position` counts samples used since the run began, over all processes."""
+    """Counters after a finished step, as a checkpoint carries them."""
 
-    step: int = 0
-    position: int = 0
-    dataset_size: int = 0
+    step: int = 0  # optimizer steps done
+    position: int = 0  # samples used since the run began, over all processes
+    dataset_size: int = 0  # samples of an epoch; 0 where that is not known, as of a stream
     closed_epochs: int = 0  # epochs whose end was done, when the loop goes by epochs
-    ended: str = ""  # why no step follows this one, where the loop said so
-    begun_epochs: int = 0  # those whose beginning was done
+    ended: str = ""  # why no step follows this one, where the loop said so; else empty
+    begun_epochs: int = 0  # epochs whose beginning was done, when the loop goes by epochs
     order: dict[str, Any] = field(default_factory=dict)  # of the epoch in progress; see feed.py and data/stream.py
     stream: Any = None  # the state of a stream that has one, in plain values
     fingerprint: str = ""  # of the data set's files, where it has one
-    evaluated_step: int = 0
-    best: Best | None = None
+    evaluated_step: int = 0  # step whose weights were evaluated last
+    best: Best | None = None  # best evaluation so far: its metric, value and step
     metrics: dict[str, float] = field(default_factory=dict)  # of the last evaluation
     extension: dict[str, Any] | None = None  # in force, when the run was finished once and made longer
     accepted: list[dict[str, Any]] = field(default_factory=list)  # changes of meaning that the user wanted
@@ -42,12 +42,12 @@ class Progress:
 
     @property
     def epoch(self) -> int:
-        """Completed passes over the data set."""
+        """Return how many passes over the data set are complete."""
         return self.position // self.dataset_size if self.dataset_size else self.order.get("passes", 0)
 
     @property
     def epoch_of_last_sample(self) -> int:
-        """The epoch that the last used sample was of."""
+        """Return the epoch that the last used sample was of, from 0."""
         return (self.position - 1) // self.dataset_size if self.dataset_size else self.epoch
 
     @property
@@ -56,7 +56,15 @@ class Progress:
         return self.dataset_size > 0 and self.position > 0 and self.position % self.dataset_size == 0
 
     def improves(self, metric: str, value: float, *, larger: bool) -> bool:
-        """Whether `value` is better than the best so far; NaN never is."""
+        """Tell whether an evaluation is better than the best so far, or the first by its metric.
+
+        Args:
+            metric: Name of the metric.
+            value: What was found; NaN never is better.
+            larger: Whether a larger value is the better one.
+        Returns:
+            True for a value that is better, not for an equal one.
+        """
         if math.isnan(value):
             return False
         if self.best is None or self.best.metric != metric:
@@ -64,12 +72,17 @@ class Progress:
         return value > self.best.value if larger else value < self.best.value
 
     def as_plain(self) -> dict[str, Any]:
-        """Plain values for a checkpoint."""
+        """Return plain values for a checkpoint."""
         return {**asdict(self), "epoch": self.epoch}
 
     @classmethod
     def from_plain(cls, data: Mapping[str, Any]) -> Progress:
-        """The counters in a checkpoint's `unbroken` entry; what an older version did not write is 0."""
+        """Return the counters in a checkpoint's `unbroken` entry.
+
+        Args:
+            data: What `as_plain` gave, of any version; what an older one did not write has its default, what is not
+                known is passed over.
+        """
         known = {item.name for item in fields(cls)}
         values = {key: value for key, value in data.items() if key in known}
         best = values.get("best")

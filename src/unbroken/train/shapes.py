@@ -33,17 +33,22 @@ from unbroken.train.task import OPTIONAL, Task
 
 @dataclass(frozen=True, kw_only=True)
 class Blueprint:
-    """A model made on the meta device (names and shapes, no memory), and how it takes over the weights of a file."""
+    """What a recipe's `blueprint` builds: names and shapes, without memory and without data."""
 
-    model: nn.Module
-    rename: Callable[[str], str] = str
-    class_rows: ClassRows | None = None
+    model: nn.Module  # made on the meta device
+    rename: Callable[[str], str] = str  # gives a file's names as the model spells them
+    class_rows: ClassRows | None = None  # which rows are classes; None: none are
 
 
 def decide_by_shapes(job: Job, facts: Facts) -> Plan:
-    """The plan, with the tensors of the file that would be used compared with those of the config's model.
+    """Return the plan, with the tensors of the file that would be used compared with those of the config's model.
 
-    Raises, as the training would, where the weights of a fine-tune are not there or not of this model.
+    Args:
+        job: Whose `blueprint` builds the model; without one, only the weights of a fine-tune are looked for.
+        facts: What was found on disk.
+    Raises:
+        UsageError: The file to fine-tune from holds no weights.
+        Incompatible: They are of another model.
     """
     plan = decide(job, facts)
     if isinstance(plan, Finished | Fresh) or plan.source is None:
@@ -73,10 +78,16 @@ def fit_of(job: Job, path: Path, *, tunes: bool = False) -> Fit:
 
 
 def require_takeover(job: Job, plan: Plan) -> tuple[str, ...]:
-    """Raise where the state of another program's checkpoint does not fit what the job trains: all but its numbers.
+    """Refuse the state of another program's checkpoint that does not fit what the job trains, without loading it.
 
-    Everything is built as for a training, the file is compared with it, and nothing of it is loaded. Returns what will
-    be said of the file when it is.
+    Args:
+        job: Whose `task` builds what is trained.
+        plan: Of any other kind than a resume from such a file, it is let pass.
+    Returns:
+        What will be said of the file when it is taken over.
+    Raises:
+        Incompatible: It does not fit; every disagreement is listed.
+        DamagedFile: A state in it is none of its kind.
     """
     if not is_foreign(plan) or not isinstance(plan, Resume) or not job.task:  # only a training state is taken over
         return ()

@@ -169,10 +169,11 @@ class TrainingRun(RunControl):
         Raises:
             UsageError: The data has no exact position, or an argument is wrong or contradicts another.
             UnreadableSample: A sample cannot be read, and `on_bad` is "stop"; what was done is saved first.
-            WorkersKilled: Loader workers were killed three times over the same samples.
+            Exit: A stop was asked for, or loader workers were killed three times over the same samples: saved, code 75.
         Example:
             def validate():
                 return {"error": 0.5}
+
 
             for batch in run.batches(data, batch_size=16, epochs=2, evaluate=validate, best="error", larger=False):
                 run.log(loss=train_on(batch))

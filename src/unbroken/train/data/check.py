@@ -13,16 +13,23 @@ from unbroken.train.data.order import Order
 
 @dataclass(kw_only=True)
 class Checked:
-    """A data set of so many samples, and those that cannot be read."""
+    """What came of reading a whole data set."""
 
-    samples: int
-    bad: list[BadSample] = field(default_factory=list)
+    samples: int  # how many the data set has
+    bad: list[BadSample] = field(default_factory=list)  # those that cannot be read
 
 
 def check_dataset(dataset: Any, *, workers: int, progress: Callable[[int], None] = lambda _read: None) -> Checked:
-    """Read each sample once, as the first epoch would; nothing that goes wrong ends it.
+    """Read each sample once, as the first epoch would; a sample that cannot be read does not end it.
 
-    `progress` is told after each sample how many were read. A sample over which three workers die counts as unreadable.
+    Args:
+        dataset: What has `__len__` and `__getitem__`, or `sample(index, rng)`.
+        workers: Processes that read; 0: this one.
+        progress: Told after each sample how many were read.
+    Returns:
+        The samples that cannot be read, with the reason; one over which three workers die is among them.
+    Raises:
+        UsageError: The data set has no samples with numbers.
     """
     found = Checked(samples=size_of(dataset))
     order, position = Order(size=found.samples, seed=0, shuffle="none"), 0

@@ -59,11 +59,11 @@ class HowRead:
 
 @dataclass(frozen=True, kw_only=True)
 class BadSample:
-    """A sample that is left out, because it could not be read or its step went wrong, and why."""
+    """A sample that is left out, because it could not be read or its step went wrong."""
 
-    epoch: int
-    sample: int
-    reason: str
+    epoch: int  # pass over the data in which it was met, from 0
+    sample: int  # its number in the data set
+    reason: str  # why, in words
 
 
 class Loaded(NamedTuple):
@@ -351,9 +351,24 @@ def one_pass(
     seed: int = 0,
     skipped: Callable[[BadSample], None] | None = None,
 ) -> Iterator[Any]:
-    """Every sample once, in the data set's order, as validation reads it.
+    """Yield every sample once, in the data set's order, as validation reads it.
 
-    A file that cannot be read ends it, unless `skipped` takes note of the sample, which is then left out.
+    Args:
+        dataset: What has `__len__` and `__getitem__`, or `sample(index, rng)`.
+        batch_size: Samples of a batch; the last one may be smaller.
+        workers: Processes that read; 0: this one. The batches are the same with any number.
+        collate: Makes a batch of a list of samples; None: as torch does.
+        seed: Under which a data set that draws at random does so: the same in each pass.
+        skipped: Told of each sample that cannot be read, which is then left out; None: it ends the pass.
+    Yields:
+        What `collate` makes.
+    Raises:
+        UsageError: The data set has no samples with numbers.
+        UnreadableSample: A sample cannot be read, and there is no `skipped`.
+        WorkersKilled: Loader workers were killed three times over the same samples.
+    Example:
+        for x, y in one_pass(data, batch_size=16, workers=0):
+            assert x.shape == (16, 3)
     """
     size = size_of(dataset)
     order = Order(size=size, seed=seed, shuffle="none")

@@ -18,7 +18,16 @@ import torch
 
 @contextmanager
 def preserved() -> Iterator[None]:
-    """Whatever is drawn inside leaves the global streams as they were."""
+    """Leave the global random streams as they were, whatever is drawn inside.
+
+    These are those of torch (of the CPU, and of CUDA where it is in use), numpy and Python.
+
+    Example:
+        before = torch.get_rng_state()
+        with preserved():
+            torch.rand(1000)
+        assert torch.equal(torch.get_rng_state(), before)
+    """
     awake = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # asking a GPU nobody uses would wake it
     cpu, cuda = torch.get_rng_state(), torch.cuda.get_rng_state_all() if awake else []
     of_numpy, of_python = np.random.get_state(legacy=True), random.getstate()

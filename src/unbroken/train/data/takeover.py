@@ -17,10 +17,10 @@ ABSENT = {
 
 @dataclass(frozen=True, kw_only=True)
 class Translated:
-    """The parts of another program's checkpoint as the application spells them, and what is to be said about that."""
+    """What became of another program's checkpoint."""
 
-    parts: Mapping[str, Any]
-    remarks: tuple[str, ...] = ()
+    parts: Mapping[str, Any]  # the states as the application spells them, by name
+    remarks: tuple[str, ...] = ()  # sentences on what the file lacks or means otherwise
 
 
 # From the parts by name, as plain trees with tensors or their references, and the path of the file for errors.

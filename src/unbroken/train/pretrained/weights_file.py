@@ -138,13 +138,11 @@ def _is_weight(value: object) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassRows:
-    """The classes of a model in the order of its rows, and which of its tensors have one row (dim 0) for each.
+    """Which rows of a model are classes: fine-tuning matches them by name, whatever their order in the file."""
 
-    `recorded` finds the names in the config that a checkpoint of ours records; none where that names no classes.
-    """
-
-    names: Names
-    tensors: frozenset[str]
+    names: Names  # the classes in the order of the model's rows
+    tensors: frozenset[str]  # names of the tensors that have one row (dim 0) for each class
+    # finds the names in the config that a checkpoint of ours records; nothing where that names none
     recorded: Callable[[Mapping[str, Any]], Sequence[str]] = lambda _config: ()
 
 

@@ -35,16 +35,16 @@ SHORTEST_BAR, LONGEST_BAR = 8, 40  # columns
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """One finished step; `eta_s` counts the steps left at this session's pace."""
+    """One finished step, for a line or a bar."""
 
-    step: int
-    total: int | None
-    epoch: int
-    values: Mapping[str, float] = field(default_factory=dict)
-    step_s: float
-    data_s: float
-    eta_s: float | None
-    elapsed_s: float  # of this session
+    step: int  # its number, from 1
+    total: int | None  # steps of the whole training; None where that is not known
+    epoch: int  # the one it belongs to, from 0
+    values: Mapping[str, float] = field(default_factory=dict)  # what was logged of it
+    step_s: float  # seconds it took, reading included
+    data_s: float  # seconds of it spent waiting for data
+    eta_s: float | None  # seconds left at this session's pace; None where the end is not known
+    elapsed_s: float  # seconds since this session began
     due: bool  # whether this step is to be written down
     doing: str = "training"  # or "validation", of the weights after this step
 
@@ -225,7 +225,11 @@ def step_line(report: StepReport) -> str:
 
 
 def console_for(stream: TextIO | None) -> Console:
-    """A bar where a person watches, lines where a file or a notebook does."""
+    """Return a bar where a person watches, plain lines where a file or a notebook does.
+
+    Args:
+        stream: Standard output, or None where there is none.
+    """
     if stream is None or not stream.isatty() or in_notebook():
         return PlainConsole()
     from rich.console import Console as RichConsole

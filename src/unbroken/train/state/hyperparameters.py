@@ -218,7 +218,12 @@ def _with_parts(schedule: Any) -> Iterator[Any]:
 
 
 class GroupSettings:
-    """The settings of an optimizer's groups as it was built, but for rates and what else a schedule moves."""
+    """The settings of an optimizer's groups as it was built, but for rates and what else a schedule moves.
+
+    Args:
+        optimizer: As it was built from the present config, before a state is loaded.
+        moved: Further settings that a schedule moves, such as "weight_decay": these are left alone.
+    """
 
     def __init__(self, optimizer: Optimizer, *, moved: Collection[str] = ()) -> None:
         self._optimizer = optimizer
@@ -226,7 +231,11 @@ class GroupSettings:
         self._built = [{key: value for key, value in g.items() if key not in apart} for g in optimizer.param_groups]
 
     def put_back(self) -> list[str]:
-        """Set them again, after a state was loaded; returns what that changed, as `weight_decay 0.01 -> 0.05`."""
+        """Set them again after a state was loaded, so that the present config counts.
+
+        Returns:
+            What that changed, as `weight_decay 0.01 -> 0.05`.
+        """
         changed = dict[str, str]()
         for group, built in zip(self._optimizer.param_groups, self._built, strict=True):
             for key, value in built.items():
@@ -240,7 +249,10 @@ class GroupSettings:
 class ConfiguredScaler(GradScaler):
     """A gradient scaler that begins anew where its config says something else than the one that was saved.
 
-    With `static` the scale is that of the config in every step; else it is the first one, and adapts.
+    Args:
+        device: Where the gradients are: "cuda", "cpu".
+        init_scale: Factor of the loss in the first step; adapts afterwards, as in torch.
+        static: Keep `init_scale` in every step.
     """
 
     def __init__(self, device: str, *, init_scale: float = 2.0**16, static: bool = False) -> None:
@@ -249,15 +261,23 @@ class ConfiguredScaler(GradScaler):
         self.begins_anew = False  # under another config than that of the state it was given
 
     def update(self, new_scale: Any = None) -> None:
-        """As in torch; a static scale stays."""
+        """Set the scale of the next step, as torch does; a static one stays.
+
+        Args:
+            new_scale: As in torch; not used where the scale is static.
+        """
         super().update(self._configured["configured_scale"] if self._configured["static"] else new_scale)
 
     def state_dict(self) -> dict[str, Any]:
-        """As in torch, with what the config said."""
+        """Return the state that torch's scaler has, with what the config said."""
         return {**super().state_dict(), **self._configured}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the scale of a state that was saved under the same config, or whose config is not known."""
+        """Go on with a saved scale; one that was saved under another config is not loaded, and `begins_anew` says so.
+
+        Args:
+            state_dict: What `state_dict` gave, or that of torch's `GradScaler`.
+        """
         self.begins_anew = not {**self._configured, **state_dict}.items() >= self._configured.items()
         if not self.begins_anew:
             super().load_state_dict({key: value for key, value in state_dict.items() if key not in self._configured})

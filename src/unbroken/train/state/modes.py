@@ -38,6 +38,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     """Put every module into evaluation mode, and afterwards back into the mode that each one was in.
 
     Prediction between two training steps then moves no running statistics and draws no random numbers.
+
+    Args:
+        model: With all modules inside it.
+    Example:
+        with evaluating(model), torch.no_grad():
+            assert not model.training
+        assert model.training
     """
     with modes_kept([model]):
         model.eval()

@@ -154,12 +154,11 @@ def _as_saved(loaded: Any, saved: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Regrouping:
-    """The numbers of our parameters in each of the other program's groups, in its order; none comes twice.
+    """How another program groups an optimizer's parameters, as its attribute `regrouping` says it."""
 
-    Each of its groups has the settings of ours in the same place, but for `settings`, which are as it writes them.
-    """
-
+    # numbers of our parameters in each of its groups, in its order; none comes twice
     groups: tuple[tuple[int, ...], ...]
+    # what it writes of each group, where ours has something else in the same place
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 

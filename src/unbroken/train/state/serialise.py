@@ -25,7 +25,17 @@ def write_tree(file: WritableFile, tree: Mapping[str, Any]) -> None:
 
 
 def read_tree(path: Path) -> Any:
-    """The tree of a checkpoint file, tensors on the CPU."""
+    """Read a checkpoint file, executing nothing of it.
+
+    Args:
+        path: A file of `torch.save`, ours or another program's.
+    Returns:
+        What it holds: dicts, lists and plain values, with tensors on the CPU; those that share memory in the file get
+        copies of their own.
+    Raises:
+        UsageError: The file is not there.
+        DamagedFile: It is torn, or has a tensor that cannot be loaded by itself.
+    """
     return load_tree(read_structure(path))
 
 

@@ -13,7 +13,19 @@ MOMENTARY = frozenset({"save", "session", "time", "id"})
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:
-    """Where two checkpoints (as trees) differ in a single bit; an empty list means that they are twins."""
+    """Compare two checkpoints in every bit, but for names made from chance and from the clock.
+
+    Args:
+        one: A tree, as `read_checkpoint` gives it.
+        other: Another one.
+        path: Where in the file these stand, for the sentences.
+    Returns:
+        A sentence for each place that differs; none means that they are twins. NaN equals NaN, 0.0 is not -0.0.
+    Example:
+        >>> from unbroken.train import differences
+        >>> differences({"step": 8, "session": "a"}, {"step": 9, "session": "b"})
+        ['.step: 8 and 9']
+    """
     if isinstance(one, dict) and isinstance(other, dict):
         shared = [key for key in one if key in other and key not in MOMENTARY]
         lonely = sorted(str(key) for key in one.keys() ^ other.keys())
@@ -28,7 +40,11 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
 
 
 def count_tensors(tree: Any) -> int:
-    """How many tensors a tree holds."""
+    """Return how many tensors a tree holds.
+
+    Args:
+        tree: Dicts, lists and tuples in each other, as `read_checkpoint` gives them.
+    """
     if isinstance(tree, torch.Tensor):
         return 1
     inner = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list | tuple) else ()
