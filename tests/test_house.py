@@ -267,3 +267,45 @@ def test_the_core_names_no_application() -> None:
     assert len(texts) > 100
     named = re.compile("aerial|sonar|mapsage|focal_?sst", re.IGNORECASE)
     assert [name_of(path) for path, text in texts.items() if named.search(text)] == []
+
+
+# What a room may touch besides memory, and how that is seen in its own files.
+SYSTEM = {"torch": "torch", "numpy": "torch", "subprocess": "processes", "multiprocessing": "processes"}
+OF_DISKS = re.compile("create|open_append|rename|remove|remove_folder|move|make_folder|link|sync|sync_folder")
+DURABLE = re.compile("write_json|write_whole|durable_write|durable_folder|point_to")
+ROOMS = [path.parent for path in SOURCES if path.name == "__init__.py" and path.parent.name != "unbroken"]
+
+
+def touched(node: ast.AST) -> Iterator[str]:
+    """What one statement or call touches."""
+    match node:
+        case ast.Import(names=names):
+            yield from (SYSTEM[top] for each in names if (top := each.name.partition(".")[0]) in SYSTEM)
+        case ast.ImportFrom(module=str(module)) if (top := module.partition(".")[0]) in SYSTEM:
+            yield SYSTEM[top]
+        case ast.Call(func=ast.Name(id="print")) | ast.Attribute(value=ast.Name(id="sys"), attr="stdout" | "stderr"):
+            yield "terminal"
+        case ast.Attribute(value=ast.Name(id="os"), attr="environ"):
+            yield "environment"
+        case ast.Attribute(value=ast.Name(id="os"), attr="kill" | "fork" | "killpg"):
+            yield "processes"
+        case ast.Call(func=ast.Attribute(value=owner, attr=name)) if OF_DISKS.fullmatch(name):
+            yield from ["files"] if ast.unparse(owner).endswith(("disk", "Disk()")) else []
+        case ast.Call(func=ast.Name(id=name)) if DURABLE.fullmatch(name):
+            yield "files"
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=name_of)
+def test_each_room_opens_with_its_words_and_what_it_may_touch(room: Path) -> None:
+    """Half a page: its nouns, then `Touches files (which), terminal.`, which is true of its own files."""
+    page = ast.get_docstring(ast.parse((room / "__init__.py").read_text("utf-8"))) or ""
+    *words, last = page.split("\n\n")
+    assert len(page.splitlines()) >= 6 and words, "a room begins with half a page that defines its words"
+    assert last.startswith("Touches ") and last.endswith("."), "the last paragraph says what the room touches"
+    said = re.sub(r"\([^)]*\)", "", " ".join(last.split()).removeprefix("Touches ")).partition(";")[0]
+    trees = [ast.parse(path.read_text("utf-8")) for path in room.glob("*.py")]
+    found = {what for tree in trees for node in ast.walk(tree) for what in touched(node)}
+    assert found == set(re.findall("torch|files|terminal|environment|processes", said)), last
+    assert found or "nothing" in said
+    named = set(re.findall(r"`(\w+\.py)`", page))
+    assert named <= {path.name for path in SOURCES}, "a file that is named is not there"

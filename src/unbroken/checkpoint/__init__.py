@@ -5,6 +5,11 @@ about them only. The *structure* of a file is everything but the tensors' number
 executing its pickle. A *manifest* is a small file beside the run's other records that says what was written: size,
 SHA-256, step and the *save id* that is also inside the file, so that a manifest is never taken for that of a later
 file of the same name. *Verified* means: the bytes on disk are the bytes that were written.
+
+Read first: `structure.py` (what is in a file), `store.py` (the order in which a save is written), `retention.py` (pure:
+what may go), `removal.py` (how it goes).
+
+Touches files (a run's checkpoints, its manifests and the link to the newest), and looks at those of any program.
 """
 
 # The number inside every file of ours; a file with a larger one than FORMAT is refused, not guessed at.

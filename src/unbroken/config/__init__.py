@@ -21,6 +21,8 @@ The words of this room:
 
 Flow: `read_config` -> `set_values` / `merge_options` -> `validate` -> `changes`. What needs pydantic
 (`Section` and what works on it) is loaded on first use, so that importing this room costs nothing.
+
+Touches nothing (config files are read).
 """
 
 from __future__ import annotations

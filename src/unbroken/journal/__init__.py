@@ -5,6 +5,8 @@ damage found, files set aside. *Steps* (`metrics.jsonl`) hold one line per optim
 probe of the weights after it and the ids of the samples it used - the fingerprint that proves a repeated step was the
 same step - and one line per evaluation; a line between them says where a resume rewound the history. A line is one JSON
 object; a last line without its newline is what a kill left, and does not count.
+
+Touches files (it appends to these two, and to no other).
 """
 
 from unbroken.journal.events import NO_SESSION, Event, as_event

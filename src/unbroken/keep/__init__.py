@@ -5,4 +5,8 @@ compared by digest, copied and read back. A *mirror* is a backup: a folder that 
 its list remembers what the copies held. A *parcel* is what goes into one *packed* file, with a packing list, by how
 much each file is needed. A *destination* is a place that is owned while a run is built beside it. *Pruning* says of
 each checkpoint whether it stays, and why, before one goes.
+
+Read first: `sync.py`, on which all of it stands.
+
+Touches files (those of runs, and of the places that runs are brought to; every byte is read back before it counts).
 """

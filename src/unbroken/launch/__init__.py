@@ -4,6 +4,11 @@ A *job* is what the user asked for, read from arguments and config: where, with 
 what is on disk (a survey, and the files the job names). The *plan* is a pure function of both:
 `Fresh | Resume | FineTune | Finished | Refuse`, each with its reasons. *Execute* carries a plan out and returns the
 open run. `why` stops after the plan.
+
+Read first: `decision.py` (what is asked in which order), `facts.py`, `decide.py` (pure), `execute.py`.
+
+Touches files (`execute.py`, and `restoring.py` for a history from the archive: all else looks), environment (`host.py`)
+and processes (which one this is, and what version control says of the program).
 """
 
 from unbroken.launch.decide import Facts, decide, is_foreign, wants_shapes

@@ -6,6 +6,8 @@ What a session did beyond the file that was continued from is *lost*; a step tha
 *repeated*, and must have come out the same. An *audit* proves that in the final history each step was done once and
 each sample used once per epoch, or names what is wrong: each a *finding*. A *run status* is what a run is doing now; a
 *watch* takes one after the other.
+
+Touches files (a cache of listings, outside of runs) and processes (helpers that read in parallel).
 """
 
 from __future__ import annotations

@@ -5,6 +5,10 @@ for all which run this is. A *view* is a run as one look finds it: each of its f
 asked for, and all else that is said of a run on disk is made from it: its *history* (what the events add up to), its
 *candidates* (files one could resume from, with what is wrong with them), its *summary* (what a listing shows), its
 *survey* (everything a launch needs to know). An *open run* holds the lock, the journal and the store for one session.
+
+Read first: `view.py` and `opened.py`: a run that is looked at, and one that is worked on.
+
+Touches files (those of a run, and only while it is held open; a view changes nothing).
 """
 
 from __future__ import annotations

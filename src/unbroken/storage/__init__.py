@@ -8,6 +8,9 @@ A file is *ordinary* when it is neither a folder nor a pipe, a socket or a devic
 record names is read. A *record* is one JSON file with a typed value; a *damaged* one does not hold what it should, and
 its readers take it for one that is not there. The *lock* of a run is held by exactly one live process; the *holder* is
 who that is.
+
+Touches files, terminal (that nobody reads any more: it is turned away) and processes (whether the owner of a lock
+lives).
 """
 
 from unbroken.storage.durable import (

@@ -10,6 +10,13 @@ application gives to `fit`, which is written with the same pieces as anyone's ow
         for batch in run.batches(dataset, batch_size=32, workers=4, epochs=80):
             ...
             run.log(loss=loss)
+
+Read first: `start.py` (a launch), `training_run.py` (the loop), `session.py` (what it writes with). The rooms inside:
+`state` (what is tracked), `data` (where batches come from), `record` (what is written of steps), `saving` (when a
+checkpoint is due) and `pretrained` (weights of other files).
+
+Touches torch, terminal (where `open_run` finds out what kind it is) and processes (which one this is, and its signals);
+files only through the rooms inside and below.
 """
 
 from unbroken.errors import NotInstalled

@@ -17,6 +17,8 @@ an error with the value to write. A *repair* is a switch of ours for a fault of 
 all of them back, and so does a file that does not say it.
 
 Loads no torch and no numpy, so that a launch can be explained at once.
+
+Touches nothing.
 """
 
 from __future__ import annotations

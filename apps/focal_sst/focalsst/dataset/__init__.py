@@ -14,4 +14,6 @@ sample          what a loader hands on: one scene as tensors; a batch is several
 
 Every random draw comes from the generator that is passed in, so sample `i` of an epoch is a function of
 (seed, epoch, i) and never of the worker, the rank or the time at which it is loaded.
+
+Touches torch (numpy alone in most files) and files (infos and the database of objects).
 """

@@ -12,4 +12,6 @@ G boxes of a whole batch in a row.
 
 `geometry`, `settings` and `presets` load no torch, and this file imports nothing, so that a config can be checked at
 once; the network is `focalsst.model.detector.build_detector`.
+
+Touches torch.
 """

@@ -13,6 +13,8 @@ for (classes, normalisation, dropout, loss): meaning. Which samples are seen: da
 things lie and how often they are said: free. Leftovers that no one reads (`dataset_type`): ignored.
 
 Loads no torch, so that a launch can be explained at once.
+
+Touches nothing.
 """
 
 from __future__ import annotations

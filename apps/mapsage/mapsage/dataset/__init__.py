@@ -9,4 +9,6 @@ preprocessor    turns a list of samples into one normalised batch (RGB, NCHW)
 
 Every random draw comes from the generator that is passed in, so sample `i` of an epoch is a function of
 (seed, epoch, i) and never of the worker, the rank or the time at which it is loaded.
+
+Touches torch, and reads pictures.
 """

@@ -5,6 +5,8 @@ Words: the *backbone* (a Mix Transformer, MiT) turns an image into four feature 
 *segmentor* is both. Tokens are `BNC` (batch, position row by row, channel), maps and images `NCHW`.
 Everything random here (dropout, drop path, initialisation) draws from torch's global generator, so that
 saving that one stream saves all of it.
+
+Touches torch.
 """
 
 from mapsage.model.mix_transformer import MixVisionTransformer
