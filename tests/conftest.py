@@ -9,6 +9,9 @@ Those of other tests are hidden from it, or each would look at ten thousand obje
 What was imported is kept from the garbage collector: it would look at a million objects again each time a test, or the
 interpreter, has it collect a few.
 
+With --durations N stands at the end what the N dearest files cost, in seconds of a processor: on a shared machine those
+of a clock say little.
+
 A shell in the background lets its children ignore SIGINT, and nohup SIGHUP; a training respects that, as it should.
 """
 
@@ -19,7 +22,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -68,6 +72,45 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         shared += own + others[:fill]
         others, left = others[fill:], len(items) - len(shared)
     items[:] = shared + others
+
+
+_spent_s = 0.0
+_by_processor: Counter[str] = Counter()
+_by_clock: Counter[str] = Counter()
+
+
+def processor_s() -> float:
+    """What this process and the children that it has awaited have used."""
+    return sum(os.times()[:4])
+
+
+def pytest_collection_finish() -> None:
+    global _spent_s
+    _spent_s = processor_s()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    global _spent_s
+    report = yield
+    before, _spent_s = _spent_s, processor_s()
+    report.processor_s = _spent_s - before
+    return report
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    file = report.nodeid.partition("::")[0]
+    _by_processor[file] += getattr(report, "processor_s", 0.0)
+    _by_clock[file] += report.duration
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    shown = config.getoption("durations")
+    if shown is not None:
+        terminalreporter.section("dearest files, in seconds of a processor and of a clock")
+        for file, seconds in _by_processor.most_common(shown or None):
+            terminalreporter.write_line(f"{seconds:8.1f} {_by_clock[file]:8.1f}  {file}")
+        terminalreporter.write_line(f"{_by_processor.total():8.1f} {_by_clock.total():8.1f}  all {len(_by_processor)}")
 
 
 @pytest.fixture(autouse=True, scope="session")

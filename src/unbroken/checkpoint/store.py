@@ -46,12 +46,7 @@ class CheckpointStore:
 
         def fill_and_hash(file: WritableFile) -> None:
             digests.append(DigestingFile(file))
-            try:
-                fill(digests[0])
-            except RuntimeError:  # torch hides what its target raised behind an error of its own
-                if digests[0].failure is None:
-                    raise
-                raise digests[0].failure from None
+            fill(digests[0])
 
         self._require_held()
         with explained(self._disk, path, f"the {facts.kind} of step {facts.step} could not be written"):

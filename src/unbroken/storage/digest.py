@@ -26,19 +26,13 @@ class DigestingFile:
         self._hash = hashlib.sha256()
         self._helper = ThreadPoolExecutor(max_workers=1)  # hashes a large block while it is being written
         self.size_bytes = 0
-        self.failure: BaseException | None = None  # the first one; serialisers may hide it behind their own
 
     def write(self, data: bytes, /) -> int:
         """Pass `data` on."""
-        if self.failure is not None:
-            raise self.failure
         size_bytes = memoryview(data).nbytes
         beside = self._helper.submit(self._hash.update, data) if size_bytes >= LARGE_BYTES else None
         try:
             self.size_bytes += self._file.write(data)
-        except BaseException as failure:
-            self.failure = failure
-            raise
         finally:
             if beside is not None:  # `data` is the caller's again when this returns
                 beside.result()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console as RichConsole
 from rich.text import Text
+from tqdm import tqdm
 
 from tests.processes import DEVNULL, PATIENCE_S, Popen, environment, python
 from unbroken.train import PlainConsole, StepReport, console_for
@@ -72,10 +73,9 @@ def test_there_is_no_bar_where_nobody_watches() -> None:
 
 
 def test_while_the_loop_has_a_bar_of_its_own_lines_are_printed() -> None:
-    tqdm = pytest.importorskip("tqdm")
     terminal = RichConsole(file=io.StringIO(), force_terminal=True, width=60)
     console = BarConsole(terminal)
-    with tqdm.tqdm(total=3, file=io.StringIO()):
+    with tqdm(total=3, file=io.StringIO()):
         console.step(report(due=True), "a line of the log")
     console.close()
     assert "a line of the log" in terminal.file.getvalue()  # type: ignore[attr-defined]

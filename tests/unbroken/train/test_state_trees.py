@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import enum
+import errno
+import gc
 import math
+import weakref
 from collections import ChainMap, Counter, OrderedDict, UserDict, defaultdict, deque
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +20,7 @@ from torch import nn
 
 from unbroken.errors import Incompatible, UsageError
 from unbroken.storage import Disk
+from unbroken.storage.digest import DigestingFile
 from unbroken.train.state import parts
 from unbroken.train.state.serialise import read_tree, write_tree
 from unbroken.train.state.tree import from_plain, to_plain
@@ -24,6 +28,14 @@ from unbroken.train.state.tree import from_plain, to_plain
 
 class Phase(enum.IntEnum):
     WARM = 2
+
+
+class FullDisk:
+    def write(self, data: bytes, /) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def flush(self) -> None:
+        """Nothing is there."""
 
 
 def through_a_file(value: Any, folder: Path) -> Any:
@@ -332,3 +344,17 @@ def test_a_plain_dict_of_an_earlier_file_fills_the_dict_of_collections_that_stan
     counts = {"a": defaultdict(int, {"x": 1})}
     parts.restore({"box": counts}, {"box": {"a": {"x": 5}}}, "file", ours=True)
     assert counts["a"]["x"] == 5 and counts["a"]["y"] == 0
+
+
+def test_a_write_that_fails_says_why_and_leaves_nothing_of_the_state_in_memory() -> None:
+    """Of a disk that stays full each save fails, and each would keep a copy of the model."""
+
+    def save() -> weakref.ref[torch.Tensor]:
+        weights = torch.ones(3)
+        with pytest.raises(OSError, match="No space left on device"):
+            write_tree(DigestingFile(FullDisk()), {"weights": weights})
+        return weakref.ref(weights)
+
+    kept = save()
+    gc.collect()
+    assert kept() is None

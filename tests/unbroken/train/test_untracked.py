@@ -11,10 +11,12 @@ import pytest
 import torch
 from torch import nn
 
+import unbroken
 from tests.processes import python, run_command
 from tests.unbroken.train import untracked_loops
 from tests.unbroken.train.untracked_loops import SAID, Numbers, step, trained
 from unbroken.train import TrainingRun, open_run
+from unbroken.train.state.held import is_users_file
 from unbroken.train.untracked import forgotten
 
 SCRIPT = untracked_loops.__file__
@@ -54,6 +56,14 @@ def test_a_thing_that_cannot_be_looked_at_is_no_reason_to_stop(tmp_path: Path, c
     said = capsys.readouterr().out
     assert type(touchy) is Touchy and "finished: 3 steps" in said
     assert "note: what is not tracked could not be looked for (RuntimeError: not now)" in said
+
+
+def test_no_file_of_the_library_is_the_scripts() -> None:
+    """Installed to be edited, it lies in no folder of libraries: at each save all its modules were looked into."""
+    files = [*Path(unbroken.__file__).parent.rglob("*.py")]
+    assert len(files) > 50
+    assert [file for file in files if is_users_file(str(file))] == []
+    assert is_users_file(SCRIPT)
 
 
 def test_the_remains_of_another_training_are_not_waited_for_by_a_collection() -> None:

@@ -18,13 +18,15 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from unbroken import errors
+
 NO_HOLDERS = (int, float, str, bytes, type(None), torch.Tensor, np.ndarray, ModuleType, type)
 MOST_COMMON = frozenset((int, float, str, bytes, bool, type(None), type, ModuleType))  # they are seen at one glance
 OF_ANY_MODULE = frozenset(vars(nn.Module()))
 MOST_OBJECTS = 100_000  # that are looked into
 Held = Callable[[str, Any], Iterator[tuple[str, Any]]]
 MOST_ITEMS = 200  # of one list or dict: a list of a million files holds nothing else
-OURS = str(Path(__file__).resolve().parent.parent)
+OURS = str(Path(errors.__file__).resolve().parent)
 LIBRARIES = (OURS, *filter(None, map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib"))))
 
 

@@ -21,7 +21,11 @@ from unbroken.train.state.tree import map_leaves
 
 def write_tree(file: WritableFile, tree: Mapping[str, Any]) -> None:
     """Write a plain tree as an ordinary `torch.save` file, its tensors on the CPU."""
-    torch.save(map_leaves(tree, torch.Tensor, _compact_on_cpu), cast(IO[bytes], _WriteOnly(file)))
+    target = _WriteOnly(file)
+    torch.save(map_leaves(tree, torch.Tensor, _compact_on_cpu), cast(IO[bytes], target))
+    failure, target.failure = target.failure, None
+    if failure is not None:
+        raise failure
 
 
 def read_tree(path: Path) -> Any:
@@ -74,8 +78,21 @@ def _compact_on_cpu(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class _WriteOnly:
-    """What torch.save may do with the file: append. So hashing while writing is sound."""
+    """What torch.save may do with the file: append. So hashing while writing is sound.
+
+    torch, which would hide a failure behind an error of its own, is not told of it, and what follows is dropped. The
+    file must not keep the failure: that knows what torch wrote with, which knows the file where no collector looks, and
+    so a copy of the model would stay for each save that failed.
+    """
 
     def __init__(self, file: WritableFile) -> None:
-        self.write = file.write
+        self._write = file.write
         self.flush = file.flush
+        self.failure: BaseException | None = None
+
+    def write(self, data: bytes) -> None:
+        if self.failure is None:
+            try:
+                self._write(data)
+            except BaseException as failure:  # noqa: BLE001 - raised when torch is done
+                self.failure = failure
