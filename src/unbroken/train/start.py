@@ -204,7 +204,8 @@ def launch(
     """
     clock, disk, options = clock or SystemClock(), disk or Disk(), options or SessionOptions()
     if (trial := trial_of(told_to_prove())) is not None:
-        job, by = on_trial(job, trial), OnTrial(trial=trial, run=job.directory.name)
+        job = on_trial(job, trial)
+        by = OnTrial(trial=trial, run=job.directory.name)  # in the trial's place it has another name
         options = replace(options, every=Every(steps=trial.save_every), save_every_s=None, trial=by)
     run = lock_run(job, disk=disk, clock=clock, by_shapes=decide_by_shapes)
     log, stop = SessionLog(console, clock), StopFlag(patience_s=options.patience_s)
