@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mapsage.samples import write_sample_data
 
-STEPS = 36
+STEPS, TILES = 36, 14
 
 CONFIG = """
 _heads = [1, 2, 4, 8]
@@ -48,7 +48,7 @@ default_hooks = dict(checkpoint=dict(type="CheckpointHook", interval=4, max_keep
 def write_job(folder: Path, *, wrapper: str = "OptimWrapper", steps: int = STEPS, val: int = 2) -> Path:
     """Data and config of a small job; returns the config's path."""
     data = folder / "data"
-    write_sample_data(data, train=14, val=val, size_px=64, val_size_px=64, seed=3)
+    write_sample_data(data, train=TILES, val=val, size_px=64, val_size_px=64, seed=3)
     config = folder / "small.py"
     config.write_text(CONFIG.format(data=str(data), wrapper=wrapper, steps=steps), "utf-8")
     return config

@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is read from /proc")
 def test_a_step_for_which_there_is_no_memory_is_done_in_parts(tmp_path: Path) -> None:
     train = ["-m", "unbroken", "train", "tests.twin.frail:frail"]
-    short = ["--no-norm", "--steps", 6]
+    short = ["--no-norm", "--steps", 3]
     for run, options in (("whole", []), ("parts", ["--room", 700])):
-        done = run_to_end(python(*train, tmp_path / run, *short, *options), PYTHONPATH=str(ROOT))
+        done = run_to_end(python(*train, tmp_path / run, *short, *options), cwd=ROOT)
         assert done.returncode == 0, done.output
     told = [(event["step"], event["before"], event["after"]) for event in events(tmp_path / "parts", "oom")]
     assert told[0] == (1, 4, 2), done.output
