@@ -100,6 +100,19 @@ def test_the_chinese_page_has_every_verb_of_a_loop_with_its_arguments() -> None:
     assert f"```python\n{verbs[0].docstring.example}\n```" in page
 
 
+def test_what_the_page_on_upgrading_says_to_type_is_there() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "upgrading.md").read_text("utf-8")
+    now = [line.split(" | ")[1] for line in page.splitlines() if line.count(" | ") == 1]
+    verbs = [*vars(t.TrainingRun), *vars(t.TrainingRun.__mro__[1]), "session_log"]
+    assert {name for line in now for name in re.findall(r"`run\.(\w+)", line)} <= set(verbs)
+    arguments = inspect.signature(t.TrainingRun.batches).parameters
+    assert {name for line in now for name in re.findall(r"(\w+)=", line)} - {"loss"} <= arguments.keys()
+    for line in now:
+        for door, name in re.findall(r"from ([\w.]+) import (\w+)", line):
+            assert hasattr(import_module(door), name)
+    assert len(now) > 12
+
+
 def test_what_a_docstring_lacks_is_found() -> None:
     def told(path: str, most: int) -> int:
         """Some text
