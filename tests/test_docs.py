@@ -116,6 +116,14 @@ def test_every_file_of_ours_that_is_named_exists(page: Path) -> None:
     assert sorted(path for path in named if not (ROOT / path).exists()) == []
 
 
+def test_every_name_that_design_md_says_to_read_stands_in_its_file() -> None:
+    table = text_of(ROOT / "DESIGN.md").partition("## Where to look")[2].partition("\n## ")[0]
+    pointed = re.findall(r"`(\w+)` in `([\w/.]+)`", table)
+    assert len(pointed) > 15
+    for name, file in pointed:
+        assert re.search(rf"^ *(?:def|class) {name}\b|^{name}\b.* = ", text_of(ROOT / file), re.MULTILINE), name
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_python_block_compiles(page: Path) -> None:
     for language, text in blocks(page):
