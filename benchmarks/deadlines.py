@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,9 @@ EVALUATION_S, EVALUATE_EVERY, SAVE_EVERY = 0.6, 25, 25
 ENDLESS = 10**6
 
 
-def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Any:
+def read(arguments: Sequence[str], environment: Any) -> Any:
     """The recipe: a folder, then the options of every recipe."""
-    from unbroken import Job, OptionParser, add_common_options, session_limit, start_from
+    from unbroken import Job, LaunchOptions, OptionParser, add_common_options, session_limit, start_from
     from unbroken.config import Effects
 
     parser = OptionParser(prog="deadlines", allow_abbrev=False)
@@ -48,7 +48,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Any:
         limit=session_limit(options, environment),
         start=start_from(options, environment),
         task="deadlines:build",
-        options={"save_every": SAVE_EVERY, "log_every": 1000},
+        options=LaunchOptions(save_every=SAVE_EVERY, log_every=1000),
         command="again",
     )
 

@@ -14,18 +14,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from unbroken import Job, Recipe
 from unbroken.config import Effect, Effects
+from unbroken.launch import Environment
 
 ROUNDS, TRAINED = 10, 10
 STEPS = {"near": 10, "far": 40_000}
 
 
-def read(arguments: Sequence[str], _environment: Mapping[str, Any]) -> Job:
+def read(arguments: Sequence[str], _environment: Environment) -> Job:
     """The job of this benchmark: its one argument is the run's folder."""
     folder = Path(arguments[0])
     return Job(
@@ -53,7 +53,7 @@ def train(folder: Path, steps: int) -> None:
     before = steps - TRAINED
     model, optimizer = model_and_optimizer()
     options = SessionOptions(every=Every(steps=steps))
-    with launch(read([str(folder)], {}), console=Silent(), options=options) as run:
+    with launch(read([str(folder)], Environment()), console=Silent(), options=options) as run:
         write_records(folder, before)
         run.progress.step, run.progress.position = before, before * BATCH
         run.track(model=model, optimizer=optimizer)

@@ -31,7 +31,7 @@ from tests.twin import sonar
 from unbroken import Job
 from unbroken.config import ConfigError, Effect, Section, effects, read_config, validate
 from unbroken.config.python_file import read_python_text
-from unbroken.launch import load_attribute
+from unbroken.launch import Environment, load_attribute
 from unbroken.launch.verdicts import schedule_step
 from unbroken.run.candidates import list_candidates
 from unbroken.run.layout import manifests
@@ -83,7 +83,7 @@ def prepare_aerial(folder: Path) -> None:
 
 def aerial_job(tree: Tree) -> Job:
     Path("nano.py").write_text(as_python(tree), "utf-8")
-    return read_aerial(["nano.py", "--work-dir", "run", "--device", "cpu"], {})
+    return read_aerial(["nano.py", "--work-dir", "run", "--device", "cpu"], Environment())
 
 
 AERIAL = Application(
@@ -142,7 +142,7 @@ def sonar_job(tree: Tree) -> Job:
     Path("cfgs").mkdir(exist_ok=True)
     Path("cfgs/tiny.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), "utf-8")
     words = ["--cfg_file", "cfgs/tiny.yaml", "--extra_tag", "run", "--workers", "0", "--device", "cpu"]
-    return read_sonar([*words, "--ckpt_save_time_interval", "1"], {})
+    return read_sonar([*words, "--ckpt_save_time_interval", "1"], Environment())
 
 
 SONAR = Application(
@@ -243,7 +243,7 @@ def seen(task: Task, job: Job) -> dict[str, Any]:
         "clip": (task.clip_norm, task.clip_norm_type),
         "length": (task.steps, task.epochs),
         "evaluation": (task.evaluate_every, task.evaluate_from, task.best),
-        "saves": (job.keep_last, {name: value for name, value in job.options.items() if isinstance(value, int | str)}),
+        "saves": (job.keep_last, {name: value for name, value in vars(job.options).items() if name != "own"}),
     }  # fmt: skip
 
 

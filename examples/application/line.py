@@ -6,11 +6,22 @@ A config whose settings are typed, a command line with all options of unbroken, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from unbroken import Job, OptionParser, Recipe, accidents, add_common_options, disk_quota, session_limit, start_from
+from unbroken import (
+    Environment,
+    Job,
+    LaunchOptions,
+    OptionParser,
+    Recipe,
+    accidents,
+    add_common_options,
+    disk_quota,
+    session_limit,
+    start_from,
+)
 from unbroken.config import Effect, Section, effects, read_config, set_values, validate
 
 SAMPLES = 200
@@ -46,7 +57,7 @@ def parser() -> OptionParser:
     return found
 
 
-def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
+def read(arguments: Sequence[str], environment: Environment) -> Job:
     """What was typed, as a job. This loads no torch: `unbroken why` answers in an instant."""
     options = parser().parse_args(list(arguments))
     file = read_config(options.config)
@@ -70,10 +81,10 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
         quota=disk_quota(options, environment),
         backup=options.backup,
         task="line:build",
-        options={"workers": options.workers, "save_every_epochs": 1, **accidents(options)},
+        options=LaunchOptions(workers=options.workers, save_every_epochs=1, accidents=accidents(options)),
         flags={"epochs": "set epochs"},  # how it is asked for more, and how a setting is changed here
         override="--set {key} {value}",
-        command=str(environment.get("command", "")),
+        command=environment.command,
         environment=environment,
     )
 
@@ -103,7 +114,7 @@ def build(job: Job, _say: Callable[[str], None]) -> Any:
         dataset=Points(),
         batch_size=config.batch_size,
         epochs=config.epochs,
-        workers=job.options["workers"],
+        workers=job.options.workers or 0,
         loss=lambda batch: {"loss": error(*batch)},
         evaluate=evaluate,
         evaluate_every=Every(epochs=1),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from unbroken.ids import LeadsOut, is_name, place
     from unbroken.journal import read_steps
     from unbroken.launch.extension import Extension, Place
-    from unbroken.launch.job import Job, Start, WrittenUnder
+    from unbroken.launch.job import Environment, Job, LaunchOptions, Start, WrittenUnder
     from unbroken.launch.options import (
         accidents,
         add_common_options,
@@ -53,7 +53,9 @@ else:
         "open_run": "unbroken.train",
         "Extension": "unbroken.launch.extension",
         "Place": "unbroken.launch.extension",
+        "Environment": "unbroken.launch.job",
         "Job": "unbroken.launch.job",
+        "LaunchOptions": "unbroken.launch.job",
         "Start": "unbroken.launch.job",
         "WrittenUnder": "unbroken.launch.job",
         "OptionParser": "unbroken.option_parser",
@@ -106,8 +108,10 @@ __all__ = [
     "ITERATIONS",
     "NOT_TEXT",
     "Disk",
+    "Environment",
     "Extension",
     "Job",
+    "LaunchOptions",
     "Layout",
     "LeadsOut",
     "NotOrdinary",

@@ -14,6 +14,7 @@ from focalsst.recipes import read
 from tests.twin.sonar import write_job
 from unbroken import Job
 from unbroken.journal import read_events
+from unbroken.launch import Environment
 from unbroken.train import Exit, run_job
 from unbroken.train.record.console import StepReport
 
@@ -31,7 +32,7 @@ def job(*options: object, config: str = CONFIG, **environment: Any) -> Job:
     """What the command line makes of options; the current folder is the application's."""
     arguments = ["--cfg_file", config, *map(str, options)]
     command = f"python train.py {' '.join(arguments)}"
-    return read(arguments, {"command": command, "program": "train.py", **environment})
+    return read(arguments, Environment(command=command, program="train.py", **environment))
 
 
 def frame(root: Path, index: int, split: str = "train") -> Path:

@@ -15,8 +15,8 @@ from focalsst.task import build
 from tests.focalsst.nano_job import FRAMES, Listener, events, job, session, steps, write_nano_job
 from unbroken import Job
 from unbroken.errors import Refused
+from unbroken.launch.job import Accidents
 from unbroken.train import Task, fit, read_checkpoint
-from unbroken.train.accidents import Accidents
 from unbroken.train.start import launch
 
 pytestmark = pytest.mark.usefixtures("in_the_application_s_folder")

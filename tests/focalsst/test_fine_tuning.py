@@ -97,7 +97,7 @@ def test_our_own_files_give_the_rows_of_the_heat_map_by_name(tmp_path: Path, wit
 def test_a_legacy_file_of_the_original_has_no_names(tmp_path: Path, with_buoys: str) -> None:
     options = ("--workers", 0, "--output", tmp_path / "runs")
     width = ("--set", "MODEL.MAP_TO_BEV.HEIGHT_AWARE", False)  # the original has no such weights
-    settings = detector_settings(job(*options, *width).options["config"])
+    settings = detector_settings(job(*options, *width).options.own.config)
     original = next(train_as_the_original(settings, per_epoch=5, epochs=4))
     file = tmp_path / "original.pth"
     original.write(file)

@@ -47,7 +47,7 @@ def asked(output: Path, *options: object, keys: tuple[object, ...] = PUBLISHED) 
 
 def settings_there(found: Job) -> DetectorSettings:
     """The network that the original builds for this config; it knows no map that is aware of heights."""
-    settings = detector_settings(found.options["config"])
+    settings = detector_settings(found.options.own.config)
     return replace(settings, bev=replace(settings.bev, height_aware=False))
 
 

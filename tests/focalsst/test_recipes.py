@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from unbroken import Job
 from unbroken.cli import main
 from unbroken.config import Effect
 from unbroken.errors import ConfigError, UnbrokenError, UsageError
+from unbroken.launch import Environment
 
 pytestmark = pytest.mark.usefixtures("in_the_application_s_folder")
 
 
 def option(name: str) -> Any:
-    return lambda found: found.options[name]
+    return lambda found: attrgetter(name)(found.options)
 
 
 def in_config(key: str) -> Any:
@@ -48,15 +50,15 @@ ORIGINAL: list[tuple[list[object], Any, Any, Any]] = [
     (["--tcp_port", 18888], ignored("tcp_port"), True, False),
     (["--local_rank", 0], ignored("local_rank"), True, False),
     (["--sync_bn"], ignored("sync_bn"), True, False),
-    (["--fix_random_seed"], lambda found: (found.seed, found.options["deterministic"]), (666, True), (0, False)),
+    (["--fix_random_seed"], lambda found: (found.seed, found.options.own.deterministic), (666, True), (0, False)),
     (["--ckpt_save_interval", 5], option("save_every_epochs"), 5, 1),
     (["--max_ckpt_save_num", 3], lambda found: found.keep_last, 3, 30),
     (["--merge_all_iters_to_one_epoch"], ignored("merge_all_iters_to_one_epoch"), True, False),
     (["--set", "OPTIMIZATION.LR", "0.25"], in_config("OPTIMIZATION.LR"), 0.25, 0.004),
     (["--max_waiting_mins", 0], ignored("max_waiting_mins"), True, False),
     (["--start_epoch", 0], ignored("start_epoch"), True, False),
-    (["--num_epochs_to_eval", 2], option("num_epochs_to_eval"), 2, 0),
-    (["--save_to_file"], option("save_to_file"), True, False),
+    (["--num_epochs_to_eval", 2], option("own.num_epochs_to_eval"), 2, 0),
+    (["--save_to_file"], option("own.save_to_file"), True, False),
     (["--use_tqdm_to_record"], ignored("use_tqdm_to_record"), True, False),
     (["--logger_iter_interval", 10], option("log_every"), 10, 50),
     (["--ckpt_save_time_interval", 60], option("save_every_s"), 60, 300),
@@ -66,15 +68,15 @@ ORIGINAL: list[tuple[list[object], Any, Any, Any]] = [
 OURS: list[tuple[list[object], Any, Any, Any]] = [
     (["--seed", 5], lambda found: found.seed, 5, 0),
     (["--seed", 5, "--fix_random_seed"], lambda found: found.seed, 5, 0),
-    (["--deterministic"], option("deterministic"), True, False),
+    (["--deterministic"], option("own.deterministic"), True, False),
     (["--device", "cpu"], option("device"), "cpu", "auto"),
     (["--eval_interval", 0], in_config("OPTIMIZATION.EVAL_INTERVAL"), 0, 1),
-    (["--on-bad-frame", "skip"], option("on_bad"), "skip", "stop"),
-    (["--on-bad-sample", "skip"], option("on_bad"), "skip", "stop"),
-    (["--on-oom", "fail"], option("on_oom"), "fail", "halve"),
-    (["--on-nan", "rollback"], option("on_nan"), "rollback", "stop"),
-    (["--restarts", 5], option("restarts"), 5, 0),
-    (["--backoff", "1m"], option("backoff_s"), 60.0, 10.0),
+    (["--on-bad-frame", "skip"], option("accidents.on_bad"), "skip", "stop"),
+    (["--on-bad-sample", "skip"], option("accidents.on_bad"), "skip", "stop"),
+    (["--on-oom", "fail"], option("accidents.on_oom"), "fail", "halve"),
+    (["--on-nan", "rollback"], option("accidents.on_nan"), "rollback", "stop"),
+    (["--restarts", 5], option("accidents.restarts"), 5, 0),
+    (["--backoff", "1m"], option("accidents.backoff_s"), 60.0, 10.0),
     (["--pictures", 0], option("pictures"), 0, 3),
     (["--output", "runs"], lambda found: found.directory.parts[0], "runs", "output"),
     (["--tag", "t"], lambda found: found.tag, "t", "default"),
@@ -104,13 +106,13 @@ def test_the_table_has_every_option_of_the_parser() -> None:
 
 
 def test_the_config_may_be_a_word_of_its_own_and_has_a_default() -> None:
-    assert read([CONFIG], {}).directory == job().directory
-    assert read([], {}).directory == Path("output/sonar_models/focal_sst/default")
+    assert read([CONFIG], Environment()).directory == job().directory
+    assert read([], Environment()).directory == Path("output/sonar_models/focal_sst/default")
 
 
 def test_the_guide_s_command_is_taken_as_it_is_written() -> None:
     words = "--cfg_file cfgs/sonar_models/focal_sst.yaml --batch_size 2 --workers 4 --epochs 80 --extra_tag baseline"
-    found = read([*words.split(), "--fp16", "--logger_iter_interval", "50"], {})
+    found = read([*words.split(), "--fp16", "--logger_iter_interval", "50"], Environment())
     assert found.directory == Path("output/sonar_models/focal_sst/baseline")
     assert (found.epochs, found.steps_per_epoch, found.total_steps) == (80, 5, 400)
 
@@ -194,7 +196,7 @@ def test_mistakes_are_usage_errors_that_say_what_was_meant(words: list[object], 
 
 def test_a_config_given_twice_and_one_that_does_not_exist() -> None:
     with pytest.raises(UsageError, match=r"the config is given twice. Found cfgs/a.yaml and cfgs/sonar_models/tiny"):
-        read(["cfgs/a.yaml", "--cfg_file", CONFIG], {})
+        read(["cfgs/a.yaml", "--cfg_file", CONFIG], Environment())
     with pytest.raises(ConfigError, match=r"there is no such config file. Did you mean cfgs/sonar_models/tiny.yaml\?"):
         job(config="cfgs/sonar_models/tiney.yaml")
     with pytest.raises(ConfigError, match=r"There is no folder cfg/sonar_models"):

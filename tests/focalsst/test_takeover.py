@@ -63,7 +63,7 @@ def originals(app: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, 
     """States of the original by their step: the ends of its first three epochs, and two steps into the third."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(app)
-        settings = detector_settings(asked(tmp_path_factory.mktemp("none")).options["config"])
+        settings = detector_settings(asked(tmp_path_factory.mktemp("none")).options.own.config)
     states = islice(train_as_the_original(settings, per_epoch=PER_EPOCH, epochs=EPOCHS), 3 * PER_EPOCH)
     wanted = (PER_EPOCH, 2 * PER_EPOCH, 2 * PER_EPOCH + 2, 3 * PER_EPOCH)
     return {state.it: state for state in states if state.it in wanted}
@@ -131,7 +131,7 @@ def test_weights_and_moments_are_those_of_the_furthest_file_bit_for_bit(
     groups = task.optimizer.param_groups
     assert all(type(group["lr"]) is float and type(group["betas"][0]) is float for group in groups)
     assert [group["lr"] for group in groups] == [float(g["lr"]) for g in original.optimizer_state["param_groups"]]
-    assert [group["weight_decay"] for group in groups] == [found.options["config"].weight_decay] * 2
+    assert [group["weight_decay"] for group in groups] == [found.options.own.config.weight_decay] * 2
 
 
 def test_training_goes_on_at_its_step_and_the_next_launch_is_as_if_it_had_always_been_ours(

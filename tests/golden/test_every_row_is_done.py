@@ -23,7 +23,7 @@ from tests.golden.test_launch_table import exit_code
 from unbroken.checkpoint.kinds import model_part
 from unbroken.cli import entry
 from unbroken.errors import UnbrokenError
-from unbroken.launch import Facts, FineTune, Finished, Resume, decide, gather
+from unbroken.launch import Environment, Facts, FineTune, Finished, Resume, decide, gather
 from unbroken.launch.verdicts import as_data
 from unbroken.run import Candidate, Survey
 from unbroken.storage import PARTIAL_SUFFIX
@@ -205,7 +205,7 @@ def done(number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Don
 
 def run_script(number: int) -> int:
     """The user's own program: what `open_run` does with a job, and a loop that asks for nothing first."""
-    job = tiny_training.read([str(number)], {})
+    job = tiny_training.read([str(number)], Environment())
     try:
         with launch(job, console=PlainConsole(), options=SessionOptions(exits=True)) as run:
             fit(run, tiny_training.build(job, run.session_log.say))

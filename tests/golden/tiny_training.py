@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tests.golden.launch_facts import DATA_SIZE, falling_rate
 from tests.golden.launch_rows import ROWS
 from unbroken import Job, Recipe
+from unbroken.launch import Environment
 from unbroken.launch.extension import Extension
 from unbroken.train import Blueprint, Task
 from unbroken.train.state.parts import state_of
@@ -136,7 +137,7 @@ def blueprint(job: Job) -> Blueprint:
     return Blueprint(model=model_of(job.config))
 
 
-def read(arguments: Sequence[str], _environment: Mapping[str, Any]) -> Job:
+def read(arguments: Sequence[str], _environment: Environment) -> Job:
     """The job of the row with that number."""
     here = "tests.golden.tiny_training"
     return replace(ROWS[int(arguments[0])].job, task=f"{here}:build", blueprint=f"{here}:blueprint")

@@ -14,6 +14,7 @@ import torch
 from mapsage.recipes import read
 from mapsage.samples import write_sample_data
 from unbroken import Job
+from unbroken.launch import Environment
 from unbroken.train import Exit, Task, run_job
 from unbroken.train.record.console import StepReport, step_line
 
@@ -79,7 +80,7 @@ def steps_printed(output: str) -> dict[int, str]:
 def job(config: Path, *options: object) -> Job:
     """What the command line would make of a config and options."""
     arguments = [str(config), *map(str, options)]
-    return read(arguments, {"command": f"unbroken train mapsage {' '.join(arguments)}"})
+    return read(arguments, Environment(command=f"unbroken train mapsage {' '.join(arguments)}"))
 
 
 @dataclass

@@ -15,8 +15,8 @@ from tests.twin.killing import events, step_records
 from mapsage.dataset.preprocess import split
 from unbroken import Job
 from unbroken.errors import Refused
+from unbroken.launch.job import Accidents
 from unbroken.train import Task, fit, read_checkpoint
-from unbroken.train.accidents import Accidents
 from unbroken.train.start import launch
 
 STEPS = 4

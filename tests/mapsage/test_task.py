@@ -51,7 +51,7 @@ def test_gradient_checkpointing_changes_no_bit_wherever_it_is_switched_on(tmp_pa
     plain = losses_of(with_options(config, tag="plain"))
     switches = ["gradient_checkpointing=True", "model.gradient_checkpointing=True", "model.backbone.with_cp=True"]
     for number, switch in enumerate(switches):
-        assert with_options(config, switch).options["config"].uses_gradient_checkpointing
+        assert with_options(config, switch).options.own.uses_gradient_checkpointing
         assert losses_of(with_options(config, switch, tag=f"cp{number}")) == plain
 
 

@@ -9,10 +9,9 @@ import argparse
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from unbroken import Job, OptionParser, Recipe, accidents, add_common_options, start_from
 from unbroken.config import Effect, Effects
 from unbroken.journal import read_events
+from unbroken.launch import Environment, LaunchOptions
 from unbroken.train import Task
 
 SIZE, STEPS = 20, 16
@@ -106,7 +106,7 @@ def leave_room(megabytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + megabytes * 2**20, resource.RLIM_INFINITY))
 
 
-def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
+def read(arguments: Sequence[str], environment: Environment) -> Job:
     found = OptionParser(prog="frail", allow_abbrev=False)
     found.add_argument("run", type=Path)
     found.add_argument("--steps", type=int, default=STEPS)
@@ -140,14 +140,14 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
         start=start_from(options, environment),
         backup=options.backup,
         task="tests.twin.frail:build",
-        options={"save_every": options.save_every, "log_every": 1, **accidents(options), "all": options},
-        command=str(environment.get("command", "")),
+        options=LaunchOptions(save_every=options.save_every, log_every=1, accidents=accidents(options), own=options),
+        command=environment.command,
         environment=environment,
     )
 
 
 def build(job: Job, _say: Callable[[str], None]) -> Task:
-    asked: argparse.Namespace = job.options["all"]
+    asked: argparse.Namespace = job.options.own
     model = Network(norm=not asked.no_norm, dropout=asked.dropout)
     optimizer = torch.optim.AdamW(model.parameters(), lr=asked.lr)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step / 10))

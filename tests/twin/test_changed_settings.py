@@ -30,7 +30,7 @@ from tests.twin.killing import events, kill_after_steps, python, run_to_end, ste
 from tests.twin.test_extending import lr, watched
 from unbroken import Job
 from unbroken.config import ConfigError, Effect, Section, effects, read_config, validate
-from unbroken.launch import Finished, Resume, decide, gather
+from unbroken.launch import Environment, Finished, Resume, decide, gather
 from unbroken.train import Exit, differences, read_checkpoint, run_job
 from unbroken.train.data.order import Order, Permutations
 
@@ -142,7 +142,7 @@ def sonar_arguments(folder: Path, *options: str) -> list[str]:
 
 
 def sonar_job(folder: Path, *options: str) -> Job:
-    return read_sonar(sonar_arguments(folder, *options), {})
+    return read_sonar(sonar_arguments(folder, *options), Environment())
 
 
 def write_sonar(folder: Path, *, accumulate: int = 1) -> None:
@@ -400,7 +400,7 @@ def aerial_arguments(folder: Path, *options: str) -> list[str]:
 
 
 def aerial_job(folder: Path, *options: str) -> Job:
-    return read_aerial(aerial_arguments(folder, *options), {})
+    return read_aerial(aerial_arguments(folder, *options), Environment())
 
 
 @pytest.fixture(scope="module")
@@ -410,7 +410,7 @@ def aerial_stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     aerial.write_job(folder, steps=STEPS)
     job = aerial_job(folder, *with_options("train_dataloader.num_workers=0"))
-    if job.options["workers"] != 0:
+    if job.options.workers != 0:
         pytest.fail("workers are to be 0")
     trained(job, stop_after=AT)
     return folder
@@ -559,12 +559,12 @@ def test_a_killed_sonar_training_with_all_that_is_free_changed_is_its_twin(tmp_p
     def command(place: str, *options: str) -> list[str]:
         return python("-m", "unbroken", "train", "focalsst", *arguments(place, *options))
 
-    run, twin = (read_sonar(arguments(place), {}).directory for place in ("cut", "whole"))
+    run, twin = (read_sonar(arguments(place), Environment()).directory for place in ("cut", "whole"))
     whole = run_to_end(command("whole"))
     assert whole.returncode == 0, whole.output
     kill_after_steps(run, command("cut"), steps=11)  # an epoch has eight
     config.write_text(yaml.safe_dump(edited(tree, edits), sort_keys=False), "utf-8")
-    otherwise = read_sonar(arguments("cut", *SONAR_OTHERWISE), {})
+    otherwise = read_sonar(arguments("cut", *SONAR_OTHERWISE), Environment())
     assert_only_free(otherwise, {dotted(place) for edit in edits for place in edit.places})
 
     ended = run_to_end(command("cut", *SONAR_OTHERWISE))
@@ -637,7 +637,7 @@ def test_a_killed_aerial_training_with_all_that_is_free_changed_is_its_twin(tmp_
     assert whole.returncode == 0, whole.output
     kill_after_steps(tmp_path / "cut", command("cut"), steps=11)
     config.write_text(as_python(edited(tree, edits)), "utf-8")
-    otherwise = read_aerial(arguments("cut"), {})
+    otherwise = read_aerial(arguments("cut"), Environment())
     assert_only_free(otherwise, {dotted(place) for edit in edits for place in edit.places})
 
     ended = run_to_end(command("cut", "--session", "2h"))

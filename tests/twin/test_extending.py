@@ -19,7 +19,7 @@ from mapsage.schedule import learning_rates, phases_of
 from tests.twin import aerial, sonar
 from tests.twin.killing import assert_twins, events, kill_after_steps, lines_in, python, run_to_end, step_records
 from unbroken import Job
-from unbroken.launch import Resume, decide, gather
+from unbroken.launch import Environment, Resume, decide, gather
 from unbroken.launch.extension import POLICIES
 from unbroken.train import differences, read_checkpoint, run_job
 
@@ -105,7 +105,7 @@ def sonar_arguments(folder: Path, *, epochs: int, tag: str = "run", policy: str 
 
 
 def sonar_job(folder: Path, **asked: Any) -> Job:
-    return read_sonar(sonar_arguments(folder, **asked), {})
+    return read_sonar(sonar_arguments(folder, **asked), Environment())
 
 
 def sonar_copy(finished: Path, tag: str) -> Path:
@@ -164,7 +164,7 @@ def test_a_run_that_is_not_finished_goes_over_to_the_longer_schedule(sonar_finis
     run = sonar_copy(sonar_finished, "early")
     job = read_sonar(
         [*sonar_arguments(sonar_finished, epochs=4, tag="early"), "--ckpt", str(run / "ckpt/checkpoint_epoch_1.pth")],
-        {},
+        Environment(),
     )
     plan = decide(job, gather(job))
     assert isinstance(plan, Resume)
@@ -220,7 +220,7 @@ def aerial_arguments(folder: Path, config: str, tag: str = "run", policy: str = 
 
 
 def aerial_job(folder: Path, config: str, tag: str = "run", policy: str = "") -> Job:
-    return read_aerial(aerial_arguments(folder, config, tag, policy), {})
+    return read_aerial(aerial_arguments(folder, config, tag, policy), Environment())
 
 
 def aerial_copy(finished: Path, tag: str) -> Path:
@@ -228,7 +228,7 @@ def aerial_copy(finished: Path, tag: str) -> Path:
 
 
 def scheduled(job: Job) -> list[float]:
-    config = job.options["config"]
+    config = job.options.own
     return learning_rates(config.optim_wrapper.optimizer.lr, phases_of(config), TOTAL + 1)
 
 
@@ -302,7 +302,7 @@ def test_a_schedule_that_was_longer_all_along_goes_on_as_if_it_had_never_ended(a
     """`max_iters` raised in two portions, and at once: the same run, bit for bit."""
     evaluated = ["--cfg-options", "train_cfg.val_interval=10"]  # also where a portion ends
     for tag, more in (("pieces", ["train_cfg.max_iters=20"]), ("pieces", []), ("whole", [])):
-        job = read_aerial([*aerial_arguments(aerial_finished, f"to_{TOTAL}", tag), *evaluated, *more], {})
+        job = read_aerial([*aerial_arguments(aerial_finished, f"to_{TOTAL}", tag), *evaluated, *more], Environment())
         if more == [] and tag == "pieces":
             plan = decide(job, gather(job))
             assert isinstance(plan, Resume) and plan.extension is None

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from unbroken import Job, Recipe
 from unbroken.config import Effect, Effects
-from unbroken.launch import Start
+from unbroken.launch import Environment, LaunchOptions, Start
 from unbroken.run import EPOCHS, ITERATIONS
 from unbroken.train import Task
 
@@ -42,7 +41,7 @@ def build(job: Job, _say: Callable[[str], None]) -> Task:
     )
 
 
-def read(arguments: Sequence[str], _environment: Mapping[str, Any]) -> Job:
+def read(arguments: Sequence[str], _environment: Environment) -> Job:
     folder, steps, *search = arguments
     return Job(
         recipe="tiny",
@@ -55,7 +54,7 @@ def read(arguments: Sequence[str], _environment: Mapping[str, Any]) -> Job:
         layout=EPOCHS if "epochs" in folder else ITERATIONS,
         task=f"{HERE}:build",
         start=Start(search=tuple(map(Path, search))),
-        options={"save_every": 2, "log_every": 1},
+        options=LaunchOptions(save_every=2, log_every=1),
         command="again",
     )
 

@@ -11,6 +11,7 @@ from focalsst.dataset.infos import Annotation, read_infos, read_pickled_infos
 from focalsst.dataset.original_entries import augmentations_from, min_points_from
 from focalsst.dataset.scene import Extent
 from focalsst.pickled import read_plain_pickle
+from focalsst.recipes import SonarOptions
 from unbroken import Job, is_ordinary
 from unbroken.errors import UsageError
 
@@ -18,8 +19,11 @@ from unbroken.errors import UsageError
 def datasets(job: Job) -> dict[str, SonarFolder]:
     """The data sets of a job's config, for checking them: missing points are a frame that cannot be read."""
     parts = {"train": True, "test": False}
-    root, config = job.options["data_root"], job.options["config"]
-    return {name: build_dataset(config, root, training=training, skip_bad=True) for name, training in parts.items()}
+    own: SonarOptions = job.options.own
+    return {
+        name: build_dataset(own.config, own.data_root, training=training, skip_bad=True)
+        for name, training in parts.items()
+    }
 
 
 def build_dataset(config: SonarConfig, data_root: Path, *, training: bool, skip_bad: bool = False) -> SonarFolder:

@@ -21,6 +21,7 @@ from focalsst.dataset.points import read_points
 from focalsst.dataset.scene import Extent
 from focalsst.dataset.splits import leaked_frames
 from focalsst.datasets import build_dataset
+from focalsst.recipes import SonarOptions
 from unbroken import Job
 from unbroken.errors import ConfigError, DamagedFile, UsageError
 
@@ -36,10 +37,10 @@ AXES: Final = "x forward, y left, z up, in metres"
 
 def preflight(job: Job) -> list[str]:
     """Everything a training of this job would refuse before its first step is raised; returns what to warn of."""
-    config: SonarConfig = job.options["config"]
-    _require_device(job.options["device"])
-    skip_bad = job.options["on_bad"] == "skip"
-    root = job.options["data_root"]
+    own: SonarOptions = job.options.own
+    config, root = own.config, own.data_root
+    _require_device(job.options.device)
+    skip_bad = job.options.accidents.on_bad == "skip"
     training, validation = (build_dataset(config, root, training=part, skip_bad=skip_bad) for part in (True, False))
     warnings = [*_about_limit(config, training.extent)]
     warnings += _about_leaks(training, validation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from focalsst.places import Places, find_data, places_of
 from focalsst.schedule import OneCycle, optimizer_steps
 from unbroken import (
     EPOCHS,
+    Environment,
     Job,
+    LaunchOptions,
     OptionParser,
     Recipe,
     accidents,
@@ -87,6 +90,17 @@ WITHOUT_EFFECT = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class SonarOptions:
+    """What this application alone reads of a launch's options."""
+
+    config: SonarConfig
+    data_root: Path
+    deterministic: bool  # only deterministic algorithms, also on a GPU
+    num_epochs_to_eval: int  # each of the last so many epochs is evaluated
+    save_to_file: bool  # detections of evaluations are written as text too
+
+
 def parser(program: str = PROGRAM) -> OptionParser:
     """The options of `unbroken train focalsst`, which are those of `train.py`."""
     found = OptionParser(prog=program, description=DESCRIPTION, epilog=EPILOG, meant=MEANT)
@@ -142,12 +156,12 @@ def parser(program: str = PROGRAM) -> OptionParser:
     return found
 
 
-def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
+def read(arguments: Sequence[str], environment: Environment) -> Job:
     """Turn what was typed into a job."""
-    options = parser(str(environment.get("program", PROGRAM))).parse_args(list(arguments))
+    options = parser(environment.program or PROGRAM).parse_args(list(arguments))
     require_launcher(options.launcher, accumulate="--set OPTIMIZATION.GRAD_ACCUMULATION_STEPS N")
     places = places_of(config_path(options), tag=options.tag, output=options.output)
-    file = _file_of(places, options, environment)
+    file = _file_of(places, options)
     checked = validate(SonarConfig, file)
     config = checked.value
     data_root = find_data(config.data_root, places)
@@ -177,24 +191,26 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
         datasets="focalsst.datasets:datasets",
         preflight="focalsst.preflight:preflight",
         blueprint="focalsst.task:blueprint",
-        options={
-            "config": config,
-            "data_root": data_root,
-            "device": options.device,
-            "deterministic": options.deterministic or options.fix_random_seed,
-            "workers": options.workers,
-            "save_every_epochs": options.ckpt_save_interval,
-            "save_every_s": options.ckpt_save_time_interval,
-            "log_every": options.logger_iter_interval,
-            "num_epochs_to_eval": options.num_epochs_to_eval,
-            "save_to_file": options.save_to_file,
-            "pictures": options.pictures,
-            **accidents(options),
-        },
+        options=LaunchOptions(
+            device=options.device,
+            workers=options.workers,
+            save_every_epochs=options.ckpt_save_interval,
+            save_every_s=options.ckpt_save_time_interval,
+            log_every=options.logger_iter_interval,
+            pictures=options.pictures,
+            accidents=accidents(options),
+            own=SonarOptions(
+                config=config,
+                data_root=data_root,
+                deterministic=options.deterministic or options.fix_random_seed,
+                num_epochs_to_eval=options.num_epochs_to_eval,
+                save_to_file=options.save_to_file,
+            ),
+        ),
         ignored=(*checked.ignored_in_words, *_without_effect(options)),
         remarks=() if "AS_PUBLISHED" in file.tree else (_like_the_original(checked.canonical),),
         remarks_on_foreign=_unlike_the_original(checked.canonical),
-        command=str(environment.get("command", "")),
+        command=environment.command,
         lr_at=cycle_of(config, total).lr_at if total else None,
         texts={places.config.name: yaml.safe_dump(checked.canonical, sort_keys=False, allow_unicode=True)},
         flags={"tag": "extra_tag", "keep_last": "max_ckpt_save_num"},
@@ -205,13 +221,13 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
     )
 
 
-def config_of(places: Places, options: argparse.Namespace, environment: Mapping[str, Any]) -> Validated[SonarConfig]:
+def config_of(places: Places, options: argparse.Namespace) -> Validated[SonarConfig]:
     """The config with `--set` and with what the other options say laid over it, checked."""
-    return validate(SonarConfig, _file_of(places, options, environment))
+    return validate(SonarConfig, _file_of(places, options))
 
 
-def _file_of(places: Places, options: argparse.Namespace, environment: Mapping[str, Any]) -> ConfigFile:
-    file = read_config(places.config, environment=environment)
+def _file_of(places: Places, options: argparse.Namespace) -> ConfigFile:
+    file = read_config(places.config)
     if options.set_cfgs:
         _require_last(options.set_cfgs)
         file = file.with_tree(set_values(_with_defaults(file, options.set_cfgs[::2]), options.set_cfgs))

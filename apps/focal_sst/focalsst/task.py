@@ -19,7 +19,7 @@ from focalsst.evaluation import evaluate_split
 from focalsst.model.detector import Detector, build_detector
 from focalsst.optimizer import AdamDecayingAll, build_adam
 from focalsst.original_states import regrouping_of, spell_as_here, tables_of
-from focalsst.recipes import cycle_of, steps_of
+from focalsst.recipes import SonarOptions, cycle_of, steps_of
 from focalsst.sample_pictures import draw_samples
 from focalsst.schedule import OneCycleSchedule
 from unbroken import Extension, Job, __version__
@@ -52,11 +52,13 @@ CURVES: Mapping[str, Sequence[str]] = {
 
 def build(job: Job, say: Say) -> Task:
     """Build everything a job needs; whether its data can work was asked before, see `preflight`."""
-    config: SonarConfig = job.options["config"]
-    device = pick_device(job.options["device"], deterministic=job.options["deterministic"])
-    skip_bad = job.options["on_bad"] == "skip"
-    dataset = build_dataset(config, job.options["data_root"], training=True, skip_bad=skip_bad)
-    validation = build_dataset(config, job.options["data_root"], training=False, skip_bad=skip_bad)
+    own: SonarOptions = job.options.own
+    config = own.config
+    device = pick_device(job.options.device, deterministic=own.deterministic)
+    skip_bad = job.options.accidents.on_bad == "skip"
+    dataset, validation = (
+        build_dataset(config, own.data_root, training=training, skip_bad=skip_bad) for training in (True, False)
+    )
     model = build_detector(detector_settings(config)).to(device)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not (config.freeze_in_proj and "in_proj" in name))
@@ -72,7 +74,7 @@ def build(job: Job, say: Say) -> Task:
         schedule=schedule,
         dataset=dataset,
         batch_size=config.batch_size,
-        workers=job.options["workers"],
+        workers=job.options.workers or 0,
         collate=collate,
         loss=partial(_loss, model, device),
         epochs=config.epochs,
@@ -81,12 +83,12 @@ def build(job: Job, say: Say) -> Task:
         scaler=_scaler(config, device),
         autocast=_autocast(config, device),
         evaluate=partial(_evaluate, job, config, model, validation, device, say),
-        evaluate_every=Every(epochs=config.eval_interval or None, each_from=_each_from(job, config)),
+        evaluate_every=Every(epochs=config.eval_interval or None, each_from=_each_from(own)),
         best="mAP",
         follow_config=partial(_follow_config, optimizer, schedule, GroupSettings(optimizer, moved=("betas",))),
         step_line=partial(_step_line, config, steps_of(config, len(dataset), epochs=1)),
         curves=_curves,
-        pictures=_pictures(config, model, validation, device, job.options["pictures"]),
+        pictures=_pictures(config, model, validation, device, job.options.pictures),
         extra=partial(_extra, model),
         split=Batch.split,
         count=len,
@@ -99,7 +101,8 @@ def build(job: Job, say: Say) -> Task:
 
 def blueprint(job: Job) -> Blueprint:
     """The detector of a job's config, for comparing shapes."""
-    config: SonarConfig = job.options["config"]
+    own: SonarOptions = job.options.own
+    config = own.config
     model = build_detector(detector_settings(config))
     return Blueprint(model=model, rename=present_name, class_rows=class_rows(config, model))
 
@@ -148,20 +151,20 @@ def _evaluate(
         dataset,
         config,
         device=device,
-        workers=job.options["workers"],
+        workers=job.options.workers or 0,
         say=say,
-        skip_bad=job.options["on_bad"] == "skip",
+        skip_bad=job.options.accidents.on_bad == "skip",
         poll=poll,
     )
     folder = job.directory / "eval/eval_with_train" / f"epoch_{progress.epoch}" / config.splits["test"]
     settings = {"epoch": progress.epoch, "step": progress.step, "split": config.splits["test"]}
-    found.write(folder, settings=settings, save_to_file=job.options["save_to_file"])
+    found.write(folder, settings=settings, save_to_file=job.options.own.save_to_file)
     return found.numbers
 
 
-def _each_from(job: Job, config: SonarConfig) -> int | None:
-    last = job.options["num_epochs_to_eval"]
-    return max(config.epochs - last, 1) if last else None
+def _each_from(own: SonarOptions) -> int | None:
+    last = own.num_epochs_to_eval
+    return max(own.config.epochs - last, 1) if last else None
 
 
 def _scaler(config: SonarConfig, device: torch.device) -> torch.amp.GradScaler | None:

@@ -101,7 +101,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(list(arguments))
     _require_one_question(options)
     places = places_of(config_path(options), tag=options.tag, output=options.output)
-    bench = _Bench(options, places, config_of(places, options, {}).value)
+    bench = _Bench(options, places, config_of(places, options).value)
     if options.eval_all:
         bench.judge_all()
     else:

@@ -11,7 +11,7 @@ from unbroken.config import canonical
 
 def datasets(job: Job) -> dict[str, Folder]:
     """The data sets of a job's config, for checking them: a missing mask is a sample that cannot be read."""
-    config: MapSageConfig = job.options["config"]
+    config: MapSageConfig = job.options.own
     loaders = {"train": config.train_dataloader, "validation": config.val_dataloader}
     return {name: build_dataset(loader.datasets, gaps=True) for name, loader in loaders.items() if loader is not None}
 

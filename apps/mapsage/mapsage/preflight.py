@@ -40,9 +40,9 @@ class Extreme:
 
 def preflight(job: Job) -> list[str]:
     """Everything a training of this job would refuse before its first step is raised; returns what to warn of."""
-    config: MapSageConfig = job.options["config"]
-    _require_device(job.options["device"])
-    skip_bad = job.options["on_bad"] == "skip"
+    config: MapSageConfig = job.options.own
+    _require_device(job.options.device)
+    skip_bad = job.options.accidents.on_bad == "skip"
     warnings = list[str]()
     for name in ("train", "val"):
         for key, dataset in config.datasets_by_key(name):

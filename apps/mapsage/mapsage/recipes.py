@@ -15,7 +15,9 @@ from mapsage.config.defaults import words_on_defaults
 from mapsage.foreign import written_under
 from mapsage.schedule import phases_of, rates_at
 from unbroken import (
+    Environment,
     Job,
+    LaunchOptions,
     OptionParser,
     Recipe,
     accidents,
@@ -112,11 +114,11 @@ def parser(program: str = PROGRAM) -> OptionParser:
     return found
 
 
-def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
+def read(arguments: Sequence[str], environment: Environment) -> Job:
     """Turn what was typed into a job."""
-    options = parser(str(environment.get("program", PROGRAM))).parse_args(_resume_as_flag(arguments))
+    options = parser(environment.program or PROGRAM).parse_args(_resume_as_flag(arguments))
     require_launcher(options.launcher, accumulate="--cfg-options optim_wrapper.accumulative_counts=N")
-    file = read_config(options.config, environment=environment)
+    file = read_config(options.config)
     file = _with_options(file, options)
     checked, left_out = _validated(file)
     config = checked.value
@@ -142,19 +144,19 @@ def read(arguments: Sequence[str], environment: Mapping[str, Any]) -> Job:
         datasets="mapsage.datasets:datasets",
         preflight="mapsage.preflight:preflight",
         blueprint="mapsage.task:blueprint",
-        options={
-            "device": options.device,
-            "workers": options.workers,
-            "save_every": hook.interval,
-            "log_every": config.default_hooks.logger.interval,
-            "pictures": options.pictures,
-            **accidents(options),
-            "config": config,
-        },
+        options=LaunchOptions(
+            device=options.device,
+            workers=options.workers,
+            save_every=hook.interval,
+            log_every=config.default_hooks.logger.interval,
+            pictures=options.pictures,
+            accidents=accidents(options),
+            own=config,
+        ),
         ignored=checked.ignored_in_words,
         remarks=(*left_out, *words_on_defaults(file.tree, checked.canonical)),
         written_under=partial(written_under, ours=config),
-        command=str(environment.get("command", "")),
+        command=environment.command,
         lr_at=_rate_at(config),
         override="--cfg-options {key}={value}",
         flags={"keep_last": "default_hooks.checkpoint.max_keep_ckpts", "directory": "work-dir"},

@@ -39,9 +39,9 @@ Say = Callable[[str], None]
 
 def build(job: Job, say: Say) -> Task:
     """Build everything a job needs; whether its data can work was asked before, see `preflight`."""
-    config: MapSageConfig = job.options["config"]
-    device = pick_device(job.options["device"], deterministic=config.randomness.deterministic)
-    skip_bad = job.options["on_bad"] == "skip"
+    config: MapSageConfig = job.options.own
+    device = pick_device(job.options.device, deterministic=config.randomness.deterministic)
+    skip_bad = job.options.accidents.on_bad == "skip"
     dataset = build_dataset(config.train_dataloader.datasets, gaps=skip_bad)
     preprocess = build_preprocessor(config).to(device)
     model = build_segmentor(config).to(device)
@@ -57,7 +57,7 @@ def build(job: Job, say: Say) -> Task:
     schedule = IterationSchedule(optimizer, phases_of(config))
     amp = wrapper.type == "AmpOptimWrapper"
     scaler = _scaler(config, device) if amp else None
-    loader, workers = config.train_dataloader, job.options["workers"]
+    loader, workers = config.train_dataloader, job.options.workers
     say(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(dataset)} training tiles, on {device}")
     return Task(
         model=model,
@@ -76,7 +76,7 @@ def build(job: Job, say: Say) -> Task:
         scaler=scaler,
         autocast=_autocast(config, device) if amp else nullcontext,
         evaluate=_evaluation(config, model, preprocess, say, skip_bad=skip_bad),
-        pictures=_pictures(config, model, preprocess, job.options["pictures"], gaps=skip_bad),
+        pictures=_pictures(config, model, preprocess, job.options.pictures, gaps=skip_bad),
         evaluate_every=Every(steps=config.train_cfg.val_interval),
         evaluate_from=config.train_cfg.val_begin,
         best=config.default_hooks.checkpoint.save_best,
@@ -94,7 +94,7 @@ def build(job: Job, say: Say) -> Task:
 
 def blueprint(job: Job) -> Blueprint:
     """The network of a job's config, for comparing shapes."""
-    config: MapSageConfig = job.options["config"]
+    config: MapSageConfig = job.options.own
     return Blueprint(model=build_segmentor(config), rename=segmentor_name, class_rows=class_rows(config))
 
 
@@ -259,7 +259,8 @@ def _extra(job: Job, beside: Callable[[], Mapping[str, Any]], progress: Progress
     """The entries by which MMEngine's own tools read our files."""
     best = {"best_score": progress.best.value} if progress.best else {}
     info = {"epoch": 0, "iter": max(progress.step - 1, 0), **best}
-    dataset: SegDataset = job.options["config"].train_dataloader.datasets[0]
+    config: MapSageConfig = job.options.own
+    dataset: SegDataset = config.train_dataloader.datasets[0]
     dataset_meta = {
         "classes": tuple(dataset.class_names),
         "palette": [list(colour) for colour in dataset.palette or ()],

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import socket
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from unbroken.clock import SystemClock
 from unbroken.config import SUFFIXES
 from unbroken.errors import ConfigError, UnbrokenError, UsageError
-from unbroken.launch.host import SEARCH_PATH, host, require_one_process, started_together
-from unbroken.launch.job import Job
+from unbroken.launch.host import host, require_one_process, started_together
+from unbroken.launch.job import Environment, Job
 from unbroken.launch.recipes import find_recipe, installed
 from unbroken.launch.rerun import joined, this_process, under_launcher
 
@@ -31,7 +29,7 @@ def job_of(recipe: str, arguments: Sequence[str], typed: Sequence[str], *, front
         )
     require_one_process()
     program = joined(front_door)
-    environment = {**surroundings(typed), "program": program}
+    environment = surroundings(typed, program=program)
     if (left_out := _recipe_left_out(recipe, arguments, environment)) is not None:
         raise left_out
     try:
@@ -55,24 +53,22 @@ def train_job(job: Job, *, began_s: float, coming: Any = None) -> int:
     return 0
 
 
-def surroundings(typed: Sequence[str]) -> Mapping[str, Any]:
-    """The command that goes on with the run, where copies of runs may lie, and facts for the journal."""
+def surroundings(typed: Sequence[str], *, program: str) -> Environment:
+    """The command that goes on with the run, what the host says, and facts for the journal."""
     now = SystemClock().now()
-    said = host(now)
     command = joined(continuing(typed))
-    return {
-        "command": command,
-        "again": under_launcher(this_process(), command),
-        "typed": joined(typed),
-        "started_together": started_together(),
-        SEARCH_PATH: os.pathsep.join(map(str, said.search)),
-        "session_limit": asdict(said.limit) if said.limit else None,
-        "disk_quota": {**asdict(said.quota), "folder": str(said.quota.folder)} if said.quota else None,
-        "today": now.strftime("%Y%m%d"),
-        "host": socket.gethostname(),
-        "user_folder": str(Path.cwd()),
-        "python": platform.python_version(),
-    }
+    return Environment(
+        command=command,
+        again=under_launcher(this_process(), command),
+        typed=joined(typed),
+        program=program,
+        started_together=started_together(),
+        host=host(now),
+        today=now.strftime("%Y%m%d"),
+        machine=socket.gethostname(),
+        user_folder=str(Path.cwd()),
+        python=platform.python_version(),
+    )
 
 
 def continuing(typed: Sequence[str]) -> list[str]:
@@ -89,14 +85,14 @@ def continuing(typed: Sequence[str]) -> list[str]:
     return kept
 
 
-def _recipe_left_out(word: str, arguments: Sequence[str], environment: Mapping[str, Any]) -> UsageError | None:
+def _recipe_left_out(word: str, arguments: Sequence[str], environment: Environment) -> UsageError | None:
     """Where a config, or what begins like an option, stands in the place of a recipe: which command was meant."""
     if Path(word).suffix not in SUFFIXES:
         return None
     behind = next((each for each in arguments if each in installed()), "")
     others = [each for each in arguments if each != behind]
     recipes = [behind] if behind else _that_read(word, environment)
-    command = environment["program"].rpartition(" ")[0]
+    command = environment.program.rpartition(" ")[0]
     said = [f"{command} {joined([recipe, word, *others])}" for recipe in recipes or ["RECIPE"]]
     return UsageError(
         word,
@@ -106,13 +102,13 @@ def _recipe_left_out(word: str, arguments: Sequence[str], environment: Mapping[s
     )
 
 
-def _config_of_another(recipe: str, arguments: Sequence[str], environment: Mapping[str, Any]) -> UsageError | None:
+def _config_of_another(recipe: str, arguments: Sequence[str], environment: Environment) -> UsageError | None:
     """Where the config is one of another recipe: of which."""
     config = next((word for word in arguments if Path(word).suffix in SUFFIXES and Path(word).is_file()), "")
     others = _that_read(config, environment, besides=recipe) if config else []
     if not others or recipe not in installed():
         return None
-    command = environment["program"].rpartition(" ")[0]
+    command = environment.program.rpartition(" ")[0]
     return UsageError(
         config,
         f"this is no config of {recipe}, but one of {' or '.join(others)}",
@@ -120,7 +116,7 @@ def _config_of_another(recipe: str, arguments: Sequence[str], environment: Mappi
     )
 
 
-def _that_read(config: str, environment: Mapping[str, Any], *, besides: str = "") -> list[str]:
+def _that_read(config: str, environment: Environment, *, besides: str = "") -> list[str]:
     """The recipes to which this is a sound config; only looks."""
     found = []
     for name in installed():

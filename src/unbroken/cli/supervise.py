@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from types import FrameType
 from typing import Any
 
@@ -30,6 +30,7 @@ from unbroken.errors import STOPPED
 from unbroken.journal import read_events
 from unbroken.launch import Job
 from unbroken.launch.host import process_age_s
+from unbroken.launch.job import Restarted
 from unbroken.launch.rerun import Aftermath, aftermath
 from unbroken.run.layout import own
 
@@ -64,34 +65,34 @@ def supervise(recipe: str, arguments: Sequence[str], *, typed: Sequence[str], jo
     asked.install()
     front_door, words = list(typed[: len(typed) - len(arguments)]), list(arguments)
     so_far: list[Crash] = []
-    restarted: dict[str, Any] = {}
-    previous = _left(job)
+    restarted: Restarted | None = None
+    accidents, previous = job.options.accidents, _left(job)
     while True:
         told = {"recipe": recipe, "arguments": words, "typed": [*front_door, *words], "path": sys.path}
-        code, place = _child({**told, "began_s": began_s, "restarted": restarted}, asked)
+        code, place = _child({**told, "began_s": began_s, "restarted": restarted and asdict(restarted)}, asked)
         if code in crashes.PASSED_ON or asked.numbers:
             return _stopped(code, asked)
         left = _left(job)
         so_far.append(Crash(code=code, place=place, further=_got_further(left, previous, first=len(so_far) == 0)))
         words = _once(words, left, began=left.session != previous.session)
         previous = left
-        match crashes.after(so_far, restarts=job.options["restarts"], backoff_s=job.options["backoff_s"]):
+        match crashes.after(so_far, restarts=accidents.restarts, backoff_s=accidents.backoff_s):
             case GiveUp(why=why):
                 _say(_last_words(so_far[-1], why, left, shlex.join([*front_door, *words])))
                 return crashes.exit_code(code)
             case Again() as again:
-                restarted = _announce(so_far[-1], again, restarts=job.options["restarts"])
+                restarted = _announce(so_far[-1], again, restarts=accidents.restarts)
                 if not _wait(again.wait_s, asked):
                     return _stopped(code, asked)
 
 
-def _announce(crash: Crash, again: Again, *, restarts: int) -> dict[str, Any]:
+def _announce(crash: Crash, again: Again, *, restarts: int) -> Restarted:
     """Say that it starts again, and why; returns what the next session writes down of it."""
     how = f"{crashes.in_words(crash.code)}, {crash.place}"
     number = f"restart {again.number} of {restarts} without a further checkpoint"
     _say(f"the training {how}; it starts again in {again.wait_s:g} s ({number})")
     why = f"the session before {how} ({number})"
-    return {"why": why, "code": crash.code, "number": again.number, "what": crash.place.what, "step": crash.place.step}
+    return Restarted(why=why, code=crash.code, number=again.number, what=crash.place.what, step=crash.place.step)
 
 
 def _child(told: dict[str, Any], asked: Asked) -> tuple[int, Place]:
@@ -172,8 +173,8 @@ def child_command(arguments: Sequence[str]) -> int:
     job = job_of(recipe, words, typed, front_door=typed[: len(typed) - len(words)])
     if job.limit is None or job.limit.source != "--session":  # a limit of the host is read anew by each child
         began_s = own_s
-    restarted = {"restarted": told["restarted"]} if told["restarted"] else {}
-    job = replace(job, environment={**job.environment, **restarted})
+    restarted = Restarted(**told["restarted"]) if told["restarted"] else None
+    job = replace(job, environment=replace(job.environment, restarted=restarted))
     return train_job(job, began_s=began_s, coming=_noting(told["note"]))
 
 

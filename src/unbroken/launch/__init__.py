@@ -13,17 +13,20 @@ and processes (which one this is, and what version control says of the program).
 
 from unbroken.launch.decide import Facts, decide, is_foreign, wants_shapes
 from unbroken.launch.facts import gather
-from unbroken.launch.job import Job, Start
+from unbroken.launch.job import Accidents, Environment, Job, LaunchOptions, Start
 from unbroken.launch.recipes import Recipe, find_recipe, load_attribute
 from unbroken.launch.verdicts import FineTune, Finished, Fresh, GoingPlan, Plan, Refuse, Resume
 
 __all__ = [
+    "Accidents",
+    "Environment",
     "Facts",
     "FineTune",
     "Finished",
     "Fresh",
     "GoingPlan",
     "Job",
+    "LaunchOptions",
     "Plan",
     "Recipe",
     "Refuse",

@@ -348,7 +348,7 @@ def _words_on_config(theirs: WrittenUnder | None) -> tuple[str, ...]:
 def _notes(job: Job, facts: Facts, plan: Plan) -> list[str]:
     notes = list(facts.near) if isinstance(plan, Fresh | FineTune) else []
     if isinstance(plan, Fresh | FineTune) and tells_nothing(job.tag):
-        better = option(job, "tag", telling_tag(job.traits, str(job.environment.get("today", ""))))
+        better = option(job, "tag", telling_tag(job.traits, job.environment.today))
         notes.append(f"the tag `{job.tag}` will tell nobody what this was; for example: {better}")
     notes += damage_in_words(facts.survey.damage)
     notes += job.remarks
@@ -388,7 +388,7 @@ def _notes(job: Job, facts: Facts, plan: Plan) -> list[str]:
     if isinstance(plan, Resume) and plan.keep_copy:
         notes.append(f"a copy of {plan.source.name} is kept in archive/: what is saved here takes its name")
     divisions = plan.source.inside.get("divisions") if isinstance(plan, Resume) else None
-    if divisions and job.options.get("on_oom") != "fail":
+    if divisions and job.options.accidents.on_oom != "fail":
         least = counted(divisions[-1]["micro_batch"], "sample")
         learned = f"at most {least} at once, learned in step {divisions[-1]['step']}, where memory ran out"
         notes.append(f"{learned}; {option(job, 'on-oom', 'fail')} takes whole micro-batches again")

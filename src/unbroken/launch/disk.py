@@ -106,7 +106,7 @@ class DiskForecast:
 def policy_of(job: Job) -> SavePolicy:
     """When a recipe's job saves."""
     asked = job.options
-    return policy(job, asked.get("save_every"), asked.get("save_every_epochs"), asked.get("save_every_s"))
+    return policy(job, asked.save_every, asked.save_every_epochs, asked.save_every_s)
 
 
 def policy(job: Job, steps: int | None, epochs: int | None, seconds: float | None) -> SavePolicy:

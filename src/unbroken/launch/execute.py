@@ -79,7 +79,7 @@ def _announce(run: OpenRun, job: Job, plan: Fresh | Resume | FineTune) -> None:
         total=job.total_steps,
         best=plan.source.inside.get("best") if isinstance(plan, Resume) else None,
         until=_until(job.limit, run.files.clock),
-        environment=dict(job.environment),
+        environment=job.environment.as_plain(),
         program=run.files.program.recorded(run.program),
     )
     run.write_config(job.config)

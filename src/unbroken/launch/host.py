@@ -10,15 +10,13 @@ import multiprocessing
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from unbroken.errors import UsageError
-from unbroken.launch.job import Limit, Quota
+from unbroken.launch.job import SEARCH_PATH, Host, Limit, Quota
 from unbroken.quantities import asked, size_bytes
 
-SEARCH_PATH = "UNBROKEN_SEARCH_PATH"
 PROVE = "UNBROKEN_PROVE"  # what `unbroken prove` tells the sessions that it starts
 KAGGLE_INPUTS = Path("/kaggle/input")
 KAGGLE_S = {"TPU": 9 * 3600.0, "": 12 * 3600.0}  # https://www.kaggle.com/docs/notebooks
@@ -38,15 +36,6 @@ LAUNCHERS = {
 WORLD_SIZE = "WORLD_SIZE"
 BY_MULTIPROCESSING = "multiprocessing, from process"
 STARTED_TOGETHER = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Host:
-    """What a launch takes from its host where the user says nothing else."""
-
-    search: tuple[Path, ...]
-    limit: Limit | None
-    quota: Quota | None
 
 
 def host(now: datetime, environment: Mapping[str, str] | None = None) -> Host:

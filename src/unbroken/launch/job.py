@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from unbroken.config import Effects
 from unbroken.launch.extension import Policy
 from unbroken.run import ITERATIONS, Layout
 
+SEARCH_PATH = "UNBROKEN_SEARCH_PATH"  # folders that may hold copies of runs, in the process's environment
 SCRIPT = "open_run"  # the recipe of anyone's own loop: options are arguments there, not flags
 
 
@@ -53,6 +55,96 @@ class Quota:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Host:
+    """What a launch takes from its host where the user says nothing else."""
+
+    search: tuple[Path, ...] = ()  # folders that may hold copies of runs
+    limit: Limit | None = None  # of the session's time
+    quota: Quota | None = None  # of the disk
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restarted:
+    """A crash after which this session was started again."""
+
+    why: str  # in words, for the log
+    code: int  # with which the session before ended
+    number: int  # how often it was started again without a further checkpoint
+    what: str  # it was doing then
+    step: int  # in which that was
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """What surrounds a launch: who started it, how it is started again, and what its host says.
+
+    A recipe gets it from the command line and puts it into its job as it is; a session's line in the journal has it.
+    """
+
+    command: str = ""  # what goes on with the run when it is typed
+    again: str = ""  # what to do where that is not a command, or not it alone
+    typed: str = ""  # the command line of this session
+    program: str = ""  # of it, what stands before the recipe's own arguments
+    started_together: str = ""  # what says that this is one of several processes: "SLURM_STEP_NUM_TASKS=2"
+    host: Host = field(default_factory=Host)
+    today: str = ""  # 20260205, for names
+    machine: str = ""  # its name in the network
+    user_folder: str = ""  # the current folder
+    python: str = ""  # its version
+    on_trial: bool = False  # the session is one of `unbroken prove`
+    restarted: Restarted | None = None  # None: nothing crashed before
+
+    def as_plain(self) -> dict[str, Any]:
+        """As the journal has it; of a loop of one's own only how it is started."""
+        plain: dict[str, Any] = {"again": self.again, "started_together": self.started_together}
+        if self.typed:
+            limit, quota = self.host.limit, self.host.quota
+            plain |= {
+                "command": self.command,
+                "typed": self.typed,
+                "program": self.program,
+                SEARCH_PATH: os.pathsep.join(map(str, self.host.search)),
+                "session_limit": asdict(limit) if limit else None,
+                "disk_quota": {**asdict(quota), "folder": str(quota.folder)} if quota else None,
+                "today": self.today,
+                "host": self.machine,
+                "user_folder": self.user_folder,
+                "python": self.python,
+            }
+        if self.on_trial:
+            plain["trial"] = True
+        return plain if self.restarted is None else {**plain, "restarted": asdict(self.restarted)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accidents:
+    """What is to be done when something goes wrong."""
+
+    on_bad: Literal["stop", "skip"] = "stop"  # a sample cannot be read: end, with everything saved, or leave it out
+    on_oom: Literal["halve", "fail"] = "halve"  # memory runs out: repeat the step in smaller parts, or end
+    # a loss or gradient is not finite: end before the step, go back to the last checkpoint and leave its samples out,
+    # or go on
+    on_nan: Literal["stop", "rollback", "ignore"] = "stop"
+    restarts: int = 0  # after a crash, how often it is started again without a further checkpoint
+    backoff_s: float = 10.0  # before that, twice as long each time
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchOptions:
+    """Settings of one launch that are not config: another value gives the same run."""
+
+    save_every: int | None = None  # steps; None here and below: not for this reason
+    save_every_epochs: int | None = None
+    save_every_s: float | None = None
+    log_every: int = 10  # steps between two lines
+    workers: int | None = None  # loader processes; None: as the config says
+    device: str = "auto"  # as torch calls it
+    pictures: int = 0  # samples that are drawn with what was predicted, after each evaluation
+    accidents: Accidents = field(default_factory=Accidents)
+    own: Any = None  # what the application alone reads, such as its config as a typed value
+
+
+@dataclass(frozen=True, kw_only=True)
 class WrittenUnder:
     """The config that another program's file was written under, in the words of ours."""
 
@@ -87,9 +179,7 @@ class Job:
     datasets: str = ""  # address of the builder of the data sets alone, by what they are for: for checking them
     preflight: str = ""  # address of what asks for data and options before a launch, and gives warnings; without torch
     blueprint: str = ""  # address of the builder of the model alone, without data: for comparing shapes
-    # settings of this launch that are not config: what `accidents` gives, "save_every" and "log_every" (steps),
-    # "save_every_epochs", "save_every_s", "workers", and what else the builder of the task reads
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: LaunchOptions = field(default_factory=LaunchOptions)  # settings of this launch that are not config
     ignored: tuple[str, ...] = ()  # config keys that were given and do nothing here
     remarks: tuple[str, ...] = ()  # sentences on the config that every launch shows
     # sentences that every launch shows which begins with a file of another program
@@ -108,8 +198,7 @@ class Job:
     short_names: Mapping[str, str] = field(default_factory=dict)  # of config keys, for tags made from changes
     traits: tuple[str, ...] = ()  # what this config would be told apart by in a tag: "bs2", "lr0.0005"
     texts: Mapping[str, str] = field(default_factory=dict)  # written into each session's folder, by relative path
-    # what the surroundings say, as `Recipe.read` was given it
-    environment: Mapping[str, Any] = field(default_factory=dict)
+    environment: Environment = field(default_factory=Environment)  # what `Recipe.read` was given
 
     @property
     def is_script(self) -> bool:

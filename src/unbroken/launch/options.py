@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from unbroken.errors import SessionOver, UsageError
 from unbroken.launch.extension import POLICIES, USUAL
-from unbroken.launch.host import SEARCH_PATH
-from unbroken.launch.job import Job, Limit, Quota, Start
+from unbroken.launch.job import SEARCH_PATH, Accidents, Environment, Job, Limit, Quota, Start
 from unbroken.launch.spelling import require_tag
 from unbroken.option_parser import OptionParser
 from unbroken.quantities import BadQuantity, Quantity, asked, duration_s, size_bytes
@@ -175,19 +172,19 @@ def _add_accidents(parser: argparse.ArgumentParser, bad_sample: str) -> None:
     )
 
 
-def accidents(options: argparse.Namespace) -> dict[str, Any]:
-    """Return what a job's `options` need to know of accidents: "on_bad", "on_oom", "on_nan", "restarts", "backoff_s".
+def accidents(options: argparse.Namespace) -> Accidents:
+    """Return what the options say of accidents, for the `LaunchOptions` of a job.
 
     Args:
         options: What a parser with the common options read.
     """
-    return {
-        "on_bad": options.on_bad,
-        "on_oom": options.on_oom,
-        "on_nan": options.on_nan,
-        "restarts": options.restarts,
-        "backoff_s": options.backoff,
-    }
+    return Accidents(
+        on_bad=options.on_bad,
+        on_oom=options.on_oom,
+        on_nan=options.on_nan,
+        restarts=options.restarts,
+        backoff_s=options.backoff,
+    )
 
 
 def require_launcher(launcher: str, *, accumulate: str) -> None:
@@ -253,7 +250,7 @@ def _pictures(text: str) -> int:
     return int(text)
 
 
-def session_limit(options: argparse.Namespace, environment: Mapping[str, Any]) -> Limit | None:
+def session_limit(options: argparse.Namespace, environment: Environment) -> Limit | None:
     """Return how long this session may be, as the options say, else as the host does; None: without end.
 
     Args:
@@ -264,16 +261,15 @@ def session_limit(options: argparse.Namespace, environment: Mapping[str, Any]) -
     """
     if options.session is not None and options.until_done:
         raise UsageError("--until-done", "it contradicts --session", do="Give one of the two.")
-    host = environment.get("session_limit")
     if options.session is not None:
         limit = Limit(left_s=options.session, reserve_s=options.reserve or 0.0, source="--session")
         if limit.left_s <= limit.reserve_s:  # in no session there would be time
             raise UsageError("--session", "no time is left to train in", expected=_more_than(limit), found=_left(limit))
         return limit
-    if options.until_done or not isinstance(host, Mapping):
+    host = environment.host.limit
+    if options.until_done or host is None:
         return None
-    limit = Limit(**host)
-    return limit if options.reserve is None else replace(limit, reserve_s=options.reserve)
+    return host if options.reserve is None else replace(host, reserve_s=options.reserve)
 
 
 def script_seconds(name: str, value: float | str) -> float:
@@ -322,8 +318,8 @@ def _left(limit: Limit) -> str:
     return f"{limit.left_s:.0f} s"
 
 
-def disk_quota(options: argparse.Namespace, environment: Mapping[str, Any]) -> Quota | None:
-    """Return how much may be saved, as the option says, else as the surroundings do; None: as much as there is room.
+def disk_quota(options: argparse.Namespace, environment: Environment) -> Quota | None:
+    """Return how much may be saved, as the option says, else as the host does; None: as much as there is room.
 
     Args:
         options: What a parser with the common options read.
@@ -331,8 +327,7 @@ def disk_quota(options: argparse.Namespace, environment: Mapping[str, Any]) -> Q
     """
     if options.quota is not None:
         return Quota(size_bytes=options.quota, folder=Path.cwd(), source="--quota")
-    found = environment.get("disk_quota")
-    return Quota(**{**found, "folder": Path(found["folder"])}) if isinstance(found, Mapping) else None
+    return environment.host.quota
 
 
 def _as_option(read: Callable[[str], Quantity]) -> Callable[[str], Quantity]:
@@ -357,7 +352,7 @@ def file_name(text: str) -> str:
 
 def start_from(
     options: argparse.Namespace,
-    environment: Mapping[str, Any],
+    environment: Environment,
     *,
     origin: Path | None = None,
     weights: Path | None = None,
@@ -373,8 +368,6 @@ def start_from(
     Raises:
         UsageError: `--strict` or `--weights-key` without weights that they are about.
     """
-    listed = str(environment.get(SEARCH_PATH, ""))
-    usual = [Path(folder) for folder in listed.split(os.pathsep) if folder]
     chosen = options.pretrained_model or weights
     require_weights("--strict", asked=options.strict, weights=chosen)
     require_weights("--weights-key", asked=bool(options.weights_key), weights=chosen)
@@ -385,7 +378,7 @@ def start_from(
         weights=chosen,
         strict=options.strict,
         weights_key=options.weights_key,
-        search=tuple(options.search or usual),  # naming one folder is how one of two copies is chosen
+        search=tuple(options.search) or environment.host.search,  # naming one folder is how one of two copies is chosen
         accepted=frozenset(options.accept_change),
         on_extend=options.on_extend,
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from unbroken.config.nearest import nearest
 from unbroken.errors import UsageError
-from unbroken.launch.job import Job
+from unbroken.launch.job import Environment, Job
 
 RECIPES = "unbroken.recipes"
 
@@ -20,8 +20,8 @@ class Recipe:
     """How an application turns a command line into a job; loading one loads no torch."""
 
     name: str  # as it is typed after `unbroken train`
-    # makes the job of the words after the recipe's name and what the surroundings say
-    read: Callable[[Sequence[str], Mapping[str, Any]], Job]
+    # makes the job of the words after the recipe's name and what surrounds the launch
+    read: Callable[[Sequence[str], Environment], Job]
     usage: Callable[[], str]  # gives its help text
     # other scripts of the application, each with the address of a function that gives its help text
     tools: Mapping[str, str] = field(default_factory=dict)

@@ -45,7 +45,7 @@ def refuse_held(job: Job, survey: Survey) -> Refuse:
     stand_in = (survey.held_without_locks,) if survey.held_without_locks else ()
     stop = f"stop it: unbroken stop {job.directory}  (it saves everything first), then run the same command again"
     ends_by_itself = survey.holder is not None and survey.holder.is_command
-    several = job.environment.get("started_together", "")
+    several = job.environment.started_together
     guard = 'open the run in one process alone: what trains stands under `if __name__ == "__main__":`'
     together = f"several processes were started together ({several}), and one training on several is not supported yet"
     return refuse(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unbroken.launch.host import ancestors, launcher_said
-from unbroken.launch.job import Start
+from unbroken.launch.job import Environment, Start
 
 LONGEST_PROGRAM = 200  # characters of a program behind `-c` that is still written out
 # Programs that stay above what they start; what replaces itself by it (`nice`, `env`) cannot be seen any more.
@@ -139,9 +139,9 @@ def joined(words: Sequence[str]) -> str:
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
-def again_in_words(environment: Mapping[str, object], command: str) -> str:
-    """`run: COMMAND`, or what else there is to do; `environment` is that of a job."""
-    return str(environment.get("again") or f"run: {command or 'the same command again'}")
+def again_in_words(environment: Environment, command: str) -> str:
+    """`run: COMMAND`, or what else there is to do."""
+    return environment.again or f"run: {command or 'the same command again'}"
 
 
 def _command(started: Started) -> list[str]:

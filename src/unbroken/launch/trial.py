@@ -20,7 +20,6 @@ from unbroken.launch.host import PROVE
 from unbroken.launch.job import Job
 from unbroken.text import as_bytes
 
-IN_ENVIRONMENT = "trial"  # of a job: the session is one of `unbroken prove`
 KEPT = 2  # checkpoints: a proof of a large model must fit on the disk
 
 
@@ -73,7 +72,7 @@ def on_trial(job: Job, trial: Trial) -> Job:
         backup=None,
         keep_last=job.keep_last or KEPT,
         start=replace(job.start, fresh=False, exact=None, search=()),
-        environment={**job.environment, IN_ENVIRONMENT: True},
+        environment=replace(job.environment, on_trial=True),
     )
 
 

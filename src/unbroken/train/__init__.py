@@ -32,8 +32,8 @@ except ImportError as error:
     ) from None
 
 from unbroken.clock import shown_time
+from unbroken.launch.job import Accidents
 from unbroken.quantities import clock_time
-from unbroken.train.accidents import Accidents
 from unbroken.train.cadence import Every
 from unbroken.train.data.check import Checked, check_dataset
 from unbroken.train.data.loader import BadSample, one_pass

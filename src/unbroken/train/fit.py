@@ -10,10 +10,10 @@ from typing import Any
 from unbroken.clock import SystemClock
 from unbroken.journal import read_events
 from unbroken.launch import Finished, Job, Resume, load_attribute
+from unbroken.launch.job import Accidents
 from unbroken.launch.rerun import aftermath, going_on
 from unbroken.launch.verdicts import schedule_step
 from unbroken.run.layout import own
-from unbroken.train.accidents import Accidents
 from unbroken.train.arguments import SessionOptions
 from unbroken.train.cadence import Every
 from unbroken.train.data.order import Key
@@ -159,24 +159,22 @@ def _session(job: Job, console: Console, began_s: float, coming: Coming | None) 
     """One session; returns the job of the next one if the run goes back."""
     asked = job.options
     options = SessionOptions(
-        every=Every(steps=asked.get("save_every"), epochs=asked.get("save_every_epochs")),
-        save_every_s=asked.get("save_every_s"),
-        log_every=asked.get("log_every", 10),
+        every=Every(steps=asked.save_every, epochs=asked.save_every_epochs),
+        save_every_s=asked.save_every_s,
+        log_every=asked.log_every,
         save_beside=True,
-        on_bad=asked.get("on_bad", "stop"),
+        on_bad=asked.accidents.on_bad,
         began_s=began_s,
     )
-    accidents = Accidents(on_oom=asked.get("on_oom", "halve"), on_nan=asked.get("on_nan", "stop"))
     run = launch(job, console=console, options=options)
-    if restarted := job.environment.get("restarted"):
-        run.session_log.say(f"started again: {restarted['why']}")
+    if restarted := job.environment.restarted:
+        run.session_log.say(f"started again: {restarted.why}")
     try:
         with run:
             if not isinstance(run.plan, Finished):
                 build = load_attribute(job.task)
-                fit(run, build(run.job, run.session_log.say), accidents=accidents, coming=coming)
+                fit(run, build(run.job, run.session_log.say), accidents=asked.accidents, coming=coming)
             return None
     except GoBack:
         left = aftermath(read_events(own(run.directory) / "journal.jsonl"))
-        once = {name: fact for name, fact in job.environment.items() if name != "restarted"}
-        return replace(job, start=going_on(job.start, left), environment=once)
+        return replace(job, start=going_on(job.start, left), environment=replace(job.environment, restarted=None))

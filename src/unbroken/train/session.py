@@ -15,7 +15,6 @@ from unbroken.journal.file import LineFile
 from unbroken.launch import Job
 from unbroken.launch.forecast import TIMING
 from unbroken.launch.rerun import again_in_words
-from unbroken.launch.trial import IN_ENVIRONMENT
 from unbroken.logbook.entry import note_run
 from unbroken.quantities import counted
 from unbroken.run import OpenRun
@@ -448,7 +447,7 @@ class Session:
     def _note(self, *, ended: str = "") -> None:
         """Bring the run's row in the record of experiments up to date, while its folder is still ours."""
         files = self.run.files
-        if IN_ENVIRONMENT in self.job.environment:
+        if self.job.environment.on_trial:
             return
         note_run(files.disk, files.clock, self.run.directory, self.log.say, ended=ended)
 

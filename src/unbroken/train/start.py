@@ -11,6 +11,7 @@ from typing import Any
 from unbroken.clock import Clock, SystemClock
 from unbroken.errors import UnbrokenError
 from unbroken.launch import (
+    Environment,
     Job,
     Start,
 )
@@ -162,7 +163,7 @@ def open_run(
             ),
             command=again.command,
             limit=script_limit(session_s, reserve_s, said.limit),
-            environment={"again": again.words, "started_together": started_together()},
+            environment=Environment(again=again.words, started_together=started_together()),
         )
         return launch(
             job,

@@ -19,10 +19,10 @@ from torch.nn.utils import clip_grad_norm_, get_total_norm
 from unbroken.errors import Refused
 from unbroken.journal import Event, read_events
 from unbroken.launch import Resume
+from unbroken.launch.job import Accidents
 from unbroken.quantities import counted
 from unbroken.run.layout import own
 from unbroken.train import finite, memory
-from unbroken.train.accidents import Accidents
 from unbroken.train.data.order import Key
 from unbroken.train.memory import Division
 from unbroken.train.state import parts

@@ -13,6 +13,7 @@ import pytest
 from focalsst import recipes as sonar
 from mapsage import recipes as aerial
 from tests.unbroken.cli.typing_commands import Type, reads_well
+from unbroken.launch import Environment
 from unbroken.option_parser import OptionParser
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -302,4 +303,4 @@ def test_what_is_said_to_be_meant_can_be_typed(place: Path, application: object)
         if not said.startswith("--") or "--session" in said or ".pth" in said:
             continue
         words = shlex.split(said)
-        application.read([config, *words], {})  # type: ignore[attr-defined]
+        application.read([config, *words], Environment())  # type: ignore[attr-defined]

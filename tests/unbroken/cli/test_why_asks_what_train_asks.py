@@ -18,6 +18,7 @@ from tests.focalsst.nano_job import CONFIG, frame
 from tests.focalsst.nano_job import write_nano_job as write_sonar_job
 from tests.mapsage.nano_job import write_nano_job as write_aerial_job
 from tests.unbroken.cli.typing_commands import Type, contents
+from unbroken.launch import Environment
 
 AERIAL = ["mapsage", "nano.py", "--tag", "ft"]
 SONAR = ["focalsst", CONFIG, "--tag", "ft", "--workers", "0"]
@@ -225,7 +226,7 @@ def test_the_state_of_another_sonar_network_is_compared_too(root: Path, type_: T
     from focalsst.task import build
 
     words = [*SONAR[1:], "--ckpt", "checkpoint_epoch_1.pth"]
-    made_here = build(read(words, {}), lambda _line: None)
+    made_here = build(read(words, Environment()), lambda _line: None)
     state, optimizer = made_here.model.state_dict(), made_here.optimizer.state_dict()
     if case == "other classes":
         name = next(name for name in state if name.startswith("dense_head") and name.endswith("weight"))

@@ -17,7 +17,7 @@ from tests.unbroken.run.test_view import opened
 from tests.unbroken.tiny_recipe import HERE, read
 from unbroken.cli import main
 from unbroken.clock import SystemClock
-from unbroken.launch import Fresh, Job, Plan, Refuse, Resume, decide
+from unbroken.launch import Environment, Fresh, Job, Plan, Refuse, Resume, decide
 from unbroken.launch.decision import Decision, decide_locked, lock_run
 from unbroken.launch.disk import policy_of
 from unbroken.launch.explain import describe
@@ -52,7 +52,7 @@ def copy(trained: Path, tmp_path: Path) -> Path:
 
 def launched(run: Path, *search: Path, meanwhile: Callable[[], None] | None = None) -> Plan:
     """What a launch comes to while something else happens between its look and its lock; no step is done."""
-    job = replace(read([str(run), "8", *map(str, search)], {}), preflight=f"{__name__}:happen")
+    job = replace(read([str(run), "8", *map(str, search)], Environment()), preflight=f"{__name__}:happen")
     _meanwhile[:] = [meanwhile] if meanwhile is not None else []
     with launch(job, console=PlainConsole()) as going:
         assert not _meanwhile, "it happened"
@@ -112,8 +112,8 @@ def test_what_a_launch_came_to_can_be_sent_to_other_processes(row: Row) -> None:
 
 def test_so_can_what_a_real_launch_came_to(copy: Path, tmp_path: Path) -> None:
     clock, disk = SystemClock(), Disk()
-    begun = read([str(tmp_path / "new" / "run"), "8", str(copy.parent)], {})
-    for job in (read([str(copy), "8"], {}), begun):
+    begun = read([str(tmp_path / "new" / "run"), "8", str(copy.parent)], Environment())
+    for job in (read([str(copy), "8"], Environment()), begun):
         run = lock_run(job, disk=disk, clock=clock, by_shapes=decide_by_shapes)
         decision, files = decide_locked(
             job, run, disk=disk, clock=clock, by_shapes=decide_by_shapes, saves=policy_of(job), say=lambda _line: None

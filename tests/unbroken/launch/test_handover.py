@@ -23,7 +23,8 @@ from unbroken.launch import Finished, Fresh, Job, Refuse, Resume
 from unbroken.launch.discovery import copies
 from unbroken.launch.execute import execute, name_on_arrival
 from unbroken.launch.explain import describe
-from unbroken.launch.options import SEARCH_PATH, add_common_options, start_from
+from unbroken.launch.job import Environment, Host
+from unbroken.launch.options import add_common_options, start_from
 from unbroken.option_parser import OptionParser
 from unbroken.run import EPOCHS, ITERATIONS, OpenRun, SessionFiles, read_record
 from unbroken.run.layout import own
@@ -411,7 +412,7 @@ def test_a_folder_that_unpack_is_still_filling_is_no_copy(run: Path, inputs: Pat
 def test_a_folder_that_is_named_is_searched_instead_of_those_of_the_environment(tmp_path: Path) -> None:
     parser = OptionParser()
     add_common_options(parser)
-    surroundings = {SEARCH_PATH: os.pathsep.join(("/kaggle/input", "/mnt"))}
+    surroundings = Environment(host=Host(search=(Path("/kaggle/input"), Path("/mnt"))))
     assert start_from(parser.parse_args([]), surroundings).search == (Path("/kaggle/input"), Path("/mnt"))
     named = parser.parse_args(["--search", "a", "--search", "b"])
     assert start_from(named, surroundings).search == (Path("a"), Path("b"))

@@ -11,7 +11,7 @@ import pytest
 from unbroken import OptionParser
 from unbroken.errors import UsageError
 from unbroken.launch.host import host_limit, host_quota, search_folders, up_s
-from unbroken.launch.job import Limit
+from unbroken.launch.job import Environment, Host, Limit
 from unbroken.launch.options import add_common_options, session_limit
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -65,7 +65,7 @@ def test_how_long_a_machine_has_been_up_is_seen_from_its_first_process(tmp_path:
 def asked(*words: str, host: Limit | None = None) -> Limit | None:
     parser = OptionParser(prog="train.py")
     add_common_options(parser)
-    return session_limit(parser.parse_args(words), {"session_limit": vars(host) if host else None})
+    return session_limit(parser.parse_args(words), Environment(host=Host(limit=host)))
 
 
 HOST = Limit(left_s=7200.0, reserve_s=60.0, source="Slurm")

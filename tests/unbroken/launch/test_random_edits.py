@@ -398,7 +398,9 @@ def test_what_a_launch_says_and_does_about_random_edits(app: App) -> None:
 
         assert not isinstance(plan, Fresh | FineTune), "a run with a history began anew"
         found = changes(app.old, job.config, job.effects)
-        assert_reports_each_change_once(found, app.old, job.config, job.options["config"], before)
+        assert_reports_each_change_once(
+            found, app.old, job.config, getattr(job.options.own, "config", job.options.own), before
+        )
         gated = tuple(change for change in found if change.effect in GATED)
         match plan:
             case Refuse():

@@ -14,7 +14,7 @@ from tests.golden.launch_facts import CONFIG, changed, found, job, saved
 from tests.golden.on_disk import lay_out
 from tests.golden.row import row
 from unbroken.cli import main
-from unbroken.launch import Fresh, decide, gather
+from unbroken.launch import Environment, Fresh, decide, gather
 from unbroken.launch.discovery import MOST_AROUND, runs_around
 from unbroken.launch.verdicts import as_data
 
@@ -113,7 +113,7 @@ def test_the_aerial_recipe_knows_where_its_runs_lie_for_a_config_of_another_fold
 
     config = Path(aerial.write_job(tmp_path / "project", steps=10))
     monkeypatch.chdir(tmp_path)
-    asked = read_aerial([str(config)], {})
+    asked = read_aerial([str(config)], Environment())
     assert config.resolve().parent / "work_dirs" / config.stem in asked.usual
     assert asked.directory not in asked.usual
 

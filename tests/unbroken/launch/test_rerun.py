@@ -12,6 +12,7 @@ import pytest
 
 from tests.processes import environment, python, run_command
 from unbroken.errors import UsageError
+from unbroken.launch import Environment
 from unbroken.launch.host import require_one_process, started_together
 from unbroken.launch.rerun import Rerun, Started, again_in_words, command_of, rerun_of
 
@@ -123,9 +124,9 @@ def test_where_only_the_environment_tells_of_a_launcher_the_words_name_it() -> N
 
 
 def test_what_is_recorded_reads_as_a_sentence() -> None:
-    assert again_in_words({}, "python a.py") == "run: python a.py"
-    assert again_in_words({"again": "run the cells of this notebook again, in order"}, "") != ""
-    assert again_in_words({}, "") == "run: the same command again"
+    assert again_in_words(Environment(), "python a.py") == "run: python a.py"
+    assert again_in_words(Environment(again="run the cells of this notebook again, in order"), "") != ""
+    assert again_in_words(Environment(), "") == "run: the same command again"
 
 
 def test_one_of_several_processes_of_a_training_is_told_that_they_are_not_supported_yet() -> None:

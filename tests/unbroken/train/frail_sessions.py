@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from tests.twin.frail import read
+from unbroken.launch import Environment
+from unbroken.launch.job import Accidents
 from unbroken.train import Exit, Task, fit, run_job
-from unbroken.train.accidents import Accidents
 from unbroken.train.record.console import StepReport
 from unbroken.train.start import launch
 
@@ -36,7 +37,7 @@ def session(run: Path, *options: object) -> tuple[int, str]:
     listener = Listener()
     torch.set_num_threads(1)
     try:
-        run_job(read([str(run), *map(str, options)], {"command": "frail"}), listener)
+        run_job(read([str(run), *map(str, options)], Environment(command="frail")), listener)
     except Exit as ending:
         return int(str(ending.code)), "\n".join(listener.lines)
     return 0, "\n".join(listener.lines)
@@ -45,7 +46,7 @@ def session(run: Path, *options: object) -> tuple[int, str]:
 def fitted(run: Path, task: Task, *options: object, accidents: Accidents | None = None) -> str:
     """The same with another task than the recipe's; returns what was said."""
     listener = Listener()
-    with launch(read([str(run), *map(str, options)], {}), console=listener) as opened:
+    with launch(read([str(run), *map(str, options)], Environment()), console=listener) as opened:
         fit(opened, task, accidents=accidents)
     return "\n".join(listener.lines)
 

@@ -14,8 +14,9 @@ from tests.twin.frail import SIZE, build, read
 from tests.twin.killing import assert_twins, events, step_records
 from tests.unbroken.train.frail_sessions import fitted, session
 from unbroken.errors import Refused
+from unbroken.launch import Environment
+from unbroken.launch.job import Accidents
 from unbroken.train import differences, read_checkpoint
-from unbroken.train.accidents import Accidents
 
 SHAKY = ["--dropout", 0.3]
 BAD = 7
@@ -108,7 +109,7 @@ def test_it_gives_up_where_going_back_does_not_help(tmp_path: Path) -> None:
 def test_a_checkpoint_that_is_broken_itself_is_named(tmp_path: Path) -> None:
     run = tmp_path / "run"
     session(run, *SHAKY, "--steps", 5, "--save-every", 5)
-    task = build(read([str(run), *map(str, SHAKY)], {}), print)
+    task = build(read([str(run), *map(str, SHAKY)], Environment()), print)
 
     def loss(_batch: Any) -> Any:
         raise AssertionError("no step is tried")
@@ -119,7 +120,11 @@ def test_a_checkpoint_that_is_broken_itself_is_named(tmp_path: Path) -> None:
     broken = replace(task, loss=loss, follow_config=break_it)
     with pytest.raises(AssertionError, match="no step is tried"):
         fitted(run, broken, *SHAKY, "--steps", 8, accidents=Accidents(on_nan="stop"))
-    spoiled, taken, run = build(read([str(run), *map(str, SHAKY)], {}), print), count(1), tmp_path / "spoiled"
+    spoiled, taken, run = (
+        build(read([str(run), *map(str, SHAKY)], Environment()), print),
+        count(1),
+        tmp_path / "spoiled",
+    )
 
     def spoil(*_: Any) -> None:
         if next(taken) == 5:
@@ -128,7 +133,7 @@ def test_a_checkpoint_that_is_broken_itself_is_named(tmp_path: Path) -> None:
     spoiled.optimizer.register_step_post_hook(spoil)
     with pytest.raises(Refused, match="the state after step 5 is saved"):
         fitted(run, spoiled, *SHAKY, "--steps", 8, accidents=Accidents(on_nan="stop"))
-    task = build(read([str(run), *map(str, SHAKY)], {}), print)
+    task = build(read([str(run), *map(str, SHAKY)], Environment()), print)
     with pytest.raises(Refused, match=r"iter_5.pth: weights in it are not finite.*first one.weight.*--ckpt FILE"):
         fitted(run, replace(task, loss=loss), *SHAKY, "--steps", 8, accidents=Accidents(on_nan="rollback"))
 
@@ -143,7 +148,7 @@ def test_ignoring_goes_on_says_so_once_and_counts(tmp_path: Path) -> None:
 
 def test_a_gradient_that_is_not_finite_stops_too_but_not_under_a_scaler(tmp_path: Path) -> None:
     def task_of(name: str) -> Any:
-        task = build(read([str(tmp_path / name), "--no-norm"], {}), print)
+        task = build(read([str(tmp_path / name), "--no-norm"], Environment()), print)
         loss = task.loss
 
         def steep(batch: torch.Tensor) -> Any:

@@ -15,6 +15,7 @@ from tests.twin.frail import SIZE, STEPS, build, read
 from tests.twin.killing import assert_twins, events, step_records
 from tests.unbroken.train.frail_sessions import fitted, losses, samples, session
 from unbroken.errors import Refused, UsageError
+from unbroken.launch import Environment
 from unbroken.train import read_checkpoint
 from unbroken.train.dividing import divided, even_slices, samples_in
 from unbroken.train.memory import Division, division_at, is_out_of_memory, learned, smaller
@@ -166,7 +167,7 @@ def test_where_nothing_fits_it_says_what_was_tried(tmp_path: Path) -> None:
 
 
 def test_out_of_memory_while_the_optimizer_steps_cannot_be_undone_and_is_not_saved(tmp_path: Path) -> None:
-    task = build(read([str(tmp_path / "run")], {}), print)
+    task = build(read([str(tmp_path / "run")], Environment()), print)
 
     def fail(*_: Any) -> None:
         if task.schedule.last_epoch == 4:  # type: ignore[attr-defined]
@@ -183,7 +184,7 @@ def test_a_gradient_scaler_is_as_if_the_step_had_been_tried_once(tmp_path: Path)
     for name, memory in (("whole", 10), ("halved", 2)):
         words = [str(tmp_path / name), "--no-norm", "--memory", str(memory), "--memory-from", "3", "--steps", "8"]
         torch.manual_seed(0)  # it is built before its run is opened, which seeds what is built after
-        task = build(read(words, {}), print)
+        task = build(read(words, Environment()), print)
         task = replace(task, scaler=torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=3))
         fitted(tmp_path / name, task, *words[1:])
         assert task.scaler is not None
@@ -193,7 +194,7 @@ def test_a_gradient_scaler_is_as_if_the_step_had_been_tried_once(tmp_path: Path)
 
 
 def test_where_the_network_can_recompute_that_is_the_last_resort(tmp_path: Path) -> None:
-    task = build(read([str(tmp_path / "run"), "--no-norm"], {}), print)
+    task = build(read([str(tmp_path / "run"), "--no-norm"], Environment()), print)
     saves = False
     loss = task.loss
 

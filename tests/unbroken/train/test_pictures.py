@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.twin.frail import build, read
 from tests.twin.killing import assert_twins
 from tests.unbroken.train.frail_sessions import fitted
+from unbroken.launch import Environment
 from unbroken.train import Every, Progress, Task, spread
 
 Draw = Callable[[Progress], Mapping[str, bytes]]
@@ -39,7 +40,7 @@ def evaluated(run: Path, draw: Draw | None, *options: object, best_at: int = 4) 
         return {"score": 1.0 if progress.step == best_at else 1 / (2 + progress.step)}
 
     torch.manual_seed(0)
-    task: Task = build(read([str(run), *map(str, options)], {}), print)
+    task: Task = build(read([str(run), *map(str, options)], Environment()), print)
     task = replace(task, evaluate=evaluate, evaluate_every=Every(steps=2), best="score", pictures=draw)
     return fitted(run, task, *options)
 

@@ -102,7 +102,7 @@ def load(options: argparse.Namespace, say: Say, *, work_dir: Path | None = None)
 
 def read(options: argparse.Namespace) -> MapSageConfig:
     """The config with what `--cfg-options` changes."""
-    file = read_config(options.config, environment={})
+    file = read_config(options.config)
     changed = file.with_tree(merge_options(file.tree, options.cfg_options)) if options.cfg_options else file
     return validate(MapSageConfig, changed).value
 

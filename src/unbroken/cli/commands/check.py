@@ -42,11 +42,12 @@ def check_command(options: argparse.Namespace) -> int:
         raise UsageError(recipe, "this recipe does not say which data sets it reads", expected="Job(datasets=...)")
     from unbroken.train import check_dataset
 
-    workers = job.options.get("workers")
+    workers = job.options.workers
     data, any_bad = [], False
     datasets = load_attribute(job.datasets)(job)
     # What a launch asks of the data, told at once; samples that cannot be read are left to who reads all of them.
-    lenient = replace(job, options={**job.options, "on_bad": "skip"})
+    accidents = replace(job.options.accidents, on_bad="skip")
+    lenient = replace(job, options=replace(job.options, accidents=accidents))
     warnings: tuple[str, ...] = ()
     refused: UnbrokenError | None = None
     try:

@@ -32,7 +32,7 @@ def train_command(options: argparse.Namespace) -> int:
     recipe, *arguments = options.words or [""]
     typed = options.typed or typed_again(arguments, otherwise=["unbroken", "train", recipe, *arguments])
     job = job_of(recipe, arguments, typed, front_door=typed[: len(typed) - len(arguments)])
-    if job.options.get("restarts"):
+    if job.options.accidents.restarts:
         from unbroken.cli.supervise import supervise
 
         return supervise(recipe, arguments, typed=typed, job=job, began_s=began_s)
