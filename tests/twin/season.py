@@ -95,6 +95,7 @@ class Host:
     outputs: list[Path] = field(default_factory=list)
     sessions: list[Working] = field(default_factory=list)
     mounted_before: dict[str, Any] = field(default_factory=dict)
+    ways: list[str] = field(default_factory=list)  # to commit that are still to come: each has its turn
 
     def session(self, command: Sequence[object], *, mounts: str, fresh: bool = False, **extra: str) -> Working:
         """Begin a session in an empty folder, with `all` earlier outputs or only the `last` one mounted.
@@ -128,7 +129,9 @@ class Host:
         """Keep what lies in a session's folder as the host does, and see that its inputs are untouched; returns how."""
         assert contents(working.inputs) == self.mounted_before, "something below the mounts was changed"
         has_checkpoint = any(working.run.rglob("*.pth"))
-        how = self.chance.choice(HOW_COMMITTED if has_checkpoint else HOW_COMMITTED[:2])
+        if not self.ways:
+            self.ways = self.chance.sample(HOW_COMMITTED, len(HOW_COMMITTED))
+        how = self.ways.pop() if has_checkpoint else self.chance.choice(HOW_COMMITTED[:2])
         slug = f"{self.chance.choice(['notebook', 'commit', 'output of'])}{self.chance.randrange(16**8):08x}"
         output = self.folder / f"output_{working.number}"
         place = output / (Path("notebooks", "somebody", slug) if how == "nested" else slug)

@@ -31,6 +31,7 @@ STEPS, EVALUATE_EVERY, SAVE_EVERY = 180, 20, 6
 TILES = 40  # to evaluate: long enough that there are sessions with no time for it
 LONGER = f"""
 _base_ = "./small.py"
+optim_wrapper = dict(accumulative_counts=1)
 train_cfg = dict(max_iters={STEPS}, val_interval={EVALUATE_EVERY})
 default_hooks = dict(checkpoint=dict(interval={SAVE_EVERY}))
 """
@@ -182,8 +183,8 @@ class Season:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("seed", [401, 402])
-def test_a_season_of_notebook_sessions_ends_as_its_twin(program: Path, twin: Path, tmp_path: Path, seed: int) -> None:
+def test_a_season_of_notebook_sessions_ends_as_its_twin(program: Path, twin: Path, tmp_path: Path) -> None:
+    seed = 401
     print(f"seed {seed}")
     chance = random.Random(seed)
     host = Host(tmp_path, program, Path("work_dirs") / "season", chance)
@@ -217,7 +218,7 @@ def test_a_season_by_epochs_ends_as_its_twin(tmp_path: Path) -> None:
     program.mkdir()
     write_sonar_job(program, epochs=epochs, pasting=False)
     typed = ["train.py", "--cfg_file", "cfgs/sonar_models/tiny.yaml", "--extra_tag", "t"]
-    command = python(*typed, "--ckpt_save_interval", 1, "--ckpt_save_time_interval", 1)
+    command = python(*typed, "--ckpt_save_interval", 1, "--ckpt_save_time_interval", 1, "--pictures", 1)
     whole = tmp_path / "whole"
     shutil.copytree(program, whole)
     done = run_to_end(command, cwd=whole)
