@@ -34,9 +34,8 @@ from unbroken.errors import (
 )
 from unbroken.launch import Facts, Job, Refuse, Start, decide, find_recipe, load_attribute
 from unbroken.launch.explain import refusal
-from unbroken.launch.job import Limit
+from unbroken.launch.job import Limit, installed
 from unbroken.launch.options import require_time_left
-from unbroken.launch.recipes import installed
 from unbroken.run import Candidate, RunRecord, Survey
 from unbroken.storage.lock import Holder
 

@@ -13,7 +13,7 @@ from docs.build import error_classes, pages
 from mapsage.tools import predict, test
 from unbroken.cli.tree import COMMANDS, parser_of
 from unbroken.launch import find_recipe
-from unbroken.launch.recipes import installed
+from unbroken.launch.job import installed
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(

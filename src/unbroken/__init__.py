@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from unbroken.ids import LeadsOut, is_name, place
     from unbroken.journal import read_steps
     from unbroken.launch.extension import Extension, Place
-    from unbroken.launch.job import Environment, Job, LaunchOptions, Start, WrittenUnder
+    from unbroken.launch.job import Environment, Job, LaunchOptions, Recipe, Start, WrittenUnder
     from unbroken.launch.options import (
         accidents,
         add_common_options,
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
         session_limit,
         start_from,
     )
-    from unbroken.launch.recipes import Recipe
     from unbroken.option_parser import OptionParser
     from unbroken.quantities import counted, size_text, some_of
     from unbroken.run.layout import EPOCHS, ITERATIONS, Layout
@@ -68,7 +67,7 @@ else:
         "require_launcher": "unbroken.launch.options",
         "session_limit": "unbroken.launch.options",
         "start_from": "unbroken.launch.options",
-        "Recipe": "unbroken.launch.recipes",
+        "Recipe": "unbroken.launch.job",
         "EPOCHS": "unbroken.run.layout",
         "ITERATIONS": "unbroken.run.layout",
         "Layout": "unbroken.run.layout",

@@ -10,7 +10,7 @@ from shlex import quote
 from unbroken.cli.args import CommandParser
 from unbroken.cli.commands.demo import DATA, DEMOS, offers
 from unbroken.cli.tree import COMMANDS, parser_of
-from unbroken.launch.recipes import find_recipe, installed
+from unbroken.launch.job import find_recipe, installed
 
 SHELLS = ("bash", "zsh", "fish")
 BASH = """\

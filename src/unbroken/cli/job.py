@@ -13,8 +13,7 @@ from unbroken.clock import SystemClock
 from unbroken.config import SUFFIXES
 from unbroken.errors import ConfigError, UnbrokenError, UsageError
 from unbroken.launch.host import host, require_one_process, started_together
-from unbroken.launch.job import Environment, Job
-from unbroken.launch.recipes import find_recipe, installed
+from unbroken.launch.job import Environment, Job, find_recipe, installed
 from unbroken.launch.rerun import joined, this_process, under_launcher
 
 

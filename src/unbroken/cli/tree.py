@@ -165,7 +165,7 @@ def _function(name: str, part: str) -> Any:
 def _refuse(word: str) -> NoReturn:
     """Say what to type for a word that is no command: one of another program, a recipe, a config, or nearly one."""
     from unbroken.config import SUFFIXES, nearest
-    from unbroken.launch.recipes import installed
+    from unbroken.launch.job import installed
 
     recipes = installed()
     if word in recipes:

@@ -7,14 +7,13 @@ open run. `why` stops after the plan.
 
 Read first: `decision.py` (what is asked in which order), `facts.py`, `decide.py` (pure), `execute.py`.
 
-Touches files (`execute.py`, and `restoring.py` for a history from the archive: all else looks), environment (`host.py`)
+Touches files (`execute.py`, and the lock of `decision.py`: all else looks), environment (`host.py`)
 and processes (which one this is, and what version control says of the program).
 """
 
 from unbroken.launch.decide import Facts, decide, is_foreign, wants_shapes
 from unbroken.launch.facts import gather
-from unbroken.launch.job import Accidents, Environment, Job, LaunchOptions, Start
-from unbroken.launch.recipes import Recipe, find_recipe, load_attribute
+from unbroken.launch.job import Accidents, Environment, Job, LaunchOptions, Recipe, Start, find_recipe, load_attribute
 from unbroken.launch.verdicts import FineTune, Finished, Fresh, GoingPlan, Plan, Refuse, Resume
 
 __all__ = [

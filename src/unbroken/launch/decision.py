@@ -25,10 +25,9 @@ from unbroken.launch.execute import beginning_of
 from unbroken.launch.explain import describe, refusal
 from unbroken.launch.facts import allowed_to_look, gather, is_still_so
 from unbroken.launch.forecast import forecast_lines, last_timing
-from unbroken.launch.job import Job
+from unbroken.launch.job import Job, load_attribute
 from unbroken.launch.options import require_time_left
 from unbroken.launch.program import changes_of_program, session_program
-from unbroken.launch.recipes import load_attribute
 from unbroken.launch.verdicts import Finished, GoingPlan, Plan, Refuse, Resume
 from unbroken.run import SessionFiles
 from unbroken.run.folder import unreachable

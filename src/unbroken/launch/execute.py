@@ -10,7 +10,7 @@ may be read-only.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from unbroken.clock import Clock, utc_text
 from unbroken.errors import DamagedFile
 from unbroken.ids import is_name, new_id, place
 from unbroken.journal import Journal, read_events
+from unbroken.keep.archive import move_all, move_history_aside
 from unbroken.keep.sync import copy_file
 from unbroken.launch.job import Job, Limit
 from unbroken.launch.rerun import again_in_words
@@ -28,13 +29,11 @@ from unbroken.logbook.file import FILE as LOGGED
 from unbroken.run import Candidate, Layout, OpenRun, RunRecord, SessionFiles, look_at, read_record
 from unbroken.run.folder import is_inside
 from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, manifests, own
-from unbroken.run.record import PATIENCE_S, PINS, RESTORING, write_record
-from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder, explained, is_ordinary, point_to
+from unbroken.run.record import PATIENCE_S, PINS, write_record
+from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder, explained, is_ordinary
 from unbroken.storage.digest import sha256_of
 from unbroken.storage.file_lock import turn_at
-from unbroken.storage.lock import LOCK_FILES
 
-HELD = (*LOCK_FILES, RESTORING)
 TEXTS = {".log", ".txt", ".json", ".jsonl", ".py", ".yaml", ".yml", ".csv"}  # what a person reads of a session
 
 
@@ -152,29 +151,6 @@ def _archive(files: SessionFiles, *, starts_over: bool) -> None:
                 disk.remove(path)
     with turn_at(own(directory) / PINS, files.clock, wait_s=PATIENCE_S):  # pins go with the history they were set in
         move_history_aside(disk, directory, target)
-
-
-def move_history_aside(disk: Disk, directory: Path, target: Path) -> None:
-    """Move everything but the archive itself: checkpoints first, then records, the journal last."""
-    journal = own(directory) / "journal.jsonl"
-    durable_folder(disk, target / own(directory).name)
-    kept = {ARCHIVE_FOLDER, own(directory).name}
-    move_all(disk, [path for path in sorted(directory.iterdir()) if path.name not in kept], target)
-    records = [path for path in sorted(own(directory).iterdir()) if path.name not in HELD and path != journal]
-    move_all(disk, records, target / own(directory).name)
-    move_all(disk, [journal] if journal.exists() else [], target / own(directory).name)
-
-
-def move_all(disk: Disk, paths: Sequence[Path], target: Path) -> None:
-    """Move files and folders into a folder, durably."""
-    for path in paths:
-        if path.is_symlink() and not path.readlink().is_absolute() and path.readlink().parent != Path():
-            point_to(disk, target / path.name, os.path.relpath(path.resolve(), target.resolve()))  # it leads far away
-            disk.remove(path)
-        else:
-            disk.move(path, target / path.name)
-    for folder in {target, *(path.parent for path in paths)}:
-        disk.sync_folder(folder)
 
 
 def _set_aside(run: OpenRun, plan: Fresh | Resume | FineTune) -> None:

@@ -1,18 +1,27 @@
-"""What the user asked for, as one value: the same for a recipe, for `why`, and for anyone's own loop."""
+"""What the user asked for, as one value, and the recipes that make it of a command line.
+
+It is the same for a recipe, for `why`, and for anyone's own loop. Recipes are known by name (entry points) or by Python
+address: the core knows no application.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
 
 from unbroken.config import Effects
+from unbroken.config.nearest import nearest
+from unbroken.errors import UsageError
 from unbroken.launch.extension import Policy
 from unbroken.run import ITERATIONS, Layout
 
 SEARCH_PATH = "UNBROKEN_SEARCH_PATH"  # folders that may hold copies of runs, in the process's environment
+RECIPES = "unbroken.recipes"  # the entry points of installed packages
 SCRIPT = "open_run"  # the recipe of anyone's own loop: options are arguments there, not flags
 
 
@@ -204,3 +213,54 @@ class Job:
     def is_script(self) -> bool:
         """Tell whether the launch is a call of `open_run`, where options are arguments and not flags."""
         return self.recipe == SCRIPT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How an application turns a command line into a job; loading one loads no torch."""
+
+    name: str  # as it is typed after `unbroken train`
+    # makes the job of the words after the recipe's name and what surrounds the launch
+    read: Callable[[Sequence[str], Environment], Job]
+    usage: Callable[[], str]  # gives its help text
+    # other scripts of the application, each with the address of a function that gives its help text
+    tools: Mapping[str, str] = field(default_factory=dict)
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe called `name`, or the one at the address `package.module:attribute`."""
+    if ":" in name:
+        found = load_attribute(name)
+    else:
+        installed = {point.name: point for point in entry_points(group=RECIPES)}
+        if name not in installed:
+            near = nearest(name, installed)
+            raise UsageError(
+                name,
+                "there is no such recipe",
+                expected=" or ".join([*sorted(installed), "package.module:attribute"]),
+                do=(f"Did you mean {near}? " if near else "") + "See `unbroken train --help`.",
+            )
+        found = installed[name].load()
+    if not isinstance(found, Recipe):
+        raise UsageError(name, "this is not a recipe", expected="an unbroken.Recipe", found=type(found).__name__)
+    return found
+
+
+def installed() -> list[str]:
+    """The recipes that come with installed packages."""
+    return sorted(point.name for point in entry_points(group=RECIPES))
+
+
+def load_attribute(address: str) -> Any:
+    """The object at `package.module:attribute`."""
+    module, _, attribute = address.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(
+            address,
+            f"the address cannot be loaded ({error})",
+            expected="package.module:attribute",
+            do="Check the spelling, and that the package is installed or the folder is on PYTHONPATH.",
+        ) from error

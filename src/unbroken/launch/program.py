@@ -20,8 +20,7 @@ from pathlib import Path
 from types import ModuleType
 
 from unbroken.launch.decide import Facts
-from unbroken.launch.job import Job
-from unbroken.launch.recipes import load_attribute
+from unbroken.launch.job import Job, load_attribute
 from unbroken.launch.rerun import Started, program_text, this_process
 from unbroken.launch.verdicts import Finished, Plan, Resume
 from unbroken.run.history import Program, SessionProgram, program_changes, programs_of

@@ -12,7 +12,7 @@ from typing import Any
 from unbroken.errors import UsageError
 from unbroken.journal import Event, read_events, read_steps
 from unbroken.journal.events import SessionBegan
-from unbroken.launch.trial import Trial, environment_of
+from unbroken.launch.host import Trial, environment_of
 from unbroken.prove.kills import Kill
 from unbroken.prove.session import Session, Start, run_session
 from unbroken.run import layout_seen

@@ -17,11 +17,10 @@ from unbroken.launch import (
 )
 from unbroken.launch.decision import decide_locked, lock_run
 from unbroken.launch.disk import policy, quota_in
-from unbroken.launch.host import host, require_one_process, started_together, told_to_prove
+from unbroken.launch.host import host, on_trial, require_one_process, started_together, told_to_prove, trial_of
 from unbroken.launch.options import require_weights, script_limit, script_seconds
 from unbroken.launch.rerun import rerun_of, this_process
 from unbroken.launch.spelling import require_tag
-from unbroken.launch.trial import on_trial, trial_of
 from unbroken.run.layout import ITERATIONS, Layout
 from unbroken.storage import Disk
 from unbroken.train import arguments

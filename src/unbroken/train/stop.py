@@ -26,8 +26,8 @@ from typing import Any, Literal
 from unbroken.clock import Clock
 from unbroken.errors import STOPPED
 from unbroken.launch.forecast import sessions_left
+from unbroken.launch.host import Trial
 from unbroken.launch.job import Limit
-from unbroken.launch.trial import Trial
 from unbroken.quantities import counted
 
 ASKING = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")

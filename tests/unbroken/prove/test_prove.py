@@ -15,7 +15,7 @@ from tests.processes import Popen, environment, python, run_command
 from tests.unbroken.prove.proofs import proof_of, put
 from unbroken.cli import main
 from unbroken.errors import UsageError
-from unbroken.launch.trial import Trial
+from unbroken.launch.host import Trial
 from unbroken.prove import Settings, prove
 from unbroken.prove.comparison import plain
 from unbroken.prove.kills import choose_kills, in_words, save_interval
@@ -283,7 +283,7 @@ def test_what_no_proof_has_set_is_no_trial(tmp_path):
 
 
 def test_a_trial_is_itself_again_from_the_environment():
-    from unbroken.launch.trial import trial_of
+    from unbroken.launch.host import trial_of
 
     trial = Trial(place="p", until=3, save_every=2, workers=0, run="r", after=2, signal="SIGTERM", share=0.5)
     assert trial_of(trial.as_text()) == trial

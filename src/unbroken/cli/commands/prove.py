@@ -9,7 +9,7 @@ from functools import partial
 
 from unbroken.cli.args import CommandParser, add_json, whole
 from unbroken.errors import NOT_EXACT, UsageError
-from unbroken.launch.recipes import installed
+from unbroken.launch.job import installed
 from unbroken.quantities import asked, duration_s
 
 

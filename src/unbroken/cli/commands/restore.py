@@ -13,10 +13,10 @@ from unbroken.cli.tables import as_json_text, columns
 from unbroken.clock import SystemClock
 from unbroken.errors import DamagedFile, UsageError
 from unbroken.journal.events import SessionBegan
+from unbroken.keep.archive import Archived, archived, restore
 from unbroken.keep.destination import mirror_in
 from unbroken.keep.restore import Restored, restore_from
 from unbroken.keep.sync import read_list
-from unbroken.launch.restoring import Archived, archived, restore
 from unbroken.storage import Disk
 from unbroken.text import shown
 

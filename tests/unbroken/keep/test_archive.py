@@ -14,8 +14,7 @@ from tests.unbroken.real_runs import newest
 from unbroken.cli import main
 from unbroken.clock import SystemClock
 from unbroken.errors import RunHeld, UsageError
-from unbroken.launch import restoring
-from unbroken.launch.restoring import archived, restore
+from unbroken.keep.archive import archived, restore
 from unbroken.run import ITERATIONS
 from unbroken.run.survey import survey
 from unbroken.storage import Disk, durable_folder
@@ -170,4 +169,4 @@ def test_the_command_lists_and_brings_back(anew: Path, capsys: pytest.CaptureFix
     assert begun == ["fresh"], "what moved this history aside and brought it back was no session of it"
     assert main(["restore", str(anew.parent)]) == 0
     assert "holds no history" in capsys.readouterr().out
-    assert restoring.archived(anew.parent) == ()
+    assert archived(anew.parent) == ()

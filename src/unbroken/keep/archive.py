@@ -1,11 +1,14 @@
-"""Bringing an archived history back: what is here moves into the archive first, then the old one takes its place.
+"""Histories in a run's archive: how one moves into it, and how one is brought back.
 
-A mark says before the first move what is under way and how far it is. Killed anywhere, the same command goes on, and
-until then nothing else is launched in this folder.
+To bring one back, what is here moves into the archive first, then the old one takes its place. A mark says before the
+first move what is under way and how far it is. Killed anywhere, the same command goes on, and until then nothing else
+is launched in this folder.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,15 +16,16 @@ from unbroken.clock import Clock
 from unbroken.errors import DamagedFile, UsageError
 from unbroken.ids import free_name, is_name
 from unbroken.journal import Journal
-from unbroken.launch.execute import move_all, move_history_aside
 from unbroken.run import Survey, layout_of, layout_seen
 from unbroken.run.folder import require_inside
 from unbroken.run.layout import ARCHIVE_FOLDER, own
 from unbroken.run.record import PATIENCE_S, PINS, RESTORING, Restoring, read_restoring
 from unbroken.run.survey import survey
-from unbroken.storage import Disk, durable_folder, explained, write_json
+from unbroken.storage import Disk, durable_folder, explained, point_to, write_json
 from unbroken.storage.file_lock import turn_at
-from unbroken.storage.lock import RunLock
+from unbroken.storage.lock import LOCK_FILES, RunLock
+
+STAYS = (*LOCK_FILES, RESTORING)  # of the folder itself, whatever history is in it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,29 @@ def archived(run: Path) -> tuple[Archived, ...]:
     names = sorted((path.name for path in folder.iterdir()), reverse=True) if folder.is_dir() else []
     histories = (folder / name for name in names if (own(folder / name) / "journal.jsonl").is_file())
     return tuple(Archived(name=path.name, facts=survey(path, layout_seen(path)[0])) for path in histories)
+
+
+def move_history_aside(disk: Disk, directory: Path, target: Path) -> None:
+    """Move everything but the archive itself: checkpoints first, then records, the journal last."""
+    journal = own(directory) / "journal.jsonl"
+    durable_folder(disk, target / own(directory).name)
+    kept = {ARCHIVE_FOLDER, own(directory).name}
+    move_all(disk, [path for path in sorted(directory.iterdir()) if path.name not in kept], target)
+    records = [path for path in sorted(own(directory).iterdir()) if path.name not in STAYS and path != journal]
+    move_all(disk, records, target / own(directory).name)
+    move_all(disk, [journal] if journal.exists() else [], target / own(directory).name)
+
+
+def move_all(disk: Disk, paths: Sequence[Path], target: Path) -> None:
+    """Move files and folders into a folder, durably."""
+    for path in paths:
+        if path.is_symlink() and not path.readlink().is_absolute() and path.readlink().parent != Path():
+            point_to(disk, target / path.name, os.path.relpath(path.resolve(), target.resolve()))  # it leads far away
+            disk.remove(path)
+        else:
+            disk.move(path, target / path.name)
+    for folder in {target, *(path.parent for path in paths)}:
+        disk.sync_folder(folder)
 
 
 def restore(run: Path, name: str, *, disk: Disk, clock: Clock) -> str | None:
