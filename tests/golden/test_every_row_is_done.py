@@ -24,7 +24,7 @@ from unbroken.checkpoint.kinds import model_part
 from unbroken.cli import entry
 from unbroken.errors import UnbrokenError
 from unbroken.launch import Environment, Facts, FineTune, Finished, Resume, decide, gather
-from unbroken.launch.verdicts import as_data
+from unbroken.launch.explain import explain
 from unbroken.run import Candidate, Survey
 from unbroken.storage import PARTIAL_SUFFIX
 from unbroken.train import fit, launch, read_checkpoint
@@ -106,7 +106,7 @@ def test_why_says_what_the_table_says_and_changes_nothing(
     assert code == exit_code(plan)
     if isinstance(plan, FineTune) and row.facts.fit is None:  # weights are always compared with the network
         assert said.pop("fit")["complete"]
-    assert said == {**json.loads(json.dumps(as_data(plan))), "run": str(FOLDER), "ignored": []}
+    assert said == {**json.loads(json.dumps(explain(row.job, plan).data)), "run": str(FOLDER), "ignored": []}
     assert (image_of(tmp_path), sorted(tmp_path.rglob("*"))) == (before, names)
 
 

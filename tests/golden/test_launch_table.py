@@ -19,8 +19,7 @@ from tests.golden.row import Row
 from unbroken.config import Effect
 from unbroken.errors import UnbrokenError
 from unbroken.launch import Facts, FineTune, Finished, Fresh, Plan, Refuse, Resume, decide
-from unbroken.launch.explain import describe, refusal
-from unbroken.launch.verdicts import as_data
+from unbroken.launch.explain import explain, refusal
 
 GOLDEN = Path(__file__).with_name("launch_table.md")
 HEAD = """# The launch table
@@ -38,8 +37,8 @@ def exit_code(plan: Plan) -> int:
 
 def as_text(row: Row) -> str:
     plan = decide(row.job, row.facts)
-    words = "\n".join((*describe(row.job, plan), f"exit {exit_code(plan)}"))
-    data = json.dumps(as_data(plan), ensure_ascii=False, separators=(", ", ": "))
+    words = "\n".join((*explain(row.job, plan).lines, f"exit {exit_code(plan)}"))
+    data = json.dumps(explain(row.job, plan).data, ensure_ascii=False, separators=(", ", ": "))
     return f"\n## {row.title}\n\n```\n{words}\n```\n\n`{data}`\n"
 
 
@@ -68,7 +67,7 @@ def test_the_golden_file_has_every_row_once_and_no_other(golden: dict[str, str])
 def test_every_verdict_explains_itself(row: Row) -> None:
     plan = decide(row.job, row.facts)
     assert plan.reasons and all(reason.strip() for reason in plan.reasons)
-    assert json.loads(json.dumps(as_data(plan), allow_nan=False))["verdict"] == plan.name
+    assert json.loads(json.dumps(explain(row.job, plan).data, allow_nan=False))["verdict"] == plan.name
     if isinstance(plan, Refuse):
         assert plan.ways_out, "a refusal without a way out helps nobody"
         error = refusal(row.job, plan)
@@ -167,7 +166,8 @@ def test_what_was_learned_of_memory_is_said() -> None:
 def test_a_script_is_told_arguments_and_never_flags() -> None:
     for row in ROWS:
         if row.job.is_script:
-            assert not re.search(r"(^|\s)--\w", "\n".join(describe(row.job, decide(row.job, row.facts)))), row.title
+            lines = explain(row.job, decide(row.job, row.facts)).lines
+            assert not re.search(r"(^|\s)--\w", "\n".join(lines)), row.title
 
 
 def test_whatever_is_found_a_run_with_own_saves_never_starts_fresh_unasked() -> None:

@@ -22,7 +22,7 @@ from unbroken.ids import free_name
 from unbroken.launch.decide import Facts, decide, wants_shapes
 from unbroken.launch.disk import SavePolicy, disk_lines, planned_disk
 from unbroken.launch.execute import beginning_of
-from unbroken.launch.explain import describe, refusal
+from unbroken.launch.explain import explain, refusal
 from unbroken.launch.facts import allowed_to_look, gather, is_still_so
 from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.job import Job, load_attribute
@@ -124,7 +124,7 @@ def _lines(
     job: Job, plan: GoingPlan, facts: Facts, files: SessionFiles, timing: Mapping[str, Any], saves: SavePolicy
 ) -> Iterator[str]:
     """What a person reads before the first step."""
-    yield from describe(job, plan)
+    yield from explain(job, plan).lines
     yield from forecast_lines(job, plan, timing, files.clock.now())
     yield from changes_of_program(plan, files.program)
     if isinstance(plan, Resume) and not job.is_script:  # of others more is known once their parts are there

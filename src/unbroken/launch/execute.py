@@ -22,9 +22,10 @@ from unbroken.ids import is_name, new_id, place
 from unbroken.journal import Journal, read_events
 from unbroken.keep.archive import move_all, move_history_aside
 from unbroken.keep.sync import copy_file
+from unbroken.launch.explain import explain
 from unbroken.launch.job import Job, Limit
 from unbroken.launch.rerun import again_in_words
-from unbroken.launch.verdicts import FineTune, Finished, Fresh, Resume, as_event
+from unbroken.launch.verdicts import FineTune, Finished, Fresh, Resume
 from unbroken.logbook.file import FILE as LOGGED
 from unbroken.run import Candidate, Layout, OpenRun, RunRecord, SessionFiles, look_at, read_record
 from unbroken.run.folder import is_inside
@@ -73,7 +74,7 @@ def _announce(run: OpenRun, job: Job, plan: Fresh | Resume | FineTune) -> None:
     """Say in the journal what this session does, then move away what it will not use."""
     run.journal.write(
         "session",
-        plan=as_event(plan),
+        plan=explain(job, plan).for_journal(),
         command=job.command or f"({again_in_words(job.environment, '')})",
         total=job.total_steps,
         best=plan.source.inside.get("best") if isinstance(plan, Resume) else None,

@@ -1,6 +1,10 @@
-"""A plan in words: what a person reads before training starts, and what a refusal says."""
+"""A plan explained: what a person reads before training starts, what a refusal says, and the same as data."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from unbroken.config import Effect
 from unbroken.errors import (
@@ -29,51 +33,108 @@ from unbroken.launch.verdicts import (
     total_now,
 )
 from unbroken.quantities import counted
+from unbroken.run import Candidate
 
 REFUSALS = (Refused, RunHeld, DamagedFile, Incompatible, NewerFormat, UsageError)
 MOST_REJECTED = 6
 
 
-def describe(job: Job, plan: Plan) -> list[str]:
-    """The plan as lines: verdict first, then why, then what was passed over."""
-    lines = [f"plan: {_headline(job, plan)}"]
-    lines += [f"  because {reason}" for reason in plan.reasons]
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """A plan for a person, as `lines`, and the same for a program, as JSON-able `data`."""
+
+    lines: tuple[str, ...]
+    data: Mapping[str, Any]
+
+    def for_journal(self) -> dict[str, Any]:
+        """The data without the files that are merely not used.
+
+        Each session would list all of them again, and the journal, which is read by all, grow with the square of
+        sessions.
+        """
+        kept = [item for item in self.data["rejected"] if item["damaged"] or item["set_aside"]]
+        return {**self.data, "rejected": kept}
+
+
+def explain(job: Job, plan: Plan) -> Explanation:
+    """The plan in words and as data: verdict first, then why, what is peculiar to it, and what was passed over."""
+    lines = [f"plan: {_headline(job, plan)}", *(f"  because {reason}" for reason in plan.reasons)]
+    data: dict[str, Any] = {
+        "verdict": plan.name,
+        "reasons": list(plan.reasons),
+        "warnings": list(plan.warnings),
+        "notes": list(plan.notes),
+        "rejected": [
+            {
+                "file": str(item.path),
+                "step": item.step,
+                "reason": item.reason,
+                "damaged": item.damaged,
+                "set_aside": item.set_aside,
+            }
+            for item in plan.rejected
+        ],
+    }
     match plan:
+        case Fresh():
+            data |= {"archive": plan.archive, "next_step": 1}
         case Resume():
             lines += [f"  changed: {change}" for change in plan.changes]
             lines += [f"  accepted: {change.key}, which is recorded in the run for ever" for change in plan.accepted]
-            lines += _in_data(job, plan)
-            scheduled = any(change.effect is Effect.SCHEDULE for change in plan.changes)
-            lines += _extended(job, plan)
-            if (
-                scheduled
-                and not plan.curves
-                and plan.lr_before is not None
-                and plan.lr_next not in (None, plan.lr_before)
-            ):
-                lines.append(f"  learning rate: {plan.lr_before:.6g} now -> {plan.lr_next:.6g} in the next step")
-        case FineTune() if plan.fit is not None:
-            lines.append(f"  shapes: {plan.fit.as_words()}")
-            lines += [f"  unfit: {words}" for words in plan.fit.examples()]
-            lines += [f"  {remark}" for remark in plan.fit.remarks]
+            lines += [*_in_data(job, plan), *_extended(job, plan), *_next_rate(plan)]
+            data |= _source(plan.source) | {
+                "changes": [item.as_data() for item in plan.changes],
+                "accepted": [item.key for item in plan.accepted],
+                "position": plan.position.as_data() if plan.position else None,
+                "lr_before": plan.lr_before,
+                "lr_next": plan.lr_next,
+                "extension": plan.extension.as_plain() if plan.extension else None,
+                "curves": [curve.as_data() for curve in plan.curves],
+                "keep_copy": plan.keep_copy,
+                "superseded": [str(path) for path in plan.superseded],
+                "copied_from": str(plan.copy_from) if plan.copy_from else None,
+            }
+        case FineTune():
+            data |= _source(plan.source) | {"archive": plan.archive, "next_step": 1}
+            if plan.fit is not None:
+                lines += [f"  shapes: {plan.fit.as_words()}", *(f"  unfit: {words}" for words in plan.fit.examples())]
+                lines += [f"  {remark}" for remark in plan.fit.remarks]
+                data["fit"] = plan.fit.as_data()
+        case Finished():
+            data |= _source(plan.source)
         case Refuse():
             lines += [f"  changed: {change}" for change in plan.changes]
             lines += [f"  unfit: {words}" for words in plan.fit.examples()] if plan.fit else []
             lines += [f"  way out: {way}" for way in plan.ways_out]
+            data |= {
+                "exit_code": plan.exit_code,
+                "changes": [item.as_data() for item in plan.changes],
+                "ways_out": list(plan.ways_out),
+                **({"fit": plan.fit.as_data()} if plan.fit is not None else {}),
+            }
     lines += [f"  warning: {warning}" for warning in plan.warnings]
     lines += _passed_over(job, plan.rejected)
     lines += [f"  note: {note}" for note in plan.notes]
-    if job.ignored:
-        lines.append(f"  ignored: {', '.join(job.ignored)}")
-    if isinstance(plan, Refuse):
-        lines.append(f"  nothing was changed in {job.directory}")
-    return lines
+    lines += [f"  ignored: {', '.join(job.ignored)}"] if job.ignored else []
+    lines += [f"  nothing was changed in {job.directory}"] if isinstance(plan, Refuse) else []
+    return Explanation(lines=tuple(lines), data=data)
 
 
 def refusal(job: Job, plan: Refuse) -> UnbrokenError:
     """The error that a refused launch ends with; its text is the whole plan."""
     kind = next(kind for kind in REFUSALS if kind.exit_code == plan.exit_code)
-    return kind("", "\n".join(describe(job, plan)))
+    return kind("", "\n".join(explain(job, plan).lines))
+
+
+def _source(source: Candidate) -> dict[str, Any]:
+    return {
+        "file": str(source.path),
+        "step": source.step,
+        "next_step": source.step + 1,
+        "epoch": source.epoch,
+        "check": source.reason,
+        "written_by": source.format_name,
+    }
 
 
 def _headline(job: Job, plan: Plan) -> str:
@@ -155,6 +216,14 @@ def _extended(job: Job, plan: Resume) -> list[str]:
         return [f"{lines[0]}, at an earlier launch"]
     lines[0] += f": learning rate {extension.lr:.4g} at the seam{_course(plan.curves[0], extension.seam)}"
     return lines + [f"  or {option(job, 'on-extend', curve.policy)}: {_otherwise(curve)}" for curve in plan.curves[1:]]
+
+
+def _next_rate(plan: Resume) -> list[str]:
+    """The jump that a changed schedule makes, where no extension says it already."""
+    scheduled = any(change.effect is Effect.SCHEDULE for change in plan.changes)
+    if not scheduled or plan.curves or plan.lr_before is None or plan.lr_next in (None, plan.lr_before):
+        return []
+    return [f"  learning rate: {plan.lr_before:.6g} now -> {plan.lr_next:.6g} in the next step"]
 
 
 def _course(curve: Curve, seam: int) -> str:

@@ -20,8 +20,7 @@ from unbroken.clock import SystemClock
 from unbroken.launch import Environment, Fresh, Job, Plan, Refuse, Resume, decide
 from unbroken.launch.decision import Decision, decide_locked, lock_run
 from unbroken.launch.disk import policy_of
-from unbroken.launch.explain import describe
-from unbroken.launch.verdicts import as_data
+from unbroken.launch.explain import explain
 from unbroken.storage import Disk
 from unbroken.train import PlainConsole, decide_by_shapes, launch
 
@@ -127,5 +126,5 @@ def assert_travels(job: Job, sent: Decision) -> None:
     """Another process gets the same, and says the same of it."""
     got = pickle.loads(pickle.dumps(sent))
     assert got == sent
-    assert describe(job, got.plan) == describe(job, sent.plan)
-    assert as_data(got.plan) == as_data(sent.plan)
+    assert explain(job, got.plan).lines == explain(job, sent.plan).lines
+    assert explain(job, got.plan).data == explain(job, sent.plan).data

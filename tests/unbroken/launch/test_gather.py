@@ -24,7 +24,7 @@ from tests.unbroken.real_runs import (
 from unbroken.clock import SystemClock
 from unbroken.errors import UsageError
 from unbroken.launch import FineTune, Finished, Fresh, Refuse, Resume, gather
-from unbroken.launch.explain import describe
+from unbroken.launch.explain import explain
 from unbroken.storage import Disk
 from unbroken.storage.lock import RunLock
 
@@ -47,7 +47,7 @@ def test_a_damaged_newest_checkpoint_is_named_with_its_damage_and_the_older_one_
     before = contents(run)
     made = plan(job(run))
     assert isinstance(made, Resume) and made.source.step == 110
-    words = "\n".join(describe(job(run), made))
+    words = "\n".join(explain(job(run), made).lines)
     assert "damaged: iter_120.pth - the file is cut off" in words
     assert "the 10 steps up to it are done again" in words
     assert contents(run) == before

@@ -22,7 +22,7 @@ from unbroken.journal import read_events, read_steps
 from unbroken.launch import Finished, Fresh, Job, Refuse, Resume
 from unbroken.launch.discovery import copies
 from unbroken.launch.execute import execute, name_on_arrival
-from unbroken.launch.explain import describe
+from unbroken.launch.explain import explain
 from unbroken.launch.job import Environment, Host
 from unbroken.launch.options import add_common_options, start_from
 from unbroken.option_parser import OptionParser
@@ -263,7 +263,7 @@ def test_a_cut_off_output_is_said_and_the_next_copy_used(run: Path, inputs: Path
     assert isinstance(made, Resume) and made.source.step == 90
     assert any("iter_120.pth is damaged: the 30 steps up to it are done again" in reason for reason in made.reasons)
     assert any(item.damaged and item.path == newest / "iter_120.pth" for item in made.rejected)
-    said = [line for line in describe(fresh, made) if line.startswith("  damaged: ")]
+    said = [line for line in explain(fresh, made).lines if line.startswith("  damaged: ")]
     assert said and all(line.startswith(f"  damaged: {newest}/iter_") for line in said), said
 
 

@@ -16,7 +16,7 @@ from tests.golden.row import row
 from unbroken.cli import main
 from unbroken.launch import Environment, Fresh, decide, gather
 from unbroken.launch.discovery import MOST_AROUND, runs_around
-from unbroken.launch.verdicts import as_data
+from unbroken.launch.explain import explain
 
 TAG = job().tag
 
@@ -36,7 +36,7 @@ def notes(**asked: object) -> tuple[str, ...]:
     launched = replace(job(), flags={"directory": "work-dir"}, **asked)  # type: ignore[arg-type]
     plan = decide(launched, gather(launched))
     assert isinstance(plan, Fresh)
-    assert as_data(plan)["notes"] == list(plan.notes)
+    assert explain(launched, plan).data["notes"] == list(plan.notes)
     return plan.notes
 
 

@@ -14,7 +14,7 @@ from unbroken.errors import DamagedFile
 from unbroken.keep.packed import read_list
 from unbroken.launch import Fresh, Resume
 from unbroken.launch.discovery import MOST_UNPACKED_BYTES
-from unbroken.launch.explain import describe
+from unbroken.launch.explain import explain
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def mounts(run: Path, tmp_path: Path) -> Path:
 def said(run: Path, *search: Path) -> tuple[object, str]:
     asked = job(run, search=search)
     made = plan(asked)
-    return made, "\n".join(describe(asked, made))
+    return made, "\n".join(explain(asked, made).lines)
 
 
 def zipped(folder: Path, target: Path, *, only: str = "*") -> Path:

@@ -13,10 +13,9 @@ from focalsst.schedule import OneCycle
 from mapsage.schedule import LinearLR, PolyLR, learning_rates
 from tests.golden.launch_facts import NOTHING, WEIGHTS, found, inside, job, saved
 from unbroken.launch import Facts, FineTune, Fresh, Job, Plan, Refuse, Resume, decide
-from unbroken.launch.explain import describe
+from unbroken.launch.explain import explain
 from unbroken.launch.extension import POLICIES
 from unbroken.launch.schedule import MOST_LOOKED_AT, rate_ahead, zero_spans
-from unbroken.launch.verdicts import as_data
 
 Schedule = Callable[[int], float]
 
@@ -70,8 +69,8 @@ def check_said(plan: Plan, launched: Job, first: int) -> None:
     assert launched.lr_at is not None and launched.total_steps is not None
     rate = rate_ahead(launched.lr_at, plan)
     idle = {step + 1 for step in range(first, launched.total_steps) if rate(step) == 0}
-    assert steps_said(describe(launched, plan)) == idle
-    data = as_data(plan)
+    assert steps_said(explain(launched, plan).lines) == idle
+    data = explain(launched, plan).data
     assert steps_said(data["warnings"]) | steps_said(data["notes"]) == idle
     assert idle - steps_said(data["warnings"]) <= {first + 1, launched.total_steps}
 
@@ -143,8 +142,8 @@ def test_in_a_long_schedule_the_edges_of_what_is_at_zero_are_exact() -> None:
 def test_a_schedule_that_ended_before_the_step_that_is_resumed_is_not_said_to_end_there() -> None:
     launched = asked(lambda step: max(0.01 * (1 - step / 12), 0.0), 40)
     plan = decide(launched, Facts(survey=found(saved(20, inside=inside(20, lr=0.0, total=40)))))
-    (said,) = (line for line in describe(launched, plan) if "learning rate 0 (" in line)
+    (said,) = (line for line in explain(launched, plan).lines if "learning rate 0 (" in line)
     assert "steps 21 to 40 would train at learning rate 0" in said
     assert "the schedule has ended before; let it reach step 40" in said and "train 21 steps" not in said
     fresh = decide(launched, Facts(survey=NOTHING))
-    assert any("the schedule ends at step 13" in line for line in describe(launched, fresh))
+    assert any("the schedule ends at step 13" in line for line in explain(launched, fresh).lines)

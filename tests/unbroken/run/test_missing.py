@@ -17,7 +17,7 @@ from unbroken.clock import SystemClock
 from unbroken.journal import Journal
 from unbroken.launch import Refuse, Resume, decide, gather
 from unbroken.launch.execute import move_all
-from unbroken.launch.explain import describe
+from unbroken.launch.explain import explain
 from unbroken.run import EPOCHS
 from unbroken.run.layout import manifests, own
 from unbroken.run.survey import survey
@@ -76,7 +76,7 @@ def moved(name: str = NEWEST.name) -> Path:
 
 def test_the_newest_checkpoint_that_is_gone_is_named_by_everybody(capsys: pytest.CaptureFixture[str]) -> None:
     NEWEST.unlink()
-    said = "\n".join(describe(job(), plan()))
+    said = "\n".join(explain(job(), plan()).lines)
     assert "iter_380.pth (step 380), which the journal records as saved at 2026-11-20 22:00:00 +0000" in said
     assert "the 80 steps after 300 are done again" in said
     assert "has the furthest recorded step of this run" not in said

@@ -18,10 +18,9 @@ from unbroken.errors import UsageError
 from unbroken.launch import Refuse, Resume, decide, gather, is_foreign, wants_shapes
 from unbroken.launch.decision import preflight
 from unbroken.launch.disk import planned_disk, planned_disk_lines
-from unbroken.launch.explain import describe
+from unbroken.launch.explain import explain
 from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.schedule import Points, Rates, rates_of
-from unbroken.launch.verdicts import as_data
 from unbroken.storage import Disk, write_whole
 
 COLUMNS, ROWS = 64, 9
@@ -65,11 +64,12 @@ def why_command(options: argparse.Namespace) -> int:
 
         sizes = sizes_of_blueprint(job)
     disk = planned_disk(job, plan, facts, timing, sizes)
+    explained = explain(job, plan)
     if options.as_json:
         more = {"run": str(job.directory), "ignored": list(job.ignored), "disk": disk.as_data() if disk else None}
-        print(json.dumps({**as_data(plan), **more}, default=str))
+        print(json.dumps({**explained.data, **more}, default=str))
     else:
-        said = [*describe(job, plan), *forecast_lines(job, plan, timing, SystemClock().now())]
+        said = [*explained.lines, *forecast_lines(job, plan, timing, SystemClock().now())]
         print("\n".join([*said, *planned_disk_lines(job, plan, disk)]))
         moves = isinstance(plan, Resume) and (
             bool(plan.curves) or any(change.effect is Effect.SCHEDULE for change in plan.changes)
