@@ -6,8 +6,8 @@ a worker is the end of its list.
 A training looks at all that the modules of its script hold, and at their files: here these are the modules of tests.
 Those of other tests are hidden from it, or each would look at ten thousand objects of theirs at every save.
 
-What was imported is kept from the garbage collector: it would look at a million objects again each time a test, or the
-interpreter, has it collect a few.
+What was there before a file's tests is kept from the garbage collector: it would look at a million objects again each
+time a test, or the interpreter, has it collect a few.
 
 With --durations N stands at the end what the N dearest files cost, in seconds of a processor: on a shared machine those
 of a clock say little.
@@ -20,7 +20,6 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator
@@ -28,7 +27,7 @@ from pathlib import Path
 
 import pytest
 
-import tests.processes  # noqa: F401 - while the environment is as it was found
+from tests import processes  # while the environment is as it was found
 from tests.hidden import TESTS, hidden
 
 os.environ["TZ"] = "UTC"  # people are told times by their own clock: here it is everywhere the same
@@ -123,6 +122,13 @@ def _caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         os.environ["XDG_CACHE_HOME"] = before
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _kinds_of_commands(tmp_path_factory: pytest.TempPathFactory) -> None:
+    own = tmp_path_factory.getbasetemp()
+    processes.kinds_of_all = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "kinds-of-commands"
+    processes.kinds_of_all.mkdir(exist_ok=True)
+
+
 @pytest.fixture(autouse=True)
 def _nothing_moves_the_next_test() -> Iterator[None]:
     """A launch looks around the current folder: whoever leaves another one behind decides what the next test sees."""
@@ -146,14 +152,7 @@ def _other_tests_are_not_of_the_script(request: pytest.FixtureRequest) -> Iterat
         yield
 
 
-_MANY_MODULES = 100
-_modules_frozen = 0
-
-
 @pytest.fixture(autouse=True, scope="module")
-def _imports_are_no_garbage() -> None:
-    global _modules_frozen
-    if len(sys.modules) > _modules_frozen + _MANY_MODULES:
-        _modules_frozen = len(sys.modules)
-        gc.collect()
-        gc.freeze()
+def _what_is_there_is_no_garbage() -> None:
+    gc.collect()  # it looks at what came since the last time, and so does each training
+    gc.freeze()

@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,7 @@ class _Zygote:
 
 _zygote: _Zygote | None = None
 _kinds: set[tuple[str, ...]] = set()
+kinds_of_all: Path | None = None  # a folder in which each test process of this run notes those that it was the first of
 
 
 def zygote_for(
@@ -152,13 +154,24 @@ def zygote_for(
     kind = _kind_of(command, Path(os.fsdecode(cwd or "")))
     if sys.platform != "linux" or kind is None or env is None:
         return None
-    if kind not in _kinds:
-        _kinds.add(kind)
+    if _is_first(kind):
         return None
     _zygote = _zygote or _Zygote()
     known = _zygote.environment
     differ = {key for key in env.keys() | known.keys() if env.get(key) != known.get(key)}
     return None if any(_READ_AT_START.match(os.fsdecode(key)) for key in differ) else _zygote
+
+
+def _is_first(kind: tuple[str, ...]) -> bool:
+    if kind in _kinds:
+        return False
+    _kinds.add(kind)
+    if kinds_of_all is not None:
+        try:
+            (kinds_of_all / sha256("\0".join(kind).encode()).hexdigest()).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+    return True
 
 
 def _kind_of(command: Sequence[str], cwd: Path) -> tuple[str, ...] | None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,9 +42,27 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+@cache
+def calls_in(path: Path) -> list[ast.Call]:
+    return [node for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _let_go() -> Iterator[None]:
+    """A training looks at every object of its process: half a million nodes would be dear to those that follow."""
+    yield
+    parsed.cache_clear()
+    calls_in.cache_clear()
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_every_file_says_what_it_is_for(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text("utf-8"))), "a docstring is missing"
+    assert ast.get_docstring(parsed(path)), "a docstring is missing"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
@@ -90,8 +109,7 @@ def changes_the_disk(call: ast.Call) -> str:
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if path != STORAGE / "files.py"], ids=name_of)
 def test_only_one_file_changes_the_disk(path: Path) -> None:
-    calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
-    found = {(name, call.lineno) for call in calls if (name := changes_the_disk(call))}
+    found = {(name, call.lineno) for call in calls_in(path) if (name := changes_the_disk(call))}
     assert not {f"line {line}: {name}()" for name, line in found if name not in MAY_CHANGE.get(path, ())}
 
 
@@ -162,8 +180,7 @@ def opens_to_read(call: ast.Call) -> bool:
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if path not in MAY_OPEN], ids=name_of)
 def test_whatever_somebody_names_is_opened_in_one_way(path: Path) -> None:
-    calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
-    assert not [f"line {call.lineno}: {ast.unparse(call)[:80]}" for call in calls if opens_to_read(call)]
+    assert not [f"line {call.lineno}: {ast.unparse(call)[:80]}" for call in calls_in(path) if opens_to_read(call)]
 
 
 def test_no_module_of_tests_keeps_a_generator(request: pytest.FixtureRequest) -> None:
@@ -228,17 +245,17 @@ def unused_in(trees: dict[Path, ast.Module], library: Path) -> list[str]:
     for path in trees:
         module = ".".join(path.with_suffix("").relative_to(library.parent).parts) if library in path.parents else ""
         for name, node in defined_in(trees[path]) if module else ():
-            at_home, elsewhere = by_file[path][name] - read_in(node)[name], everywhere[name] - by_file[path][name]
+            elsewhere = everywhere[name] - by_file[path][name]
             is_imported = {(module, name), (module.rpartition(".")[0], name)} & imported  # or from its room
             is_read = is_imported or name in of_modules if node in trees[path].body else elsewhere
-            if not at_home and not is_read and not BY_NAME.match(name):
+            if not is_read and not BY_NAME.match(name) and by_file[path][name] == read_in(node)[name]:
                 found.append(f"{path.relative_to(library)}:{node.lineno} {name}")
     return found
 
 
 def test_every_name_is_used() -> None:
     library = ROOT / "src" / "unbroken"
-    assert unused_in({path: ast.parse(path.read_text("utf-8")) for path in USERS}, library) == []
+    assert unused_in({path: parsed(path) for path in USERS}, library) == []
 
 
 def test_a_name_that_is_used_nowhere_is_found(tmp_path: Path) -> None:
@@ -255,7 +272,7 @@ def test_a_name_that_is_used_nowhere_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_nothing_private_of_another_file_is_imported(path: Path) -> None:
-    imports = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.ImportFrom)]
+    imports = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.ImportFrom)]
     ours = [node for node in imports if (node.module or "").partition(".")[0] in ("unbroken", "mapsage", "focalsst")]
     names = [f"{node.module}.{alias.name}" for node in ours for alias in node.names]
     assert [name for name in names if re.search(r"\._(?!_)", name)] == []
@@ -303,7 +320,7 @@ def test_each_room_opens_with_its_words_and_what_it_may_touch(room: Path) -> Non
     assert len(page.splitlines()) >= 6 and words, "a room begins with half a page that defines its words"
     assert last.startswith("Touches ") and last.endswith("."), "the last paragraph says what the room touches"
     said = re.sub(r"\([^)]*\)", "", " ".join(last.split()).removeprefix("Touches ")).partition(";")[0]
-    trees = [ast.parse(path.read_text("utf-8")) for path in room.glob("*.py")]
+    trees = [parsed(path) for path in room.glob("*.py")]
     found = {what for tree in trees for node in ast.walk(tree) for what in touched(node)}
     assert found == set(re.findall("torch|files|terminal|environment|processes", said)), last
     assert found or "nothing" in said

@@ -30,6 +30,7 @@ import subprocess
 import sys
 import threading
 import types
+import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -57,6 +58,8 @@ def load() -> None:
     for name in ALSO:
         importlib.import_module(name)
     PIL.Image.preinit()
+    for each in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+        each.atexit = False  # torch would take its own operators back, one by one
     threads = len(list(Path("/proc/self/task").iterdir()))
     assert threads == 1, f"{threads} threads: only the one that forks would live on"
     gc.collect()
