@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +63,15 @@ class Listener:
         return "\n".join(self.lines)
 
 
-def session(asked: Job, *, stop_at: int | None = None) -> tuple[int, str]:
-    """One session in this process: its exit code and what it said. Errors and refusals are raised."""
+def session(asked: Job, *, stop_at: int | None = None, pictures: int = 0) -> tuple[int, str]:
+    """One session in this process: its exit code and what it said. Errors and refusals are raised.
+
+    Pictures would be half of what it costs: they are drawn where somebody looks at them.
+    """
     listener = Listener(stop_at)
     torch.set_num_threads(1)
     try:
-        run_job(asked, listener)
+        run_job(replace(asked, options=replace(asked.options, pictures=pictures)), listener)
     except Exit as ending:
         return int(str(ending.code)), listener.text
     return 0, listener.text

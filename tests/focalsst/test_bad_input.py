@@ -120,7 +120,7 @@ def test_unreadable_frames_are_skipped_on_request_counted_and_recorded(root: Pat
     gone(frame(root, 1, "val"))
     asked = job("--workers", workers, "--on-bad-frame", "skip")
 
-    code, said = session(asked)
+    code, said = session(asked, pictures=3)
 
     assert code == 0, said
     for epoch in (0, 1):
