@@ -1,7 +1,7 @@
 """The page of the public names: `docs/build.py` writes `api.md` with what this file reads in the docstrings.
 
-A docstring has a summary, text, and below `Args:`, `Returns:`, `Yields:`, `Raises:` and `Example:` what these hold.
-What a field of a value means stands in a comment beside it or above it.
+A docstring has a summary, text, and below `Args:`, `Returns:`, `Yields:`, `Raises:` and `Example:` what these hold; the
+arguments of a value are its fields. What a constant or a member of an enumeration means stands in a comment beside it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import inspect
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -159,9 +159,13 @@ class Entry:
         if self.function is None and not isinstance(self.value, type | property):
             return Docstring(summary=comments_in(import_module(self.module), self.name))
         read = docstring_of(self.value.fget if isinstance(self.value, property) else self.value)
-        if isinstance(self.value, type) and (dataclasses.is_dataclass(self.value) or issubclass(self.value, enum.Enum)):
-            return dataclasses.replace(read, arguments=fields_of(self.value))
+        if isinstance(self.value, type) and issubclass(self.value, enum.Enum):
+            return dataclasses.replace(read, arguments=members_of(self.value))
         return read
+
+    def is_attribute_of(self, other: Entry) -> bool:
+        """Whether it is read from values of another entry, and not called."""
+        return isinstance(self.value, property) and self.name.rpartition(".")[0] == other.name
 
     @property
     def parameters(self) -> list[inspect.Parameter]:
@@ -226,15 +230,10 @@ def _entries(section: str) -> dict[str, str]:
     return {name: " ".join(text.split()) for name, text in ENTRY.findall(section)}
 
 
-def fields_of(kind: type) -> dict[str, str]:
-    """What is said of each field of a value, or member of an enumeration, in the order in which they are given."""
-    found: dict[str, str] = {}
-    for each in reversed(kind.__mro__):
-        if dataclasses.is_dataclass(each) or issubclass(each, enum.Enum):
-            found |= _comments(Path(inspect.getfile(each)), each.__name__) if each.__module__ != "enum" else {}
-    if issubclass(kind, enum.Enum):
-        return {member.name: found.get(member.name, "") for member in kind}
-    return {each.name: found.get(each.name, "") for each in dataclasses.fields(kind) if each.init}
+def members_of(kind: type[enum.Enum]) -> dict[str, str]:
+    """What is said of each member of an enumeration, beside it or above it."""
+    found = _comments(Path(inspect.getfile(kind)), kind.__name__)
+    return {member.name: found.get(member.name, "") for member in kind}
 
 
 def comments_in(module: Any, name: str) -> str:
@@ -291,7 +290,8 @@ def api_page(generated: str) -> str:
     for title, entries in groups.items():
         parts += [f"## {title}", GROUPS[title][0]]
         for entry in entries:
-            parts += _written(entry)
+            if not isinstance(entry.value, property):
+                parts += _written(entry, [each for each in entries if each.is_attribute_of(entry)])
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
 
@@ -300,14 +300,14 @@ def _anchors(groups: Mapping[str, list[Entry]]) -> dict[int, str]:
     links, seen = dict[int, str](), Counter[str]()
     for title, entries in groups.items():
         seen[title.lower()] += 1
-        for entry in entries:
+        for entry in (each for each in entries if not isinstance(each.value, property)):
             anchor = entry.name.replace(".", "").lower()
             count, seen[anchor] = seen[anchor], seen[anchor] + 1
             links[id(entry)] = f"[`{entry.name}`](#{anchor}{f'-{count}' if count else ''})"
     return links
 
 
-def _written(entry: Entry) -> Iterator[str]:
+def _written(entry: Entry, attributes: Sequence[Entry]) -> Iterator[str]:
     said, kind = entry.docstring, "argument"
     is_value = isinstance(entry.value, type) and dataclasses.is_dataclass(entry.value)
     yield f"### {entry.name}" if entry.owner is None else f"#### {entry.name}"
@@ -322,14 +322,21 @@ def _written(entry: Entry) -> Iterator[str]:
         kind = "member" if issubclass(entry.value, enum.Enum) else "field" if is_value else "argument"
         rows |= {each.name: _parameter(each) for each in entry.parameters}
     if said.arguments:
-        lines = [f"| `{shown}` | {said.arguments.get(name, '')} |" for name, shown in rows.items()]
-        yield "\n".join([f"| {kind} | |", "|---|---|", *(line.replace(" | None", " \\| None") for line in lines)])
+        yield _table(kind, {shown: said.arguments.get(name, "") for name, shown in rows.items()})
+    if attributes:
+        yield _table("attribute", {each.name.rpartition(".")[2]: each.docstring.summary for each in attributes})
     if said.returns:
         yield f"Returns: {said.returns}"
     if said.raises:
         yield "\n".join(f"- raises `{name}`: {text}" for name, text in said.raises.items())
     if said.example:
         yield f"```{'pycon' if '>>>' in said.example else 'python'}\n{said.example}\n```"
+
+
+def _table(heading: str, rows: Mapping[str, str]) -> str:
+    cells = [[f"`{name}`", text] for name, text in rows.items()]
+    lines = [" | ".join(each.replace("|", "\\|") for each in row) for row in cells]
+    return "\n".join([f"| {heading} | |", "|---|---|", *(f"| {line} |" for line in lines)])
 
 
 def _signature(entry: Entry) -> str:

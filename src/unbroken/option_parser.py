@@ -90,7 +90,7 @@ class OptionParser(argparse.ArgumentParser):
         """Read a command line as argparse does, and remember what was typed, for what is said of it.
 
         Args:
-            args: The words.
+            args: The words, without the program's name; None: those of this process.
             namespace: As in argparse.
         Returns:
             What was read, and the words that are not known.

@@ -136,9 +136,9 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun.
 
     Args:
-        number: How many.
-        noun: Of one.
-        plural: Of several, where that is not the noun with an s.
+        number: How many there are.
+        noun: What one of them is called.
+        plural: What several are called, where that is not the noun with an s.
     Example:
         >>> from unbroken import counted
         >>> counted(1, "step"), counted(3, "box", "boxes")
@@ -156,7 +156,7 @@ def some_of(words: Sequence[object], most: int) -> str:
     """Return the first few words of many.
 
     Args:
-        words: All.
+        words: All of them.
         most: How many are said; of the others, how many they are.
     Example:
         >>> from unbroken import some_of

@@ -17,10 +17,15 @@ from unbroken.text import NOT_TEXT, text_of
 
 @dataclass(frozen=True)
 class Place:
-    """A place in a config file; shown as `FILE:LINE`."""
+    """A place in a config file; shown as `FILE:LINE`.
 
-    file: Path  # path of the file
-    line: int = 0  # from 1; 0: the whole file
+    Args:
+        file: Path of the file.
+        line: Counted from 1; 0: the whole file.
+    """
+
+    file: Path
+    line: int = 0
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}" if self.line else str(self.file)
@@ -31,17 +36,23 @@ COMMAND_LINE = Place(Path("command line"))
 
 @dataclass(frozen=True, kw_only=True)
 class ConfigFile:
-    """What was read from a config file: its data with the bases merged in, and where its keys were written."""
+    """What was read from a config file: its data with the bases merged in, and where its keys were written.
 
-    path: Path  # the file itself
-    tree: dict[str, Any]  # its data: dicts, lists, tuples and plain values
-    # where each dotted key was written, as far as that is known
+    Args:
+        path: The file itself.
+        tree: Its data: dicts, lists, tuples and plain values.
+        places: Where each dotted key was written, as far as that is known.
+        sources: All files that were read, this one first.
+    """
+
+    path: Path
+    tree: dict[str, Any]
     places: Mapping[str, Place] = field(default_factory=dict)
-    sources: tuple[Path, ...] = ()  # all files that were read, this one first
+    sources: tuple[Path, ...] = ()
 
     @property
     def lines(self) -> dict[str, int]:
-        """Return the line of every key whose line is known, whichever of the sources it is in."""
+        """The line of every key whose line is known, whichever of the sources it is in."""
         return {key: place.line for key, place in self.places.items() if place.line}
 
     def place_of(self, key: str) -> Place:

@@ -27,12 +27,19 @@ DEEPEST = 60  # sections in sections; what a stranger's file has below is compar
 
 @dataclass(frozen=True)
 class Change:
-    """One key that differs between two configs; shown as `lr: 0.1 -> 0.01 (schedule)`."""
+    """One key that differs between two configs; shown as `lr: 0.1 -> 0.01 (schedule)`.
 
-    key: str  # dotted, digits being positions in a list
-    old: Any  # value before; `ABSENT` where there was none
-    new: Any  # value now; `ABSENT` where there is none
-    effect: Effect  # what the change does to a run that has weights
+    Args:
+        key: Dotted, digits being positions in a list.
+        old: Value before; `ABSENT` where there was none.
+        new: Value now; `ABSENT` where there is none.
+        effect: What the change does to a run that has weights.
+    """
+
+    key: str
+    old: Any
+    new: Any
+    effect: Effect
 
     def __str__(self) -> str:
         return f"{self.key}: {self.old!r} -> {self.new!r} ({self.effect})"
@@ -47,10 +54,15 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One key whose values are not all the same."""
+    """One key whose values are not all the same.
 
-    key: str  # dotted, digits being positions in a list
-    values: tuple[Any, ...]  # one for each config, in their order; `ABSENT` where one does not have it
+    Args:
+        key: Dotted, digits being positions in a list.
+        values: One for each config, in their order; `ABSENT` where one does not have it.
+    """
+
+    key: str
+    values: tuple[Any, ...]
 
     def as_data(self) -> dict[str, Any]:
         """Return the same for `--json`: an absent value is None there, and its place listed under "absent"."""
@@ -66,10 +78,10 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any], effects: Effects) ->
 
     Args:
         old: The config of the run so far.
-        new: The present one.
-        effects: Of the schema. A key that it does not know (of another version) counts as a change of meaning: what it
-            did cannot be judged any more. One that came after `old` was written had there the value that the schema
-            says.
+        new: The present config.
+        effects: Those of the schema. A key that it does not know (of another version) counts as a change of meaning:
+            what it did cannot be judged any more. One that came after `old` was written had there the value that the
+            schema says.
     Example:
         >>> from unbroken.config import Effect, Effects, changes
         >>> known = Effects(fields={"width": Effects(own=Effect.SHAPE), "lr": Effects(own=Effect.SCHEDULE)})
@@ -157,7 +169,7 @@ def same(old: Any, new: Any) -> bool:
 
     Args:
         old: A value, list or dict.
-        new: Another one.
+        new: The value that it is compared with.
     Returns:
         True also for equal dicts in another order.
     """

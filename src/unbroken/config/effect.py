@@ -22,15 +22,19 @@ class Effect(StrEnum):
 
     @property
     def severity(self) -> int:
-        """Return its place in that order, 0 for the most severe."""
+        """Its place in that order, 0 for the most severe."""
         return _ORDER[self]
 
 
 @dataclass(frozen=True)
 class Instead:
-    """Written at an ignored field (`Annotated[str, Effect.IGNORED, Instead("seed")]`)."""
+    """Written at an ignored field (`Annotated[str, Effect.IGNORED, Instead("seed")]`).
 
-    what: str  # keys that say what the field would have said, or why nothing has to
+    Args:
+        what: Keys that say what the field would have said, or why nothing has to.
+    """
+
+    what: str
 
 
 _ORDER = {effect: place for place, effect in enumerate(Effect)}
@@ -43,19 +47,30 @@ def most_severe(effects: Iterable[Effect]) -> Effect | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Since:
-    """Written at a field that was added later: what a config recorded without it meant."""
+    """Written at a field that was added later: what a config recorded without it meant.
 
-    before: Any  # its value in such a config
+    Args:
+        before: Its value in such a config.
+    """
+
+    before: Any
 
 
 @dataclass(frozen=True, kw_only=True)
 class Effects:
-    """The effect of every key of a schema, as a tree of plain data."""
+    """The effect of every key of a schema, as a tree of plain data.
 
-    own: Effect | None = None  # of this key, and of those below that say nothing themselves; None: it says nothing
-    since: Since | None = None  # for a key that earlier records do not have
-    fields: Mapping[str, Effects] = field(default_factory=dict)  # the keys below, by name
-    items: Effects | None = None  # stands for any position of a list and any name of a free mapping
+    Args:
+        own: The effect of this key, and of those below that say nothing themselves; None: it says nothing.
+        since: What earlier records meant, which do not have the key.
+        fields: The keys below, by name.
+        items: Stands for any position of a list and any name of a free mapping.
+    """
+
+    own: Effect | None = None
+    since: Since | None = None
+    fields: Mapping[str, Effects] = field(default_factory=dict)
+    items: Effects | None = None
 
     def of(self, key: str) -> Effect:
         """Return the effect of a key; a whole section has the most severe effect found in it.

@@ -19,7 +19,7 @@ def nearest(name: str, known: Iterable[object]) -> str:
     """Return the known name most like this one, whatever its capitals; empty when none is close.
 
     Args:
-        name: As it was typed.
+        name: What was typed.
         known: What it could be.
     Example:
         >>> from unbroken.config import nearest

@@ -48,7 +48,7 @@ def merge_options(tree: Tree, options: Sequence[str]) -> Tree:
 
     Args:
         tree: The config.
-        options: `a.b=1`, `c.0.d=[1,2]`.
+        options: Each is `a.b=1` or `c.0.d=[1,2]`.
     Raises:
         ConfigError: An option has no `=`, or leads into a list beyond its end or below a plain value.
     Example:

@@ -17,13 +17,21 @@ from unbroken.errors import ConfigError
 
 @dataclass(frozen=True)
 class Misfit:
-    """Settings that are right alone and wrong together, as a section's own `misfits` finds them."""
+    """Settings that are right alone and wrong together, as a section's own `misfits` finds them.
 
-    key: str  # dotted, relative to the section that says so
-    what: str  # what is wrong, as the predicate of a sentence on the key
-    expected: object = ""  # what would be right
-    found: object = ""  # what stands there
-    do: str = ""  # what to change
+    Args:
+        key: Dotted, relative to the section that says so.
+        what: What is wrong, as the predicate of a sentence on the key.
+        expected: What would be right.
+        found: What stands there.
+        do: What to change.
+    """
+
+    key: str
+    what: str
+    expected: object = ""
+    found: object = ""
+    do: str = ""
 
 
 class Section(BaseModel):

@@ -24,16 +24,21 @@ S = TypeVar("S", bound=Section)
 
 @dataclass(frozen=True, kw_only=True)
 class Validated(Generic[S]):
-    """A config that fits its schema."""
+    """A config that fits its schema.
 
-    value: S  # the section that all others hang from, typed
-    canonical: dict[str, Any]  # JSON-able, with every default filled in and no ignored key
-    # the ignored keys that the user gave, each with what to set instead ("" where there is nothing)
+    Args:
+        value: The section that all others hang from, typed.
+        canonical: JSON-able, with every default filled in and no ignored key.
+        ignored: The ignored keys that the user gave, each with what to set instead ("" where there is nothing).
+    """
+
+    value: S
+    canonical: dict[str, Any]
     ignored: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ignored_in_words(self) -> tuple[str, ...]:
-        """Return each ignored key with what to set instead, where there is such a thing."""
+        """Each ignored key with what to set instead, where there is such a thing."""
         return tuple(f"{key} (set {instead})" if instead else key for key, instead in self.ignored.items())
 
 

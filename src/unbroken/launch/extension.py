@@ -19,10 +19,15 @@ WARMUP_SHARE = 0.05  # of the added steps: enough for Adam's moments to follow, 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a step of an extension stands, between the value at the seam and the schedule of the present config."""
+    """Where a step of an extension stands, between the value at the seam and the schedule of the present config.
 
-    share: float  # of the value at the seam, 0 to 1; the rest is the schedule's
-    step: int  # of the schedule, whose value is used
+    Args:
+        share: How much the value at the seam counts, 0 to 1; the rest is the schedule's.
+        step: Where in the schedule the other value is taken.
+    """
+
+    share: float
+    step: int
 
     def mix(self, start: float, new: float) -> float:
         """Return the two values in their shares; each of them alone to the last bit.
@@ -43,14 +48,22 @@ class Extension:
     `stretch` takes the longer schedule where it is. `rewarm` does so after `warmup_steps` steps on a straight line from
     the value at the seam. `hold` keeps the value at the seam. `restart` runs through the whole schedule once more in
     the added steps.
+
+    Args:
+        policy: Which of the four.
+        seam: Steps done when the run was extended.
+        total: Steps at the new end.
+        warmup_steps: How long `rewarm` warms up, counted from the seam.
+        cycle_steps: How many steps the whole schedule takes, for `restart`.
+        lr: The (first) learning rate at the seam.
     """
 
-    policy: Policy  # which of the four
-    seam: int  # steps done when the run was extended
-    total: int  # steps at the new end
-    warmup_steps: int  # of `rewarm`, counted from the seam
-    cycle_steps: int  # of `restart`: how many steps the whole schedule takes
-    lr: float  # the (first) learning rate at the seam
+    policy: Policy
+    seam: int
+    total: int
+    warmup_steps: int
+    cycle_steps: int
+    lr: float
 
     def place(self, step: int) -> Place:
         """Return where the next step stands.

@@ -27,18 +27,29 @@ SCRIPT = "open_run"  # the recipe of anyone's own loop: options are arguments th
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """From where the run is to begin, as far as the user said."""
+    """From where the run is to begin, as far as the user said.
 
-    fresh: bool = False  # begin anew, what is there moves into the archive (`--fresh`)
-    exact: Path | None = None  # file to resume from, whatever else is there (`--ckpt`)
-    # file in which the run's history begins (`load_from` with `resume=True`), until the run has newer ones
+    Args:
+        fresh: Begin anew, what is there moves into the archive (`--fresh`).
+        exact: File to resume from, whatever else is there (`--ckpt`).
+        origin: File in which the run's history begins (`load_from` with `resume=True`), until the run has newer
+            ones.
+        weights: File to fine-tune from (`--pretrained_model`), until the run has a save.
+        strict: Fine-tune only if `weights` and the model have the same tensors.
+        weights_key: Entry of that file that holds the weights; "": where they usually are.
+        search: Folders that may hold checkpoints of this run.
+        accepted: Config keys whose change the user accepts.
+        on_extend: How the schedule of a finished run goes on when more is asked for; "": not said.
+    """
+
+    fresh: bool = False
+    exact: Path | None = None
     origin: Path | None = None
-    weights: Path | None = None  # file to fine-tune from (`--pretrained_model`), until the run has a save
-    strict: bool = False  # fine-tune only if `weights` and the model have the same tensors
-    weights_key: str = ""  # entry of that file that holds the weights; "": where they usually are
-    search: tuple[Path, ...] = ()  # folders that may hold checkpoints of this run
-    accepted: frozenset[str] = frozenset()  # config keys whose change the user accepts
-    # how the schedule of a finished run goes on when more is asked for; "": not said
+    weights: Path | None = None
+    strict: bool = False
+    weights_key: str = ""
+    search: tuple[Path, ...] = ()
+    accepted: frozenset[str] = frozenset()
     on_extend: Policy | Literal[""] = ""
 
 
@@ -88,23 +99,37 @@ class Environment:
     """What surrounds a launch: who started it, how it is started again, and what its host says.
 
     A recipe gets it from the command line and puts it into its job as it is; a session's line in the journal has it.
+
+    Args:
+        command: What goes on with the run when it is typed.
+        again: What to do where that is not a command, or not it alone.
+        typed: The command line of this session.
+        program: What stands in it before the recipe's own arguments.
+        started_together: What says that this is one of several processes: "SLURM_STEP_NUM_TASKS=2".
+        host: What the host says of copies, time and room.
+        today: The day as it stands in names, 20260205.
+        machine: Name of this machine in the network.
+        user_folder: The current folder.
+        python: Version of the interpreter.
+        on_trial: Whether the session is one of `unbroken prove`.
+        restarted: The crash after which this session was started again; None: nothing crashed.
     """
 
-    command: str = ""  # what goes on with the run when it is typed
-    again: str = ""  # what to do where that is not a command, or not it alone
-    typed: str = ""  # the command line of this session
-    program: str = ""  # of it, what stands before the recipe's own arguments
-    started_together: str = ""  # what says that this is one of several processes: "SLURM_STEP_NUM_TASKS=2"
+    command: str = ""
+    again: str = ""
+    typed: str = ""
+    program: str = ""
+    started_together: str = ""
     host: Host = field(default_factory=Host)
-    today: str = ""  # 20260205, for names
-    machine: str = ""  # its name in the network
-    user_folder: str = ""  # the current folder
-    python: str = ""  # its version
-    on_trial: bool = False  # the session is one of `unbroken prove`
-    restarted: Restarted | None = None  # None: nothing crashed before
+    today: str = ""
+    machine: str = ""
+    user_folder: str = ""
+    python: str = ""
+    on_trial: bool = False
+    restarted: Restarted | None = None
 
     def as_plain(self) -> dict[str, Any]:
-        """As the journal has it; of a loop of one's own only how it is started."""
+        """Return it as the journal has it; of a loop of one's own only how it is started."""
         plain: dict[str, Any] = {"again": self.again, "started_together": self.started_together}
         if self.typed:
             limit, quota = self.host.limit, self.host.quota
@@ -127,38 +152,62 @@ class Environment:
 
 @dataclass(frozen=True, kw_only=True)
 class Accidents:
-    """What is to be done when something goes wrong."""
+    """What is to be done when something goes wrong.
 
-    on_bad: Literal["stop", "skip"] = "stop"  # a sample cannot be read: end, with everything saved, or leave it out
-    on_oom: Literal["halve", "fail"] = "halve"  # memory runs out: repeat the step in smaller parts, or end
-    # a loss or gradient is not finite: end before the step, go back to the last checkpoint and leave its samples out,
-    # or go on
+    Args:
+        on_bad: When a sample cannot be read: end, with everything saved, or leave it out.
+        on_oom: When memory runs out: repeat the step in smaller parts, or end.
+        on_nan: When a loss or gradient is not finite: end before the step, go back to the last checkpoint and leave
+            its samples out, or go on.
+        restarts: How often it is started again after a crash, without a further checkpoint in between.
+        backoff_s: Seconds to wait before that, twice as long each time.
+    """
+
+    on_bad: Literal["stop", "skip"] = "stop"
+    on_oom: Literal["halve", "fail"] = "halve"
     on_nan: Literal["stop", "rollback", "ignore"] = "stop"
-    restarts: int = 0  # after a crash, how often it is started again without a further checkpoint
-    backoff_s: float = 10.0  # before that, twice as long each time
+    restarts: int = 0
+    backoff_s: float = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchOptions:
-    """Settings of one launch that are not config: another value gives the same run."""
+    """Settings of one launch that are not config: another value gives the same run.
 
-    save_every: int | None = None  # steps; None here and below: not for this reason
+    Args:
+        save_every: Steps from one save to the next; None: not for this reason.
+        save_every_epochs: Epochs from one save at an epoch's end to the next; None: not for this reason.
+        save_every_s: Seconds after which the next save is due; None: not for this reason.
+        log_every: Steps between two lines.
+        workers: Loader processes; None: as the config says.
+        device: What torch calls it; "auto": the GPU where there is one.
+        pictures: How many samples are drawn with what was predicted, after each evaluation.
+        accidents: What is to be done when something goes wrong.
+        own: What the application alone reads, such as its config as a typed value.
+    """
+
+    save_every: int | None = None
     save_every_epochs: int | None = None
     save_every_s: float | None = None
-    log_every: int = 10  # steps between two lines
-    workers: int | None = None  # loader processes; None: as the config says
-    device: str = "auto"  # as torch calls it
-    pictures: int = 0  # samples that are drawn with what was predicted, after each evaluation
+    log_every: int = 10
+    workers: int | None = None
+    device: str = "auto"
+    pictures: int = 0
     accidents: Accidents = field(default_factory=Accidents)
-    own: Any = None  # what the application alone reads, such as its config as a typed value
+    own: Any = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenUnder:
-    """The config that another program's file was written under, in the words of ours."""
+    """The config that another program's file was written under, in the words of ours.
 
-    config: Mapping[str, Any]  # canonical; where the file says nothing, it says what the job does
-    remarks: tuple[str, ...] = ()  # sentences on what the file says and could not be compared, or not as it stands
+    Args:
+        config: Canonical; where the file says nothing, it says what the job does.
+        remarks: Sentences on what the file says and could not be compared, or not as it stands.
+    """
+
+    config: Mapping[str, Any]
+    remarks: tuple[str, ...] = ()
 
 
 # From the `meta` of a file of MMEngine; None where it says nothing about its config.
@@ -167,63 +216,103 @@ ReadForeign = Callable[[Mapping[str, Any]], WrittenUnder | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One launch: who, where, with which settings, how far; made of a command line without torch."""
+    """One launch: who, where, with which settings, how far; made of a command line without torch.
 
-    recipe: str  # name of the recipe, as it is recorded with the run
-    tag: str  # name of the experiment
-    directory: Path  # the run's folder
-    config: Mapping[str, Any]  # canonical: JSON-able, defaults filled in
-    effects: Effects  # what changing each key of `config` does
-    seed: int  # of everything random; a run keeps the one it began with
-    total_steps: int | None = None  # optimizer steps of the whole training; None: known only when the data is seen
-    limit: Limit | None = None  # of this session's time; None: it may last
-    usual: tuple[Path, ...] = ()  # where the same command keeps this run when it is typed in another folder
-    layout: Layout = ITERATIONS  # how the run's files are called
-    keep_last: int | None = None  # checkpoints that stay, never fewer than two verified ones; None: all
-    quota: Quota | None = None  # of the disk, where it is less than the file system says
-    backup: Path | None = None  # a folder that each save is backed up to, beside the training
-    start: Start = field(default_factory=Start)  # from where to begin
-    # address `module:function` of the builder of the `Task`: given the job, and a function to say things; loads torch
+    Args:
+        recipe: Name of the recipe, as it is recorded with the run.
+        tag: Name of the experiment.
+        directory: The run's folder.
+        config: Canonical: JSON-able, defaults filled in.
+        effects: What changing each key of `config` does.
+        seed: What all randomness begins from; a run keeps the one it began with.
+        total_steps: Optimizer steps of the whole training; None: known only when the data is seen.
+        limit: How long this session may be; None: as long as it takes.
+        usual: Where the same command keeps this run when it is typed in another folder.
+        layout: How the run's files are called.
+        keep_last: Checkpoints that stay, never fewer than two verified ones; None: all.
+        quota: How much may be saved, where that is less than the file system says; None: what that says.
+        backup: A folder to which each save is copied, beside the training; None: none.
+        start: Where the user wants it to begin.
+        task: Address `module:function` of the builder of the `Task`: given the job, and a function to say things;
+            loads torch.
+        datasets: Address of the builder of the data sets alone, by what they are for: for checking them.
+        preflight: Address of what asks for data and options before a launch, and gives warnings; without torch.
+        blueprint: Address of the builder of the model alone, without data: for comparing shapes.
+        options: Settings of this launch that are not config.
+        ignored: Config keys that were given and do nothing here: each is said.
+        remarks: Sentences on the config that every launch shows.
+        remarks_on_foreign: Sentences that every launch shows which begins with a file of another program.
+        command: What to type to run this again.
+        lr_at: Learning rate used in step n + 1 under this config, for the plan and its plot.
+        written_under: Reads the config out of another program's file; None where that says nothing.
+        epochs: How long the training is, where it is measured in epochs.
+        steps_per_epoch: Optimizer steps of an epoch.
+        samples_per_step: Samples that a step takes, over all its micro-batches.
+        samples: Samples of an epoch.
+        flags: Options that this front door calls otherwise.
+        override: How a config key is set at this front door: "--set {key} {value}".
+        short_names: What config keys are called in tags made from changes.
+        traits: What this config would be told apart by in a tag: "bs2", "lr0.0005".
+        texts: Written into each session's folder, by relative path.
+        environment: What `Recipe.read` was given.
+    """
+
+    recipe: str
+    tag: str
+    directory: Path
+    config: Mapping[str, Any]
+    effects: Effects
+    seed: int
+    total_steps: int | None = None
+    limit: Limit | None = None
+    usual: tuple[Path, ...] = ()
+    layout: Layout = ITERATIONS
+    keep_last: int | None = None
+    quota: Quota | None = None
+    backup: Path | None = None
+    start: Start = field(default_factory=Start)
     task: str = ""
-    datasets: str = ""  # address of the builder of the data sets alone, by what they are for: for checking them
-    preflight: str = ""  # address of what asks for data and options before a launch, and gives warnings; without torch
-    blueprint: str = ""  # address of the builder of the model alone, without data: for comparing shapes
-    options: LaunchOptions = field(default_factory=LaunchOptions)  # settings of this launch that are not config
-    ignored: tuple[str, ...] = ()  # config keys that were given and do nothing here
-    remarks: tuple[str, ...] = ()  # sentences on the config that every launch shows
-    # sentences that every launch shows which begins with a file of another program
+    datasets: str = ""
+    preflight: str = ""
+    blueprint: str = ""
+    options: LaunchOptions = field(default_factory=LaunchOptions)
+    ignored: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     remarks_on_foreign: tuple[str, ...] = ()
-    command: str = ""  # what to type to run this again
-    # learning rate used in step n + 1 under this config, for the plan and its plot
+    command: str = ""
     lr_at: Callable[[int], float] | None = None
-    # reads the config out of another program's file; None where that says nothing
     written_under: ReadForeign = lambda _meta: None
-    epochs: int | None = None  # how long the training is, where it is measured in epochs
-    steps_per_epoch: int | None = None  # optimizer steps of one
-    samples_per_step: int | None = None  # of a whole step, over all its micro-batches
-    samples: int | None = None  # samples of an epoch
-    flags: Mapping[str, str] = field(default_factory=dict)  # options that this front door calls otherwise
-    override: str = ""  # how a config key is set at this front door: "--set {key} {value}"
-    short_names: Mapping[str, str] = field(default_factory=dict)  # of config keys, for tags made from changes
-    traits: tuple[str, ...] = ()  # what this config would be told apart by in a tag: "bs2", "lr0.0005"
-    texts: Mapping[str, str] = field(default_factory=dict)  # written into each session's folder, by relative path
-    environment: Environment = field(default_factory=Environment)  # what `Recipe.read` was given
+    epochs: int | None = None
+    steps_per_epoch: int | None = None
+    samples_per_step: int | None = None
+    samples: int | None = None
+    flags: Mapping[str, str] = field(default_factory=dict)
+    override: str = ""
+    short_names: Mapping[str, str] = field(default_factory=dict)
+    traits: tuple[str, ...] = ()
+    texts: Mapping[str, str] = field(default_factory=dict)
+    environment: Environment = field(default_factory=Environment)
 
     @property
     def is_script(self) -> bool:
-        """Tell whether the launch is a call of `open_run`, where options are arguments and not flags."""
+        """Whether the launch is a call of `open_run`, where options are arguments and not flags."""
         return self.recipe == SCRIPT
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How an application turns a command line into a job; loading one loads no torch."""
+    """How an application turns a command line into a job; loading one loads no torch.
 
-    name: str  # as it is typed after `unbroken train`
-    # makes the job of the words after the recipe's name and what surrounds the launch
+    Args:
+        name: What is typed after `unbroken train`.
+        read: Makes the job of the words after the recipe's name and what surrounds the launch.
+        usage: Gives its help text.
+        tools: Other scripts of the application, each with the address of a function that gives its help text.
+    """
+
+    name: str
     read: Callable[[Sequence[str], Environment], Job]
-    usage: Callable[[], str]  # gives its help text
-    # other scripts of the application, each with the address of a function that gives its help text
+    usage: Callable[[], str]
     tools: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -42,7 +42,7 @@ def add_common_options(parser: OptionParser, *, tag: str = "--tag", bad_sample: 
     """Add the options of unbroken itself to a recipe's parser, and what is meant by those of other programs.
 
     Args:
-        parser: Of the recipe.
+        parser: The recipe's own.
         tag: What its users call the name of an experiment ("--extra_tag"); `--tag` works as well.
         bad_sample: What they call `--on-bad-sample`, which works as well.
     """
@@ -123,7 +123,7 @@ def add_weights_key(parser: argparse._ActionsContainer) -> None:
     """Add `--weights-key`, which names the entry of a file in which the weights are.
 
     Args:
-        parser: Of a tool, or a group of one.
+        parser: A tool's parser, or a group of options in one.
     """
     parser.add_argument(
         "--weights-key",
@@ -209,7 +209,7 @@ def folder(text: str) -> Path:
     """Read an option that names a folder, there or to be made.
 
     Args:
-        text: As it was typed.
+        text: What was typed.
     Returns:
         Its path.
     Raises:

@@ -28,17 +28,25 @@ SEEDS = 1 << 32
 class Settings:
     """How much is proved.
 
+    Args:
+        steps: Optimizer steps that are compared.
+        kills: How often the killed training is killed, at least once.
+        workers: Numbers of loader workers to train with besides the loop's own; () for none.
+        seed: Chooses the kills; None: another one each time, which is said.
+        patience_s: Seconds without a sign of life after which a session is taken to hang.
+        keep: Whether the scratch folder stays.
+        hash_seeds: Whether PYTHONHASHSEED=0 is among what is tried.
     Raises:
         UsageError: A value with which nothing would be proved.
     """
 
-    steps: int = STEPS  # optimizer steps that are compared
-    kills: int = KILLS  # how often the killed training is killed, at least once
-    workers: tuple[int, ...] = WORKERS  # numbers of loader workers to train with besides the loop's own; () for none
-    seed: int | None = None  # chooses the kills; None: another one each time, which is said
-    patience_s: float = PATIENCE_S  # seconds without a sign of life after which a session is taken to hang
-    keep: bool = False  # whether the scratch folder stays
-    hash_seeds: bool = field(default=True, repr=False)  # whether PYTHONHASHSEED=0 is among what is tried
+    steps: int = STEPS
+    kills: int = KILLS
+    workers: tuple[int, ...] = WORKERS
+    seed: int | None = None
+    patience_s: float = PATIENCE_S
+    keep: bool = False
+    hash_seeds: bool = field(default=True, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse what proves nothing before anything is trained."""
@@ -57,14 +65,23 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """What came out of a proof."""
+    """What came out of a proof.
 
-    exact: bool  # only if every bit of every twin is equal
-    seed: int  # of the kills: with it the proof can be repeated
-    scratch: Path | None  # folder of the twins; None where it is gone
-    lines: tuple[str, ...]  # what was said, sentence by sentence
-    compared: tuple[tuple[str, Comparison], ...]  # each comparison, by what was done
-    likely: tuple[str, ...] = ()  # what the difference most likely comes from, as elimination found it
+    Args:
+        exact: Only if every bit of every twin is equal.
+        seed: What chose the kills: with it the proof can be repeated.
+        scratch: Folder of the twins; None where it is gone.
+        lines: What was said, sentence by sentence.
+        compared: Each comparison, by what was done.
+        likely: What the difference most likely comes from, as elimination found it.
+    """
+
+    exact: bool
+    seed: int
+    scratch: Path | None
+    lines: tuple[str, ...]
+    compared: tuple[tuple[str, Comparison], ...]
+    likely: tuple[str, ...] = ()
 
     def as_data(self) -> dict[str, Any]:
         """Return the same as JSON-able data."""

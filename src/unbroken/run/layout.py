@@ -31,24 +31,40 @@ class Layout:
 
     A save at the end of an epoch, or any save where there is no `rolling_name`, gets a name of its own; the others
     share the rolling name, where each replaces the one before.
+
+    Args:
+        checkpoint_folder: Where checkpoints lie; "": in the run's folder itself.
+        checkpoint_name: Name of a checkpoint, with {step} or {epoch} in it.
+        rolling_name: Name of each save within an epoch.
+        weights_name: Name of the best weights, with {metric}, and {step} or {epoch} in it.
+        pointer: Link to the newest checkpoint, for people.
+        session_folder: Where a session's readable output lies, with {session} in it.
+        log_name: Name of a session's log, with {session} or, dashed, {stamp} in it; inside the session folder.
+        log_moment: What stands before each line of the log, for strftime.
+        session_scalars: File of a session's scalars, inside the session folder.
+        run_scalars: File of the scalars of all sessions, in order.
+        curves: Folder of TensorBoard's event files, over steps.
+        evaluation_curves: The same over epochs, for what is measured at their end.
+        predictions: Folder of pictures of what evaluated weights predict, by step.
+        keys: Top-level key in a checkpoint under which a tracked part is saved, by its name.
+        weights_extra: Which entries that an application adds to a checkpoint are in a weights file too.
     """
 
-    checkpoint_folder: str  # of all checkpoints; "": the run's folder itself
-    checkpoint_name: str  # with {step} or {epoch}
-    rolling_name: str = ""  # of saves within an epoch
-    weights_name: str  # with {metric}, and {step} or {epoch}
-    pointer: str = ""  # link to the newest checkpoint, for people
-    session_folder: str = ""  # with {session}
-    log_name: str  # with {session} or, dashed, {stamp}; inside the session folder
-    log_moment: str = "%Y/%m/%d %H:%M:%S %z - unbroken - INFO - "  # before each line of the log, for strftime
-    session_scalars: str = ""  # inside the session folder
-    run_scalars: str = ""  # of all sessions, in order
-    curves: str = ""  # folder of TensorBoard's event files, over steps
-    evaluation_curves: str = ""  # the same over epochs, for what is measured at their end
-    predictions: str = "predictions"  # folder of pictures of what evaluated weights predict, by step
-    # top-level key in a checkpoint under which a tracked part is saved, by its name
+    checkpoint_folder: str
+    checkpoint_name: str
+    rolling_name: str = ""
+    weights_name: str
+    pointer: str = ""
+    session_folder: str = ""
+    log_name: str
+    log_moment: str = "%Y/%m/%d %H:%M:%S %z - unbroken - INFO - "
+    session_scalars: str = ""
+    run_scalars: str = ""
+    curves: str = ""
+    evaluation_curves: str = ""
+    predictions: str = "predictions"
     keys: Mapping[str, str] = field(default_factory=dict)
-    weights_extra: tuple[str, ...] = ()  # of the entries that an application adds, those of a weights file too
+    weights_extra: tuple[str, ...] = ()
 
     def checkpoints(self, run: Path) -> Path:
         """Return the folder of the checkpoints.
@@ -83,7 +99,7 @@ class Layout:
         """Tell whether a session that goes on from there may write a file of this name.
 
         Args:
-            name: Of the file.
+            name: What the file is called.
             step: Optimizer steps done.
             epoch: Whole epochs done.
         Returns:
@@ -103,7 +119,7 @@ class Layout:
         """Tell what a file would be if this layout wrote it.
 
         Args:
-            name: Of the file.
+            name: What the file is called.
         Returns:
             "checkpoint", "rolling", "weights" or "", and the metric of weights.
         """

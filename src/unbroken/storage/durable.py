@@ -81,8 +81,8 @@ def explained(disk: Disk, path: Path, what: str) -> Iterator[None]:
     """Turn what the operating system raises within the block into a refusal that says what to do.
 
     Args:
-        disk: That was written on.
-        path: That errors name.
+        disk: What was written with.
+        path: What the error names.
         what: What could not be done, as the beginning of a sentence.
     Raises:
         Refused: In place of an OSError.
@@ -104,8 +104,8 @@ def refusal(disk: Disk, path: Path, what: str, error: OSError) -> Refused:
     """Return the operating system's error as one that says what to do, and where room lacks, how much is left.
 
     Args:
-        disk: That was written on.
-        path: That the error names.
+        disk: What was written with.
+        path: What the error names.
         what: What could not be done, as the beginning of a sentence.
         error: What was raised.
     """

@@ -78,7 +78,7 @@ class Disk:
         """Open a file for writing, empty; a link, a pipe or another thing that has the name gives way to it.
 
         Args:
-            path: Of the file.
+            path: The file.
         Returns:
             The open file, for `sync` and `close`.
         Raises:
@@ -93,7 +93,7 @@ class Disk:
         """Open a file so that every write lands at its end.
 
         Args:
-            path: Of the file, which is made where there is none.
+            path: The file, which is made where there is none.
         Returns:
             The open file, for `sync` and `close`.
         Raises:
@@ -105,7 +105,7 @@ class Disk:
         """Return only when the file's bytes are on the medium.
 
         Args:
-            file: As this disk opened it.
+            file: One that this disk opened.
         """
         os.fsync(_descriptor(file))
 
@@ -113,7 +113,7 @@ class Disk:
         """Give the descriptor back.
 
         Args:
-            file: As this disk opened it.
+            file: One that this disk opened.
         """
         os.close(_descriptor(file))
 
@@ -157,7 +157,7 @@ class Disk:
 
         Args:
             source: Its name.
-            target: The new one.
+            target: The new name, which nothing has yet.
         """
         import shutil  # it loads three compressors, which looking does without
 

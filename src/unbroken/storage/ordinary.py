@@ -177,7 +177,7 @@ def read_typed(path: str | os.PathLike[str], record: type[Record]) -> Record | N
     """Return the record in a JSON file, or None where there is none or it does not hold what it should.
 
     Args:
-        path: Of the file.
+        path: The file.
         record: A frozen dataclass whose fields say what the file holds.
     """
     return readable(lambda: load_typed(path, record))

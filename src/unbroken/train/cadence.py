@@ -18,15 +18,18 @@ def due(step: int, *, every: int | None, total: int | None) -> bool:
 class Every:
     """Every so many steps, or at the end of every so many epochs; and at the end of the training in any case.
 
+    Args:
+        steps: Optimizer steps from one time to the next; None, and 0: not by steps.
+        epochs: Epochs from one time to the next; None, and 0: not by epochs.
+        each_from: Number of the epoch from whose end on every end of an epoch counts; None: no such epoch.
     Example:
         >>> from unbroken.train import Every, Progress
         >>> [step for step in range(1, 8) if Every(steps=3).due(Progress(step=step), total=7)]
         [3, 6, 7]
     """
 
-    steps: int | None = None  # optimizer steps from one time to the next; None, and 0: not by steps
-    epochs: int | None = None  # epochs from one time to the next; None, and 0: not by epochs
-    # number of the epoch from whose end on every end of an epoch counts; None: no such epoch
+    steps: int | None = None
+    epochs: int | None = None
     each_from: int | None = None
 
     def due(self, progress: Progress, *, total: int | None) -> bool:

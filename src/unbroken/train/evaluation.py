@@ -125,22 +125,22 @@ class RunControl:
 
     @property
     def step(self) -> int:
-        """Return how many optimizer steps are done, over all sessions."""
+        """Optimizer steps done, over all sessions."""
         return self.progress.step
 
     @property
     def epoch(self) -> int:
-        """Return how many passes over the data are done; the epoch in progress has this number."""
+        """Passes over the data done; the epoch in progress has this number."""
         return self.progress.epoch
 
     @property
     def total_steps(self) -> int | None:
-        """Return how many steps the whole training has; None as long as that is not known."""
+        """Steps of the whole training; None as long as that is not known."""
         return self.length.steps
 
     @property
     def directory(self) -> Path:
-        """Return the run's folder."""
+        """The run's folder."""
         return self.job.directory
 
     @property
@@ -150,7 +150,7 @@ class RunControl:
 
     @property
     def batch(self) -> int:
-        """Return which batch of its epoch was handed out last, from 0; `enumerate` begins anew where a session does."""
+        """Which batch of its epoch was handed out last, from 0; `enumerate` begins anew where a session does."""
         feed = self.opened.feed
         return feed.batch if feed is not None else self.step
 
@@ -162,7 +162,7 @@ class RunControl:
 
     @property
     def opened(self) -> Session:
-        """Return the open session, for what an application needs of it; UsageError before the loop and after it."""
+        """The open session, for what an application needs of it; UsageError before the loop and after it."""
         if self._session is None:
             raise UsageError("run", "the run is not open yet", do="This belongs inside the loop over run.batches(...).")
         return self._session

@@ -29,14 +29,22 @@ BEST, LATEST = "best", "latest"  # instead of a file: of the run
 
 @dataclass(frozen=True, kw_only=True)
 class FoundCheckpoint:
-    """A file with weights, verified; step and epoch are what it says itself, whatever its name."""
+    """A file with weights, verified; step and epoch are what it says itself, whatever its name.
 
-    path: Path  # the file
-    step: int  # optimizer steps after which it was saved
-    epoch: int | None  # whole epochs, None if it says none
-    kind: str  # of which program, and whether a checkpoint or weights alone
-    save: str  # name of the save, "" where there is none: another save under the same name has another
-    # under which its run computes: threads, algorithms, versions
+    Args:
+        path: Where the file lies.
+        step: Optimizer steps after which it was saved.
+        epoch: Whole epochs, None if it says none.
+        kind: Which program wrote it, and whether a checkpoint or weights alone.
+        save: Name of the save, "" where there is none: another save under the same name has another.
+        conditions: What its run computes under: threads, algorithms, versions.
+    """
+
+    path: Path
+    step: int
+    epoch: int | None
+    kind: str
+    save: str
     conditions: Mapping[str, Any] = field(default_factory=dict)
 
     def compute_alike(self) -> list[str]:

@@ -19,35 +19,56 @@ class Best:
 
 @dataclass(kw_only=True)
 class Progress:
-    """Counters after a finished step, as a checkpoint carries them."""
+    """Counters after a finished step, as a checkpoint carries them.
 
-    step: int = 0  # optimizer steps done
-    position: int = 0  # samples used since the run began, over all processes
-    dataset_size: int = 0  # samples of an epoch; 0 where that is not known, as of a stream
-    closed_epochs: int = 0  # epochs whose end was done, when the loop goes by epochs
-    ended: str = ""  # why no step follows this one, where the loop said so; else empty
-    begun_epochs: int = 0  # epochs whose beginning was done, when the loop goes by epochs
-    order: dict[str, Any] = field(default_factory=dict)  # of the epoch in progress; see feed.py and data/stream.py
-    stream: Any = None  # the state of a stream that has one, in plain values
-    fingerprint: str = ""  # of the data set's files, where it has one
-    evaluated_step: int = 0  # step whose weights were evaluated last
-    best: Best | None = None  # best evaluation so far: its metric, value and step
-    metrics: dict[str, float] = field(default_factory=dict)  # of the last evaluation
-    extension: dict[str, Any] | None = None  # in force, when the run was finished once and made longer
-    accepted: list[dict[str, Any]] = field(default_factory=list)  # changes of meaning that the user wanted
-    skipped: int = 0  # samples that could not be read and were left out, as the user wished
-    divisions: list[dict[str, Any]] = field(default_factory=list)  # what ran out of memory taught; see memory.py
-    excluded: list[list[int]] = field(default_factory=list)  # [epoch, sample] of steps that went wrong; see finite.py
-    not_finite: int = 0  # steps that went on although their loss was not finite, as the user wished
+    Args:
+        step: Optimizer steps done.
+        position: Samples used since the run began, over all processes.
+        dataset_size: Samples of an epoch; 0 where that is not known, as of a stream.
+        closed_epochs: Epochs whose end was done, when the loop goes by epochs.
+        ended: Why no step follows this one, where the loop said so; else empty.
+        begun_epochs: Epochs whose beginning was done, when the loop goes by epochs.
+        order: How the samples of the epoch in progress are ordered, as a checkpoint keeps it.
+        stream: The state of a stream that has one, in plain values.
+        fingerprint: What the data set says of its files, where it says something.
+        evaluated_step: Step whose weights were evaluated last.
+        best: Best evaluation so far: its metric, value and step.
+        metrics: What the last evaluation found, by name.
+        extension: How the schedule goes on, where the run was finished once and made longer.
+        accepted: Changes of meaning that the user wanted.
+        skipped: Samples that could not be read and were left out, as the user wished.
+        divisions: Into how many parts steps are divided since memory ran out.
+        excluded: [epoch, sample] of each sample of a step that went wrong.
+        not_finite: Steps that went on although their loss was not finite, as the user wished.
+    """
+
+    step: int = 0
+    position: int = 0
+    dataset_size: int = 0
+    closed_epochs: int = 0
+    ended: str = ""
+    begun_epochs: int = 0
+    order: dict[str, Any] = field(default_factory=dict)
+    stream: Any = None
+    fingerprint: str = ""
+    evaluated_step: int = 0
+    best: Best | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    extension: dict[str, Any] | None = None
+    accepted: list[dict[str, Any]] = field(default_factory=list)
+    skipped: int = 0
+    divisions: list[dict[str, Any]] = field(default_factory=list)
+    excluded: list[list[int]] = field(default_factory=list)
+    not_finite: int = 0
 
     @property
     def epoch(self) -> int:
-        """Return how many passes over the data set are complete."""
+        """Complete passes over the data set."""
         return self.position // self.dataset_size if self.dataset_size else self.order.get("passes", 0)
 
     @property
     def epoch_of_last_sample(self) -> int:
-        """Return the epoch that the last used sample was of, from 0."""
+        """The epoch that the last used sample was of, from 0."""
         return (self.position - 1) // self.dataset_size if self.dataset_size else self.epoch
 
     @property

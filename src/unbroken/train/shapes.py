@@ -33,11 +33,17 @@ from unbroken.train.task import OPTIONAL, Task
 
 @dataclass(frozen=True, kw_only=True)
 class Blueprint:
-    """What a recipe's `blueprint` builds: names and shapes, without memory and without data."""
+    """What a recipe's `blueprint` builds: names and shapes, without memory and without data.
 
-    model: nn.Module  # made on the meta device
-    rename: Callable[[str], str] = str  # gives a file's names as the model spells them
-    class_rows: ClassRows | None = None  # which rows are classes; None: none are
+    Args:
+        model: Made on the meta device.
+        rename: Gives a file's names as the model spells them.
+        class_rows: Which rows are classes; None: none are.
+    """
+
+    model: nn.Module
+    rename: Callable[[str], str] = str
+    class_rows: ClassRows | None = None
 
 
 def decide_by_shapes(job: Job, facts: Facts) -> Plan:
@@ -82,7 +88,7 @@ def require_takeover(job: Job, plan: Plan) -> tuple[str, ...]:
 
     Args:
         job: Whose `task` builds what is trained.
-        plan: Of any other kind than a resume from such a file, it is let pass.
+        plan: What was decided; any but a resume from such a file is let pass.
     Returns:
         What will be said of the file when it is taken over.
     Raises:

@@ -75,7 +75,7 @@ def open_run(
             config of OmegaConf. It is recorded, and a change between sessions is listed.
         effects: What changing a key of `config` does, by dotted key: "shape" and "meaning" refuse a resume, "data",
             "schedule" and "free" are said. A key without an effect counts as "data".
-        seed: Of everything random, a whole number from 0 on; a run keeps the one it began with.
+        seed: What all randomness begins from, a whole number from 0 on; a run keeps the one it began with.
         save_every: Save every so many steps; None: not for that reason.
         save_every_epochs: Save at the end of every so many epochs; None: not for that reason.
         save_every_s: Save when so many seconds have passed since the last one, or text ("10m"); None: not for that

@@ -41,54 +41,84 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Everything `fit` needs: the parts, the data, the loss of a batch, the evaluation."""
+    """Everything `fit` needs: the parts, the data, the loss of a batch, the evaluation.
 
-    model: nn.Module  # network that is trained
-    optimizer: Optimizer  # over its parameters
-    schedule: Schedule  # stepped after each optimizer step; has `step`, `state_dict`, `load_state_dict`
-    dataset: Any  # of the training, as `TrainingRun.batches` takes it
-    batch_size: int  # samples of a micro-batch
-    loss: Callable[[Any], Mapping[str, Tensor]]  # maps a micro-batch to named values, "loss" being the one to minimise
-    steps: int | None = None  # length of the training in optimizer steps; or
-    epochs: int | None = None  # in epochs: then the last step of each may have fewer micro-batches than the others
-    workers: int = 0  # processes that read; 0: this one
-    # "stream": batches may straddle two epochs; "none": the order of the data set
+    Args:
+        model: Network that is trained.
+        optimizer: Made over the model's parameters.
+        schedule: Stepped after each optimizer step; has `step`, `state_dict`, `load_state_dict`.
+        dataset: What is trained on, as `TrainingRun.batches` takes it.
+        batch_size: Samples of a micro-batch.
+        loss: Maps a micro-batch to named values, "loss" being the one to minimise.
+        steps: Length of the training in optimizer steps; None: it is said in epochs.
+        epochs: Length of the training in epochs; the last step of each may then have fewer micro-batches.
+        workers: Processes that read; 0: this one.
+        shuffle: "stream": batches may straddle two epochs; "none": the order of the data set.
+        drop_last: Leave out an epoch's last batch where it would be smaller.
+        collate: Makes a batch of a list of samples; None: as torch does.
+        accumulate: Micro-batches of a step.
+        clip_norm: Largest norm of all gradients together; None: they are not clipped.
+        clip_norm_type: Which norm: 2.0 is the Euclidean one.
+        scaler: Scales the loss, for float16; None: it is not scaled.
+        autocast: Gives the context in which `loss` is computed.
+        evaluate: Called with the progress and a function to call between batches, so that a stop is heard; gives
+            metrics.
+        evaluate_every: When `evaluate` is called; the end of the training in any case.
+        evaluate_from: Step before which nothing is evaluated.
+        best: Metric by which the best weights are kept; None: none are.
+        best_is_larger: Whether a larger value of `best` is the better one.
+        follow_config: Called after a resume with the step and the extension, if there is one: brings schedule and
+            optimizer to where the present config has them, and gives a sentence if that changed anything.
+        step_line: Words the log's line of a step.
+        curves: Gives what TensorBoard shows of a step's values, by its own names.
+        pictures: Called after each evaluation: what the model predicts of a few fixed samples, PNG files by short
+            name.
+        extra: Gives further entries of a checkpoint, for the tools of another program.
+        rename_weights: Gives a file's names as the model spells them, those of our own earlier checkpoints too.
+        class_rows: For fine-tuning: which rows are classes; None: none are.
+        translate: Spells the states in a checkpoint of another program as the parts here do.
+        split: Divides a micro-batch, in its order, into so many parts of nearly equal size: when memory runs out.
+        count: Says how many samples a micro-batch has.
+        names: Gives what a user calls the samples of a micro-batch.
+        recompute: Switches gradient checkpointing on, when memory runs out; None: the model has none.
+        other_parts: What else must survive, by name.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    schedule: Schedule
+    dataset: Any
+    batch_size: int
+    loss: Callable[[Any], Mapping[str, Tensor]]
+    steps: int | None = None
+    epochs: int | None = None
+    workers: int = 0
     shuffle: Literal["epoch", "stream", "none"] = "epoch"
-    drop_last: bool = False  # leave out an epoch's last batch where it would be smaller
-    collate: Callable[[list[Any]], Any] | None = None  # makes a batch of a list of samples; None: as torch does
-    accumulate: int = 1  # micro-batches of a step
-    clip_norm: float | None = None  # largest norm of all gradients together; None: they are not clipped
-    clip_norm_type: float = 2.0  # which norm: 2.0 is the Euclidean one
-    scaler: GradScaler | None = None  # of the loss, for float16
-    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext  # gives the context in which `loss` is computed
-    # called with the progress and a function to call between batches, so that a stop is heard; gives metrics
+    drop_last: bool = False
+    collate: Callable[[list[Any]], Any] | None = None
+    accumulate: int = 1
+    clip_norm: float | None = None
+    clip_norm_type: float = 2.0
+    scaler: GradScaler | None = None
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
     evaluate: Callable[[Progress, Callable[[], None]], Mapping[str, float]] | None = None
-    # when `evaluate` is called; the end of the training in any case
     evaluate_every: Every = field(default_factory=Every)
-    evaluate_from: int = 1  # step before which nothing is evaluated
-    best: str | None = None  # metric by which the best weights are kept; None: none are
-    best_is_larger: bool = True  # whether a larger value of `best` is the better one
-    # called after a resume with the step and the extension, if there is one: brings schedule and optimizer to where the
-    # present config has them, and gives a sentence if that changed anything
+    evaluate_from: int = 1
+    best: str | None = None
+    best_is_larger: bool = True
     follow_config: Callable[[int, Extension | None], str | None] = lambda _step, _extension: None
-    step_line: Callable[[StepReport], str] = step_line  # words the log's line of a step
-    # gives what TensorBoard shows of a step's values, by its own names
+    step_line: Callable[[StepReport], str] = step_line
     curves: Callable[[Mapping[str, float]], Mapping[str, float]] = under_train
-    # called after each evaluation: what the model predicts of a few fixed samples, PNG files by short name
     pictures: Callable[[Progress], Mapping[str, bytes]] | None = None
-    # gives further entries of a checkpoint, for the tools of another program
     extra: Callable[[Progress], Mapping[str, Any]] = lambda _progress: {}
-    # gives a file's names as the model spells them, those of our own earlier checkpoints too
     rename_weights: Callable[[str], str] = str
-    class_rows: ClassRows | None = None  # for fine-tuning: which rows are classes; None: none are
-    translate: Translate = as_they_are  # spells the states in a checkpoint of another program as the parts here do
-    # divides a micro-batch, in its order, into so many parts of nearly equal size: when memory runs out
+    class_rows: ClassRows | None = None
+    translate: Translate = as_they_are
     split: Callable[[Any, int], Sequence[Any]] = divided
-    count: Callable[[Any], int] = samples_in  # says how many samples a micro-batch has
-    names: Callable[[Any], Sequence[str]] = lambda _batch: ()  # gives what a user calls the samples of a micro-batch
-    # switches gradient checkpointing on, when memory runs out; None: the model has none
+    count: Callable[[Any], int] = samples_in
+    names: Callable[[Any], Sequence[str]] = lambda _batch: ()
     recompute: Callable[[], None] | None = None
-    other_parts: Mapping[str, Any] = field(default_factory=dict)  # what else must survive, by name
+    other_parts: Mapping[str, Any] = field(default_factory=dict)
 
     def parts(self) -> dict[str, Any]:
         """Return everything whose state must survive, by the name under which it is tracked."""

@@ -277,7 +277,7 @@ class TrainingRun(RunControl):
 
         Args:
             total: Steps at the end of the training, counted from the run's beginning.
-            evaluate: As in `batches`.
+            evaluate: Called without arguments; the metrics it returns are recorded.
             evaluate_every: Steps from one evaluation to the next, or an `Every`; None: after the last step alone, as
                 there are no epochs.
             best: The metric by which the best weights are kept; None: none are.

@@ -13,10 +13,15 @@ from unbroken.train.data.order import Order
 
 @dataclass(kw_only=True)
 class Checked:
-    """What came of reading a whole data set."""
+    """What came of reading a whole data set.
 
-    samples: int  # how many the data set has
-    bad: list[BadSample] = field(default_factory=list)  # those that cannot be read
+    Args:
+        samples: How many the data set has.
+        bad: Those that cannot be read.
+    """
+
+    samples: int
+    bad: list[BadSample] = field(default_factory=list)
 
 
 def check_dataset(dataset: Any, *, workers: int, progress: Callable[[int], None] = lambda _read: None) -> Checked:

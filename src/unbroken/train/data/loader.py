@@ -59,11 +59,17 @@ class HowRead:
 
 @dataclass(frozen=True, kw_only=True)
 class BadSample:
-    """A sample that is left out, because it could not be read or its step went wrong."""
+    """A sample that is left out, because it could not be read or its step went wrong.
 
-    epoch: int  # pass over the data in which it was met, from 0
-    sample: int  # its number in the data set
-    reason: str  # why, in words
+    Args:
+        epoch: Pass over the data in which it was met, from 0.
+        sample: Its number in the data set.
+        reason: Why, in words.
+    """
+
+    epoch: int
+    sample: int
+    reason: str
 
 
 class Loaded(NamedTuple):
@@ -358,7 +364,7 @@ def one_pass(
         batch_size: Samples of a batch; the last one may be smaller.
         workers: Processes that read; 0: this one. The batches are the same with any number.
         collate: Makes a batch of a list of samples; None: as torch does.
-        seed: Under which a data set that draws at random does so: the same in each pass.
+        seed: What a data set's own randomness begins from: the same in each pass.
         skipped: Told of each sample that cannot be read, which is then left out; None: it ends the pass.
     Yields:
         What `collate` makes.

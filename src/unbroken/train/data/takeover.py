@@ -17,10 +17,15 @@ ABSENT = {
 
 @dataclass(frozen=True, kw_only=True)
 class Translated:
-    """What became of another program's checkpoint."""
+    """What became of another program's checkpoint.
 
-    parts: Mapping[str, Any]  # the states as the application spells them, by name
-    remarks: tuple[str, ...] = ()  # sentences on what the file lacks or means otherwise
+    Args:
+        parts: The states as the application spells them, by name.
+        remarks: Sentences on what the file lacks or means otherwise.
+    """
+
+    parts: Mapping[str, Any]
+    remarks: tuple[str, ...] = ()
 
 
 # From the parts by name, as plain trees with tensors or their references, and the path of the file for errors.

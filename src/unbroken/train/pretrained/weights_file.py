@@ -138,11 +138,16 @@ def _is_weight(value: object) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassRows:
-    """Which rows of a model are classes: fine-tuning matches them by name, whatever their order in the file."""
+    """Which rows of a model are classes: fine-tuning matches them by name, whatever their order in the file.
 
-    names: Names  # the classes in the order of the model's rows
-    tensors: frozenset[str]  # names of the tensors that have one row (dim 0) for each class
-    # finds the names in the config that a checkpoint of ours records; nothing where that names none
+    Args:
+        names: The classes in the order of the model's rows.
+        tensors: Names of the tensors that have one row (dim 0) for each class.
+        recorded: Finds the names in the config that a checkpoint of ours records; nothing where that names none.
+    """
+
+    names: Names
+    tensors: frozenset[str]
     recorded: Callable[[Mapping[str, Any]], Sequence[str]] = lambda _config: ()
 
 

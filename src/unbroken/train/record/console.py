@@ -35,18 +35,31 @@ SHORTEST_BAR, LONGEST_BAR = 8, 40  # columns
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """One finished step, for a line or a bar."""
+    """One finished step, for a line or a bar.
 
-    step: int  # its number, from 1
-    total: int | None  # steps of the whole training; None where that is not known
-    epoch: int  # the one it belongs to, from 0
-    values: Mapping[str, float] = field(default_factory=dict)  # what was logged of it
-    step_s: float  # seconds it took, reading included
-    data_s: float  # seconds of it spent waiting for data
-    eta_s: float | None  # seconds left at this session's pace; None where the end is not known
-    elapsed_s: float  # seconds since this session began
-    due: bool  # whether this step is to be written down
-    doing: str = "training"  # or "validation", of the weights after this step
+    Args:
+        step: Its number, from 1.
+        total: Steps of the whole training; None where that is not known.
+        epoch: The one it belongs to, from 0.
+        values: What was logged of it.
+        step_s: Seconds it took, reading included.
+        data_s: Seconds of it spent waiting for data.
+        eta_s: Seconds left at this session's pace; None where the end is not known.
+        elapsed_s: Seconds since this session began.
+        due: Whether this step is to be written down.
+        doing: Or "validation", of the weights after this step.
+    """
+
+    step: int
+    total: int | None
+    epoch: int
+    values: Mapping[str, float] = field(default_factory=dict)
+    step_s: float
+    data_s: float
+    eta_s: float | None
+    elapsed_s: float
+    due: bool
+    doing: str = "training"
 
 
 class Console(Protocol):

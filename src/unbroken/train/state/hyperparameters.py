@@ -221,7 +221,7 @@ class GroupSettings:
     """The settings of an optimizer's groups as it was built, but for rates and what else a schedule moves.
 
     Args:
-        optimizer: As it was built from the present config, before a state is loaded.
+        optimizer: The one just built from the present config, before a state is loaded.
         moved: Further settings that a schedule moves, such as "weight_decay": these are left alone.
     """
 

@@ -40,7 +40,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     Prediction between two training steps then moves no running statistics and draws no random numbers.
 
     Args:
-        model: With all modules inside it.
+        model: The network; all modules inside it are switched.
     Example:
         with evaluating(model), torch.no_grad():
             assert not model.training

@@ -154,11 +154,14 @@ def _as_saved(loaded: Any, saved: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Regrouping:
-    """How another program groups an optimizer's parameters, as its attribute `regrouping` says it."""
+    """How another program groups an optimizer's parameters, as its attribute `regrouping` says it.
 
-    # numbers of our parameters in each of its groups, in its order; none comes twice
+    Args:
+        groups: Numbers of our parameters in each of its groups, in its order; none comes twice.
+        settings: What it writes of each group, where ours has something else in the same place.
+    """
+
     groups: tuple[tuple[int, ...], ...]
-    # what it writes of each group, where ours has something else in the same place
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 

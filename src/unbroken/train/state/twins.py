@@ -17,7 +17,7 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
 
     Args:
         one: A tree, as `read_checkpoint` gives it.
-        other: Another one.
+        other: The tree that it is compared with.
         path: Where in the file these stand, for the sentences.
     Returns:
         A sentence for each place that differs; none means that they are twins. NaN equals NaN, 0.0 is not -0.0.
