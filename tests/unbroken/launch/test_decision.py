@@ -101,7 +101,9 @@ def test_a_copy_that_got_further_meanwhile_is_taken_as_far_as_it_is(copy: Path, 
     assert isinstance(plan, Resume) and plan.source.step == 7
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if not isinstance(decide(row.job, row.facts), Refuse)], ids=str)
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if not isinstance(decide(row.job, row.facts), Refuse)], ids=lambda row: row.title
+)
 def test_what_a_launch_came_to_can_be_sent_to_other_processes(row: Row) -> None:
     plan = decide(row.job, row.facts)
     assert not isinstance(plan, Refuse)
