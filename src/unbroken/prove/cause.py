@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unbroken.prove.comparison import COUNTERS, Comparison
+from unbroken.train.record.opening import COUNTS_ANEW
 
 MOST_NAMED = 5
 PROBE = "a probe of the weights"  # as the comparison of two records calls it
@@ -34,7 +35,8 @@ class Facts:
 
 def likely(facts: Facts) -> list[str]:
     """The most likely cause in sentences, the strongest first."""
-    named = list(facts.not_tracked[:MOST_NAMED])
+    counted = [each for each in facts.not_tracked if each.startswith(COUNTS_ANEW)][:1]
+    named = [each for each in facts.not_tracked if not each.startswith(COUNTS_ANEW)][:MOST_NAMED]
     if facts.renamed is not None:
         one, other = facts.renamed
         return [
@@ -47,7 +49,7 @@ def likely(facts: Facts) -> list[str]:
         return named
     if facts.itself is False:
         return [*_not_the_resume(facts, facts.comparison), *named]
-    return _the_resume(facts, facts.comparison, named)
+    return _the_resume(facts, facts.comparison, named, counted)
 
 
 def _not_the_resume(facts: Facts, found: Comparison) -> list[str]:
@@ -72,7 +74,7 @@ def _not_the_resume(facts: Facts, found: Comparison) -> list[str]:
     ]
 
 
-def _the_resume(facts: Facts, found: Comparison, named: list[str]) -> list[str]:
+def _the_resume(facts: Facts, found: Comparison, named: list[str], counted: list[str]) -> list[str]:
     if facts.settled:
         return ["something that differs only now and then: prove it again, with more kills", *named]
     if facts.fixed_hash:
@@ -84,15 +86,16 @@ def _the_resume(facts: Facts, found: Comparison, named: list[str]) -> list[str]:
     if facts.no_workers:
         return ["the loader workers: what a worker holds is begun anew at a resume", *named]
     if named:
-        return [*named, *_where_it_enters(found)]
+        return [*named, *counted, *_where_it_enters(found)]
     if found.first is not None and found.first.is_order:
         return ["the order of the samples depends on something that is not tracked and that a resume begins anew"]
     parts = [part for part in found.parts if part != COUNTERS]
     held = f" (it differs in {', '.join(parts)})" if parts else ""
     if facts.harmless and facts.harmful:
         only = f"it differs after {' and '.join(facts.harmful)} and not after {' and '.join(facts.harmless)}"
-        return [f"something of the steps after the last save that is not in the state: {only}{held}"]
+        return [*counted, f"something of the steps after the last save that is not in the state: {only}{held}"]
     return [
+        *counted,
         f"something that a resume begins anew and the state does not hold{held}: a counter in a variable or in a "
         "closure, an `enumerate` that begins at 0 again, an iterator, what an optimizer keeps outside its state_dict. "
         "Track it: run.track(counters={...})",

@@ -16,11 +16,12 @@ from unbroken.clock import SystemClock
 from unbroken.errors import STOPPED, UsageError
 from unbroken.storage import open_ordinary
 from unbroken.storage.lock import is_held
+from unbroken.train.record.opening import COUNTS_ANEW
 
 LOOK_EVERY_S = 0.05
 LONGEST_END_S = 30.0  # of what was killed
 TAIL_BYTES, TAIL_LINES, LONGEST_LINE = 8192, 3, 400
-NOT_TRACKED = re.compile(r"(?:warning|note): (.*\btracked\b.*)")
+NOT_TRACKED = re.compile(rf"(?:warning|note): (.*\btracked\b.*|{re.escape(COUNTS_ANEW)}.*)")
 
 Start = Callable[..., Any]  # as subprocess.Popen
 

@@ -62,7 +62,7 @@ def one_of(where: str, value: Any, choices: Sequence[Any]) -> None:
 def require_batches(said: Mapping[str, Any], *, accumulate: Any) -> None:
     """Raise UsageError for what no batches can be made of; `said` is what a loop says of them."""
     for name, least in {"batch_size": 1, "workers": 0}.items():
-        if name in said:
+        if name in said and not (name == "batch_size" and said[name] is None):
             count(f"run.batches({name})", said[name], least=least)
     if accumulate is not None:
         count("run.batches(accumulate)", accumulate)

@@ -122,7 +122,7 @@ class TrainingRun(RunControl):
         self,
         dataset: Any,
         *,
-        batch_size: int | Unsaid = UNSAID,
+        batch_size: int | Unsaid | None = UNSAID,
         workers: int | Unsaid = UNSAID,
         epochs: int | None = None,
         steps: int | None = None,
@@ -145,7 +145,8 @@ class TrainingRun(RunControl):
         Args:
             dataset: What has `__len__` and `__getitem__`, or `sample(index, rng)`; a `DataLoader`, which says itself
                 how it is read; or a stream: an iterable, or a function that makes an iterator.
-            batch_size: Samples of a batch; needed for a data set, refused beside a `DataLoader`.
+            batch_size: Samples of a batch, None: one after the other, not in batches; needed for a data set, refused
+                beside a `DataLoader`.
             workers: Processes that read; 0 (as where nothing is said): this one. The batches are the same with any
                 number.
             epochs: Passes over the data at the end of the training.

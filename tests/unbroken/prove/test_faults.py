@@ -20,7 +20,7 @@ AFTER_A_RESUME = {
     "early_stop_counter": r"`patience\.bad` change from step to step",
     "counts_in_workers": r"`dataset\.read` changes from step to step",
     "closure_state": r"`factor\.calls\[0\]` changes from step to step.*it enters at once: loss of the first step",
-    "enumerate_restarts": NOT_IN_STATE + ".*an `enumerate` that begins at 0 again.*it enters at once: loss",
+    "enumerate_restarts": r"^enumerate\(\.\.\.\) counts from 0 in this session.*takes run\.batch",
     "hard_samples_first": NOT_IN_STATE + ".*it enters at once: loss of the first step after the resume differs",
     "iterator_of_c": NOT_IN_STATE + ".*an iterator.*it enters at once: loss of the first step after the resume differs",
     "moments_beside": NOT_IN_STATE + ".*what an optimizer keeps outside.*it enters after the loss",

@@ -130,7 +130,42 @@ def by_epochs(run: TrainingRun, workers: int) -> Iterator[None]:
             yield net.step(batch)
 
 
-LOADERS["by epochs"] = by_epochs
+def harder(run: TrainingRun, workers: int) -> Iterator[None]:
+    """A curriculum: each epoch makes its own data set, as long as the one before, of other samples."""
+    net = Net(run)
+    for epoch in run.epochs(3):
+        easiest = Subset(Noisy(), [(place + 5 * epoch) % SIZE for place in range(16)])
+        for batch in run.batches(easiest, batch_size=4, workers=workers):
+            yield net.step(batch)
+
+
+def one_by_one(run: TrainingRun, workers: int) -> Iterator[None]:
+    """Without batches, said as a `DataLoader` has it."""
+    net = Net(run)
+    for item in run.batches(Noisy(), batch_size=None, workers=workers, steps=11):
+        assert item.shape == (1,)
+        yield net.step(item)
+
+
+LOADERS |= {"by epochs": by_epochs, "a curriculum": harder, "no batches of a data set": one_by_one}
+
+
+@pytest.mark.parametrize(
+    ("longer", "larger", "words"),
+    [(3, 0, "another number of samples than the one before. Expected 16, found 19"), (0, 1, "another batch_size")],
+)
+def test_an_epoch_that_cannot_follow_the_one_before_says_why(
+    tmp_path: Path, longer: int, larger: int, words: str
+) -> None:
+    def loop(run: TrainingRun, workers: int) -> Iterator[None]:
+        net = Net(run)
+        for epoch in run.epochs(2):
+            data = Subset(Noisy(), range(16 + longer * epoch))
+            for batch in run.batches(data, batch_size=4 + larger * epoch, workers=workers):
+                yield net.step(batch)
+
+    assert train(tmp_path / "run", loop, workers=0) == 2
+    assert f"epoch 2 has {words}" in said(tmp_path / "run"), said(tmp_path / "run")
 
 
 @pytest.mark.parametrize("how", ["shuffle", "sampler", "batch_sampler"])
@@ -225,6 +260,11 @@ class Remembers(Sampler[int]):
         (DataLoader(Noisy(), sampler=Remembers()), {}, ["Remembers", "two orders", "set_epoch"]),
         (DataLoader(Noisy(), sampler=iter(range(SIZE))), {}, ["range_iterator", "once only", "__iter__"]),
         (DataLoader(Noisy(), sampler=[]), {}, ["list", "no index"]),
+        (
+            DataLoader(Noisy(), sampler=RandomSampler(Noisy(), replacement=True, num_samples=10**10)),
+            {},
+            ["RandomSampler", "10000000000 indices", "num_samples=len(dataset)", "steps="],
+        ),
         (Noisy(), {}, ["batch_size", "how many samples"]),
     ],
     ids=lambda each: type(each).__name__ if isinstance(each, Dataset | DataLoader) else "",

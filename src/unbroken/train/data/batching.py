@@ -8,7 +8,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import Any
 
-from torch.utils.data import BatchSampler, DataLoader, default_collate
+from torch.utils.data import BatchSampler, DataLoader, default_collate, default_convert
 
 from unbroken.errors import UsageError
 from unbroken.train.data.loader import Collate, HowRead
@@ -57,6 +57,8 @@ def batching_of(source: Any, said: Mapping[str, Any]) -> tuple[Any, Batching]:
     shuffle = said.get("shuffle", True)
     kind: Shuffle = ("epoch" if shuffle else "none") if isinstance(shuffle, bool) else shuffle
     collate = said.get("collate") or default_collate
+    if said["batch_size"] is None:  # as a DataLoader has it: one sample after the other
+        said, collate = {**said, "batch_size": 1}, partial(_of_one, said.get("collate") or default_convert)
     return source, Batching(**{**said, "collate": collate, "shuffle": kind})
 
 

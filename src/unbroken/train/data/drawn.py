@@ -18,6 +18,7 @@ from unbroken.train.data.rng import preserved, seed_all, seed_for_sample
 from unbroken.train.state.held import attributes
 
 LONGEST = 2**26  # indices of an epoch whose number no one says
+MOST = 2**28  # that are drawn at once: more would fill a computer's memory before the first batch
 DEEPEST = 3  # samplers within samplers
 DATA = ("dataset", "data_source")  # a sampler's name for what it is not
 
@@ -39,7 +40,12 @@ class Drawn:
     def __post_init__(self) -> None:
         if iter(self.sampler) is self.sampler:
             self._refuse("it can be gone through once only", do="Give it a class with __iter__, or a list of indices.")
-        self.size = _length(self.sampler) or len(self._draw(0))
+        if (length := _length(self.sampler)) > MOST:
+            self._refuse(
+                f"it gives {length} indices, and those of an epoch are drawn when it begins",
+                do="Give num_samples=len(dataset), and how long to train by run.batches(..., steps=...).",
+            )
+        self.size = length or len(self._draw(0))
 
     def __call__(self, epoch: int) -> list[Any]:
         """What is drawn for an epoch."""

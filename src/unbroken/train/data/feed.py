@@ -169,7 +169,7 @@ class Feed:
         A `foreign` file, of another program, counted steps; its samples are counted from these.
         """
         size, before = self.order.size, progress.dataset_size
-        fingerprint = self.dataset.fingerprint() if hasattr(self.dataset, "fingerprint") else ""
+        fingerprint = _fingerprint(self.dataset)
         said = None
         if foreign is not None:
             progress.position, said = place_in_data(
@@ -192,12 +192,20 @@ class Feed:
 
     def follow(self, before: AnyFeed, progress: Progress) -> str | None:
         """Go on where the feed of the epoch before is, with what the loop says of this one; returns what to say."""
+        epoch = progress.closed_epochs + 1
+        do = "What differs from epoch to epoch may be the samples of a data set, not how many. Or open a second run."
         if not isinstance(before, Feed):
-            raise UsageError("run.batches", "each epoch has the same data", do="Open a second run.")
-        one, other = self.batching, before.batching
-        sizes = one.batch_size == other.batch_size and self.order.size == before.order.size
-        if before.dataset is not self.dataset or not sizes:
-            raise UsageError("run.batches", "each epoch has the same data and batch size", do="Open a second run.")
+            what = f"epoch {epoch} has numbered samples, and the one before was a stream"
+            raise UsageError("run.batches", what, do="Open a second run.")
+        for name, expected, found in (
+            ("number of samples", before.order.size, self.order.size),
+            ("batch_size", before.batching.batch_size, self.batching.batch_size),
+        ):
+            if expected != found:
+                what = f"epoch {epoch} has another {name} than the one before"
+                raise UsageError("run.batches", what, expected=str(expected), found=str(found), do=do)
+        if self.dataset is not before.dataset:
+            progress.fingerprint = _fingerprint(self.dataset)
         self.position, self.excluded = before.position, before.excluded
         if before.order == self.order:
             self.order, self._permutations = before.order, before._permutations
@@ -236,6 +244,10 @@ class Feed:
         return order.held(old, since=epoch + 1), f"{said}began in the old one, ends in it; the new one follows"
 
 
+def _fingerprint(dataset: Any) -> str:
+    return dataset.fingerprint() if hasattr(dataset, "fingerprint") else ""
+
+
 def _described(order: Order, epoch: int) -> dict[str, Any]:
     """What tells the order of an epoch from another one, as a checkpoint keeps it."""
     now = order.of(epoch)
@@ -270,6 +282,7 @@ def feed_of(source: Any, said: Mapping[str, Any], options: FeedOptions, *, progr
     """
     seed, within_epoch = options.seed, options.within_epoch
     if is_stream(source):
+        said = {name: value for name, value in said.items() if (name, value) != ("batch_size", None)}
         return stream_of(source, said, seed=seed, say=options.say)
     dataset, asked = batching_of(source, said)
     size = size_of(dataset)

@@ -220,8 +220,10 @@ class StreamFeed:
 
     def follow(self, before: Any, progress: Progress) -> str | None:  # noqa: ARG002
         """Go on where the feed of the epoch before is."""
-        if not isinstance(before, StreamFeed) or before.name != self.name:
-            raise UsageError("run.batches", "each epoch has the same data", do="Open a second run.")
+        name = getattr(before, "name", "samples with numbers")
+        if not isinstance(before, StreamFeed) or name != self.name:
+            what = "this epoch has another stream than the one before"
+            raise UsageError("run.batches", what, expected=name, found=self.name, do="Open a second run.")
         self.position, self.passes, self.used = before.position, before.passes, before.used
         if self.dataset is before.dataset and (before._iterator is not None or before._to_load is not None):
             self.batches, self.stateful = before.batches, before.stateful

@@ -20,6 +20,8 @@ from unbroken.train.record.console import CANNOT_LOG, SessionLog
 from unbroken.train.record.curves import rewind
 from unbroken.train.stop import Interrupted
 
+COUNTS_ANEW = "enumerate(...) counts from 0 in this session"
+
 
 def open_outputs(run: OpenRun, job: Job, log: SessionLog, *, step: int, tracked: Mapping[str, Any]) -> None:
     """Open log and scalars of a session that goes on after `step`, and write the texts that belong beside them.
@@ -72,7 +74,7 @@ def say_interrupted(error: BaseException, job: Job, say: Callable[[str], None]) 
 def counter_words(batch: int) -> str:
     """What to say where `enumerate` counts the batches of an epoch that goes on."""
     return (
-        f"warning: enumerate(...) counts from 0 in this session, and the next batch is number {batch} of its epoch: "
+        f"warning: {COUNTS_ANEW}, and the next batch is number {batch} of its epoch: "
         "a loop that uses the number takes run.batch"
     )
 
