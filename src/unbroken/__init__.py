@@ -1,8 +1,15 @@
 """Long trainings out of short, interruptible sessions, as if they had never been interrupted.
 
+A *run* is one experiment in one folder; a *session* is one process that works on it, and a run has one or more. A
+*step* is one optimizer step, counted over all sessions. A *checkpoint* is one file from which training continues
+exactly. A *launch* decides what a session does: begin, *resume*, fine-tune, nothing (it is finished), or refuse.
+
 Importing this package costs nothing and loads no torch. The doors are `unbroken.train` (your own loop, or `fit`),
-`unbroken.config` (configs as typed values), the command line `unbroken`, and the names below, with which an
-application describes its jobs.
+`unbroken.config` (configs as typed values), `unbroken.storage` (durable files), `unbroken.errors`, the command line
+`unbroken`, and the names below, with which an application describes its jobs. All of them: docs/api.md. The rooms
+behind the doors, each with a page of its own, import only those below them: DESIGN.md.
+
+Touches nothing.
 """
 
 from __future__ import annotations

@@ -147,8 +147,7 @@ class TrainingRun(RunControl):
                 how it is read; or a stream: an iterable, or a function that makes an iterator.
             batch_size: Samples of a batch, None: one after the other, not in batches; needed for a data set, refused
                 beside a `DataLoader`.
-            workers: Processes that read; 0 (as where nothing is said): this one. The batches are the same with any
-                number.
+            workers: Processes that read, 0: this one; where nothing is said, 0, or what the `DataLoader` says.
             epochs: Passes over the data at the end of the training.
             steps: Optimizer steps at the end of the training.
             shuffle: True: in an order made anew for each epoch; "stream": that, and batches may straddle two epochs;

@@ -42,8 +42,8 @@ class StepReport:
         total: Steps of the whole training; None where that is not known.
         epoch: The one it belongs to, from 0.
         values: What was logged of it.
-        step_s: Seconds it took, reading included.
-        data_s: Seconds of it spent waiting for data.
+        step_s: Seconds that a step takes, reading included: the mean of the last ones.
+        data_s: Seconds of that spent waiting for data, likewise.
         eta_s: Seconds left at this session's pace; None where the end is not known.
         elapsed_s: Seconds since this session began.
         due: Whether this step is to be written down.
