@@ -310,7 +310,7 @@ def _anchors(groups: Mapping[str, list[Entry]]) -> dict[int, str]:
 def _written(entry: Entry, attributes: Sequence[Entry]) -> Iterator[str]:
     said, kind = entry.docstring, "argument"
     is_value = isinstance(entry.value, type) and dataclasses.is_dataclass(entry.value)
-    yield f"### {entry.name}" if entry.owner is None else f"#### {entry.name}"
+    yield f"### `{entry.name}`" if entry.owner is None else f"#### `{entry.name}`"
     if entry.owner is None:
         yield f"`from {entry.module} import {entry.name}`"
     if entry.function is not None and not isinstance(entry.value, type):

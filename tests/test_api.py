@@ -10,6 +10,7 @@ import re
 import signal
 import textwrap
 from argparse import ArgumentTypeError, Namespace
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager
 from dataclasses import asdict
@@ -85,6 +86,18 @@ def test_every_public_name_stands_in_the_page_once() -> None:
         assert [name for name in door.__all__ if (name, id(getattr(door, name))) not in listed] == []
     errors = {name for name in vars(unbroken.errors) if name.isupper()} | {kind.__name__ for kind in error_classes()}
     assert errors <= {name for name, _ in listed}
+
+
+def test_every_link_of_the_page_s_index_leads_to_a_heading_of_its_own() -> None:
+    page, counts = (Path(__file__).parents[1] / "docs" / "api.md").read_text("utf-8"), Counter[str]()
+    prose = re.sub(r"^```.*?^```", "", page, flags=re.MULTILINE | re.DOTALL)
+    headings = [re.sub(r"[^\w -]", "", each.lower()) for each in re.findall(r"^#+ (.*)$", prose, re.MULTILINE)]
+    anchors = set[str]()
+    for anchor in (each.replace(" ", "-") for each in headings):
+        anchors.add(f"{anchor}-{counts[anchor]}" if counts[anchor] else anchor)
+        counts[anchor] += 1
+    links = re.findall(r"\]\(#([\w-]+)\)", page)
+    assert len(links) == len(set(links)) > 100 and set(links) <= anchors
 
 
 def test_every_public_name_documents_each_argument_what_it_returns_and_what_it_raises() -> None:
