@@ -63,7 +63,7 @@ GROUPS: Mapping[str, tuple[str, Mapping[str, str]]] = {
         "What an application says of a command line of its own ([own-application](own-application.md)), without torch.",
         {
             "unbroken": """
-                Recipe Job Start LaunchOptions Environment WrittenUnder Extension Place Layout ITERATIONS EPOCHS
+                Recipe Job Start LaunchOptions Environment WrittenUnder Extension Blend Layout ITERATIONS EPOCHS
                 OptionParser add_common_options
                 add_weights_key start_from session_limit disk_quota accidents device_name folder require_launcher
                 __version__

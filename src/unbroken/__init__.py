@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from unbroken.checkpoint.unpickle import read_pickle
     from unbroken.ids import LeadsOut, is_name, place
     from unbroken.journal import read_steps
-    from unbroken.launch.extension import Extension, Place
+    from unbroken.launch.extension import Blend, Extension
     from unbroken.launch.job import Environment, Job, LaunchOptions, Recipe, Start, WrittenUnder
     from unbroken.launch.options import (
         accidents,
@@ -58,7 +58,7 @@ else:
         "__version__": "unbroken.version",
         "open_run": "unbroken.train",
         "Extension": "unbroken.launch.extension",
-        "Place": "unbroken.launch.extension",
+        "Blend": "unbroken.launch.extension",
         "Environment": "unbroken.launch.job",
         "Job": "unbroken.launch.job",
         "LaunchOptions": "unbroken.launch.job",
@@ -113,6 +113,7 @@ __all__ = [
     "EPOCHS",
     "ITERATIONS",
     "NOT_TEXT",
+    "Blend",
     "Disk",
     "Environment",
     "Extension",
@@ -122,7 +123,6 @@ __all__ = [
     "LeadsOut",
     "NotOrdinary",
     "OptionParser",
-    "Place",
     "Recipe",
     "Start",
     "WritableFile",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from mapsage.config import MapSageConfig
-from unbroken import Extension, Place
+from unbroken import Blend, Extension
 from unbroken.errors import ConfigError, Incompatible
 
 
@@ -131,7 +131,7 @@ class Extended:
     taken: int
 
     @property
-    def place(self) -> Place:
+    def place(self) -> Blend:
         """Where the next step stands."""
         return self.by.place(self.taken)
 

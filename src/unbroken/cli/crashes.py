@@ -25,7 +25,7 @@ GUESSES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Activity:
     """What a training was doing: `what` is "start", "step" or "evaluation"; `samples` are (epoch, sample)."""
 
     what: str = "start"
@@ -33,7 +33,7 @@ class Place:
     samples: tuple[tuple[int, int], ...] = ()
 
     @classmethod
-    def from_note(cls, note: bytes) -> Place:
+    def from_note(cls, note: bytes) -> Activity:
         """What the child noted last; one that noted nothing had not begun, as far as what a crash has left can tell."""
         line, whole, _ = note.partition(b"\n")
         plain = parsed_line(line + whole) or {}
@@ -71,7 +71,7 @@ class Crash:
     """One end that nobody wished for; `further` if that session had saved a further checkpoint."""
 
     code: int  # negative: the signal that killed it
-    place: Place
+    place: Activity
     further: bool
 
 

@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Any
 
 from unbroken.cli import crashes
-from unbroken.cli.crashes import Again, Crash, GiveUp, Place
+from unbroken.cli.crashes import Activity, Again, Crash, GiveUp
 from unbroken.cli.entry import run_tool
 from unbroken.cli.job import continuing, job_of, train_job
 from unbroken.clock import SystemClock
@@ -95,7 +95,7 @@ def _announce(crash: Crash, again: Again, *, restarts: int) -> Restarted:
     return Restarted(why=why, code=crash.code, number=again.number, what=crash.place.what, step=crash.place.step)
 
 
-def _child(told: dict[str, Any], asked: Asked) -> tuple[int, Place]:
+def _child(told: dict[str, Any], asked: Asked) -> tuple[int, Activity]:
     """Run the training once; returns how it ended and what it was doing."""
     with tempfile.TemporaryFile() as note:
         descriptor = note.fileno() if HAS_SIGNALS else None
@@ -110,7 +110,7 @@ def _child(told: dict[str, Any], asked: Asked) -> tuple[int, Place]:
         code = child.wait()
         asked.child = None
         note.seek(0)
-        return code, Place.from_note(note.read())
+        return code, Activity.from_note(note.read())
 
 
 def _left(job: Job) -> Aftermath:
@@ -183,7 +183,7 @@ def _noting(descriptor: int | None) -> Callable[[str, int, Callable[[], list[tup
         return None
 
     def note(what: str, step: int, samples: Callable[[], list[tuple[int, int]]]) -> None:
-        place = Place(what=what, step=step, samples=tuple(samples()))
+        place = Activity(what=what, step=step, samples=tuple(samples()))
         os.pwrite(descriptor, place.as_note(), 0)
 
     return note

@@ -18,7 +18,7 @@ WARMUP_SHARE = 0.05  # of the added steps: enough for Adam's moments to follow, 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Blend:
     """Where a step of an extension stands, between the value at the seam and the schedule of the present config.
 
     Args:
@@ -65,7 +65,7 @@ class Extension:
     cycle_steps: int
     lr: float
 
-    def place(self, step: int) -> Place:
+    def place(self, step: int) -> Blend:
         """Return where the next step stands.
 
         Args:
@@ -74,14 +74,14 @@ class Extension:
         done = step - self.seam
         match self.policy:
             case "hold":
-                return Place(share=1.0, step=self.seam)
+                return Blend(share=1.0, step=self.seam)
             case "rewarm" if done < self.warmup_steps:
                 share = 1.0 - (done + 1) / (self.warmup_steps + 1)
-                return Place(share=share, step=self.seam + self.warmup_steps)
+                return Blend(share=share, step=self.seam + self.warmup_steps)
             case "restart":
                 last = max(1, self.total - self.seam - 1)
-                return Place(share=0.0, step=min(self.cycle_steps, done * (self.cycle_steps - 1) // last))
-        return Place(share=0.0, step=step)
+                return Blend(share=0.0, step=min(self.cycle_steps, done * (self.cycle_steps - 1) // last))
+        return Blend(share=0.0, step=step)
 
     def value_at(self, step: int, *, start: float, scheduled: Callable[[int], float]) -> float:
         """Return the value that the next step uses: a learning rate, a momentum.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from unbroken.cli.crashes import PASSED_ON, Again, Crash, GiveUp, Place, after, exit_code, in_words
+from unbroken.cli.crashes import PASSED_ON, Activity, Again, Crash, GiveUp, after, exit_code, in_words
 from unbroken.cli.job import continuing
 
 
 def crash(step: int, *, further: bool = False, code: int = -11, what: str = "step") -> Crash:
-    return Crash(code=code, place=Place(what=what, step=step), further=further)
+    return Crash(code=code, place=Activity(what=what, step=step), further=further)
 
 
 def test_the_wait_doubles_up_to_ten_minutes() -> None:
@@ -45,7 +45,7 @@ def test_the_evaluation_after_a_step_is_another_place_than_the_step() -> None:
 
 
 def test_the_same_crash_before_the_first_step_is_given_up_too() -> None:
-    so_far = [Crash(code=1, place=Place(), further=False)] * 3
+    so_far = [Crash(code=1, place=Activity(), further=False)] * 3
     assert after(so_far, restarts=9, backoff_s=1.0) == GiveUp(why="it failed 3 times before its first step")
 
 
@@ -67,13 +67,13 @@ def test_what_means_something_by_itself_is_passed_on() -> None:
 
 
 def test_a_note_over_a_longer_note_is_read_as_written() -> None:
-    long = Place(what="step", step=1000, samples=tuple((0, n) for n in range(50)))
-    short = Place(what="evaluation", step=7)
+    long = Activity(what="step", step=1000, samples=tuple((0, n) for n in range(50)))
+    short = Activity(what="evaluation", step=7)
     for first, second in ((long, short), (short, long)):
         note = bytearray(first.as_note())
         note[: len(second.as_note())] = second.as_note()
-        assert Place.from_note(bytes(note)) == second
-    assert Place.from_note(b"") == Place()
+        assert Activity.from_note(bytes(note)) == second
+    assert Activity.from_note(b"") == Activity()
 
 
 @pytest.mark.parametrize(
@@ -88,16 +88,19 @@ def test_a_note_over_a_longer_note_is_read_as_written() -> None:
     ],
 )
 def test_a_note_that_a_crash_garbled_is_none(note: bytes) -> None:
-    assert Place.from_note(note) == Place()
+    assert Activity.from_note(note) == Activity()
 
 
 def test_the_samples_of_a_step_are_named_by_epoch() -> None:
     assert (
-        Place(what="step", step=3, samples=((0, 4), (0, 7), (1, 2))).read() == "samples 4, 7 of epoch 0; 2 of epoch 1"
+        Activity(what="step", step=3, samples=((0, 4), (0, 7), (1, 2))).read()
+        == "samples 4, 7 of epoch 0; 2 of epoch 1"
     )
-    assert Place(what="step", step=3, samples=((2, 9),)).read() == "sample 9 of epoch 2"
+    assert Activity(what="step", step=3, samples=((2, 9),)).read() == "sample 9 of epoch 2"
     assert (
-        Place(what="step", step=3, samples=tuple((0, n) for n in range(40))).read().endswith("31 of epoch 0 and 8 more")
+        Activity(what="step", step=3, samples=tuple((0, n) for n in range(40)))
+        .read()
+        .endswith("31 of epoch 0 and 8 more")
     )
 
 
