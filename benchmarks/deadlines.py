@@ -57,7 +57,7 @@ def build(_job: Any, _say: Callable[[str], None]) -> Any:
     """A model that does nothing for a random time."""
     import torch
 
-    from unbroken.train import Every, Task
+    from unbroken.train import Every, Task, Validation
 
     chance = random.Random(os.getpid())
     model = torch.nn.Linear(2, 1)
@@ -82,9 +82,7 @@ def build(_job: Any, _say: Callable[[str], None]) -> Any:
         batch_size=4,
         loss=loss,
         steps=ENDLESS,
-        evaluate=evaluate,
-        evaluate_every=Every(steps=EVALUATE_EVERY),
-        best="score",
+        validation=Validation(evaluate=evaluate, every=Every(steps=EVALUATE_EVERY), best="score"),
     )
 
 

@@ -75,7 +75,8 @@ GROUPS: Mapping[str, tuple[str, Mapping[str, str]]] = {
         "What an application gives to `fit`, and the pieces of it.",
         {
             "unbroken.train": """
-                Task fit run_job launch Accidents Blueprint ClassRows Translated Regrouping StepReport console_for
+                Task BatchSettings GradientSettings Validation Exchange fit run_job launch Accidents Blueprint ClassRows
+                Translated Regrouping StepReport console_for
                 pick_device decide_by_shapes require_takeover
             """
         },

@@ -289,8 +289,7 @@ def task(_job: u.Job, _say: Callable[[str], None]) -> t.Task:
         batch_size=2,
         steps=2,
         loss=lambda batch: {"loss": (model(batch[0]) - batch[1]).square().mean()},
-        evaluate=evaluate,
-        evaluate_every=t.Every(steps=1),
+        validation=t.Validation(evaluate=evaluate, every=t.Every(steps=1)),
     )
 
 

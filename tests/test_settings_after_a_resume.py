@@ -233,16 +233,17 @@ def fresh(job: Job, step: int) -> Task:
 
 def seen(task: Task, job: Job) -> dict[str, Any]:
     """What a key of these kinds can decide."""
-    scaler, groups = task.scaler.state_dict() if task.scaler else {}, task.optimizer.param_groups
+    autocast, groups = task.gradients.autocast, task.optimizer.param_groups
+    scaler = task.gradients.scaler.state_dict() if task.gradients.scaler else {}
     return {
         "groups": [{name: value for name, value in group.items() if name != "params"} for group in groups],
         "schedule": task.schedule.state_dict(),
         "scaler": {name: value for name, value in scaler.items() if name != "_growth_tracker"},
-        "precision": task.autocast.keywords if isinstance(task.autocast, partial) else task.autocast,
-        "loader": (task.batch_size, task.workers, task.shuffle, task.drop_last, task.accumulate),
-        "clip": (task.clip_norm, task.clip_norm_type),
+        "precision": autocast.keywords if isinstance(autocast, partial) else autocast,
+        "loader": (task.batch_size, task.workers, task.batches.shuffle, task.batches.drop_last, task.accumulate),
+        "clip": (task.gradients.clip_norm, task.gradients.clip_norm_type),
         "length": (task.steps, task.epochs),
-        "evaluation": (task.evaluate_every, task.evaluate_from, task.best),
+        "evaluation": task.validation and (task.validation.every, task.validation.from_step, task.validation.best),
         "saves": (job.keep_last, {name: value for name, value in vars(job.options).items() if name != "own"}),
     }  # fmt: skip
 

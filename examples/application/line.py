@@ -93,7 +93,7 @@ def build(job: Job, _say: Callable[[str], None]) -> Any:
     """What `fit` trains; here torch is loaded."""
     import torch
 
-    from unbroken.train import Every, Task
+    from unbroken.train import Every, Task, Validation
 
     config = Config(**job.config)
     model = torch.nn.Sequential(torch.nn.Linear(1, config.width), torch.nn.Tanh(), torch.nn.Linear(config.width, 1))
@@ -116,10 +116,7 @@ def build(job: Job, _say: Callable[[str], None]) -> Any:
         epochs=config.epochs,
         workers=job.options.workers or 0,
         loss=lambda batch: {"loss": error(*batch)},
-        evaluate=evaluate,
-        evaluate_every=Every(epochs=1),
-        best="error",
-        best_is_larger=False,
+        validation=Validation(evaluate=evaluate, every=Every(epochs=1), best="error", best_is_larger=False),
     )
 
 

@@ -21,7 +21,7 @@ from unbroken.config import Effect, Effects
 from unbroken.errors import UsageError
 from unbroken.launch import Job, Start
 from unbroken.storage import Disk
-from unbroken.train import Every, Task, fit, launch
+from unbroken.train import BatchSettings, Every, Task, Validation, fit, launch
 from unbroken.train.arguments import SessionOptions
 from unbroken.train.training_run import TrainingRun
 
@@ -113,10 +113,10 @@ def task_of(run: TrainingRun) -> Task:
         batch_size=4,
         loss=lambda batch: {"loss": model(batch).square().mean()},
         steps=STEPS,
-        shuffle="stream",
-        evaluate=lambda _progress, poll: {"score": SCORES[run.step]},
-        evaluate_every=Every(steps=2),
-        best="score",
+        batches=BatchSettings(shuffle="stream"),
+        validation=Validation(
+            evaluate=lambda _progress, poll: {"score": SCORES[run.step]}, every=Every(steps=2), best="score"
+        ),
     )
 
 

@@ -38,7 +38,7 @@ def asked(tmp_path: Path, *options: object) -> Job:
 def built(found: Job) -> Task:
     torch.set_num_threads(1)
     torch.manual_seed(found.seed)
-    return replace(build(found, lambda _line: None), evaluate=None)
+    return replace(build(found, lambda _line: None), validation=None)
 
 
 def trained(found: Job, task: Task, **accidents: Any) -> str:
@@ -100,7 +100,7 @@ def test_the_parts_of_a_batch_are_what_their_samples_would_have_been_alone(tmp_p
     samples[2] = replace(samples[2], points=samples[2].points[:0])
     batch = collate(samples)
     found = batch.split(parts)
-    assert [task.count(part) for part in found] == [len(part.names) for part in found]
+    assert [task.batches.count(part) for part in found] == [len(part.names) for part in found]
     assert tuple(name for part in found for name in part.names) == batch.names
     begin = 0
     for part in found:
@@ -145,7 +145,7 @@ def test_a_loss_that_is_no_number_names_the_frames(tmp_path: Path) -> None:
     task = build_with_a_bad_frame(found, lambda _line: None)
     bad = task.dataset.sample(BAD, np.random.default_rng(0)).name
     with pytest.raises(Refused, match=f"the loss is not a number any more.*Found nan on samples.*{bad}"):
-        trained(found, replace(task, evaluate=None))
+        trained(found, replace(task, validation=None))
 
 
 def test_the_options_reach_the_training(tmp_path: Path) -> None:

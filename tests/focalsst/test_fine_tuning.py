@@ -64,7 +64,7 @@ def first_weights(asked: Job) -> tuple[dict[str, Tensor], str]:
             seen.append({name: tensor.clone() for name, tensor in task.model.state_dict().items()})
             return loss(batch)
 
-        fit(run, replace(task, loss=remember, evaluate=None))
+        fit(run, replace(task, loss=remember, validation=None))
     return seen[0], console.text
 
 

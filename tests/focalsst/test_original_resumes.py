@@ -68,7 +68,7 @@ def written(task: Task, path: Path, *, it: int, epoch: int) -> Path:
     """A file of the present states, as a save composes it."""
     states = {name: state_of(part) for name, part in task.parts().items()}
     progress: Any = type("Progress", (), {"step": it, "epoch": epoch})
-    extra, regroupings = task.extra(progress), regroupings_of(task.parts())
+    extra, regroupings = task.exchange.extra(progress), regroupings_of(task.parts())
     torch.save(compose(EPOCHS, states, {}, meta=extra, regroupings=regroupings), path)
     return path
 

@@ -328,7 +328,7 @@ def test_the_plan_says_so_and_a_run_of_ours_under_this_file_is_refused_with_each
 
 def test_as_published_the_projections_of_the_attention_stay_as_they_were(app: Path) -> None:
     task = build(job("--workers", 0, "--set", "AS_PUBLISHED", True), lambda _line: None)
-    batch = task.collate([task.dataset.sample(i, np.random.default_rng(i)) for i in range(2)])
+    batch = task.batches.collate([task.dataset.sample(i, np.random.default_rng(i)) for i in range(2)])
     before = {name: tensor.clone() for name, tensor in task.model.named_parameters()}
     task.loss(batch)["loss"].backward()
     task.optimizer.step()

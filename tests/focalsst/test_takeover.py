@@ -113,7 +113,7 @@ def test_weights_and_moments_are_those_of_the_furthest_file_bit_for_bit(
     torch.nn.init.zeros_(next(task.model.parameters()))
     with launch(found, console=Listener()) as run:
         assert isinstance(run.plan, Resume) and run.plan.source.name == "latest_model.pth"
-        run.translate = task.translate
+        run.translate = task.exchange.translate
         run.track(**task.parts())
         assert run.step == original.it
 
@@ -346,7 +346,7 @@ def test_an_optimizer_that_contradicts_its_weights_is_refused_before_a_tensor_is
     task = built(found)
     fresh = copy_of(dict(task.model.state_dict()))
     with pytest.raises(Incompatible, match=words) as refused, launch(found, console=Listener()) as run:
-        run.translate = task.translate
+        run.translate = task.exchange.translate
         run.track(**task.parts())
     assert refused.value.exit_code == 13 and "nothing was loaded" in str(refused.value)
     assert all(torch.equal(tensor, fresh[name]) for name, tensor in task.model.state_dict().items())

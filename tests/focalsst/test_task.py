@@ -65,7 +65,7 @@ def test_accumulation_takes_the_mean_gradient_of_its_micro_batches_also_of_a_sho
 
     task.optimizer.register_step_pre_hook(note)
     with launch(found, console=Listener()) as run:
-        fit(run, replace(task, loss=remember, evaluate=None))
+        fit(run, replace(task, loss=remember, validation=None))
 
     assert [[len(batch) for batch in group] for group in seen[:-1]] == [[2, 2], [2, 2], [1]]
     for group, gradients, weights in zip(seen, stepped, before, strict=False):
@@ -91,8 +91,8 @@ def test_frames_that_augmentation_left_without_points_or_objects_have_a_loss(tmp
     sample = task.dataset.sample(0, np.random.default_rng(0))
     bare = replace(sample, points=sample.points[:0])
     for batch in ([bare, sample], [bare, bare], [replace(sample, boxes=sample.boxes[:0])]):
-        assert task.collate is not None
-        values = task.loss(task.collate(batch))
+        assert task.batches.collate is not None
+        values = task.loss(task.batches.collate(batch))
         assert torch.isfinite(values["loss"])
         values["loss"].backward()
 
@@ -155,8 +155,8 @@ def test_a_loss_that_is_no_number_ends_the_training_before_its_step(tmp_path: Pa
 
 def test_another_number_of_workers_and_mixed_precision_are_as_asked(tmp_path: Path) -> None:
     task = built(asked(tmp_path, "--fp16"))
-    assert task.scaler is None, "bfloat16 on a CPU needs none"
-    with task.autocast():
+    assert task.gradients.scaler is None, "bfloat16 on a CPU needs none"
+    with task.gradients.autocast():
         assert torch.ones(2, 2).matmul(torch.ones(2, 2)).dtype is torch.bfloat16
     first, second = asked(tmp_path / "a"), job("--workers", 2, "--output", tmp_path / "b")
     for each in (first, second):

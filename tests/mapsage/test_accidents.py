@@ -86,7 +86,7 @@ def test_gradient_checkpointing_is_the_last_resort_and_is_remembered(config: Pat
 
 def test_fail_and_a_config_that_has_checkpointing_already(config: Path, tmp_path: Path) -> None:
     found = asked(config, tmp_path / "run", "gradient_checkpointing=True")
-    assert built(found).recompute is None
+    assert built(found).gradients.recompute is None
     with pytest.raises(Refused, match="the step was not repeated: --on-oom fail"):
         trained(found, with_memory_for(built(found), 1), on_oom="fail")
 
@@ -98,7 +98,7 @@ def test_parts_of_a_batch_are_its_samples_in_order(config: Path, tmp_path: Path)
         [sample.name for sample in samples[:2]],
         [sample.name for sample in samples[2:]],
     ]
-    assert (task.count(samples), list(task.names(samples))) == (5, [sample.name for sample in samples])
+    assert (task.batches.count(samples), list(task.batches.names(samples))) == (5, [sample.name for sample in samples])
 
 
 def test_a_loss_that_is_no_number_names_the_tiles(config: Path, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_mixed_precision_has_its_scaler_in_the_checkpoint_and_gets_it_back(tmp_p
     assert code == 0
     assert "resume scaler: <class 'torch.amp.grad_scaler.GradScaler'>" in said
     task = built(amp("optim_wrapper.dtype='bfloat16'", PLAIN))
-    with task.autocast():
+    with task.gradients.autocast():
         assert torch.ones(2, 2).matmul(torch.ones(2, 2)).dtype is torch.bfloat16
 
 
@@ -161,7 +161,7 @@ def test_loveda_in_two_folders_trains_as_one(tmp_path: Path) -> None:
 
     task = built(asked)
     assert len(task.dataset) == 6 and task.dataset.classes[-1] == "agricultural"
-    assert task.evaluate is None
+    assert task.validation is None
     code, said = session(asked)
 
     assert code == 0 and "6 training tiles" in said
@@ -171,12 +171,12 @@ def test_loveda_in_two_folders_trains_as_one(tmp_path: Path) -> None:
 def test_validation_compares_at_the_size_of_the_mask_whatever_the_picture_was_resized_to(tmp_path: Path) -> None:
     config = write_nano_job(tmp_path, steps=1)
     task = built(with_options(config))
-    assert task.evaluate is not None
-    metrics = task.evaluate(Progress(), lambda: None)
+    assert task.validation is not None
+    metrics = task.validation.evaluate(Progress(), lambda: None)
     assert metrics.keys() == {"aAcc", "mIoU", "mAcc"} and 0 <= metrics["aAcc"] <= 100
     config.write_text(config.read_text().replace('"Resize", scale=(96, 96)', '"Resize", scale=(32, 32)'))
-    small = built(with_options(config)).evaluate
-    assert small is not None and small(Progress(), lambda: None).keys() == metrics.keys()
+    small = built(with_options(config)).validation
+    assert small is not None and small.evaluate(Progress(), lambda: None).keys() == metrics.keys()
 
 
 def nothing_trained(asked: Job) -> bool:
@@ -234,8 +234,8 @@ def test_a_stop_is_heard_between_the_tiles_of_a_validation_which_is_done_first_t
     config = write_nano_job(tmp_path, steps=12)
     asked = with_options(config)
     task, polled = built(asked), []
-    evaluate = task.evaluate
-    assert evaluate is not None
+    validation = task.validation
+    assert validation is not None
 
     def interrupted(progress: Progress, poll: Callable[[], None]):  # type: ignore[no-untyped-def]
         def asked_to_stop() -> None:
@@ -243,14 +243,14 @@ def test_a_stop_is_heard_between_the_tiles_of_a_validation_which_is_done_first_t
             signal.raise_signal(signal.SIGTERM)
             poll()
 
-        return evaluate(progress, asked_to_stop)
+        return validation.evaluate(progress, asked_to_stop)
 
     listener = Listener()
     with (
         pytest.raises(Exit) as stopped,
         launch(asked, console=listener, options=SessionOptions(every=Every(steps=10), log_every=1)) as run,
     ):
-        fit(run, replace(task, evaluate=interrupted))
+        fit(run, replace(task, validation=replace(validation, evaluate=interrupted)))
     assert stopped.value.code == 75
     assert len(polled) == 1, "the second tile was not begun"
     assert "stopped by SIGTERM after step 10: everything is saved" in listener.text

@@ -57,7 +57,8 @@ def with_drawing_evaluation(task: Task, folder: Path) -> Task:
         die_if_asked(folder, progress.step)
         return {**dict.fromkeys(("mAP", "mIoU"), drawn(model)), "mode": float(model.training)}
 
-    return replace(task, evaluate=evaluate)
+    assert task.validation is not None
+    return replace(task, validation=replace(task.validation, evaluate=evaluate))
 
 
 def build_aerial(job: Any, say: Any) -> Task:

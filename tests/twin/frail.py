@@ -21,7 +21,7 @@ from unbroken import Job, OptionParser, Recipe, accidents, add_common_options, s
 from unbroken.config import Effect, Effects
 from unbroken.journal import read_events
 from unbroken.launch import Environment, LaunchOptions
-from unbroken.train import Task
+from unbroken.train import GradientSettings, Task
 
 SIZE, STEPS = 20, 16
 
@@ -187,7 +187,7 @@ def build(job: Job, _say: Callable[[str], None]) -> Task:
         workers=asked.workers,
         loss=loss,
         steps=asked.steps,
-        clip_norm=5.0,
+        gradients=GradientSettings(clip_norm=5.0),
     )
 
 

@@ -18,7 +18,7 @@ import tests.mapsage.nano_job as aerial
 from tests.twin.drawing_evaluation import DIES_AT, die_if_asked, drawn, in_a_process
 from tests.twin.killing import evaluations
 from unbroken.journal import read_events
-from unbroken.train import Every, Task, differences, fit, open_run, read_checkpoint
+from unbroken.train import Every, Task, Validation, differences, fit, open_run, read_checkpoint
 
 
 class Points:
@@ -90,9 +90,7 @@ def a_task(folder: Path) -> None:
             batch_size=2,
             loss=lambda batch: {"loss": model(batch).square().mean()},
             epochs=2,
-            evaluate=evaluate,
-            evaluate_every=Every(steps=2),
-            best="mAP",
+            validation=Validation(evaluate=evaluate, every=Every(steps=2), best="mAP"),
         )
         fit(run, task)
 

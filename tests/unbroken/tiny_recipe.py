@@ -12,7 +12,7 @@ from unbroken import Job, Recipe
 from unbroken.config import Effect, Effects
 from unbroken.launch import Environment, LaunchOptions, Start
 from unbroken.run import EPOCHS, ITERATIONS
-from unbroken.train import Task
+from unbroken.train import Task, Validation
 
 HERE = "tests.unbroken.tiny_recipe"
 
@@ -36,8 +36,7 @@ def build(job: Job, _say: Callable[[str], None]) -> Task:
         batch_size=2,
         loss=lambda batch: {"loss": model(batch).square().mean()},
         steps=job.config["steps"],
-        evaluate=lambda _progress, _poll: {"score": 1.0},
-        best="score",
+        validation=Validation(evaluate=lambda _progress, _poll: {"score": 1.0}, best="score"),
     )
 
 

@@ -24,14 +24,18 @@ from focalsst.sample_pictures import draw_samples
 from focalsst.schedule import OneCycleSchedule
 from unbroken import Extension, Job, __version__
 from unbroken.train import (
+    BatchSettings,
     Blueprint,
     ClassRows,
     ConfiguredScaler,
     Every,
+    Exchange,
+    GradientSettings,
     GroupSettings,
     Progress,
     StepReport,
     Task,
+    Validation,
     clock_time,
     pick_device,
 )
@@ -75,27 +79,28 @@ def build(job: Job, say: Say) -> Task:
         dataset=dataset,
         batch_size=config.batch_size,
         workers=job.options.workers or 0,
-        collate=collate,
         loss=partial(_loss, model, device),
         epochs=config.epochs,
         accumulate=config.accumulate,
-        clip_norm=config.grad_norm_clip,
-        scaler=_scaler(config, device),
-        autocast=_autocast(config, device),
-        evaluate=partial(_evaluate, job, config, model, validation, device, say),
-        evaluate_every=Every(epochs=config.eval_interval or None, each_from=_each_from(own)),
-        best="mAP",
+        batches=BatchSettings(collate=collate, split=Batch.split, count=len, names=lambda batch: batch.names),
+        gradients=GradientSettings(
+            clip_norm=config.grad_norm_clip, scaler=_scaler(config, device), autocast=_autocast(config, device)
+        ),
+        validation=Validation(
+            evaluate=partial(_evaluate, job, config, model, validation, device, say),
+            every=Every(epochs=config.eval_interval or None, each_from=_each_from(own)),
+            best="mAP",
+            pictures=_pictures(config, model, validation, device, job.options.pictures),
+        ),
+        exchange=Exchange(
+            rename_weights=present_name,
+            class_rows=class_rows(config, model),
+            translate=partial(spell_as_here, model, optimizer),
+            extra=partial(_extra, model),
+        ),
         follow_config=partial(_follow_config, optimizer, schedule, GroupSettings(optimizer, moved=("betas",))),
         step_line=partial(_step_line, config, steps_of(config, len(dataset), epochs=1)),
         curves=_curves,
-        pictures=_pictures(config, model, validation, device, job.options.pictures),
-        extra=partial(_extra, model),
-        split=Batch.split,
-        count=len,
-        names=lambda batch: batch.names,
-        class_rows=class_rows(config, model),
-        rename_weights=present_name,
-        translate=partial(spell_as_here, model, optimizer),
     )
 
 

@@ -24,13 +24,17 @@ from mapsage.sample_pictures import draw_samples
 from mapsage.schedule import IterationSchedule, phases_of
 from unbroken import Extension, Job
 from unbroken.train import (
+    BatchSettings,
     Blueprint,
     ClassRows,
     ConfiguredScaler,
     Every,
+    Exchange,
+    GradientSettings,
     GroupSettings,
     Progress,
     Task,
+    Validation,
     pick_device,
 )
 
@@ -66,29 +70,31 @@ def build(job: Job, say: Say) -> Task:
         dataset=dataset,
         batch_size=loader.batch_size,
         workers=loader.num_workers if workers is None else workers,
-        shuffle=_shuffle(config),
-        collate=collate,
         loss=partial(_loss, model, preprocess, _loss_terms(config), align_corners=_align_corners(config)),
         steps=config.train_cfg.max_iters,
         accumulate=wrapper.accumulative_counts,
-        clip_norm=wrapper.clip_grad.max_norm if wrapper.clip_grad else None,
-        clip_norm_type=wrapper.clip_grad.norm_type if wrapper.clip_grad else 2.0,
-        scaler=scaler,
-        autocast=_autocast(config, device) if amp else nullcontext,
-        evaluate=_evaluation(config, model, preprocess, say, skip_bad=skip_bad),
-        pictures=_pictures(config, model, preprocess, job.options.pictures, gaps=skip_bad),
-        evaluate_every=Every(steps=config.train_cfg.val_interval),
-        evaluate_from=config.train_cfg.val_begin,
-        best=config.default_hooks.checkpoint.save_best,
+        batches=BatchSettings(
+            shuffle=_shuffle(config),
+            collate=collate,
+            split=split,
+            count=len,
+            names=lambda samples: [sample.name for sample in samples],
+        ),
+        gradients=GradientSettings(
+            clip_norm=wrapper.clip_grad.max_norm if wrapper.clip_grad else None,
+            clip_norm_type=wrapper.clip_grad.norm_type if wrapper.clip_grad else 2.0,
+            scaler=scaler,
+            autocast=_autocast(config, device) if amp else nullcontext,
+            recompute=None if config.uses_gradient_checkpointing else model.backbone.recompute,
+        ),
+        validation=_validation(config, model, preprocess, say, job),
+        exchange=Exchange(
+            rename_weights=segmentor_name,
+            class_rows=class_rows(config),
+            translate=partial(spell_as_here, amp=amp),
+            extra=partial(_extra, job, partial(beside_optimizer, schedule, optimizer, scaler)),
+        ),
         follow_config=partial(_follow_config, optimizer, schedule, GroupSettings(optimizer)),
-        extra=partial(_extra, job, partial(beside_optimizer, schedule, optimizer, scaler)),
-        translate=partial(spell_as_here, amp=amp),
-        split=split,
-        count=len,
-        names=lambda samples: [sample.name for sample in samples],
-        recompute=None if config.uses_gradient_checkpointing else model.backbone.recompute,
-        rename_weights=segmentor_name,
-        class_rows=class_rows(config),
     )
 
 
@@ -183,13 +189,24 @@ def _loss(
     return {"loss": total_loss(losses), **losses}
 
 
-def _evaluation(
-    config: MapSageConfig, model: EncoderDecoder, preprocess: Preprocessor, say: Say, *, skip_bad: bool
-) -> Callable[[Progress, Callable[[], None]], Mapping[str, float]] | None:
+def _validation(
+    config: MapSageConfig, model: EncoderDecoder, preprocess: Preprocessor, say: Say, job: Job
+) -> Validation | None:
+    """What is evaluated on the validation tiles, and drawn of them."""
     if config.val_dataloader is None:
         return None
+    skip_bad, pictures = job.options.accidents.on_bad == "skip", job.options.pictures
     dataset = build_dataset(config.val_dataloader.datasets, gaps=skip_bad)
-    return partial(_evaluate, config, dataset, model, preprocess, say, skip_bad=skip_bad)
+    workers = config.val_dataloader.num_workers
+    return Validation(
+        evaluate=partial(_evaluate, config, dataset, model, preprocess, say, workers=workers, skip_bad=skip_bad),
+        every=Every(steps=config.train_cfg.val_interval),
+        from_step=config.train_cfg.val_begin,
+        best=config.default_hooks.checkpoint.save_best,
+        pictures=partial(draw_samples, model, dataset, partial(predict, config, model, preprocess), pictures)
+        if pictures
+        else None,
+    )
 
 
 def _evaluate(
@@ -201,21 +218,10 @@ def _evaluate(
     _progress: Progress,
     poll: Callable[[], None],
     *,
+    workers: int,
     skip_bad: bool,
 ) -> Mapping[str, float]:
-    if config.val_dataloader is None:
-        raise ValueError("this config validates nothing")
-    workers = config.val_dataloader.num_workers
     return evaluate(config, dataset, model, preprocess, say, workers=workers, skip_bad=skip_bad, poll=poll).means
-
-
-def _pictures(
-    config: MapSageConfig, model: EncoderDecoder, preprocess: Preprocessor, count: int, *, gaps: bool
-) -> Callable[[Progress], Mapping[str, bytes]] | None:
-    if config.val_dataloader is None or not count:
-        return None
-    dataset = build_dataset(config.val_dataloader.datasets, gaps=gaps)
-    return partial(draw_samples, model, dataset, partial(predict, config, model, preprocess), count)
 
 
 def _scaler(config: MapSageConfig, device: torch.device) -> torch.amp.GradScaler:

@@ -64,19 +64,22 @@ from unbroken.train.state.optimizer_state import Regrouping
 from unbroken.train.state.serialise import read_tree as read_checkpoint
 from unbroken.train.state.twins import count_tensors, differences
 from unbroken.train.stop import Exit
-from unbroken.train.task import Task
+from unbroken.train.task import BatchSettings, Exchange, GradientSettings, Task, Validation
 from unbroken.train.training_run import TrainingRun
 
 __all__ = [
     "Accidents",
     "BadSample",
+    "BatchSettings",
     "Blueprint",
     "Checked",
     "ClassRows",
     "ConfiguredScaler",
     "Every",
+    "Exchange",
     "Exit",
     "FoundCheckpoint",
+    "GradientSettings",
     "GroupSettings",
     "PlainConsole",
     "Progress",
@@ -85,6 +88,7 @@ __all__ = [
     "Task",
     "TrainingRun",
     "Translated",
+    "Validation",
     "check_dataset",
     "clock_time",
     "console_for",

@@ -23,7 +23,7 @@ from unbroken.train.pictures import Gallery
 from unbroken.train.record.console import Console
 from unbroken.train.start import launch
 from unbroken.train.stepping import Stepper
-from unbroken.train.task import OPTIONAL, Task
+from unbroken.train.task import OPTIONAL, Task, Validation
 from unbroken.train.training_run import TrainingRun
 
 Coming = Callable[[str, int, Callable[[], list[Key]]], None]
@@ -44,7 +44,7 @@ def fit(run: TrainingRun, task: Task, *, accidents: Accidents | None = None, com
     """
     hand_over(task, run)
     stepper = Stepper(run, task, accidents or Accidents())
-    gallery = Gallery(task.pictures, run.session_log.say)
+    gallery = Gallery(task.validation.pictures if task.validation else None, run.session_log.say)
     watched = coming or (lambda _what, _step, _samples: None)
     batches = run.batches(
         task.dataset,
@@ -53,9 +53,9 @@ def fit(run: TrainingRun, task: Task, *, accidents: Accidents | None = None, com
         steps=task.steps,
         epochs=task.epochs,
         accumulate=task.accumulate,
-        shuffle=task.shuffle,
-        drop_last=task.drop_last,
-        collate=task.collate,
+        shuffle=task.batches.shuffle,
+        drop_last=task.batches.drop_last,
+        collate=task.batches.collate,
         between=_Between(run, task, stepper, gallery, watched),
     )
     for group in _groups(run, batches, task):
@@ -70,8 +70,8 @@ def fit(run: TrainingRun, task: Task, *, accidents: Accidents | None = None, com
 
 def hand_over(task: Task, run: TrainingRun) -> None:
     """Give a run what it needs to know of a task, and track the task's parts; they are restored here."""
-    run.extra, run.translate, run.optional = task.extra, task.translate, OPTIONAL
-    run.adopting.rename, run.adopting.class_rows = task.rename_weights, task.class_rows
+    run.extra, run.translate, run.optional = task.exchange.extra, task.exchange.translate, OPTIONAL
+    run.adopting.rename, run.adopting.class_rows = task.exchange.rename_weights, task.exchange.class_rows
     run.session_log.step_line, run.curves = task.step_line, task.curves
     run.track(**task.parts())
 
@@ -94,23 +94,21 @@ class _Between:
             self._begin()
             self.run.session_log.begin(self.run.step, self.run.total_steps)
         run, task = self.run, self.task
-        evaluation = Evaluation(
-            evaluate=self._evaluate, every=task.evaluate_every, best=task.best, larger=task.best_is_larger
-        )
-        if task.evaluate is not None and run.step >= task.evaluate_from and evaluation(run.opened):
-            self.gallery.tidy(run.opened, run.progress)
+        if (asked := task.validation) is not None and run.step >= asked.from_step:
+            evaluate = partial(self._evaluate, asked)
+            evaluation = Evaluation(evaluate=evaluate, every=asked.every, best=asked.best, larger=asked.best_is_larger)
+            if evaluation(run.opened):
+                self.gallery.tidy(run.opened, run.progress)
         feed = run.opened.feed
         if feed is not None:
             self.coming("step", run.step + 1, partial(feed.coming, count=task.accumulate))
 
-    def _evaluate(self) -> Mapping[str, float]:
+    def _evaluate(self, asked: Validation) -> Mapping[str, float]:
         """Evaluate the present weights, and draw what the model sees in them."""
-        run, task = self.run, self.task
-        if task.evaluate is None:
-            raise ValueError("this task has no evaluation")
+        run = self.run
         self.coming("evaluation", run.step, list)
-        task.model.train()  # as a step leaves it, also where a session begins with the evaluation
-        metrics = task.evaluate(run.progress, run.poll)
+        self.task.model.train()  # as a step leaves it, also where a session begins with the evaluation
+        metrics = asked.evaluate(run.progress, run.poll)
         self.gallery.keep(run.opened, run.step, self.gallery.drawn(run.progress))
         return metrics
 

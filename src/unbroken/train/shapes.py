@@ -99,8 +99,8 @@ def require_takeover(job: Job, plan: Plan) -> tuple[str, ...]:
         return ()
     task: Task = load_attribute(job.task)(job, lambda _line: None)
     source = Source(plan.source.path, job.layout)
-    source.fitting(task.parts(), task.translate, rename=task.rename_weights, optional=OPTIONAL)
-    return source.remarks(task.translate)
+    source.fitting(task.parts(), task.exchange.translate, rename=task.exchange.rename_weights, optional=OPTIONAL)
+    return source.remarks(task.exchange.translate)
 
 
 def _as_fit(report: WeightsReport, *, tensors: int) -> Fit:

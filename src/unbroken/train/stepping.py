@@ -99,15 +99,16 @@ class Stepper:
         # Outside: the error's trace holds the tensors of the failed attempt.
         self._put_back(before)
         memory.let_go()
-        largest = max(memory.largest_part(self._task.count(batch), division) for batch in group)
+        largest = max(memory.largest_part(self._task.batches.count(batch), division) for batch in group)
         self._divide_further(largest, division, said)
         return None
 
     def _in_force(self) -> Division | None:
         """What was learned of memory, as far as it holds in the coming step; recorded with it."""
         division = memory.division_at(self._divisions, self._run.step + 1)
-        if division is not None and division.recompute and not self._recomputes and self._task.recompute is not None:
-            self._task.recompute()
+        recompute = self._task.gradients.recompute
+        if division is not None and division.recompute and not self._recomputes and recompute is not None:
+            recompute()
             self._recomputes = True
         held = [each.as_plain() for each in self._divisions if each.step <= self._run.step + 1]
         self._run.progress.divisions = held
@@ -117,7 +118,7 @@ class Stepper:
         run, step = self._run, self._run.step + 1
         if self._accidents.on_oom == "fail":
             raise self._out_of_memory(largest, said, tried="the step was not repeated: --on-oom fail")
-        can_recompute = self._task.recompute is not None
+        can_recompute = self._task.gradients.recompute is not None
         less = memory.smaller(largest, present, step=step, can_recompute=can_recompute)
         if less is None:
             checkpointing = "with gradient checkpointing" if can_recompute else "the network has no checkpointing"
@@ -167,47 +168,48 @@ class Stepper:
                 number += 1
             found.losses.append(sum(losses[1:], losses[0]))
         trained = [p for each in task.optimizer.param_groups for p in each["params"] if p.grad is not None]
-        if task.clip_norm is not None:
-            if task.scaler:
-                task.scaler.unscale_(task.optimizer)
+        asked = task.gradients
+        if asked.clip_norm is not None:
+            if asked.scaler:
+                asked.scaler.unscale_(task.optimizer)
                 self._unscaled = True
-            found.norm = clip_grad_norm_(trained, task.clip_norm, norm_type=task.clip_norm_type)
+            found.norm = clip_grad_norm_(trained, asked.clip_norm, norm_type=asked.clip_norm_type)
             found.values["grad_norm"] = found.norm
-        elif not task.scaler and self._accidents.on_nan != "ignore":
+        elif not asked.scaler and self._accidents.on_nan != "ignore":
             found.norm = get_total_norm([p.grad for p in trained if p.grad is not None])
         return found
 
     def _parts(self, batch: Any, division: Division | None) -> Iterator[tuple[Any, float]]:
         """A micro-batch in as many parts as memory needs, each with its share of the samples."""
-        samples = self._task.count(batch) if division is not None else 0
+        samples = self._task.batches.count(batch) if division is not None else 0
         number = memory.parts_of(samples, division)
         if number == 1:
             yield batch, 1.0
             return
-        for part in self._task.split(batch, number):
-            yield part, self._task.count(part) / samples
+        for part in self._task.batches.split(batch, number):
+            yield part, self._task.batches.count(part) / samples
 
     def _backward(self, part: Any, share: float, micro_batches: int, found: Gradients) -> Tensor:
         """Forward and backward pass of one part, weighed by its share of a micro-batch; returns its share of the loss.
 
         A whole micro-batch is weighed by nothing but their number, bit for bit as without any parts.
         """
-        task = self._task
-        with task.autocast():
-            values = task.loss(part)
+        scaler = self._task.gradients.scaler
+        with self._task.gradients.autocast():
+            values = self._task.loss(part)
         for name, value in values.items():
             weighed = value.detach() / micro_batches if share == 1.0 else value.detach() * share / micro_batches
             found.values[name] = found.values.get(name, 0.0) + weighed
         whole = values["loss"] / micro_batches
         loss = whole if share == 1.0 else whole * share
-        (task.scaler.scale(loss) if task.scaler else loss).backward()  # type: ignore[no-untyped-call]  # torch has no type
+        (scaler.scale(loss) if scaler else loss).backward()  # type: ignore[no-untyped-call]  # torch has no type
         return values["loss"].detach() * share
 
     def _update(self) -> None:
-        task = self._task
-        if task.scaler:
-            task.scaler.step(task.optimizer)
-            task.scaler.update()
+        task, scaler = self._task, self._task.gradients.scaler
+        if scaler:
+            scaler.step(task.optimizer)
+            scaler.update()
         else:
             task.optimizer.step()
         self._unscaled = False
@@ -215,8 +217,8 @@ class Stepper:
 
     def _put_back(self, before: Before) -> None:
         before.put_back()
-        if self._unscaled and self._task.scaler:
-            self._task.scaler.update(self._task.scaler.get_scale())  # forgets the unscaling, keeps the scale
+        if self._unscaled and (scaler := self._task.gradients.scaler):
+            scaler.update(scaler.get_scale())  # forgets the unscaling, keeps the scale
         self._unscaled = False
         self._run.current.mark()
 
@@ -224,7 +226,7 @@ class Stepper:
 
     def _require_finite(self, found: Gradients, group: Sequence[Any], before: Before) -> None:
         """Raise, with nothing of the step kept, unless loss and gradients are finite or the user does not mind."""
-        loss, norm = found.values["loss"], None if self._task.scaler else found.norm
+        loss, norm = found.values["loss"], None if self._task.gradients.scaler else found.norm
         if finite.finite([loss, norm]):
             return
         step = self._run.step + 1
@@ -247,10 +249,10 @@ class Stepper:
         names: list[str] = []
         sound = [finite.finite([loss]) for loss in found.losses]
         for batch, is_sound in zip(group, sound):
-            here, keys = keys[: self._task.count(batch)], keys[self._task.count(batch) :]
+            here, keys = keys[: self._task.batches.count(batch)], keys[self._task.batches.count(batch) :]
             if not is_sound or all(sound):
                 blamed += here
-                names += self._task.names(batch)
+                names += self._task.batches.names(batch)
         return blamed, names
 
     def _ignore(self, step: int, what: str, samples: str) -> None:

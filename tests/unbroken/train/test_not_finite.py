@@ -16,7 +16,7 @@ from tests.unbroken.train.frail_sessions import fitted, session
 from unbroken.errors import Refused
 from unbroken.launch import Environment
 from unbroken.launch.job import Accidents
-from unbroken.train import differences, read_checkpoint
+from unbroken.train import GradientSettings, differences, read_checkpoint
 
 SHAKY = ["--dropout", 0.3]
 BAD = 7
@@ -163,7 +163,9 @@ def test_a_gradient_that_is_not_finite_stops_too_but_not_under_a_scaler(tmp_path
 
     for clip in (5.0, None):
         with pytest.raises(Refused, match="step 3: the norm of the gradients is not a number any more"):
-            fitted(tmp_path / f"plain {clip}", replace(task_of(f"plain {clip}"), clip_norm=clip), "--no-norm")
-    scaled = replace(task_of("scaled"), scaler=torch.amp.GradScaler("cpu", init_scale=8.0))
+            clipped = GradientSettings(clip_norm=clip)
+            fitted(tmp_path / f"plain {clip}", replace(task_of(f"plain {clip}"), gradients=clipped), "--no-norm")
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    scaled = replace(task_of("scaled"), gradients=GradientSettings(clip_norm=5.0, scaler=scaler))
     fitted(tmp_path / "scaled", scaled, "--no-norm")
-    assert scaled.scaler.get_scale() == 4.0, "the scaler skipped that step"
+    assert scaler.get_scale() == 4.0, "the scaler skipped that step"

@@ -185,10 +185,11 @@ def test_a_gradient_scaler_is_as_if_the_step_had_been_tried_once(tmp_path: Path)
         words = [str(tmp_path / name), "--no-norm", "--memory", str(memory), "--memory-from", "3", "--steps", "8"]
         torch.manual_seed(0)  # it is built before its run is opened, which seeds what is built after
         task = build(read(words, Environment()), print)
-        task = replace(task, scaler=torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=3))
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=3)
+        task = replace(task, gradients=replace(task.gradients, scaler=scaler))
         fitted(tmp_path / name, task, *words[1:])
-        assert task.scaler is not None
-        found[name] = (task.scaler.state_dict(), task.model.state_dict())
+        assert task.gradients.scaler is not None
+        found[name] = (task.gradients.scaler.state_dict(), task.model.state_dict())
     assert found["whole"][0] == found["halved"][0]
     torch.testing.assert_close(found["halved"][1], found["whole"][1], rtol=1e-4, atol=1e-6)
 
@@ -207,7 +208,11 @@ def test_where_the_network_can_recompute_that_is_the_last_resort(tmp_path: Path)
             raise torch.OutOfMemoryError("CUDA out of memory")
         return loss(batch)
 
-    said = fitted(tmp_path / "run", replace(task, loss=hungry, recompute=switch_on), "--no-norm")
+    said = fitted(
+        tmp_path / "run",
+        replace(task, loss=hungry, gradients=replace(task.gradients, recompute=switch_on)),
+        "--no-norm",
+    )
     assert "step 1 is repeated with at most 1 sample at once, with gradient checkpointing" in said
     told = [(event["after"], event["recompute"]) for event in events(tmp_path / "run", "oom")]
     assert told == [(2, False), (1, False), (1, True)]

@@ -17,7 +17,7 @@ from tests.twin.frail import build, read
 from tests.twin.killing import assert_twins
 from tests.unbroken.train.frail_sessions import fitted
 from unbroken.launch import Environment
-from unbroken.train import Every, Progress, Task, spread
+from unbroken.train import Every, Progress, Task, Validation, spread
 
 Draw = Callable[[Progress], Mapping[str, bytes]]
 
@@ -41,7 +41,7 @@ def evaluated(run: Path, draw: Draw | None, *options: object, best_at: int = 4) 
 
     torch.manual_seed(0)
     task: Task = build(read([str(run), *map(str, options)], Environment()), print)
-    task = replace(task, evaluate=evaluate, evaluate_every=Every(steps=2), best="score", pictures=draw)
+    task = replace(task, validation=Validation(evaluate=evaluate, every=Every(steps=2), best="score", pictures=draw))
     return fitted(run, task, *options)
 
 
