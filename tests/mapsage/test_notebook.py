@@ -26,12 +26,15 @@ from mapsage.notebook import as_text, notebook
 
 APP = Path(__file__).resolve().parents[2] / "apps" / "mapsage"
 FILE = APP / "kaggle.ipynb"
-STEPS, EVALUATE_EVERY, STOP_AFTER = 40, 20, 12
+STEPS, EVALUATE_EVERY, STOP_AFTER = 16, 8, 5
 CONFIG = "configs/aerial_tiny_short.py"
 SHORT = f"""
 _base_ = "./aerial_tiny.py"
 train_dataloader = dict(batch_size=2, num_workers=0)
-val_dataloader = dict(num_workers=0)
+val_dataloader = dict(num_workers=0, dataset=dict(pipeline=[
+    dict(type="LoadImageFromFile"), dict(type="Resize", scale=(64, 64)), dict(type="LoadAnnotations"),
+    dict(type="PackSegInputs"),
+]))
 train_cfg = dict(max_iters={STEPS}, val_interval={EVALUATE_EVERY})
 """
 

@@ -329,7 +329,7 @@ def infos_of_fewer(data: Path, number: int) -> None:
 
 # -- the aerial application: a training by iterations ------------------------------------------------------------------
 
-TILES, STEPS, AT = 14, 24, 10  # four tiles to a step: after ten steps twelve of the third pass are used
+TILES, STEPS, AT = 14, 18, 10  # four tiles to a step: after ten steps twelve of the third pass are used
 LOADER, WRAPPER = "train_dataloader.batch_size", "optim_wrapper.accumulative_counts"
 PIPELINE = "train_dataloader.dataset.pipeline"
 
@@ -367,16 +367,16 @@ AERIAL_CASES = [
     ),
     Case(name="flip", replaced=(("prob=0.5", "prob=0.9"),), changed={f"{PIPELINE}.4.prob": DATA}),
     Case(name="no flip", replaced=(('dict(type="RandomFlip", prob=0.5), ', ""),), changed={PIPELINE: DATA}),
-    Case(name="longer", options=with_options("train_cfg.max_iters=31"), changed={"train_cfg.max_iters": SCHEDULE}),
+    Case(name="longer", options=with_options("train_cfg.max_iters=25"), changed={"train_cfg.max_iters": SCHEDULE}),
     Case(name="shorter", options=with_options("train_cfg.max_iters=15"), changed={"train_cfg.max_iters": SCHEDULE}),
     Case(
         name="a longer phase",
-        replaced=(('dict(type="PolyLR", begin=8, end=24 + 4', 'dict(type="PolyLR", begin=8, end=40'),),
+        replaced=(('dict(type="PolyLR", begin=8, end=18 + 4', 'dict(type="PolyLR", begin=8, end=40'),),
         changed={"param_scheduler.1.end": SCHEDULE},
     ),
     Case(
         name="a phase that ends before the training",
-        replaced=(('dict(type="PolyLR", begin=8, end=24 + 4', 'dict(type="PolyLR", begin=8, eta_min=1e-5, end=20'),),
+        replaced=(('dict(type="PolyLR", begin=8, end=18 + 4', 'dict(type="PolyLR", begin=8, eta_min=1e-5, end=16'),),
         changed={"param_scheduler.1.end": SCHEDULE, "param_scheduler.1.eta_min": SCHEDULE},
     ),
     Case(
@@ -562,7 +562,7 @@ def test_a_killed_sonar_training_with_all_that_is_free_changed_is_its_twin(tmp_p
     run, twin = (read_sonar(arguments(place), Environment()).directory for place in ("cut", "whole"))
     whole = run_to_end(command("whole"))
     assert whole.returncode == 0, whole.output
-    kill_after_steps(run, command("cut"), steps=11)  # an epoch has eight
+    kill_after_steps(run, command("cut"), steps=11)  # an epoch has six
     config.write_text(yaml.safe_dump(edited(tree, edits), sort_keys=False), "utf-8")
     otherwise = read_sonar(arguments("cut", *SONAR_OTHERWISE), Environment())
     assert_only_free(otherwise, {dotted(place) for edit in edits for place in edit.places})

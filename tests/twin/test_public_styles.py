@@ -16,7 +16,6 @@ LOOPS = Path(__file__).parent / "loops"
     ("name", "seed", "workers", "last"),
     [
         ("by_epochs", 21, (0, 2), "iter_72.pth"),
-        ("by_epochs", 22, (0, 0), "iter_72.pth"),
         ("by_steps", 23, (0,), "iter_60.pth"),
     ],
 )

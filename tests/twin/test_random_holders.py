@@ -62,15 +62,21 @@ def session(folder: Path, workers: int, dies_at: int = -1, by: int = 0) -> None:
                 os.kill(os.getpid(), by)
 
 
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("twin")
+    assert in_a_process(session, folder, 0) == 0
+    return folder
+
+
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("workers", [(0, 0), (2, 0), (0, 2)])
 def test_it_is_exact_and_nothing_of_it_is_said_to_be_lost(
-    tmp_path: Path, workers: tuple[int, int], by: signal.Signals, capfd: Any
+    tmp_path: Path, twin: Path, workers: tuple[int, int], by: signal.Signals, capfd: Any
 ) -> None:
-    assert in_a_process(session, tmp_path / "twin", 0) == 0
-    assert in_a_process(session, tmp_path / "cut", workers[0], 8, by) == (75 if by == signal.SIGTERM else -by)
-    assert in_a_process(session, tmp_path / "cut", workers[1]) == 0
-    one, other = (read_checkpoint(tmp_path / name / "t" / "iter_15.pth") for name in ("cut", "twin"))
+    assert in_a_process(session, tmp_path, workers[0], 8, by) == (75 if by == signal.SIGTERM else -by)
+    assert in_a_process(session, tmp_path, workers[1]) == 0
+    one, other = (read_checkpoint(folder / "t" / "iter_15.pth") for folder in (tmp_path, twin))
     assert differences(one, other) == []
-    assert step_records(tmp_path / "cut" / "t") == step_records(tmp_path / "twin" / "t")
+    assert step_records(tmp_path / "t") == step_records(twin / "t")
     assert "`dataset" not in capfd.readouterr().out

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +121,21 @@ def session(
         loop(run, model, optimizer, workers, after)
 
 
-def assert_twins(folder: Path, *names: str) -> None:
-    runs = [folder / name / "t" for name in names]
+@pytest.fixture(scope="module")
+def twin_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Loop], Path]:
+    """The training of a loop that nothing happens to, done once for all that is compared with it."""
+
+    @cache
+    def trained(loop: Loop) -> Path:
+        folder = tmp_path_factory.mktemp("twin")
+        assert in_a_process(session, folder, loop) == 0
+        return folder
+
+    return trained
+
+
+def assert_twins(*folders: Path) -> None:
+    runs = [folder / "t" for folder in folders]
     last = max(runs[0].glob("iter_*.pth"), key=lambda path: int(path.stem[5:])).name
     assert differences(*(read_checkpoint(run / last) for run in runs)) == []
     assert step_records(runs[0]) == step_records(runs[1])
@@ -129,10 +143,11 @@ def assert_twins(folder: Path, *names: str) -> None:
 
 
 @pytest.mark.parametrize("loop", [by_batches, by_epochs, in_micro_batches, by_steps])
-def test_what_is_drawn_between_two_steps_disturbs_nothing(tmp_path: Path, loop: Loop) -> None:
-    assert in_a_process(session, tmp_path / "twin", loop) == 0
-    assert in_a_process(_disturbed, tmp_path / "disturbed", loop) == 0
-    assert_twins(tmp_path, "disturbed", "twin")
+def test_what_is_drawn_between_two_steps_disturbs_nothing(
+    tmp_path: Path, twin_of: Callable[[Loop], Path], loop: Loop
+) -> None:
+    assert in_a_process(_disturbed, tmp_path, loop) == 0
+    assert_twins(tmp_path, twin_of(loop))
 
 
 def _disturbed(folder: Path, loop: Loop) -> None:
@@ -147,12 +162,11 @@ def _disturbed(folder: Path, loop: Loop) -> None:
     (by_steps, (0, 0), signal.SIGTERM),
 ])  # fmt: skip
 def test_a_resumed_session_draws_what_would_have_come(
-    tmp_path: Path, loop: Loop, workers: tuple[int, int], by: signal.Signals
+    tmp_path: Path, twin_of: Callable[[Loop], Path], loop: Loop, workers: tuple[int, int], by: signal.Signals
 ) -> None:
-    assert in_a_process(session, tmp_path / "twin", loop) == 0
-    assert in_a_process(session, tmp_path / "cut", loop, workers[0], 7, by) == (75 if by == signal.SIGTERM else -by)
-    assert in_a_process(session, tmp_path / "cut", loop, workers[1]) == 0
-    assert_twins(tmp_path, "cut", "twin")
+    assert in_a_process(session, tmp_path, loop, workers[0], 7, by) == (75 if by == signal.SIGTERM else -by)
+    assert in_a_process(session, tmp_path, loop, workers[1]) == 0
+    assert_twins(tmp_path, twin_of(loop))
 
 
 def test_each_micro_batch_draws_anew_and_a_seed_decides_what(tmp_path: Path) -> None:
