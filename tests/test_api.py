@@ -69,6 +69,9 @@ def lacking(entry: Entry) -> Iterator[str]:
     for name, text in said.arguments.items():
         if set(re.findall(r"\w+", text.lower())) <= {*re.findall("[a-z]+", name.lower()), "the", "a", "of", "its"}:
             yield f"what `{name}` means"
+    nothing = [each.name for each in entry.parameters if each.default is None]
+    for name in (each for each in nothing if "None" not in said.arguments.get(each, "")):
+        yield f"what None means for `{name}`"
     if function is None or isinstance(entry.value, type):
         return
     returned = str(inspect.signature(function).return_annotation).strip("\"'")
@@ -128,7 +131,7 @@ def test_what_the_page_on_upgrading_says_to_type_is_there() -> None:
 
 
 def test_what_a_docstring_lacks_is_found() -> None:
-    def told(path: str, most: int) -> int:
+    def told(path: str, most: int | None = None) -> int:
         """Some text
 
         Args:
@@ -141,6 +144,7 @@ def test_what_a_docstring_lacks_is_found() -> None:
         "a sentence that says what it is",
         "its arguments in their order",
         "what `path` means",
+        "what None means for `most`",
         "what it returns",
         "that it raises UsageError",
     ]

@@ -43,7 +43,7 @@ class OptionParser(argparse.ArgumentParser):
         *arguments: As `argparse.ArgumentParser` has them.
         meant: What to type here for options of other programs, by the name in small letters with `_` between its words:
             `{"lr": "--set OPTIMIZATION.LR {value}"}`. `{value}` is what was given to it, `{pairs}` keys and values as
-            `key=value`, `{words}` the same as `key value`.
+            `key=value`, `{words}` the same as `key value`. None: nothing.
         **how: As `argparse.ArgumentParser` has them.
     Example:
         >>> from unbroken import OptionParser
@@ -91,7 +91,7 @@ class OptionParser(argparse.ArgumentParser):
 
         Args:
             args: The words, without the program's name; None: those of this process.
-            namespace: As in argparse.
+            namespace: What is filled, as in argparse; None: a new one.
         Returns:
             What was read, and the words that are not known.
         """

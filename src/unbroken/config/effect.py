@@ -62,9 +62,9 @@ class Effects:
 
     Args:
         own: The effect of this key, and of those below that say nothing themselves; None: it says nothing.
-        since: What earlier records meant, which do not have the key.
+        since: What earlier records meant, which do not have the key; None: nothing is known of that.
         fields: The keys below, by name.
-        items: Stands for any position of a list and any name of a free mapping.
+        items: Stands for any position of a list and any name of a free mapping; None: there are none.
     """
 
     own: Effect | None = None

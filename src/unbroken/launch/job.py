@@ -31,10 +31,10 @@ class Start:
 
     Args:
         fresh: Begin anew, what is there moves into the archive (`--fresh`).
-        exact: File to resume from, whatever else is there (`--ckpt`).
-        origin: File in which the run's history begins (`load_from` with `resume=True`), until the run has newer
-            ones.
-        weights: File to fine-tune from (`--pretrained_model`), until the run has a save.
+        exact: File to resume from, whatever else is there (`--ckpt`); None: none was named.
+        origin: File in which the run's history begins (`load_from` with `resume=True`), until the run has newer ones;
+            None: none.
+        weights: File to fine-tune from (`--pretrained_model`), until the run has a save; None: none.
         strict: Fine-tune only if `weights` and the model have the same tensors.
         weights_key: Entry of that file that holds the weights; "": where they usually are.
         search: Folders that may hold checkpoints of this run.
@@ -183,7 +183,7 @@ class LaunchOptions:
         device: What torch calls it; "auto": the GPU where there is one.
         pictures: How many samples are drawn with what was predicted, after each evaluation.
         accidents: What is to be done when something goes wrong.
-        own: What the application alone reads, such as its config as a typed value.
+        own: What the application alone reads, such as its config as a typed value; None: nothing.
     """
 
     save_every: int | None = None
@@ -243,12 +243,12 @@ class Job:
         remarks: Sentences on the config that every launch shows.
         remarks_on_foreign: Sentences that every launch shows which begins with a file of another program.
         command: What to type to run this again.
-        lr_at: Learning rate used in step n + 1 under this config, for the plan and its plot.
+        lr_at: Learning rate used in step n + 1 under this config; None: the plan says no rates.
         written_under: Reads the config out of another program's file; None where that says nothing.
-        epochs: How long the training is, where it is measured in epochs.
-        steps_per_epoch: Optimizer steps of an epoch.
-        samples_per_step: Samples that a step takes, over all its micro-batches.
-        samples: Samples of an epoch.
+        epochs: How long the training is, where it is measured in epochs; else None.
+        steps_per_epoch: Optimizer steps of an epoch; None: not known.
+        samples_per_step: Samples that a step takes, over all its micro-batches; None: not known.
+        samples: Samples of an epoch; None: not known.
         flags: Options that this front door calls otherwise.
         override: How a config key is set at this front door: "--set {key} {value}".
         short_names: What config keys are called in tags made from changes.

@@ -362,9 +362,9 @@ def start_from(
     Args:
         options: What a parser with the common options read.
         environment: As `Recipe.read` was given it.
-        origin: The file that the config goes on from; not used where the command line names weights, which are a run of
-            their own.
-        weights: The file that the config fine-tunes from.
+        origin: The file that the config goes on from, None: none; not used where the command line names weights,
+            which are a run of their own.
+        weights: The file that the config fine-tunes from; None: none.
     Raises:
         UsageError: `--strict` or `--weights-key` without weights that they are about.
     """

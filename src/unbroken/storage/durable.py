@@ -39,7 +39,7 @@ def durable_write(
         path: The file, in a folder that is there.
         fill: Writes into the open file that it is given.
         check: Given the path of the temporary file, whole and on the medium, before it takes the name; what it raises
-            prevents that.
+            prevents that. None: nothing is checked.
     Raises:
         OSError: The disk refuses: it is full, or fails.
     """

@@ -92,7 +92,7 @@ def read_whole(path: str | os.PathLike[str], *, most_bytes: int = MOST_RECORD_BY
 
     Args:
         path: As a person or a record names it.
-        most_bytes: So many are believable; the usual 64 MiB are hundreds of times what a record of a run has.
+        most_bytes: So many bytes are believable; the usual 64 MiB are hundreds of times what a record of a run has.
     Raises:
         NotOrdinary: There are more, or it is no ordinary file.
         OSError: It cannot be read.
@@ -113,7 +113,7 @@ def read_json(path: str | os.PathLike[str], *, most_bytes: int = MOST_RECORD_BYT
 
     Args:
         path: As a person or a record names it.
-        most_bytes: So many are believable.
+        most_bytes: So many bytes are believable.
     Raises:
         OSError: It cannot be read.
         ValueError: It is no JSON, or nested too deep.

@@ -38,7 +38,7 @@ def fit(run: TrainingRun, task: Task, *, accidents: Accidents | None = None, com
         accidents: What to do when a step goes wrong; None: halve where memory runs out, end at a loss that is not
             finite.
         coming: Called with "step" or "evaluation", its step, and a function that gives its samples, before each:
-            whoever watches this process can name what it was doing when it crashed.
+            whoever watches this process can name what it was doing when it crashed. None: nobody watches.
     Raises:
         Exit: The run was asked to stop; everything is saved.
     """
@@ -144,7 +144,7 @@ def run_job(job: Job, console: Console, *, began_s: float | None = None, coming:
         job: Whose `task` is the address of the builder.
         console: Where lines are shown.
         began_s: When the session began, on the monotonic clock in seconds; None: now.
-        coming: Told what comes next, see `fit`.
+        coming: Told what comes next, see `fit`; None: nobody is.
     Raises:
         Exit: The run was asked to stop; everything is saved.
     """

@@ -29,12 +29,12 @@ class Progress:
         ended: Why no step follows this one, where the loop said so; else empty.
         begun_epochs: Epochs whose beginning was done, when the loop goes by epochs.
         order: How the samples of the epoch in progress are ordered, as a checkpoint keeps it.
-        stream: The state of a stream that has one, in plain values.
+        stream: The state of a stream, in plain values; None where it has none.
         fingerprint: What the data set says of its files, where it says something.
         evaluated_step: Step whose weights were evaluated last.
-        best: Best evaluation so far: its metric, value and step.
+        best: Best evaluation so far: its metric, value and step; None: there is none.
         metrics: What the last evaluation found, by name.
-        extension: How the schedule goes on, where the run was finished once and made longer.
+        extension: How the schedule goes on, where the run was finished once and made longer; else None.
         accepted: Changes of meaning that the user wanted.
         skipped: Samples that could not be read and were left out, as the user wished.
         divisions: Into how many parts steps are divided since memory ran out.

@@ -72,9 +72,9 @@ def open_run(
         root: Folder below which the runs lie; each `tag` has a folder of its own there.
         tag: Name of the experiment, and of its folder.
         config: What makes this experiment what it is: a dict of plain values, an `argparse.Namespace`, a dataclass or a
-            config of OmegaConf. It is recorded, and a change between sessions is listed.
+            config of OmegaConf. It is recorded, and a change between sessions is listed; None: nothing.
         effects: What changing a key of `config` does, by dotted key: "shape" and "meaning" refuse a resume, "data",
-            "schedule" and "free" are said. A key without an effect counts as "data".
+            "schedule" and "free" are said. A key without an effect counts as "data"; None: all do.
         seed: What all randomness begins from, a whole number from 0 on; a run keeps the one it began with.
         save_every: Save every so many steps; None: not for that reason.
         save_every_epochs: Save at the end of every so many epochs; None: not for that reason.
@@ -86,12 +86,13 @@ def open_run(
         reserve_s: Be done so many seconds before the session's end.
         on_bad: A sample that cannot be read ends the training ("stop") or is left out, said and counted ("skip").
         keep_last: How many checkpoints stay, never fewer than two verified ones; None keeps all.
-        backup: A folder on another disk to which each save is copied, beside the training.
-        quota: How much may lie below the current folder ("20GB"): a warning says before the first step that it will not
-            do.
+        backup: A folder on another disk to which each save is copied, beside the training; None: none.
+        quota: How much may lie below the current folder ("20GB"): a warning says before the first step that it will
+            not do. None: as the host says.
         fresh: Begin anew; what the run has so far moves into its `archive/`.
-        ckpt: Resume from exactly this file, whatever else is there.
-        pretrained_model: Begin a new run with the weights of this file (fine-tuning); of no effect once it has a save.
+        ckpt: Resume from exactly this file, whatever else is there; None: from the furthest that is whole.
+        pretrained_model: Begin a new run with the weights of this file (fine-tuning); of no effect once it has a
+            save. None: from nothing.
         strict: Refuse to fine-tune where one tensor of either side would be left over, and refuse, after the first
             steps, a loop in which something changes that is not tracked.
         weights_key: The entry of `pretrained_model` that holds the weights ("ema", "a.b"), where it has an unusual one.

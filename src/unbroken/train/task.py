@@ -134,7 +134,7 @@ class Task:
         workers: Processes that read; 0: this one.
         loss: Maps a micro-batch to named values, "loss" being the one to minimise.
         steps: Length of the training in optimizer steps; None: it is said in epochs.
-        epochs: Length of the training in epochs; the last step of each may then have fewer micro-batches.
+        epochs: The same in epochs, the last step of each may then have fewer micro-batches; None: `steps` says it.
         batches: How samples become micro-batches.
         gradients: Precision and largest norm of the gradients.
         validation: What is evaluated and when; None: nothing is.

@@ -148,22 +148,21 @@ class TrainingRun(RunControl):
             batch_size: Samples of a batch, None: one after the other, not in batches; needed for a data set, refused
                 beside a `DataLoader`.
             workers: Processes that read, 0: this one; where nothing is said, 0, or what the `DataLoader` says.
-            epochs: Passes over the data at the end of the training.
-            steps: Optimizer steps at the end of the training.
+            epochs: Passes over the data at the end of the training; None: `steps` says how long.
+            steps: Optimizer steps at the end of the training; None: `epochs` says how long.
             shuffle: True: in an order made anew for each epoch; "stream": that, and batches may straddle two epochs;
                 False: in that of the data set.
             drop_last: Leave out an epoch's last batch where it would be smaller.
             collate: Makes a batch of a list of samples; None: as torch does.
             pin_memory: Copy batches into page-locked memory, from which a GPU reads faster.
-            accumulate: Batches of one step (fewer at the end of an epoch): the number of steps is then known
-                beforehand.
-            evaluate: Called without arguments at boundaries; the metrics it returns, numbers by name, are recorded.
+            accumulate: Batches of one step (fewer at the end of an epoch), so that the number of steps is known;
+                None: as many as the loop takes.
+            evaluate: Called without arguments at boundaries; the metrics it returns are recorded. None: nothing is.
             evaluate_every: Steps from one evaluation to the next, or an `Every`; None: at the end of each epoch. The
                 end of the training is evaluated in any case.
             best: The metric by which the best weights are kept; None: none are.
             larger: Whether a larger value of `best` is the better one.
-            between: Called at each boundary, from before the first batch to after the last, with random streams of its
-                own.
+            between: Called at each boundary, from before the first batch to after the last; None: nothing is.
         Yields:
             What `collate` makes; of a stream or a `DataLoader`, what that gives.
         Raises:
@@ -277,7 +276,7 @@ class TrainingRun(RunControl):
 
         Args:
             total: Steps at the end of the training, counted from the run's beginning.
-            evaluate: Called without arguments; the metrics it returns are recorded.
+            evaluate: Called without arguments; the metrics it returns are recorded. None: nothing is.
             evaluate_every: Steps from one evaluation to the next, or an `Every`; None: after the last step alone, as
                 there are no epochs.
             best: The metric by which the best weights are kept; None: none are.

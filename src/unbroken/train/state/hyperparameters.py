@@ -264,7 +264,7 @@ class ConfiguredScaler(GradScaler):
         """Set the scale of the next step, as torch does; a static one stays.
 
         Args:
-            new_scale: As in torch; not used where the scale is static.
+            new_scale: The scale to set, None: as the last steps ask for; not used where the scale is static.
         """
         super().update(self._configured["configured_scale"] if self._configured["static"] else new_scale)
 
