@@ -32,9 +32,7 @@ class SystemClock:
         """Local wall-clock time with its offset."""
         return datetime.now().astimezone()
 
-    def monotonic_s(self) -> float:
-        """Seconds on a clock that never goes back."""
-        return time.monotonic()
+    monotonic_s = staticmethod(time.monotonic)  # a loop asks several times in each step
 
     def pause_s(self, seconds: float) -> None:
         """Return when so many seconds have gone by; a signal's handler may raise meanwhile."""

@@ -22,7 +22,7 @@ BOM = b"\xef\xbb\xbf"  # an editor may have put it before the first line
 
 def json_line(data: Any) -> bytes:
     """One line of a file of JSON lines."""
-    return as_bytes(_ENCODE(data) + "\n")
+    return as_bytes(encoded(data) + "\n")
 
 
 def finite(value: Any) -> Any:
@@ -106,7 +106,7 @@ def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 # `json.loads` takes twice as long to find out how a line is encoded.
-_ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+encoded = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _DECODE = json.JSONDecoder(object_pairs_hook=each_once).raw_decode
 
 

@@ -45,11 +45,18 @@ class LineFile:
 
     def append(self, record: dict[str, Any], *, durable: bool) -> None:
         """Add one line; Refused when the disk is full, unless this file is patient."""
+        self.append_line(json_line(record), durable=durable)
+
+    def append_line(self, line: bytes, *, durable: bool) -> None:
+        """The same, of a line that is made already."""
         with self._lock:
-            self._file.add(json_line(record))
             try:
-                self._write(durable=durable)
+                self._file.put(line)
+                if durable:
+                    self._file.sync()
+                self.trouble = ""
             except OSError as error:
+                self.trouble = error.strerror or str(error)
                 if not self.patient:
                     raise refusal(self._disk, self.path, CANNOT_CONTINUE, error) from error
 
@@ -61,7 +68,12 @@ class LineFile:
     def sync(self) -> None:
         """Wait until all lines are on the medium; Refused when the disk is full."""
         with self._lock, explained(self._disk, self.path, CANNOT_CONTINUE):
-            self._write(durable=True)
+            try:
+                self._file.sync()
+            except OSError as error:
+                self.trouble = error.strerror or str(error)
+                raise
+            self.trouble = ""
 
     def close(self) -> None:
         """Wait until all lines are on the medium, then close."""
@@ -69,17 +81,6 @@ class LineFile:
             self.sync()
         finally:
             self._file.close()
-
-    def _write(self, *, durable: bool) -> None:
-        try:
-            if durable:
-                self._file.sync()
-            else:
-                self._file.write()
-        except OSError as error:
-            self.trouble = error.strerror or str(error)
-            raise
-        self.trouble = ""
 
 
 def _ends_torn(path: Path) -> bool:

@@ -16,9 +16,10 @@ from typing import Any, TypeGuard
 
 from unbroken.fields import BadField, Kind, check, count_of, number, number_of, text
 from unbroken.journal.file import LineFile, read_lines, read_lines_backwards
-from unbroken.jsonlines import finite
+from unbroken.jsonlines import encoded, finite
 from unbroken.quantities import all_of
 from unbroken.storage import Disk
+from unbroken.text import as_bytes
 
 WEIGHTS_CRC32 = "weights_crc32"  # of a few elements of the weights after the step
 WORDS = {WEIGHTS_CRC32: "a probe of the weights"}
@@ -66,21 +67,30 @@ class StepLog:
     def __init__(self, disk: Disk, path: Path, *, session: str) -> None:
         self._session = session
         self._lines = LineFile(disk, path)
+        self._heads: dict[str, str] = {}  # of the values of a line, by their names
+        self._of_session = f',"session":{encoded(session)},"epoch":'
 
     def write_step(
         self, step: int, *, epoch: int, samples: Samples, values: Mapping[str, float], weights: int | None = None
-    ) -> dict[str, Any]:
-        """Record a finished step; `samples` are as `as_recorded` gives them. Returns the record."""
-        record = {
-            "step": step,
-            "session": self._session,
-            "epoch": epoch,
-            **finite(dict(values)),
-            **({} if weights is None else {WEIGHTS_CRC32: weights}),
-            "samples": samples,
-        }
-        self._lines.append(record, durable=False)
-        return record
+    ) -> bytes:
+        """Record a finished step; `samples` are as `as_recorded` gives them. Returns the line.
+
+        It is put together here and is the one that `json_line` gives of the same: its form never changes, and its
+        numbers are written as JSON writes them.
+        """
+        said = [f'{{"step":{step}{self._of_session}{epoch}']
+        for name, value in values.items():
+            if (head := self._heads.get(name)) is None:
+                head = self._heads[name] = f",{encoded(name)}:"
+            said.append(head)
+            said.append(repr(value) if type(value) is float and math.isfinite(value) else encoded(finite(value)))
+        if weights is not None:
+            said.append(f',"{WEIGHTS_CRC32}":{weights}')
+        listed = str(samples).replace(" ", "") if isinstance(samples, list) else encoded(samples)
+        said.append(f',"samples":{listed}}}\n')
+        line = as_bytes("".join(said))
+        self._lines.append_line(line, durable=False)
+        return line
 
     def write_evaluation(self, step: int, values: Mapping[str, float]) -> None:
         """Record the evaluation of the weights after `step`."""

@@ -200,6 +200,20 @@ class PatientFile:
         """Let a line wait to be written."""
         self._waiting.append(line)
 
+    def put(self, line: bytes) -> None:
+        """Write a line, after what waits; raises OSError, and keeps what is not written."""
+        if self._waiting or self._torn:
+            self._waiting.append(line)
+            self.write()
+            return
+        self._torn = True
+        try:
+            self._file.write(line)
+        except BaseException:
+            self._waiting.append(line)
+            raise
+        self._torn = False
+
     def write(self) -> None:
         """Write what waits; raises OSError, and keeps what is not written."""
         while self._waiting:

@@ -43,10 +43,11 @@ class _OpenFile:
         self.descriptor = descriptor
 
     def write(self, data: bytes, /) -> int:
-        view = memoryview(data).cast("B")
-        written = 0
-        while written < len(view):
-            written += os.write(self.descriptor, view[written:])
+        written = os.write(self.descriptor, data)
+        if written != len(data):  # as good as never; of a view that is not of bytes the length counts its items
+            view = memoryview(data).cast("B")
+            while written < len(view):
+                written += os.write(self.descriptor, view[written:])
         return written
 
     def flush(self) -> None:

@@ -185,12 +185,16 @@ def numbers(where: str, values: Mapping[str, Any]) -> dict[str, float]:
 
 def logged(where: str, values: Mapping[str, Any]) -> dict[str, float | torch.Tensor]:
     """The same, but a number on a device is copied there: who asks for its value waits for all that leads to it."""
-    return {
-        name: _number(f"{where}({name}=...)", name, value)
-        if name in NOT_VALUES or not isinstance(value, torch.Tensor) or value.is_cpu or value.numel() != 1
-        else value.detach().clone()
-        for name, value in values.items()
-    }
+    found: dict[str, float | torch.Tensor] = {}
+    for name, value in values.items():
+        if name in NOT_VALUES or not isinstance(value, torch.Tensor) or value.numel() != 1:
+            found[name] = _number(f"{where}({name}=...)", name, value)
+        elif value.is_cpu:
+            number = value.item() if value.is_floating_point() else value
+            found[name] = number if type(number) is float else _number(f"{where}({name}=...)", name, value)
+        else:
+            found[name] = value.detach().clone()
+    return found
 
 
 def _number(where: str, name: str, value: Any) -> float:

@@ -41,7 +41,9 @@ class Every:
         Returns:
             True where the step or the epoch counts, or the training ends.
         """
-        return due(progress.step, every=self.steps, total=total) or self.closes(progress)
+        if due(progress.step, every=self.steps, total=total):
+            return True
+        return (self.epochs is not None or self.each_from is not None) and self.closes(progress)
 
     def closes(self, progress: Progress) -> bool:
         """Tell whether an epoch that counts ends here.

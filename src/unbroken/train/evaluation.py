@@ -232,7 +232,7 @@ class RunControl:
             Exit: The run stops here, with everything saved.
         """
         if self.current.is_at_boundary:
-            self.opened.stop_if_asked()
+            self.opened.stop_if_asked(self.length.last(self.opened.feed, self.step))
 
     def stop(self, reason: str) -> None:
         """Stop at once between two steps, else at the next boundary, as a signal would: saved, with exit code 75.

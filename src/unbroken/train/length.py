@@ -18,6 +18,7 @@ class Length:
     epochs: int | None = None
     accumulate: int | None = None
     _one_each: bool = True  # whether each step so far took one batch
+    _counted: AnyFeed | None = None  # whose steps these are, as long as that is so
 
     def is_reached(self, step: int) -> bool:
         """Whether the last step is done, as far as that is known."""
@@ -37,6 +38,7 @@ class Length:
         if self.epochs is not None and self.accumulate is not None:
             left = feed.steps_left(self.epochs, accumulate=self.accumulate)
             self.steps = step + left if left is not None else None
-        elif self.epochs is not None and turns:
+        elif self.epochs is not None and turns and not (turns == 1 and self._counted is feed):
             self._one_each &= turns == 1
             self.steps = feed.micro_batches(self.epochs) if self._one_each else None
+            self._counted = feed if self._one_each else None

@@ -25,7 +25,6 @@ from unbroken.launch import Job
 from unbroken.run.layout import own
 from unbroken.train.length import Length
 from unbroken.train.record.console import SessionLog
-from unbroken.train.saving.saving import current_lr
 
 MOST_LOOKED_AT = 20_000  # steps of a schedule: a fraction of a second
 MOST_RECORDS = 1_000
@@ -43,19 +42,23 @@ class Rates:
         self._began: int | None = None  # of the schedule's own steps, where this session found it
         self._next_look = 1  # the step before which the rates ahead are looked at
 
-    def look(self, tracked: Mapping[str, Any], *, step: int) -> float | None:
-        """The rate of the first group; says, before the step is done, when steps begin that change nothing."""
-        first = current_lr(tracked)
-        at_zero = first == 0 and not any(
-            group["lr"] for part in tracked.values() if isinstance(part, Optimizer) for group in part.param_groups
-        )
+    def look(self, first: Optimizer | None, tracked: Mapping[str, Any], *, step: int) -> float | None:
+        """The rate of the first group of `first`, the first optimizer; says, before, when steps change nothing."""
+        rate = float(first.param_groups[0]["lr"]) if first is not None else None
+        if rate == 0 or self._at_zero:
+            self._note_zero(tracked, step=step)
+        if step >= self._next_look and not self._planned:
+            self._look_ahead(tracked, step=step)
+        return rate
+
+    def _note_zero(self, tracked: Mapping[str, Any], *, step: int) -> None:
+        """Say, before the step is done, when steps begin that change nothing."""
+        optimizers = [part for part in tracked.values() if isinstance(part, Optimizer)]
+        at_zero = not any(group["lr"] for part in optimizers for group in part.param_groups)
         if at_zero and not self._at_zero and not self._planned:
             kind = "note" if step == 1 else "warning"  # a warm-up may well begin at 0
             self._log.say(f"{kind}: step {step} trains at learning rate 0 (nothing changes)")
         self._at_zero = at_zero
-        if step >= self._next_look and not self._planned:
-            self._look_ahead(tracked, step=step)
-        return first
 
     def _look_ahead(self, tracked: Mapping[str, Any], *, step: int) -> None:
         """Say, once, where the rate comes down to nothing and climbs again before the training ends."""

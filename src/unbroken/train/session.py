@@ -10,26 +10,22 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from unbroken.errors import STOPPED, Refused, SaveFailed, UnbrokenError, UsageError, WorkersKilled
+from unbroken.errors import STOPPED, Refused, SaveFailed, UsageError, WorkersKilled
 from unbroken.journal.file import LineFile
-from unbroken.launch import Job
 from unbroken.launch.forecast import TIMING
 from unbroken.launch.rerun import again_in_words
-from unbroken.logbook.entry import note_run
 from unbroken.quantities import counted
-from unbroken.run import OpenRun
-from unbroken.storage.stop_request import Requests
 from unbroken.train.cadence import Every
 from unbroken.train.data.feed import AnyFeed
 from unbroken.train.data.loader import EXCLUDED, BadSample
 from unbroken.train.data.workers import TOLD, LostWorker
 from unbroken.train.finite import GoBack
+from unbroken.train.hold import Hold, record_failure
 from unbroken.train.length import Length
 from unbroken.train.progress import Best, Progress
-from unbroken.train.record.console import SessionLog
 from unbroken.train.record.recorder import Recorder
 from unbroken.train.saving.patience import LAST_TRIES_S
-from unbroken.train.saving.saving import Extra, Saver
+from unbroken.train.saving.saving import Extra
 from unbroken.train.step import StepInProgress
 from unbroken.train.stop import Deadline, Exit, Outlook, StopFlag
 
@@ -38,32 +34,26 @@ LEFT = "its own loop, which was left"
 
 
 @dataclass(kw_only=True)
-class Session:
+class Session(Hold):
     """One session while it is open. Its records wait in memory while the disk refuses them."""
 
-    run: OpenRun
-    job: Job
-    log: SessionLog
     progress: Progress
     current: StepInProgress
     length: Length
     deadline: Deadline
     flag: StopFlag
     recorder: Recorder
-    saver: Saver
     feed: AnyFeed | None  # None for a loop that draws its own batches
-    requests: Requests
     extra: Extra  # what else stands in each file
     save_again: bool = False  # at the next boundary
     troubled: bool = False  # whether it was said that records wait
-    hurried: bool = False  # a signal ended it, and what follows a signal may be a kill
-    ended: str = "stopped"  # what `ls` will say of it
     workers_lost: int = 0
     evaluations: list[tuple[dict[str, float], str | None, bool]] = field(default_factory=list)  # not written down yet
     cut: bool = False  # whether it was said that the loop ends epochs early
 
     def __post_init__(self) -> None:
-        for lines in self._records:
+        super().__post_init__()
+        for lines in self.records:
             lines.patient = True
         self.requests.remove_stale(self.log.say)
         if self.saver.backups is not None:
@@ -72,11 +62,7 @@ class Session:
         for line in self.saver.foreseen():
             self.log.say(line)
         TOLD.listener, self.flag.outlook = self.note_lost, self.outlook
-        self._note()
-
-    @property
-    def _records(self) -> tuple[LineFile, LineFile]:
-        return self.run.steps.lines, self.run.journal.lines
+        self.note()
 
     def go_on_with(self, feed: AnyFeed) -> None:
         """The batches of the next epoch, as the loop wants them now."""
@@ -90,21 +76,26 @@ class Session:
 
     def say_saved(self) -> None:
         """Say what became of the saves."""
-        for lines in self.saver.writer.said():
-            for line in lines.split("\n"):
+        if self.saver.writer.has_news:
+            for lines in self.saver.writer.said():
+                for line in lines.split("\n"):
+                    self.log.say(line)
+        if self.saver.backups is not None:
+            for line in self.saver.backups.said():
                 self.log.say(line)
-        for line in self.saver.backups.said() if self.saver.backups is not None else ():
-            self.log.say(line)
-        trouble = next((lines for lines in self._records if lines.trouble), None)
-        if trouble is not None and not self.troubled:
-            self.log.say(
-                f"warning: {trouble.path.name} cannot be continued ({trouble.trouble}): its lines wait in memory"
-            )
-        if self.troubled and trouble is None:
-            self.log.say("the lines that waited in memory are written")
-        self.troubled = trouble is not None
+        steps, journal = self.records
+        if steps.trouble or journal.trouble or self.troubled:
+            self._say_trouble(steps if steps.trouble else journal)
         for line in self.run.files.lock.said():
             self.log.say(line)
+
+    def _say_trouble(self, lines: LineFile) -> None:
+        """Say, once, that lines wait in memory, and that they do no more."""
+        if lines.trouble and not self.troubled:
+            self.log.say(f"warning: {lines.path.name} cannot be continued ({lines.trouble}): its lines wait in memory")
+        if self.troubled and not lines.trouble:
+            self.log.say("the lines that waited in memory are written")
+        self.troubled = bool(lines.trouble)
 
     def wait_for_saves(self) -> None:
         """Return when every save that was begun is done."""
@@ -136,13 +127,13 @@ class Session:
         self.wait_for_saves()
         if words := self.saver.write_best_again():
             self.log.say(words)
-        for lines in self._records:
+        for lines in self.records:
             with suppress(Refused):
                 lines.require_written()
-        return self.is_saved(self.progress.step) and not any(lines.trouble for lines in self._records)
+        return self.is_saved(self.progress.step) and not any(lines.trouble for lines in self.records)
 
     def _records_lost(self) -> SaveFailed:
-        lines = next(lines for lines in self._records if lines.trouble)
+        lines = next(lines for lines in self.records if lines.trouble)
         return SaveFailed(
             lines.path,
             f"the checkpoint is written, but not the last {lines.waiting} lines of the record ({lines.trouble})",
@@ -151,7 +142,7 @@ class Session:
 
     def end_complete_step(self) -> None:
         """End the step in progress if its optimizer has stepped: what comes now is of the weights after it."""
-        if self.current.complete:
+        if self.current.stepped and self.current.turns > 0:
             self.end_step(by_itself=True)
 
     def end_body(self) -> None:
@@ -186,16 +177,19 @@ class Session:
         """Write the step down that has ended, if that is not done yet."""
         if (ended := self.current.take_ended()) is not None:
             self.recorder.record(self.progress, ended, self.current.probe.take(), total=self.length.steps)
-            self._write_evaluations()
+            if self.evaluations:
+                self._write_evaluations()
 
-    def stop_if_asked(self) -> None:
-        """Stop where a signal, the end of the session or a request asks for it."""
-        more = self.progress.step != self.length.last(self.feed, self.progress.step)
-        if self.flag.reason is None and more and not self.deadline.fits("step", "save"):
-            self.flag.reason = "the end of the session"
-        self.flag.reason = self.flag.reason or self.requests.look()
-        if self.flag.reason is not None:
-            self.stop(self.flag.reason)
+    def stop_if_asked(self, last: int | None) -> None:
+        """Stop where a signal, the end of the session or a request asks for it; `last` is the last step, if certain."""
+        flag = self.flag
+        more = self.progress.step != last
+        if flag.reason is None and more and self.deadline.is_limited and not self.deadline.fits("step", "save"):
+            flag.reason = "the end of the session"
+        if flag.reason is None and (asked := self.requests.look()) is not None:
+            flag.reason = asked  # nothing is written where nothing is asked: a signal may come in between
+        if flag.reason is not None:
+            self.stop(flag.reason)
 
     def break_off(self, error: BaseException) -> None:
         """A wait for data was broken off: stop for the reason there is, if there is one."""
@@ -400,7 +394,7 @@ class Session:
 
     def failed(self, step: int, error: BaseException) -> None:
         """Record why the session ends."""
-        _record_failure(self.run, step, error)
+        record_failure(self.run, step, error)
 
     def close_recorder(self, *, quietly: bool) -> None:
         """Close the curves; quietly where the session ends for a reason that matters more than them."""
@@ -422,55 +416,4 @@ class Session:
             try:
                 self.saver.writer.close()
             finally:
-                self._close_files(quietly=quietly)
-
-    def _end_backups(self) -> None:
-        """The last thing that is done with the run still held: all is written, and the backup gets it."""
-        if self.saver.backups is not None:
-            for line in self.saver.backups.end(hurried=self.hurried):
-                self.log.say(line)
-
-    def _close_files(self, *, quietly: bool) -> None:
-        try:
-            if self.run.files.lock.lost is None:  # else all of this is another session's by now
-                self.requests.answered()
-                self._say_what_is_lost()
-                self._note(ended=self.ended)
-                self._end_backups()
-        finally:
-            try:
-                self.run.close()
-            except Refused:
-                if not quietly:
-                    raise
-
-    def _note(self, *, ended: str = "") -> None:
-        """Bring the run's row in the record of experiments up to date, while its folder is still ours."""
-        files = self.run.files
-        if self.job.environment.on_trial:
-            return
-        note_run(files.disk, files.clock, self.run.directory, self.log.say, ended=ended)
-
-    def _say_what_is_lost(self) -> None:
-        for lines in self._records:
-            with suppress(Refused):
-                lines.require_written()
-            if lines.waiting:
-                self.log.say(f"warning: the last {lines.waiting} lines of {lines.path.name} are lost ({lines.trouble})")
-        if self.saver.best_waits:
-            self.log.say("warning: the best weights that waited in memory are lost")
-
-
-def give_up(run: OpenRun, step: int, error: BaseException) -> None:
-    """Close a run whose session could not begin."""
-    try:
-        _record_failure(run, step, error)
-    finally:
-        run.close()
-
-
-def _record_failure(run: OpenRun, step: int, error: BaseException) -> None:
-    if run.files.lock.lost is not None:
-        return
-    with suppress(UnbrokenError):  # on a full disk the reason itself matters more than this record of it
-        run.journal.write("failed", step=step, error=f"{type(error).__name__}: {error}")
+                self.let_go(quietly=quietly)

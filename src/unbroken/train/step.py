@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -29,13 +30,13 @@ from unbroken.train.progress import Progress
 from unbroken.train.rates import Rates
 from unbroken.train.record.probe import Probe
 from unbroken.train.record.recorder import EndedStep
-from unbroken.train.saving.saving import current_lr
 from unbroken.train.state.gradients import Gradients
 from unbroken.train.state.modes import Modes
 from unbroken.train.state.module_attributes import Attributes
 
 PLAIN = frozenset((bool, int, float, str, type(None)))
 DEEPEST = 4  # values within values that are looked at
+MODULES, PARAMETERS, BUFFERS, VERSION = map(attrgetter, ("_modules", "_parameters", "_buffers", "_version"))
 
 
 class StepInProgress:
@@ -59,36 +60,40 @@ class StepInProgress:
         self.attributes = Attributes(tracked)
         self.holders: Holders | None = None
         self._seed, self._tracked, self._rates = seed, tracked, rates
+        self._named, self._number = "", 0  # the micro-batch whose number was asked for last
         self._modules: dict[str, list[nn.Module]] = {}  # inside each one that is tracked
         self._inner: dict[str, list[int]] = {}  # what these hold: another module among them is looked for
         self._tensors: dict[str, list[torch.Tensor]] = {}  # of each module, at the last mark; no id comes twice
         self._steps: Counter[str] = Counter()  # begun by each optimizer, which may write where no version counts
-        self._first = ""  # the optimizer whose rate is recorded
-        self._mark: dict[str, Any] = {}
+        self._first: Optimizer | None = None  # the one whose rate is recorded
+        self._seen: dict[str, Callable[[], Any]] = {}  # what tells a part from what it was
+        self._mark: dict[str, Any] = {}  # that, at the last mark
 
     def follow(self, tracked: Mapping[str, Any]) -> None:
         """Hear of the steps that newly tracked optimizers take."""
         for name, part in tracked.items():
+            self._seen[name] = self._way_to_see(name, part)
             if isinstance(part, nn.Module):
                 self._look_into(name, part)
             if isinstance(part, Optimizer):
-                self._first = self._first or name
-                part.register_step_pre_hook(lambda *_, name=name: self._step_begun(name))
+                self._first = self._first or part
+                part.register_step_pre_hook(self._begins(name))
                 self.gradients.follow(name, part)
 
     def _look_into(self, name: str, module: nn.Module) -> None:
         self._modules[name] = list(module.modules())
         self._inner[name] = _inner(self._modules[name])
 
-    def _step_begun(self, optimizer: str) -> None:
-        self._steps[optimizer] += 1
-        self.stepped = True
-        if optimizer == self._first:
-            self.lr = current_lr(self._tracked)  # the body may have set another one since it was entered
+    def _begins(self, name: str) -> Callable[[Optimizer, Any, Any], None]:
+        """What hears that a step of this optimizer begins."""
 
-    def wait(self) -> None:
-        """The loop asks for a batch."""
-        self.waits = True
+        def begins(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+            self._steps[name] += 1
+            self.stepped = True
+            if optimizer is self._first:
+                self.lr = float(optimizer.param_groups[0]["lr"])  # the body may have set another since it was entered
+
+        return begins
 
     def settle(self) -> None:
         """A boundary: between two steps, everything that belongs to the one before is done by now."""
@@ -96,11 +101,6 @@ class StepInProgress:
         if not self.turns:
             self.stepped = False  # whatever stepped after the step had ended belongs to it
             self.mark()
-
-    @property
-    def complete(self) -> bool:
-        """Whether the step in progress ends with this body, as its optimizer says."""
-        return self.stepped and self.turns > 0
 
     @property
     def ended(self) -> bool:
@@ -115,12 +115,21 @@ class StepInProgress:
     def enter(self, samples: list[Key], *, step: int, skipped: int = 0) -> None:
         """A micro-batch is handed out; what it draws depends on nothing that was drawn before."""
         self.waits = False
-        self.seed("step", step, self.turns)
+        rng.seed_streams(self.number(step))
+        if self.holders is not None:
+            self.holders.seed(self._seed, "step", step, self.turns)
         self.turns += 1
         self._before = len(self.samples)
         self.samples += samples
         self.skipped += skipped
-        self.lr = self._rates.look(self._tracked, step=step)
+        self.lr = self._rates.look(self._first, self._tracked, step=step)
+
+    def number(self, step: int) -> int:
+        """From which the next micro-batch draws, in that step."""
+        name = f"{self._seed}:step:{step}:{self.turns}"
+        if name != self._named:  # it is asked for where the batch is read, and where it is handed out
+            self._named, self._number = name, rng.number_of(name)
+        return self._number
 
     def recorded(self, before: Progress) -> Samples:
         """What is recorded of its samples; `before` is how far the run was when it began."""
@@ -169,7 +178,7 @@ class StepInProgress:
     def finish(self, before: Progress, *, by_itself: bool) -> None:
         """The step has ended: its optimizer has stepped, or the loop says so. `before` is how far the run was."""
         self._by_itself = by_itself
-        self._ended = EndedStep(samples=self.recorded(before), logged=self.logged, lr=self.lr)
+        self._ended = EndedStep(self.recorded(before), self.logged, self.lr)
         self.samples, self.logged, self.turns, self.skipped = [], {}, 0, 0
         self.stepped = False
         self.finished += 1
@@ -195,11 +204,12 @@ class StepInProgress:
         for name, inside in self._modules.items():
             if _inner(inside) != self._inner[name]:
                 self._look_into(name, self._tracked[name])
-        self._tensors = {name: _tensors_of(inside) for name, inside in self._modules.items()}
+            self._tensors[name] = _tensors_of(self._modules[name])
         self.modes.note(self._modules.values())
         self.gradients.mark()
         self.attributes.settle()
-        self._mark = {name: self._seen(name, part) for name, part in self._tracked.items()}
+        for name, seen in self._seen.items():
+            self._mark[name] = seen()
 
     def changed(self) -> list[str]:
         """The parts that are not, or may not be, as the last step left them."""
@@ -208,23 +218,27 @@ class StepInProgress:
         found = [
             name
             for name, part in self._tracked.items()
-            if self._mark.get(name) != self._seen(name, part) or self._has_other_tensors(name, part)
+            if _plain(self._mark.get(name)) != _plain(self._seen[name]()) or self._has_other_tensors(name, part)
         ]
         return [*found, *(["gradients"] if self.gradients.changed else [])]
 
-    def _seen(self, name: str, part: Any) -> Any:
+    def _way_to_see(self, name: str, part: Any) -> Callable[[], Any]:
+        """What gives, at each boundary, what tells a part from what it was."""
         match part:
             case nn.Module():
-                tensors = self._tensors.get(name, ())
-                try:
-                    return [tensor._version for tensor in tensors]
-                except RuntimeError:  # those of inference mode have none
-                    return [_version(tensor) for tensor in tensors]
+                return lambda: _versions(self._tensors.get(name, ()))
             case Optimizer():
-                return self._steps[name], [_settings(group) for group in part.param_groups]
+                settings = [Settings() for _ in part.param_groups]
+
+                def of_optimizer() -> Any:
+                    while len(settings) < len(part.param_groups):
+                        settings.append(Settings())
+                    return self._steps[name], [each.of(group) for each, group in zip(settings, part.param_groups)]
+
+                return of_optimizer
             case LRScheduler() if type(part).__module__.startswith("torch."):
-                return [value for value in vars(part).values() if type(value) in PLAIN]
-        return _seen(part)
+                return lambda: Attributed(vars(part).values())
+        return lambda: _seen(part)
 
     def _has_other_tensors(self, name: str, part: Any) -> bool:
         if not isinstance(part, nn.Module):
@@ -235,21 +249,47 @@ class StepInProgress:
 
 def _inner(modules: Sequence[nn.Module]) -> list[int]:
     """Which modules these hold; no registration is heard of where a list inserts one."""
-    return [*map(id, chain.from_iterable(map(dict.values, (each._modules for each in modules))))]
+    return [*map(id, chain.from_iterable(map(dict.values, map(MODULES, modules))))]
 
 
 def _tensors_of(modules: Sequence[nn.Module]) -> list[torch.Tensor]:
     """Parameters and buffers, buffers that each forward pass makes anew among them; kept, so that no id comes twice."""
-    held = (tensors for each in modules for tensors in (each._parameters, each._buffers) if tensors)
-    return [tensor for tensors in held for tensor in tensors.values() if tensor is not None]
+    held = chain(map(PARAMETERS, modules), map(BUFFERS, modules))
+    return [tensor for tensor in chain.from_iterable(map(dict.values, held)) if tensor is not None]
 
 
-def _settings(group: Mapping[str, Any]) -> list[Any]:
-    """The settings of a group of parameters, and how many it has."""
-    return [
-        value if type(value) in PLAIN else len(value) if name == "params" else _seen(value)
-        for name, value in group.items()
-    ]
+def _versions(tensors: Sequence[torch.Tensor]) -> list[int]:
+    try:
+        return [*map(VERSION, tensors)]
+    except RuntimeError:  # those of inference mode have none
+        return [_version(tensor) for tensor in tensors]
+
+
+class Settings:
+    """What tells the settings of one group of parameters from what they were; most are plain values, in few moves."""
+
+    def __init__(self) -> None:
+        self._kinds: list[type] = []
+        self._others: list[tuple[int, bool]] = []  # the places of what is not plain, and whether it is the parameters
+
+    def of(self, group: Mapping[str, Any]) -> list[Any]:
+        """The values; of the parameters only their number."""
+        values = [*group.values()]
+        if (kinds := [*map(type, values)]) != self._kinds:
+            named = enumerate(group.items())
+            self._others = [(at, name == "params") for at, (name, value) in named if type(value) not in PLAIN]
+            self._kinds = kinds
+        for at, is_parameters in self._others:
+            values[at] = len(values[at]) if is_parameters else _seen(values[at])
+        return values
+
+
+class Attributed(list[Any]):
+    """The values of all attributes of a schedule; only the plain ones are compared."""
+
+
+def _plain(seen: Any) -> Any:
+    return [value for value in seen if type(value) in PLAIN] if isinstance(seen, Attributed) else seen
 
 
 def _version(tensor: torch.Tensor) -> int:

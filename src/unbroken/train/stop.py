@@ -18,7 +18,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Literal
@@ -122,17 +122,13 @@ class StopFlag:
         self._wakeup: tuple[int, int] | None = None  # the pipe's two ends
         self._announcer: threading.Thread | None = None
         self._before: dict[int, Any] = {}
-        self._process = os.getpid()
+        self._process, self._thread = os.getpid(), threading.get_ident()  # which listen
+        self._wait = Wait(self)
         self._waits = 0  # how many there were, so that a long one is told from many short ones
         self._breakable = False
         self._out_of_patience = False
         self._ended = threading.Event()
         self._watcher: threading.Thread | None = None
-
-    @property
-    def listens(self) -> bool:
-        """Whether this is the process whose signals it gets."""
-        return bool(self._before) and os.getpid() == self._process
 
     def install(self) -> None:
         """Listen, if this is the main thread (elsewhere Python allows no handlers)."""
@@ -144,6 +140,7 @@ class StopFlag:
             if number is None or (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
                 continue  # nohup: the terminal's end is not ours
             self._before[number] = signal.signal(number, self._ask)
+        LISTENING.append(self)
         self._listen_beside()
 
     def _listen_beside(self) -> None:
@@ -213,21 +210,28 @@ class StopFlag:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+        if self in LISTENING:
+            LISTENING.remove(self)
 
-    @contextmanager
-    def breakable(self) -> Iterator[None]:
-        """A wait that a stop may break off."""
-        if self._breakable:
-            yield
-            return
+    def breakable(self) -> AbstractContextManager[None]:
+        """A wait that a stop may break off, in the thread that listens; within another one it is part of that."""
+        here = threading.get_ident() == self._thread and os.getpid() == self._process
+        return self._wait if here and not self._breakable else ORDINARY
+
+    def begin_wait(self) -> None:
+        """From here on a stop may break it off."""
         self._waits += 1
-        self._breakable = True
         try:
+            self._breakable = True
             if self.reason is not None:
                 self._break()
-            yield
-        finally:
+        except BaseException:
             self._breakable = False
+            raise
+
+    def end_wait(self) -> None:
+        """It is over."""
+        self._breakable = False
 
     def _ask(self, number: int, _frame: FrameType | None) -> None:
         if os.getpid() != self._process:  # a loader worker in its first moments; only the trainer may act
@@ -261,16 +265,26 @@ class StopFlag:
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
 
-@contextmanager
-def interruptible() -> Iterator[None]:
+LISTENING: list[StopFlag] = []  # those with handlers: the last one has the signals
+ORDINARY = nullcontext()
+
+
+class Wait:
+    """A wait as a block; there is one in each step, so it is no generator."""
+
+    def __init__(self, flag: StopFlag) -> None:
+        self._flag = flag
+
+    def __enter__(self) -> None:
+        self._flag.begin_wait()
+
+    def __exit__(self, *_: object) -> None:
+        self._flag.end_wait()
+
+
+def interruptible() -> AbstractContextManager[None]:
     """A wait that a stop of the session that listens, if one does, may break off; elsewhere an ordinary one."""
-    flag = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    here = threading.current_thread() is threading.main_thread()
-    if not here or not isinstance(flag, StopFlag) or not flag.listens:
-        yield
-        return
-    with flag.breakable():
-        yield
+    return LISTENING[-1].breakable() if LISTENING else ORDINARY
 
 
 class Deadline:
@@ -304,13 +318,20 @@ class Deadline:
         self._first_step_began_s: float | None = None
 
     @property
+    def is_limited(self) -> bool:
+        """Whether it ever comes."""
+        return self._end_s is not None
+
+    @property
     def left_s(self) -> float | None:
         """Seconds until this session has to be over; None without a limit."""
         return None if self._end_s is None else self._end_s - self._clock.monotonic_s()
 
     def took(self, what: What, seconds: float) -> None:
         """Learn how long something took."""
-        self._took.setdefault(what, deque(maxlen=REMEMBERED)).append(seconds)
+        if (took := self._took.get(what)) is None:
+            took = self._took[what] = deque(maxlen=REMEMBERED)
+        took.append(seconds)
         if what == "step":
             now_s = self._clock.monotonic_s()
             if self._first_step_began_s is None:

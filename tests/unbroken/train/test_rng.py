@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -78,3 +79,43 @@ def test_neighbouring_seeds_share_nothing() -> None:
     """seed 1, epoch 11 is not seed 11, epoch 1."""
     assert rng.seed_for_sample(1, 11, 0) != rng.seed_for_sample(11, 1, 0)
     assert rng.seed_for_sample(0, 1, -1) != rng.seed_for_sample(0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "draws",
+    [
+        random.random,
+        lambda: random.gauss(0, 1),
+        lambda: [random.getrandbits(32) for _ in range(624)],  # as many words as there are: the place is the same again
+        np.random.rand,
+        np.random.randn,
+        lambda: np.random.randint(0, 2**32, 624, dtype=np.uint32),
+        lambda: torch.rand(1),
+        lambda: torch.randperm(3),
+        lambda: torch.empty(624, dtype=torch.int32).random_(),
+    ],
+)
+def test_a_stream_that_was_drawn_from_is_told_from_one_that_stands_at_its_beginning(
+    draws: Callable[[], object],
+) -> None:
+    for stream in rng.CPU_STREAMS:
+        stream.watch(77)
+    assert [stream.is_drawn() for stream in rng.CPU_STREAMS] == [False] * 3
+    draws()
+    assert sum(stream.is_drawn() for stream in rng.CPU_STREAMS) == 1
+
+
+@pytest.mark.parametrize("before", ["nothing", "it was watched", "it was watched and drawn", "another was watched"])
+def test_streams_begin_where_their_libraries_begin_them_whatever_was_seen_of_them_before(before: str) -> None:
+    number = rng.seed_for(3, "step", 5, 0)
+    random.seed(number)
+    np.random.seed(number % 2**32)
+    torch.manual_seed(number)
+    expected = draw()
+    if before != "nothing":
+        for stream in rng.CPU_STREAMS:
+            stream.watch(number if before.startswith("it") else 1)
+    if before == "it was watched and drawn":
+        draw()
+    rng.seed_streams(number)
+    assert draw() == expected

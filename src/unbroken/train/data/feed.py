@@ -28,6 +28,7 @@ class Feed:
     order: Order
     batching: Batching
     on_bad: OnBad = "stop"
+    after: Callable[[], int] | None = None  # gives the number from which what follows the next batch will draw
     position: int = 0
     excluded: frozenset[Key] = frozenset()  # left out as if they could not be read; set before the first is read
     _loaded: Iterator[Loaded] | None = field(default=None, repr=False)
@@ -86,8 +87,8 @@ class Feed:
             bad += found.bad
             self._require_some_readable(bad)
         self.position = found.position
-        within = not (self.batching.how.in_epoch and self.at_end_of_epoch)
-        if (self.on_bad == "skip" or self.excluded) and within:
+        skips = self.on_bad == "skip" or bool(self.excluded)
+        if skips and not (self.batching.how.in_epoch and self.at_end_of_epoch):
             try:
                 self._look_ahead(bad)
             except UnbrokenError as error:
@@ -131,6 +132,7 @@ class Feed:
             excluded=self.excluded,
             how=asked.how,
             permutations=self._permutations,
+            after=self.after,
         )
 
     def coming(self, *, count: int) -> list[Key]:
@@ -267,9 +269,13 @@ AnyFeed = Feed | StreamFeed
 
 @dataclass(frozen=True, kw_only=True)
 class FeedOptions:
-    """What a run says about its data, whatever it is; `within_epoch` where its loop goes by epochs."""
+    """What a run says about its data, whatever it is; `within_epoch` where its loop goes by epochs.
+
+    `after` gives the number from which what follows the next batch will draw: nothing is seeded twice then.
+    """
 
     seed: int
+    after: Callable[[], int] | None = None
     on_bad: OnBad = "stop"
     within_epoch: bool = False
     say: Callable[[str], None] = lambda _line: None
@@ -293,7 +299,8 @@ def feed_of(source: Any, said: Mapping[str, Any], options: FeedOptions, *, progr
         keyed = asked.shuffle != "none" and _is_keyed(size, progress)
         order = Order(size=size, seed=seed, shuffle=asked.shuffle, drop_last=asked.drop_last, keyed=keyed)
     how = replace(asked.how, in_epoch=within_epoch or order.drawn is not None, tells_epoch=not within_epoch)
-    return Feed(dataset=dataset, order=order, batching=replace(asked, how=how), on_bad=options.on_bad)
+    batching = replace(asked, how=how)
+    return Feed(dataset=dataset, order=order, batching=batching, on_bad=options.on_bad, after=options.after)
 
 
 def _is_keyed(size: int, progress: Progress) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,6 +29,7 @@ Collate = Callable[[list[Any]], Any]
 OnBad = Literal["stop", "skip", "list"]  # what a failure does; "skip" leaves out what is a sample's fault, "list" all
 EXCLUDED = "a step with it had a loss that is not finite, and was rolled back"
 MOST_NAMED = 8  # samples of a batch, in an error
+MAY_BE_EMPTY = (list, tuple, dict, Mapping)
 LONGEST_PATH = 4096
 
 
@@ -103,40 +104,49 @@ class Reading:
     def _by_sample(self) -> bool:
         return is_read_by_sample(self.dataset)
 
-    def __call__(self, request: Request) -> Loaded | UnbrokenError:
-        """The micro-batch, or why there is none.
+    def __call__(self, request: Request, after: int | None = None) -> Loaded | UnbrokenError:
+        """The micro-batch, or why there is none; `after` is the number from which what follows it draws, if known.
 
         To seed the global streams takes most of the time, so those that nothing draws from are left alone. Where one is
         drawn from after all, in items or in their collation, the batch is read again, and it is seeded from then on.
         """
-        with as_in_a_worker():
+        threads = _one_thread()
+        try:
             epoch = request.keys[0][0]
-            while (undrawn := self.holders.undrawn(self.seed, epoch)) and request.keys[-1][0] == epoch:
-                undrawn.begin()
-                answer = self._made(request, self._read if self.holders.drawn else self._item)
-                if not (drawn := undrawn.drawn()):
+            while (undrawn := self.holders.undrawn(epoch)) and request.keys[-1][0] == epoch:
+                for stream in undrawn:  # what follows finds them where it wants them to begin
+                    stream.watch(self.seed if after is None else after)
+                answer = self._made(request, self._read if self.holders.drawn else None)
+                if not (drawn := [stream for stream in undrawn if stream.is_drawn()]):
                     return answer
                 self.holders.note_drawn(drawn)
             return self._made(request, self._read_on_its_own)
+        finally:
+            _put_back(threads)
 
-    def _made(self, request: Request, read: Callable[[int, int, Any], Any]) -> Loaded | UnbrokenError:
-        """The micro-batch of items that `read` gives of an epoch, a name and an index."""
+    def _made(self, request: Request, read: Callable[[int, int, Any], Any] | None) -> Loaded | UnbrokenError:
+        """The micro-batch of items that `read` gives of an epoch, a name and an index; None: no stream is begun."""
         keys, position, drawn = request
+        plain = self.dataset if read is None and not self._by_sample else None
+        read, excluded, told = read or self._item, self.excluded, self._told if self.tells_epoch else None
         items: dict[Key, Any] = {}
         bad: list[BadSample] = []
-        for key, index in zip(keys, drawn if drawn is not None else [sample for _, sample in keys]):
-            epoch, name = key
-            if self.excluded and key in self.excluded:
-                bad.append(BadSample(epoch=epoch, sample=name, reason=EXCLUDED))
-                continue
+        places = zip(keys, drawn if drawn is not None else [sample for _, sample in keys])
+        while True:
             try:
-                if self.tells_epoch and self._told != [epoch]:
-                    self._told[:] = [epoch]
-                    tell_epoch(self.dataset, epoch)
-                if isinstance(index, list):  # a sampler drew batches: this is one
-                    items[key] = [read(epoch, (name << 32) + place, each) for place, each in enumerate(index)]
-                else:
-                    items[key] = read(epoch, name, index)
+                for key, index in places:  # where one is bad, it goes on with the next
+                    epoch, name = key
+                    if excluded and key in excluded:
+                        bad.append(BadSample(epoch=epoch, sample=name, reason=EXCLUDED))
+                        continue
+                    if told is not None and told != [epoch]:
+                        told[:] = [epoch]
+                        tell_epoch(self.dataset, epoch)
+                    if isinstance(index, list):  # a sampler drew batches: this is one
+                        items[key] = [read(epoch, (name << 32) + place, each) for place, each in enumerate(index)]
+                    else:
+                        items[key] = read(epoch, name, index) if plain is None else plain[index]
+                break
             except (KeyboardInterrupt, Exit):
                 raise
             except BaseException as error:  # noqa: BLE001 - a user's data set may raise anything, and end the process
@@ -196,7 +206,7 @@ class Reading:
             return UnreadableSample(
                 where, "the collate function failed on them", found=found, do=do, trace=_trace_of(error)
             )
-        if batch is None or (isinstance(batch, list | tuple | Mapping) and not batch):
+        if batch is None or (isinstance(batch, MAY_BE_EMPTY) and not batch):
             found = "None" if batch is None else f"an empty {type(batch).__name__}"
             where, do = self._words_of_read(read, request)
             what = f"the collate function returned {found}"
@@ -266,14 +276,25 @@ def _is_data(name: str) -> bool:
 @contextmanager
 def as_in_a_worker() -> Iterator[None]:
     """Make loading in the training process compute what a worker would: with one thread."""
-    if get_worker_info() is not None:
-        yield
-        return
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    threads = _one_thread()
     try:
         yield
     finally:
+        _put_back(threads)
+
+
+def _one_thread() -> int:
+    """Compute with one thread, as workers do; returns how many there were, and 0 in a worker."""
+    if get_worker_info() is not None:
+        return 0
+    threads = torch.get_num_threads()
+    if threads > 1:
+        torch.set_num_threads(1)
+    return threads
+
+
+def _put_back(threads: int) -> None:
+    if threads and torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
 
 
@@ -292,16 +313,18 @@ def load(
     world_size: int = 1,
     how: HowRead = HowRead(),
     permutations: Permutations | None = None,
+    after: Callable[[], int] | None = None,
 ) -> Generator[Loaded, None, None]:
     """Batches from `position` on, endless but for `how`; workers run ahead, but only what is yielded counts as used.
 
     The samples of `excluded` are left out as if they could not be read. What a user can act on (an unreadable picture,
-    say) comes out of a worker as it was raised there.
+    say) comes out of a worker as it was raised there. `after` gives the number from which what follows the next batch
+    draws.
     """
     places = micro_batches(
         order, position, batch_size=batch_size, rank=rank, world_size=world_size, permutations=permutations
     )
-    requests: Iterator[Request] = (_asked(order, keys, after) for keys, after in places)
+    requests = _asked(order, places)
     if how.in_epoch:
         epoch = position // order.size
         requests = takewhile(lambda request: request.keys[0][0] <= epoch, requests)
@@ -317,7 +340,7 @@ def load(
     pins = pin_memory and torch.cuda.is_available()
     ahead = Workers(reading, requests, workers=workers, dataset=dataset, how=how) if workers else None
     try:
-        for item in ahead if ahead is not None else _here(reading, requests):
+        for item in ahead if ahead is not None else _here(reading, requests, after):
             if isinstance(item, UnbrokenError):
                 raise item
             yield item._replace(batch=pinned(item.batch)) if pins else item  # type: ignore[no-untyped-call]  # torch has no type for it
@@ -326,17 +349,20 @@ def load(
             ahead.close()
 
 
-def _asked(order: Order, keys: list[Key], after: int) -> Request:
-    """The request of a micro-batch; where a sampler draws, keys hold places in what it drew."""
-    drawn = order.of(keys[0][0]).drawn
-    return Request(keys, after, [drawn(epoch)[place] for epoch, place in keys] if drawn is not None else None)
+def _asked(order: Order, places: Iterable[tuple[list[Key], int]]) -> Iterator[Request]:
+    """The requests of micro-batches; where a sampler draws, keys hold places in what it drew."""
+    for keys, after in places:
+        drawn = order.of(keys[0][0]).drawn
+        yield Request(keys, after, [drawn(epoch)[place] for epoch, place in keys] if drawn is not None else None)
 
 
-def _here(reading: Reading, requests: Iterator[Request]) -> Iterator[Loaded | UnbrokenError]:
+def _here(
+    reading: Reading, requests: Iterator[Request], after: Callable[[], int] | None
+) -> Iterator[Loaded | UnbrokenError]:
     """In this process."""
     for request in requests:
         with interruptible():
-            item = reading(request)
+            item = reading(request, after() if after is not None else None)
         yield item
 
 

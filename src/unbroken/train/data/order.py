@@ -112,10 +112,19 @@ def micro_batches(
     while True:
         epoch, begun = divmod(position, order.size)
         now = order.of(epoch)
+        if not now.straddles:  # the batches of an epoch, one behind the other
+            here, length = permutations.of(epoch), _length(now, epoch, permutations)
+            while position // order.size == epoch:
+                end = min(begun + wanted, length)
+                keys = [(epoch, sample) for sample in here[begun + rank : end : world_size]]
+                begun, position = end, position + end - begun
+                if length - end < wanted:  # perhaps the last one
+                    position = _past_what_is_left_out(order, position, wanted, permutations)
+                yield keys, position
+            continue
         last = order.since * order.size if now is not order else position + wanted  # an order that is held ends there
-        left = _length(now, epoch, permutations) - begun
-        taken = min(wanted, last - position) if now.straddles else min(wanted, left)
-        keys: list[Key] = []
+        taken = min(wanted, last - position)
+        keys = []
         place = position + rank
         while place < position + taken:
             epoch, begun = divmod(place, order.size)

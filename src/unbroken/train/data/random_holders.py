@@ -19,7 +19,7 @@ from weakref import WeakSet
 import numpy as np
 import torch
 
-from unbroken.train.data.rng import CPU_STREAMS, Stream, Undrawn, seed_for
+from unbroken.train.data.rng import CPU_STREAMS, Stream
 from unbroken.train.state.held import (
     MOST_ITEMS,
     held_by,
@@ -62,7 +62,7 @@ class Holders:
         self._caches: list[Any] = []  # functions that remember what they gave (functools.lru_cache, cache)
         self._trials = TRIALS  # samples that still are to show which global streams they are drawn from
         self._drawn: tuple[Stream, ...] = ()  # those that are
-        self._undrawn: Undrawn | None = None  # the others, in this epoch
+        self._undrawn: tuple[Stream, ...] = CPU_STREAMS  # the others
         self._untried = False  # whether it is not known of all functions that remember whether they draw
         self._drew = False  # whether the sample did that was watched last
 
@@ -97,15 +97,12 @@ class Holders:
             item = self._read_again(read, lambda: self.seed(seed, epoch, sample, row=row))
         return item
 
-    def undrawn(self, seed: int, epoch: int) -> Undrawn | None:
-        """The global streams that nothing was seen to draw from; None where each sample begins all that there is."""
-        if self._trials or self._found or epoch != self._epoch or len(self._drawn) == len(CPU_STREAMS):
-            return None
+    def undrawn(self, epoch: int) -> tuple[Stream, ...]:
+        """The global streams that nothing was seen to draw from; none where each sample begins all that there is."""
+        if self._trials or self._found or epoch != self._epoch:
+            return ()
         if self._caches and (self._drawn or not DRAW.isdisjoint(self._caches)):
-            return None
-        if self._undrawn is None:
-            others = [stream for stream in CPU_STREAMS if stream not in self._drawn]
-            self._undrawn = Undrawn(others, seed_for(seed, epoch, "undrawn"))
+            return ()
         return self._undrawn
 
     @property
@@ -115,7 +112,7 @@ class Holders:
 
     def note_drawn(self, streams: Iterable[Stream]) -> None:
         """Something draws from these, unseen so far: what was remembered since may be drawn, and is to be tried."""
-        self._drawn, self._undrawn = tuple(dict.fromkeys((*self._drawn, *streams))), None
+        self._note(streams)
         TRIED.difference_update(self._caches)
         self._forget()
 
@@ -127,9 +124,12 @@ class Holders:
         item = read()
         now = self._states()
         self._trials, self._drew = max(self._trials - 1, 0), now != before
-        drawn = [stream for stream, one, other in zip(CPU_STREAMS, before, now) if one != other]
-        self._drawn, self._undrawn = tuple(dict.fromkeys((*self._drawn, *drawn))), None
+        self._note(stream for stream, one, other in zip(CPU_STREAMS, before, now) if one != other)
         return item
+
+    def _note(self, drawn: Iterable[Stream]) -> None:
+        self._drawn = tuple(dict.fromkeys((*self._drawn, *drawn)))
+        self._undrawn = tuple(stream for stream in CPU_STREAMS if stream not in self._drawn)
 
     def _read_again(self, read: Callable[[], Any], begin_all: Callable[[], None]) -> Any:
         """See whether what is remembered is drawn: then a sample that is read twice draws less the second time."""
@@ -155,18 +155,18 @@ class Holders:
 
     def seed(self, *name: object, row: Any = None) -> None:
         """Begin all under a name; of a row of them the one that is meant."""
-        prefix = f"{':'.join(map(str, name))}:".encode()
         if self._found is None:
             self.look()
-        for path, holder in self._found or ():
-            begin(holder, hashlib.sha256(prefix + path).digest(), row)
+        if self._found:
+            prefix = f"{':'.join(map(str, name))}:".encode()
+            for path, holder in self._found:
+                begin(holder, hashlib.sha256(prefix + path).digest(), row)
 
     def look(self) -> bool:
         """Find them; returns whether some were not there before."""
         before, but, things = self._found, inside(self._but), [*_reached(*self._roots)]
         self._found = [(path.encode(), each) for path, each in things if _is_holder(each) and id(each) not in but]
         self._caches = [each for _, each in things if isinstance(each, _lru_cache_wrapper)]
-        self._undrawn = None
         if any(isinstance(each, FunctionType) and not LOOKS.isdisjoint(_names(each.__code__)) for _, each in things):
             self.note_drawn(CPU_STREAMS)
         known = {_identity(holder) for _, holder in before or ()}

@@ -6,14 +6,20 @@ The global generators of torch, numpy and Python are seeded from (seed, step, mi
 
 from __future__ import annotations
 
+import ctypes
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
+
+MT19937_BYTES = 625 * 4  # 624 words, and the place in them
+_PYTHON: Any = random._inst
+_TWISTER: Any = random.Random.__base__  # which is of C
 
 
 @contextmanager
@@ -49,10 +55,11 @@ def seed_all(seed: int) -> None:
 
 def seed_for(seed: int, *name: object) -> int:
     """A 63-bit number made from a seed and a name (SHA-256, so that neighbours have nothing in common)."""
-    return _number(":".join(map(str, (seed, *name))))
+    return number_of(":".join(map(str, (seed, *name))))
 
 
-def _number(name: str) -> int:
+def number_of(name: str) -> int:
+    """The number of a seed and a name in one text."""
     return int.from_bytes(sha256(name.encode()).digest()[:8], "big") >> 1
 
 
@@ -62,67 +69,107 @@ def seed_streams(number: int) -> None:
     for device in (torch.cuda, torch.xpu):
         if device.is_initialized():
             device.manual_seed_all(number)
-    if torch.backends.mps.is_available():
+    if _has_mps():
         torch.mps.manual_seed(number)
 
 
 def seed_cpu_streams(number: int) -> None:
-    """Begin the global streams of the CPU."""
+    """Begin the global streams of the CPU; those that were just seen to stand at this beginning are left there."""
     for stream in CPU_STREAMS:
-        stream.seed(number)
+        if stream.stands_at != number:
+            stream.seed(number)
+        stream.stands_at = None  # whoever asked for it draws from here
 
 
-class Stream(NamedTuple):
-    """A global stream of the CPU."""
-
-    seed: Callable[[int], object]  # begins it
-    place: Callable[[], object]  # what tells, once, whether it was drawn from: it may draw for that
-    state: Callable[[], object]  # tells the same and draws nothing, in a hundred times as long
+@cache
+def _has_mps() -> bool:
+    return torch.backends.mps.is_available()
 
 
-def _state_of_numpy() -> object:
-    _, words, place, *_ = np.random.get_state(legacy=True)
-    return np.asarray(words).tobytes(), place
+class Stream:
+    """A global stream of the CPU; `seed` begins it, `state` tells where it stands."""
+
+    def __init__(self, seed: Callable[[int], object], state: Callable[[], bytes]) -> None:
+        self.seed, self.state = seed, state
+        self.stands_at: int | None = None  # the number at whose beginning it was seen to stand, when it was looked at
+        self._begun, self._stood = 0, b""  # the number that it was watched from, and its state there
+
+    def watch(self, number: int) -> None:
+        """Begin it; from here on it is seen whether it is drawn from."""
+        if self._begun != number or self.state() != self._stood:
+            self.seed(number)
+            self._begun, self._stood = number, self.state()
+
+    def is_drawn(self) -> bool:
+        """Whether it does not stand where it was begun: every state, to the bit, is another one."""
+        drawn = self.state() != self._stood
+        self.stands_at = None if drawn else self._begun
+        return drawn
 
 
-def _state_of_torch() -> object:
+def _seed_python(number: int) -> None:
+    _PYTHON.gauss_next = None
+    _TWISTER.seed(_PYTHON, number)  # what `random.seed` does with a whole number, in half the time
+
+
+def _words_at(address: int) -> Callable[[], bytes]:
+    """The state of a Mersenne twister where it lies in memory: to ask for it costs a hundred times as much."""
+    words = (ctypes.c_char * MT19937_BYTES).from_address(address)
+    return lambda: words.raw
+
+
+def _state_of_python() -> Callable[[], bytes]:
+    """CPython holds the place in the words, and then these, behind the head of the object; elsewhere it is asked."""
+
+    def asked(generator: random.Random) -> bytes:
+        _, (*words, place), _ = generator.getstate()
+        return np.array([place, *words], dtype=np.uint32).tobytes()
+
+    tried = random.Random(5489)
+    at = object.__basicsize__
+    if _TWISTER.__basicsize__ >= at + MT19937_BYTES and _words_at(id(tried) + at)() == asked(tried):
+        return _words_at(id(_PYTHON) + at)
+    return lambda: asked(_PYTHON)
+
+
+class _StateOfNumpy:
+    """The words of the bit generator in force, and then the place in them, by the address that it gives for C."""
+
+    def __init__(self) -> None:
+        self._of: Any = None
+        self._read: Callable[[], bytes] = bytes
+
+    def __call__(self) -> bytes:
+        generator = np.random.mtrand._rand._bit_generator
+        if generator is not self._of:
+            self._of, self._read = generator, self._reader(generator)
+        return self._read()
+
+    def _reader(self, generator: Any) -> Callable[[], bytes]:
+        def asked() -> bytes:
+            state = generator.state["state"]
+            return bytes(state["key"].tobytes() + np.array([state["pos"]], dtype=np.int32).tobytes())
+
+        if isinstance(generator, np.random.MT19937):
+            read = _words_at(generator.ctypes.state_address)
+            return read if read() == asked() else asked
+        return lambda: repr(generator.state).encode()
+
+
+def _state_of_torch() -> bytes:
     return torch.default_generator.get_state().numpy().tobytes()
 
 
 CPU_STREAMS = (
-    Stream(random.seed, random.random, random.getstate),
-    Stream(lambda number: np.random.seed(number % 2**32), np.random.random, _state_of_numpy),
-    Stream(torch.default_generator.manual_seed, _state_of_torch, _state_of_torch),
+    Stream(_seed_python, _state_of_python()),
+    Stream(lambda number: np.random.seed(number % 2**32), _StateOfNumpy()),
+    Stream(torch.default_generator.manual_seed, _state_of_torch),
 )
-
-
-class Undrawn:
-    """Tells which of some streams are drawn from, while they are not seeded for each sample.
-
-    They begin at a number, so that the place of each is known.
-    """
-
-    def __init__(self, streams: Sequence[Stream], number: int) -> None:
-        self._streams, self._number = streams, number
-        self.begin()
-        self._places = self._seen()
-
-    def begin(self) -> None:
-        """From here on."""
-        for stream in self._streams:
-            stream.seed(self._number)
-
-    def drawn(self) -> list[Stream]:
-        """Those that something was drawn from since; to be asked once."""
-        return [each for each, now, then in zip(self._streams, self._seen(), self._places) if now != then]
-
-    def _seen(self) -> list[object]:
-        return [stream.place() for stream in self._streams]
 
 
 def seed_for_sample(seed: int, epoch: int, sample: int) -> int:
     """The number for one sample in one epoch: `seed_for`, in less time."""
-    return _number(f"{seed}:{epoch}:{sample}")
+    return number_of(f"{seed}:{epoch}:{sample}")
 
 
 def generator_for_sample(seed: int, epoch: int, sample: int) -> np.random.Generator:

@@ -33,7 +33,7 @@ FIRST_QUIET_S, QUIET_S = 8.0, 60.0  # so long nobody waits for a word: in the be
 SHORTEST_BAR, LONGEST_BAR = 8, 40  # columns
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)  # one is made in each step, and of a frozen one that takes four times as long
 class StepReport:
     """One finished step, for a line or a bar.
 
@@ -157,7 +157,11 @@ class SessionLog:
         self._last = report
         said = report.due or report.elapsed_s >= self._quiet_until_s
         line = self.step_line(report) if said else ""
-        self._show(lambda: self._console.step(report, line))
+        if not self._console_gone:
+            try:
+                self._console.step(report, line)
+            except OSError as error:
+                self._turn_away(error)
         if not said:
             return
         self._quiet_until_s = report.elapsed_s + QUIET_S
@@ -196,9 +200,12 @@ class SessionLog:
         try:
             action()
         except OSError as error:
-            self._console_gone = True
-            turn_away()
-            self._log(f"warning: the output cannot be written ({error.strerror}); this log goes on")
+            self._turn_away(error)
+
+    def _turn_away(self, error: OSError) -> None:
+        self._console_gone = True
+        turn_away()
+        self._log(f"warning: the output cannot be written ({error.strerror}); this log goes on")
 
     def _log(self, line: str) -> None:
         now = self._clock.now()

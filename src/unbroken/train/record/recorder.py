@@ -7,9 +7,8 @@ come again. How long steps take is told as means over the last ones.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from importlib.util import find_spec
 from statistics import fmean
@@ -33,6 +32,7 @@ from unbroken.journal import (
     steps_after,
     values_of,
 )
+from unbroken.jsonlines import parsed_line
 from unbroken.launch import Job
 from unbroken.run import OpenRun
 from unbroken.run.layout import own
@@ -48,8 +48,7 @@ LONGEST_WAIT_S = 0.25  # of a step whose values lie on a device
 WINDOW = 10
 
 
-@dataclass(frozen=True, kw_only=True)
-class EndedStep:
+class EndedStep(NamedTuple):
     """What is written down of a step; the rest of its body may still add to `logged`."""
 
     samples: Samples
@@ -75,20 +74,24 @@ class FinishedStep(NamedTuple):
     step: int
     epoch: int
     total: int | None
-    timing: Timing
+    step_s: float  # the mean over the last ones, and of it waiting for data
+    data_s: float
     elapsed_s: float  # of the session
     at_s: float  # by the clock on the wall
     due: bool  # whether it is logged
 
-    def rows(self) -> Iterator[list[Any]]:
+    def rows(self) -> list[list[Any]]:
         """The lists of what may lie on a device."""
-        yield self.weights
-        yield from self.ended.logged.values()
+        return [self.weights, *self.ended.logged.values()]
 
     @property
     def is_on_device(self) -> bool:
         """Whether something does."""
-        return any(isinstance(each, Tensor) for row in self.rows() for each in row)
+        for row in self.rows():
+            for each in row:
+                if isinstance(each, Tensor):
+                    return True
+        return False
 
 
 class Recorder:
@@ -110,6 +113,7 @@ class Recorder:
         self._shown = curves
         self._pictures: Mapping[str, bytes] = {}
         self._waiting: list[FinishedStep] = []  # not written down yet
+        self._opened_at_s, self._wall_until_s = 0.0, 0.0  # by the clock on the wall, and how long it is believed
         self._path = own(run.directory) / "metrics.jsonl"
         before = reached(self._path)
         if before > after.step:
@@ -175,16 +179,21 @@ class Recorder:
         """
         self._run.files.lock.require()
         step = progress.step
+        step_s, data_s = self._pace.means()
+        elapsed_s = self._pace.elapsed_s
+        if elapsed_s >= self._wall_until_s:  # a moment by the clock on the wall takes as long as the rest of a point
+            self._opened_at_s, self._wall_until_s = self._now_s() - elapsed_s, elapsed_s + 1.0
         finished = FinishedStep(
             ended,
             weights,
-            step=step,
-            epoch=progress.epoch_of_last_sample,
-            total=total,
-            timing=self._pace.timing,
-            elapsed_s=self._pace.elapsed_s,
-            at_s=self._now_s() if self._curves is not None else 0.0,
-            due=cadence.due(step, every=self._log_every, total=total),
+            step,
+            progress.epoch_of_last_sample,
+            total,
+            step_s,
+            data_s,
+            elapsed_s,
+            self._opened_at_s + elapsed_s,
+            cadence.due(step, every=self._log_every, total=total),
         )
         on_device = finished.is_on_device
         if not on_device and not self._waiting:
@@ -202,28 +211,28 @@ class Recorder:
             self._write(each)
 
     def _write(self, finished: FinishedStep) -> None:
-        step, epoch, values = finished.step, finished.epoch, finished.ended.values()
-        weights = crc32_of(finished.weights)
-        record = self._run.steps.write_step(
-            step, epoch=epoch, samples=finished.ended.samples, values=values, weights=weights
+        ended, weights, step, epoch, total, step_s, data_s, elapsed_s, at_s, due = finished
+        values = ended.values()
+        line = self._run.steps.write_step(
+            step, epoch=epoch, samples=ended.samples, values=values, weights=crc32_of(weights)
         )
         if self._curves is not None:
-            self._curves.add(step, self._shown(values), wall_time_s=finished.at_s)
-        if (words := self._replay.compare(step, record)) is not None:
+            self._curves.add(step, self._shown(values), wall_time_s=at_s)
+        if self._replay.awaits(step) and (words := self._replay.compare(step, parsed_line(line) or {})) is not None:
             self._run.journal.write("replayed", step=step, verdict=words)
             self._log.say(words)
-        total, timing = finished.total, finished.timing
+        eta_s = step_s * (total - step) if total is not None else None
         self._log.step(
             StepReport(
                 step=step,
                 total=total,
                 epoch=epoch,
                 values=values,
-                step_s=timing.step_s,
-                data_s=timing.data_s,
-                eta_s=timing.step_s * (total - step) if total is not None else None,
-                elapsed_s=finished.elapsed_s,
-                due=finished.due,
+                step_s=step_s,
+                data_s=data_s,
+                eta_s=eta_s,
+                elapsed_s=elapsed_s,
+                due=due,
             )
         )
 
@@ -288,7 +297,18 @@ def comparable_sessions(events: Sequence[Event]) -> set[str]:
 
 def under_train(values: Mapping[str, float]) -> Mapping[str, float]:
     """What TensorBoard shows of a step's values where nothing else is wanted: all of them, below `train/`."""
-    return _below("train", values)
+    return {_TRAIN[name]: value for name, value in values.items()}
+
+
+class _Tags(dict[str, str]):
+    """The tag of each name, made once."""
+
+    def __missing__(self, name: str) -> str:
+        tag = self[name] = name if "/" in name else f"train/{name}"
+        return tag
+
+
+_TRAIN = _Tags()
 
 
 def _below(group: str, values: Mapping[str, Value]) -> dict[str, Value]:
@@ -323,6 +343,10 @@ class Replay:
         self._names: list[str] | None = None  # of what was compared in every step so far; None before the first
         self._differs = False
 
+    def awaits(self, step: int) -> bool:
+        """Whether an interrupted session had done this step."""
+        return step in self._recorded
+
     def compare(self, step: int, record: Mapping[str, Any]) -> str | None:
         """Compare one step; returns a sentence when the repetition is over or differs for the first time."""
         before = self._recorded.pop(step, None)
@@ -349,14 +373,6 @@ class Replay:
         return f"{steps}: bit-identical ({listed(self._names)})"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """Mean seconds per step, and of it waiting for data."""
-
-    step_s: float
-    data_s: float
-
-
 class Pace:
     """Measures the steps of this session."""
 
@@ -374,11 +390,10 @@ class Pace:
         """Seconds that the last step took."""
         return self._steps_s[-1] if self._steps_s else 0.0
 
-    @property
-    def timing(self) -> Timing:
-        """Means over the last steps; there is one."""
+    def means(self) -> tuple[float, float]:
+        """Seconds per step, and of it waiting for data, over the last steps; there is one."""
         count = len(self._steps_s)
-        return Timing(step_s=sum(self._steps_s) / count, data_s=sum(self._waits_s) / count)
+        return sum(self._steps_s) / count, sum(self._waits_s) / count
 
     @property
     def elapsed_s(self) -> float:

@@ -92,10 +92,13 @@ class Saver:
 
     def due(self, progress: Progress, *, total: int | None) -> bool:
         """Whether the state after the last step should be saved now."""
-        now_s = self._run.files.clock.monotonic_s()
-        by_time = self._every_s is not None and now_s - self._saved_at_s >= self._every_s
-        again = self.patience.try_again(progress, now_s=now_s)
-        return by_time or again or self._every.due(progress, total=total)
+        if self._every_s is not None or self.patience.refusal is not None:
+            now_s = self._run.files.clock.monotonic_s()
+            if self._every_s is not None and now_s - self._saved_at_s >= self._every_s:
+                return True
+            if self.patience.try_again(progress, now_s=now_s):
+                return True
+        return self._every.due(progress, total=total)
 
     def save(self, progress: Progress, *, extra: Extra, total: int | None) -> None:
         """Write a checkpoint of the present state; SaveFailed if too much would be lost by going on without it."""
@@ -283,6 +286,11 @@ class Writer:
     def busy(self) -> bool:
         """Whether a job is under way."""
         return self._under_way is not None and not self._under_way.done()
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there may be something to say, or to raise."""
+        return bool(self._said) or self._under_way is not None
 
     def said(self) -> list[str]:
         """What the jobs done since the last time have to say; raises what went wrong."""

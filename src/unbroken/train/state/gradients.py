@@ -16,36 +16,44 @@ from torch.optim import Optimizer
 from unbroken.errors import Incompatible
 from unbroken.train.state.optimizer_state import tensors_by_name
 
+NONE: frozenset[str] = frozenset()
+
 
 class Gradients:
     """Hears of the backward passes and the steps of the tracked optimizers."""
 
     def __init__(self, tracked: Mapping[str, Any]) -> None:
         self._tracked = tracked  # it grows
-        self._unused: set[str] = set()  # optimizers with gradients that they have not used
-        self._marked: frozenset[str] = frozenset()  # those at the last boundary
-        self._touched = False  # since then
+        self._arrived: dict[str, list[Any]] = {}  # of each optimizer: what got gradients that it has not used
+        self._marked = NONE  # those that had such at the last boundary
+        self._used = False  # whether one has stepped since then
 
     def follow(self, name: str, optimizer: Optimizer) -> None:
         """Hear of one more; of its parameters the first and the last, through which a backward pass comes and goes."""
-        optimizer.register_step_post_hook(lambda *_: self._unused.discard(name))
+        came = self._arrived[name] = list[Any]()
+
+        def used(*_: object) -> None:
+            came.clear()
+            self._used = True
+
+        optimizer.register_step_post_hook(used)
         trained = [each for each in _parameters(optimizer) if each.requires_grad and each.is_leaf]
-
-        def arrived(_: object) -> None:
-            self._touched = True
-            self._unused.add(name)
-
         for each in {id(each): each for each in (*trained[:1], *trained[-1:])}.values():
-            each.register_post_accumulate_grad_hook(arrived)  # type: ignore[no-untyped-call]  # torch has no type
+            each.register_post_accumulate_grad_hook(came.append)  # type: ignore[no-untyped-call]  # torch has no type
 
     def mark(self) -> None:
         """A boundary: what is unused now is part of the state."""
-        self._marked, self._touched = frozenset(self._unused), False
+        self._used, marked = False, []
+        for name, came in self._arrived.items():
+            if came:
+                del came[1:]  # one tells as much
+                marked.append(name)
+        self._marked = frozenset(marked) if marked else NONE
 
     @property
     def changed(self) -> bool:
         """Whether gradients of the last boundary are no more what they were."""
-        return bool(self._marked) and (self._touched or not self._marked <= self._unused)
+        return bool(self._marked) and (self._used or sum(map(len, self._arrived.values())) != len(self._marked))
 
     def unused(self) -> dict[str, torch.Tensor]:
         """The gradients that belong to the state of the last boundary, by the names of their parameters.
@@ -76,7 +84,8 @@ class Gradients:
                 )
         for name, gradient in saved.items():
             here[name].grad = gradient.to(here[name].device)
-        self._unused.update(optimizers)
+        for name in optimizers:
+            self._arrived[name].append(name)
         self.mark()
 
     def _named(self, optimizers: Any) -> Iterator[tuple[str, torch.Tensor]]:
