@@ -313,7 +313,10 @@ def _written(entry: Entry, attributes: Sequence[Entry]) -> Iterator[str]:
     is_value = isinstance(entry.value, type) and dataclasses.is_dataclass(entry.value)
     yield f"### `{entry.name}`" if entry.owner is None else f"#### `{entry.name}`"
     if entry.owner is None:
-        yield f"`from {entry.module} import {entry.name}`"
+        is_plain = isinstance(entry.value, int | str | tuple) and not entry.name.startswith("_")
+        worth = f" = `{entry.value!r}`" if is_plain else ""
+        code = f", exit code {entry.value.exit_code}" if getattr(entry.value, "exit_code", 0) else ""
+        yield f"`from {entry.module} import {entry.name}`{worth}{code}"
     if entry.function is not None and not isinstance(entry.value, type):
         yield f"```python\n{_signature(entry)}\n```"
     yield said.summary
