@@ -21,7 +21,7 @@ from unbroken.launch.decide import Facts
 from unbroken.launch.facts import MOST_SIBLINGS
 from unbroken.launch.job import Job, Quota
 from unbroken.launch.verdicts import FineTune, Fresh, Plan, Resume, total_now
-from unbroken.quantities import asked, size_bytes, size_text
+from unbroken.quantities import size_text
 from unbroken.run import RunView
 from unbroken.run.folder import entries, walk
 from unbroken.run.layout import ARCHIVE_FOLDER
@@ -253,11 +253,6 @@ def planned_disk(
         return forecast_disk(asked or policy_of(job), sizes, stored, room, done=done, total=total, step_s=step_s)
     except (OSError, *GARBLED):  # what cannot be looked at is not forecast
         return None
-
-
-def quota_in(text: str, source: str) -> Quota:
-    """A quota of the current folder, as it was typed; UsageError for what is no size."""
-    return Quota(size_bytes=asked(source, size_bytes, text), folder=Path.cwd(), source=source)
 
 
 def sizes_in(view: RunView, *, anew: bool = False) -> Sizes | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +13,7 @@ from unbroken.launch.extension import POLICIES, USUAL
 from unbroken.launch.job import SEARCH_PATH, Accidents, Environment, Job, Limit, Quota, Start
 from unbroken.launch.spelling import require_tag
 from unbroken.option_parser import OptionParser
-from unbroken.quantities import BadQuantity, Quantity, asked, duration_s, size_bytes
+from unbroken.quantities import BadQuantity, Quantity, duration_s, size_bytes
 from unbroken.storage import is_ordinary
 
 # What users of other programs type, and what it is here. `{tag}` is the option of the front door.
@@ -270,27 +269,6 @@ def session_limit(options: argparse.Namespace, environment: Environment) -> Limi
     if options.until_done or host is None:
         return None
     return host if options.reserve is None else replace(host, reserve_s=options.reserve)
-
-
-def script_seconds(name: str, value: float | str) -> float:
-    """An argument of `open_run`: a number of seconds, or text as at the command line; UsageError for any other."""
-    where = f"open_run({name})"
-    if isinstance(value, str):
-        return asked(where, duration_s, value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-        raise UsageError(where, "this is no time", expected='seconds, or text like "12h"', found=repr(value)[:60])
-    return float(value)
-
-
-def script_limit(session: float | str | None, reserve: float | str, said: Limit | None) -> Limit | None:
-    """How long the session of a script may be: as it says itself (infinity: without end), else as the host does."""
-    session_s = None if session is None else script_seconds("session_s", session)
-    reserve_s = script_seconds("reserve_s", reserve)
-    if session_s == math.inf:
-        return None
-    if session_s is not None:
-        return Limit(left_s=session_s, reserve_s=reserve_s, source="session_s")
-    return None if said is None else replace(said, reserve_s=max(said.reserve_s, reserve_s))
 
 
 def require_time_left(job: Job) -> None:

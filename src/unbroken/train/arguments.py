@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import operator
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,8 @@ from unbroken.config import Effect, Effects, keys_of, nearest
 from unbroken.config.difference import leaves
 from unbroken.errors import UsageError
 from unbroken.journal.steps import NOT_VALUES
+from unbroken.launch.job import Host, LaunchOptions, Limit, Quota
+from unbroken.quantities import asked, duration_s, size_bytes
 from unbroken.run import Layout
 from unbroken.train.cadence import Every
 from unbroken.train.data.batching import UNSAID
@@ -29,7 +32,6 @@ from unbroken.train.data.order import Shuffle
 from unbroken.train.stop import PATIENCE_S, OnTrial
 
 EFFECTS = [effect.value for effect in Effect if effect is not Effect.IGNORED]
-OPEN_RUN_COUNTS = ("save_every", "save_every_epochs", "log_every", "keep_last")
 LONGEST_SHOWN = 60
 
 
@@ -96,9 +98,9 @@ def require_settings(
             do, found = f"Give {name}={inside}." if is_object else "", type(value).__name__
             raise UsageError(f"{where}({name})", "this is no dict", expected="a dict of names", found=found, do=do)
     count(f"{where}(seed)", seed, least=0)
-    for name in OPEN_RUN_COUNTS:
-        if counts[name] is not None:
-            count(f"{where}({name})", counts[name])
+    for name, value in counts.items():
+        if value is not None:
+            count(f"{where}({name})", value)
     if not isinstance(layout, Layout):
         do = "from unbroken import EPOCHS, ITERATIONS"
         raise UsageError(f"{where}(layout)", "this is no layout", expected="one of these", found=shown(layout), do=do)
@@ -106,6 +108,36 @@ def require_settings(
     if isinstance(search, str | Path):
         do = f'search=["{search}"]'
         raise UsageError(f"{where}(search)", "these are several folders", expected="a list", found=shown(search), do=do)
+
+
+def seconds(name: str, value: float | str) -> float:
+    """An argument of `open_run`: a number of seconds, or text as at the command line; UsageError for any other."""
+    where = f"open_run({name})"
+    if isinstance(value, str):
+        return asked(where, duration_s, value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        raise UsageError(where, "this is no time", expected='seconds, or text like "12h"', found=repr(value)[:60])
+    return float(value)
+
+
+def host_of(
+    said: Host,
+    *,
+    session_s: float | str | None,
+    reserve_s: float | str,
+    quota: str | None,
+    search: Sequence[str | Path] | None,
+) -> Host:
+    """What a script takes from its host where it says nothing else itself; a session of infinity has no end."""
+    length_s, least_s = None if session_s is None else seconds("session_s", session_s), seconds("reserve_s", reserve_s)
+    limit = said.limit and replace(said.limit, reserve_s=max(said.limit.reserve_s, least_s))
+    if length_s is not None:
+        limit = Limit(left_s=length_s, reserve_s=least_s, source="session_s") if length_s != math.inf else None
+    room = said.quota
+    if quota is not None:
+        source = "open_run(quota)"
+        room = Quota(size_bytes=asked(source, size_bytes, quota), folder=Path.cwd(), source=source)
+    return Host(search=said.search if search is None else tuple(map(Path, search)), limit=limit, quota=room)
 
 
 def as_dict(config: Any) -> Any:
@@ -253,8 +285,21 @@ class SessionOptions:
     began_s: float | None = None  # of the session, on the monotonic clock; None: now
     trial: OnTrial | None = None  # of `unbroken prove`
 
-    def batching(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, said: LaunchOptions, *, exits: bool = False, began_s: float | None = None) -> SessionOptions:
+        """Those of a training in earnest: it saves beside its steps."""
+        return cls(
+            every=Every(steps=said.save_every, epochs=said.save_every_epochs),
+            save_every_s=said.save_every_s,
+            log_every=said.log_every,
+            save_beside=True,
+            exits=exits,
+            on_bad=said.accidents.on_bad,
+            began_s=began_s,
+        )
+
+    def batching(self, loop: Mapping[str, Any]) -> dict[str, Any]:
         """What a loop says of its batches; on trial, as many workers as the trial says."""
         told = self.trial.trial.workers if self.trial is not None else None
-        said = {name: value for name, value in asked.items() if value is not UNSAID}
+        said = {name: value for name, value in loop.items() if value is not UNSAID}
         return {**said, **({} if told is None else {"workers": told})}

@@ -15,7 +15,6 @@ from unbroken.launch.rerun import aftermath, going_on
 from unbroken.launch.verdicts import schedule_step
 from unbroken.run.layout import own
 from unbroken.train.arguments import SessionOptions
-from unbroken.train.cadence import Every
 from unbroken.train.data.order import Key
 from unbroken.train.evaluation import Evaluation
 from unbroken.train.finite import GoBack
@@ -156,15 +155,7 @@ def run_job(job: Job, console: Console, *, began_s: float | None = None, coming:
 def _session(job: Job, console: Console, began_s: float, coming: Coming | None) -> Job | None:
     """One session; returns the job of the next one if the run goes back."""
     asked = job.options
-    options = SessionOptions(
-        every=Every(steps=asked.save_every, epochs=asked.save_every_epochs),
-        save_every_s=asked.save_every_s,
-        log_every=asked.log_every,
-        save_beside=True,
-        on_bad=asked.accidents.on_bad,
-        began_s=began_s,
-    )
-    run = launch(job, console=console, options=options)
+    run = launch(job, console=console, options=SessionOptions.of(asked, began_s=began_s))
     if restarted := job.environment.restarted:
         run.session_log.say(f"started again: {restarted.why}")
     try:

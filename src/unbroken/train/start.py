@@ -1,4 +1,4 @@
-"""Starting a session: lock, look, decide, say so."""
+"""Starting a session: what a script says becomes a job, which is decided on (`launch/decision.py`) and opened."""
 
 from __future__ import annotations
 
@@ -6,19 +6,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from unbroken.clock import Clock, SystemClock
 from unbroken.errors import UnbrokenError
-from unbroken.launch import (
-    Environment,
-    Job,
-    Start,
-)
+from unbroken.launch import Accidents, Environment, Job, LaunchOptions, Start
 from unbroken.launch.decision import decide_locked, lock_run
-from unbroken.launch.disk import policy, quota_in
+from unbroken.launch.disk import policy
 from unbroken.launch.host import host, on_trial, require_one_process, started_together, told_to_prove, trial_of
-from unbroken.launch.options import require_weights, script_limit, script_seconds
+from unbroken.launch.options import require_weights
 from unbroken.launch.rerun import rerun_of, this_process
 from unbroken.launch.spelling import require_tag
 from unbroken.run.layout import ITERATIONS, Layout
@@ -26,7 +22,6 @@ from unbroken.storage import Disk
 from unbroken.train import arguments
 from unbroken.train.arguments import SessionOptions
 from unbroken.train.cadence import Every
-from unbroken.train.data.loader import OnBad
 from unbroken.train.data.rng import seed_all
 from unbroken.train.device import take_over
 from unbroken.train.record.console import Console, PlainConsole, SessionLog, console_for
@@ -50,7 +45,7 @@ def open_run(
     log_every: int = 10,
     session_s: float | str | None = None,
     reserve_s: float | str = 0.0,
-    on_bad: OnBad = "stop",
+    on_bad: Literal["stop", "skip"] = "stop",
     keep_last: int | None = None,
     backup: str | Path | None = None,
     quota: str | None = None,
@@ -121,15 +116,9 @@ def open_run(
     """
     try:
         require_one_process()
-        said, started = host(SystemClock().now()), this_process()
+        started = this_process()
         again, config = rerun_of(started), arguments.as_dict(config)
         require_weights("open_run(weights_key=...)", asked=bool(weights_key), weights=pretrained_model)
-        counts = {
-            "save_every": save_every,
-            "save_every_epochs": save_every_epochs,
-            "log_every": log_every,
-            "keep_last": keep_last,
-        }
         arguments.require_settings(
             root=root,
             config=config,
@@ -138,7 +127,31 @@ def open_run(
             layout=layout,
             on_bad=on_bad,
             search=search,
-            counts=counts,
+            counts={
+                "save_every": save_every,
+                "save_every_epochs": save_every_epochs,
+                "log_every": log_every,
+                "keep_last": keep_last,
+            },
+        )
+        # What was given, in the values that a recipe makes of a command line: from here on both are launched alike.
+        said = arguments.host_of(
+            host(SystemClock().now()), session_s=session_s, reserve_s=reserve_s, quota=quota, search=search
+        )
+        start = Start(
+            fresh=fresh,
+            exact=Path(ckpt) if ckpt else None,
+            weights=Path(pretrained_model) if pretrained_model else None,
+            strict=strict,
+            weights_key=weights_key,
+            search=said.search,
+        )
+        options = LaunchOptions(
+            save_every=save_every,
+            save_every_epochs=save_every_epochs,
+            save_every_s=None if save_every_s is None else arguments.seconds("save_every_s", save_every_s),
+            log_every=log_every,
+            accidents=Accidents(on_bad=on_bad),
         )
         kept = arguments.recordable(config or {})
         job = Job(
@@ -152,31 +165,14 @@ def open_run(
             layout=layout,
             keep_last=keep_last,
             backup=Path(backup) if backup else None,
-            quota=quota_in(quota, "open_run(quota)") if quota is not None else said.quota,
-            start=Start(
-                fresh=fresh,
-                exact=Path(ckpt) if ckpt else None,
-                weights=Path(pretrained_model) if pretrained_model else None,
-                strict=strict,
-                weights_key=weights_key,
-                search=said.search if search is None else tuple(Path(folder) for folder in search),
-            ),
+            quota=said.quota,
+            limit=said.limit,
+            start=start,
+            options=options,
             command=again.command,
-            limit=script_limit(session_s, reserve_s, said.limit),
-            environment=Environment(again=again.words, started_together=started_together()),
+            environment=Environment(again=again.words, started_together=started_together(), host=said),
         )
-        return launch(
-            job,
-            console=console or console_for(sys.stdout),
-            options=SessionOptions(
-                every=Every(steps=save_every, epochs=save_every_epochs),
-                save_every_s=None if save_every_s is None else script_seconds("save_every_s", save_every_s),
-                log_every=log_every,
-                save_beside=True,
-                exits=True,
-                on_bad=on_bad,
-            ),
-        )
+        return launch(job, console=console or console_for(sys.stdout), options=SessionOptions.of(options, exits=True))
     except UnbrokenError as error:
         (console or PlainConsole()).say(str(error))
         raise Exit(error.exit_code, str(error)) from error
