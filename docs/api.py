@@ -359,7 +359,8 @@ def _signature(entry: Entry) -> str:
 
 def _parameter(each: inspect.Parameter) -> str:
     stars = {each.VAR_POSITIONAL: "*", each.VAR_KEYWORD: "**"}.get(each.kind, "")
-    kind = "" if each.annotation is each.empty else f": {str(each.annotation).strip(QUOTES).replace(' | Unsaid', '')}"
+    type_ = str(each.annotation).strip(QUOTES).replace(" | Unsaid", "").replace("'", '"')
+    kind = "" if each.annotation is each.empty else f": {type_}"
     if each.default is each.empty:
         return f"{stars}{each.name}{kind}"
     is_plain = isinstance(each.default, bool | int | float | str | None | tuple) and not isinstance(
