@@ -27,7 +27,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(APP / "cfgs", app / "cfgs")
     write_sample_data(app / "data/sonar", train=6, val=4, points=300, frames_per_sequence=2)
     command = python(APP / "train.py", "--cfg_file", app / NANO, "--extra_tag", "base", "--epochs", 3, "--workers", 0)
-    session = run_to_end([*command, "--eval_interval", "0"])
+    session = run_to_end([*command, "--eval_interval", "0", "--pictures", "0"])
     assert session.returncode == 0, session.output
     return app
 

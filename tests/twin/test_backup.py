@@ -15,11 +15,21 @@ from unbroken.run.layout import ITERATIONS
 from unbroken.run.survey import survey
 
 STEPS = 90
-SETTINGS = ("--steps", STEPS, "--save-every", 3, "--dropout", 0.3, "--slow", 0.03)
+SETTINGS = ("--steps", STEPS, "--save-every", 3, "--dropout", 0.3)
+SLOW = ("--slow", 0.03)  # a backup is to come along
 
 
 def train(run: Path, *options: object) -> list[str]:
     return python("-m", "unbroken", "train", "tests.twin.frail:frail", run, *SETTINGS, *options)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that nobody touched."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    done = run_to_end(train(run))
+    assert done.returncode == 0, done.output
+    return run
 
 
 def step_in(dest: Path) -> int:
@@ -39,16 +49,14 @@ def kill_once_backed_up_beyond(step: int, dest: Path, command: list[str], *, pau
     process.wait()
 
 
-@pytest.mark.parametrize("seed", [31, 32])
-def test_killed_and_lost_again_and_again_it_ends_as_the_run_that_nobody_touched(tmp_path: Path, seed: int) -> None:
+def test_killed_and_lost_again_and_again_it_ends_as_the_run_that_nobody_touched(tmp_path: Path, whole: Path) -> None:
+    seed = 31
     print(f"seed {seed}")
     chance, dest = random.Random(seed), tmp_path / "dest"
-    whole = run_to_end(train(tmp_path / "whole" / "run"))
-    assert whole.returncode == 0, whole.output
     stood = [0]
     for loss in range(3):
         run = tmp_path / f"machine{loss}" / "run"
-        command = train(run, "--backup", dest, "--search", dest)
+        command = train(run, *SLOW, "--backup", dest, "--search", dest)
         for _ in range(2):
             kill_once_backed_up_beyond(step_in(dest), dest, command, pause_s=chance.random() * 0.2)
         shutil.rmtree(run)
@@ -62,20 +70,18 @@ def test_killed_and_lost_again_and_again_it_ends_as_the_run_that_nobody_touched(
     assert stood == sorted(set(stood))
     run_to_end(python("-m", "unbroken", "backup", last, dest))  # if the end was hurried
     for run in (last, dest / "run"):
-        assert_twins(run, tmp_path / "whole" / "run", f"iter_{STEPS}.pth")
+        assert_twins(run, whole, f"iter_{STEPS}.pth")
     assert all("bit-identical" in event["verdict"] for event in events(last, "replayed"))
     assert run_to_end(python("-m", "unbroken", "audit", dest / "run", "--verify")).returncode == 0
 
 
-def test_a_lost_run_is_brought_back_and_goes_on_with_the_same_command(tmp_path: Path) -> None:
+def test_a_lost_run_is_brought_back_and_goes_on_with_the_same_command(tmp_path: Path, whole: Path) -> None:
     run, dest = tmp_path / "cut" / "run", tmp_path / "dest"
-    whole = run_to_end(train(tmp_path / "whole" / "run"))
-    assert whole.returncode == 0, whole.output
-    kill_after_steps(run, train(run, "--backup", dest), steps=30)
+    kill_after_steps(run, train(run, *SLOW, "--backup", dest), steps=30)
     assert run_to_end(python("-m", "unbroken", "backup", run, dest)).returncode == 0
     shutil.rmtree(run)
     back = run_to_end(python("-m", "unbroken", "restore", run, "--from", dest))
     assert back.returncode == 0 and "to continue: " in back.output, back.output
     done = run_to_end(train(run, "--backup", dest))
     assert done.returncode == 0, done.output
-    assert_twins(run, tmp_path / "whole" / "run", f"iter_{STEPS}.pth")
+    assert_twins(run, whole, f"iter_{STEPS}.pth")
