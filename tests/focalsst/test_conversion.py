@@ -21,11 +21,11 @@ from focalsst.dataset.infos import read_infos
 from focalsst.dataset.points import read_points, write_points
 from focalsst.samples import write_sample_data
 from tests.focalsst.original_infos import originals_infos
-from tests.processes import DEVNULL, Popen, run_command
+from tests.processes import DEVNULL, Popen, environment, run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "apps" / "focal_sst" / "convert.py"
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
+ENVIRONMENT = environment(COLUMNS="80")
 
 
 @pytest.fixture(scope="session")
