@@ -330,14 +330,10 @@ def _reason(survey: Survey, item: Candidate, plan: Plan) -> str:
         return f"belongs to another run ({item.run})" if item.run else "of another program; this run has its own saves"
     if isinstance(plan, Fresh | FineTune):
         return "history of before this start"
-    reached = plan.source.step if isinstance(plan, Resume | Finished) else _step_of(survey.newest_good)
-    if reached is None or item.step < reached:
+    reached = plan.source if isinstance(plan, Resume | Finished) else survey.newest_good
+    if reached is None or item.step < reached.step:
         return EARLIER
-    return "the same step" if item.step == reached else "a later step, superseded"
-
-
-def _step_of(candidate: Candidate | None) -> int | None:
-    return candidate.step if candidate is not None else None
+    return "the same step" if item.step == reached.step else "a later step, superseded"
 
 
 def is_replaced(job: Job, source: Candidate) -> bool:

@@ -97,7 +97,9 @@ def _below(root: Path, job: Job) -> Iterator[Survey]:
 
 def _of_this_name(job: Job, folder: Path, files: Sequence[str]) -> Stamps:
     """The files in a folder that say they are of this recipe and tag; of a file and a link to it, the file."""
-    paths = [folder / name for name in sorted(files) if _may_be_checkpoint(name)]
+    unfinished = (PARTIAL_SUFFIX, GOING_SUFFIX)
+    marked = [name for name in files if any(mark in name.lower() for mark in CHECKPOINT_MARKS)]
+    paths = [folder / name for name in sorted(marked) if not name.endswith(unfinished)]
     found: dict[Path, tuple[Path, Mapping[str, Any]]] = {}
     for path in sorted((path for path in paths if path.is_file()), key=lambda path: (path.is_symlink(), path)):
         stamp = read_stamp(path) if path.resolve() not in found else {}
@@ -105,10 +107,6 @@ def _of_this_name(job: Job, folder: Path, files: Sequence[str]) -> Stamps:
         if isinstance(run, Mapping) and run.get("id") and (run.get("recipe"), run.get("tag")) == (job.recipe, job.tag):
             found[path.resolve()] = (path, stamp)
     return dict(found.values())
-
-
-def _may_be_checkpoint(name: str) -> bool:
-    return any(mark in name.lower() for mark in CHECKPOINT_MARKS) and not name.endswith((PARTIAL_SUFFIX, GOING_SUFFIX))
 
 
 def _unrecorded(job: Job, folder: Path, stamps: Stamps) -> Iterator[Survey]:

@@ -354,7 +354,9 @@ def planned_disk_lines(job: Job, plan: Plan, found: DiskForecast | None) -> list
 
 def disk_lines(job: Job, found: DiskForecast) -> list[str]:
     """What a person is told before the first step."""
-    save = f"disk: {size_text(found.sizes.save)} a save{_source(found)}, {_rhythm(found.policy)}, {_kept(found.policy)}"
+    source = f" ({found.sizes.source})" if found.sizes.source else ""
+    kept = "all kept" if found.policy.keep_last is None else f"the last {found.policy.keep_last} kept"
+    save = f"disk: {size_text(found.sizes.save)} a save{source}, {_rhythm(found.policy)}, {kept}"
     room = f"{size_text(found.room.left)} {found.room.source}"
     if found.until is None or found.more is None:
         return [f"{save}; {room}: room for {found.saves_that_fit:,} saves"]
@@ -386,10 +388,6 @@ def keeping(job: Job, number: int) -> str:
     return f"--{setting or 'keep_last'} {number}"
 
 
-def _source(found: DiskForecast) -> str:
-    return f" ({found.sizes.source})" if found.sizes.source else ""
-
-
 def _rhythm(policy: SavePolicy) -> str:
     words = []
     if policy.steps:
@@ -399,9 +397,3 @@ def _rhythm(policy: SavePolicy) -> str:
     if policy.seconds is not None:
         words.append(f"every {policy.seconds:g} s")
     return " and ".join(words) or "at the end"
-
-
-def _kept(policy: SavePolicy) -> str:
-    if policy.keep_last is None:
-        return "all kept"
-    return f"the last {policy.keep_last} kept"

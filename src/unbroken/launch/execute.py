@@ -45,28 +45,23 @@ def execute(
 
     Returns the open run, and the plan with its source where it lies now (a copy from elsewhere has moved in).
     """
-    with explained(files.disk, files.directory, "the run's folder could not be prepared"):
-        return _execute(job, plan, files, conditions)
-
-
-def _execute(
-    job: Job, plan: Fresh | Resume | FineTune, files: SessionFiles, conditions: Mapping[str, Any]
-) -> tuple[OpenRun, Fresh | Resume | FineTune]:
     disk, directory = files.disk, files.directory
-    begins = not isinstance(plan, Resume) or read_record(directory) is None
-    parent = parent_of(job, plan) if begins else None  # before anything moves: the file may lie in this folder
-    if _makes_room(plan, directory):
-        _archive(files, starts_over=not isinstance(plan, Resume))
-    for folder in (directory, own(directory) / "configs", manifests(directory), files.layout.checkpoints(directory)):
-        durable_folder(disk, folder)
-    if isinstance(plan, Resume) and plan.copy_from is not None:
-        plan = bring_here(disk, job, plan)
-    run = OpenRun(files, _record(disk, job, plan, files, conditions, parent), keep_last=job.keep_last)
-    try:
-        _announce(run, job, plan)
-    except BaseException:
-        run.close()
-        raise
+    with explained(disk, directory, "the run's folder could not be prepared"):
+        begins = not isinstance(plan, Resume) or read_record(directory) is None
+        parent = parent_of(job, plan) if begins else None  # before anything moves: the file may lie in this folder
+        if _makes_room(plan, directory):
+            _archive(files, starts_over=not isinstance(plan, Resume))
+        folders = (directory, own(directory) / "configs", manifests(directory), files.layout.checkpoints(directory))
+        for folder in folders:
+            durable_folder(disk, folder)
+        if isinstance(plan, Resume) and plan.copy_from is not None:
+            plan = bring_here(disk, job, plan)
+        run = OpenRun(files, _record(disk, job, plan, files, conditions, parent), keep_last=job.keep_last)
+        try:
+            _announce(run, job, plan)
+        except BaseException:
+            run.close()
+            raise
     return run, plan
 
 
@@ -183,9 +178,12 @@ def _set_aside(run: OpenRun, plan: Fresh | Resume | FineTune) -> None:
 
 def bring_here(disk: Disk, job: Job, plan: Resume) -> Resume:
     """Copy what the plan says; the plan with its source where it lies now."""
-    if plan.records_from is not None:
-        _bring_records(disk, job, plan.records_from)
-        _bring_readable(disk, job, plan.records_from)
+    if (origin := plan.records_from) is not None:
+        # The journal comes first: it is what says that there is a history.
+        records = [own(origin) / name for name in ("journal.jsonl", "run.json", "metrics.jsonl", LOGGED)]
+        lists = [path for name in ("configs", "manifests") for path in sorted((own(origin) / name).glob("*.json"))]
+        for path in (*records, *lists, *shown(origin, job.layout)):
+            _bring(disk, job, origin, path)
     checkpoints = job.layout.checkpoints(job.directory)
     for path in plan.weights_along:
         copy_file(disk, path, place(checkpoints, path.name))
@@ -237,20 +235,6 @@ def _is_session(recorded: object) -> bool:
 
 def _texts_below(folder: Path) -> Iterator[Path]:
     yield from (path for path in sorted(folder.rglob("*")) if path.suffix in TEXTS)
-
-
-def _bring_readable(disk: Disk, job: Job, origin: Path) -> None:
-    for name in ("configs", "manifests"):
-        for path in sorted((own(origin) / name).glob("*.json")):
-            _bring(disk, job, origin, path)
-    for path in shown(origin, job.layout):
-        _bring(disk, job, origin, path)
-
-
-def _bring_records(disk: Disk, job: Job, origin: Path) -> None:
-    """The journal comes first: it is what says that there is a history."""
-    for name in ("journal.jsonl", "run.json", "metrics.jsonl", LOGGED):
-        _bring(disk, job, origin, own(origin) / name)
 
 
 def _bring(disk: Disk, job: Job, origin: Path, path: Path) -> None:

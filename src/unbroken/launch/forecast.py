@@ -37,39 +37,22 @@ def last_timing(facts: Facts, plan: Plan) -> Mapping[str, Any]:
 
 def forecast(job: Job, plan: Plan, timing: Mapping[str, Any], now: datetime) -> Forecast | None:
     """Where this session will end, if the pace stays; None where the length or the pace is not known."""
-    try:
-        return _forecast(job, plan, timing, now)
-    except OverflowError:  # beyond the end of the calendar
-        return None
-
-
-def _forecast(job: Job, plan: Plan, timing: Mapping[str, Any], now: datetime) -> Forecast | None:
-    limit = job.limit
     steps, seconds = timing.get("steps"), timing.get("seconds")
     if job.total_steps is None or not steps or not seconds or not isinstance(plan, Fresh | FineTune | Resume):
         return None
-    step_s = float(seconds) / int(steps)
     done, total = (plan.source.step, total_now(job, plan.source)) if isinstance(plan, Resume) else (0, job.total_steps)
-    needed_s, startup_s = (total - done) * step_s, float(timing.get("startup_s") or 0.0)
-    if limit is None:
-        return Forecast(
-            reaches=total,
-            total=total,
-            sessions_after=0,
-            step_s=step_s,
-            done_at=now + timedelta(seconds=startup_s + needed_s),
-        )
-    useful_s = _useful_s(limit, startup_s)
-    reaches = min(total, done + int(useful_s / step_s))
-    after = _sessions((total - reaches) * step_s, useful_s)
-    calendar_s = startup_s + needed_s if not after else (after + 1) * limit.left_s
-    return Forecast(
-        reaches=reaches,
-        total=total,
-        sessions_after=after,
-        step_s=step_s,
-        done_at=now + timedelta(seconds=calendar_s),
-    )
+    try:
+        step_s, startup_s = float(seconds) / int(steps), float(timing.get("startup_s") or 0.0)
+        reaches, after, calendar_s = total, 0, startup_s + (total - done) * step_s
+        if job.limit is not None:
+            useful_s = _useful_s(job.limit, startup_s)
+            reaches = min(total, done + int(useful_s / step_s))
+            after = _sessions((total - reaches) * step_s, useful_s)
+            calendar_s = calendar_s if not after else (after + 1) * job.limit.left_s
+        done_at = now + timedelta(seconds=calendar_s)
+    except OverflowError:  # beyond the end of the calendar
+        return None
+    return Forecast(reaches=reaches, total=total, sessions_after=after, step_s=step_s, done_at=done_at)
 
 
 def sessions_left(steps: int, timing: Mapping[str, Any], limit: Limit) -> int | None:

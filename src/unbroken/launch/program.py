@@ -51,7 +51,9 @@ class LoadedProgram:
         self._folder = Path.cwd() if typed_in else _folder_of(self._script, package)
         commit, dirty, self._around = "", None, ""
         if self._folder is not None:
-            root = next((place for place in (self._folder, *self._folder.parents) if _has_git(place)), self._folder)
+            above = (self._folder, *self._folder.parents)
+            # os.path, as it answers False where it cannot look
+            root = next((place for place in above if os.path.exists(place / ".git")), self._folder)  # noqa: PTH110
             commit, dirty = _git(root) if not _is_installed(f"{self._folder}{os.sep}") else ("", None)
             self._around = f"{root}{os.sep}"
         self._program = Program(
@@ -144,10 +146,6 @@ def _folder_of(script: str, package: str) -> Path | None:
     within = vars(sys.modules["__main__"]).get("__package__")
     levels = len(within.split(".")) if isinstance(within, str) and within else 0
     return Path(script).parents[min(levels, len(Path(script).parents) - 1)] if script else None
-
-
-def _has_git(folder: Path) -> bool:
-    return os.path.exists(folder / ".git")  # noqa: PTH110 - False where it cannot be looked at
 
 
 def _is_installed(file: str) -> bool:

@@ -90,7 +90,7 @@ def rerun_of(started: Started) -> Rerun:
     if started.shell == "notebook" and not started.script:
         return Rerun(words="run the cells of this notebook again, in order")
     if started.shell and started.script:
-        return Rerun(command=joined(["%run", *_with_script(started)]))
+        return Rerun(command=joined(["%run", started.script, *started.argv[1:]]))
     kind, program, _ = _program(started.words)
     interpreter = joined(_shortened(started.words)[:1])
     if kind == "stdin":
@@ -204,14 +204,11 @@ def _program(words: Sequence[str]) -> tuple[Kind, str, int]:
     return "stdin", "", place
 
 
-def _with_script(started: Started) -> list[str]:
-    return [started.script, *started.argv[1:]]
-
-
 def _shortened(words: Sequence[str]) -> list[str]:
     """The command as a person types it: `unbroken ...` and not `/usr/bin/python3 /usr/bin/unbroken ...`."""
     kind, program, place = _program(words) if _is_shell(words) or _is_python(words[0]) else ("stdin", "", 0)
-    if kind == "script" and place == 1 and not program.endswith(".py") and _can_be_typed(program):
+    can_be_typed = os.path.isfile(program) and os.access(program, os.X_OK)  # noqa: PTH113 - no path of ours
+    if kind == "script" and place == 1 and not program.endswith(".py") and can_be_typed:
         return [_found(program), *words[2:]]
     return [_found(words[0]), *words[1:]]
 
@@ -222,10 +219,6 @@ def _found(program: str, which: Callable[[str], str | None] = shutil.which) -> s
     if found is None or Path(found).absolute() != Path(program).absolute():  # resolved, both may be one python
         return program
     return _name(program)
-
-
-def _can_be_typed(program: str) -> bool:
-    return os.path.isfile(program) and os.access(program, os.X_OK)  # noqa: PTH113 - no path of ours
 
 
 def _is_python(word: str) -> bool:

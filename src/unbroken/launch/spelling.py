@@ -130,7 +130,8 @@ def tag_for_changes(job: Job, changes: Sequence[Change], taken: Collection[str] 
 
 def telling_tag(traits: Sequence[str], today: str) -> str:
     """A tag that says in a month what this was: `baseline_bs2_lr0.0005_20260205`."""
-    return _cut("_".join(["baseline", *traits])) + (f"_{today}" if today else "")
+    text = "_".join(["baseline", *traits])
+    return (text if len(text) <= LONGEST else text[:LONGEST].rstrip("_.-")) + (f"_{today}" if today else "")
 
 
 def trait(key: str, value: Any, short_names: Mapping[str, str], *, ends: Mapping[str, int]) -> str:
@@ -157,7 +158,3 @@ def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "_".join(_text(item) for item in value)
     return str(value)
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else text[:LONGEST].rstrip("_.-")
