@@ -36,6 +36,7 @@ from unbroken.train.state.module_attributes import Attributes
 
 PLAIN = frozenset((bool, int, float, str, type(None)))
 DEEPEST = 4  # values within values that are looked at
+MANY = 10  # batches of a step of which no optimizer will tell
 MODULES, PARAMETERS, BUFFERS, VERSION = map(attrgetter, ("_modules", "_parameters", "_buffers", "_version"))
 
 
@@ -94,6 +95,14 @@ class StepInProgress:
                 self.lr = float(optimizer.param_groups[0]["lr"])  # the body may have set another since it was entered
 
         return begins
+
+    def say_if_endless(self, say: Callable[[str], None]) -> None:
+        """Say of many batches without a step that none will end, where nothing would tell of one."""
+        if self._first is None and not self.finished:
+            say(
+                f"warning: no step has ended in {MANY} batches, and nothing is saved before one does: no optimizer of "
+                "torch is tracked. Where the loop changes its weights itself, run.end_step(...) says that a step ends"
+            )
 
     def settle(self) -> None:
         """A boundary: between two steps, everything that belongs to the one before is done by now."""

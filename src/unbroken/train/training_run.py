@@ -280,6 +280,8 @@ class TrainingRun(RunLifecycle):
         """The loop asks for the next batch: what was to be done after the last one is done."""
         self._untracked.look(self.progress.step, self.opened.feed)
         self.current.waits = True
+        if self.current.turns == MANY:
+            self.current.say_if_endless(self.session_log.say)
         self._pace.waiting()
 
     def _finish(self) -> None:

@@ -366,6 +366,26 @@ def test_steps_end_in_one_way_only(tmp_path: Path) -> None:
     assert "2 steps did, without this" in str(refused.value.__cause__)
 
 
+@pytest.mark.parametrize(("tracked", "is_said"), [(False, True), (True, False)])
+def test_that_no_step_will_end_is_said_long_before_the_end(tmp_path: Path, tracked: bool, is_said: bool) -> None:
+    """As where a language model's weights are changed by hand; many batches a step alone are nothing to say."""
+
+    def loop(run: TrainingRun, workers: int) -> Iterator[None]:
+        net = nn.Linear(1, 1)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        run.track(net=net, **({"optimizer": optimizer} if tracked else {}))
+        for _ in run.steps(1):
+            net(DATA[:1]).sum().backward()
+            if run.current.turns == 12:
+                if not tracked:
+                    run.end_step()
+                optimizer.step()
+            yield
+
+    assert train(tmp_path / "run", loop, workers=0) == 0, said(tmp_path / "run")
+    assert said(tmp_path / "run").count("warning: no step has ended in 10 batches") == is_said, said(tmp_path / "run")
+
+
 def test_a_value_that_is_of_no_step_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Exit) as refused, open_run(tmp_path, tag="t") as run:
         run.log(loss=1.0)
