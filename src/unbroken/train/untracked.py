@@ -18,6 +18,7 @@ import gc
 import inspect
 import re
 import sys
+import zlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ from unbroken.train.state.held import (
 from unbroken.train.state.module_attributes import Attributes
 
 MOST_NAMED = 8
+MOST_NUMBERS = 4096  # of an array
 FEW = 4  # items of a list that counts in place; of a longer one only the length tells
 A_DAY_S = 86_400.0
 HOLD_OF_USERS = {"builtins", "collections", "types", "functools", "argparse", "random", "array", "enum"}
@@ -82,11 +84,13 @@ class Untracked:
         self._done = False
         self._named = set[str]()  # so far
         self._dataset: object = None
+        self._copied = False  # loader workers have it as it was when they began, whatever is tracked
         self._kept: tuple[object, ...] = ()  # a stream whose own state is part of the run's, and all that is in it
 
     def look(self, step: int, feed: AnyFeed | None) -> None:
         """Say what is not tracked, also of the data set; with `strict`, raise UsageError instead."""
         dataset = self._dataset = feed.dataset if feed is not None else None
+        self._copied = feed is not None and feed.batching.workers > 0
         if isinstance(feed, StreamFeed) and feed.stateful is not None:
             self._kept = (feed.stateful, feed.batches)
         self._first = step if self._first is None else self._first
@@ -133,7 +137,7 @@ class Untracked:
             if not (name.endswith("]") and before[name][0] != value[0])  # type: ignore[index]  # of another dict or list
         ]
         self._named.update(names)
-        return names
+        return [name for name in names if name.removesuffix("[...]") not in names or not name.endswith("[...]")]
 
     def _report(self, sentences: Sequence[str]) -> None:
         if sentences and self._strict:
@@ -150,7 +154,7 @@ class Untracked:
         return [*roots(frames_with(self._run)), ("dataset", dataset)]
 
     def _known(self) -> set[int]:
-        return inside([*self._tracked.values(), *self._kept])
+        return inside([*self._tracked.values(), *self._kept]) | _data_of(self._tracked)
 
     def _carried(self) -> list[str]:
         """Variables that the loop takes from one step into the next."""
@@ -167,6 +171,10 @@ class Untracked:
     def _values(self, dataset: object) -> Seen:
         """The plain attributes of the script's own things, what its dicts count, and the lengths of its lists."""
         known, found = self._known(), Seen()
+        for frame in frames_with(self._run):
+            for name, item in _data_in(frame):
+                if id(item) not in known:
+                    found[name] = _plain(item) or _items(item)
         for path, value in reachable(self._roots(dataset), _held):
             if id(value) in known or value is self._run:
                 continue
@@ -176,9 +184,13 @@ class Untracked:
                 plain = ((key, item) for key, item in islice(items, MOST_ITEMS) if isinstance(item, int | float | str))
                 found |= {f"{path}[{key!r}]": (id(value), repr(item)) for key, item in plain}
             elif is_users_class(type(value)):
-                found |= {
-                    f"{path}.{name}": each for name, item in attributes(value) if (each := _plain(item)) is not None
-                }
+                for name, item in attributes(value):
+                    if id(item) in known and not self._copied:
+                        continue
+                    if (each := _plain(item)) is not None:
+                        found[f"{path}.{name}"] = each
+                    elif (inside := _items(item)) is not None:
+                        found[f"{path}.{name}[...]"] = id(item), inside
         return found
 
 
@@ -198,6 +210,50 @@ def _plain(value: Any) -> object:
         case torch.Tensor():
             return id(value), value._version
     return None
+
+
+def _data_of(tracked: Mapping[str, Any]) -> set[int]:
+    """The tensors and arrays that are tracked: items of dicts and lists, buffers of modules."""
+    held = set[int]()
+    for part in tracked.values():
+        if isinstance(part, nn.Module):
+            held |= {id(each) for each in part.buffers()}
+        elif isinstance(part, dict | list | deque):
+            held |= {id(each) for each in (part.values() if isinstance(part, dict) else part)}
+    return held
+
+
+def _data_in(frame: FrameType) -> Iterator[tuple[str, Any]]:
+    """The tensors and arrays in variables that no loop around the frame's present instruction sets anew."""
+    loops = _loops_around([*dis.get_instructions(frame.f_code)], frame.f_lasti)
+    anew = {name for loop in loops for each in loop for kind, name in _accesses(each) if kind == "STORE"}
+    for name, item in frame.f_locals.items():
+        if (
+            isinstance(item, torch.Tensor | np.ndarray)
+            and name not in anew
+            and not getattr(item, "requires_grad", False)
+        ):
+            yield name, item
+
+
+def _items(value: Any) -> object:
+    """What tells whether something was put into a thing; of a large array some numbers are looked at."""
+    match value:
+        case list() | deque() | dict():
+            items = value.values() if isinstance(value, dict) else value if len(value) > FEW else ()
+            return len(value), hash(tuple(map(_mark, islice(items, MOST_ITEMS))))
+        case set():
+            return len(value)
+        case np.ndarray() if not value.dtype.hasobject and not isinstance(value, np.memmap) and value.flags.forc:
+            flat = value.ravel(order="K")
+            return zlib.crc32(flat[:: max(1, flat.size // MOST_NUMBERS)].tobytes())
+    return None
+
+
+def _mark(item: Any) -> object:
+    """One item of many: its value where it is plain, else which object it is."""
+    plain = isinstance(item, int | float | str | None)
+    return repr(item) if plain else (id(item), item._version if isinstance(item, torch.Tensor) else 0)
 
 
 def _in_words(names: Sequence[str], when: str) -> str:

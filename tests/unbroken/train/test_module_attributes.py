@@ -63,6 +63,24 @@ def unfrozen_step_by_step(run: TrainingRun, here: Here) -> None:
         here("step")
 
 
+def a_temperature_that_comes_later(run: TrainingRun, here: Here) -> None:
+    """A leaf tensor enters a tracked dict in mid-run; no optimizer knows it, the loop steps it itself."""
+    parts, kept = Parts(run), dict[str, torch.Tensor]()
+    run.track(kept=kept)
+    for batch in run.batches(Points(), batch_size=4, epochs=3):
+        if run.step == 2 and "heat" not in kept:
+            kept["heat"] = torch.zeros(1, requires_grad=True)
+        scale = 1.0
+        if (heat := kept.get("heat")) is not None:
+            (heat.exp() - 2).square().sum().backward()
+            assert heat.grad is not None
+            with torch.no_grad():
+                heat -= 0.1 * heat.grad
+            heat.grad, scale = None, float(heat.detach().exp())
+        run.log(loss=parts.step(batch * scale))
+        here("step")
+
+
 def another_dropout_and_momentum(run: TrainingRun, here: Here) -> None:
     parts: Any = Parts(run)
     for batch in run.batches(Points(), batch_size=4, epochs=3):
@@ -113,6 +131,7 @@ def changed_at_the_end_of_an_epoch(run: TrainingRun, here: Here) -> None:
 
 LOOPS: dict[Any, tuple[str, tuple[int, int]]] = {
     unfrozen_step_by_step: ("step", (8, 5)),
+    a_temperature_that_comes_later: ("step", (8, 5)),
     another_dropout_and_momentum: ("step", (8, 5)),
     counting_in_a_module: ("step", (8, 5)),
     toggled_in_a_validation: ("validation", (2, 2)),
@@ -125,6 +144,7 @@ LOOPS: dict[Any, tuple[str, tuple[int, int]]] = {
     [
         (unfrozen_step_by_step, signal.SIGKILL),
         (unfrozen_step_by_step, signal.SIGTERM),
+        (a_temperature_that_comes_later, signal.SIGKILL),
         (another_dropout_and_momentum, signal.SIGKILL),
         (counting_in_a_module, signal.SIGKILL),
         (toggled_in_a_validation, signal.SIGTERM),

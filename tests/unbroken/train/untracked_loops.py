@@ -34,6 +34,13 @@ class Numbers(torch.utils.data.Dataset):  # type: ignore[type-arg]  # as scripts
         return torch.tensor([index / 16 + noise])
 
 
+class Holder:
+    """Something of the script's with a thing in an attribute."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
 class Reader:
     """A stream of batches with its place in an attribute."""
 
@@ -229,12 +236,37 @@ def a_list_that_grows(run: TrainingRun) -> None:
         run.end_step(loss=loss)
 
 
+class Remembering(Numbers):
+    """It remembers what was drawn in a list as long as it is, in an array and in a set."""
+
+    def __init__(self) -> None:
+        super().__init__(np.random.default_rng())
+        self.drawn: list[torch.Tensor | None] = [None] * len(self)
+        self.hard, self.seen = np.zeros(len(self)), set[int]()
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        self.seen.add(index)
+        self.hard[index] += 1
+        kept = self.drawn[index] = super().__getitem__(index)
+        return kept
+
+
+def in_place(run: TrainingRun) -> None:
+    """A memory of keys that is filled in place, and a data set that remembers."""
+    model, optimizer = trained(run)
+    memory = torch.zeros(4)
+    for batch in run.batches(Remembering(), batch_size=2, steps=4):
+        memory[:2] += batch.reshape(-1)[:2]
+        run.end_step(loss=step(model, optimizer, batch * memory.mean()))
+
+
 def quiet(run: TrainingRun) -> None:
     """Everything is tracked; a frozen network, the data set's generator, a clock, what logs are no state.
 
     Nor is what an inner loop over a range sets: such a loop has a turn.
     """
-    counters, extra = {"seen": 0}, nn.Linear(1, 1).requires_grad_(False)
+    counters, extra = {"seen": 0, "memory": np.zeros(2)}, nn.Linear(1, 1).requires_grad_(False)
+    memory, own = counters["memory"], Holder(counters["memory"])
     teacher = nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 1)).requires_grad_(False)
     average = AveragedModel(nn.Linear(1, 1))
     logger, curves, waiting = logging.getLogger("quiet"), SummaryWriter(str(run.directory)), queue.Queue[float]()
@@ -250,6 +282,8 @@ def quiet(run: TrainingRun) -> None:
             loss = step(model, optimizer, batch + turn * goal)
         average.update_parameters(model)
         counters["seen"] += len(batch)
+        memory += own.value
+        memory += 1
         shown = float(loss) + number
         run.end_step(loss=loss, shown=shown)
 
@@ -279,6 +313,7 @@ SAID = {
     the_last_of_those_that_were_hard: f"note: `hardest` {CHANGES}",
     a_sum_within_an_inner_loop: f"note: `seen` {CHANGES}",
     a_place_in_an_attribute: f"note: `reader.place` {CHANGES}",
+    in_place: "note: `dataset.drawn[...]`, `dataset.hard[...]`, `dataset.seen[...]`, `memory` change from step to step",
     a_list_that_grows: f"note: `losses` {CHANGES}",
 }
 

@@ -86,7 +86,12 @@ class Attributes:
                 if known and (path not in built or _differ(built[path], value)):
                     found.setdefault(part, {})[path] = value
         learning = _learning(self._tracked)
-        return found, {name: value for name, value in learning.items() if self._learned.get(name, value) is not value}
+        return found, {name: value for name, value in learning.items() if self._comes_back(name, value) is not value}
+
+    def _comes_back(self, name: str, value: bool) -> bool:
+        """Whether a tensor would learn that nothing is said of: not one that a dict or list has got since."""
+        in_module = isinstance(self._tracked[name.partition(".")[0]], nn.Module)
+        return self._learned.get(name, value if in_module else False)
 
     def lost(self) -> list[str]:
         """What has changed since the loop began and is in no file, each once."""
