@@ -25,6 +25,7 @@ from unbroken.train.lifecycle import RunLifecycle
 from unbroken.train.record import opening
 from unbroken.train.state import parts
 from unbroken.train.state.hyperparameters import built_with
+from unbroken.train.step import MANY
 
 
 class TrainingRun(RunLifecycle):
