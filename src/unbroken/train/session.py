@@ -160,7 +160,7 @@ class Session(Hold):
         if self.feed is not None:
             self.feed.note(self.progress)
             self.length.count(self.feed, self.progress.step, turns=turns)  # a batch of nothing readable was none
-        self.deadline.took("step", self.recorder.step_ended())
+        self.deadline.took("step", self.recorder.pace.step_ended())
 
     def end_epoch(self, number: int) -> None:
         """The loop is done with an epoch; that it left it early is said, and the next one begins all the same."""

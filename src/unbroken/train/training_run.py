@@ -259,7 +259,7 @@ class TrainingRun(RunLifecycle):
 
     def _boundary(self, between: Sequence[Callable[[], object]] = ()) -> None:
         """Everything that belongs to the last step is done: save when due, stop when asked to."""
-        session, current = self.opened, self.current
+        session, current = self._session or self.opened, self.current
         session.end_body()
         ended, step = current.ended, self.progress.step
         current.settle()
@@ -279,7 +279,7 @@ class TrainingRun(RunLifecycle):
 
     def _wait(self) -> None:
         """The loop asks for the next batch: what was to be done after the last one is done."""
-        self._untracked.look(self.progress.step, self.opened.feed)
+        self._untracked.look(self.progress.step, (self._session or self.opened).feed)
         self.current.waits = True
         if self.current.turns == MANY:
             self.current.say_if_endless(self.session_log.say)

@@ -108,7 +108,7 @@ class Recorder:
         after: Progress,
         curves: Callable[[Mapping[str, float]], Mapping[str, float]],
     ) -> None:
-        self._run, self._log, self._pace, self._log_every = run, log, pace, log_every
+        self._run, self._log, self.pace, self._log_every = run, log, pace, log_every
         self._replay = Replay({})
         self._shown = curves
         self._pictures: Mapping[str, bytes] = {}
@@ -167,10 +167,6 @@ class Recorder:
             what = again if same else f"{changed}, so there is nothing to compare with"
             self._log.say(f"{lost} done after the last save and lost: {what}")
 
-    def step_ended(self) -> float:
-        """The last step has ended, whatever of its body follows; returns the seconds that it took."""
-        return self._pace.step_ended()
-
     def record(self, progress: Progress, ended: EndedStep, weights: list[Any], *, total: int | None) -> None:
         """Write one finished step down, with what is looked at of the weights; RunHeld where the run is another's.
 
@@ -179,8 +175,8 @@ class Recorder:
         """
         self._run.files.lock.require()
         step = progress.step
-        step_s, data_s = self._pace.means()
-        elapsed_s = self._pace.elapsed_s
+        step_s, data_s = self.pace.means()
+        elapsed_s = self.pace.elapsed_s
         if elapsed_s >= self._wall_until_s:  # a moment by the clock on the wall takes as long as the rest of a point
             self._opened_at_s, self._wall_until_s = self._now_s() - elapsed_s, elapsed_s + 1.0
         finished = FinishedStep(
@@ -218,7 +214,7 @@ class Recorder:
         )
         if self._curves is not None:
             self._curves.add(step, self._shown(values), wall_time_s=at_s)
-        if self._replay.awaits(step) and (words := self._replay.compare(step, parsed_line(line) or {})) is not None:
+        if step in self._replay.recorded and (words := self._replay.compare(step, parsed_line(line) or {})) is not None:
             self._run.journal.write("replayed", step=step, verdict=words)
             self._log.say(words)
         eta_s = step_s * (total - step) if total is not None else None
@@ -337,19 +333,15 @@ class Replay:
     """Compares repeated steps with what was recorded of them; says what it found once they are all done."""
 
     def __init__(self, recorded: Mapping[int, Mapping[str, Any]]) -> None:
-        self._recorded = dict(recorded)
+        self.recorded = dict(recorded)  # what an interrupted session had done, and comes again
         self._first = min(recorded, default=0)
         self._last = 0
         self._names: list[str] | None = None  # of what was compared in every step so far; None before the first
         self._differs = False
 
-    def awaits(self, step: int) -> bool:
-        """Whether an interrupted session had done this step."""
-        return step in self._recorded
-
     def compare(self, step: int, record: Mapping[str, Any]) -> str | None:
         """Compare one step; returns a sentence when the repetition is over or differs for the first time."""
-        before = self._recorded.pop(step, None)
+        before = self.recorded.pop(step, None)
         if before is None or self._differs:
             return None
         found = compare_steps(before, record)
@@ -358,11 +350,11 @@ class Replay:
         if found.difference:
             self._differs = True
             return f"step {step} differs from what the interrupted session recorded: {found.difference}"
-        return None if self._recorded else self._verdict("replayed")
+        return None if self.recorded else self._verdict("replayed")
 
     def cut_short(self) -> str | None:
         """What can be said when the session ends before the repetition is over."""
-        if self._differs or self._names is None or not self._recorded:
+        if self._differs or self._names is None or not self.recorded:
             return None
         return self._verdict("replayed so far")
 
