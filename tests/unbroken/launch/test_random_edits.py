@@ -32,7 +32,7 @@ from tests.config_edits import Edit, as_python, at, declared, differing, dotted,
 from unbroken import Job
 from unbroken.config import Absent, Change, ConfigError, Effect, Section, changes, read_config, validate
 from unbroken.errors import Incompatible, UnbrokenError, UsageError
-from unbroken.launch import FineTune, Finished, Fresh, Refuse, Resume, decide, gather, load_attribute
+from unbroken.launch import Environment, FineTune, Finished, Fresh, Refuse, Resume, decide, gather, load_attribute
 from unbroken.launch.explain import refusal
 from unbroken.launch.options import file_name
 from unbroken.train import Exit, decide_by_shapes, differences, launch, read_checkpoint, run_job
@@ -258,7 +258,7 @@ def sonar(tmp_path_factory: pytest.TempPathFactory) -> App:
 
     def read(options: Sequence[str]) -> Job:
         given = [] if "--extra_tag" in options else ["--extra_tag", TAG]
-        return read_sonar([*fixed, *given, *options], {"command": "python train.py"})
+        return read_sonar([*fixed, *given, *options], Environment(command="python train.py"))
 
     app = App(
         name="sonar",
@@ -289,7 +289,7 @@ def aerial(tmp_path_factory: pytest.TempPathFactory) -> App:
     def read(options: Sequence[str]) -> Job:
         tag = options[options.index("--tag") + 1] if "--tag" in options else TAG
         given = ["--tag", tag, "--work-dir", str(folder / "work_dirs" / tag)]
-        return read_aerial([*fixed, *given, *options], {"command": "python scripts/train.py"})
+        return read_aerial([*fixed, *given, *options], Environment(command="python scripts/train.py"))
 
     app = App(
         name="aerial",
