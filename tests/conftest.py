@@ -4,7 +4,8 @@ Each worker begins with its share of the long files, so that at the end none wai
 a worker is the end of its list.
 
 A training looks at all that the modules of its script hold, and at their files: here these are the modules of tests.
-Those of other tests are hidden from it, or each would look at ten thousand objects of theirs at every save.
+Those of other tests, and the rows of the golden tables, are hidden from it, or each would look at ten thousand objects
+of theirs at every save.
 
 What was there before a file's tests is kept from the garbage collector: it would look at a million objects again each
 time a test, or the interpreter, has it collect a few.
@@ -20,10 +21,12 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -49,6 +52,7 @@ LONG_NAMES = (
     "log",
 )
 LONG = {f"test_{name}.py" for name in LONG_NAMES}
+ROWS = ("launch_rows", "retention_rows", "copy_rows")
 LONG_FOLDERS = ("twin", "crash", "golden")
 AS_AT_A_TERMINAL = {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}
 
@@ -145,11 +149,22 @@ def tmp_path(tmp_path: Path) -> Path:
     return alone
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _modules_of_tests() -> Iterator[dict[str, ModuleType]]:
+    with hidden(TESTS, named=("test_", *ROWS)) as gone:
+        yield gone
+
+
 @pytest.fixture(autouse=True, scope="module")
-def _other_tests_are_not_of_the_script(request: pytest.FixtureRequest) -> Iterator[None]:
+def _own_module_is_of_the_script(
+    request: pytest.FixtureRequest, _modules_of_tests: dict[str, ModuleType]
+) -> Iterator[None]:
     own = {request.module.__name__, *(getattr(value, "__module__", "") for value in vars(request.module).values())}
-    with hidden(TESTS, named="test_", but=own):
-        yield
+    back = {name: _modules_of_tests[name] for name in own & _modules_of_tests.keys()}
+    sys.modules.update(back)
+    yield
+    for name in back:
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture(autouse=True, scope="module")
