@@ -15,12 +15,11 @@ from tests.unbroken.keep.test_backup import backed_up, brought
 from tests.unbroken.real_runs import job, newest, plan, set_record
 from unbroken.clock import SystemClock
 from unbroken.errors import DamagedFile, Refused, UsageError
-from unbroken.keep.archive import restore
+from unbroken.keep.archive import move_history_aside, restore
 from unbroken.keep.pack import pack
 from unbroken.keep.unpack import unpack
 from unbroken.launch import Refuse
 from unbroken.launch.disk import sizes_in
-from unbroken.launch.execute import move_history_aside
 from unbroken.report.audit import audit
 from unbroken.run import ITERATIONS, RunView, layout_of
 from unbroken.run.summary import summary_of

@@ -15,8 +15,8 @@ from unbroken.checkpoint.store import CheckpointStore
 from unbroken.cli import entry
 from unbroken.clock import SystemClock
 from unbroken.journal import Journal
+from unbroken.keep.archive import move_all
 from unbroken.launch import Refuse, Resume, decide, gather
-from unbroken.launch.execute import move_all
 from unbroken.launch.explain import explain
 from unbroken.run import EPOCHS
 from unbroken.run.layout import manifests, own
