@@ -47,7 +47,7 @@ GROUPS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     ),
     "Data": (
         "Reading a data set outside the training.",
-        {"unbroken.train": "one_pass check_dataset Checked BadSample spread even_slices"},
+        {"unbroken.train": "one_pass check_dataset Checked BadSample spread even_slices this_world World"},
     ),
     "Checkpoints and runs": (
         "Finding the weights of a run, taking them over, and looking at what was recorded.",
@@ -66,6 +66,7 @@ GROUPS: Mapping[str, tuple[str, Mapping[str, str]]] = {
                 Recipe Job Start LaunchOptions Environment WrittenUnder Extension Blend Layout ITERATIONS EPOCHS
                 OptionParser add_common_options
                 add_weights_key start_from session_limit disk_quota accidents device_name folder require_launcher
+                processes ProcessOptions
                 __version__
             """,
             "unbroken.cli": "run run_tool",
@@ -113,7 +114,7 @@ GROUPS: Mapping[str, tuple[str, Mapping[str, str]]] = {
         {
             "unbroken.errors": """
                 UnbrokenError UsageError NotInstalled ConfigError Refused RunHeld DamagedFile UnreadableSample
-                ForeignFile SaveFailed Incompatible NewerFormat WorkersKilled SessionOver
+                ForeignFile SaveFailed Incompatible NewerFormat WorkersKilled ProcessLost SessionOver
                 NOT_EXACT STOPPED INTERRUPTED_TWICE
             """
         },

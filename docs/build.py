@@ -211,6 +211,7 @@ def _examples() -> dict[type[UnbrokenError], str]:
         _refused(Facts(survey=_found(GOOD)), config={**CONFIG, "model": {"width": 128}}),
         _refused(Facts(survey=_found(NEWER))),
         _workers_killed(),
+        _process_lost(),
         _raised(lambda: require_time_left(_job(limit=OVER))),
     ]
     return {type(error): str(error) for error in found}
@@ -238,6 +239,12 @@ def _workers_killed() -> UnbrokenError:
     from unbroken.train.data.workers import giving_up
 
     return giving_up(-signal.SIGKILL, "samples 17, 3, 24, 8 of epoch 2 of Tiles")
+
+
+def _process_lost() -> UnbrokenError:
+    from unbroken.train.distributed.world import World
+
+    return _raised(lambda: World(rank=0, size=2).lost(RuntimeError("[10.0.0.7]:29500: Connection reset by peer")))
 
 
 def _job(*, start: Start | None = None, config: Mapping[str, Any] = CONFIG, limit: Limit | None = None) -> Job:

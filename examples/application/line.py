@@ -19,6 +19,7 @@ from unbroken import (
     accidents,
     add_common_options,
     disk_quota,
+    processes,
     session_limit,
     start_from,
 )
@@ -81,7 +82,9 @@ def read(arguments: Sequence[str], environment: Environment) -> Job:
         quota=disk_quota(options, environment),
         backup=options.backup,
         task="line:build",
-        options=LaunchOptions(workers=options.workers, save_every_epochs=1, accidents=accidents(options)),
+        options=LaunchOptions(
+            workers=options.workers, save_every_epochs=1, accidents=accidents(options), processes=processes(options)
+        ),
         flags={"epochs": "set epochs"},  # how it is asked for more, and how a setting is changed here
         override="--set {key} {value}",
         command=environment.command,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from unbroken.ids import LeadsOut, is_name, place
     from unbroken.journal import read_steps
     from unbroken.launch.extension import Blend, Extension
-    from unbroken.launch.job import Environment, Job, LaunchOptions, Recipe, Start, WrittenUnder
+    from unbroken.launch.job import Environment, Job, LaunchOptions, ProcessOptions, Recipe, Start, WrittenUnder
     from unbroken.launch.options import (
         accidents,
         add_common_options,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         device_name,
         disk_quota,
         folder,
+        processes,
         require_launcher,
         session_limit,
         start_from,
@@ -62,10 +63,12 @@ else:
         "Environment": "unbroken.launch.job",
         "Job": "unbroken.launch.job",
         "LaunchOptions": "unbroken.launch.job",
+        "ProcessOptions": "unbroken.launch.job",
         "Start": "unbroken.launch.job",
         "WrittenUnder": "unbroken.launch.job",
         "OptionParser": "unbroken.option_parser",
         "accidents": "unbroken.launch.options",
+        "processes": "unbroken.launch.options",
         "add_common_options": "unbroken.launch.options",
         "add_weights_key": "unbroken.launch.options",
         "device_name": "unbroken.launch.options",
@@ -123,6 +126,7 @@ __all__ = [
     "LeadsOut",
     "NotOrdinary",
     "OptionParser",
+    "ProcessOptions",
     "Recipe",
     "Start",
     "WritableFile",
@@ -141,6 +145,7 @@ __all__ = [
     "is_ordinary",
     "open_ordinary",
     "place",
+    "processes",
     "read_json",
     "read_pickle",
     "read_steps",

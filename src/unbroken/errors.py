@@ -155,6 +155,13 @@ class WorkersKilled(UnbrokenError):
     meaning = "stopped and resumable"
 
 
+class ProcessLost(UnbrokenError):
+    """Another process of the same training has ended or hangs; what was saved last is what all of them go on from."""
+
+    exit_code = STOPPED
+    meaning = "stopped and resumable"
+
+
 class SessionOver(UnbrokenError):
     """What the host leaves of this session is no more than the reserve: the next one does what was asked."""
 

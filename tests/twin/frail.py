@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unbroken import Job, OptionParser, Recipe, accidents, add_common_options, start_from
+from unbroken import Job, OptionParser, Recipe, accidents, add_common_options, processes, start_from
 from unbroken.config import Effect, Effects
 from unbroken.journal import read_events
 from unbroken.launch import Environment, LaunchOptions
@@ -140,7 +140,13 @@ def read(arguments: Sequence[str], environment: Environment) -> Job:
         start=start_from(options, environment),
         backup=options.backup,
         task="tests.twin.frail:build",
-        options=LaunchOptions(save_every=options.save_every, log_every=1, accidents=accidents(options), own=options),
+        options=LaunchOptions(
+            save_every=options.save_every,
+            log_every=1,
+            accidents=accidents(options),
+            processes=processes(options),
+            own=options,
+        ),
         command=environment.command,
         environment=environment,
     )

@@ -18,7 +18,7 @@ from focalsst.predict import predict
 from focalsst.report import named, report
 from focalsst.results import write_results
 from unbroken.errors import DamagedFile
-from unbroken.train import BadSample, one_pass
+from unbroken.train import BadSample, one_pass, this_world
 
 Say = Callable[[str], None]
 
@@ -54,10 +54,12 @@ def evaluate_split(
     """Detect in every frame and compare with its labels; says the block of scores.
 
     A frame that cannot be read ends it, or with `skip_bad` is left out and said. `poll` is called between batches.
+    Several processes share the frames, and judge what all of them found.
     """
+    world, left_out = this_world(), list[str]()
 
     def skipped(bad: BadSample) -> None:
-        say(f"skipped in evaluation: {bad.reason}")
+        left_out.append(f"skipped in evaluation: {bad.reason}")
 
     found: list[Detections] = []
     for batch in one_pass(
@@ -66,9 +68,14 @@ def evaluate_split(
         workers=workers,
         collate=collate,
         skipped=skipped if skip_bad else None,
+        share=(world.rank, world.size),
     ):
         poll()
         found += predict(model, batch.to(device), overlap=config.nms_threshold)
+    told = world.gather_values((found, left_out))
+    found = [each for detections, _ in told for each in detections]
+    for line in (line for _, lines in told for line in lines):
+        say(line)
     seen = {each.frame_id for each in found}
     if not seen:
         what = f"not one of the {len(dataset)} frames to evaluate can be read"

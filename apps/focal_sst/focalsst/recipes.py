@@ -27,6 +27,7 @@ from unbroken import (
     device_name,
     disk_quota,
     folder,
+    processes,
     require_launcher,
     session_limit,
     some_of,
@@ -79,9 +80,9 @@ MEANT = {
 }
 # Options of the original that have nothing to decide here, and why.
 WITHOUT_EFFECT = {
-    "sync_bn": "there is one process",
-    "tcp_port": "there is one process",
-    "local_rank": "there is one process",
+    "sync_bn": "each part of a batch is normalised by itself, and the mean of what the parts saw is kept",
+    "tcp_port": "torchrun says where its processes meet",
+    "local_rank": "torchrun tells each process its rank",
     "merge_all_iters_to_one_epoch": "an epoch is one pass over the frames",
     "use_tqdm_to_record": "a terminal has a bar, a file has lines",
     "wo_gpu_stat": "no gpustat is called",
@@ -143,7 +144,10 @@ def parser(program: str = PROGRAM) -> OptionParser:
     saving.add_argument("--save_to_file", action="store_true", help="write the detections of evaluations as text too")
     add_common_options(found, tag="--extra_tag", bad_sample="--on-bad-frame")
     found.add_argument(
-        "--launcher", choices=["none", "pytorch", "slurm"], default="none", help="none: one process (for now)"
+        "--launcher",
+        choices=["none", "pytorch", "slurm"],
+        default="none",
+        help="what started this process (nothing needs it)",
     )
     for names in (["--local_rank", "--local-rank"], ["--tcp_port"], ["--max_waiting_mins"], ["--start_epoch"]):
         found.add_argument(*names, type=int, help=argparse.SUPPRESS)
@@ -159,7 +163,7 @@ def parser(program: str = PROGRAM) -> OptionParser:
 def read(arguments: Sequence[str], environment: Environment) -> Job:
     """Turn what was typed into a job."""
     options = parser(environment.program or PROGRAM).parse_args(list(arguments))
-    require_launcher(options.launcher, accumulate="--set OPTIMIZATION.GRAD_ACCUMULATION_STEPS N")
+    require_launcher(options.launcher)
     places = places_of(config_path(options), tag=options.tag, output=options.output)
     file = _file_of(places, options)
     checked = validate(SonarConfig, file)
@@ -199,6 +203,7 @@ def read(arguments: Sequence[str], environment: Environment) -> Job:
             log_every=options.logger_iter_interval,
             pictures=options.pictures,
             accidents=accidents(options),
+            processes=processes(options),
             own=SonarOptions(
                 config=config,
                 data_root=data_root,

@@ -38,6 +38,7 @@ from unbroken.train import (
     Validation,
     clock_time,
     pick_device,
+    this_world,
 )
 
 Say = Callable[[str], None]
@@ -163,7 +164,8 @@ def _evaluate(
     )
     folder = job.directory / "eval/eval_with_train" / f"epoch_{progress.epoch}" / config.splits["test"]
     settings = {"epoch": progress.epoch, "step": progress.step, "split": config.splits["test"]}
-    found.write(folder, settings=settings, save_to_file=job.options.own.save_to_file)
+    if this_world().leads:
+        found.write(folder, settings=settings, save_to_file=job.options.own.save_to_file)
     return found.numbers
 
 

@@ -16,7 +16,7 @@ from mapsage.metrics import PixelCounts, Scores, count_pixels, scores, table
 from mapsage.model import EncoderDecoder
 from mapsage.predict import predict_labels
 from unbroken.errors import DamagedFile
-from unbroken.train import BadSample, evaluating, one_pass
+from unbroken.train import BadSample, evaluating, one_pass, this_world
 
 Say = Callable[[str], None]
 
@@ -36,19 +36,28 @@ def evaluate(
 ) -> Scores:
     """IoU and accuracy over all pixels of the tiles (percent); says the table and the line of means.
 
+    Several processes share the tiles, and count all pixels together.
+
     A tile that cannot be read ends it, or with `skip_bad` is left out and said. `part` is what MMEngine calls the loop,
     `poll` is called between tiles, and `take` is given each tile with its predicted labels.
     """
 
+    world, left_out = this_world(), list[str]()
+
     def skipped(bad: BadSample) -> None:
-        say(f"skipped in evaluation: {bad.reason}")
+        left_out.append(f"skipped in evaluation: {bad.reason}")
 
     classes = config.model.decode_head.num_classes
     counts = PixelCounts.none(classes)
     seen = 0
     with evaluating(model), torch.inference_mode():
         for (sample,) in one_pass(
-            dataset, batch_size=1, workers=workers, collate=collate, skipped=skipped if skip_bad else None
+            dataset,
+            batch_size=1,
+            workers=workers,
+            collate=collate,
+            skipped=skipped if skip_bad else None,
+            share=(world.rank, world.size),
         ):
             poll()
             seen += 1
@@ -57,6 +66,10 @@ def evaluate(
             prediction = predict(config, model, preprocess, sample)
             counts += count_pixels(prediction, sample.label, num_classes=classes)
             take(sample, prediction)
+    told = world.gather_values((counts, seen, left_out))
+    counts, seen = sum((each for each, _, _ in told), PixelCounts.none(classes)), sum(each for _, each, _ in told)
+    for line in (line for _, _, lines in told for line in lines):
+        say(line)
     if not seen:
         what = f"not one of its {len(dataset)} tiles can be read"
         raise DamagedFile(f"the {part} set", what, do="The log names each, and what is wrong with it.")

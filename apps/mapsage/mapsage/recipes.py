@@ -25,6 +25,7 @@ from unbroken import (
     device_name,
     disk_quota,
     folder,
+    processes,
     require_launcher,
     session_limit,
     start_from,
@@ -107,7 +108,10 @@ def parser(program: str = PROGRAM) -> OptionParser:
         help="cpu, cuda, cuda:1 (default: cuda where there is one)",
     )
     found.add_argument(
-        "--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none", help="none: one process (for now)"
+        "--launcher",
+        choices=["none", "pytorch", "slurm", "mpi"],
+        default="none",
+        help="what started this process (nothing needs it)",
     )
     found.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
     add_common_options(found)
@@ -117,7 +121,7 @@ def parser(program: str = PROGRAM) -> OptionParser:
 def read(arguments: Sequence[str], environment: Environment) -> Job:
     """Turn what was typed into a job."""
     options = parser(environment.program or PROGRAM).parse_args(_resume_as_flag(arguments))
-    require_launcher(options.launcher, accumulate="--cfg-options optim_wrapper.accumulative_counts=N")
+    require_launcher(options.launcher)
     file = read_config(options.config)
     file = _with_options(file, options)
     checked, left_out = _validated(file)
@@ -151,6 +155,7 @@ def read(arguments: Sequence[str], environment: Environment) -> Job:
             log_every=config.default_hooks.logger.interval,
             pictures=options.pictures,
             accidents=accidents(options),
+            processes=processes(options),
             own=config,
         ),
         ignored=checked.ignored_in_words,

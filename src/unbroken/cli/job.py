@@ -12,7 +12,7 @@ from typing import Any
 from unbroken.clock import SystemClock
 from unbroken.config import SUFFIXES
 from unbroken.errors import ConfigError, UnbrokenError, UsageError
-from unbroken.launch.host import host, require_one_process, started_together
+from unbroken.launch.host import host, started_together
 from unbroken.launch.job import Environment, Job, find_recipe, installed
 from unbroken.launch.rerun import joined, this_process, under_launcher
 
@@ -26,7 +26,6 @@ def job_of(recipe: str, arguments: Sequence[str], typed: Sequence[str], *, front
             expected=f"a recipe ({' or '.join(installed())}, or package.module:name), then its config",
             do="See `unbroken train --help`.",
         )
-    require_one_process()
     program = joined(front_door)
     environment = surroundings(typed, program=program)
     if (left_out := _recipe_left_out(recipe, arguments, environment)) is not None:
@@ -41,7 +40,7 @@ def job_of(recipe: str, arguments: Sequence[str], typed: Sequence[str], *, front
         raise
 
 
-def train_job(job: Job, *, began_s: float, coming: Any = None) -> int:
+def train_job(job: Job, *, began_s: float | None, coming: Any = None) -> int:
     """Train; 0 when done, 75 when stopped and resumable. `coming` is told what comes next."""
     from unbroken.train import Exit, console_for, run_job
 

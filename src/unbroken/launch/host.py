@@ -24,7 +24,7 @@ from unbroken.errors import UsageError
 from unbroken.fields import BadField, typed
 from unbroken.jsonlines import parsed_json
 from unbroken.launch.job import SEARCH_PATH, Host, Job, Limit, Quota
-from unbroken.quantities import asked, size_bytes
+from unbroken.quantities import asked, duration_s, size_bytes
 from unbroken.text import as_bytes
 
 KEPT = 2  # checkpoints of a trial: a proof of a large model must fit on the disk
@@ -45,6 +45,8 @@ LAUNCHERS = {
 }
 # How many processes were started together: for one training, as its launcher says, or perhaps for several.
 WORLD_SIZE = "WORLD_SIZE"
+RENDEZVOUS = ("RANK", "MASTER_ADDR", "MASTER_PORT")
+TIMEOUT, TIMEOUT_S = "UNBROKEN_COLLECTIVE_TIMEOUT", 1800.0  # that of torch.distributed
 BY_MULTIPROCESSING = "multiprocessing, from process"
 STARTED_TOGETHER = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 
@@ -126,20 +128,51 @@ def launcher_said(environment: Mapping[str, str] | None = None) -> str:
     return next((launcher for name, launcher in LAUNCHERS.items() if said.get(name)), "")
 
 
-def require_one_process(environment: Mapping[str, str] | None = None) -> None:
-    """Raise UsageError in each of several processes that a launcher started for one training.
+@dataclass(frozen=True, kw_only=True)
+class Processes:
+    """Which of how many processes of one training this is; `starts` tells the starts of them all apart."""
 
-    Each of them says it: a launcher ends the others once one has ended, perhaps before they have said anything.
-    """
+    rank: int = 0
+    size: int = 1
+    starts: str = "0"
+
+
+def processes_said(environment: Mapping[str, str] | None = None) -> Processes:
+    """What a launcher (torchrun, or whatever sets the same variables) says; UsageError where it says half of it."""
     said = os.environ if environment is None else environment
-    if (number := _number(said.get(WORLD_SIZE, ""))) > 1:
+    size = _number(said.get(WORLD_SIZE, ""))
+    if size <= 1:
+        return Processes()
+    missing = [name for name in RENDEZVOUS if not said.get(name)]
+    rank = _number(said.get("RANK", ""))
+    if missing or rank >= size:
         raise UsageError(
-            f"{WORLD_SIZE}={number}",
-            f"this is one of {number} processes of one training, and several processes are not supported yet",
-            expected="one process",
-            do="Start one: `torchrun --nproc_per_node 1 ...`, `accelerate launch --num_processes 1 ...`, or the "
-            "program without a launcher. For more samples to a step, accumulate gradients.",
+            f"{WORLD_SIZE}={size}",
+            f"this is one of {size} processes of one training, and which one, or where the others are, is not said",
+            expected=f"{WORLD_SIZE}, {', '.join(RENDEZVOUS)} in the environment of each, as torchrun sets them",
+            found=f"no {', '.join(missing)}" if missing else f"RANK={said['RANK']}",
+            do=f"Start them by torchrun: torchrun --nproc-per-node {size} YOUR_PROGRAM.py",
         )
+    return Processes(rank=rank, size=size, starts=said.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def is_launched(environment: Mapping[str, str] | None = None) -> bool:
+    """Whether a launcher told this process its rank, be it the only one."""
+    said = os.environ if environment is None else environment
+    return bool(said.get("RANK")) and bool(said.get(WORLD_SIZE))
+
+
+def forget_launcher() -> None:
+    """Let what is started again by its own command not be told of the agent that started this process."""
+    for name in LAUNCHERS:
+        if name.startswith("TORCHELASTIC"):
+            os.environ.pop(name, None)
+
+
+def collective_timeout_s(environment: Mapping[str, str] | None = None) -> float:
+    """How long a process waits for the others before it takes one of them for dead or hung."""
+    said = (os.environ if environment is None else environment).get(TIMEOUT, "")
+    return asked(TIMEOUT, duration_s, said) if said else TIMEOUT_S
 
 
 def started_together(environment: Mapping[str, str] | None = None) -> str:

@@ -171,6 +171,19 @@ class Accidents:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProcessOptions:
+    """On how many processes a training is done, and what does not hang on that.
+
+    Args:
+        count: Processes of this machine that the command line starts.
+        shards: Parts that each batch is computed in; None: as recorded with the run, else one for each process.
+    """
+
+    count: int = 1
+    shards: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class LaunchOptions:
     """Settings of one launch that are not config: another value gives the same run.
 
@@ -183,6 +196,7 @@ class LaunchOptions:
         device: What torch calls it; "auto": the GPU where there is one.
         pictures: How many samples are drawn with what was predicted, after each evaluation.
         accidents: What is to be done when something goes wrong.
+        processes: On how many processes it is done.
         own: What the application alone reads, such as its config as a typed value; None: nothing.
     """
 
@@ -194,6 +208,7 @@ class LaunchOptions:
     device: str = "auto"
     pictures: int = 0
     accidents: Accidents = field(default_factory=Accidents)
+    processes: ProcessOptions = field(default_factory=ProcessOptions)
     own: Any = None
 
 

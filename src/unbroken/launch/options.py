@@ -10,7 +10,8 @@ from pathlib import Path
 
 from unbroken.errors import SessionOver, UsageError
 from unbroken.launch.extension import POLICIES, USUAL
-from unbroken.launch.job import SEARCH_PATH, Accidents, Environment, Job, Limit, Quota, Start
+from unbroken.launch.host import is_launched
+from unbroken.launch.job import SEARCH_PATH, Accidents, Environment, Job, Limit, ProcessOptions, Quota, Start
 from unbroken.launch.spelling import require_tag
 from unbroken.option_parser import OptionParser
 from unbroken.quantities import BadQuantity, Quantity, duration_s, size_bytes
@@ -23,7 +24,7 @@ COMMON_MEANT = {
     ),
     **dict.fromkeys(("auto_resume", "continue"), "nothing to type: the same command resumes by itself"),
     **dict.fromkeys(("load_from", "pretrained", "weights", "init_weights", "finetune"), "--pretrained_model {value}"),
-    **dict.fromkeys(("gpus", "num_gpus", "nproc_per_node"), "--device cuda (one process for now)"),
+    **dict.fromkeys(("gpus", "num_gpus", "nproc_per_node"), "--processes {value}"),
     **dict.fromkeys(("gpu", "gpu_id", "gpu_ids"), "--device cuda:{value}"),
     **dict.fromkeys(("cuda", "use_cuda", "use_gpu"), "--device cuda"),
     **dict.fromkeys(("cpu", "no_cuda"), "--device cpu"),
@@ -108,6 +109,7 @@ def add_common_options(parser: OptionParser, *, tag: str = "--tag", bad_sample: 
         help="copy the run to DEST, a folder on another disk, after each save; in the background, never stopping it",
     )
     _add_accidents(parser, bad_sample)
+    _add_processes(parser)
     shown = parser.add_argument_group("what is shown")
     shown.add_argument(
         "--pictures",
@@ -171,6 +173,24 @@ def _add_accidents(parser: argparse.ArgumentParser, bad_sample: str) -> None:
     )
 
 
+def _add_processes(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("on several processes")
+    group.add_argument(
+        "--processes",
+        type=_processes,
+        default=1,
+        metavar="N",
+        help="share each batch among so many processes of this machine, one for each GPU, say (default: 1)",
+    )
+    group.add_argument(
+        "--exact-processes",
+        type=_processes,
+        metavar="V",
+        help="compute each batch in V parts whose gradients are added in a fixed order: the same bits for any number "
+        "of processes that divides V; chosen when a run begins (default: a part for each process)",
+    )
+
+
 def accidents(options: argparse.Namespace) -> Accidents:
     """Return what the options say of accidents, for the `LaunchOptions` of a job.
 
@@ -186,21 +206,29 @@ def accidents(options: argparse.Namespace) -> Accidents:
     )
 
 
-def require_launcher(launcher: str, *, accumulate: str) -> None:
-    """Refuse what a training on several processes is started with.
+def processes(options: argparse.Namespace) -> ProcessOptions:
+    """Return what the options say of several processes, for the `LaunchOptions` of a job.
 
     Args:
-        launcher: The value of `--launcher`; "none" is one process.
-        accumulate: How a step takes more samples instead, as it is typed: the error says so.
-    Raises:
-        UsageError: Several processes are asked for.
+        options: What a parser with the common options read.
     """
-    if launcher != "none":
+    return ProcessOptions(count=options.processes, shards=options.exact_processes)
+
+
+def require_launcher(launcher: str) -> None:
+    """Refuse a launcher of another program that has not told this process its rank.
+
+    Args:
+        launcher: The value of `--launcher`; "none" asks for none.
+    Raises:
+        UsageError: Nothing says which process of how many this is.
+    """
+    if launcher != "none" and not is_launched():
         raise UsageError(
             f"--launcher {launcher}",
-            "a run on several processes is not supported yet",
-            expected="--launcher none, or no --launcher: one process",
-            do=f"Start it without torchrun and without srun -n; for more samples to a step: {accumulate}.",
+            "nothing tells this process which of how many it is",
+            expected="RANK and WORLD_SIZE in its environment, as torchrun sets them",
+            do="Leave --launcher out and say --processes N, or start it by torchrun --nproc-per-node N.",
         )
 
 
@@ -240,6 +268,12 @@ def device_name(text: str) -> str:
 def _restarts(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected how often, 0 or more, found {text!r}")
+    return int(text)
+
+
+def _processes(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected how many, 1 or more, found {text!r}")
     return int(text)
 
 

@@ -47,14 +47,15 @@ def refuse_held(job: Job, survey: Survey) -> Refuse:
     ends_by_itself = survey.holder is not None and survey.holder.is_command
     several = job.environment.started_together
     guard = 'open the run in one process alone: what trains stands under `if __name__ == "__main__":`'
-    together = f"several processes were started together ({several}), and one training on several is not supported yet"
+    launched = "let all of them train one run: start them by torchrun (docs/many-processes.md)"
+    together = f"several processes were started together ({several}), and each trains by itself"
     return refuse(
         RunHeld.exit_code,
         f"the run is held by {survey.holder or 'another process'}, which is still alive",
         *([together] if several else []),
         *stand_in,
         ways_out=(
-            *([guard] if several.startswith(BY_MULTIPROCESSING) else []),
+            *([guard] if several.startswith(BY_MULTIPROCESSING) else [launched] if several else []),
             "wait until it ends",
             *(() if ends_by_itself else (stop,)),
             f"train beside it under another name: {option(job, 'tag', f'{job.tag}_2')}",

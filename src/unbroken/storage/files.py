@@ -205,6 +205,55 @@ class Disk:
         return shutil.disk_usage(folder).free
 
 
+class _Nothing:
+    """A file that keeps nothing of what is written."""
+
+    def write(self, data: bytes, /) -> int:
+        return len(memoryview(data).cast("B"))
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+
+class Nowhere(Disk):
+    """A disk that keeps nothing and refuses nothing: that of a process whose writing another one does."""
+
+    def create(self, path: Path) -> WritableFile:  # noqa: ARG002 - as a disk is asked
+        """A file that goes nowhere."""
+        return _Nothing()
+
+    def open_append(self, path: Path) -> WritableFile:  # noqa: ARG002 - as a disk is asked
+        """A file that goes nowhere."""
+        return _Nothing()
+
+    def sync(self, file: WritableFile) -> None:
+        """Nothing to wait for."""
+
+    def close(self, file: WritableFile) -> None:
+        """Nothing to give back."""
+
+    def rename(self, source: Path, target: Path) -> None:
+        """There is nothing of this name."""
+
+    def sync_folder(self, folder: Path) -> None:
+        """Nothing to wait for."""
+
+    def make_folder(self, folder: Path) -> None:
+        """No folder is made."""
+
+    def move(self, source: Path, target: Path) -> None:
+        """Nothing moves."""
+
+    def remove(self, path: Path) -> None:
+        """Nothing goes."""
+
+    def remove_folder(self, folder: Path) -> None:
+        """Nothing goes."""
+
+    def link(self, path: Path, target: str) -> None:
+        """No link is made."""
+
+
 def turn_away() -> None:
     """Let standard output lead nowhere, so that Python does not complain once more at exit of what is gone."""
     with suppress(OSError, ValueError):

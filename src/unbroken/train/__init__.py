@@ -36,10 +36,12 @@ from unbroken.launch.job import Accidents
 from unbroken.quantities import clock_time
 from unbroken.train.cadence import Every
 from unbroken.train.data.check import Checked, check_dataset
-from unbroken.train.data.loader import BadSample, one_pass
+from unbroken.train.data.loader import BadSample
+from unbroken.train.data.one_pass import one_pass
 from unbroken.train.data.rng import preserved
 from unbroken.train.data.takeover import Translated
 from unbroken.train.device import pick_device
+from unbroken.train.distributed.world import World, this_world
 from unbroken.train.dividing import even_slices
 from unbroken.train.fit import fit, run_job
 from unbroken.train.found import (
@@ -89,6 +91,7 @@ __all__ = [
     "TrainingRun",
     "Translated",
     "Validation",
+    "World",
     "check_dataset",
     "clock_time",
     "console_for",
@@ -115,4 +118,5 @@ __all__ = [
     "run_job",
     "shown_time",
     "spread",
+    "this_world",
 ]

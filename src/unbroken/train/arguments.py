@@ -284,6 +284,7 @@ class SessionOptions:
     on_bad: OnBad = "stop"  # a sample that cannot be read: stop, or leave it out and say so
     began_s: float | None = None  # of the session, on the monotonic clock; None: now
     trial: OnTrial | None = None  # of `unbroken prove`
+    shards: int | None = None  # that each micro-batch is computed in; None: as recorded, else one for each process
 
     @classmethod
     def of(cls, said: LaunchOptions, *, exits: bool = False, began_s: float | None = None) -> SessionOptions:
@@ -296,6 +297,7 @@ class SessionOptions:
             exits=exits,
             on_bad=said.accidents.on_bad,
             began_s=began_s,
+            shards=said.processes.shards,
         )
 
     def batching(self, loop: Mapping[str, Any]) -> dict[str, Any]:

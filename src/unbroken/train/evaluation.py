@@ -48,7 +48,7 @@ class Evaluation:
         if not session.evaluation_due(self.every):
             return False
         deadline = session.deadline
-        if not deadline.fits("evaluation", "save"):
+        if session.world.tell(not deadline.fits("evaluation", "save")):
             longest = duration_text(deadline.longest_s("evaluation"))
             session.stop(f"the end of the session, before an evaluation that may take {longest},")
         session.wait_for_saves()  # loader workers are not started while a file is being written
@@ -62,6 +62,7 @@ class Evaluation:
                 found=arguments.shown(found),
                 do='Let it return what it found, {"loss": 0.5}, or {} where nothing is to be recorded.',
             )
+        found = session.world.tell(found)
         record(session, arguments.numbers("evaluate", found), where=self.where, best=self.best, larger=self.larger)
         return True
 
@@ -226,12 +227,13 @@ class RunControl:
     def poll(self) -> None:
         """Save and end with exit code 75 if a signal or the time asks for it, at once or at the next boundary.
 
-        For what takes long between two steps: call it between the batches of a validation.
+        For what takes long between two steps: call it between the batches of a validation. Of several processes at the
+        next boundary in any case, where all of them hear of it.
 
         Raises:
             Exit: The run stops here, with everything saved.
         """
-        if self.current.is_at_boundary:
+        if self.current.is_at_boundary and self.opened.world.size == 1:
             self.opened.stop_if_asked(self.length.last(self.opened.feed, self.step))
 
     def stop(self, reason: str) -> None:

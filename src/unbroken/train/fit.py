@@ -43,7 +43,7 @@ def fit(run: TrainingRun, task: Task, *, accidents: Accidents | None = None, com
     """
     hand_over(task, run)
     stepper = Stepper(run, task, accidents or Accidents())
-    gallery = Gallery(task.validation.pictures if task.validation else None, run.session_log.say)
+    gallery = Gallery(task.validation.pictures if task.validation and run.world.leads else None, run.session_log.say)
     watched = coming or (lambda _what, _step, _samples: None)
     batches = run.batches(
         task.dataset,
@@ -126,10 +126,11 @@ class _Between:
 
 def _groups(run: TrainingRun, batches: Iterator[Any], task: Task) -> Iterator[list[Any]]:
     """The micro-batches of each step; in a training by epochs, none holds batches of two of them."""
-    group = []
+    group, turns = list[Any](), len(run.current.sharing.mine)  # so many for each micro-batch
     for batch in batches:
         group.append(batch)
-        if len(group) == task.accumulate or (task.epochs is not None and run.at_end_of_epoch):
+        whole = len(group) % turns == 0
+        if len(group) == task.accumulate * turns or (whole and task.epochs is not None and run.at_end_of_epoch):
             yield group
             group = []
     if group:

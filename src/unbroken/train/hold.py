@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from unbroken.errors import Refused, UnbrokenError
 from unbroken.journal.file import LineFile
@@ -11,6 +11,7 @@ from unbroken.launch import Job
 from unbroken.logbook.entry import note_run
 from unbroken.run import OpenRun
 from unbroken.storage.stop_request import Requests
+from unbroken.train.distributed.world import World
 from unbroken.train.record.console import SessionLog
 from unbroken.train.saving.saving import Saver
 
@@ -24,6 +25,7 @@ class Hold:
     log: SessionLog
     saver: Saver
     requests: Requests
+    world: World = field(default_factory=World)
     hurried: bool = False  # a signal ended it, and what follows a signal may be a kill
     ended: str = "stopped"  # what `ls` will say of it
 
@@ -33,7 +35,7 @@ class Hold:
     def note(self, *, ended: str = "") -> None:
         """Bring the run's row in the record of experiments up to date, while its folder is still ours."""
         files = self.run.files
-        if not self.job.environment.on_trial:
+        if not self.job.environment.on_trial and self.world.leads:
             note_run(files.disk, files.clock, self.run.directory, self.log.say, ended=ended)
 
     def let_go(self, *, quietly: bool) -> None:

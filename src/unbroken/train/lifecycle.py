@@ -12,7 +12,6 @@ from typing import Any, Self
 from unbroken.errors import UnbrokenError, UnreadableSample, UsageError, WorkersKilled
 from unbroken.launch import FineTune, Finished, Job, Resume
 from unbroken.launch.decision import Decision
-from unbroken.launch.execute import execute
 from unbroken.run import OpenRun, SessionFiles
 from unbroken.run.layout import own
 from unbroken.storage.stop_request import Requests
@@ -20,7 +19,9 @@ from unbroken.train.arguments import SessionOptions
 from unbroken.train.data.feed import AnyFeed
 from unbroken.train.data.takeover import Translate, as_they_are
 from unbroken.train.data.workers import end_workers
-from unbroken.train.device import current_conditions
+from unbroken.train.distributed.following import FollowingSaver, end_together, execute_together
+from unbroken.train.distributed.replicas import Replicas, shared_as_recorded
+from unbroken.train.distributed.world import World
 from unbroken.train.epoch_beginning import EpochBeginning
 from unbroken.train.evaluation import RunControl
 from unbroken.train.hold import give_up
@@ -53,9 +54,11 @@ class RunLifecycle(RunControl):
         *,
         options: SessionOptions,
         stop: StopFlag,
+        world: World | None = None,
     ) -> None:
         self.job, self.session_log, self.seed = job, log, decision.seed
         self.plan = plan = decision.plan
+        self.decision, self.world = decision, world or World()
         self.length = Length(steps=job.total_steps)
         self.extra: Callable[[Progress], Mapping[str, Any]] = lambda _progress: {}
         self.translate: Translate = as_they_are
@@ -73,9 +76,12 @@ class RunLifecycle(RunControl):
         self._session: Session | None = None
         self._beginning: EpochBeginning | None = None  # of an epoch, while it is done again
         self.current = StepInProgress(decision.seed, self._parts, Rates(log, job, self.length))
+        self.replicas = Replicas(self.world, self.current)
         self._untracked = Untracked(self, self._parts, log.say, files.clock, strict=job.start.strict)
         self._stop, self._pace = stop, Pace(files.clock)
-        self._stop.mid_step = lambda: self.current.turns > 0
+        self.current.sharing = shared_as_recorded(self.world, self.progress, options.shards, log.say)
+        # Where others wait for this process, it leaves no wait before they know.
+        self._stop.mid_step = lambda: self.current.turns > 0 or self.world.size > 1
 
     def __enter__(self) -> Self:
         return self
@@ -87,7 +93,7 @@ class RunLifecycle(RunControl):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        failure = error
+        failure = self.world.explained(error)
         try:
             self._end(error)
         except UnbrokenError as last:  # the last save failed: as good a reason to end as one inside the loop
@@ -97,6 +103,8 @@ class RunLifecycle(RunControl):
         if self._options.exits and isinstance(failure, UnbrokenError):
             self.session_log.say(str(failure))
             raise Exit(failure.exit_code, str(failure)) from failure
+        if failure is not error and failure is not None:
+            raise failure
 
     def _end(self, error: BaseException | None) -> None:
         """Save what is not saved, record how it ended, let go of everything."""
@@ -121,6 +129,7 @@ class RunLifecycle(RunControl):
             raise
         finally:
             self._close(quietly=error is not None)
+            end_together(self.world, error)
 
     def _begin(self, feed: AnyFeed | None, *, accumulate: int) -> None:
         """The first change to the run's folder in this session; everything was checked before."""
@@ -133,8 +142,9 @@ class RunLifecycle(RunControl):
         if feed is not None:
             feed.require_order(self.progress)
         self.adopting.require_taken()
+        self.replicas.require_same(self._parts)
         self._stop.begin()
-        run, self.plan = execute(self.job, self.plan, self._files, conditions=current_conditions())
+        run, self.plan = execute_together(self.world, self.job, self.plan, self._files)
         try:
             self._session = self._prepared(run, feed, accumulate=accumulate)
         except BaseException as error:
@@ -161,7 +171,7 @@ class RunLifecycle(RunControl):
         recorder = Recorder(
             run, self.job, log, self._pace, log_every=options.log_every, after=self.progress, curves=self.curves
         )
-        saver = Saver(
+        saver = (Saver if self.world.leads else FollowingSaver)(
             self.job,
             run,
             self._parts,
@@ -198,6 +208,7 @@ class RunLifecycle(RunControl):
             saver=saver,
             feed=feed,
             requests=requests,
+            world=self.world,
             extra=self.extra,
         )
 

@@ -25,6 +25,8 @@ class Progress:
         step: Optimizer steps done.
         position: Samples used since the run began, over all processes.
         dataset_size: Samples of an epoch; 0 where that is not known, as of a stream.
+        batch_size: Samples of a micro-batch, over all processes; 0 where that is not known.
+        shards: Parts that each micro-batch is computed in, whatever the number of processes; 0: one for each process.
         closed_epochs: Epochs whose end was done, when the loop goes by epochs.
         ended: Why no step follows this one, where the loop said so; else empty.
         begun_epochs: Epochs whose beginning was done, when the loop goes by epochs.
@@ -45,6 +47,8 @@ class Progress:
     step: int = 0
     position: int = 0
     dataset_size: int = 0
+    batch_size: int = 0
+    shards: int = 0
     closed_epochs: int = 0
     ended: str = ""
     begun_epochs: int = 0

@@ -19,6 +19,7 @@ from unbroken.train.cadence import Every
 from unbroken.train.data.feed import AnyFeed
 from unbroken.train.data.loader import EXCLUDED, BadSample
 from unbroken.train.data.workers import TOLD, LostWorker
+from unbroken.train.distributed.agreement import logged_together
 from unbroken.train.finite import GoBack
 from unbroken.train.hold import Hold, record_failure
 from unbroken.train.length import Length
@@ -176,7 +177,11 @@ class Session(Hold):
     def record_step(self) -> None:
         """Write the step down that has ended, if that is not done yet."""
         if (ended := self.current.take_ended()) is not None:
-            self.recorder.record(self.progress, ended, self.current.probe.take(), total=self.length.steps)
+            weights = self.current.probe.take()
+            if self.world.size > 1:
+                step, said = self.progress.step, self.current.is_shared
+                ended = logged_together(self.world, ended, weights, step=step, said=said)
+            self.recorder.record(self.progress, ended, weights, total=self.length.steps)
             if self.evaluations:
                 self._write_evaluations()
 
@@ -188,6 +193,10 @@ class Session(Hold):
             flag.reason = "the end of the session"
         if flag.reason is None and (asked := self.requests.look()) is not None:
             flag.reason = asked  # nothing is written where nothing is asked: a signal may come in between
+        if self.world.size > 1:
+            if self.current.turns:
+                return  # in the middle of a step nobody asks the others
+            flag.reason = self.world.agree(flag.reason)
         if flag.reason is not None:
             self.stop(flag.reason)
 
@@ -408,7 +417,7 @@ class Session(Hold):
     def close(self, *, quietly: bool) -> None:
         """End the session's hold, in order: its data, its saves, its files, its lock."""
         self.feed = None  # ends its workers; they ignore SIGTERM, so the exit would wait for them forever
-        TOLD.listener, self.flag.outlook = None, Outlook
+        TOLD.listener, self.flag.outlook = None, lambda: Outlook(ended=True)
         try:
             self.wait_for_saves()
             self.note_said()

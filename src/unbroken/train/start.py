@@ -11,9 +11,9 @@ from typing import Any, Literal
 from unbroken.clock import Clock, SystemClock
 from unbroken.errors import UnbrokenError
 from unbroken.launch import Accidents, Environment, Job, LaunchOptions, Start
-from unbroken.launch.decision import decide_locked, lock_run
+from unbroken.launch.decision import Decision, decide_locked, lock_run
 from unbroken.launch.disk import policy
-from unbroken.launch.host import host, on_trial, require_one_process, started_together, told_to_prove, trial_of
+from unbroken.launch.host import host, on_trial, started_together, told_to_prove, trial_of
 from unbroken.launch.options import require_weights
 from unbroken.launch.rerun import rerun_of, this_process
 from unbroken.launch.spelling import require_tag
@@ -24,6 +24,8 @@ from unbroken.train.arguments import SessionOptions
 from unbroken.train.cadence import Every
 from unbroken.train.data.rng import seed_all
 from unbroken.train.device import take_over
+from unbroken.train.distributed.following import Silent, exit_code_of, files_of_a_follower
+from unbroken.train.distributed.world import World, this_world
 from unbroken.train.record.console import Console, PlainConsole, SessionLog, console_for
 from unbroken.train.shapes import decide_by_shapes
 from unbroken.train.stop import Exit, Interrupted, OnTrial, StopFlag
@@ -114,8 +116,9 @@ def open_run(
                 optimizer.step()
                 run.log(loss=loss)
     """
+    leads = True
     try:
-        require_one_process()
+        leads = this_world().leads
         started = this_process()
         again, config = rerun_of(started), arguments.as_dict(config)
         require_weights("open_run(weights_key=...)", asked=bool(weights_key), weights=pretrained_model)
@@ -174,7 +177,8 @@ def open_run(
         )
         return launch(job, console=console or console_for(sys.stdout), options=SessionOptions.of(options, exits=True))
     except UnbrokenError as error:
-        (console or PlainConsole()).say(str(error))
+        if leads:  # the others hear how it ended, not why
+            (console or PlainConsole()).say(str(error))
         raise Exit(error.exit_code, str(error)) from error
 
 
@@ -188,6 +192,8 @@ def launch(
 ) -> TrainingRun:
     """Lock the run of a job, decide and say the plan; the lock is all that is changed.
 
+    Of several processes rank 0 does, and the others go by what it tells them.
+
     Args:
         job: Who, where, with which settings, how far.
         console: Where lines are shown.
@@ -199,7 +205,32 @@ def launch(
     Raises:
         RunHeld: Another live process works on the run.
     """
-    clock, disk, options = clock or SystemClock(), disk or Disk(), options or SessionOptions()
+    clock, options, world = clock or SystemClock(), options or SessionOptions(), this_world()
+    if not world.leads:
+        return _follow(job, world.hear(), clock, options, world)
+    try:
+        run = _lead(job, console, clock, disk or Disk(), options, world)
+    except BaseException as error:
+        world.tell(exit_code_of(error))
+        raise
+    world.tell(run.decision)
+    return run
+
+
+def _follow(job: Job, decision: Decision | int, clock: Clock, options: SessionOptions, world: World) -> TrainingRun:
+    """The same session as rank 0 begins, in a process that writes and says nothing."""
+    if isinstance(decision, int):
+        raise Exit(decision, "as rank 0 ended")
+    log, stop = SessionLog(Silent(), clock), StopFlag(patience_s=options.patience_s)
+    stop.answers = False
+    stop.install()
+    take_over(decision.conditions)
+    seed_all(decision.seed)
+    files = files_of_a_follower(decision.session, job.directory, job.layout, clock)
+    return TrainingRun(replace(job, backup=None), decision, files, log, options=options, stop=stop, world=world)
+
+
+def _lead(job: Job, console: Console, clock: Clock, disk: Disk, options: SessionOptions, world: World) -> TrainingRun:
     if (trial := trial_of(told_to_prove())) is not None:
         job = on_trial(job, trial)
         by = OnTrial(trial=trial, run=job.directory.name)  # in the trial's place it has another name
@@ -215,7 +246,7 @@ def launch(
         for sentence in take_over(decision.conditions):
             log.say(sentence)
         seed_all(decision.seed)
-        return TrainingRun(job, decision, files, log, options=options, stop=stop)
+        return TrainingRun(job, decision, files, log, options=options, stop=stop, world=world)
     except BaseException as error:
         if isinstance(error, Interrupted):
             log.say(f"{error.reason} before the first step: nothing was changed")

@@ -26,6 +26,7 @@ from unbroken.quantities import counted
 from unbroken.train.data import rng
 from unbroken.train.data.order import Key
 from unbroken.train.data.random_holders import Holders
+from unbroken.train.data.sharing import WHOLE
 from unbroken.train.progress import Progress
 from unbroken.train.rates import Rates
 from unbroken.train.record.probe import Probe
@@ -47,6 +48,9 @@ class StepInProgress:
         self.samples: list[Key] = []
         self.logged: dict[str, list[Any]] = {}  # what the loop says of the step, in the order in which it came
         self.turns = 0  # micro-batches handed out since the last step
+        self.weights: list[float] = []  # of each of them, among what all processes take in this turn
+        self.sharing = WHOLE
+        self.is_shared = False  # whether what is logged is of all processes already
         self._before = 0  # samples of the step before its last micro-batch
         self.skipped = 0  # samples that were left out since the last step
         self.lr: float | None = None
@@ -121,13 +125,17 @@ class StepInProgress:
         """Whether the state is still the one of the last boundary."""
         return not self.ended and not self.changed()
 
-    def enter(self, samples: list[Key], *, step: int, skipped: int = 0) -> None:
-        """A micro-batch is handed out; what it draws depends on nothing that was drawn before."""
+    def enter(self, samples: list[Key], *, step: int, skipped: int = 0, weight: float = 1.0) -> None:
+        """A micro-batch is handed out; what it draws depends on nothing that was drawn before.
+
+        Of a shared one this process computes a part, which has `weight` of the samples.
+        """
         self.waits = False
         rng.seed_streams(self.number(step))
         if self.holders is not None:
-            self.holders.seed(self._seed, "step", step, self.turns)
+            self.holders.seed(self._seed, "step", step, self.sharing.number(self.turns))
         self.turns += 1
+        self.weights.append(weight)
         self._before = len(self.samples)
         self.samples += samples
         self.skipped += skipped
@@ -135,7 +143,8 @@ class StepInProgress:
 
     def number(self, step: int) -> int:
         """From which the next micro-batch draws, in that step."""
-        name = f"{self._seed}:step:{step}:{self.turns}"
+        turn = self.turns if self.sharing is WHOLE else self.sharing.number(self.turns)
+        name = f"{self._seed}:step:{step}:{turn}"
         if name != self._named:  # it is asked for where the batch is read, and where it is handed out
             self._named, self._number = name, rng.number_of(name)
         return self._number
@@ -154,6 +163,7 @@ class StepInProgress:
         """The loop was left: a micro-batch that no step came of was not used."""
         if self.turns and not self.stepped:
             self.turns -= 1
+            self.weights.pop()
             del self.samples[self._before :]
 
     def log(self, values: Mapping[str, Any]) -> None:
@@ -187,8 +197,8 @@ class StepInProgress:
     def finish(self, before: Progress, *, by_itself: bool) -> None:
         """The step has ended: its optimizer has stepped, or the loop says so. `before` is how far the run was."""
         self._by_itself = by_itself
-        self._ended = EndedStep(self.recorded(before), self.logged, self.lr)
-        self.samples, self.logged, self.turns, self.skipped = [], {}, 0, 0
+        self._ended = EndedStep(self.recorded(before), self.logged, self.lr, self.weights)
+        self.samples, self.logged, self.turns, self.skipped, self.weights = [], {}, 0, 0, []
         self.stepped = False
         self.finished += 1
 

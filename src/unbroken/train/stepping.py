@@ -24,6 +24,7 @@ from unbroken.quantities import counted
 from unbroken.run.layout import own
 from unbroken.train import finite, memory
 from unbroken.train.data.order import Key
+from unbroken.train.distributed.shards import Shards
 from unbroken.train.memory import Division
 from unbroken.train.state import parts
 from unbroken.train.state.in_place import CONTAINERS
@@ -38,6 +39,7 @@ class Gradients:
     values: dict[str, Tensor] = field(default_factory=dict)  # the mean of each named value
     losses: list[Tensor] = field(default_factory=list)  # of each micro-batch
     norm: Tensor | None = None
+    shards: Shards | None = None  # that are to be added up
 
 
 class Stepper:
@@ -89,18 +91,20 @@ class Stepper:
 
     def _attempt(self, group: Sequence[Any], before: Before) -> Gradients | None:
         """The gradients of a step; None if memory ran out and the next attempt needs less."""
-        division = self._in_force()
+        division, world, said = self._in_force(), self._run.world, None
         try:
-            return self._gradients(group, division)
+            found = self._gradients(group, division)
         except (RuntimeError, MemoryError) as error:
             if not memory.is_out_of_memory(error):
                 raise
             said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         # Outside: the error's trace holds the tensors of the failed attempt.
+        if (said := world.agree(said)) is None:
+            return self._summed(found)
         self._put_back(before)
         memory.let_go()
         largest = max(memory.largest_part(self._task.batches.count(batch), division) for batch in group)
-        self._divide_further(largest, division, said)
+        self._divide_further(max(world.gather_values(largest)), division, said)
         return None
 
     def _in_force(self) -> Division | None:
@@ -156,18 +160,47 @@ class Stepper:
     # -- gradients -----------------------------------------------------------------------------------------------
 
     def _gradients(self, group: Sequence[Any], division: Division | None) -> Gradients:
-        """The backward passes over all micro-batches; the norm of the gradients, clipped if the task says so."""
-        task, found = self._task, Gradients()
+        """The backward passes over all micro-batches, or over the shards of them that this process computes."""
+        task, current, found = self._task, self._run.current, Gradients()
         task.model.train()
+        if not current.sharing.is_whole:
+            return self._gradients_of_shards(group, division)
         number = 0  # of the part, over all micro-batches: halves of one draw as two micro-batches would
         for batch in group:
             losses = []
             for part, share in self._parts(batch, division):
-                self._run.current.seed("step", self._run.step + 1, number)  # again, where it is done again
-                losses.append(self._backward(part, share, len(group), found))
+                current.seed("step", self._run.step + 1, number)  # again, where it is done again
+                losses.append(self._backward(part, share, len(group), found.values))
                 number += 1
             found.losses.append(sum(losses[1:], losses[0]))
-        trained = [p for each in task.optimizer.param_groups for p in each["params"] if p.grad is not None]
+        return found
+
+    def _gradients_of_shards(self, group: Sequence[Any], division: Division | None) -> Gradients:
+        """The same where micro-batches are cut: each shard is named, and weighed by its samples."""
+        run, current = self._run, self._run.current
+        buffers = [tensor for _, _, tensor in _buffers(self._task.parts())]
+        shards = Shards(run.world, current.sharing, self._trained(), buffers)
+        micro_batches = len(group) // len(current.sharing.mine)
+        for turn, (batch, weight) in enumerate(zip(group, current.weights)):
+            with shards.computing(turn) as shard:
+                shard.weight += weight / micro_batches
+                values = dict[str, Tensor]()
+                for number, (part, share) in enumerate(self._parts(batch, division)):
+                    divided = (number,) if share != 1.0 else ()
+                    current.seed("step", run.step + 1, current.sharing.number(turn), *divided)
+                    self._backward(part, share * weight, micro_batches, values)
+                for name, value in values.items():
+                    shard.values[name] = shard.values.get(name, 0.0) + float(value)
+        return Gradients(shards=shards)
+
+    def _summed(self, found: Gradients) -> Gradients:
+        """The norm of the gradients of all shards, clipped if the task says so."""
+        task, trained = self._task, self._trained()
+        if found.shards is not None:
+            found.values = {name: torch.tensor(value) for name, value in found.shards.add_up().items()}
+            found.losses, found.shards = [found.values["loss"]], None
+            self._run.current.is_shared = True
+        trained = [each for each in trained if each.grad is not None]
         asked = task.gradients
         if asked.clip_norm is not None:
             if asked.scaler:
@@ -176,8 +209,12 @@ class Stepper:
             found.norm = clip_grad_norm_(trained, asked.clip_norm, norm_type=asked.clip_norm_type)
             found.values["grad_norm"] = found.norm
         elif not asked.scaler and self._accidents.on_nan != "ignore":
-            found.norm = get_total_norm([p.grad for p in trained if p.grad is not None])
+            found.norm = get_total_norm([each.grad for each in trained if each.grad is not None])
         return found
+
+    def _trained(self) -> list[Any]:
+        """The parameters of the optimizer, in its order."""
+        return [each for group in self._task.optimizer.param_groups for each in group["params"]]
 
     def _parts(self, batch: Any, division: Division | None) -> Iterator[tuple[Any, float]]:
         """A micro-batch in as many parts as memory needs, each with its share of the samples."""
@@ -189,7 +226,7 @@ class Stepper:
         for part in self._task.batches.split(batch, number):
             yield part, self._task.batches.count(part) / samples
 
-    def _backward(self, part: Any, share: float, micro_batches: int, found: Gradients) -> Tensor:
+    def _backward(self, part: Any, share: float, micro_batches: int, found: dict[str, Tensor]) -> Tensor:
         """Forward and backward pass of one part, weighed by its share of a micro-batch; returns its share of the loss.
 
         A whole micro-batch is weighed by nothing but their number, bit for bit as without any parts.
@@ -199,7 +236,7 @@ class Stepper:
             values = self._task.loss(part)
         for name, value in values.items():
             weighed = value.detach() / micro_batches if share == 1.0 else value.detach() * share / micro_batches
-            found.values[name] = found.values.get(name, 0.0) + weighed
+            found[name] = found.get(name, 0.0) + weighed
         whole = values["loss"] / micro_batches
         loss = whole if share == 1.0 else whole * share
         (scaler.scale(loss) if scaler else loss).backward()  # type: ignore[no-untyped-call]  # torch has no type
@@ -245,6 +282,8 @@ class Stepper:
     def _to_blame(self, found: Gradients, group: Sequence[Any]) -> tuple[list[Key], list[str]]:
         """The samples, by number and by name, of the micro-batches whose loss is not finite; of all, if each is."""
         keys = list(self._run.current.samples)
+        if not self._run.current.sharing.is_whole:  # which of them are to blame no process knows alone
+            return keys, []
         blamed: list[Key] = []
         names: list[str] = []
         sound = [finite.finite([loss]) for loss in found.losses]

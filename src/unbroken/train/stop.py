@@ -70,6 +70,7 @@ class Outlook:
     """Where a run is at this instant: `saved` is the step whose state is on disk, or is being written (`saving`)."""
 
     began: bool = False  # whether the run's folder was changed
+    ended: bool = False  # whether the session is letting go of everything
     step: int = 0  # the last one that was finished
     saved: int = 0
     saving: bool = False
@@ -78,6 +79,8 @@ class Outlook:
 
     def first(self, name: str) -> str:
         """What a stop does now, and what a second Ctrl-C would."""
+        if self.ended:
+            return f"{name}: this session is ending already"
         if not self.began:
             return f"{name}: stopping; before the first step nothing is changed"
         if self.in_step:
@@ -91,6 +94,8 @@ class Outlook:
 
     def second(self) -> str:
         """What ending at once does."""
+        if self.ended:
+            return "SIGINT again: ending at once; what is saved was said"
         if not self.began:
             return "SIGINT again: ending at once; nothing was changed"
         return f"SIGINT again: ending at once; it {self._loses}"
@@ -117,6 +122,7 @@ class StopFlag:
         self.mid_step: Callable[[], bool] = lambda: False
         self.outlook: Callable[[], Outlook] = Outlook
         self.said: list[str] = []  # to whoever asked; for the log
+        self.answers = True  # whether it is this process that answers, of several
         self._heard: set[int] = set()
         self._at_once = 0  # how often the end was asked for at once and has not come yet
         self._wakeup: tuple[int, int] | None = None  # the pipe's two ends
@@ -174,7 +180,8 @@ class StopFlag:
         line = now.first(name) if first else now.second()
         self.said.append(line)
         with suppress(OSError):
-            os.write(2, f"{chr(10) if os.isatty(2) else ''}{line}\n".encode())
+            if self.answers:
+                os.write(2, f"{chr(10) if os.isatty(2) else ''}{line}\n".encode())
         if not first:
             self._end_at_once()
 

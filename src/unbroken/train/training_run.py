@@ -59,6 +59,7 @@ class TrainingRun(RunLifecycle):
         self._parts |= tracked
         self._built_parts.follow(tracked)
         self.current.follow(tracked)
+        self.replicas.follow(tracked)
 
     def batches(
         self,
@@ -137,6 +138,8 @@ class TrainingRun(RunLifecycle):
             within_epoch=within_epoch,
             say=say,
             after=lambda: self.current.number(self.step + 1),
+            sharing=self.current.sharing,
+            together=self.world.gather_values,
         )
         feed = feed_of(dataset, said, how, progress=self.progress)
         if within_epoch:
@@ -164,7 +167,7 @@ class TrainingRun(RunLifecycle):
             loaded, bad = found
             self._pace.loaded()
             skipped = self.opened.note_skipped(bad) if bad else 0
-            self.current.enter(loaded.keys, step=self.progress.step + 1, skipped=skipped)
+            self.current.enter(loaded.keys, step=self.progress.step + 1, skipped=skipped, weight=loaded.weight)
             try:
                 yield loaded.batch
             except GeneratorExit:  # the loop was left
@@ -246,7 +249,7 @@ class TrainingRun(RunLifecycle):
         while self.step < total and not self.progress.ended:
             self._wait()
             self._pace.loaded()
-            self.current.enter([], step=self.step + 1)
+            self.current.enter([], step=self.step + 1, weight=1 / self.current.sharing.shards)
             yield self.step
             self._boundary(asked)
         self._finish()

@@ -13,7 +13,7 @@ import pytest
 from tests.processes import environment, python, run_command
 from unbroken.errors import UsageError
 from unbroken.launch import Environment
-from unbroken.launch.host import require_one_process, started_together
+from unbroken.launch.host import Processes, processes_said, started_together
 from unbroken.launch.rerun import Rerun, Started, again_in_words, command_of, rerun_of
 
 PROGRAM = """\
@@ -129,12 +129,19 @@ def test_what_is_recorded_reads_as_a_sentence() -> None:
     assert again_in_words(Environment(), "") == "run: the same command again"
 
 
-def test_one_of_several_processes_of_a_training_is_told_that_they_are_not_supported_yet() -> None:
+def test_a_launcher_says_which_process_of_how_many_this_is_or_what_it_leaves_out_is_named() -> None:
     for said in ({}, {"WORLD_SIZE": "1"}, {"WORLD_SIZE": ""}, {"WORLD_SIZE": "two"}):
-        require_one_process(said)
-    with pytest.raises(
-        UsageError, match=r"WORLD_SIZE=4: .* several processes are not supported yet.* --nproc_per_node 1"
-    ):
-        require_one_process({"WORLD_SIZE": "4", "RANK": "3"})
+        assert processes_said(said) == Processes()
+    whole = {"WORLD_SIZE": "4", "RANK": "3", "MASTER_ADDR": "node1", "MASTER_PORT": "29500"}
+    assert processes_said(whole) == Processes(rank=3, size=4)
+    assert processes_said({**whole, "TORCHELASTIC_RESTART_COUNT": "2"}).starts == "2"
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        with pytest.raises(UsageError, match=rf"WORLD_SIZE=4: .*no {name}.* torchrun --nproc-per-node 4"):
+            processes_said({key: value for key, value in whole.items() if key != name})
+    with pytest.raises(UsageError, match=r"RANK=4"):
+        processes_said({**whole, "RANK": "4"})
+
+
+def test_what_starts_several_processes_without_a_rank_is_told_apart() -> None:
     assert started_together({"SLURM_STEP_NUM_TASKS": "2"}) == "SLURM_STEP_NUM_TASKS=2"
     assert started_together({"SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "4"}) == ""

@@ -39,7 +39,7 @@ def batches(dataset: Any, workers: int, *, position: int = 0, batch_size: int = 
     loaded = load(dataset, Order(size=11, seed=8), position, batch_size=batch_size, workers=workers)
     return [
         (keys, reached, [part.tolist() for part in batch] if isinstance(batch, list) else batch.tolist())
-        for keys, reached, batch, _ in islice(loaded, count)
+        for keys, reached, batch, *_ in islice(loaded, count)
     ]
 
 

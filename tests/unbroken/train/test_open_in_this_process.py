@@ -79,13 +79,14 @@ def test_closing_a_run_saves_what_is_not_saved(tmp_path: Path) -> None:
     assert (tmp_path / "t" / "iter_1.pth").is_file()
 
 
-def test_a_process_of_several_for_one_training_is_refused_before_anything_is_touched(
+def test_a_process_of_several_that_is_not_told_where_the_others_are_is_refused_before_anything_is_touched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
     with pytest.raises(Exit) as refused:
         open_run(tmp_path, tag="t", console=Quiet())
-    assert refused.value.code == 2 and "several processes are not supported yet" in refused.value.reason
+    assert refused.value.code == 2 and "no MASTER_ADDR, MASTER_PORT" in refused.value.reason
     assert list(tmp_path.iterdir()) == []
 
 

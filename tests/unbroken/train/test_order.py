@@ -19,8 +19,8 @@ from unbroken.train.progress import Progress
 Shuffle = Literal["epoch", "stream", "none"]
 
 
-def keys(order: Order, position: int, count: int, *, batch_size: int = 1, rank: int = 0, world: int = 1) -> list[Key]:
-    batches = islice(micro_batches(order, position, batch_size=batch_size, rank=rank, world_size=world), count)
+def keys(order: Order, position: int, count: int, *, batch_size: int = 1) -> list[Key]:
+    batches = islice(micro_batches(order, position, batch_size=batch_size), count)
     return [key for batch, _ in batches for key in batch]
 
 
@@ -56,19 +56,17 @@ def test_permutations_may_be_asked_for_in_any_sequence(shuffle: Shuffle) -> None
 @given(
     size=st.integers(1, 40),
     batch_size=st.integers(1, 9),
-    world=st.integers(1, 4),
     shuffle=st.sampled_from(["epoch", "stream", "none"]),
     seed=st.integers(0, 2**31),
 )
-def test_each_sample_is_used_once_per_epoch_for_any_batch_and_world_size(
-    size: int, batch_size: int, world: int, shuffle: Shuffle, seed: int
+def test_each_sample_is_used_once_per_epoch_for_any_batch_size(
+    size: int, batch_size: int, shuffle: Shuffle, seed: int
 ) -> None:
     order = Order(size=size, seed=seed, shuffle=shuffle)
     used: list[Key] = []
-    sources = [micro_batches(order, 0, batch_size=batch_size, rank=rank, world_size=world) for rank in range(world)]
+    source = micro_batches(order, 0, batch_size=batch_size)
     while len(used) < 3 * size:
-        for source in sources:
-            used += next(source)[0]
+        used += next(source)[0]
     for epoch in range(3):
         assert sorted(sample for place, sample in used if place == epoch) == list(range(size))
 
@@ -99,18 +97,6 @@ def test_changing_the_batch_size_on_the_way_neither_repeats_nor_skips_a_sample(s
             used, position = used + batch, reached
     assert used == keys(order, 0, len(used))
     assert position == len(used)
-
-
-@pytest.mark.parametrize("world", [1, 2, 3, 5])
-def test_all_processes_together_walk_the_order_of_one(world: int) -> None:
-    order = Order(size=17, seed=6)
-    sources = [micro_batches(order, 0, batch_size=2, rank=rank, world_size=world) for rank in range(world)]
-    for _ in range(12):
-        parts, positions = zip(*(next(source) for source in sources))
-        assert len(set(positions)) == 1
-        together = sorted(key for part in parts for key in part)
-        taken = sum(len(part) for part in parts)
-        assert together == sorted(keys(order, positions[0] - taken, taken))
 
 
 def test_a_batch_straddles_epochs_only_in_a_stream() -> None:

@@ -7,7 +7,7 @@ import argparse
 from unbroken.cli.args import CommandParser
 from unbroken.cli.job import job_of, train_job
 from unbroken.clock import SystemClock
-from unbroken.launch.host import process_age_s
+from unbroken.launch.host import process_age_s, processes_said
 from unbroken.launch.rerun import typed_again
 
 RECIPE = "an installed recipe, or package.module:name; then its CONFIG and options"
@@ -32,6 +32,10 @@ def train_command(options: argparse.Namespace) -> int:
     recipe, *arguments = options.words or [""]
     typed = options.typed or typed_again(arguments, otherwise=["unbroken", "train", recipe, *arguments])
     job = job_of(recipe, arguments, typed, front_door=typed[: len(typed) - len(arguments)])
+    if job.options.processes.count > 1 and processes_said().size == 1:
+        from unbroken.cli.processes import train_together
+
+        return train_together(recipe, arguments, typed=typed, job=job)
     if job.options.accidents.restarts:
         from unbroken.cli.supervise import supervise
 

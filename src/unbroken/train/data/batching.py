@@ -30,7 +30,11 @@ UNSAID = Unsaid.UNSAID
 
 @dataclass(frozen=True, kw_only=True)
 class Batching:
-    """How batches are made. A `sampler` gives the indices of each epoch, or lists of them; None: `shuffle` says it."""
+    """How batches are made. A `sampler` gives the indices of each epoch, or lists of them; None: `shuffle` says it.
+
+    `batch_size` counts the samples that all processes take together; `per_process` where a loader says it by what each
+    of its processes takes.
+    """
 
     batch_size: int
     workers: int = 0
@@ -40,6 +44,7 @@ class Batching:
     pin_memory: bool = False
     sampler: Any = None
     how: HowRead = field(default_factory=HowRead)
+    per_process: bool = False
     generators: tuple[Any, ...] = ()  # of a ready loader and its samplers: what they draw is drawn under a name
 
 
@@ -112,6 +117,10 @@ def _ordered(batching: Batching, loader: DataLoader[Any], sampler: Any) -> Batch
     kind = type(sampler).__name__ if _is_torchs(sampler) else ""  # torchdata has classes of the same names
     if kind == "SequentialSampler":
         return replace(batching, shuffle="none")
+    if kind == "DistributedSampler":  # each process gets its share here: what counts is the whole that it is of
+        together = batching.batch_size * sampler.num_replicas
+        order: Shuffle = "epoch" if sampler.shuffle else "none"
+        return replace(batching, batch_size=together, shuffle=order, per_process=True)
     if kind == "RandomSampler":
         size = len(loader.dataset)  # type: ignore[arg-type]  # one that can be indexed has a length
         if not sampler.replacement and sampler.num_samples == len(sampler.data_source) == size:

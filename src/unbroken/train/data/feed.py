@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -10,8 +11,9 @@ from typing import Any
 from unbroken.errors import DamagedFile, UnbrokenError, UsageError
 from unbroken.train.data.batching import Batching, batching_of
 from unbroken.train.data.drawn import Drawn
-from unbroken.train.data.loader import BadSample, Loaded, OnBad, load, size_of
+from unbroken.train.data.loader import BadSample, Loaded, OnBad, load, read_again, size_of
 from unbroken.train.data.order import LARGE, Key, Order, Permutations, micro_batches, steps_in_epoch, steps_left
+from unbroken.train.data.sharing import WHOLE, Sharing
 from unbroken.train.data.stream import StreamFeed, is_stream, stream_of
 from unbroken.train.data.takeover import Foreign, place_in_data
 from unbroken.train.progress import Progress
@@ -37,6 +39,9 @@ class Feed:
     _read_to: int = field(default=0, repr=False)
     _permutations: Permutations | None = field(default=None, repr=False)
     _coming: Permutations | None = field(default=None, repr=False)  # of positions that the workers have passed
+    sharing: Sharing = WHOLE
+    together: Callable[[Any], list[Any]] = lambda value: [value]  # the values of all processes, by rank
+    _shards: deque[Loaded] = field(default_factory=deque, repr=False)  # of a micro-batch that is being handed out
     _noted: tuple[int, dict[str, Any]] = field(default=(-1, {}), repr=False)
 
     @property
@@ -64,6 +69,7 @@ class Feed:
         used = progress.position - number * size
         self.position, self._read_to = (number + 1) * size, 0
         self._loaded = self._ahead = self._failed = None  # ends the workers that read ahead in it
+        self._shards.clear()
         self.note(progress)
         return f"{used} of its {size} samples"
 
@@ -82,7 +88,7 @@ class Feed:
             raise failed
         found, self._ahead = self._ahead or self._pull(), None
         bad = list(found.bad)
-        while not found.keys:
+        while found.batch is None:
             found = self._pull()
             bad += found.bad
             self._require_some_readable(bad)
@@ -98,7 +104,7 @@ class Feed:
     def _look_ahead(self, bad: list[BadSample]) -> None:
         """Pass over what cannot be read, as far as this epoch goes."""
         self._ahead = self._pull()
-        while not self._ahead.keys and not self.at_end_of_epoch:
+        while self._ahead.batch is None and not self.at_end_of_epoch:
             bad += self._ahead.bad
             self.position = self._ahead.position
             self._ahead = self._pull()
@@ -108,6 +114,41 @@ class Feed:
             raise DamagedFile("data set", f"not one of its {self.order.size} samples can be read", found=bad[0].reason)
 
     def _pull(self) -> Loaded:
+        """The next micro-batch; where processes share them, the next shard here of one."""
+        if self.sharing.is_whole:
+            return self._read()
+        if not self._shards:
+            self._shards.extend(self._readable([self._read() for _ in self.sharing.mine]))
+        return self._shards.popleft()
+
+    def _readable(self, shards: list[Loaded]) -> list[Loaded]:
+        """The shards here of a micro-batch, as it is without what any process could not read."""
+        if self.on_bad != "skip" and not self.excluded:
+            return shards
+        told = self.together([each for shard in shards for each in shard.bad])
+        bad = tuple(each for of_rank in told for each in of_rank)
+        left_out = {(each.epoch, each.sample) for each in bad}
+        keys = [key for key in shards[0].keys if key not in left_out]
+        if not keys:
+            return [Loaded(keys=[], position=shards[-1].position, batch=None, bad=bad)]
+        return [*self._weighed(shards, keys, left_out, bad)]
+
+    def _weighed(
+        self, shards: list[Loaded], keys: list[Key], left_out: set[Key], bad: tuple[BadSample, ...]
+    ) -> Iterator[Loaded]:
+        """The shards with their weights among what could be read; one that has nothing left reads another's sample."""
+        whole = shards[0].keys
+        for number, shard in zip(self.sharing.mine, shards):
+            part = [key for key in self.sharing.part(whole, number) if key not in left_out]
+            batch = shard.batch
+            if batch is None:
+                batch = read_again(self.dataset, self.order, keys[0], collate=self.batching.collate)
+            first = shard is shards[0]
+            yield shard._replace(
+                keys=keys if first else [], batch=batch, bad=bad if first else (), weight=len(part) / len(keys)
+            )
+
+    def _read(self) -> Loaded:
         while True:
             if self._loaded is None:
                 self._loaded = self._load()
@@ -130,6 +171,7 @@ class Feed:
             pin_memory=asked.pin_memory,
             on_bad=self.on_bad,
             excluded=self.excluded,
+            sharing=self.sharing,
             how=asked.how,
             permutations=self._permutations,
             after=self.after,
@@ -217,7 +259,7 @@ class Feed:
 
     def note(self, progress: Progress) -> None:
         """Write down where it is, after a finished step."""
-        progress.position = self.position
+        progress.position, progress.batch_size = self.position, self.batching.batch_size
         epoch = max(self.position - 1, 0) // self.order.size
         if self._noted[0] != epoch:
             self._noted = epoch, _described(self.order, epoch)
@@ -279,6 +321,8 @@ class FeedOptions:
     on_bad: OnBad = "stop"
     within_epoch: bool = False
     say: Callable[[str], None] = lambda _line: None
+    sharing: Sharing = WHOLE
+    together: Callable[[Any], list[Any]] = lambda value: [value]
 
 
 def feed_of(source: Any, said: Mapping[str, Any], options: FeedOptions, *, progress: Progress) -> AnyFeed:
@@ -288,9 +332,22 @@ def feed_of(source: Any, said: Mapping[str, Any], options: FeedOptions, *, progr
     """
     seed, within_epoch = options.seed, options.within_epoch
     if is_stream(source):
+        if not options.sharing.is_whole:
+            what = "a stream cannot be shared by several processes: nothing says which of them reads which of its items"
+            do = "Give each item a number (a data set with __len__ and __getitem__), or train with one process."
+            raise UsageError("run.batches", what, do=do)
         said = {name: value for name, value in said.items() if (name, value) != ("batch_size", None)}
         return stream_of(source, said, seed=seed, say=options.say)
     dataset, asked = batching_of(source, said)
+    asked = _of_the_run(asked, progress, options.say)
+    if asked.batch_size < options.sharing.shards:
+        raise UsageError(
+            "run.batches",
+            "a batch has fewer samples than there are processes to share it",
+            expected=f"at most {asked.batch_size} processes, or a larger batch",
+            found=f"{options.sharing.shards} shares of a batch of {asked.batch_size}",
+            do="The batch size counts the samples that all processes take together.",
+        )
     size = size_of(dataset)
     if asked.sampler is not None:
         drawn = Drawn(sampler=asked.sampler, seed=seed)
@@ -299,8 +356,27 @@ def feed_of(source: Any, said: Mapping[str, Any], options: FeedOptions, *, progr
         keyed = asked.shuffle != "none" and _is_keyed(size, progress)
         order = Order(size=size, seed=seed, shuffle=asked.shuffle, drop_last=asked.drop_last, keyed=keyed)
     how = replace(asked.how, in_epoch=within_epoch or order.drawn is not None, tells_epoch=not within_epoch)
-    batching = replace(asked, how=how)
-    return Feed(dataset=dataset, order=order, batching=batching, on_bad=options.on_bad, after=options.after)
+    return Feed(
+        dataset=dataset,
+        order=order,
+        batching=replace(asked, how=how),
+        on_bad=options.on_bad,
+        after=options.after,
+        sharing=options.sharing,
+        together=options.together,
+    )
+
+
+def _of_the_run(asked: Batching, progress: Progress, say: Callable[[str], None]) -> Batching:
+    """The batches of the run, also where a loader says of them only what one of its processes takes."""
+    recorded = progress.batch_size
+    if not asked.per_process or not recorded or recorded == asked.batch_size:
+        return asked
+    say(
+        f"the run's batches of {recorded} samples are kept: the loader's processes would take {asked.batch_size} "
+        "together"
+    )
+    return replace(asked, batch_size=recorded)
 
 
 def _is_keyed(size: int, progress: Progress) -> bool:

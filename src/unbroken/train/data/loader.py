@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +22,8 @@ from unbroken.errors import DamagedFile, UnbrokenError, UnreadableSample, UsageE
 from unbroken.quantities import counted, some_of
 from unbroken.train.data.order import Key, Order, Permutations, micro_batches
 from unbroken.train.data.random_holders import Holders
-from unbroken.train.data.rng import generator_for_sample, preserved, seed_cpu_streams, seed_for_sample
+from unbroken.train.data.rng import generator_for_sample, seed_cpu_streams, seed_for_sample
+from unbroken.train.data.sharing import WHOLE, Sharing
 from unbroken.train.data.workers import AHEAD, Workers
 from unbroken.train.stop import Exit, interruptible
 
@@ -74,12 +76,17 @@ class BadSample:
 
 
 class Loaded(NamedTuple):
-    """A micro-batch: its samples, none if none could be read, the position after them, what was made of them."""
+    """A micro-batch: its samples, none if none could be read, the position after them, what was made of them.
+
+    Where processes share it, `batch` is of a shard, which has `weight` of the samples; `keys` are those of the whole
+    micro-batch, with its first shard here, and none with the others.
+    """
 
     keys: list[Key]
     position: int
     batch: Any
     bad: tuple[BadSample, ...] = ()
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,8 +316,7 @@ def load(
     pin_memory: bool = False,
     on_bad: OnBad = "stop",
     excluded: frozenset[Key] = frozenset(),
-    rank: int = 0,
-    world_size: int = 1,
+    sharing: Sharing = WHOLE,
     how: HowRead = HowRead(),
     permutations: Permutations | None = None,
     after: Callable[[], int] | None = None,
@@ -319,12 +325,12 @@ def load(
 
     The samples of `excluded` are left out as if they could not be read. What a user can act on (an unreadable picture,
     say) comes out of a worker as it was raised there. `after` gives the number from which what follows the next batch
-    draws.
+    draws. Of shared batches come this process's shards, one after the other; one that is empty is read as the first
+    sample of its micro-batch, of weight 0.
     """
-    places = micro_batches(
-        order, position, batch_size=batch_size, rank=rank, world_size=world_size, permutations=permutations
-    )
-    requests = _asked(order, places)
+    places = micro_batches(order, position, batch_size=batch_size, permutations=permutations)
+    wholes = deque[tuple[list[Key], float]]()  # of the shards that were asked for and have not come
+    requests = _asked(order, places if sharing.is_whole else _shards(places, sharing, wholes, position))
     if how.in_epoch:
         epoch = position // order.size
         requests = takewhile(lambda request: request.keys[0][0] <= epoch, requests)
@@ -343,6 +349,9 @@ def load(
         for item in ahead if ahead is not None else _here(reading, requests, after):
             if isinstance(item, UnbrokenError):
                 raise item
+            if not sharing.is_whole:
+                keys, weight = wholes.popleft()
+                item = item._replace(keys=keys, weight=weight)
             yield item._replace(batch=pinned(item.batch)) if pins else item  # type: ignore[no-untyped-call]  # torch has no type for it
     finally:
         if ahead is not None:
@@ -356,6 +365,18 @@ def _asked(order: Order, places: Iterable[tuple[list[Key], int]]) -> Iterator[Re
         yield Request(keys, after, [drawn(epoch)[place] for epoch, place in keys] if drawn is not None else None)
 
 
+def _shards(
+    places: Iterable[tuple[list[Key], int]], sharing: Sharing, wholes: deque[tuple[list[Key], float]], position: int
+) -> Iterator[tuple[list[Key], int]]:
+    """This process's shards of micro-batches; the position moves on with the last one of each."""
+    for keys, after in places:
+        for shard in sharing.mine:
+            part = sharing.part(keys, shard)
+            wholes.append((keys if shard == sharing.mine[0] else [], len(part) / len(keys)))
+            position = after if shard == sharing.mine[-1] else position
+            yield list(part or keys[:1]), position
+
+
 def _here(
     reading: Reading, requests: Iterator[Request], after: Callable[[], int] | None
 ) -> Iterator[Loaded | UnbrokenError]:
@@ -366,56 +387,22 @@ def _here(
         yield item
 
 
+def read_again(dataset: Any, order: Order, key: Key, *, collate: Collate | None) -> Any:
+    """A batch of one sample, read in this process; raises what keeps it from being read."""
+    join = collate or default_collate
+    reading = Reading(dataset=dataset, seed=order.seed, join=join, holders=Holders(dataset, collate))
+    item = reading(next(_asked(order, [([key], 0)])))
+    if isinstance(item, UnbrokenError):
+        raise item
+    return item.batch
+
+
 def tell_epoch(dataset: Any, epoch: int) -> None:
     """Tell a data set, and those that it is made of, which epoch it is, where they have a `set_epoch(epoch)`."""
     while dataset is not None:
         if callable(set_epoch := getattr(dataset, "set_epoch", None)) and signature(set_epoch).parameters:
             set_epoch(epoch)
         dataset = getattr(dataset, "dataset", None)
-
-
-def one_pass(
-    dataset: Any,
-    *,
-    batch_size: int,
-    workers: int,
-    collate: Collate | None = None,
-    seed: int = 0,
-    skipped: Callable[[BadSample], None] | None = None,
-) -> Iterator[Any]:
-    """Yield every sample once, in the data set's order, as validation reads it.
-
-    Args:
-        dataset: What has `__len__` and `__getitem__`, or `sample(index, rng)`.
-        batch_size: Samples of a batch; the last one may be smaller.
-        workers: Processes that read; 0: this one. The batches are the same with any number.
-        collate: Makes a batch of a list of samples; None: as torch does.
-        seed: What a data set's own randomness begins from: the same in each pass.
-        skipped: Told of each sample that cannot be read, which is then left out; None: it ends the pass.
-    Yields:
-        What `collate` makes.
-    Raises:
-        UsageError: The data set has no samples with numbers.
-        UnreadableSample: A sample cannot be read, and there is no `skipped`.
-        WorkersKilled: Loader workers were killed three times over the same samples.
-    Example:
-        for x, y in one_pass(data, batch_size=16, workers=0):
-            assert x.shape == (16, 3)
-    """
-    size = size_of(dataset)
-    order = Order(size=size, seed=seed, shuffle="none")
-    on_bad: OnBad = "stop" if skipped is None else "skip"
-    loads = load(dataset, order, 0, batch_size=batch_size, workers=workers, collate=collate, on_bad=on_bad)
-    while True:
-        with preserved():  # what is drawn between the batches is the same with any number of workers
-            loaded = next(loads)
-        if skipped is not None:
-            for bad in loaded.bad:
-                skipped(bad)
-        if loaded.keys:
-            yield loaded.batch
-        if loaded.position >= size:
-            return
 
 
 def is_read_by_sample(dataset: Any) -> bool:

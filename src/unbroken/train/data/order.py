@@ -97,17 +97,13 @@ def micro_batches(
     position: int,
     *,
     batch_size: int,
-    rank: int = 0,
-    world_size: int = 1,
     permutations: Permutations | None = None,
 ) -> Iterator[tuple[list[Key], int]]:
-    """Endless pairs of (this process's samples, position after the batch), from `position` on.
+    """Endless pairs of (samples, position after them), from `position` on.
 
-    All processes together take `batch_size * world_size` consecutive positions; process `rank` takes every
-    `world_size`-th of them. Whoever asks again and again keeps the `permutations`, which cost an epoch's drawing.
+    Whoever asks again and again keeps the `permutations`, which cost an epoch's drawing.
     """
-    permutations = permutations or Permutations(order)
-    wanted = batch_size * world_size
+    permutations, wanted = permutations or Permutations(order), batch_size
     position = _past_what_is_left_out(order, position, wanted, permutations)
     while True:
         epoch, begun = divmod(position, order.size)
@@ -116,7 +112,7 @@ def micro_batches(
             here, length = permutations.of(epoch), _length(now, epoch, permutations)
             while position // order.size == epoch:
                 end = min(begun + wanted, length)
-                keys = [(epoch, sample) for sample in here[begun + rank : end : world_size]]
+                keys = [(epoch, sample) for sample in here[begun:end]]
                 begun, position = end, position + end - begun
                 if length - end < wanted:  # perhaps the last one
                     position = _past_what_is_left_out(order, position, wanted, permutations)
@@ -125,13 +121,13 @@ def micro_batches(
         last = order.since * order.size if now is not order else position + wanted  # an order that is held ends there
         taken = min(wanted, last - position)
         keys = []
-        place = position + rank
+        place = position
         while place < position + taken:
             epoch, begun = divmod(place, order.size)
             end = min(order.size, begun + position + taken - place)
-            here = permutations.of(epoch)[begun:end:world_size]
+            here = permutations.of(epoch)[begun:end]
             keys += [(epoch, sample) for sample in here]
-            place += len(here) * world_size
+            place += len(here)
         position = _past_what_is_left_out(order, position + taken, wanted, permutations)
         yield keys, position
 
@@ -159,21 +155,17 @@ def _past_what_is_left_out(order: Order, position: int, wanted: int, permutation
     return (epoch + 1) * order.size if left <= 0 or (now.drop_last and left < wanted) else position
 
 
-def steps_in_epoch(order: Order, *, batch_size: int, world_size: int = 1) -> int:
+def steps_in_epoch(order: Order, *, batch_size: int) -> int:
     """Micro-batches that one epoch has."""
-    wanted = batch_size * world_size
-    return order.size // wanted if order.drop_last else -(-order.size // wanted)
+    return order.size // batch_size if order.drop_last else -(-order.size // batch_size)
 
 
-def steps_left(
-    order: Order, position: int, *, epochs: int, batch_size: int, accumulate: int, world_size: int = 1
-) -> int:
+def steps_left(order: Order, position: int, *, epochs: int, batch_size: int, accumulate: int) -> int:
     """Optimizer steps from `position` to the end of the last epoch, where a step ends with its epoch at the latest."""
-    wanted = batch_size * world_size
     done, begun = divmod(position, order.size)
     left = order.size - begun if begun else 0
-    in_this = left // wanted if order.drop_last else -(-left // wanted)
-    in_each = steps_in_epoch(order, batch_size=batch_size, world_size=world_size)
+    in_this = left // batch_size if order.drop_last else -(-left // batch_size)
+    in_each = steps_in_epoch(order, batch_size=batch_size)
     whole = max(epochs - done - (begun > 0), 0)
     return -(-in_this // accumulate) + whole * -(-in_each // accumulate)
 

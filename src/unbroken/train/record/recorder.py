@@ -54,6 +54,7 @@ class EndedStep(NamedTuple):
     samples: Samples
     logged: dict[str, list[Any]]
     lr: float | None  # the rate belongs to the step
+    weights: Sequence[float] = ()  # of this process's part of each micro-batch
 
     def values(self) -> dict[str, float]:
         """What was logged, as numbers: of a value that came once in each micro-batch the mean."""

@@ -24,7 +24,7 @@ from unbroken.train.state.held import OF_ANY_MODULE
 from unbroken.train.state.in_place import as_its_base, differences, fill, storages_of
 from unbroken.train.state.optimizer_state import tensors_by_name
 from unbroken.train.state.tree import from_plain, map_leaves, to_plain
-from unbroken.train.state.wrappers import plainly_named
+from unbroken.train.state.wrappers import WRAPPERS, plainly_named
 
 Values = Mapping[str, Mapping[str, Any]]  # by the name of the part, by the way to the attribute
 Learning = Mapping[str, bool]  # whether a tensor learns, by its name
@@ -177,8 +177,13 @@ def _learning(tracked: Mapping[str, Any]) -> dict[str, bool]:
 
 
 def _attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    """The attributes of all modules inside, but of torch's own modules what is theirs alone."""
+    """The attributes of all modules inside, but of torch's own modules what is theirs alone.
+
+    Wrappers have none: what DistributedDataParallel keeps leads to the buffers of what it wraps.
+    """
     for above, each in plainly_named(module):
+        if isinstance(each, WRAPPERS):
+            continue
         torchs = type(each).__module__.startswith("torch.")
         for name, value in [*vars(each).items()]:
             computed = any(f"{name}{end}" in each._parameters for end in COMPUTED_FROM)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+WRAPPERS = (DataParallel, DistributedDataParallel)
 COMPILED, PARALLEL = "_orig_mod.", "module."
 
 
@@ -15,7 +16,7 @@ def plain_names(module: nn.Module) -> Callable[[str], str]:
     """What gives the name without wrappers of an entry of the module's `state_dict`, wherever in it these are."""
     prefixes: list[tuple[str, str]] = []
     for path, inner in module.named_modules():
-        parallel = isinstance(inner, DataParallel | DistributedDataParallel)
+        parallel = isinstance(inner, WRAPPERS)
         if parallel or COMPILED.removesuffix(".") in inner._modules:
             own = PARALLEL if parallel else COMPILED
             prefixes.insert(0, (f"{path}.{own}".lstrip("."), own))  # inner ones come later, and are taken off first

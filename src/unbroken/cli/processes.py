@@ -1,0 +1,53 @@
+"""`train --processes N`: one training on several processes of this machine, and what is said of how it ended."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from unbroken.cli import crashes
+from unbroken.cli.job import job_of, train_job
+from unbroken.errors import ProcessLost, UnbrokenError
+from unbroken.launch import Job
+from unbroken.launch.host import forget_launcher, processes_said
+
+
+def train_together(recipe: str, arguments: Sequence[str], *, typed: Sequence[str], job: Job) -> int:
+    """Train on as many processes as the job says; returns the exit code that all of them end with."""
+    from unbroken.train.distributed.agent import Crashed, train_processes
+
+    count, restarts = job.options.processes.count, job.options.accidents.restarts
+    try:
+        return train_processes(_train, (recipe, list(arguments), list(typed)), count=count, restarts=restarts)
+    except Crashed as crash:
+        how = crashes.in_words(crash.code)
+        _say(
+            f"process {crash.rank} {how}, and the others were ended; the same command goes on from what was saved last"
+        )
+        return crashes.exit_code(crash.code)
+
+
+def _train(recipe: str, arguments: Sequence[str], typed: Sequence[str]) -> int:
+    """What each of them does; returns its exit code."""
+    from unbroken.train import Exit
+    from unbroken.train.distributed.agent import share_cores
+
+    rank = processes_said().rank
+    forget_launcher()
+    share_cores()
+    try:
+        job = job_of(recipe, arguments, typed, front_door=typed[: len(typed) - len(arguments)])
+        return train_job(job, began_s=None)
+    except ProcessLost as lost:
+        if rank == 0:
+            _say(str(lost))
+        sys.exit(lost.exit_code)  # whoever returns waits for the agent, which waits for it to end by a signal
+    except UnbrokenError as error:
+        _say(str(error) if rank == 0 else f"process {rank}: {error}")
+        return error.exit_code
+    except Exit as ending:
+        return int(ending.code or 0)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

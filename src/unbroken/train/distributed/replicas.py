@@ -1,0 +1,119 @@
+"""Every process has the same weights: how that is made true for a loop with DistributedDataParallel, and checked.
+
+Its gradients are weighed by how many samples each process had, and added in the order of the ranks: the mean over the
+samples, not over the processes, with bits that do not hang on the buckets, which are others after a restart.
+https://docs.pytorch.org/docs/stable/ddp_comm_hooks.html
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from unbroken.errors import UsageError
+from unbroken.train.data.sharing import Sharing, sharing_of
+from unbroken.train.distributed.world import World
+from unbroken.train.progress import Progress
+from unbroken.train.step import StepInProgress
+
+SHARDED = ("FSDP", "FullyShardedDataParallel")  # how torch names the classes of what it shards
+
+
+class Replicas:
+    """What is tracked, as all processes of a training have it."""
+
+    def __init__(self, world: World, current: StepInProgress) -> None:
+        self._world, self._current = world, current
+
+    def follow(self, tracked: Mapping[str, Any]) -> None:
+        """Take part in how newly tracked networks add their gradients up."""
+        if self._world.size == 1:
+            return
+        for name, part in tracked.items():
+            for module in part.modules() if isinstance(part, nn.Module) else ():
+                if isinstance(module, DistributedDataParallel):
+                    self._take_part(name, module)
+                if type(module).__name__.startswith(SHARDED):
+                    raise UsageError(
+                        f"run.track({name}=...)",
+                        "its weights are sharded over the processes: the checkpoint of one would lack the rest",
+                        expected="a model that each process holds whole: DistributedDataParallel",
+                        found=type(module).__name__,
+                        do="Sharded training (FSDP) is not supported yet.",
+                    )
+
+    def _take_part(self, name: str, module: DistributedDataParallel) -> None:
+        try:
+            module.register_comm_hook(None, lambda _state, bucket: self._added(bucket))
+        except RuntimeError as error:
+            raise UsageError(
+                f"run.track({name}=...)",
+                "its gradients are added up by a hook of its own, and no second one can be given",
+                expected="a DistributedDataParallel without register_comm_hook",
+                found=str(error).splitlines()[0][:200],
+                do="Leave the hook out: what it does to gradients would not be the same after a restart.",
+            ) from error
+        if not module.broadcast_buffers and any(True for _ in module.buffers()):
+            raise UsageError(
+                f"run.track({name}=...)",
+                "with broadcast_buffers=False each process has buffers of its own, and a checkpoint holds one set",
+                expected="DistributedDataParallel(..., broadcast_buffers=True), or torch.nn.SyncBatchNorm",
+                do="Leave broadcast_buffers=False out.",
+            )
+
+    def _added(self, bucket: Any) -> torch.futures.Future[Tensor]:
+        """The gradients of a bucket over all samples of all processes."""
+        weight = self._current.weights[-1] if self._current.weights else 1.0 / self._world.size
+        summed = bucket.buffer().mul_(weight)
+        summed.copy_(self._world.ordered_sum([summed]))
+        done: torch.futures.Future[Tensor] = torch.futures.Future()
+        done.set_result(summed)
+        return done
+
+    def require_same(self, tracked: Mapping[str, Any]) -> None:
+        """Raise UsageError unless all processes begin with the same weights."""
+        if self._world.size == 1:
+            return
+        here = torch.tensor([_crc32(part) for part in tracked.values()], dtype=torch.int64)
+        for rank, there in enumerate(self._world.gather(here)):
+            names = [name for name, one, other in zip(tracked, here.tolist(), there.tolist()) if one != other]
+            if names:
+                raise UsageError(
+                    "run.track",
+                    f"process {rank} begins with other weights than process {self._world.rank}",
+                    expected="the same in all",
+                    found=f"other values in {', '.join(names)}",
+                    do="Seed before the model is built, or wrap it in DistributedDataParallel before run.track(...).",
+                )
+
+
+def _crc32(part: Any) -> int:
+    """Of all weights of a network; 0 of anything else."""
+    found = 0
+    if isinstance(part, nn.Module):
+        for tensor in part.parameters():
+            if type(tensor) is nn.Parameter and tensor.device.type != "meta":
+                found = zlib.crc32(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data, found)
+    return found
+
+
+def shared_as_recorded(world: World, progress: Progress, shards: int | None, say: Callable[[str], None]) -> Sharing:
+    """How the processes share micro-batches; a run that began with shards of its own keeps them."""
+    recorded = progress.shards or None
+    if recorded and shards is None:
+        say(f"this run keeps its {recorded} shards of each micro-batch (--exact-processes {recorded})")
+    if recorded and shards is not None and shards != recorded:
+        raise UsageError(
+            "--exact-processes",
+            f"the run was begun with {recorded} shards of each micro-batch, and others would be another training",
+            expected=recorded,
+            found=shards,
+            do="Leave it out: what the run was begun with counts; or begin a run of another name.",
+        )
+    progress.shards = recorded or shards or 0
+    return sharing_of(world.rank, world.size, progress.shards or None)

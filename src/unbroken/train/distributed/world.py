@@ -1,0 +1,261 @@
+"""The processes of one training as one of them sees them: which it is, and what they tell each other.
+
+The messages go over a process group of their own (Gloo, on the CPU), beside whatever the training itself uses. It is
+made from what a launcher leaves in the environment, the same as `torch.distributed.init_process_group` reads.
+
+A ring reduction adds an element's terms in an order that hangs on where in a message it lies, and floating-point
+addition is not associative. `ordered_sum` gives each process one part of the elements from all shards; it adds them in
+the order of the shards and sends the sums to all: the traffic of a ring reduction, for as many shards as processes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from functools import cache, partial
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, NoReturn, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from unbroken.errors import ProcessLost, UnbrokenError, UsageError
+from unbroken.launch.host import Processes, collective_timeout_s, processes_said
+
+Value = TypeVar("Value")
+NAMED = 64  # bytes of a reason that travels with each agreement
+HEARD_WITHIN = timedelta(seconds=2)
+
+
+class World:
+    """All processes of a training, as one of them sees them; with one that is alone nothing has to travel.
+
+    Every method that sends something is called by all of them, in the same order.
+
+    Args:
+        rank: Which of them this is, from 0 on.
+        size: How many there are.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
+        self._group: Any = None
+        self._store: Any = None  # where all of them can leave a word
+
+    @property
+    def leads(self) -> bool:
+        """Tell whether this is the process that decides, writes and prints."""
+        return self.rank == 0
+
+    @property
+    def group(self) -> Any:
+        """The process group that their messages go over, made when it is first needed."""
+        if self._group is None:
+            if not dist.is_available() or not dist.is_gloo_available():
+                raise UsageError(
+                    "torch", "it is built without torch.distributed and Gloo", do="Train with one process."
+                )
+            try:
+                store, _, _ = next(rendezvous("env://", self.rank, self.size))
+                # Of each start of the processes by its own name: an agent keeps the store when it starts them again.
+                self._store = PrefixStore(f"unbroken/{processes_said().starts}", store)
+                timeout = timedelta(seconds=collective_timeout_s())
+                self._group = dist.ProcessGroupGloo(self._store, self.rank, self.size, timeout)
+            except (RuntimeError, ValueError) as error:
+                self.lost(error)
+        return self._group
+
+    def tell(self, value: Value) -> Value:
+        """Return in every process what rank 0 gives.
+
+        Args:
+            value: What rank 0 says; of the others it counts for nothing, and they may `hear` instead.
+        Returns:
+            The value of rank 0.
+        """
+        if self.size == 1:
+            return value
+        if not self.leads:
+            heard: Value = self.hear()
+            return heard
+        data = torch.frombuffer(bytearray(ForkingPickler.dumps(value)), dtype=torch.uint8)
+        for message in (torch.tensor([len(data)]), data):
+            self._done(partial(self.group.broadcast, message, root=0))
+        return value
+
+    def hear(self) -> Any:
+        """Return what rank 0 tells; of the others only."""
+        length = torch.empty(1, dtype=torch.int64)
+        self._done(partial(self.group.broadcast, length, root=0))
+        data = torch.empty(int(length), dtype=torch.uint8)
+        self._done(partial(self.group.broadcast, data, root=0))
+        return ForkingPickler.loads(data.numpy().tobytes())
+
+    def gather(self, row: Tensor) -> list[Tensor]:
+        """Collect a tensor of each process.
+
+        Args:
+            row: On the CPU, of one shape and one type in all of them.
+        Returns:
+            Those of all processes, by rank.
+        """
+        if self.size == 1:
+            return [row]
+        row = row.contiguous()
+        rows = [torch.empty_like(row) for _ in range(self.size)]
+        self._done(partial(self.group.allgather, [rows], [row]))
+        return rows
+
+    def gather_values(self, value: Value) -> list[Value]:
+        """Collect a value of each process, such as what it counted in its share of a validation.
+
+        Args:
+            value: Anything that can be pickled.
+        Returns:
+            Those of all processes, by rank.
+        """
+        if self.size == 1:
+            return [value]
+        data = torch.frombuffer(bytearray(ForkingPickler.dumps(value)), dtype=torch.uint8)
+        lengths = [int(each) for each in self.gather(torch.tensor([len(data)]))]
+        padded = torch.zeros(max(lengths), dtype=torch.uint8)
+        padded[: len(data)] = data
+        return [ForkingPickler.loads(row[:size].numpy().tobytes()) for row, size in zip(self.gather(padded), lengths)]
+
+    def agree(self, reason: str | None) -> str | None:
+        """Let one process that has a reason have it for all.
+
+        Args:
+            reason: Of this process; None: it has none. So much of it travels as fits into 64 bytes.
+        Returns:
+            That of the lowest rank that has one; None where no process has.
+        """
+        if self.size == 1:
+            return reason
+        told = torch.zeros(NAMED, dtype=torch.uint8)
+        if said := (reason or "").encode()[:NAMED]:
+            told[: len(said)] = torch.frombuffer(bytearray(said), dtype=torch.uint8)
+        for row in self.gather(told):
+            if words := row.numpy().tobytes().rstrip(b"\0"):
+                return words.decode("utf-8", "ignore")
+        return None
+
+    def exchange(self, pieces: Tensor) -> Tensor:
+        """Send each process a piece (all-to-all).
+
+        Args:
+            pieces: One for each rank along the first dimension, on the CPU, alike in shape and type everywhere.
+        Returns:
+            What the processes sent here, by rank.
+        """
+        if self.size == 1:
+            return pieces
+        pieces = pieces.contiguous()
+        found = torch.empty_like(pieces)
+        even: list[int] = []
+        self._done(partial(self.group.alltoall_base, found, pieces, even, even))
+        return found
+
+    def ordered_sum(self, shards: Sequence[Tensor]) -> Tensor:
+        """Add flat tensors over all shards of all processes, rank after rank.
+
+        The bits do not depend on how many processes the shards are dealt out to.
+
+        Args:
+            shards: Those of this process, in their order, of one length and one type; equally many in each process.
+        Returns:
+            The sum, of that length and type.
+        """
+        if self.size == 1:
+            return in_order(shards)
+        length = len(shards[0])
+        width = -(-length // self.size)
+        # (shards here, ranks * width) -> (ranks, shards here, width): each process gets its part of every shard here.
+        padded = torch.zeros(len(shards), self.size * width, dtype=shards[0].dtype)
+        for row, shard in zip(padded, shards):
+            row[:length] = shard
+        from_all = self.exchange(padded.view(len(shards), self.size, width).transpose(0, 1))
+        summed = in_order(from_all.reshape(-1, width))
+        return torch.cat(self.gather(summed))[:length].to(shards[0].device)
+
+    def wait_for_all(self) -> None:
+        """Return once every process has come here."""
+        self.gather(torch.zeros(1, dtype=torch.uint8))
+
+    def close(self) -> None:
+        """Let go of the group: its threads would abort the end of the process."""
+        self._group = None
+
+    def _done(self, begin: Callable[[], Any]) -> None:
+        try:
+            begin().wait()
+        except RuntimeError as error:
+            self.lost(error)
+
+    def lost(self, error: BaseException) -> NoReturn:
+        """Raise the error of a process that waited for the others in vain.
+
+        Args:
+            error: What the process group said.
+        Raises:
+            ProcessLost: It names the ranks that are not heard of any more.
+        """
+        said = " ".join(str(error).split()) or type(error).__name__
+        late = "imed out" in said
+        if (short := re.search(r"\[[^\[\]]+\]:\d+: [\w ]+", said)) is not None:
+            said = short[0]
+        missing = [rank for rank in range(self.size) if rank != self.rank and not self._is_heard_of(rank)]
+        which = f"process {' and '.join(map(str, missing))} of this training" if missing else "another process of it"
+        raise ProcessLost(
+            f"process {self.rank} of {self.size}",
+            f"{which} {'does not answer' if late else 'has ended'}",
+            found=said[:200],
+            do="Run the same command again: it goes on from the last checkpoint. What the other one said stands above.",
+        ) from error
+
+    def explained(self, error: BaseException | None) -> BaseException | None:
+        """Return what to say of an error of a loop.
+
+        Args:
+            error: What ended it; None: nothing did.
+        Returns:
+            A ProcessLost where the error came out of messages to another process, else the error.
+        """
+        of_messages = isinstance(error, dist.DistError) or "gloo/transport" in str(error)
+        if self.size == 1 or not of_messages or not isinstance(error, RuntimeError) or isinstance(error, UnbrokenError):
+            return error
+        try:
+            self.lost(error)
+        except ProcessLost as lost:
+            return lost
+
+    def _is_heard_of(self, rank: int) -> bool:
+        """Whether another process, which the same has happened to, says so within a moment."""
+        with suppress(RuntimeError, AttributeError):  # the store went with its host, or was never reached
+            self._store.set(f"waits/{self.rank}", "")
+            self._store.wait([f"waits/{rank}"], HEARD_WITHIN)
+            return True
+        return False
+
+
+def in_order(terms: Sequence[Tensor] | Tensor) -> Tensor:
+    """The sum of equally shaped tensors, one after the other."""
+    total = terms[0].clone()
+    for term in terms[1:]:
+        total += term
+    return total
+
+
+def this_world() -> World:
+    """Return the world that a launcher told this process of; one without others where none did."""
+    return _world(processes_said())
+
+
+@cache
+def _world(said: Processes) -> World:
+    return World(said.rank, said.size)

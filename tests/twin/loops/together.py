@@ -1,0 +1,73 @@
+"""A loop for any number of processes, as torchrun starts them: DistributedDataParallel, dropout, batch normalisation.
+
+together.py ROOT [STOP_AFTER]: with STOP_AFTER it stops in order after that step, everything saved.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from unbroken import open_run
+
+MANY = int(os.environ.get("WORLD_SIZE", "1")) > 1
+KIND = os.environ.get("KIND", "")
+
+
+class Points(torch.utils.data.Dataset[Any]):
+    """Each is drawn anew in each epoch."""
+
+    def __len__(self) -> int:
+        return 60
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        if KIND == "unreadable" and (index % 7 == 3 or index in range(12, 20)):
+            raise ValueError("torn")
+        x = torch.randn(6) * 0.1 + index / 60
+        return x, x.sum().reshape(1)
+
+
+def main() -> None:
+    """Train."""
+    if MANY:
+        dist.init_process_group("gloo")
+    torch.manual_seed(0 if KIND != "other seeds" else dist.get_rank())
+    norm = nn.SyncBatchNorm if KIND == "synchronised" else nn.BatchNorm1d
+    model: nn.Module = nn.Sequential(nn.Linear(6, 16), nn.LayerNorm(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 1))
+    if KIND == "batch norm":
+        model.insert(1, norm(16))  # type: ignore[operator]  # a Sequential has it
+    net = DistributedDataParallel(model) if MANY and KIND not in ("forgotten", "other seeds", "sharded") else model
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.01)
+    if KIND == "sharded":
+        from torch.distributed.fsdp import fully_shard
+
+        fully_shard(model)
+    stop_after = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    with open_run(sys.argv[1], tag="t", save_every=4, save_every_s=None, log_every=1, on_bad="skip") as run:
+        run.track(model=net, optimizer=optimizer)
+        source: Any = Points()
+        how: dict[str, Any] = {"batch_size": int(os.environ.get("BATCH", "12"))}
+        if KIND == "sampler":
+            sampler = torch.utils.data.DistributedSampler(source, shuffle=True)
+            each = 12 // dist.get_world_size()
+            source, how = torch.utils.data.DataLoader(source, batch_size=each, sampler=sampler, num_workers=2), {}
+        for x, y in run.batches(source, epochs=4, **how):
+            loss = nn.functional.mse_loss(net(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            run.log(loss=loss)
+            time.sleep(float(os.environ.get("PACE", "0")))
+            if run.step + 1 == stop_after:
+                run.stop("what the test asks for")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""One training on several processes, killed, stopped and continued by other numbers of them: as if nothing had been."""
+
+from __future__ import annotations
+
+import random
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.processes import python, run_command
+from tests.twin.killing import Session, assert_twins
+from tests.twin.together import kill_one, run_together, start
+from unbroken.errors import STOPPED
+
+LOOP = Path(__file__).parent / "loops" / "together.py"
+LAST = "iter_20.pth"
+
+
+def loop(root: Path, *words: object) -> list[str]:
+    """The command of the loop."""
+    return python(LOOP, root, *words)
+
+
+def require_ended(sessions: list[Session], code: int) -> None:
+    """Every process ended with this exit code."""
+    assert [each.returncode for each in sessions] == [code] * len(sessions), [each.output for each in sessions]
+
+
+@pytest.mark.parametrize("kind", ["batch norm", "sampler", "unreadable"])
+def test_processes_that_are_killed_and_stopped_at_any_instant_end_as_those_that_were_not(
+    tmp_path: Path, kind: str
+) -> None:
+    seed = 11
+    print("seed", seed)
+    chance = random.Random(seed)
+    require_ended(run_together(loop(tmp_path / "peace"), 2, KIND=kind), 0)
+    root, step = tmp_path / "killed", 0
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
+        step += chance.randint(2, 5)
+        sessions = kill_one(root / "t", loop(root), 2, chance, after=step, number=number, KIND=kind, PACE="0.03")
+        codes = [each.returncode for each in sessions]
+        allowed = {STOPPED} if number == signal.SIGTERM else {STOPPED, -signal.SIGKILL}
+        assert set(codes) <= allowed, [each.output for each in sessions]
+    ended = run_together(loop(root), 2, KIND=kind)
+    require_ended(ended, 0)
+    assert ended[1].output == ""  # one process speaks
+    assert_twins(root / "t", tmp_path / "peace" / "t", LAST)
+    audit = run_command(python("-m", "unbroken", "audit", root / "t"))
+    assert audit.returncode == 0, audit.stdout + audit.stderr
+
+
+def test_other_numbers_of_processes_take_the_same_samples_and_end_as_the_same_numbers_that_were_not_killed(
+    tmp_path: Path,
+) -> None:
+    seed = 5
+    print("seed", seed)
+    chance = random.Random(seed)
+    sizes = {1: 4, 2: 8, 4: 12, 3: 16}  # processes -> the step after which these stop; then one goes on to the end
+    for name in ("peace", "killed"):
+        root = tmp_path / name
+        for number, (size, until) in enumerate(sizes.items()):
+            if name == "killed" and number:
+                after = until - chance.randint(1, 3)
+                kill_one(root / "t", loop(root, until), size, chance, after=after, number=signal.SIGKILL, PACE="0.03")
+            require_ended(run_together(loop(root, until), size), STOPPED)
+        require_ended(run_together(loop(root), 1), 0)
+    assert_twins(tmp_path / "killed" / "t", tmp_path / "peace" / "t", LAST)
+    audit = run_command(python("-m", "unbroken", "audit", tmp_path / "killed" / "t"))
+    assert audit.returncode == 0, audit.stdout + audit.stderr
+
+
+def test_a_process_that_hangs_is_named_once_the_others_have_waited_for_it_long_enough(tmp_path: Path) -> None:
+    session = start(loop(tmp_path), 3, UNBROKEN_COLLECTIVE_TIMEOUT="3s")
+    assert session.wait_for_step(tmp_path / "t", 2)
+    session.processes[1].send_signal(signal.SIGSTOP)
+    try:
+        for rank in (0, 2):
+            said, _ = session.processes[rank].communicate(timeout=60)
+            assert session.processes[rank].returncode == STOPPED, said
+            if rank == 0:
+                assert "process 1 of this training does not answer" in said
+    finally:
+        session.processes[1].kill()
+        session.wait()
+
+
+def test_processes_that_do_not_share_their_gradients_are_told_so_after_the_first_step(tmp_path: Path) -> None:
+    sessions = run_together(loop(tmp_path), 2, KIND="forgotten")
+    require_ended(sessions, 2)
+    assert "after it the weights of process 1 are not those of process 0" in sessions[0].output
+    assert "DistributedDataParallel" in sessions[0].output
+    assert not list((tmp_path / "t").glob("*.pth"))
+
+
+def test_processes_that_begin_with_other_weights_are_refused_before_the_first_step(tmp_path: Path) -> None:
+    sessions = run_together(loop(tmp_path), 2, KIND="other seeds")
+    require_ended(sessions, 2)
+    assert "begins with other weights than process" in sessions[0].output
+    assert not (tmp_path / "t").exists()
+
+
+def test_a_model_that_is_sharded_over_the_processes_is_refused_by_name(tmp_path: Path) -> None:
+    sessions = run_together(loop(tmp_path), 2, KIND="sharded")
+    require_ended(sessions, 2)
+    assert "FSDP" in sessions[0].output and "not supported yet" in sessions[0].output
+
+
+def test_a_batch_that_is_too_small_to_be_shared_is_refused_with_the_number_that_would_do(tmp_path: Path) -> None:
+    sessions = run_together(loop(tmp_path), 4, BATCH="3")
+    require_ended(sessions, 2)
+    assert "at most 3 processes, or a larger batch" in sessions[0].output
+
+
+def test_a_refusal_is_said_once_and_every_process_ends_with_its_exit_code(tmp_path: Path) -> None:
+    require_ended(run_together(loop(tmp_path), 1), 0)
+    for path in (tmp_path / "t").glob("*.pth"):
+        path.write_bytes(path.read_bytes()[:-100])
+    sessions = run_together(loop(tmp_path), 3)
+    require_ended(sessions, 12)
+    assert sessions[0].output.count("REFUSE") == 1
+    assert [each.output for each in sessions[1:]] == ["", ""]

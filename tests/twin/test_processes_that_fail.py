@@ -1,0 +1,64 @@
+"""What goes wrong in one of several processes goes the same way as with one: memory, numbers, crashes, a stop."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.processes import PIPE, STDOUT, Popen, python
+from tests.twin.frail import STEPS
+from tests.twin.killing import assert_twins, events, lines_in, run_to_end
+from tests.twin.together import run_together
+from unbroken.errors import STOPPED
+
+ROOT = Path(__file__).resolve().parents[2]
+LAST = f"iter_{STEPS}.pth"
+
+
+def command(run: Path, *options: object) -> list[str]:
+    """In two shards, whoever computes them."""
+    recipe = ("-m", "unbroken", "train", "tests.twin.frail:frail", run, "--dropout", 0.3, "--no-norm")
+    return python(*recipe, "--exact-processes", 2, *options)
+
+
+@pytest.mark.parametrize(
+    ("options", "event"),
+    [
+        (["--memory", 1, "--memory-from", 4], "oom"),
+        (["--bad", 5, "--on-nan", "rollback"], "rollback"),
+    ],
+)
+def test_two_processes_learn_what_one_does(tmp_path: Path, options: list[object], event: str) -> None:
+    runs = [tmp_path / "one", tmp_path / "two"]
+    for run, size in zip(runs, (1, 2)):
+        sessions = run_together(command(run, *options), size, cwd=ROOT)
+        assert [each.returncode for each in sessions] == [0] * size, sessions[0].output
+        assert events(run, event)
+    assert_twins(runs[1], runs[0], LAST)
+
+
+def test_processes_that_are_killed_are_started_again_and_a_stop_is_passed_on(tmp_path: Path) -> None:
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert run_to_end(command(whole), cwd=ROOT).returncode == 0
+    several = command(run, "--processes", 2, "--restarts", 1)
+    stopped = Popen([*several, "--slow", "0.05", "--crash", "kill@5"], cwd=ROOT, stdout=PIPE, stderr=STDOUT, text=True)
+    while lines_in(run / "unbroken/metrics.jsonl") < 9 and stopped.poll() is None:
+        time.sleep(0.01)
+    stopped.send_signal(signal.SIGTERM)
+    said, _ = stopped.communicate(timeout=120)
+    assert stopped.returncode == STOPPED, said
+    assert len(re.findall("^plan: ", said, re.MULTILINE)) == 2, said
+    assert "everything is saved" in said and "--processes 2 --restarts 1" in said.split("to continue, run: ")[1]
+    ended = run_to_end(command(run), cwd=ROOT)
+    assert ended.returncode == 0, ended.output
+    assert_twins(run, whole, LAST)
+
+
+def test_without_restarts_it_is_said_which_process_ended_and_how(tmp_path: Path) -> None:
+    ended = run_to_end(command(tmp_path / "run", "--processes", 2, "--crash", "kill@5"), cwd=ROOT)
+    assert ended.returncode == 128 + signal.SIGKILL, ended.output
+    assert re.search(r"process \d was killed by signal 9 \(SIGKILL\).* the same command goes on", ended.output)
