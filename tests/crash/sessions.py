@@ -23,7 +23,7 @@ from unbroken.launch import Job, Start
 from unbroken.storage import Disk
 from unbroken.train import BatchSettings, Every, Task, Validation, fit, launch
 from unbroken.train.arguments import SessionOptions
-from unbroken.train.training_run import TrainingRun
+from unbroken.train.loop.training_run import TrainingRun
 
 STEPS, SAVE_EVERY, KEEP_LAST = 8, 2, 2
 SCORES = {2: 0.5, 4: 0.7, 6: 0.6, 8: 0.9}  # up, up, down, up: kept bests, replaced bests, a refused best

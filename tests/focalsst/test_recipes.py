@@ -77,6 +77,8 @@ OURS: list[tuple[list[object], Any, Any, Any]] = [
     (["--on-nan", "rollback"], option("accidents.on_nan"), "rollback", "stop"),
     (["--restarts", 5], option("accidents.restarts"), 5, 0),
     (["--backoff", "1m"], option("accidents.backoff_s"), 60.0, 10.0),
+    (["--processes", 2], option("processes.count"), 2, 1),
+    (["--exact-processes", 4], option("processes.shards"), 4, None),
     (["--pictures", 0], option("pictures"), 0, 3),
     (["--output", "runs"], lambda found: found.directory.parts[0], "runs", "output"),
     (["--tag", "t"], lambda found: found.tag, "t", "default"),

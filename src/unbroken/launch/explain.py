@@ -17,6 +17,7 @@ from unbroken.errors import (
     UsageError,
 )
 from unbroken.launch.choice import EARLIER
+from unbroken.launch.host import processes_said
 from unbroken.launch.job import Job
 from unbroken.launch.spelling import option
 from unbroken.launch.verdicts import (
@@ -59,11 +60,15 @@ class Explanation:
 def explain(job: Job, plan: Plan) -> Explanation:
     """The plan in words and as data: verdict first, then why, what is peculiar to it, and what was passed over."""
     lines = [f"plan: {_headline(job, plan)}", *(f"  because {reason}" for reason in plan.reasons)]
+    processes = max(job.options.processes.count, processes_said().size)
+    if not isinstance(plan, Finished | Refuse):
+        lines += _shared(processes, job.options.processes.shards, job.samples_per_step)
     data: dict[str, Any] = {
         "verdict": plan.name,
         "reasons": list(plan.reasons),
         "warnings": list(plan.warnings),
         "notes": list(plan.notes),
+        "processes": processes,
         "rejected": [
             {
                 "file": str(item.path),
@@ -135,6 +140,17 @@ def _source(source: Candidate) -> dict[str, Any]:
         "check": source.reason,
         "written_by": source.format_name,
     }
+
+
+def _shared(processes: int, shards: int | None, samples: int | None) -> list[str]:
+    """How several processes share what a step computes; nothing where there is one, which computes all."""
+    if processes == 1 and shards is None:
+        return []
+    least, more = divmod(samples or 0, processes)
+    each = f"{least} to {least + 1}" if more else str(least)
+    share = f", of the {samples} samples of a step {each} for each" if samples and processes > 1 else ""
+    parts = f"; in {counted(shards, 'shard')}, the same bits with any number of processes" if shards else ""
+    return [f"  processes: {processes}{share}{parts}"]
 
 
 def _headline(job: Job, plan: Plan) -> str:

@@ -130,10 +130,14 @@ def launcher_said(environment: Mapping[str, str] | None = None) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Processes:
-    """Which of how many processes of one training this is; `starts` tells the starts of them all apart."""
+    """Which of how many processes of one training this is.
+
+    `local_rank` counts those of its machine; `starts` tells the starts of them all apart.
+    """
 
     rank: int = 0
     size: int = 1
+    local_rank: int = 0
     starts: str = "0"
 
 
@@ -153,7 +157,8 @@ def processes_said(environment: Mapping[str, str] | None = None) -> Processes:
             found=f"no {', '.join(missing)}" if missing else f"RANK={said['RANK']}",
             do=f"Start them by torchrun: torchrun --nproc-per-node {size} YOUR_PROGRAM.py",
         )
-    return Processes(rank=rank, size=size, starts=said.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    starts = said.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return Processes(rank=rank, size=size, local_rank=_number(said.get("LOCAL_RANK", "")), starts=starts)
 
 
 def is_launched(environment: Mapping[str, str] | None = None) -> bool:

@@ -11,9 +11,9 @@ application gives to `fit`, which is written with the same pieces as anyone's ow
             ...
             run.log(loss=loss)
 
-Read first: `start.py` (a launch), `training_run.py` (the loop), `session.py` (what it writes with). The rooms inside:
+Read first: `start.py` (a launch), then the room `loop` (the open run); `fit.py` is an application's. The other rooms:
 `state` (what is tracked), `data` (where batches come from), `record` (what is written of steps), `saving` (when a
-checkpoint is due) and `pretrained` (weights of other files).
+checkpoint is due), `pretrained` (weights of other files) and `distributed` (several processes).
 
 Touches torch, terminal (where `open_run` finds out what kind it is) and processes (which one this is, and its signals);
 files only through the rooms inside and below.
@@ -54,6 +54,7 @@ from unbroken.train.found import (
     load_weights,
     named_checkpoint,
 )
+from unbroken.train.loop.training_run import TrainingRun
 from unbroken.train.pictures import spread
 from unbroken.train.pretrained.weights_file import ClassRows
 from unbroken.train.progress import Progress
@@ -67,7 +68,6 @@ from unbroken.train.state.serialise import read_tree as read_checkpoint
 from unbroken.train.state.twins import count_tensors, differences
 from unbroken.train.stop import Exit
 from unbroken.train.task import BatchSettings, Exchange, GradientSettings, Task, Validation
-from unbroken.train.training_run import TrainingRun
 
 __all__ = [
     "Accidents",

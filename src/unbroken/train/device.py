@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from unbroken.errors import UsageError
-from unbroken.launch.host import ask_cublas_for_determinism
+from unbroken.launch.host import ask_cublas_for_determinism, processes_said
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 EXACTNESS = ("threads", "cpu_capability", "torch", "device", "deterministic")
@@ -32,6 +32,9 @@ def pick_device(name: str, *, deterministic: bool) -> torch.device:
         UsageError: There is no such device, or torch cannot use it.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else _named(name)
+    said = processes_said()
+    if device.type == "cuda" and name in ("auto", "cuda") and said.size > 1 and torch.cuda.is_available():
+        device = torch.device("cuda", said.local_rank % torch.cuda.device_count())  # one for each of this machine
     if device.type == "cuda" and deterministic:
         ask_cublas_for_determinism()
     if device.type == "cuda" and not torch.cuda.is_available():

@@ -16,14 +16,14 @@ from unbroken.launch.verdicts import schedule_step
 from unbroken.run.layout import own
 from unbroken.train.arguments import SessionOptions
 from unbroken.train.data.order import Key
-from unbroken.train.evaluation import Evaluation
 from unbroken.train.finite import GoBack
+from unbroken.train.loop.evaluation import Evaluation
+from unbroken.train.loop.training_run import TrainingRun
 from unbroken.train.pictures import Gallery
 from unbroken.train.record.console import Console
 from unbroken.train.start import launch
 from unbroken.train.stepping import Stepper
 from unbroken.train.task import OPTIONAL, Task, Validation
-from unbroken.train.training_run import TrainingRun
 
 Coming = Callable[[str, int, Callable[[], list[Key]]], None]
 

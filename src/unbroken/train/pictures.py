@@ -12,9 +12,9 @@ from pathlib import Path
 from unbroken.errors import Refused
 from unbroken.run.predictions import drop_pictures, evaluations_in, file_names, kept_steps, write_pictures
 from unbroken.storage import explained
+from unbroken.train.loop.session import Session
 from unbroken.train.progress import Progress
 from unbroken.train.record.event_records import png_size
-from unbroken.train.session import Session
 
 MOST = 12  # pictures of one evaluation
 LONGEST_SIDE_PX = 1024

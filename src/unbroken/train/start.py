@@ -26,10 +26,10 @@ from unbroken.train.data.rng import seed_all
 from unbroken.train.device import take_over
 from unbroken.train.distributed.following import Silent, exit_code_of, files_of_a_follower
 from unbroken.train.distributed.world import World, this_world
+from unbroken.train.loop.training_run import TrainingRun
 from unbroken.train.record.console import Console, PlainConsole, SessionLog, console_for
 from unbroken.train.shapes import decide_by_shapes
 from unbroken.train.stop import Exit, Interrupted, OnTrial, StopFlag
-from unbroken.train.training_run import TrainingRun
 
 SAVE_EVERY_S = 300.0
 
@@ -206,6 +206,10 @@ def launch(
         RunHeld: Another live process works on the run.
     """
     clock, options, world = clock or SystemClock(), options or SessionOptions(), this_world()
+    if (trial := trial_of(told_to_prove())) is not None:
+        job = on_trial(job, trial)
+        by = OnTrial(trial=trial, run=job.directory.name)  # in the trial's place it has another name
+        options = replace(options, every=Every(steps=trial.save_every), save_every_s=None, trial=by)
     if not world.leads:
         return _follow(job, world.hear(), clock, options, world)
     try:
@@ -231,10 +235,6 @@ def _follow(job: Job, decision: Decision | int, clock: Clock, options: SessionOp
 
 
 def _lead(job: Job, console: Console, clock: Clock, disk: Disk, options: SessionOptions, world: World) -> TrainingRun:
-    if (trial := trial_of(told_to_prove())) is not None:
-        job = on_trial(job, trial)
-        by = OnTrial(trial=trial, run=job.directory.name)  # in the trial's place it has another name
-        options = replace(options, every=Every(steps=trial.save_every), save_every_s=None, trial=by)
     run = lock_run(job, disk=disk, clock=clock, by_shapes=decide_by_shapes)
     log, stop = SessionLog(console, clock), StopFlag(patience_s=options.patience_s)
     try:

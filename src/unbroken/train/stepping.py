@@ -25,11 +25,11 @@ from unbroken.run.layout import own
 from unbroken.train import finite, memory
 from unbroken.train.data.order import Key
 from unbroken.train.distributed.shards import Shards
+from unbroken.train.loop.training_run import TrainingRun
 from unbroken.train.memory import Division
 from unbroken.train.state import parts
 from unbroken.train.state.in_place import CONTAINERS
 from unbroken.train.task import Task
-from unbroken.train.training_run import TrainingRun
 
 
 @dataclass(kw_only=True)

@@ -13,7 +13,7 @@ from unbroken.storage import Disk
 from unbroken.train import Every, PlainConsole, launch, open_run
 from unbroken.train.arguments import SessionOptions
 from unbroken.train.data.one_pass import one_pass
-from unbroken.train.training_run import TrainingRun
+from unbroken.train.loop.training_run import TrainingRun
 
 FOLDER, WHAT, WORKERS = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 FOREVER_S = 1000.0

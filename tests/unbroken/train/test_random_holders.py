@@ -337,7 +337,7 @@ def test_what_is_remembered_stays_so_where_nothing_is_drawn_for_it() -> None:
 def items(dataset: Any, workers: int, *, position: int = 0, count: int = 9, **how: Any) -> list[Any]:
     order = Order(size=SIZE, seed=8)
     loaded = load(dataset, order, position, batch_size=4, workers=workers, collate=how.get("collate", list))
-    return [(keys, batch) for keys, _, batch, _ in islice(loaded, count)]
+    return [(keys, batch) for keys, _, batch, *_ in islice(loaded, count)]
 
 
 @pytest.mark.parametrize("name", MADE)

@@ -16,8 +16,8 @@ from tests.processes import python, run_command
 from tests.unbroken.train import untracked_loops
 from tests.unbroken.train.untracked_loops import SAID, Numbers, step, trained
 from unbroken.train import TrainingRun, open_run
+from unbroken.train.loop.untracked import forgotten
 from unbroken.train.state.held import is_users_file
-from unbroken.train.untracked import forgotten
 
 SCRIPT = untracked_loops.__file__
 

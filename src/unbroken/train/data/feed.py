@@ -113,12 +113,10 @@ class Feed:
         if len(bad) >= self.order.size:
             raise DamagedFile("data set", f"not one of its {self.order.size} samples can be read", found=bad[0].reason)
 
-    def _pull(self) -> Loaded:
-        """The next micro-batch; where processes share them, the next shard here of one."""
-        if self.sharing.is_whole:
-            return self._read()
+    def _shard(self) -> Loaded:
+        """The next shard that this process computes of a micro-batch."""
         if not self._shards:
-            self._shards.extend(self._readable([self._read() for _ in self.sharing.mine]))
+            self._shards.extend(self._readable([self._pull(as_read=True) for _ in self.sharing.mine]))
         return self._shards.popleft()
 
     def _readable(self, shards: list[Loaded]) -> list[Loaded]:
@@ -148,7 +146,10 @@ class Feed:
                 keys=keys if first else [], batch=batch, bad=bad if first else (), weight=len(part) / len(keys)
             )
 
-    def _read(self) -> Loaded:
+    def _pull(self, *, as_read: bool = False) -> Loaded:
+        """The next micro-batch; where processes share them, the next shard here of one."""
+        if self.sharing is not WHOLE and not as_read:
+            return self._shard()
         while True:
             if self._loaded is None:
                 self._loaded = self._load()

@@ -206,14 +206,13 @@ class World:
             ProcessLost: It names the ranks that are not heard of any more.
         """
         said = " ".join(str(error).split()) or type(error).__name__
-        late = "imed out" in said
         if (short := re.search(r"\[[^\[\]]+\]:\d+: [\w ]+", said)) is not None:
             said = short[0]
         missing = [rank for rank in range(self.size) if rank != self.rank and not self._is_heard_of(rank)]
         which = f"process {' and '.join(map(str, missing))} of this training" if missing else "another process of it"
         raise ProcessLost(
             f"process {self.rank} of {self.size}",
-            f"{which} {'does not answer' if late else 'has ended'}",
+            f"{which} has ended, or hangs",
             found=said[:200],
             do="Run the same command again: it goes on from the last checkpoint. What the other one said stands above.",
         ) from error

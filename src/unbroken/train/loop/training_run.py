@@ -19,9 +19,9 @@ from unbroken.train.data.feed import FeedOptions, feed_of
 from unbroken.train.data.loader import Collate
 from unbroken.train.data.order import Shuffle
 from unbroken.train.data.random_holders import Holders
-from unbroken.train.epoch_beginning import EpochBeginning, is_enumerated
-from unbroken.train.evaluation import Evaluate, at_boundaries
-from unbroken.train.lifecycle import RunLifecycle
+from unbroken.train.loop.epoch_beginning import EpochBeginning, is_enumerated
+from unbroken.train.loop.evaluation import Evaluate, at_boundaries
+from unbroken.train.loop.lifecycle import RunLifecycle
 from unbroken.train.record import opening
 from unbroken.train.state import parts
 from unbroken.train.state.hyperparameters import built_with

@@ -22,10 +22,12 @@ from unbroken.train.data.workers import end_workers
 from unbroken.train.distributed.following import FollowingSaver, end_together, execute_together
 from unbroken.train.distributed.replicas import Replicas, shared_as_recorded
 from unbroken.train.distributed.world import World
-from unbroken.train.epoch_beginning import EpochBeginning
-from unbroken.train.evaluation import RunControl
-from unbroken.train.hold import give_up
 from unbroken.train.length import Length
+from unbroken.train.loop.epoch_beginning import EpochBeginning
+from unbroken.train.loop.evaluation import RunControl
+from unbroken.train.loop.hold import give_up
+from unbroken.train.loop.session import Session
+from unbroken.train.loop.untracked import Untracked
 from unbroken.train.pretrained.adopting import Adopting
 from unbroken.train.progress import Progress
 from unbroken.train.rates import Rates
@@ -34,12 +36,10 @@ from unbroken.train.record.console import SessionLog
 from unbroken.train.record.recorder import Pace, Recorder, under_train
 from unbroken.train.saving.patience import mark_of
 from unbroken.train.saving.saving import Saver
-from unbroken.train.session import Session
 from unbroken.train.source import Source
 from unbroken.train.state.built_parts import BuiltParts
 from unbroken.train.step import StepInProgress
 from unbroken.train.stop import Deadline, Exit, Interrupted, StopFlag
-from unbroken.train.untracked import Untracked
 
 
 class RunLifecycle(RunControl):

@@ -20,8 +20,8 @@ from unbroken.quantities import duration_text
 from unbroken.train import arguments
 from unbroken.train.cadence import Every
 from unbroken.train.length import Length
+from unbroken.train.loop.session import Session
 from unbroken.train.progress import Progress
-from unbroken.train.session import Session
 from unbroken.train.source import Source
 from unbroken.train.step import StepInProgress
 from unbroken.train.stop import StopFlag

@@ -21,8 +21,8 @@ from unbroken.train.data.loader import EXCLUDED, BadSample
 from unbroken.train.data.workers import TOLD, LostWorker
 from unbroken.train.distributed.agreement import logged_together
 from unbroken.train.finite import GoBack
-from unbroken.train.hold import Hold, record_failure
 from unbroken.train.length import Length
+from unbroken.train.loop.hold import Hold, record_failure
 from unbroken.train.progress import Best, Progress
 from unbroken.train.record.recorder import Recorder
 from unbroken.train.saving.patience import LAST_TRIES_S
