@@ -98,7 +98,7 @@ class Effects:
                 return inherited
             node = below
             inherited = _inherit(inherited, node.own)
-        return inherited if inherited is Effect.IGNORED else node.own or inherited or node.worst_below()
+        return inherited or node.worst_below()
 
     def since_of(self, key: str) -> Since | None:
         """Return what a record without this key meant; None where the schema does not say.

@@ -47,6 +47,7 @@ class Whole(Section):
     ("key", "effect"),
     [
         ("head.classes", Effect.SHAPE),
+        ("head.classes.0", Effect.SHAPE),  # of an older version, where it was a list
         ("head.plain", Effect.MEANING),
         ("head", Effect.MEANING),
         ("maybe", Effect.SHAPE),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from unbroken.clock import SystemClock
 from unbroken.journal import Journal, StepLog, read_events, read_steps, steps_after
-from unbroken.journal.file import LineFile, read_lines, read_lines_backwards
+from unbroken.journal.file import LineFile, numbered_lines, read_journal, read_lines, read_lines_backwards
 from unbroken.jsonlines import BLOCK_BYTES
 from unbroken.storage import Disk
 
@@ -53,6 +53,18 @@ def test_a_torn_last_line_does_not_count_from_either_end_even_if_it_is_whole_jso
         path.write_bytes(b'{"n": 1}\n{"n": 2}\n' + torn)
         assert list(read_lines(path)) == [{"n": 1}, {"n": 2}]
         assert list(read_lines_backwards(path)) == [{"n": 2}, {"n": 1}]
+        assert list(numbered_lines(path)) == [(1, {"n": 1}), (2, {"n": 2})]
+
+
+def test_a_torn_last_line_is_no_event_even_if_it_is_whole_json(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(Disk(), path, clock=SystemClock(), session="one")
+    for number in (1, 2):
+        journal.write("saved", file=f"iter_{number}.pth", step=number, kind="checkpoint")
+    journal.close()
+    path.write_bytes(path.read_bytes().removesuffix(b"\n"))
+    told = read_journal(path)
+    assert ([event["step"] for event in told.events], told.damaged, told.torn) == ([1], (), ())
 
 
 def test_the_line_after_a_torn_one_is_not_swallowed(tmp_path: Path) -> None:
