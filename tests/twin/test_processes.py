@@ -35,13 +35,15 @@ def test_processes_that_are_killed_and_stopped_at_any_instant_end_as_those_that_
     print("seed", seed)
     chance = random.Random(seed)
     require_ended(run_together(loop(tmp_path / "peace"), 2, KIND=kind), 0)
-    root, step = tmp_path / "killed", 0
+    root, step, struck = tmp_path / "killed", 0, 0
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
         step += chance.randint(2, 5)
         sessions = kill_one(root / "t", loop(root), 2, chance, after=step, number=number, KIND=kind, PACE="0.03")
-        codes = [each.returncode for each in sessions]
+        codes = {each.returncode for each in sessions}
         allowed = {STOPPED} if number == signal.SIGTERM else {STOPPED, -signal.SIGKILL}
-        assert set(codes) <= allowed, [each.output for each in sessions]
+        assert codes <= allowed or codes == {0}, [each.output for each in sessions]  # it may have been its last step
+        struck += codes != {0}
+    assert struck > 1, "the signals came too late to mean anything"
     ended = run_together(loop(root), 2, KIND=kind)
     require_ended(ended, 0)
     assert ended[1].output == ""  # one process speaks

@@ -164,7 +164,7 @@ class Season:
         short = self.begin(fresh=True, UNBROKEN_SESSION_END=f"{time.time() + length_s:.3f}")
         short.end()
         self.over(short, f"only {length_s:.1f} s", codes=[75], trained=0)
-        self.due = due
+        self.due = 0 if short.records() else due  # it was not too short, and did the evaluation itself
         return not short.records()
 
     def with_its_newest_checkpoint_cut_off(self) -> None:
