@@ -65,6 +65,11 @@ def test_values_outside_the_classes_are_dropped_like_bins_of_a_histogram():
     assert counts == PixelCounts(intersect=(0, 0), predicted=(0, 1), labelled=(0, 1))
 
 
+def test_the_accuracy_of_all_pixels_is_that_of_the_labelled_ones():
+    counts = PixelCounts(intersect=(2, 1), predicted=(3, 5), labelled=(3, 1))  # four were predicted where no class is
+    assert scores(counts, ("a", "b")).aAcc == 75.0
+
+
 def test_counts_of_different_classes_do_not_add():
     with pytest.raises(ValueError, match="argument 2"):
         PixelCounts.none(3) + PixelCounts.none(4)
