@@ -27,24 +27,27 @@ def require_ended(sessions: list[Session], code: int) -> None:
     assert [each.returncode for each in sessions] == [code] * len(sessions), [each.output for each in sessions]
 
 
-@pytest.mark.parametrize("kind", ["batch norm", "sampler", "unreadable"])
+@pytest.mark.parametrize(
+    ("kind", "size", "batch"),
+    [("batch norm", 2, "12"), ("sampler", 2, "12"), ("unreadable", 2, "12"), ("inside", 3, "14")],
+)
 def test_processes_that_are_killed_and_stopped_at_any_instant_end_as_those_that_were_not(
-    tmp_path: Path, kind: str
+    tmp_path: Path, kind: str, size: int, batch: str
 ) -> None:
-    seed = 11
+    seed, told = 11, {"KIND": kind, "BATCH": batch}
     print("seed", seed)
     chance = random.Random(seed)
-    require_ended(run_together(loop(tmp_path / "peace"), 2, KIND=kind), 0)
+    require_ended(run_together(loop(tmp_path / "peace"), size, **told), 0)
     root, step, struck = tmp_path / "killed", 0, 0
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
         step += chance.randint(2, 5)
-        sessions = kill_one(root / "t", loop(root), 2, chance, after=step, number=number, KIND=kind, PACE="0.03")
+        sessions = kill_one(root / "t", loop(root), size, chance, after=step, number=number, PACE="0.03", **told)
         codes = {each.returncode for each in sessions}
         allowed = {STOPPED} if number == signal.SIGTERM else {STOPPED, -signal.SIGKILL}
         assert codes <= allowed or codes == {0}, [each.output for each in sessions]  # it may have been its last step
         struck += codes != {0}
     assert struck > 1, "the signals came too late to mean anything"
-    ended = run_together(loop(root), 2, KIND=kind)
+    ended = run_together(loop(root), size, **told)
     require_ended(ended, 0)
     assert ended[1].output == ""  # one process speaks
     assert_twins(root / "t", tmp_path / "peace" / "t", LAST)
@@ -85,6 +88,24 @@ def test_a_process_that_hangs_is_named_once_the_others_have_waited_for_it_long_e
     finally:
         session.processes[1].kill()
         session.wait()
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "said"),
+    [
+        ("one finishes", 0, "finished: 3 steps, ended by what one process found"),
+        ("one leaves", STOPPED, "stopped by the loop of process 1, which was left, after step 3: everything is saved"),
+        ("one logs a word", 2, "process 1: run.log(loss=...): this is no number"),
+        ("one cannot read", 12, "process 1: sample "),
+    ],
+)
+def test_what_only_one_process_does_ends_all_of_them_alike_and_is_said_once(
+    tmp_path: Path, kind: str, code: int, said: str
+) -> None:
+    sessions = run_together(loop(tmp_path), 3, KIND=kind, UNBROKEN_COLLECTIVE_TIMEOUT="20s")
+    require_ended(sessions, code)
+    assert sessions[0].output.count(said) == 1
+    assert [each.output for each in sessions[1:]] == ["", ""]
 
 
 def test_processes_that_do_not_share_their_gradients_are_told_so_after_the_first_step(tmp_path: Path) -> None:

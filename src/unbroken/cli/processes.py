@@ -31,6 +31,7 @@ def _train(recipe: str, arguments: Sequence[str], typed: Sequence[str]) -> int:
     """What each of them does; returns its exit code."""
     from unbroken.train import Exit
     from unbroken.train.distributed.agent import share_cores
+    from unbroken.train.distributed.world import this_world
 
     rank = processes_said().rank
     forget_launcher()
@@ -43,7 +44,8 @@ def _train(recipe: str, arguments: Sequence[str], typed: Sequence[str]) -> int:
             _say(str(lost))
         sys.exit(lost.exit_code)  # whoever returns waits for the agent, which waits for it to end by a signal
     except UnbrokenError as error:
-        _say(str(error) if rank == 0 else f"process {rank}: {error}")
+        if rank == 0 or error is not this_world().told:  # rank 0 says it
+            _say(str(error) if rank == 0 else f"process {rank}: {error}")
         return error.exit_code
     except Exit as ending:
         return int(ending.code or 0)

@@ -19,6 +19,8 @@ from unbroken import open_run
 
 MANY = int(os.environ.get("WORLD_SIZE", "1")) > 1
 KIND = os.environ.get("KIND", "")
+ON_BAD = "stop" if KIND == "one cannot read" else "skip"
+RANK = int(os.environ.get("RANK", "0"))
 
 
 class Points(torch.utils.data.Dataset[Any]):
@@ -28,6 +30,8 @@ class Points(torch.utils.data.Dataset[Any]):
         return 60
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        if KIND == "one cannot read" and RANK == 1:
+            raise ValueError("torn")
         if KIND == "unreadable" and (index % 7 == 3 or index in range(12, 20)):
             raise ValueError("torn")
         x = torch.randn(6) * 0.1 + index / 60
@@ -50,20 +54,32 @@ def main() -> None:
 
         fully_shard(model)
     stop_after = int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    with open_run(sys.argv[1], tag="t", save_every=4, save_every_s=None, log_every=1, on_bad="skip") as run:
-        run.track(model=net, optimizer=optimizer)
+    with open_run(sys.argv[1], tag="t", save_every=4, save_every_s=None, log_every=1, on_bad=ON_BAD) as run:
+        run.track(model=model if KIND == "inside" else net, optimizer=optimizer)
         source: Any = Points()
+
+        def evaluate() -> dict[str, float] | None:
+            error = model(torch.full((2, 6), float(RANK))).sum().detach()
+            dist.all_reduce(error)
+            return {"error": float(error)} if RANK == 0 else None
+
         how: dict[str, Any] = {"batch_size": int(os.environ.get("BATCH", "12"))}
         if KIND == "sampler":
             sampler = torch.utils.data.DistributedSampler(source, shuffle=True)
             each = 12 // dist.get_world_size()
             source, how = torch.utils.data.DataLoader(source, batch_size=each, sampler=sampler, num_workers=2), {}
+        if KIND == "inside":
+            how |= {"evaluate": evaluate, "evaluate_every": 3, "best": "error"}
         for x, y in run.batches(source, epochs=4, **how):
             loss = nn.functional.mse_loss(net(x), y)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            run.log(loss=loss)
+            run.log(loss=loss if KIND != "one logs a word" or RANK == 0 or run.step < 2 else "low")
+            if KIND == "one finishes" and RANK == 1 and run.step == 2:
+                run.finish("what one process found")
+            if KIND == "one leaves" and RANK == 1 and run.step == 2:
+                break
             time.sleep(float(os.environ.get("PACE", "0")))
             if run.step + 1 == stop_after:
                 run.stop("what the test asks for")

@@ -7,9 +7,11 @@ https://docs.pytorch.org/docs/stable/ddp_comm_hooks.html
 
 from __future__ import annotations
 
+import gc
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +25,8 @@ from unbroken.train.step import StepInProgress
 
 SHARDED = ("FSDP", "FullyShardedDataParallel")  # how torch names the classes of what it shards
 
+_TAKING_PART: WeakKeyDictionary[DistributedDataParallel, Replicas] = WeakKeyDictionary()
+
 
 class Replicas:
     """What is tracked, as all processes of a training have it."""
@@ -31,13 +35,11 @@ class Replicas:
         self._world, self._current = world, current
 
     def follow(self, tracked: Mapping[str, Any]) -> None:
-        """Take part in how newly tracked networks add their gradients up."""
+        """Refuse newly tracked networks of which each process holds a part."""
         if self._world.size == 1:
             return
         for name, part in tracked.items():
             for module in part.modules() if isinstance(part, nn.Module) else ():
-                if isinstance(module, DistributedDataParallel):
-                    self._take_part(name, module)
                 if type(module).__name__.startswith(SHARDED):
                     raise UsageError(
                         f"run.track({name}=...)",
@@ -47,12 +49,31 @@ class Replicas:
                         do="Sharded training (FSDP) is not supported yet.",
                     )
 
-    def _take_part(self, name: str, module: DistributedDataParallel) -> None:
+    def take_part(self, tracked: Mapping[str, Any]) -> None:
+        """Take part in how the wrappers of tracked weights add their gradients up.
+
+        They are found among all objects: many scripts track the network inside (`net.module`), whose bits depend on the
+        wrapper as much.
+        """
+        if self._world.size == 1:
+            return
+        networks = [part for part in tracked.values() if isinstance(part, nn.Module)]
+        weights = {id(weight) for network in networks for weight in network.parameters()}
+        for each in gc.get_objects():
+            if issubclass(type(each), DistributedDataParallel) and not weights.isdisjoint(map(id, each.parameters())):
+                self._take_part(each)
+
+    def _take_part(self, module: DistributedDataParallel) -> None:
+        hooked = module in _TAKING_PART
+        _TAKING_PART[module] = self
+        if hooked:  # in an earlier run of this process
+            return
+        where = "DistributedDataParallel"
         try:
-            module.register_comm_hook(None, lambda _state, bucket: self._added(bucket))
+            module.register_comm_hook(ref(module), lambda wrapper, bucket: _TAKING_PART[wrapper()].added(bucket))
         except RuntimeError as error:
             raise UsageError(
-                f"run.track({name}=...)",
+                where,
                 "its gradients are added up by a hook of its own, and no second one can be given",
                 expected="a DistributedDataParallel without register_comm_hook",
                 found=str(error).splitlines()[0][:200],
@@ -60,13 +81,13 @@ class Replicas:
             ) from error
         if not module.broadcast_buffers and any(True for _ in module.buffers()):
             raise UsageError(
-                f"run.track({name}=...)",
+                where,
                 "with broadcast_buffers=False each process has buffers of its own, and a checkpoint holds one set",
                 expected="DistributedDataParallel(..., broadcast_buffers=True), or torch.nn.SyncBatchNorm",
                 do="Leave broadcast_buffers=False out.",
             )
 
-    def _added(self, bucket: Any) -> torch.futures.Future[Tensor]:
+    def added(self, bucket: Any) -> torch.futures.Future[Tensor]:
         """The gradients of a bucket over all samples of all processes."""
         weight = self._current.weights[-1] if self._current.weights else 1.0 / self._world.size
         summed = bucket.buffer().mul_(weight)

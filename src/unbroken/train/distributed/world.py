@@ -29,7 +29,7 @@ from unbroken.errors import ProcessLost, UnbrokenError, UsageError
 from unbroken.launch.host import Processes, collective_timeout_s, processes_said
 
 Value = TypeVar("Value")
-NAMED = 64  # bytes of a reason that travels with each agreement
+NAMED = 128  # bytes of a reason that travels with each agreement
 HEARD_WITHIN_S, LOOKS_EVERY_S = 2.0, 0.05
 # Of what Gloo says: `Connection closed by peer [10.0.0.7]:2725`, `[10.0.0.7]:2725: Connection reset by peer`.
 WHAT_HAPPENED = re.compile(r"Connection closed by peer \S+\d|\[[^\[\]]+\]:\d+: [\w ]+|Timed out[\w ]+")
@@ -49,6 +49,7 @@ class World:
         self.rank, self.size = rank, size
         self._group: Any = None
         self._store: Any = None  # where all of them can leave a word
+        self.told: UnbrokenError | None = None  # what ends this process, if others know of it or it came from them
 
     @property
     def leads(self) -> bool:
@@ -134,7 +135,7 @@ class World:
         """Let one process that has a reason have it for all.
 
         Args:
-            reason: Of this process; None: it has none. So much of it travels as fits into 64 bytes.
+            reason: Of this process; None: it has none. So much of it travels as fits into 128 bytes.
         Returns:
             That of the lowest rank that has one; None where no process has.
         """
@@ -206,12 +207,18 @@ class World:
         Args:
             error: What the process group said.
         Raises:
+            UnbrokenError: That by which another one ended, where it left word.
             ProcessLost: It names the ranks that are not heard of any more.
         """
         said = " ".join(str(error).split()) or type(error).__name__
         if (short := WHAT_HAPPENED.search(said)) is not None:
             said = short[0]
-        missing = [rank for rank in range(self.size) if rank != self.rank and not self._is_heard_of(rank)]
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        for rank in others:
+            if (theirs := self._word_of(rank)) is not None:
+                self.told = theirs
+                raise theirs from error
+        missing = [rank for rank in others if not self._is_heard_of(rank)]
         which = f"process {' and '.join(map(str, missing))} of this training" if missing else "another process of it"
         raise ProcessLost(
             f"process {self.rank} of {self.size}",
@@ -226,15 +233,37 @@ class World:
         Args:
             error: What ended it; None: nothing did.
         Returns:
-            A ProcessLost where the error came out of messages to another process, else the error.
+            Why the other process ended, or a ProcessLost, where the error came out of messages to it; else the error.
         """
         of_messages = isinstance(error, dist.DistError) or "gloo/transport" in str(error)
         if self.size == 1 or not of_messages or not isinstance(error, RuntimeError) or isinstance(error, UnbrokenError):
             return error
         try:
             self.lost(error)
-        except ProcessLost as lost:
+        except UnbrokenError as lost:
             return lost
+
+    def leave_word(self, error: BaseException | None) -> None:
+        """Let the others know what ends this process: those that print nothing would take it with them.
+
+        Args:
+            error: What ends it; nothing is left of one that came from another process.
+        """
+        if not isinstance(error, UnbrokenError) or isinstance(error, ProcessLost) or error is self.told:
+            return
+        with suppress(RuntimeError, AttributeError):  # as in `_is_heard_of`
+            self._store.set(f"ended/{self.rank}", ForkingPickler.dumps(error).tobytes())
+            self.told = error
+
+    def _word_of(self, rank: int) -> UnbrokenError | None:
+        """The error by which another process ended, with its rank."""
+        with suppress(RuntimeError, AttributeError):
+            if self._store.check([f"ended/{rank}"]):
+                error: UnbrokenError = ForkingPickler.loads(self._store.get(f"ended/{rank}"))
+                error.where = f"process {rank}: {error.where}"
+                error.args = (str(error),)
+                return error
+        return None
 
     def _is_heard_of(self, rank: int) -> bool:
         """Whether another process, which the same has happened to, says so within a moment."""

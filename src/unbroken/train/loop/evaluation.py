@@ -53,7 +53,7 @@ class Evaluation:
             session.stop(f"the end of the session, before an evaluation that may take {longest},")
         session.wait_for_saves()  # loader workers are not started while a file is being written
         with deadline.timing("evaluation"), session.current.modes.kept():
-            found = self.evaluate()
+            found = session.world.tell(self.evaluate())
         if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
             raise UsageError(
                 "evaluate",
@@ -62,7 +62,6 @@ class Evaluation:
                 found=arguments.shown(found),
                 do='Let it return what it found, {"loss": 0.5}, or {} where nothing is to be recorded.',
             )
-        found = session.world.tell(found)
         record(session, arguments.numbers("evaluate", found), where=self.where, best=self.best, larger=self.larger)
         return True
 

@@ -94,8 +94,9 @@ class RunLifecycle(RunControl):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         failure = self.world.explained(error)
+        self.world.leave_word(failure)
         try:
-            self._end(error)
+            self._end(failure)
         except UnbrokenError as last:  # the last save failed: as good a reason to end as one inside the loop
             if not self._options.exits:
                 raise
@@ -142,6 +143,7 @@ class RunLifecycle(RunControl):
         if feed is not None:
             feed.require_order(self.progress)
         self.adopting.require_taken()
+        self.replicas.take_part(self._parts)
         self.replicas.require_same(self._parts)
         self._stop.begin()
         run, self.plan = execute_together(self.world, self.job, self.plan, self._files)

@@ -196,9 +196,21 @@ class Session(Hold):
         if self.world.size > 1:
             if self.current.turns:
                 return  # in the middle of a step nobody asks the others
-            flag.reason = self.world.agree(flag.reason)
+            self._agree()
         if flag.reason is not None:
             self.stop(flag.reason)
+
+    def _agree(self, *, left: bool = False) -> None:
+        """Let all processes end after this step for the reason that one of them has: a stop, an end, a loop left."""
+        flag, progress = self.flag, self.progress
+        wish = f"stop:{flag.reason}" if flag.reason is not None else f"end:{progress.ended}" if progress.ended else None
+        agreed = self.world.agree(
+            wish or (f"left:the loop of process {self.world.rank}, which was left," if left else None)
+        )
+        kind, _, words = (agreed or "").partition(":")
+        flag.reason = words if kind == "stop" or (kind == "left" and not left) else None
+        if kind == "end":
+            progress.ended = progress.ended or words
 
     def break_off(self, error: BaseException) -> None:
         """A wait for data was broken off: stop for the reason there is, if there is one."""
@@ -330,6 +342,8 @@ class Session(Hold):
             return
         self.end_body()
         self.require_steps()
+        if self.world.size > 1 and self.current.ended:
+            self._agree(left=True)
         self.current.settle()
         if self.progress.ended:
             self.finish()
