@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import time
@@ -56,6 +57,37 @@ def test_processes_that_are_killed_are_started_again_and_a_stop_is_passed_on(tmp
     ended = run_to_end(command(run), cwd=ROOT)
     assert ended.returncode == 0, ended.output
     assert_twins(run, whole, LAST)
+
+
+def test_ctrl_c_which_a_terminal_sends_to_all_processes_stops_each_of_them_once(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = [*command(run, "--processes", 2), "--slow", "0.05"]
+    training = Popen(words, cwd=ROOT, stdout=PIPE, stderr=STDOUT, text=True, start_new_session=True)
+    while lines_in(run / "unbroken/metrics.jsonl") < 3 and training.poll() is None:
+        time.sleep(0.01)
+    os.killpg(training.pid, signal.SIGINT)
+    said, _ = training.communicate(timeout=120)
+    assert training.returncode == STOPPED, said
+    assert "stopped by SIGINT after step" in said and "has ended" not in said, said
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--processes", 99], "2 shards cannot be dealt out evenly to 99 processes"),
+        (
+            ["--processes", 99, "--exact-processes", 99],
+            "--processes: a batch has fewer samples than there are processes",
+        ),
+    ],
+)
+def test_more_processes_than_can_share_a_batch_are_refused_once_and_none_is_started(
+    tmp_path: Path, options: list[object], said: str
+) -> None:
+    ended = run_to_end(command(tmp_path / "run", *options), cwd=ROOT)
+    assert ended.returncode == 2, ended.output
+    assert said in ended.output and len(ended.output.splitlines()) == 1, ended.output
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_restarts_it_is_said_which_process_ended_and_how(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -14,9 +15,13 @@ from unbroken.launch.host import forget_launcher, processes_said
 
 def train_together(recipe: str, arguments: Sequence[str], *, typed: Sequence[str], job: Job) -> int:
     """Train on as many processes as the job says; returns the exit code that all of them end with."""
+    from unbroken.train.data.sharing import require_enough, sharing_of
     from unbroken.train.distributed.agent import Crashed, train_processes
 
     count, restarts = job.options.processes.count, job.options.accidents.restarts
+    sharing = sharing_of(0, count, job.options.processes.shards)  # refused here, it is said once, by nobody started
+    if job.samples_per_step is not None:
+        require_enough(job.samples_per_step, sharing, where="--processes")
     try:
         return train_processes(_train, (recipe, list(arguments), list(typed)), count=count, restarts=restarts)
     except Crashed as crash:
@@ -33,6 +38,8 @@ def _train(recipe: str, arguments: Sequence[str], typed: Sequence[str]) -> int:
     from unbroken.train.distributed.agent import share_cores
     from unbroken.train.distributed.world import this_world
 
+    if hasattr(os, "setsid"):  # a terminal's Ctrl-C reaches the launcher alone, which passes it on: twice ends at once
+        os.setsid()
     rank = processes_said().rank
     forget_launcher()
     share_cores()

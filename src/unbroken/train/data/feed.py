@@ -13,7 +13,7 @@ from unbroken.train.data.batching import Batching, batching_of
 from unbroken.train.data.drawn import Drawn
 from unbroken.train.data.loader import BadSample, Loaded, OnBad, load, read_again, size_of
 from unbroken.train.data.order import LARGE, Key, Order, Permutations, micro_batches, steps_in_epoch, steps_left
-from unbroken.train.data.sharing import WHOLE, Sharing
+from unbroken.train.data.sharing import WHOLE, Sharing, require_enough
 from unbroken.train.data.stream import StreamFeed, is_stream, stream_of
 from unbroken.train.data.takeover import Foreign, place_in_data
 from unbroken.train.progress import Progress
@@ -341,14 +341,7 @@ def feed_of(source: Any, said: Mapping[str, Any], options: FeedOptions, *, progr
         return stream_of(source, said, seed=seed, say=options.say)
     dataset, asked = batching_of(source, said)
     asked = _of_the_run(asked, progress, options.say)
-    if asked.batch_size < options.sharing.shards:
-        raise UsageError(
-            "run.batches",
-            "a batch has fewer samples than there are processes to share it",
-            expected=f"at most {asked.batch_size} processes, or a larger batch",
-            found=f"{options.sharing.shards} shares of a batch of {asked.batch_size}",
-            do="The batch size counts the samples that all processes take together.",
-        )
+    require_enough(asked.batch_size, options.sharing, where="run.batches")
     size = size_of(dataset)
     if asked.sampler is not None:
         drawn = Drawn(sampler=asked.sampler, seed=seed)

@@ -39,6 +39,18 @@ class Sharing:
 WHOLE = Sharing()
 
 
+def require_enough(samples: int, sharing: Sharing, *, where: str) -> None:
+    """Raise UsageError where a batch has fewer samples than shards."""
+    if samples < sharing.shards:
+        raise UsageError(
+            where,
+            "a batch has fewer samples than there are processes to share it",
+            expected=f"at most {samples} processes, or a larger batch",
+            found=f"{sharing.shards} shares of a batch of {samples}",
+            do="The batch size counts the samples that all processes take together.",
+        )
+
+
 def sharing_of(rank: int, size: int, shards: int | None = None) -> Sharing:
     """How `size` processes share micro-batches, of which this is number `rank`; UsageError where they cannot.
 

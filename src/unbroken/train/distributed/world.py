@@ -224,7 +224,7 @@ class World:
             f"process {self.rank} of {self.size}",
             f"{which} has ended, or hangs",
             found=said[:200],
-            do="Run the same command again: it goes on from the last checkpoint. What the other one said stands above.",
+            do="Run the same command again: it goes on from the last checkpoint. If the other said why, it is above.",
         ) from error
 
     def explained(self, error: BaseException | None) -> BaseException | None:
