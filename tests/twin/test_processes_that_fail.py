@@ -6,15 +6,17 @@ import os
 import re
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.processes import PIPE, STDOUT, Popen, python
+from tests.processes import DEVNULL, PATIENCE_S, PIPE, STDOUT, Popen, python
 from tests.twin.frail import STEPS
 from tests.twin.killing import assert_twins, events, lines_in, run_to_end
 from tests.twin.together import run_together
 from unbroken.errors import STOPPED
+from unbroken.storage.lock import is_held
 
 ROOT = Path(__file__).resolve().parents[2]
 LAST = f"iter_{STEPS}.pth"
@@ -88,6 +90,25 @@ def test_more_processes_than_can_share_a_batch_are_refused_once_and_none_is_star
     assert ended.returncode == 2, ended.output
     assert said in ended.output and len(ended.output.splitlines()) == 1, ended.output
     assert not (tmp_path / "run").exists()
+
+
+def test_processes_whose_launcher_is_killed_stop_with_everything_saved(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    launcher = Popen(command(run, "--processes", 2, "--slow", "0.1"), cwd=ROOT, stdout=DEVNULL, stderr=DEVNULL)
+    wait_until(lambda: lines_in(run / "unbroken/metrics.jsonl") >= 3)
+    launcher.kill()
+    launcher.wait()
+    wait_until(lambda: bool(events(run, "stopped")) and not is_held(run / "unbroken"))
+    [stopped] = events(run, "stopped")
+    assert stopped["reason"] == "SIGTERM" and (run / f"iter_{stopped['step']}.pth").is_file()
+
+
+def wait_until(there: Callable[[], bool]) -> None:
+    """Wait for what other processes do."""
+    give_up = time.monotonic() + PATIENCE_S
+    while not there():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
 
 
 def test_without_restarts_it_is_said_which_process_ended_and_how(tmp_path: Path) -> None:

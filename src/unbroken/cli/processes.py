@@ -35,13 +35,14 @@ def train_together(recipe: str, arguments: Sequence[str], *, typed: Sequence[str
 def _train(recipe: str, arguments: Sequence[str], typed: Sequence[str]) -> int:
     """What each of them does; returns its exit code."""
     from unbroken.train import Exit
-    from unbroken.train.distributed.agent import share_cores
+    from unbroken.train.distributed.agent import end_with_launcher, share_cores
     from unbroken.train.distributed.world import this_world
 
     if hasattr(os, "setsid"):  # a terminal's Ctrl-C reaches the launcher alone, which passes it on: twice ends at once
         os.setsid()
     rank = processes_said().rank
     forget_launcher()
+    end_with_launcher()
     share_cores()
     try:
         job = job_of(recipe, arguments, typed, front_door=typed[: len(typed) - len(arguments)])

@@ -7,10 +7,12 @@ https://docs.pytorch.org/docs/stable/elastic/agent.html
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -20,6 +22,7 @@ import torch
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from unbroken.train.data.workers import PR_SET_PDEATHSIG
 from unbroken.train.distributed.world import this_world
 
 PASSING = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
@@ -63,6 +66,15 @@ def train_processes(work: Callable[..., int], words: tuple[Any, ...], *, count: 
         rank, failure = failed.get_first_failure()
         raise Crashed(rank, failure.exitcode) from None
     return codes[0]
+
+
+def end_with_launcher() -> None:
+    """Stop in order, everything saved, where the process that started this one is killed (Linux).
+
+    Nobody would pass a signal on to them any more, and the same command would find the run held.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def share_cores() -> None:
