@@ -55,7 +55,7 @@ def differences(of: Path) -> str:
 
 
 def test_an_ablation_with_a_config_of_its_own_says_what_differs_from_the_baseline_of_the_config_beside_it() -> None:
-    run("output/models/focal/baseline_v2", FOCAL, hour=12)
+    run("output/models/focal/baseline_v2", {**FOCAL, "OPTIMIZATION": {"LR": 0.008}}, hour=12)
     run("output/models/focal/baseline", FOCAL, hour=11)
     ablation = run("output/models/no_focal/ablation_no_focal", NO_FOCAL, hour=10)
     assert differences(ablation) == "FOCAL_THRESHOLD=1.1, LOSS_WEIGHT=0"

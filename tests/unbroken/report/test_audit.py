@@ -266,6 +266,15 @@ def test_a_sample_used_twice_is_named_with_its_steps(whole: Path) -> None:
     assert never.words == f"1 sample of epoch 2 never used: {never.samples[0]}"
 
 
+def test_a_sample_used_twice_is_named_before_its_epoch_is_over(whole: Path) -> None:
+    def plant(records: list[dict[str, Any]]) -> None:
+        del records[at_step(records, 11) :]
+        records[at_step(records, 10)]["samples"][1] = records[at_step(records, 8)]["samples"][0]
+
+    edit(metrics(whole), plant)
+    assert "times in epoch 2: steps 8, 10" in said(audit(whole))
+
+
 @pytest.mark.parametrize("place", ["inside", "at the seam"])
 def test_a_sample_used_twice_in_a_stream(tmp_path: Path, place: str) -> None:
     run = session(tmp_path, steps=20, shuffle="stream")
