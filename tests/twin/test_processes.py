@@ -123,6 +123,14 @@ def test_processes_that_begin_with_other_weights_are_refused_before_the_first_st
     assert not (tmp_path / "t").exists()
 
 
+def test_generators_that_begin_otherwise_in_each_process_are_refused_where_nothing_seeds_them(tmp_path: Path) -> None:
+    sessions = run_together(loop(tmp_path), 2, KIND="own generators")
+    require_ended(sessions, 2)
+    assert "begins with other random numbers than process 0" in sessions[0].output
+    assert "other values in generator, of_numpy" in sessions[0].output
+    assert not (tmp_path / "t").exists()
+
+
 def test_a_model_that_is_sharded_over_the_processes_is_refused_by_name(tmp_path: Path) -> None:
     sessions = run_together(loop(tmp_path), 2, KIND="sharded")
     require_ended(sessions, 2)

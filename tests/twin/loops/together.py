@@ -10,6 +10,7 @@ import sys
 import time
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -56,6 +57,10 @@ def main() -> None:
     stop_after = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     with open_run(sys.argv[1], tag="t", save_every=4, save_every_s=None, log_every=1, on_bad=ON_BAD) as run:
         run.track(model=model if KIND == "inside" else net, optimizer=optimizer)
+        if KIND == "own generators":
+            run.track(generator=torch.Generator().manual_seed(RANK), of_numpy=np.random.default_rng(RANK))
+            for _ in run.steps(4):
+                raise AssertionError("a step was begun")
         source: Any = Points()
 
         def evaluate() -> dict[str, float] | None:

@@ -8,11 +8,14 @@ https://docs.pytorch.org/docs/stable/ddp_comm_hooks.html
 from __future__ import annotations
 
 import gc
+import random
 import zlib
 from collections.abc import Callable, Mapping
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -96,26 +99,37 @@ class Replicas:
         done.set_result(summed)
         return done
 
-    def require_same(self, tracked: Mapping[str, Any]) -> None:
-        """Raise UsageError unless all processes begin with the same weights."""
+    def require_same(self, tracked: Mapping[str, Any], *, draws_itself: bool) -> None:
+        """Raise UsageError unless all processes begin with the same weights, and generators that nothing seeds again.
+
+        A checkpoint holds those of rank 0. A loop over batches seeds them for each; one that draws its own does not.
+        """
         if self._world.size == 1:
             return
-        here = torch.tensor([_crc32(part) for part in tracked.values()], dtype=torch.int64)
+        here = torch.tensor([_crc32(part, generators=draws_itself) for part in tracked.values()], dtype=torch.int64)
         for rank, there in enumerate(self._world.gather(here)):
             names = [name for name, one, other in zip(tracked, here.tolist(), there.tolist()) if one != other]
             if names:
                 raise UsageError(
                     "run.track",
-                    f"process {rank} begins with other weights than process {self._world.rank}",
+                    f"process {rank} begins with other weights than process {self._world.rank}"
+                    if any(isinstance(tracked[name], nn.Module) for name in names)
+                    else f"process {rank} begins with other random numbers than process {self._world.rank}, "
+                    "and would go on with its",
                     expected="the same in all",
                     found=f"other values in {', '.join(names)}",
-                    do="Seed before the model is built, or wrap it in DistributedDataParallel before run.track(...).",
+                    do="Seed before the model is built, or wrap it in DistributedDataParallel before run.track(...); "
+                    "draw what is of one process from the global streams, which are seeded for each step and process.",
                 )
 
 
-def _crc32(part: Any) -> int:
-    """Of all weights of a network; 0 of anything else."""
+def _crc32(part: Any, *, generators: bool) -> int:
+    """Of all weights of a network, or of a generator's state; 0 of anything else."""
     found = 0
+    if generators and isinstance(part, torch.Generator):
+        return zlib.crc32(part.get_state().numpy().data)
+    if generators and isinstance(part, np.random.Generator | np.random.RandomState | random.Random):
+        return zlib.crc32(ForkingPickler.dumps(part))
     if isinstance(part, nn.Module):
         for tensor in part.parameters():
             if type(tensor) is nn.Parameter and tensor.device.type != "meta":

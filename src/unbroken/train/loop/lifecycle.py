@@ -144,7 +144,7 @@ class RunLifecycle(RunControl):
             feed.require_order(self.progress)
         self.adopting.require_taken()
         self.replicas.take_part(self._parts)
-        self.replicas.require_same(self._parts)
+        self.replicas.require_same(self._parts, draws_itself=feed is None)
         self._stop.begin()
         run, self.plan = execute_together(self.world, self.job, self.plan, self._files)
         try:
