@@ -7,11 +7,13 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.processes import python, run_command
 from tests.twin.killing import Session, assert_twins
 from tests.twin.together import kill_one, run_together, start
 from unbroken.errors import STOPPED
+from unbroken.train import read_checkpoint
 
 LOOP = Path(__file__).parent / "loops" / "together.py"
 LAST = "iter_20.pth"
@@ -53,6 +55,17 @@ def test_processes_that_are_killed_and_stopped_at_any_instant_end_as_those_that_
     assert_twins(root / "t", tmp_path / "peace" / "t", LAST)
     audit = run_command(python("-m", "unbroken", "audit", root / "t"))
     assert audit.returncode == 0, audit.stdout + audit.stderr
+
+
+def test_parts_of_unequal_size_train_what_one_process_does_but_for_the_order_of_sums(tmp_path: Path) -> None:
+    """Of batches of 13 and 8 samples two processes have 6 and 7, and 4 and 4; three have 4, 4 and 5."""
+    how = {"KIND": "nothing drawn", "BATCH": "13"}
+    for size in (1, 2, 3):
+        require_ended(run_together(loop(tmp_path / str(size)), size, **how), 0)
+    one, two, three = (read_checkpoint(tmp_path / size / "t" / LAST)["state_dict"] for size in ("1", "2", "3"))
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=2e-3, atol=2e-4)
+        torch.testing.assert_close(three[name], tensor, rtol=2e-3, atol=2e-4)
 
 
 def test_other_numbers_of_processes_take_the_same_samples_and_end_as_the_same_numbers_that_were_not_killed(
