@@ -96,9 +96,11 @@ def test_processes_whose_launcher_is_killed_stop_with_everything_saved(tmp_path:
     run = tmp_path / "run"
     launcher = Popen(command(run, "--processes", 2, "--slow", "0.1"), cwd=ROOT, stdout=DEVNULL, stderr=DEVNULL)
     wait_until(lambda: lines_in(run / "unbroken/metrics.jsonl") >= 3)
+    processes = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
     launcher.kill()
     launcher.wait()
     wait_until(lambda: bool(events(run, "stopped")) and not is_held(run / "unbroken"))
+    wait_until(lambda: not any(Path("/proc", process).exists() for process in processes))
     [stopped] = events(run, "stopped")
     assert stopped["reason"] == "SIGTERM" and (run / f"iter_{stopped['step']}.pth").is_file()
 

@@ -33,7 +33,15 @@ def train_together(recipe: str, arguments: Sequence[str], *, typed: Sequence[str
 
 
 def _train(recipe: str, arguments: Sequence[str], typed: Sequence[str]) -> int:
-    """What each of them does; returns its exit code."""
+    """What each of them does; returns its exit code to the launcher, which all that return wait for."""
+    launcher = os.getppid()
+    code = _trained(recipe, arguments, typed)
+    if os.getppid() != launcher:  # it was killed, and nobody takes the code any more
+        sys.exit(code)
+    return code
+
+
+def _trained(recipe: str, arguments: Sequence[str], typed: Sequence[str]) -> int:
     from unbroken.train import Exit
     from unbroken.train.distributed.agent import end_with_launcher, share_cores
     from unbroken.train.distributed.world import this_world

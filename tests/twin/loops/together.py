@@ -50,7 +50,7 @@ def main() -> None:
         nn.Linear(6, 16),
         nn.LayerNorm(16),
         nn.ReLU(),
-        nn.Dropout(0.0 if KIND == "nothing drawn" else 0.2),
+        dropout,
         nn.Linear(16, 1),
     )
     if KIND == "batch norm":
