@@ -147,7 +147,7 @@ def parser(program: str = PROGRAM) -> OptionParser:
         "--launcher",
         choices=["none", "pytorch", "slurm"],
         default="none",
-        help="what started this process (nothing needs it)",
+        help="what started this process: it is found out anyway",
     )
     for names in (["--local_rank", "--local-rank"], ["--tcp_port"], ["--max_waiting_mins"], ["--start_epoch"]):
         found.add_argument(*names, type=int, help=argparse.SUPPRESS)

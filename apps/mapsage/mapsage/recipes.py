@@ -111,7 +111,7 @@ def parser(program: str = PROGRAM) -> OptionParser:
         "--launcher",
         choices=["none", "pytorch", "slurm", "mpi"],
         default="none",
-        help="what started this process (nothing needs it)",
+        help="what started this process: it is found out anyway",
     )
     found.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
     add_common_options(found)

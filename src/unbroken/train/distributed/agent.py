@@ -22,6 +22,7 @@ import torch
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from unbroken.errors import STOPPED
 from unbroken.train.data.workers import PR_SET_PDEATHSIG
 from unbroken.train.distributed.world import this_world
 
@@ -63,7 +64,9 @@ def train_processes(work: Callable[..., int], words: tuple[Any, ...], *, count: 
     try:
         codes: dict[int, int] = elastic_launch(config, work)(*words)
     except ChildFailedError as failed:
-        rank, failure = failed.get_first_failure()
+        # One that lost another process ended for that; what killed the other may be seen after it.
+        ends = failed.failures.items()
+        rank, failure = min(ends, key=lambda each: (each[1].exitcode == STOPPED, each[1].timestamp))
         raise Crashed(rank, failure.exitcode) from None
     return codes[0]
 

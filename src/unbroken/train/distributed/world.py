@@ -202,13 +202,12 @@ class World:
             self.lost(error)
 
     def lost(self, error: BaseException) -> NoReturn:
-        """Raise the error of a process that waited for the others in vain.
+        """Raise the error of a process that waited for the others in vain: that of another one, where it left word.
 
         Args:
             error: What the process group said.
         Raises:
-            UnbrokenError: That by which another one ended, where it left word.
-            ProcessLost: It names the ranks that are not heard of any more.
+            ProcessLost: Nobody left word; it names the ranks that are not heard of any more.
         """
         said = " ".join(str(error).split()) or type(error).__name__
         if (short := WHAT_HAPPENED.search(said)) is not None:
