@@ -196,21 +196,29 @@ class Session(Hold):
         if self.world.size > 1:
             if self.current.turns:
                 return  # in the middle of a step nobody asks the others
-            self._agree()
-        if flag.reason is not None:
-            self.stop(flag.reason)
+            reason = self._agree()
+        else:
+            reason = flag.reason
+        if reason is not None:
+            self.stop(reason)
 
-    def _agree(self, *, left: bool = False) -> None:
-        """Let all processes end after this step for the reason that one of them has: a stop, an end, a loop left."""
+    def _agree(self, *, left: bool = False) -> str | None:
+        """Let all processes end after this step for the reason that one of them has: a stop, an end, a loop left.
+
+        Returns why to stop. A signal that comes while they agree is heard at the next boundary, by all.
+        """
         flag, progress = self.flag, self.progress
         wish = f"stop:{flag.reason}" if flag.reason is not None else f"end:{progress.ended}" if progress.ended else None
         agreed = self.world.agree(
             wish or (f"left:the loop of process {self.world.rank}, which was left," if left else None)
         )
         kind, _, words = (agreed or "").partition(":")
-        flag.reason = words if kind == "stop" or (kind == "left" and not left) else None
         if kind == "end":
             progress.ended = progress.ended or words
+        if kind == "stop" or (kind == "left" and not left):
+            flag.reason = words
+            return words
+        return None
 
     def break_off(self, error: BaseException) -> None:
         """A wait for data was broken off: stop for the reason there is, if there is one."""
