@@ -292,8 +292,7 @@ def _serve_the_trainer() -> None:
     A worker also ends with its trainer at once (Linux): orphans would burn time and talk into the next session. It
     reads no terminal: nobody would know what is asked.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
     for name in ASKING:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -302,6 +301,12 @@ def _serve_the_trainer() -> None:
         nowhere = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nowhere, 0)
         os.close(nowhere)
+
+
+def end_with_parent(number: signal.Signals) -> None:
+    """Get this signal at once where the process that started this one ends (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
 def end_workers() -> None:

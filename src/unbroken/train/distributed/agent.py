@@ -7,12 +7,10 @@ https://docs.pytorch.org/docs/stable/elastic/agent.html
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -23,10 +21,10 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from unbroken.errors import STOPPED
-from unbroken.train.data.workers import PR_SET_PDEATHSIG
+from unbroken.train.data.workers import end_with_parent
 from unbroken.train.distributed.world import this_world
+from unbroken.train.stop import ASKING
 
-PASSING = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
 SHUTDOWN_S = 600  # what a save may take when the agent ends its processes, before they are killed
 HERE = "127.0.0.1"
 
@@ -46,7 +44,7 @@ def train_processes(work: Callable[..., int], words: tuple[Any, ...], *, count: 
     """
     for name in ("torch.distributed", "torch.multiprocessing"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters of it, the caller says
-    for name in PASSING:
+    for name in ASKING:
         if (number := getattr(signal, name, None)) is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _pass_on)
     config = LaunchConfig(
@@ -76,8 +74,7 @@ def end_with_launcher() -> None:
 
     Nobody would pass a signal on to them any more, and the same command would find the run held.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent(signal.SIGTERM)
 
 
 def share_cores() -> None:
