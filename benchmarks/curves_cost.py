@@ -20,8 +20,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from unbroken.clock import SystemClock
 from unbroken.storage import Disk
-from unbroken.train.record.curves import Curves
 from unbroken.train.record.hparams import RunSettings
+from unbroken.train.record.tensorboard import TensorBoardCurves
 
 POINTS, BLOCKS, PROCESSES = 500, 15, 5
 PAUSE_S = 0.2
@@ -41,7 +41,7 @@ def microseconds(add: Callable[[int], None], first: int) -> float:
 
 def compare_adding(folder: Path, curves_of_a_step: int) -> None:
     values = {f"train/loss_{number}": 0.5 for number in range(curves_of_a_step)}
-    ours = Curves(
+    ours = TensorBoardCurves(
         Disk(),
         folder / "ours",
         SystemClock(),
@@ -70,7 +70,9 @@ def compare_adding(folder: Path, curves_of_a_step: int) -> None:
 
 def measure_flush(folder: Path) -> None:
     """What a save waits for: one serialises the points of a block, the other has nothing left to write but to sync."""
-    curves = Curves(Disk(), folder / "flush", SystemClock(), session="bench", after=-1, follow_every_s=NEVER_S)
+    curves = TensorBoardCurves(
+        Disk(), folder / "flush", SystemClock(), session="bench", after=-1, follow_every_s=NEVER_S
+    )
     waits: list[tuple[float, float]] = []
     for block in range(BLOCKS):
         for step in range(POINTS):

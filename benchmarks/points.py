@@ -47,14 +47,16 @@ CASES = (Case(100, ("loss", "lr")), Case(1, ("loss", "lr")), Case(1, ("loss",)))
 
 def write_run(run: Path, steps: int, names: Sequence[str], chance: random.Random) -> None:
     """What a session of so many steps leaves: journal, record, event file."""
-    from unbroken.train.record.curves import Curves  # here, because the processes that read load this file too
+    from unbroken.train.record.tensorboard import (
+        TensorBoardCurves,  # here, because the processes that read load this file too
+    )
 
     (run / "unbroken").mkdir(parents=True)
     disk, clock = Disk(), SystemClock()
     journal = Journal(disk, run / "unbroken" / "journal.jsonl", clock=clock, session=SESSION)
     journal.write("session", plan={"verdict": "Fresh"}, total=steps)
     record = StepLog(disk, run / "unbroken" / "metrics.jsonl", session=SESSION)
-    curves = Curves(disk, run / "tensorboard", clock, session=SESSION, after=-1, follow_every_s=3600.0)
+    curves = TensorBoardCurves(disk, run / "tensorboard", clock, session=SESSION, after=-1, follow_every_s=3600.0)
     for step in range(1, steps + 1):
         values = {name: chance.random() for name in names}
         samples = [chance.randrange(5000) for _ in range(SAMPLES)]

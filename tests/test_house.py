@@ -22,7 +22,7 @@ MAY_CHANGE: dict[Path, set[str]] = {
     STORAGE / "file_lock.py": {"os.open"},  # taking a lock is creating its file
     STORAGE / "soft_lock.py": {"os.open", "os.utime"},  # and its sign of life is the time of the file
     # A child writes what it says itself, into a file that it is given open.
-    ROOT / "src" / "unbroken" / "prove" / "session.py": {".open"},
+    ROOT / "src" / "unbroken" / "prove" / "trial.py": {".open"},
     APPS / "focal_sst" / "focalsst" / "demo.py": {".open"},
     APPS / "mapsage" / "mapsage" / "demo.py": {".open"},
     # The generator of sample pictures: they can be made again at any time, and nothing there needs durability.
@@ -326,3 +326,13 @@ def test_each_room_opens_with_its_words_and_what_it_may_touch(room: Path) -> Non
     assert found or "nothing" in said
     named = set(re.findall(r"`(\w+\.py)`", page))
     assert named <= {path.name for path in SOURCES}, "a file that is named is not there"
+
+
+def test_no_two_classes_of_the_core_have_one_name() -> None:
+    """Whoever reads a name in one room must not think of what another room calls so."""
+    places: dict[str, list[str]] = {}
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert not {name: found for name, found in places.items() if len(found) > 1}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.crash.faulty_disk import FaultyDisk
 from unbroken.checkpoint.manifest import SaveFacts, read_manifest
-from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Policy, Stored, retain
+from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Policy, StoredFile, retain
 from unbroken.checkpoint.store import CheckpointStore
 from unbroken.checkpoint.verify import verify_file
 from unbroken.train.state.serialise import write_tree
@@ -23,8 +23,8 @@ KEEP = st.one_of(st.none(), st.integers(0, 5))
 STORED = st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=12, unique_by=lambda item: item[0])
 
 
-def stored(items: Sequence[tuple[int, bool]]) -> list[Stored]:
-    return [Stored(name=f"iter_{step}.pth", step=step, verified=sound) for step, sound in items]
+def stored(items: Sequence[tuple[int, bool]]) -> list[StoredFile]:
+    return [StoredFile(name=f"iter_{step}.pth", step=step, verified=sound) for step, sound in items]
 
 
 @seed(SEED)
@@ -74,7 +74,7 @@ def test_a_rolling_save_stays_takes_no_place_among_the_last_ones_and_counts_as_s
     items: list[tuple[int, bool]], keep_last: int | None, rolling: int
 ) -> None:
     named = [item for item in stored(items) if item.step != rolling]
-    latest = Stored(name="latest_model.pth", step=rolling, verified=True, rolling=True)
+    latest = StoredFile(name="latest_model.pth", step=rolling, verified=True, rolling=True)
     decisions = {item.name: item for item in retain([*named, latest], Policy(keep_last=keep_last))}
     assert decisions[latest.name].keep
     for item in named:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from unbroken.checkpoint.retention import Kind, Policy, Stored
+from unbroken.checkpoint.retention import Kind, Policy, StoredFile
 from unbroken.run import EPOCHS, ITERATIONS, Layout
 
 CUT_OFF = "the file is cut off: the zip directory at its end is missing"
@@ -56,16 +56,16 @@ class Row:
     layout: Layout = ITERATIONS
     recorded: bool = True  # whether there is unbroken/run.json
 
-    def stored(self) -> list[Stored]:
+    def stored(self) -> list[StoredFile]:
         """The facts that a look at these files finds, once what stays was read."""
         return [self._stored(item) for item in sorted(self.files, key=lambda f: (-f.step, not f.listed, f.name))]
 
-    def _stored(self, item: File) -> Stored:
+    def _stored(self, item: File) -> StoredFile:
         part, metric = self.layout.part_of(item.name)
         spoilt = item.damaged or item.flipped
         kind = "yours" if not part else "damaged" if spoilt else item.kind or KINDS[item.maker]
         score = item.step == self.best_step and kind in ("state", "passed")
-        return Stored(
+        return StoredFile(
             name=item.name,
             step=item.step,
             verified=not spoilt,

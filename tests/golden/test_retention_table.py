@@ -15,7 +15,7 @@ import pytest
 from tests.golden.on_disk import image_of
 from tests.golden.retention_on_disk import lay_out
 from tests.golden.retention_rows import CUT_OFF, ROWS, Row
-from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Decision, retain
+from unbroken.checkpoint.retention import NEVER_FEWER_THAN, RetentionDecision, retain
 from unbroken.cli import main
 from unbroken.run.layout import manifests
 from unbroken.run.survey import survey
@@ -47,7 +47,7 @@ EXPECTED = {
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.title)
 
 
-def decided(row: Row) -> tuple[Decision, ...]:
+def decided(row: Row) -> tuple[RetentionDecision, ...]:
     return retain(row.stored(), row.policy, pinned=row.pins)
 
 
@@ -143,7 +143,7 @@ def plain(item: dict[str, Any]) -> tuple[str, bool, str, str]:
     return item["file"], item["keep"], item["rule"], item["reason"] if item["rule"] != "damaged" else ""
 
 
-def table(item: Decision) -> tuple[str, bool, str, str]:
+def table(item: RetentionDecision) -> tuple[str, bool, str, str]:
     """The table's words; what is wrong with a damaged file is said by who reads it."""
     reason = "" if item.rule == "damaged" else item.reason
     return item.name, item.keep, item.rule, reason

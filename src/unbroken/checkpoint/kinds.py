@@ -112,7 +112,7 @@ def _hub_metrics(hub: object) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Program:
+class ProgramKind:
     """How the files of a program are known: by `marks`, keys of which each is there, and by a test where that is given.
 
     `why` says why training cannot go on from such a file here, and what can be done; `step` and `epoch` are keys.
@@ -135,7 +135,7 @@ def _is_ultralytics(tree: Tree) -> bool:
 
 
 PROGRAMS: Final = (
-    Program(
+    ProgramKind(
         kind="Lightning checkpoint",
         marks={"pytorch-lightning_version", "state_dict", "optimizer_states"},
         why=f"{OWN_FORM}: Lightning goes on from it with trainer.fit(model, ckpt_path=FILE); {WEIGHTS_HERE}",
@@ -143,14 +143,14 @@ PROGRAMS: Final = (
         epoch="epoch",
         holds=_with_optimizer,
     ),
-    Program(
+    ProgramKind(
         kind="Lightning weights",
         marks={"pytorch-lightning_version", "state_dict"},
         why=f"it holds no optimizer state; {WEIGHTS_HERE}",
         step="global_step",
         epoch="epoch",
     ),
-    Program(
+    ProgramKind(
         kind="DeepSpeed model states",
         marks={"module", "ds_version"},
         why=(
@@ -159,25 +159,25 @@ PROGRAMS: Final = (
         ),
         step="global_steps",
     ),
-    Program(
+    ProgramKind(
         kind="DeepSpeed optimizer states",
         marks={"optimizer_state_dict", "ds_version"},
         why="it is one process's part of an optimizer, and DeepSpeed alone puts the parts together",
     ),
-    Program(
+    ProgramKind(
         kind="timm checkpoint",
         marks={"arch", "state_dict", "optimizer", "epoch"},
         why=f"{OWN_FORM}: timm's train.py goes on from it with --resume FILE; {WEIGHTS_HERE}",
         epoch="epoch",
         holds=_with_optimizer,
     ),
-    Program(
+    ProgramKind(
         kind="timm weights",
         marks={"arch", "state_dict", "epoch"},
         why=f"it holds no optimizer state; {WEIGHTS_HERE}",
         epoch="epoch",
     ),
-    Program(
+    ProgramKind(
         kind="ultralytics checkpoint",
         marks={"train_args", "model", "optimizer"},
         why=(
@@ -187,46 +187,46 @@ PROGRAMS: Final = (
         epoch="epoch",
         holds=lambda tree: _is_ultralytics(tree) and _with_optimizer(tree),
     ),
-    Program(
+    ProgramKind(
         kind="ultralytics weights",
         marks={"train_args", "model"},
         why=f"{PICKLED}; ultralytics saves its weights alone with torch.save(YOLO(FILE).model.state_dict(), NEW)",
         holds=_is_ultralytics,
     ),
-    Program(
+    ProgramKind(
         kind="YOLOv5 checkpoint",
         marks={"best_fitness", "model", "ema"},
         why=f"{PICKLED}; its own program goes on from it with train.py --resume FILE",
         epoch="epoch",
         holds=_is_ultralytics,
     ),
-    Program(
+    ProgramKind(
         kind="fairseq checkpoint",
         marks={"model", "last_optimizer_state"},
         why=f"{OWN_FORM}: fairseq goes on from it with --restore-file FILE; {WEIGHTS_HERE}",
     ),
-    Program(
+    ProgramKind(
         kind="Detectron2 checkpoint",
         marks={"model", "optimizer", "iteration"},
         why=f"{OWN_FORM}: Detectron2 goes on from it with --resume; {WEIGHTS_HERE}",
         step="iteration",
     ),
-    Program(
+    ProgramKind(
         kind="optimizer state",
         marks={"state", "param_groups"},
         why="it is the state of an optimizer alone: the weights and the schedule lie in files beside it",
     ),
-    Program(
+    ProgramKind(
         kind="schedule state",
         marks={"last_epoch", "_step_count"},
         why="it is the state of a learning rate schedule alone: the weights lie in a file beside it",
     ),
-    Program(
+    ProgramKind(
         kind="random states",
         marks={"random_state", "numpy_random_seed", "torch_manual_seed"},
         why="it holds random states alone: the weights lie in a file beside it",
     ),
-    Program(
+    ProgramKind(
         kind="random states",
         marks={"python", "numpy", "cpu"},
         why="it holds random states alone: the weights lie in a file beside it",
@@ -234,10 +234,10 @@ PROGRAMS: Final = (
 )
 
 
-def program_of(tree: object) -> Program | None:
+def program_of(tree: object) -> ProgramKind | None:
     """Whose file a tree is of, where it is of one of these programs; an object that stays shut is none of theirs."""
     if isinstance(tree, Opaque):
-        return Program(
+        return ProgramKind(
             kind=f"pickled object ({tree.module}.{tree.name})"[:160],
             marks=set(),
             why="an object stays shut, as opening it could run code; its program can save model.state_dict()",

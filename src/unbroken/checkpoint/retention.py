@@ -22,7 +22,7 @@ STAYS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
+class StoredFile:
     """One file on disk."""
 
     name: str
@@ -49,7 +49,7 @@ class Policy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decision:
+class RetentionDecision:
     """What happens to one file, by which rule, and why in words."""
 
     name: str
@@ -58,7 +58,9 @@ class Decision:
     reason: str
 
 
-def retain(stored: Collection[Stored], policy: Policy, *, pinned: Collection[str] = ()) -> tuple[Decision, ...]:
+def retain(
+    stored: Collection[StoredFile], policy: Policy, *, pinned: Collection[str] = ()
+) -> tuple[RetentionDecision, ...]:
     """Decide for every file, furthest step first; of two files of one save, the one that was given first counts."""
     ordered = sorted(stored, key=lambda item: item.step, reverse=True)
     copies = _copies(ordered)
@@ -68,7 +70,7 @@ def retain(stored: Collection[Stored], policy: Policy, *, pinned: Collection[str
     return tuple(judge.decide(item) for item in ordered)
 
 
-def _copies(ordered: Sequence[Stored]) -> dict[str, str]:
+def _copies(ordered: Sequence[StoredFile]) -> dict[str, str]:
     """Files that hold a save which another one holds too, with the name of that one; a sound one counts first."""
     holders: dict[str, str] = {}
     copies = {}
@@ -87,18 +89,18 @@ class _Judge:
     policy: Policy
     pinned: Collection[str]
     copies: Mapping[str, str]
-    states: Sequence[Stored]
-    ordered: Sequence[Stored]
+    states: Sequence[StoredFile]
+    ordered: Sequence[StoredFile]
     places: Mapping[str, int]
 
-    def decide(self, item: Stored) -> Decision:
+    def decide(self, item: StoredFile) -> RetentionDecision:
         """The first rule that keeps a file gives the reason; without one, it goes."""
         rule, reason = self._kept_as_it_is(item) or self._kept_by_the_policy(item) or ("", "")
         if rule:
-            return Decision(name=item.name, keep=True, rule=rule, reason=reason)
-        return Decision(name=item.name, keep=False, rule="policy", reason=self._why_it_goes(item))
+            return RetentionDecision(name=item.name, keep=True, rule=rule, reason=reason)
+        return RetentionDecision(name=item.name, keep=False, rule="policy", reason=self._why_it_goes(item))
 
-    def _kept_as_it_is(self, item: Stored) -> tuple[str, str] | None:
+    def _kept_as_it_is(self, item: StoredFile) -> tuple[str, str] | None:
         if self.policy.keep_last is None:
             return "all", "all checkpoints are kept"
         if item.kind in STAYS:
@@ -113,7 +115,7 @@ class _Judge:
             return "rolling", "the next save under this name replaces it"
         return None
 
-    def _kept_by_the_policy(self, item: Stored) -> tuple[str, str] | None:
+    def _kept_by_the_policy(self, item: StoredFile) -> tuple[str, str] | None:
         last = self.policy.keep_last or 0
         if item.kind == "weights":
             if self._newer_best(item) is None:
@@ -127,7 +129,7 @@ class _Judge:
                 return "best", f"the best: {item.best}"
         return self._needed(item)
 
-    def _needed(self, item: Stored) -> tuple[str, str] | None:
+    def _needed(self, item: StoredFile) -> tuple[str, str] | None:
         """Whether there are too few verified states without this file; newer ones, where it is about a state."""
         about_time = item.kind in ("state", "passed")
         sound = sum(other.verified for other in (self._newer(item) if about_time else self.states))
@@ -136,21 +138,21 @@ class _Judge:
         which = "newer verified" if about_time else "verified state" + ("" if sound == 1 else "s")
         return "two states", f"only {sound} {which}, {NEVER_FEWER_THAN} are needed before one may go"
 
-    def _newer(self, item: Stored) -> Sequence[Stored]:
+    def _newer(self, item: StoredFile) -> Sequence[StoredFile]:
         """The states before it in the order."""
         return [other for other in self.states if self.places[other.name] < self.places[item.name]]
 
-    def _newer_best(self, item: Stored) -> Stored | None:
+    def _newer_best(self, item: StoredFile) -> StoredFile | None:
         """Whole weights that replaced these as the best by their metric: a worse file never does."""
         earlier = self.ordered[: self.places[item.name]]
         rivals = [other for other in earlier if other.kind == "weights" and other.metric == item.metric]
         return next((other for other in rivals if other.verified), None)
 
-    def _is_one_of_every(self, item: Stored) -> bool:
+    def _is_one_of_every(self, item: StoredFile) -> bool:
         number = item.epoch if self.policy.by_epoch else item.step
         return bool(self.policy.keep_every) and number is not None and number % (self.policy.keep_every or 1) == 0
 
-    def _why_it_goes(self, item: Stored) -> str:
+    def _why_it_goes(self, item: StoredFile) -> str:
         if item.kind == "damaged":
             return f"damaged: {item.trouble}"
         if (better := self._newer_best(item)) is not None and item.kind == "weights":

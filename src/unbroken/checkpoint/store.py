@@ -10,7 +10,7 @@ from pathlib import Path
 from unbroken.checkpoint import FORMAT
 from unbroken.checkpoint.manifest import Manifest, SaveFacts, read_manifest, write_manifest
 from unbroken.checkpoint.removal import Record, finish_removal, leftovers, let_go
-from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Policy, Stored, retain
+from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Policy, StoredFile, retain
 from unbroken.checkpoint.verify import verify_file
 from unbroken.errors import UnbrokenError
 from unbroken.storage import Disk, WritableFile, durable_write, explained, point_to
@@ -121,7 +121,7 @@ class CheckpointStore:
         manifests = self._checkpoints()
         sound = self._sound_ones(manifests, max(NEVER_FEWER_THAN, keep_last) + 1)
         stored = [
-            Stored(
+            StoredFile(
                 name=item.file,
                 step=item.step,
                 verified=item.file in sound,

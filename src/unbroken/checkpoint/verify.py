@@ -25,7 +25,7 @@ ZIP_CRC = "zip CRC"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Verification:
     """What was found about one file, and by which method."""
 
     path: Path
@@ -37,7 +37,7 @@ class Verdict:
 
 def verify_file(
     path: str | os.PathLike[str], *, expected_sha256: str | None = None, expected_bytes: int | None = None
-) -> Verdict:
+) -> Verification:
     """Judge one file: its length first, which is free, then every byte of it.
 
     That a newer version wrote the file is no damage.
@@ -58,12 +58,12 @@ def verify_file(
         return _missing(path)
     except DamagedFile as error:
         method = STRUCTURE if expected_sha256 is None else WHOLE_FILE
-        return Verdict(path=path, state="damaged", reason=_sentence(error), method=method)
+        return Verification(path=path, state="damaged", reason=_sentence(error), method=method)
 
 
 def verify_open(
     file: BufferedReader, path: Path, *, expected_sha256: str | None, expected_bytes: int | None
-) -> Verdict:
+) -> Verification:
     """The same of a file that is open already."""
     found_bytes = os.fstat(file.fileno()).st_size
     if expected_bytes is not None and found_bytes != expected_bytes:
@@ -71,24 +71,24 @@ def verify_open(
     return _by_content(file, path) if expected_sha256 is None else _by_digest(file, path, expected_sha256.lower())
 
 
-def _missing(path: Path) -> Verdict:
-    return Verdict(path=path, state="missing", reason="there is no such file", method="look")
+def _missing(path: Path) -> Verification:
+    return Verification(path=path, state="missing", reason="there is no such file", method="look")
 
 
-def _unreadable(path: Path, error: OSError, method: str) -> Verdict:
+def _unreadable(path: Path, error: OSError, method: str) -> Verification:
     reason = f"the file cannot be read ({error.strerror or error})"
-    return Verdict(path=path, state="damaged", reason=reason, method=method)
+    return Verification(path=path, state="damaged", reason=reason, method=method)
 
 
-def _wrong_length(path: Path, found: int, expected: int) -> Verdict:
+def _wrong_length(path: Path, found: int, expected: int) -> Verification:
     if found < expected:
         reason = f"the file is cut off: {found:,} of {expected:,} bytes are there"
     else:
         reason = f"the file is {found - expected:,} bytes longer than the {expected:,} that were written"
-    return Verdict(path=path, state="damaged", reason=reason, method=LENGTH)
+    return Verification(path=path, state="damaged", reason=reason, method=LENGTH)
 
 
-def _by_digest(file: BufferedReader, path: Path, expected: str) -> Verdict:
+def _by_digest(file: BufferedReader, path: Path, expected: str) -> Verification:
     try:
         file.seek(0)
         found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -96,30 +96,30 @@ def _by_digest(file: BufferedReader, path: Path, expected: str) -> Verdict:
         return _unreadable(path, error, WHOLE_FILE)
     if found == expected:
         reason = "every byte is as it was written"
-        return Verdict(path=path, state="good", reason=reason, method=WHOLE_FILE, sha256=found)
+        return Verification(path=path, state="good", reason=reason, method=WHOLE_FILE, sha256=found)
     inner = _by_content(file, path)
     where = inner.reason if inner.state == "damaged" else "no tensor is hit, or it was replaced as a whole"
     reason = f"the file was altered since it was written (sha256 {found[:12]}, not {expected[:12]}): {where}"
-    return Verdict(path=path, state="damaged", reason=reason, method=WHOLE_FILE, sha256=found)
+    return Verification(path=path, state="damaged", reason=reason, method=WHOLE_FILE, sha256=found)
 
 
-def _by_content(file: BufferedReader, path: Path) -> Verdict:
+def _by_content(file: BufferedReader, path: Path) -> Verification:
     try:
         structure = structure_in(file, path)
     except ForeignFile as error:
-        return Verdict(path=path, state="foreign", reason=_sentence(error), method=STRUCTURE)
+        return Verification(path=path, state="foreign", reason=_sentence(error), method=STRUCTURE)
     except UnbrokenError as error:
-        return Verdict(path=path, state="damaged", reason=_sentence(error), method=STRUCTURE)
+        return Verification(path=path, state="damaged", reason=_sentence(error), method=STRUCTURE)
     if structure.trailing_bytes:
         reason = f"{structure.trailing_bytes:,} bytes stand behind the last tensor"
-        return Verdict(path=path, state="damaged", reason=reason, method=STRUCTURE)
+        return Verification(path=path, state="damaged", reason=reason, method=STRUCTURE)
     if structure.format != "torch zip":
         reason = "all lengths agree; the format has no checksums"
-        return Verdict(path=path, state="good", reason=reason, method=STRUCTURE)
+        return Verification(path=path, state="good", reason=reason, method=STRUCTURE)
     return _by_checksums(file, structure)
 
 
-def _by_checksums(file: BinaryIO, structure: Structure) -> Verdict:
+def _by_checksums(file: BinaryIO, structure: Structure) -> Verification:
     """Read every entry to its end; one that was written without a checksum has only its length."""
     filled = sum(spot.size_bytes > 0 for spot in structure.entries)
     unchecked = sum(spot.crc is None for spot in structure.entries)
@@ -136,8 +136,8 @@ def _by_checksums(file: BinaryIO, structure: Structure) -> Verdict:
             return _unreadable(structure.path, error, method)
         except DamagedFile as error:
             reason = _sentence(error) + _tensors_of(structure, spot.entry)
-            return Verdict(path=structure.path, state="damaged", reason=reason, method=method)
-    return Verdict(path=structure.path, state="good", reason=held, method=method)
+            return Verification(path=structure.path, state="damaged", reason=reason, method=method)
+    return Verification(path=structure.path, state="good", reason=held, method=method)
 
 
 def _tensors_of(structure: Structure, entry: str) -> str:

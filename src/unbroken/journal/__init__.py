@@ -10,7 +10,14 @@ Touches files (it appends to these two, and to no other).
 """
 
 from unbroken.journal.events import NO_SESSION, Event, as_event
-from unbroken.journal.file import DamagedLine, Journal, Told, read_events, read_events_backwards, read_journal
+from unbroken.journal.file import (
+    DamagedLine,
+    Journal,
+    JournalContents,
+    read_events,
+    read_events_backwards,
+    read_journal,
+)
 from unbroken.journal.steps import (
     Samples,
     StepLog,
@@ -32,9 +39,9 @@ __all__ = [
     "DamagedLine",
     "Event",
     "Journal",
+    "JournalContents",
     "Samples",
     "StepLog",
-    "Told",
     "as_event",
     "as_recorded",
     "compare_steps",

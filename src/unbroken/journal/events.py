@@ -125,7 +125,7 @@ class SessionBegan(Event, name="session"):
     program: Facts = None
 
 
-class Loaded(Event, name="loaded"):
+class FilesLoaded(Event, name="loaded"):
     """The program loaded more files, here with their digests."""
 
     files: Annotated[Mapping[str, str] | None, mapping_of(text)] = None
@@ -138,7 +138,7 @@ class Weights(Event, name="weights"):
     beside: Texts = None
 
 
-class Saved(Event, name="saved"):
+class FileSaved(Event, name="saved"):
     """A checkpoint or a weights file (`kind`) is on disk, with its manifest."""
 
     file: Annotated[str, text]
@@ -147,7 +147,7 @@ class Saved(Event, name="saved"):
     sha256: Text = None
 
 
-class SaveFailed(Event, name="save failed"):
+class SaveRefused(Event, name="save failed"):
     """The disk refused a checkpoint."""
 
     step: Count = None
@@ -219,7 +219,7 @@ class Archiving(Event, name="archiving"):
     to: Text = None
 
 
-class Restored(Event, name="restored"):
+class HistoryRestored(Event, name="restored"):
     """An archived history is the run's own again, and what was here is in the archive."""
 
     file: Text = None
@@ -323,7 +323,7 @@ class Timing(Event, name="timing"):
     longest_s: Annotated[Mapping[str, float] | None, mapping_of(seconds)] = None
 
 
-class Finished(Event, name="finished"):
+class TrainingFinished(Event, name="finished"):
     """The training reached its end, or `early` says what ended it before."""
 
     step: Annotated[int, count]

@@ -156,7 +156,7 @@ class DamagedLine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class JournalContents:
     """What a journal holds: the events, oldest first, and the lines that count for nothing.
 
     Half of a line is what a kill leaves: it is *torn*, no event, and no damage either.
@@ -167,13 +167,13 @@ class Told:
     torn: tuple[int, ...] = ()  # line numbers; the last line without its end is not one of them
 
 
-def read_journal(path: Path) -> Told:
+def read_journal(path: Path) -> JournalContents:
     """All of a journal; nothing where there is none."""
     events, damaged, torn = list[Event](), list[DamagedLine](), list[int]()
     try:
         file = open_ordinary(path)
     except (FileNotFoundError, NotOrdinary):
-        return Told()
+        return JournalContents()
     with file:
         for place, line in enumerate(lines_of(file), start=1):
             record = parsed_line(line)
@@ -188,7 +188,7 @@ def read_journal(path: Path) -> Told:
                 except BadField as error:
                     name = str(record.get("event", ""))[:40]
                     damaged.append(DamagedLine(line=place, event=name, words=str(error)))
-    return Told(events=tuple(events), damaged=tuple(damaged), torn=tuple(torn))
+    return JournalContents(events=tuple(events), damaged=tuple(damaged), torn=tuple(torn))
 
 
 def read_events(path: Path) -> tuple[Event, ...]:

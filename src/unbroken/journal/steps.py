@@ -188,7 +188,7 @@ def _rewound_to(record: Mapping[str, Any]) -> int | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class StepComparison:
     """Two records of one step: the names of the values that both hold, and what differs first ("": nothing)."""
 
     names: tuple[str, ...]
@@ -200,17 +200,17 @@ class Comparison:
         return self.difference == "other samples"
 
 
-def compare_steps(before: Mapping[str, Any], now: Mapping[str, Any]) -> Comparison:
+def compare_steps(before: Mapping[str, Any], now: Mapping[str, Any]) -> StepComparison:
     """Compare samples first, then the values bit for bit (a NaN is a NaN), the probe of the weights last."""
     one, other = _numbers(before), _numbers(now)
     names = tuple(name for name in one if name in other)
     if not _same_samples(before.get("samples"), now.get("samples")):
-        return Comparison(names=names, difference="other samples")
+        return StepComparison(names=names, difference="other samples")
     for name in names:
         if one[name].hex() != other[name].hex() and not (math.isnan(one[name]) and math.isnan(other[name])):
             found = f" {other[name]!r}, recorded {one[name]!r}" if name not in WORDS else ""
-            return Comparison(names=names, difference=f"{WORDS.get(name, name)}{found}")
-    return Comparison(names=names, difference="")
+            return StepComparison(names=names, difference=f"{WORDS.get(name, name)}{found}")
+    return StepComparison(names=names, difference="")
 
 
 def listed(names: Sequence[str]) -> str:

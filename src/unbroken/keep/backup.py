@@ -32,8 +32,8 @@ from unbroken.keep.destination import mirror_folder
 from unbroken.keep.inventory import (
     NOT_THE_RUNS,
     CheckpointFile,
-    Found,
     Inventory,
+    ListedFile,
     checkpoints_of,
     inventory_of,
     stamp_of,
@@ -316,7 +316,7 @@ class _Mirroring:
             self._write_list()
         return taken
 
-    def _keep_parted(self, item: Found) -> None:
+    def _keep_parted(self, item: ListedFile) -> None:
         """Keep a record of the mirror that is not the beginning of the source's: steps that a crash undid there."""
         path = self._target / item.name
         if item.name not in GROWING or stamp_of(path) is None or self._sync.is_held(item):

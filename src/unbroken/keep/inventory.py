@@ -36,7 +36,7 @@ LAST_RECORDS = ("metrics.jsonl", "journal.jsonl", "run.json")  # what says that 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stamp:
+class FileStat:
     """What a file looks like from outside; a save always makes a new one."""
 
     size_bytes: int
@@ -44,11 +44,11 @@ class Stamp:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class ListedFile:
     """A file as it was when it was listed, by its path below the run's folder with `/`."""
 
     name: str
-    stamp: Stamp
+    stamp: FileStat
     inode: int
 
     @property
@@ -61,9 +61,9 @@ class Found:
 class CheckpointFile:
     """A file of the checkpoint folder, with its manifest where it has one."""
 
-    found: Found
+    found: ListedFile
     candidate: Candidate
-    manifest_found: Found | None
+    manifest_found: ListedFile | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,15 +74,15 @@ class Inventory:
     id: str
     layout: Layout
     checkpoints: tuple[CheckpointFile, ...]
-    records: tuple[Found, ...]
-    others: tuple[Found, ...]
-    archive: tuple[Found, ...]
+    records: tuple[ListedFile, ...]
+    others: tuple[ListedFile, ...]
+    archive: tuple[ListedFile, ...]
     links: tuple[str, ...]  # that are not followed
     pointer: str  # the name that the run's own link says
     events: Sequence[Mapping[str, Any]] = field(repr=False)
 
     @property
-    def all(self) -> tuple[Found, ...]:
+    def all(self) -> tuple[ListedFile, ...]:
         """Every file."""
         return (*self.records, *_with_manifests(self.checkpoints), *self.others, *self.archive)
 
@@ -132,12 +132,12 @@ def _inventory_of(run: Path) -> Inventory:
     )
 
 
-def files_of(run: Path, layout: Layout) -> tuple[tuple[Found, ...], tuple[str, ...]]:
+def files_of(run: Path, layout: Layout) -> tuple[tuple[ListedFile, ...], tuple[str, ...]]:
     """A run's ordinary files, and the links that are not followed, each by name.
 
     The pointer is made again, and what was cut off is no file of the run.
     """
-    links, files = list[str](), list[Found]()
+    links, files = list[str](), list[ListedFile]()
     for folder, name, facts in walk(str(run), (layout.checkpoint_folder,), links):
         kept_here = folder == OWN_FOLDER and name in NOT_THE_RUNS
         if not name.endswith(LEFT_BEHIND) and not kept_here:
@@ -162,7 +162,7 @@ def is_run(folder: Path) -> bool:
     return read_record(folder) is not None or (own(folder) / "journal.jsonl").exists() or holds_run(str(folder)) is None
 
 
-def look(run: Path, path: Path) -> Found | None:
+def look(run: Path, path: Path) -> ListedFile | None:
     """One file as it is now; None if it has just gone."""
     try:
         return as_found(path.relative_to(run).as_posix(), path.stat())
@@ -170,12 +170,14 @@ def look(run: Path, path: Path) -> Found | None:
         return None
 
 
-def as_found(name: str, facts: os.stat_result) -> Found:
+def as_found(name: str, facts: os.stat_result) -> ListedFile:
     """A file of which the system says this."""
-    return Found(name=name, stamp=Stamp(size_bytes=facts.st_size, changed_ns=facts.st_mtime_ns), inode=facts.st_ino)
+    return ListedFile(
+        name=name, stamp=FileStat(size_bytes=facts.st_size, changed_ns=facts.st_mtime_ns), inode=facts.st_ino
+    )
 
 
-def stamp_of(path: Path) -> Stamp | None:
+def stamp_of(path: Path) -> FileStat | None:
     """The stamp of an ordinary file; None where there is none, or something else (a link) has the name."""
     try:
         facts = path.lstat()
@@ -184,14 +186,14 @@ def stamp_of(path: Path) -> Stamp | None:
     return as_found(path.name, facts).stamp if stat.S_ISREG(facts.st_mode) else None
 
 
-def _with_manifests(checkpoints: Sequence[CheckpointFile]) -> list[Found]:
+def _with_manifests(checkpoints: Sequence[CheckpointFile]) -> list[ListedFile]:
     return [found for item in checkpoints for found in (item.found, item.manifest_found) if found is not None]
 
 
-def _record_order(item: Found) -> tuple[int, str]:
+def _record_order(item: ListedFile) -> tuple[int, str]:
     name = item.name.split("/", 1)[1]
     return (LAST_RECORDS.index(name) if name in LAST_RECORDS else -1), name
 
 
-def _archive_order(item: Found) -> tuple[bool, str]:
+def _archive_order(item: ListedFile) -> tuple[bool, str]:
     return item.name.endswith("/journal.jsonl"), item.name

@@ -17,14 +17,14 @@ from pathlib import Path
 from unbroken.clock import Clock, utc_text
 from unbroken.errors import DamagedFile, Refused, RunHeld, UsageError
 from unbroken.ids import why_unsafe
-from unbroken.keep.inventory import Found, files_of, look
+from unbroken.keep.inventory import ListedFile, files_of, look
 from unbroken.keep.packed import FORMAT, ChangedMeanwhile, PackingList, check_packed, write_packed
 from unbroken.run.candidates import Candidate, confirm
 from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, Layout, own
 from unbroken.run.record import layout_of
 from unbroken.run.survey import Survey, require_reachable, survey
 from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_folder, durable_write, explained
-from unbroken.storage.file_lock import FileLock, Held
+from unbroken.storage.file_lock import FileLock, LockHeld
 from unbroken.storage.lock import GRACE_S
 from unbroken.storage.moved import Moved, looked_again
 from unbroken.text import as_bytes
@@ -121,7 +121,7 @@ def pack(
     """
     layout, unsound = layout_of(run), dict[str, str]()
 
-    def looked() -> tuple[Mapping[str, Found], Survey, tuple[Item, ...]]:
+    def looked() -> tuple[Mapping[str, ListedFile], Survey, tuple[Item, ...]]:
         folder = layout.checkpoints(run)
         seen = {found.name: found for path in folder.glob("*.pth") if (found := look(run, path))}  # then verified
         facts = survey(run, layout)
@@ -252,7 +252,7 @@ def _alone(run: Path, out: Path, facts: Survey, *, disk: Disk, clock: Clock) -> 
         lock = FileLock(path.with_name(path.name + PARTIAL_SUFFIX), clock)
         try:
             lock.acquire(wait_s=GRACE_S)
-        except Held:
+        except LockHeld:
             raise RunHeld(path, "another process packs a run into this file", do="Choose another name.") from None
     try:
         if path.exists():  # it was waited for
@@ -266,7 +266,9 @@ def _alone(run: Path, out: Path, facts: Survey, *, disk: Disk, clock: Clock) -> 
             lock.release()
 
 
-def _write(path: Path, facts: Survey, parcel: Parcel, seen: Mapping[str, Found], *, disk: Disk, clock: Clock) -> Packed:
+def _write(
+    path: Path, facts: Survey, parcel: Parcel, seen: Mapping[str, ListedFile], *, disk: Disk, clock: Clock
+) -> Packed:
     newest, record = _newest(facts), facts.record
     said = newest.inside.get("run")
     stamped: Mapping[str, object] = said if isinstance(said, Mapping) else {}

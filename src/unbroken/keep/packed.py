@@ -22,7 +22,7 @@ from unbroken.errors import DamagedFile, NewerFormat
 from unbroken.fields import digest, typed
 from unbroken.ids import why_unsafe
 from unbroken.jsonlines import parsed_json
-from unbroken.keep.inventory import PACKING_LIST, Found, as_found
+from unbroken.keep.inventory import PACKING_LIST, ListedFile, as_found
 from unbroken.run.layout import OWN_FOLDER
 from unbroken.storage import WritableFile, open_ordinary
 from unbroken.text import as_bytes
@@ -92,7 +92,7 @@ def write_packed(
     files: Sequence[tuple[str, int]],
     head: PackingList,
     *,
-    still: Mapping[str, Found | None],
+    still: Mapping[str, ListedFile | None],
 ) -> PackingList:
     """Write so many bytes of each of the files; raises ChangedMeanwhile where one of `still` is not that one any more.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unbroken.checkpoint.removal import GOING_SUFFIX, finish_removal, leftovers, let_go
-from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Decision, Kind, Policy, Stored, retain
+from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Kind, Policy, RetentionDecision, StoredFile, retain
 from unbroken.checkpoint.structure import read_structure
 from unbroken.clock import Clock
 from unbroken.errors import Refused
@@ -34,18 +34,18 @@ class Pruning:
 
     directory: Path
     layout: Layout
-    decisions: tuple[Decision, ...]
+    decisions: tuple[RetentionDecision, ...]
     sizes: Mapping[str, int]
     sound: int  # verified states that stay
     leftovers: tuple[str, ...] = ()
 
     @property
-    def going(self) -> tuple[Decision, ...]:
+    def going(self) -> tuple[RetentionDecision, ...]:
         """What goes, the oldest first."""
         return tuple(decision for decision in reversed(self.decisions) if not decision.keep)
 
     @property
-    def staying(self) -> tuple[Decision, ...]:
+    def staying(self) -> tuple[RetentionDecision, ...]:
         """What stays, the furthest first."""
         return tuple(decision for decision in self.decisions if decision.keep)
 
@@ -119,10 +119,10 @@ def _require_at_rest(facts: Survey) -> None:
         raise Refused(facts.directory, what, do="Launch the training again: it moves the rest.")
 
 
-def _stored(item: Candidate, facts: Survey, layout: Layout, best: tuple[int, str] | None) -> Stored:
+def _stored(item: Candidate, facts: Survey, layout: Layout, best: tuple[int, str] | None) -> StoredFile:
     part, metric = layout.part_of(item.name)
     kind = _kind(item, part, facts, named_for=layout.checkpoint(step=item.step, epoch=item.epoch or 0, milestone=True))
-    return Stored(
+    return StoredFile(
         name=item.name,
         step=item.step,
         verified=item.state in ("good", "unchecked"),  # one that stays is read before that counts
@@ -200,7 +200,7 @@ class Pruned:
     spared: tuple[str, ...] = ()
 
     @property
-    def gone(self) -> tuple[Decision, ...]:
+    def gone(self) -> tuple[RetentionDecision, ...]:
         """What went, the oldest first."""
         return tuple(item for item in self.plan.going if item.name not in self.spared)
 

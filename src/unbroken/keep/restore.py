@@ -15,10 +15,10 @@ from unbroken.clock import Clock
 from unbroken.errors import DamagedFile, Refused
 from unbroken.ids import free_name
 from unbroken.journal import NO_SESSION, Journal
-from unbroken.journal.events import Removed, Saved
+from unbroken.journal.events import FileSaved, Removed
 from unbroken.keep.backup import GROWING, mirror
 from unbroken.keep.destination import beside, is_vacant, owned
-from unbroken.keep.inventory import CheckpointFile, Found, Inventory, checkpoints_of, inventory_of, stamp_of
+from unbroken.keep.inventory import CheckpointFile, Inventory, ListedFile, checkpoints_of, inventory_of, stamp_of
 from unbroken.keep.sync import Divergence, Sync, divergence, is_beginning, require_room, set_aside
 from unbroken.run.candidates import look_at
 from unbroken.run.folder import FOLDERS, require_inside, unreachable
@@ -164,7 +164,7 @@ class _Mending:
             journal.write("brought back", source=str(self._source), files=sorted(self.sync.copied))
             journal.close()
 
-    def _take_record(self, item: Found, *, behind: bool) -> None:
+    def _take_record(self, item: ListedFile, *, behind: bool) -> None:
         """A record that is missing, or the beginning of the backup's."""
         unreadable = item.name == RECORD and read_record(self._run) is None
         grows = item.name in GROWING
@@ -173,7 +173,7 @@ class _Mending:
         elif grows and behind:
             self.notes.append(f"{item.name} is not the beginning of the backup's, and stays as it is")
 
-    def _is_beginning(self, item: Found) -> bool:
+    def _is_beginning(self, item: ListedFile) -> bool:
         here = stamp_of(self._run / item.name)
         is_longer = here is None or here.size_bytes > item.size_bytes
         return not is_longer and is_beginning(self._run / item.name, self._source / item.name)
@@ -186,7 +186,7 @@ class _Mending:
             match event:
                 case Removed(file=str(file)):
                     gone.add(file)
-                case Saved(file=file):
+                case FileSaved(file=file):
                     gone.discard(file)
         return gone
 

@@ -20,7 +20,7 @@ from unbroken.fields import Kind, anything, count, list_of, mapping, mapping_of,
 from unbroken.ids import why_unsafe
 from unbroken.journal import NO_SESSION
 from unbroken.jsonlines import parsed_line
-from unbroken.keep.inventory import CheckpointFile, Found, Inventory, Stamp, as_found, stamp_of
+from unbroken.keep.inventory import CheckpointFile, FileStat, Inventory, ListedFile, as_found, stamp_of
 from unbroken.run.layout import ARCHIVE_FOLDER, BACKUP_LIST, own
 from unbroken.storage import (
     Disk,
@@ -57,12 +57,12 @@ class Moving(NotTaken):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Held:
+class TargetFile:
     """A file of the target: its digest, and what both sides looked like when that was found out."""
 
     sha256: str
-    source: Stamp
-    copy: Stamp
+    source: FileStat
+    copy: FileStat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class BackupList:
 
     run: str
     source: str
-    files: Mapping[str, Held] = field(default_factory=dict)
+    files: Mapping[str, TargetFile] = field(default_factory=dict)
 
 
 def read_list(mirror: Path) -> BackupList | None:
@@ -97,12 +97,12 @@ def write_list(disk: Disk, mirror: Path, listed: BackupList) -> None:
     write_json(disk, own(mirror) / BACKUP_LIST, data)
 
 
-def _held(sha256: Any, source: Any, copy: Any) -> Held:
-    return Held(sha256=text(sha256, "files"), source=_stamp(*source), copy=_stamp(*copy))
+def _held(sha256: Any, source: Any, copy: Any) -> TargetFile:
+    return TargetFile(sha256=text(sha256, "files"), source=_stamp(*source), copy=_stamp(*copy))
 
 
-def _stamp(size_bytes: Any, changed_ns: Any) -> Stamp:
-    return Stamp(size_bytes=count(size_bytes, "files"), changed_ns=whole(changed_ns, "files"))
+def _stamp(size_bytes: Any, changed_ns: Any) -> FileStat:
+    return FileStat(size_bytes=count(size_bytes, "files"), changed_ns=whole(changed_ns, "files"))
 
 
 # -- how two runs differ ---------------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ class Sync:
         disk: Disk,
         source: Path,
         target: Path,
-        known: Mapping[str, Held],
+        known: Mapping[str, TargetFile],
         *,
         anew: bool = False,
         linked: Collection[str] = (),
@@ -236,14 +236,14 @@ class Sync:
         self.moving: set[str] = set()
         self._folders: set[Path] = set()
 
-    def is_held(self, item: Found) -> bool:
+    def is_held(self, item: ListedFile) -> bool:
         """Whether the target is known to hold this file as it is."""
         held = self.files.get(item.name)
         if held is None or (self._anew and item.name not in self.copied and item.name not in self.kept):
             return False
         return held.source == item.stamp and held.copy == stamp_of(self._target / item.name)
 
-    def take(self, item: Found, judge: Judge | None = None, *, still: bool = False, once: bool = False) -> bool:
+    def take(self, item: ListedFile, judge: Judge | None = None, *, still: bool = False, once: bool = False) -> bool:
         """Bring one file; whether the target holds it now.
 
         `still`: it must be the file that was listed; another one may have grown. `once`: what the target has stays.
@@ -289,7 +289,7 @@ class Sync:
         if not pointer.is_symlink() or pointer.readlink() != Path(name):
             point_to(self._disk, pointer, name)
 
-    def _bring(self, item: Found, reader: BinaryIO, judge: Judge | None, *, once: bool) -> None:
+    def _bring(self, item: ListedFile, reader: BinaryIO, judge: Judge | None, *, once: bool) -> None:
         def require(digest: str) -> None:
             if judge is not None and (why := judge(digest)):
                 raise Unsound(why)
@@ -317,7 +317,7 @@ class Sync:
             self._remember(item, digest)
             self.copied[item.name] = item.size_bytes
 
-    def _extended(self, item: Found, reader: BinaryIO, target: Path, here: Stamp) -> bool:
+    def _extended(self, item: ListedFile, reader: BinaryIO, target: Path, here: FileStat) -> bool:
         """Continue a large file that has only grown; a kill leaves a shorter beginning of it."""
         if not EXTENDED_BYTES <= here.size_bytes < item.size_bytes or target.stat().st_nlink > 1:
             return False  # a copy made of hard links is the source itself
@@ -342,10 +342,10 @@ class Sync:
         self.copied[item.name] = item.size_bytes - here.size_bytes
         return True
 
-    def _remember(self, item: Found, digest: str) -> None:
+    def _remember(self, item: ListedFile, digest: str) -> None:
         now = stamp_of(self._target / item.name)
         if now is not None:
-            self.files[item.name] = Held(sha256=digest, source=item.stamp, copy=now)
+            self.files[item.name] = TargetFile(sha256=digest, source=item.stamp, copy=now)
 
     def _make_folder(self, folder: Path) -> None:
         if folder in self._folders:
@@ -359,7 +359,7 @@ class Sync:
         self._folders.add(folder)
 
     @contextmanager
-    def _opened(self, item: Found, *, still: bool) -> Iterator[BinaryIO]:
+    def _opened(self, item: ListedFile, *, still: bool) -> Iterator[BinaryIO]:
         try:
             reader = open_ordinary(self._source / item.name)
         except FileNotFoundError:

@@ -25,7 +25,7 @@ EARLIER = "an earlier step"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class DiscoveredCopy:
     """A copy with a checkpoint to continue from."""
 
     copy: Survey
@@ -41,7 +41,7 @@ class Found:
         """The session that wrote the file."""
         return str(self.source.inside.get("session", ""))
 
-    def knows(self, other: Found) -> bool:
+    def knows(self, other: DiscoveredCopy) -> bool:
         """Whether this history goes on from the other one."""
         return other.session in (*self.copy.sessions, self.session)
 
@@ -71,9 +71,9 @@ def of_this_run(here: Survey, elsewhere: Sequence[Survey]) -> tuple[Survey, ...]
     return tuple(item for item in elsewhere if run_of(item) == known) or tuple(elsewhere)
 
 
-def good_ones(copies: Sequence[Survey]) -> list[Found]:
+def good_ones(copies: Sequence[Survey]) -> list[DiscoveredCopy]:
     """The copies that can be continued, each from its furthest sound checkpoint."""
-    return [Found(copy=item, source=item.newest_good) for item in copies if item.newest_good is not None]
+    return [DiscoveredCopy(copy=item, source=item.newest_good) for item in copies if item.newest_good is not None]
 
 
 def several_runs(job: Job, copies: Sequence[Survey]) -> Refuse | None:
@@ -95,7 +95,7 @@ def _furthest_of(run: str, copies: Sequence[Survey]) -> tuple[Survey, Candidate 
     return ours[0], next((item for item in ours[0].candidates if item.resumable), None)
 
 
-def furthest(job: Job, good: Sequence[Found]) -> Found | Refuse | None:
+def furthest(job: Job, good: Sequence[DiscoveredCopy]) -> DiscoveredCopy | Refuse | None:
     """The furthest copy of one run; a refusal if two histories that parted are equally far."""
     step = max((item.source.step for item in good), default=None)
     if step is None:
@@ -154,7 +154,7 @@ def _as_words(copy: Survey, source: Candidate | None) -> str:
     )
 
 
-def weights_along(found: Found) -> tuple[Path, ...]:
+def weights_along(found: DiscoveredCopy) -> tuple[Path, ...]:
     """The weights files that come along: of the same run, and not known to be damaged."""
     run = run_of(found.copy)
     return tuple(
@@ -164,7 +164,7 @@ def weights_along(found: Found) -> tuple[Path, ...]:
     )
 
 
-def records_for(found: Found, copies: Sequence[Survey]) -> Path | None:
+def records_for(found: DiscoveredCopy, copies: Sequence[Survey]) -> Path | None:
     """The folder whose records come along: the copy's own, else those of another copy of the run, the longest."""
     if found.copy.record is not None or found.copy.events:
         return found.copy.directory
@@ -173,7 +173,7 @@ def records_for(found: Found, copies: Sequence[Survey]) -> Path | None:
     return longest.directory if longest is not None else None
 
 
-def others_in_words(found: Found, good: Sequence[Found]) -> tuple[str, ...]:
+def others_in_words(found: DiscoveredCopy, good: Sequence[DiscoveredCopy]) -> tuple[str, ...]:
     """The copies that are not used, and whether they hold something that the chosen one does not."""
     return tuple(
         f"{item.copy.directory} holds it too, at step {item.source.step}{_apart(found, item)}"
@@ -182,7 +182,7 @@ def others_in_words(found: Found, good: Sequence[Found]) -> tuple[str, ...]:
     )
 
 
-def _apart(found: Found, other: Found) -> str:
+def _apart(found: DiscoveredCopy, other: DiscoveredCopy) -> str:
     if other.save == found.save or found.knows(other) or other.knows(found) or not other.session:
         return ""
     return f", by a session that the used one does not know of ({other.session}): what it did is left behind"
@@ -238,7 +238,9 @@ def _at(copy: Survey, item: MissingFile) -> MissingFile:
     return replace(item, name=str(copy.directory / item.name), reason=item.reason.replace("not here", "not there"))
 
 
-def further_copy(job: Job, here: Survey, source: Candidate, elsewhere: Sequence[Survey]) -> Found | Refuse | None:
+def further_copy(
+    job: Job, here: Survey, source: Candidate, elsewhere: Sequence[Survey]
+) -> DiscoveredCopy | Refuse | None:
     """A copy of this very run that is further than what is left of it here; None when there is none."""
     copies = [item for item in elsewhere if here.record is not None and run_of(item) == here.record.id]
     return furthest(job, [item for item in good_ones(copies) if item.source.step > source.step])
@@ -263,7 +265,7 @@ def choose_copy(job: Job, here: Survey, elsewhere: Sequence[Survey]) -> Resume |
     return refuse_lost_copies(job, lost) if lost else None
 
 
-def _resume_copy(here: Survey, found: Found, copies: Sequence[Survey]) -> Resume:
+def _resume_copy(here: Survey, found: DiscoveredCopy, copies: Sequence[Survey]) -> Resume:
     state = "no checkpoint here is good" if here.has_history else "nothing was saved here yet"
     source, records = found.source, records_for(found, copies)
     where = f"{found.copy.directory} holds this run at step {source.step}, {source.reason}"

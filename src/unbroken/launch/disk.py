@@ -61,7 +61,7 @@ class Sizes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
+class DiskUse:
     """What lies in the run's folder already: checkpoints with a name of their own, the rolling one, best weights."""
 
     named: int = 0
@@ -124,7 +124,7 @@ def policy(job: Job, steps: int | None, epochs: int | None, seconds: float | Non
 def forecast_disk(
     policy: SavePolicy,
     sizes: Sizes,
-    stored: Stored,
+    stored: DiskUse,
     room: Room,
     *,
     done: int,
@@ -145,7 +145,7 @@ def forecast_disk(
     return found if full_at is None else _with_way_out(found, stored, done=done, total=total, step_s=step_s)
 
 
-def _with_way_out(found: DiskForecast, stored: Stored, *, done: int, total: int, step_s: float | None) -> DiskForecast:
+def _with_way_out(found: DiskForecast, stored: DiskUse, *, done: int, total: int, step_s: float | None) -> DiskForecast:
     """The most checkpoints that can be kept so that it fits; by halving, because fewer never take more."""
 
     def with_kept(keep: int) -> tuple[int, int]:
@@ -164,7 +164,7 @@ def _with_way_out(found: DiskForecast, stored: Stored, *, done: int, total: int,
 
 
 def _course(
-    policy: SavePolicy, sizes: Sizes, stored: Stored, *, done: int, total: int, step_s: float | None
+    policy: SavePolicy, sizes: Sizes, stored: DiskUse, *, done: int, total: int, step_s: float | None
 ) -> Iterator[tuple[int, int, int]]:
     """At each save: its step, the bytes that are new in the moment of writing, and those that stay."""
     named, rolling, kept = stored.named, stored.rolling, max(policy.keep_last or 0, NEVER_FEWER_THAN)
@@ -244,7 +244,7 @@ def planned_disk(
             sizes = known or sizes_in(copy or (here if plan.copy_from is None else RunView(plan.copy_from)))
             stored = stored_in(here)
         else:
-            sizes, stored = known or _sizes_beside(job), Stored()
+            sizes, stored = known or _sizes_beside(job), DiskUse()
         if sizes is None:
             return None
         steps, seconds = timing.get("steps"), timing.get("seconds")
@@ -277,11 +277,11 @@ def sizes_in(view: RunView, *, anew: bool = False) -> Sizes | None:
     )
 
 
-def stored_in(view: RunView) -> Stored:
+def stored_in(view: RunView) -> DiskUse:
     """Which saves lie in a run's folder."""
     here, rolling = list(_saved(view)), view.layout.rolling_name
     named = [item for item in here if item.kind == "checkpoint" and item.file != rolling]
-    return Stored(
+    return DiskUse(
         named=len(named),
         rolling=any(item.file == rolling for item in here),
         best=any(item.kind == "weights" for item in here),

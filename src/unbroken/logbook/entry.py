@@ -14,7 +14,7 @@ from unbroken.clock import Clock, shown_time
 from unbroken.errors import UnbrokenError
 from unbroken.journal.events import SessionBegan
 from unbroken.logbook.file import Memory, Written, book_for, memory_of, place_of, remembered, results_before, write_book
-from unbroken.logbook.render import Facts, clean, config_words, ours, result_words
+from unbroken.logbook.render import ResultFacts, clean, config_words, ours, result_words
 from unbroken.logbook.table import RESULT, Entry
 from unbroken.run.folder import entries
 from unbroken.run.history import seconds_of
@@ -160,12 +160,12 @@ def entry_of(known: Known, language: str, view: RunView, config: Callable[[Path]
     )
 
 
-def _facts(summary: Summary, view: RunView) -> Facts:
+def _facts(summary: Summary, view: RunView) -> ResultFacts:
     holder = view.holder if summary.status == "running" else None
     step = summary.best.step if summary.best is not None else summary.last_step
     # The epoch that ended with a step, as the manifests of a run by epochs say; `best_` comes first.
     told = (view.manifest(name) for name in view.manifest_names if step is not None and BY_EPOCH.search(name))
-    return Facts(
+    return ResultFacts(
         since=holder.since if holder is not None else "",
         epoch=next((manifest.epoch for manifest in told if manifest is not None and manifest.step == step), None),
     )

@@ -17,7 +17,7 @@ from typing import Any
 from unbroken.clock import Clock
 from unbroken.errors import Refused, UnbrokenError, UsageError
 from unbroken.journal.file import LineFile, read_lines
-from unbroken.logbook.table import CONFIG, DATE, FILE_NAME, RESULT, TAG, Book, Change, Entry
+from unbroken.logbook.table import CONFIG, DATE, FILE_NAME, RESULT, TAG, Book, Entry, RowChange
 from unbroken.run import RunView
 from unbroken.run.folder import entries as entries_in
 from unbroken.run.folder import is_inside
@@ -44,7 +44,7 @@ class Written:
     """What became of the file: a change for each run, and how many rows are of no run that was looked at."""
 
     file: Path
-    changes: tuple[tuple[Path, Change], ...]
+    changes: tuple[tuple[Path, RowChange], ...]
     others: int
     language: str
     text: str
@@ -155,7 +155,7 @@ def results_before(directory: Path) -> tuple[str, ...]:
     return tuple(text for folder in folders for text in remembered(folder).written.get(RESULT, ())[-1:])
 
 
-def remember(disk: Disk, directory: Path, book: Path, change: Change) -> None:
+def remember(disk: Disk, directory: Path, book: Path, change: RowChange) -> None:
     """Keep what the row says now; a folder that is not ours, or cannot be written, is left as it is."""
     if not (is_ordinary(own(directory) / "run.json") and is_inside(own(directory), directory)):
         return

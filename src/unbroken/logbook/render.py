@@ -99,7 +99,7 @@ STATES = ("running", "stopped", "killed", "finished", "lost", "not reachable", "
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class ResultFacts:
     """What a result is made of, besides the summary."""
 
     since: str = ""  # when the session that runs began, as an ISO time
@@ -135,7 +135,7 @@ def config_words(
     return _join([*said, *named], _weight(changed, words), words)
 
 
-def result_words(summary: Summary, facts: Facts, language: str) -> str:
+def result_words(summary: Summary, facts: ResultFacts, language: str) -> str:
     """The best metric and where it was reached; of a run that is not complete also how it stands."""
     words, status = WORDS[language], summary.status
     best = summary.best

@@ -56,7 +56,7 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class RowChange:
     """What became of one entry's row: added, updated or unchanged; `cells` are what unbroken has said in it."""
 
     label: str
@@ -116,7 +116,7 @@ class Book:
             if said != cells:
                 self._put(table, table.header, said)
 
-    def update(self, entries: Sequence[Entry], language: str) -> list[Change]:
+    def update(self, entries: Sequence[Entry], language: str) -> list[RowChange]:
         """Bring the rows of these runs up to date, add those that have none; every other line stays."""
         if not self._tables:
             self._begin_table(language)
@@ -168,7 +168,7 @@ class Book:
                 return (of_that_day or places)[-1]
         return None
 
-    def _updated(self, entry: Entry, table: _Table, row: int, language: str) -> Change:
+    def _updated(self, entry: Entry, table: _Table, row: int, language: str) -> RowChange:
         cells, said = cells_of(self._lines[row]), {DATE: entry.date, TAG: entry.label, CONFIG: entry.config}
         cells += [""] * (table.width - len(cells))
         before = list(cells)
@@ -187,9 +187,9 @@ class Book:
             self._put(table, row, cells)
         row_now = {name: cells[at] for name, at in table.columns.items()}
         what = "unchanged" if cells == before else "updated"
-        return Change(label=entry.label, what=what, cells=ours, row=row_now)
+        return RowChange(label=entry.label, what=what, cells=ours, row=row_now)
 
-    def _add(self, entry: Entry) -> Change:
+    def _add(self, entry: Entry) -> RowChange:
         table = self._tables[-1]
         said = {DATE: entry.date, TAG: entry.label, CONFIG: entry.config, RESULT: entry.result}
         cells = [""] * table.width
@@ -200,7 +200,7 @@ class Book:
         table.rows.append(row)
         self._put(table, row, cells)
         put = {name: said[name] for name in table.columns}
-        return Change(label=entry.label, what="added", cells=put, row=put)
+        return RowChange(label=entry.label, what="added", cells=put, row=put)
 
     def _begin_table(self, language: str) -> None:
         if self._lines and self._lines[-1].strip():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unbroken.prove.comparison import COUNTERS, Comparison
+from unbroken.prove.comparison import COUNTERS, TwinComparison
 from unbroken.train.record.opening import COUNTS_ANEW
 
 MOST_NAMED = 5
@@ -13,7 +13,7 @@ PROBE = "a probe of the weights"  # as the comparison of two records calls it
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class Evidence:
     """What is known of a training whose twins differ; None is what was not tried.
 
     `itself`: two twins in peace are equal. `fixed_hash`, `no_workers`: they are (or, where twins in peace are equal
@@ -21,7 +21,7 @@ class Facts:
     alone make no difference.
     """
 
-    comparison: Comparison | None = None  # None where sessions could not go on, or were other runs
+    comparison: TwinComparison | None = None  # None where sessions could not go on, or were other runs
     failed: str = ""  # how the session after a kill ended
     renamed: tuple[str, str] | None = None  # the names of the run in peace and with kills
     itself: bool | None = None
@@ -33,7 +33,7 @@ class Facts:
     not_tracked: Sequence[str] = ()
 
 
-def likely(facts: Facts) -> list[str]:
+def likely(facts: Evidence) -> list[str]:
     """The most likely cause in sentences, the strongest first."""
     counted = [each for each in facts.not_tracked if each.startswith(COUNTS_ANEW)][:1]
     named = [each for each in facts.not_tracked if not each.startswith(COUNTS_ANEW)][:MOST_NAMED]
@@ -52,7 +52,7 @@ def likely(facts: Facts) -> list[str]:
     return _the_resume(facts, facts.comparison, named, counted)
 
 
-def _not_the_resume(facts: Facts, found: Comparison) -> list[str]:
+def _not_the_resume(facts: Evidence, found: TwinComparison) -> list[str]:
     if facts.settled:
         return [
             "something that the first training left outside of its run: all later ones are equal. A file, a cache, a "
@@ -74,7 +74,7 @@ def _not_the_resume(facts: Facts, found: Comparison) -> list[str]:
     ]
 
 
-def _the_resume(facts: Facts, found: Comparison, named: list[str], counted: list[str]) -> list[str]:
+def _the_resume(facts: Evidence, found: TwinComparison, named: list[str], counted: list[str]) -> list[str]:
     if facts.settled:
         return ["something that differs only now and then: prove it again, with more kills", *named]
     if facts.fixed_hash:
@@ -103,7 +103,7 @@ def _the_resume(facts: Facts, found: Comparison, named: list[str], counted: list
     ]
 
 
-def _where_it_enters(found: Comparison) -> list[str]:
+def _where_it_enters(found: TwinComparison) -> list[str]:
     """What the first difference says of the place in the loop."""
     first = found.first
     if first is None:

@@ -36,7 +36,7 @@ class First:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class TwinComparison:
     """How much was compared, and what of it differs."""
 
     steps: int
@@ -67,10 +67,10 @@ class Comparison:
         return f"{numbers} differ"
 
 
-def compare(one: Twin, other: Twin) -> Comparison:
+def compare(one: Twin, other: Twin) -> TwinComparison:
     """Compare all runs of two twins."""
     found = [_of_run(run, _named(other, run.name)) for run in one.runs]
-    return Comparison(
+    return TwinComparison(
         steps=sum(each.steps for each in found),
         tensors=sum(each.tensors for each in found),
         values=sum(each.values for each in found),
@@ -86,12 +86,12 @@ def _named(twin: Twin, name: str) -> RunSeen:
     return next((run for run in twin.runs if run.name == name), nothing)
 
 
-def _of_run(one: RunSeen, other: RunSeen) -> Comparison:
+def _of_run(one: RunSeen, other: RunSeen) -> TwinComparison:
     trees = [read_checkpoint(run.checkpoint) if run.checkpoint is not None else {} for run in (one, other)]
     state = tuple(differences(*trees))
     names = {key: part for part, key in one.keys.items()}
     pairs = list(_values(one, other))
-    return Comparison(
+    return TwinComparison(
         steps=len(one.steps),
         tensors=count_tensors(trees[0]),
         values=len(pairs),
@@ -147,7 +147,7 @@ def _part(line: str, names: Mapping[str, str]) -> str:
     return names.get(key, key)
 
 
-def state_in_words(comparison: Comparison, most: int = 3) -> list[str]:
+def state_in_words(comparison: TwinComparison, most: int = 3) -> list[str]:
     """The parts that differ, and the first lines of them."""
     if not comparison.state:
         return []
@@ -155,7 +155,7 @@ def state_in_words(comparison: Comparison, most: int = 3) -> list[str]:
     return [f"in the last state: {parts}", *(f"  {line.lstrip('.')}" for line in comparison.state[:most])]
 
 
-def plain(comparison: Comparison) -> dict[str, Any]:
+def plain(comparison: TwinComparison) -> dict[str, Any]:
     """As JSON-able data."""
     first = comparison.first
     return {

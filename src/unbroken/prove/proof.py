@@ -13,10 +13,10 @@ from typing import Any
 
 from unbroken.errors import UsageError
 from unbroken.launch.host import inherited
-from unbroken.prove.cause import Facts, likely
-from unbroken.prove.comparison import Comparison, compare, plain, state_in_words
+from unbroken.prove.cause import Evidence, likely
+from unbroken.prove.comparison import TwinComparison, compare, plain, state_in_words
 from unbroken.prove.kills import SIGNALS, Kill, choose_kills, in_words, save_interval
-from unbroken.prove.session import Start
+from unbroken.prove.trial import Start
 from unbroken.prove.twin import FEWEST, Setup, Twin, require_trained, train
 
 STEPS, KILLS, WORKERS, PATIENCE_S = 30, 3, (0, 2), 600.0
@@ -80,7 +80,7 @@ class Proof:
     seed: int
     scratch: Path | None
     lines: tuple[str, ...]
-    compared: tuple[tuple[str, Comparison], ...]
+    compared: tuple[tuple[str, TwinComparison], ...]
     likely: tuple[str, ...] = ()
 
     def as_data(self) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class _Proving:
     def __init__(self, setup: Setup, settings: Settings, say: Callable[[str], None]) -> None:
         self._setup, self._settings, self._tell = setup, settings, say
         self._lines: list[str] = []
-        self._compared: list[tuple[str, Comparison]] = []
+        self._compared: list[tuple[str, TwinComparison]] = []
         self._trained = 0
         self._not_tracked: list[str] = []
         self._seed = random.SystemRandom().randrange(SEEDS) if settings.seed is None else settings.seed
@@ -186,23 +186,23 @@ class _Proving:
                     return self._not_exact(facts, peace, other, kill, workers=workers)
         return self._closed(exact=True)
 
-    def _judged(self, peace: Twin, killed: Twin, steps: str, more: str = "") -> Facts | None:
+    def _judged(self, peace: Twin, killed: Twin, steps: str, more: str = "") -> Evidence | None:
         """Compare, and say it; the first facts where not all is equal."""
         names, others = ([run.name for run in twin.runs] for twin in (peace, killed))
         if strange := [name for name in others if name not in names]:
-            return Facts(renamed=(names[0], strange[0]))
+            return Evidence(renamed=(names[0], strange[0]))
         if not killed.is_over:
             session = killed.last
             ended = "hangs" if session.hung else f"ends with exit code {session.code}"
-            return Facts(failed=f"{ended}:\n  {session.last_words()}", not_tracked=killed.not_tracked())
+            return Evidence(failed=f"{ended}:\n  {session.last_words()}", not_tracked=killed.not_tracked())
         how = f"with {more}{in_words(killed.kills)}"
         found = self._compare(how, peace, killed)
         if not killed.kills:
             self._say("no kill came before the end of the training, so nothing is proved of a resume")
-            return Facts(not_tracked=killed.not_tracked())
+            return Evidence(not_tracked=killed.not_tracked())
         if not killed.resumed:
             self._say(f"{how}: no session went on from a save, so nothing is proved of a resume")
-            return Facts(comparison=found, failed="began anew: it found no save", not_tracked=killed.not_tracked())
+            return Evidence(comparison=found, failed="began anew: it found no save", not_tracked=killed.not_tracked())
         self._say(f"{steps} in peace and {how}: {found.in_words()}")
         if found.equal:
             return None
@@ -210,10 +210,10 @@ class _Proving:
             self._say(f"  first at {found.first}")
         for line in state_in_words(found):
             self._say(f"  {line}")
-        return Facts(comparison=found, not_tracked=killed.not_tracked())
+        return Evidence(comparison=found, not_tracked=killed.not_tracked())
 
     def _not_exact(
-        self, facts: Facts, peace: Twin, killed: Twin, kills: Sequence[Kill], *, workers: int | None = None
+        self, facts: Evidence, peace: Twin, killed: Twin, kills: Sequence[Kill], *, workers: int | None = None
     ) -> Proof:
         """Find out by elimination, say what was tried and what it most likely is."""
         if facts.comparison is not None and not facts.failed:
@@ -223,7 +223,9 @@ class _Proving:
             self._say(f"most likely: {cause}" if cause == causes[0] else f"  also: {cause}")
         return self._closed(exact=False, causes=causes)
 
-    def _eliminated(self, facts: Facts, peace: Twin, killed: Twin, kills: Sequence[Kill], workers: int | None) -> Facts:
+    def _eliminated(
+        self, facts: Evidence, peace: Twin, killed: Twin, kills: Sequence[Kill], workers: int | None
+    ) -> Evidence:
         known: dict[str, Any] = {"comparison": facts.comparison}
         again = self._train(workers=workers)
         known["itself"] = self._tried("in peace once more", peace, again, workers=workers)
@@ -242,7 +244,7 @@ class _Proving:
             known["no_workers"] = self._tried("both without loader workers", *pair)
         if known["itself"] and not known.get("fixed_hash") and not known.get("no_workers"):
             known |= self._by_signal(peace, killed, workers)
-        return Facts(**known, not_tracked=tuple(dict.fromkeys(self._not_tracked)))
+        return Evidence(**known, not_tracked=tuple(dict.fromkeys(self._not_tracked)))
 
     def _by_signal(self, peace: Twin, killed: Twin, workers: int | None) -> dict[str, tuple[str, ...]]:
         harmless, harmful = list[str](), list[str]()
@@ -270,7 +272,7 @@ class _Proving:
         self._not_tracked += twin.not_tracked()
         return twin
 
-    def _compare(self, how: str, one: Twin, other: Twin) -> Comparison:
+    def _compare(self, how: str, one: Twin, other: Twin) -> TwinComparison:
         found = compare(one, other)
         self._compared.append((how, found))
         return found

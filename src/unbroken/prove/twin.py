@@ -14,7 +14,7 @@ from unbroken.journal import Event, read_events, read_steps
 from unbroken.journal.events import SessionBegan
 from unbroken.launch.host import Trial, environment_of
 from unbroken.prove.kills import Kill
-from unbroken.prove.session import Session, Start, run_session
+from unbroken.prove.trial import Start, TrialSession, run_session
 from unbroken.run import layout_seen
 from unbroken.run.layout import OWN_FOLDER, own
 from unbroken.storage import Disk
@@ -61,7 +61,7 @@ class Twin:
 
     runs: tuple[RunSeen, ...]
     kills: tuple[Kill, ...]
-    sessions: tuple[Session, ...] = field(repr=False)
+    sessions: tuple[TrialSession, ...] = field(repr=False)
     is_over: bool  # it came as far as it was to come
 
     @property
@@ -70,7 +70,7 @@ class Twin:
         return sum(run.reached for run in self.runs)
 
     @property
-    def last(self) -> Session:
+    def last(self) -> TrialSession:
         """The session that ended it."""
         return self.sessions[-1]
 
@@ -91,7 +91,7 @@ def train(
     place = setup.scratch / name
     Disk().make_folder(place)
     done: list[Kill] = []
-    sessions: list[Session] = []
+    sessions: list[TrialSession] = []
     is_over = False
     waiting: list[Kill | None] = [*kills, None]
     while waiting and not is_over:

@@ -14,11 +14,11 @@ from unbroken.checkpoint.verify import verify_open
 from unbroken.errors import UnbrokenError
 from unbroken.fields import count_of
 from unbroken.journal import Event
-from unbroken.journal.events import EpochCut, Evaluated, Finished, Saved, Skipped
+from unbroken.journal.events import EpochCut, Evaluated, FileSaved, Skipped, TrainingFinished
 from unbroken.quantities import counted
 from unbroken.report.epochs import Epoch, EpochFold
 from unbroken.report.findings import Finding, Findings, span
-from unbroken.report.sessions import Session, sessions_of, surviving
+from unbroken.report.sessions import SessionRecord, sessions_of, surviving
 from unbroken.report.steps import Repeats, StepFold
 from unbroken.run.candidates import Candidate
 from unbroken.run.record import RECORD
@@ -43,7 +43,7 @@ def check_files(view: RunView, findings: Findings, *, verify: bool) -> list[Save
     """Hold every file against its manifest and the journal; with `verify`, read every byte of it."""
     known = known_saves(view.events)
     # What a copy brought back, or a person, was saved all the same: of a file with a manifest the last save counts.
-    last = {event.file: event for event in view.events if isinstance(event, Saved)}
+    last = {event.file: event for event in view.events if isinstance(event, FileSaved)}
     found = []
     for item in sorted(view.candidates, key=lambda item: item.path):
         event = known.get(item.name) or (last.get(item.name) if item.manifest is not None else None)
@@ -227,7 +227,7 @@ def _damaged_records(view: RunView, findings: Findings) -> None:
 def _require_metrics(view: RunView, findings: Findings) -> None:
     if is_ordinary(view.own / METRICS):
         return
-    if any(isinstance(event, Saved | Evaluated | Finished) for event in view.events):
+    if any(isinstance(event, FileSaved | Evaluated | TrainingFinished) for event in view.events):
         findings.add(METRICS, "missing: not one step that was done is recorded")
     elif not view.events:
         findings.add(METRICS, "missing: no session of unbroken worked here")
@@ -259,7 +259,7 @@ def _fold(view: RunView, files: Sequence[SavedFile], findings: Findings) -> Step
 
 
 def _attempt(
-    view: RunView, sessions: Sequence[Session], files: Sequence[SavedFile], findings: Findings
+    view: RunView, sessions: Sequence[SessionRecord], files: Sequence[SavedFile], findings: Findings
 ) -> tuple[StepFold, SavedFile | None]:
     """One reading; also the fact that it turned out to need, if it did."""
     chain = [session for session in sessions if session.name in surviving(sessions)]
@@ -287,19 +287,21 @@ def _attempt(
     return fold, None
 
 
-def _with_unknown(sessions: list[Session], fold: StepFold) -> list[Session]:
+def _with_unknown(sessions: list[SessionRecord], fold: StepFold) -> list[SessionRecord]:
     """Sessions that only the steps know, each after the last one that can have led to it."""
     known = list(sessions)
     for name, base in fold.unknown.items():
         place = next((at for at, session in enumerate(known) if session.name > name), len(known))
         parent = known[place - 1].name if place and base else None
-        known.insert(place, Session(name=name, verdict="?", base=base, parent=parent, ended="?", listed=False))
+        known.insert(place, SessionRecord(name=name, verdict="?", base=base, parent=parent, ended="?", listed=False))
         if place + 1 < len(known) and known[place + 1].parent == parent and known[place + 1].base > base:
             known[place + 1] = replace(known[place + 1], parent=name)
     return known
 
 
-def _sizes(sessions: Sequence[Session], chain: Sequence[Session], files: Sequence[SavedFile]) -> dict[str, int]:
+def _sizes(
+    sessions: Sequence[SessionRecord], chain: Sequence[SessionRecord], files: Sequence[SavedFile]
+) -> dict[str, int]:
     """How many samples the data set of each session has: as its saves say, or the next one that went on from them."""
     said = {file.session: file.size for file in files if file.size}
     for session in sessions:
@@ -313,7 +315,7 @@ def _sizes(sessions: Sequence[Session], chain: Sequence[Session], files: Sequenc
     return sizes
 
 
-def _beginning(chain: Sequence[Session], files: Sequence[SavedFile]) -> tuple[int | None, dict[int, int]]:
+def _beginning(chain: Sequence[SessionRecord], files: Sequence[SavedFile]) -> tuple[int | None, dict[int, int]]:
     """The position at which the history begins, or the steps whose position is known, from which it follows."""
     if not chain or not chain[0].base:
         return 0, {}
@@ -356,8 +358,8 @@ def _counterparts(events: Sequence[Event], fold: StepFold, findings: Findings) -
                 if (session, step) not in fold.evaluated and fold.spans:
                     words = f"the evaluation after step {step} is in the journal only, session {session}"
                     findings.add(METRICS, words, step=step)
-            case Saved(step=int(step)) | Finished(step=step) if not _reached(fold, session, step):
-                what = f"{event.file} was saved" if isinstance(event, Saved) else "the run was finished"
+            case FileSaved(step=int(step)) | TrainingFinished(step=step) if not _reached(fold, session, step):
+                what = f"{event.file} was saved" if isinstance(event, FileSaved) else "the run was finished"
                 words = f"{what} after step {step}, but session {session} has no record up to there"
                 findings.add(METRICS, words, step=step)
     for session, step in sorted(fold.evaluated - told):
@@ -382,7 +384,7 @@ def _changes(fold: StepFold) -> Iterable[str]:
             yield f"after step {session.base}: the run was finished and is made longer"
 
 
-def _is_done(session: Session, fold: StepFold) -> bool:
+def _is_done(session: SessionRecord, fold: StepFold) -> bool:
     return session.ended == "finished" and session.name in fold.spans
 
 
@@ -417,7 +419,7 @@ def _summary(view: RunView, fold: StepFold, findings: Findings) -> Audit:
         epochs=tuple(epochs.closed),
         excused=sum(epoch.excused for epoch in epochs.closed),
         evaluations=len(fold.evaluations),
-        saves=sum(isinstance(event, Saved) and event.kind == "checkpoint" for event in view.events),
+        saves=sum(isinstance(event, FileSaved) and event.kind == "checkpoint" for event in view.events),
         changes=tuple(_changes(fold)),
         findings=tuple(findings.wrong),
         more_findings=findings.more,

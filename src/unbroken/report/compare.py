@@ -68,7 +68,7 @@ class Standing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class RunComparison:
     """Several runs, in the order in which they were named."""
 
     metric: str  # "" where none can be compared
@@ -97,7 +97,7 @@ class Comparison:
         }
 
 
-def compare(facts: Sequence[RunFacts], *, metric: str = "") -> Comparison:
+def compare(facts: Sequence[RunFacts], *, metric: str = "") -> RunComparison:
     """Put the runs side by side; `metric` is what decides, else the one by which they recorded their best."""
     evaluated = [run.curves.evaluated() for run in facts]
     chosen = _metric(facts, evaluated, metric)
@@ -109,7 +109,7 @@ def compare(facts: Sequence[RunFacts], *, metric: str = "") -> Comparison:
         for run, label, steps in zip(facts, labels, evaluated)
     )
     leader, second, margin = _leader(runs, larger=larger)
-    return Comparison(
+    return RunComparison(
         metric=chosen,
         larger=larger,
         common_step=common,

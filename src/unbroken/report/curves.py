@@ -77,7 +77,7 @@ class SessionCurves:
 
 
 @dataclass
-class Curves:
+class StitchedCurves:
     """The sessions of a run by name, in the order in which they first wrote a line."""
 
     sessions: dict[str, SessionCurves] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class Curves:
         """The session of this name, begun when it is not there."""
         return self.sessions.setdefault(name, SessionCurves())
 
-    def extend(self, later: Curves) -> None:
+    def extend(self, later: StitchedCurves) -> None:
         """Add what was recorded after this."""
         self.unreadable += later.unreadable
         for name, found in later.sessions.items():
@@ -118,25 +118,25 @@ class Part(NamedTuple):
     end: int
 
 
-def read_curves(path: Path, *, processes: int = 1) -> Curves:
+def read_curves(path: Path, *, processes: int = 1) -> StitchedCurves:
     """Read a whole record; one that is not there has no curves, a last line without its end does not count."""
     try:
         parts = _parts(path, processes)
         if len(parts) == 1:
             return read_part(parts[0])
-        from unbroken.report.processes import spread
+        from unbroken.report.pool import spread
 
-        curves = Curves()
+        curves = StitchedCurves()
         for found in spread(read_part, parts, processes=len(parts)):
             curves.extend(found)
         return curves
     except FileNotFoundError:
-        return Curves()
+        return StitchedCurves()
 
 
-def read_part(part: Part) -> Curves:
+def read_part(part: Part) -> StitchedCurves:
     """Read some of a record."""
-    curves = Curves()
+    curves = StitchedCurves()
     with open_ordinary(part.path) as file, _no_collections():
         reader = _Reader(curves)
         for block in _blocks(file, part):
@@ -212,7 +212,7 @@ class _Taken:
 class _Reader:
     """Takes blocks apart by the shapes of lines that it has met."""
 
-    def __init__(self, curves: Curves) -> None:
+    def __init__(self, curves: StitchedCurves) -> None:
         self._curves = curves
         self._shapes: list[_Shape] = []
 

@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 
 from unbroken.fields import count_of
 from unbroken.journal.file import numbered_lines
-from unbroken.report.curves import LARGEST_STEP, Curves, put
-from unbroken.report.sessions import Session
+from unbroken.report.curves import LARGEST_STEP, StitchedCurves, put
+from unbroken.report.sessions import SessionRecord
 from unbroken.run.layout import own
 from unbroken.storage import open_ordinary
 
@@ -27,9 +27,9 @@ RENAMED = {"meta_data/learning_rate": "lr", "learning_rate": "lr", "meta_data/lr
 MOST_FILES = 500
 
 
-def read_foreign_curves(directory: Path) -> tuple[Curves, list[Session]]:
+def read_foreign_curves(directory: Path) -> tuple[StitchedCurves, list[SessionRecord]]:
     """The curves by session, and the sessions in their order; none where there are no such files."""
-    curves = Curves()
+    curves = StitchedCurves()
     for path in _scalars_files(directory):
         _read_scalars(path, curves, session=path.parent.parent.name)
     if not curves.sessions:
@@ -44,15 +44,17 @@ def has_foreign_curves(directory: Path) -> bool:
     return bool(_scalars_files(directory)) or any((directory / TRAINING).glob(EVENTS))
 
 
-def _sessions(curves: Curves) -> list[Session]:
+def _sessions(curves: StitchedCurves) -> list[SessionRecord]:
     """Each goes on from just before its first step."""
-    found: list[Session] = []
+    found: list[SessionRecord] = []
     for name, session in curves.sessions.items():
         if session.first is None:
             continue
         base = max(session.first - 1, 0)
         parent = found[-1].name if found else None
-        found.append(Session(name=name, verdict="Resume" if found else "Fresh", base=base, parent=parent, ended=""))
+        found.append(
+            SessionRecord(name=name, verdict="Resume" if found else "Fresh", base=base, parent=parent, ended="")
+        )
     return found
 
 
@@ -65,7 +67,7 @@ def _scalars_files(directory: Path) -> list[Path]:
     return sorted(found)[:MOST_FILES]
 
 
-def _read_scalars(path: Path, curves: Curves, *, session: str) -> None:
+def _read_scalars(path: Path, curves: StitchedCurves, *, session: str) -> None:
     """One line per logged step; a line without a learning rate and a loss is an evaluation."""
     try:
         for _, record in numbered_lines(path):
@@ -78,7 +80,7 @@ def _read_scalars(path: Path, curves: Curves, *, session: str) -> None:
         return
 
 
-def _note(curves: Curves, name: str, step: int, values: Mapping[str, Any]) -> None:
+def _note(curves: StitchedCurves, name: str, step: int, values: Mapping[str, Any]) -> None:
     session = curves.session(name)
     if "loss" in values or "lr" in values:
         session.spanned(step, step)
@@ -90,7 +92,7 @@ def _note(curves: Curves, name: str, step: int, values: Mapping[str, Any]) -> No
 # -- TensorBoard -----------------------------------------------------------------------------------------------------
 
 
-def _read_events(path: Path, curves: Curves) -> None:
+def _read_events(path: Path, curves: StitchedCurves) -> None:
     session = curves.session(path.name.removeprefix("events.out.tfevents."))
     for step, tag, value in scalars_in(path):
         name = RENAMED.get(tag, RENAMED.get(tag.removeprefix("train/"), tag.removeprefix("train/")))
@@ -100,7 +102,7 @@ def _read_events(path: Path, curves: Curves) -> None:
             put(session.values, step, {name: value})
 
 
-def _read_evaluations(directory: Path, curves: Curves) -> None:
+def _read_evaluations(directory: Path, curves: StitchedCurves) -> None:
     """What was measured at the end of epochs, at the steps of these ends as far as a checkpoint tells them."""
     steps_of_epoch = _steps_of_epoch(directory)
     if not steps_of_epoch or not curves.sessions:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from unbroken.run.summary import Summary
 
 
-class Row(NamedTuple):
+class IndexRow(NamedTuple):
     """One run. `signature` says which state of its files this tells of; 0: look again the next time."""
 
     folder: str  # absolute
@@ -96,10 +96,10 @@ TYPES: tuple[set[type], ...] = (
 )
 
 
-def row_of(summary: Summary, *, folder: str, signature: int, part: str) -> Row:
+def row_of(summary: Summary, *, folder: str, signature: int, part: str) -> IndexRow:
     """A run's row."""
     best = summary.best
-    return Row(
+    return IndexRow(
         folder=folder,
         signature=signature,
         part=part,
@@ -130,7 +130,7 @@ def row_of(summary: Summary, *, folder: str, signature: int, part: str) -> Row:
 VERSION = 1  # in the file's name: versions do not quarrel over one file
 PATIENCE_S = 2.0  # for another process that writes; what it writes are milliseconds
 NOT_OURS = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT}
-COLUMNS = ", ".join(Row._fields)
+COLUMNS = ", ".join(IndexRow._fields)
 SCHEMA = (
     f"CREATE TABLE IF NOT EXISTS runs ({COLUMNS}, PRIMARY KEY (folder)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS configs (folder, signature, config, PRIMARY KEY (folder)) WITHOUT ROWID",
@@ -144,9 +144,9 @@ class RunIndex:
         self._path = cache / f"runs-{VERSION}.sqlite" if cache is not None else None
         self._disk = disk
 
-    def rows(self, root: str) -> dict[str, Row]:
+    def rows(self, root: str) -> dict[str, IndexRow]:
         """The rows of a folder and all below it, by folder."""
-        found = list(map(Row._make, self._read(f"SELECT {COLUMNS} FROM runs", root)))
+        found = list(map(IndexRow._make, self._read(f"SELECT {COLUMNS} FROM runs", root)))
         columns = list(zip(*found))
         if not all(set(map(type, column)) <= allowed for column, allowed in zip(columns, TYPES)):
             self._remove()
@@ -158,10 +158,10 @@ class RunIndex:
         found = self._read("SELECT folder, signature, config FROM configs", root)
         return {row[0]: (row[1], row[2]) for row in found if tuple(map(type, row)) == (str, int, str)}
 
-    def replace(self, rows: Iterable[Row], *, gone: Iterable[str] = ()) -> None:
+    def replace(self, rows: Iterable[IndexRow], *, gone: Iterable[str] = ()) -> None:
         """Put rows in place of what there was, and forget the folders that are gone."""
         self._write(
-            f"REPLACE INTO runs VALUES ({', '.join('?' * len(Row._fields))})",
+            f"REPLACE INTO runs VALUES ({', '.join('?' * len(IndexRow._fields))})",
             [row for row in rows if _fits(row)],
             [(folder,) for folder in gone if _fits((folder,))],
         )

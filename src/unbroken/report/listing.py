@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from unbroken.jsonlines import parsed_json
-from unbroken.report.index import Row, RunIndex, row_of
+from unbroken.report.index import IndexRow, RunIndex, row_of
 from unbroken.run.locate import DEPTH, holds_run
 from unbroken.run.names import CHECKPOINT_FOLDER, OWN_FOLDER
 from unbroken.text import as_bytes
@@ -23,7 +23,7 @@ RUNNING, FINISHED = "running", "finished"
 Found = TypeVar("Found")
 
 
-def list_runs(root: str, index: RunIndex, *, now_s: float, anew: bool = False, processes: int = 1) -> list[Row]:
+def list_runs(root: str, index: RunIndex, *, now_s: float, anew: bool = False, processes: int = 1) -> list[IndexRow]:
     """The runs at and below an absolute folder, in the order of their folders.
 
     `now_s` is seconds since 1970; `anew` reads every run again; `processes` is how many may read at once.
@@ -41,7 +41,9 @@ def list_runs(root: str, index: RunIndex, *, now_s: float, anew: bool = False, p
     return [row for _, row in seen if row is not None]
 
 
-def configs_of(rows: Sequence[Row], root: str, index: RunIndex, *, processes: int = 1) -> Callable[[Row], Any]:
+def configs_of(
+    rows: Sequence[IndexRow], root: str, index: RunIndex, *, processes: int = 1
+) -> Callable[[IndexRow], Any]:
     """A function that gives a run's config; those that the index does not have yet are read now."""
     known = index.configs(root)
     missing = [row for row in rows if not row.signature or known.get(row.folder, (0,))[0] != row.signature]
@@ -84,7 +86,7 @@ def signature_of(state: State) -> int:
     return hash(state) or 1
 
 
-def _still_holds(row: Row) -> bool:
+def _still_holds(row: IndexRow) -> bool:
     return row.signature == signature_of(state_of(row.folder, row.part, ended=row.status == FINISHED))
 
 
@@ -95,7 +97,7 @@ def _changed_ns(path: str) -> int:
         return 0
 
 
-def _scan(root: str, known: Mapping[str, Row]) -> Iterator[tuple[str, Row | None]]:
+def _scan(root: str, known: Mapping[str, IndexRow]) -> Iterator[tuple[str, IndexRow | None]]:
     """Every folder with a run, sorted, with its row if that still holds."""
     waiting = [(root, 0)]
     while waiting:
@@ -109,7 +111,7 @@ def _scan(root: str, known: Mapping[str, Row]) -> Iterator[tuple[str, Row | None
             waiting += [(path, depth + 1) for path in reversed(inside)]
 
 
-def _read(folder: str, *, young_ns: int) -> Row:
+def _read(folder: str, *, young_ns: int) -> IndexRow:
     from unbroken.run.summary import summary_of
     from unbroken.run.view import RunView
 
@@ -139,6 +141,6 @@ def _spread(task: Callable[[str], Found], folders: Sequence[str], processes: int
     """Do the task for each folder, in several processes where that is worth their start."""
     if len(folders) < MANY or processes < 2:
         return list(map(task, folders))
-    from unbroken.report.processes import spread
+    from unbroken.report.pool import spread
 
     return spread(task, folders, processes=processes, at_once=AT_ONCE)

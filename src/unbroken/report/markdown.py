@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from unbroken.report.compare import Comparison
+from unbroken.report.compare import RunComparison
 from unbroken.report.messages import cells_of, headline, metric_rows, rows
 from unbroken.report.page.words import word
 from unbroken.text import shown
@@ -13,12 +13,12 @@ from unbroken.text import shown
 MARKUP = re.compile(r"([\\`*_\[\]|~#!])")
 
 
-def as_markdown(found: Comparison, language: str) -> str:
+def as_markdown(found: RunComparison, language: str) -> str:
     """Headline, tables and notes."""
     return "\n".join(_lines(found, language)) + "\n"
 
 
-def _lines(found: Comparison, language: str) -> Iterator[str]:
+def _lines(found: RunComparison, language: str) -> Iterator[str]:
     labels = [run.label for run in found.runs]
     yield f"**{marked(headline(found, language))}**"
     yield ""

@@ -10,7 +10,7 @@ from typing import Any
 
 from unbroken.config import ABSENT, Difference
 from unbroken.quantities import clock_time
-from unbroken.report.compare import Comparison, Standing
+from unbroken.report.compare import RunComparison, Standing
 
 LANGUAGES = ("en", "zh")
 WORDS: dict[str, tuple[str, str]] = {
@@ -61,7 +61,7 @@ def said(key: str, language: str, **facts: object) -> str:
     return WORDS[key][language == "zh"].format_map(facts)
 
 
-def headline(found: Comparison, language: str) -> str:
+def headline(found: RunComparison, language: str) -> str:
     """Which run is best, by how much."""
     scored = [run for run in found.runs if run.best is not None]
     first = None if found.leader is None else found.runs[found.leader]
@@ -87,7 +87,7 @@ def headline(found: Comparison, language: str) -> str:
     )
 
 
-def rows(found: Comparison, language: str) -> Iterator[TableRow]:
+def rows(found: RunComparison, language: str) -> Iterator[TableRow]:
     """What the runs came to and what it took; facts that no run has are left out."""
     for label, cells in _rows(found, language):
         if any(cells):
@@ -95,7 +95,7 @@ def rows(found: Comparison, language: str) -> Iterator[TableRow]:
             yield TableRow(label=label, cells=tuple(cells), leader=found.leader if leads else None)
 
 
-def _rows(found: Comparison, language: str) -> Iterator[tuple[str, list[str]]]:
+def _rows(found: RunComparison, language: str) -> Iterator[tuple[str, list[str]]]:
     runs, metric = found.runs, found.metric
     if metric:
         yield said("best", language, metric=metric), [best_of(run) for run in runs]
@@ -113,7 +113,7 @@ def _rows(found: Comparison, language: str) -> Iterator[tuple[str, list[str]]]:
     yield said("parent", language), [run.parent for run in runs]
 
 
-def metric_rows(found: Comparison) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+def metric_rows(found: RunComparison) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
     """Every metric of the evaluations: at the best step of each run, and at its last."""
     names = dict.fromkeys(name for run in found.runs for name in (*run.at_best, *run.at_last))
     for name in sorted(names, key=lambda name: name != found.metric):

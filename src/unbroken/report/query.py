@@ -20,11 +20,11 @@ from unbroken.clock import local_moment
 from unbroken.config.difference import leaves
 from unbroken.errors import UsageError
 from unbroken.quantities import BadQuantity, asked, duration_s, size_bytes
-from unbroken.report.index import Row
+from unbroken.report.index import IndexRow
 
 Value = Any  # a number, a text, or what a config holds
-Getter = Callable[[Row], Value]
-ConfigOf = Callable[[Row], Any]
+Getter = Callable[[IndexRow], Value]
+ConfigOf = Callable[[IndexRow], Any]
 
 NUMBERS: dict[str, Getter] = {
     "step": lambda row: row.step,
@@ -86,7 +86,7 @@ def getter_of(name: str, config_of: ConfigOf) -> Getter:
     return lambda row: _inside(config_of(row), rest)
 
 
-def names_there(head: str, rows: Iterable[Row], config_of: ConfigOf) -> list[str]:
+def names_there(head: str, rows: Iterable[IndexRow], config_of: ConfigOf) -> list[str]:
     """Which `best.`, `last.` or `config.` fields the runs have."""
     found: dict[str, None] = {}
     for row in rows:
@@ -165,7 +165,7 @@ def needs_configs(names: Iterable[str]) -> bool:
     return any(name.startswith("config.") for name in names)
 
 
-def matching(rows: Iterable[Row], conditions: Sequence[Condition], config_of: ConfigOf) -> list[Row]:
+def matching(rows: Iterable[IndexRow], conditions: Sequence[Condition], config_of: ConfigOf) -> list[IndexRow]:
     """The runs for which every condition holds."""
     found = list(rows)
     for condition in conditions:
@@ -174,7 +174,7 @@ def matching(rows: Iterable[Row], conditions: Sequence[Condition], config_of: Co
     return found
 
 
-def sorted_by(rows: Iterable[Row], order: str, config_of: ConfigOf) -> list[Row]:
+def sorted_by(rows: Iterable[IndexRow], order: str, config_of: ConfigOf) -> list[IndexRow]:
     """The runs by a field, the smallest first, with `-` before it the largest; those that have none last."""
     name = require_field(order.removeprefix("-"), where="--sort")
     value = getter_of(name, config_of)
@@ -184,7 +184,7 @@ def sorted_by(rows: Iterable[Row], order: str, config_of: ConfigOf) -> list[Row]
     return [row for _, row in there] + [row for found, row in keyed if found is None or is_nan(found)]
 
 
-def why_none(rows: Sequence[Row], conditions: Sequence[Condition], config_of: ConfigOf) -> list[str]:
+def why_none(rows: Sequence[IndexRow], conditions: Sequence[Condition], config_of: ConfigOf) -> list[str]:
     """For each condition: how many of the runs match it alone, and where no run has such a value, what there is."""
     lines = []
     for condition in conditions:
@@ -198,7 +198,7 @@ def why_none(rows: Sequence[Row], conditions: Sequence[Condition], config_of: Co
     return lines
 
 
-def _what_there_is(field: str, rows: Sequence[Row], config_of: ConfigOf) -> str:
+def _what_there_is(field: str, rows: Sequence[IndexRow], config_of: ConfigOf) -> str:
     from difflib import get_close_matches
 
     there = names_there(field.partition(".")[0], rows, config_of)

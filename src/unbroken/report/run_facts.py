@@ -44,7 +44,7 @@ def facts_of_runs(directories: Sequence[Path], *, processes: int = 1) -> list[Ru
     """Look at several runs; many large ones are looked at by several processes at once."""
     sizes = [_record_bytes(directory) for directory in directories]
     if sum(sizes) >= LARGE_BYTES > max(sizes) and processes > 1:
-        from unbroken.report.processes import spread
+        from unbroken.report.pool import spread
 
         return spread(facts_of, directories, processes=processes, at_once=-(-len(directories) // processes))
     return [facts_of(directory, processes=processes) for directory in directories]

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from unbroken.report.curves import Column, Curves, SessionCurves, read_curves
+from unbroken.report.curves import Column, SessionCurves, StitchedCurves, read_curves
 from unbroken.report.foreign_curves import read_foreign_curves
-from unbroken.report.sessions import Session, sessions_of, surviving
+from unbroken.report.sessions import SessionRecord, sessions_of, surviving
 from unbroken.run.view import METRICS, RunView, view_of
 from unbroken.storage import is_ordinary
 
@@ -86,7 +86,7 @@ def curves_of(run: Path | RunView, *, processes: int = 1) -> RunCurves:
     return arrange(read_curves(record, processes=processes), sessions_of(view))
 
 
-def arrange(curves: Curves, sessions: Sequence[Session]) -> RunCurves:
+def arrange(curves: StitchedCurves, sessions: Sequence[SessionRecord]) -> RunCurves:
     """Tell what is kept from what was discarded; without any session in the journal, all that there is counts."""
     limits = surviving(sessions) if sessions else dict.fromkeys(curves.sessions)
     chain = [name for name in reversed(limits) if name in curves.sessions] if sessions else list(limits)
@@ -101,7 +101,7 @@ def arrange(curves: Curves, sessions: Sequence[Session]) -> RunCurves:
 
 
 def _segments(
-    curves: Curves,
+    curves: StitchedCurves,
     order: Sequence[str],
     limits: Mapping[str, int | None],
     part: Callable[[SessionCurves], Mapping[str, Column]],
@@ -136,7 +136,9 @@ def _in_order(column: Column) -> Column:
     )
 
 
-def _spans(curves: Curves, sessions: Sequence[Session], limits: Mapping[str, int | None]) -> Iterator[SessionSpan]:
+def _spans(
+    curves: StitchedCurves, sessions: Sequence[SessionRecord], limits: Mapping[str, int | None]
+) -> Iterator[SessionSpan]:
     for session in sessions:
         last = _reached(curves, session)
         limit = limits.get(session.name, -1)
@@ -151,7 +153,7 @@ def _spans(curves: Curves, sessions: Sequence[Session], limits: Mapping[str, int
         )
 
 
-def _rewinds(curves: Curves, sessions: Sequence[Session]) -> Iterator[Rewind]:
+def _rewinds(curves: StitchedCurves, sessions: Sequence[SessionRecord]) -> Iterator[Rewind]:
     """Each session goes on from its base; what stood beyond it then is discarded."""
     for place in range(1, len(sessions)):
         session, before = sessions[place], sessions[place - 1]
@@ -160,7 +162,7 @@ def _rewinds(curves: Curves, sessions: Sequence[Session]) -> Iterator[Rewind]:
             yield Rewind(session=session.name, reached=reached, back_to=session.base, lost_by=before.name)
 
 
-def _reached(curves: Curves, session: Session) -> int:
+def _reached(curves: StitchedCurves, session: SessionRecord) -> int:
     """The last step of a session; the one that it began after, where it did none."""
     recorded = curves.sessions.get(session.name)
     return max(session.base, recorded.last) if recorded and recorded.last is not None else session.base

@@ -11,7 +11,7 @@ from unbroken.config import Effect, differences
 from unbroken.fields import count_of
 from unbroken.ids import is_name
 from unbroken.journal import Event
-from unbroken.journal.events import KeptCopy, Removed, Saved, SessionBegan, SetAside
+from unbroken.journal.events import FileSaved, KeptCopy, Removed, SessionBegan, SetAside
 from unbroken.run.history import how_it_ended
 from unbroken.run.layout import ARCHIVE_FOLDER
 from unbroken.run.view import RunView
@@ -21,7 +21,7 @@ BEGINS = ("Fresh", "FineTune")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Session:
+class SessionRecord:
     """One session: from which step of which other one it went on, and how it ended."""
 
     name: str
@@ -43,7 +43,7 @@ class Session:
         return self.parent is None
 
 
-def sessions_of(view: RunView) -> list[Session]:
+def sessions_of(view: RunView) -> list[SessionRecord]:
     """The sessions in the order in which they began."""
     found = list(_began(view))
     if not found:
@@ -57,13 +57,13 @@ def sessions_of(view: RunView) -> list[Session]:
     return found
 
 
-def _began(view: RunView) -> Iterator[Session]:
+def _began(view: RunView) -> Iterator[SessionRecord]:
     """Follow every saved file through the journal: its name, and where it was moved to, lead to who wrote it."""
     writers: dict[str, tuple[str, int]] = {}
-    begun: list[Session] = []
+    begun: list[SessionRecord] = []
     for event in view.events:
         match event:
-            case Saved(kind="checkpoint", file=file, step=int(step)):
+            case FileSaved(kind="checkpoint", file=file, step=int(step)):
                 writers[file] = event.session, step
             case Removed(file=str(file)):
                 writers.pop(file, None)
@@ -77,8 +77,8 @@ def _began(view: RunView) -> Iterator[Session]:
 
 
 def _session(
-    event: SessionBegan, earlier: Sequence[Session], writers: Mapping[str, tuple[str, int]], view: RunView
-) -> Session:
+    event: SessionBegan, earlier: Sequence[SessionRecord], writers: Mapping[str, tuple[str, int]], view: RunView
+) -> SessionRecord:
     plan = event.plan or {}
     name, verdict = event.session, str(plan.get("verdict", "?"))
     before = earlier[-1] if earlier else None
@@ -87,7 +87,7 @@ def _session(
         changed = before is not None and (
             verdict == "FineTune" or bool(differences([_config(view, name), _config(view, before.name)]))
         )
-        return Session(name=name, verdict=verdict, generation=generation + changed)
+        return SessionRecord(name=name, verdict=verdict, generation=generation + changed)
     base, place = count_of(plan.get("step")) or 0, plan.get("position")
     place = place if isinstance(place, Mapping) else {}
     size, epochs, used = (count_of(place.get(key)) for key in ("size", "epochs", "used"))
@@ -95,7 +95,7 @@ def _session(
     changes = [change for change in plan.get("changes") or () if isinstance(change, Mapping)]
     other = str(plan.get("written_by", ""))
     foreign = bool(other) and not other.startswith("unbroken")
-    return Session(
+    return SessionRecord(
         name=name,
         verdict=verdict,
         base=base,
@@ -112,7 +112,9 @@ def _session(
     )
 
 
-def _writer(file: str, step: int, earlier: Sequence[Session], writers: Mapping[str, tuple[str, int]]) -> str | None:
+def _writer(
+    file: str, step: int, earlier: Sequence[SessionRecord], writers: Mapping[str, tuple[str, int]]
+) -> str | None:
     """The session that wrote the file; where a kill came before the journal's line, the last one that can have."""
     parts = PurePath(file.replace("\\", "/")).parts
     key = "/".join(parts[parts.index(ARCHIVE_FOLDER) :]) if ARCHIVE_FOLDER in parts else "".join(parts[-1:])
@@ -123,7 +125,7 @@ def _writer(file: str, step: int, earlier: Sequence[Session], writers: Mapping[s
     return next(able, None)
 
 
-def surviving(sessions: Sequence[Session]) -> dict[str, int | None]:
+def surviving(sessions: Sequence[SessionRecord]) -> dict[str, int | None]:
     """Up to which step each session is part of the final history (None: to its end); the others have no part in it."""
     by_name = {session.name: session for session in sessions}
     kept: dict[str, int | None] = {}

@@ -16,7 +16,7 @@ from unbroken.errors import UnbrokenError
 from unbroken.fields import count_of, numbers_of
 from unbroken.ids import LeadsOut, place
 from unbroken.journal import Event, as_event, values_of
-from unbroken.journal.events import Evaluated, Replayed, Saved, SessionBegan, Skipped, Unknown
+from unbroken.journal.events import Evaluated, FileSaved, Replayed, SessionBegan, Skipped, Unknown
 from unbroken.jsonlines import parsed_line
 from unbroken.run import layout_seen
 from unbroken.run.history import how_it_ended
@@ -198,7 +198,7 @@ class Watch:
         noted = [
             (moment, event.step)
             for event in self._events
-            if isinstance(event, Saved)
+            if isinstance(event, FileSaved)
             and event.session == session
             and event.step is not None
             and (moment := local_moment(event.time)) is not None
@@ -273,7 +273,7 @@ def told(event: Event) -> str:
             plan = plan or {}
             after = f" after step {plan['step']}" if count_of(plan.get("step")) else ""
             return f"session {event.session}: {str(plan.get('verdict', '?')).lower()}{after}"
-        case Saved(file=file, step=step):
+        case FileSaved(file=file, step=step):
             return f"saved {file} after step {step}"
         case Evaluated(step=step, metrics=metrics, best=best):
             numbers = numbers_of(metrics)

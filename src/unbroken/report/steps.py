@@ -14,14 +14,14 @@ from unbroken.journal import Samples, compare_steps, is_samples, packed
 from unbroken.journal.file import numbered_lines
 from unbroken.report.epochs import EpochFold
 from unbroken.report.findings import Findings, span
-from unbroken.report.sessions import Session, surviving
+from unbroken.report.sessions import SessionRecord, surviving
 from unbroken.run.view import METRICS
 from unbroken.text import as_bytes
 
 
 @dataclass(frozen=True)
 class _Done:
-    session: Session
+    session: SessionRecord
     line: int
     record: Mapping[str, Any]
 
@@ -38,7 +38,7 @@ class Repeats:
         self.lost = self.compared = self.identical = self.changed = self.resized = 0
         self.other_order: int | None = None  # the first step that brings other samples under a changed config
 
-    def lose(self, session: Session, line: int, step: int, record: Mapping[str, Any]) -> None:
+    def lose(self, session: SessionRecord, line: int, step: int, record: Mapping[str, Any]) -> None:
         """A step that is not part of the final history."""
         self.lost += 1
         self.meet(session, line, step, record)
@@ -47,7 +47,7 @@ class Repeats:
         if isinstance(ids, bytes):
             self._streams.setdefault(session.name, bytearray()).extend(ids)
 
-    def meet(self, session: Session, line: int, step: int, record: Mapping[str, Any]) -> None:
+    def meet(self, session: SessionRecord, line: int, step: int, record: Mapping[str, Any]) -> None:
         """A step that may have been done before: compare it with what was recorded then."""
         before = self._lost.get(step)
         if before is None or before.session.name == session.name:
@@ -83,7 +83,7 @@ class Repeats:
         if self.other_order is None and not samples.startswith(bytes(expected)):
             self.other_order = step
 
-    def _differs(self, before: _Done, session: Session, line: int, step: int, words: str, *, wrong: bool) -> None:
+    def _differs(self, before: _Done, session: SessionRecord, line: int, step: int, words: str, *, wrong: bool) -> None:
         told = f"step {step} was done again by session {session.name} and differs from line {before.line}: {words}"
         if wrong:
             self._findings.add(METRICS, told, line=line, step=step)
@@ -122,14 +122,14 @@ class _Step(NamedTuple):
     epoch: int
     samples: Samples
     record: Mapping[str, Any]
-    session: Session
+    session: SessionRecord
 
 
 @dataclass
 class StepFold:
     """Reads the records once, in the order in which they were written."""
 
-    sessions: Sequence[Session]
+    sessions: Sequence[SessionRecord]
     findings: Findings
     epochs: EpochFold
     repeats: Repeats
@@ -148,7 +148,7 @@ class StepFold:
         self._kept = surviving(self.sessions)
         chain = [session for session in self.sessions if session.name in self._kept]
         self.first = self.last = chain[0].base if chain else 0
-        self._entered: Session | None = None
+        self._entered: SessionRecord | None = None
         self._early: dict[int, _Step] = {}
 
     def read(self, path: Path) -> None:
@@ -209,7 +209,7 @@ class StepFold:
             words = f"session {session.name} rewound to step {to}, but by the journal it went on after {session.base}"
             self.findings.add(METRICS, words, line=line, step=to)
 
-    def _spanned(self, session: Session, step: int) -> None:
+    def _spanned(self, session: SessionRecord, step: int) -> None:
         known = self.spans.get(session.name)
         if known is None:
             known = self.spans[session.name] = Span(first=step, last=step)
@@ -274,7 +274,7 @@ class StepFold:
 
     # -- sessions ----------------------------------------------------------------------------------------------------
 
-    def _enter(self, session: Session) -> None:
+    def _enter(self, session: SessionRecord) -> None:
         """The final history goes on with another session: from a step that it has, at the position that it has."""
         if self._entered is not None and session.base > self.last:
             self._miss(session.base)

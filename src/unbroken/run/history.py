@@ -16,7 +16,17 @@ from typing import Any
 from unbroken.clock import local_moment
 from unbroken.fields import BadField, count_of, number_of, numbers_of, typed
 from unbroken.journal import NO_SESSION, Event
-from unbroken.journal.events import Evaluated, Failed, Finished, Loaded, Removed, Saved, SessionBegan, Stopped, Timing
+from unbroken.journal.events import (
+    Evaluated,
+    Failed,
+    FileSaved,
+    FilesLoaded,
+    Removed,
+    SessionBegan,
+    Stopped,
+    Timing,
+    TrainingFinished,
+)
 from unbroken.quantities import counted
 
 
@@ -37,7 +47,7 @@ class History:
     scores: list[Score] = field(default_factory=list)  # each the best of its time
     evaluations: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
     saved: dict[str, int | None] = field(default_factory=dict)  # checkpoints that were not removed, with their steps
-    finished: Finished | None = None  # where nothing was trained since
+    finished: TrainingFinished | None = None  # where nothing was trained since
     last_event: str = ""
     first_time: str = ""
     last_time: str = ""
@@ -92,12 +102,12 @@ def history_of(events: Iterable[Event]) -> History:
                 name = event.metric if "metric" in event else only
                 if event.best and name is not None and name in metrics:
                     history.scores.append(Score(metric=name, value=metrics[name], step=step))
-            case Saved(kind="checkpoint"):
+            case FileSaved(kind="checkpoint"):
                 history.finished = None
                 history.saved[event.file] = event.step
             case Removed(file=str(file)):
                 history.saved.pop(file, None)
-            case Finished():
+            case TrainingFinished():
                 history.finished, history.total = event, event.step
             case Timing():
                 history.total = event.total or history.total
@@ -120,8 +130,8 @@ def _go_on(history: History, event: SessionBegan) -> None:
 
 def how_it_ended(events: Sequence[Event]) -> str:
     """How a session ended, by the last of its own events that says so."""
-    match next((event for event in reversed(events) if isinstance(event, Finished | Stopped | Failed)), None):
-        case Finished():
+    match next((event for event in reversed(events) if isinstance(event, TrainingFinished | Stopped | Failed)), None):
+        case TrainingFinished():
             return "finished"
         case Stopped(reason=reason):
             return f"stopped by {reason}"
@@ -212,7 +222,7 @@ def programs_of(events: Sequence[Event]) -> dict[str, Program]:
                 same = found.get(str(told.get("as_in")))
                 with suppress(BadField):
                     found[name] = same if same is not None else typed(Program, told)
-            case Loaded(session=name, files=files) if name in found:
+            case FilesLoaded(session=name, files=files) if name in found:
                 found[name] = replace(found[name], files={**found[name].files, **(files or {})})
     return found
 

@@ -20,7 +20,7 @@ from unbroken.errors import DamagedFile
 from unbroken.fields import BadField
 from unbroken.ids import is_name
 from unbroken.journal import NO_SESSION, Event, read_events
-from unbroken.journal.events import Removed, Saved, SessionBegan, SetAside
+from unbroken.journal.events import FileSaved, Removed, SessionBegan, SetAside
 from unbroken.run.candidates import Candidate, kind_of_name, step_in_name, verified_down_to_first_good
 from unbroken.run.folder import POINTERS, why_not_followed
 from unbroken.run.history import seconds_of
@@ -120,12 +120,12 @@ class MissingFile:
         return f"{self.name}{step}{known} {self.reason}"
 
 
-def known_saves(events: Sequence[Event]) -> dict[str, Saved]:
+def known_saves(events: Sequence[Event]) -> dict[str, FileSaved]:
     """The last save under each name that the journal has not seen go."""
-    known: dict[str, Saved] = {}
+    known: dict[str, FileSaved] = {}
     for event in events:
         match event:
-            case Saved():
+            case FileSaved():
                 known[event.file] = event
             case Removed(file=str(file)) | SetAside(file=str(file)):
                 known.pop(file, None)
@@ -162,7 +162,7 @@ def losses_of(view: RunView) -> tuple[MissingFile, ...]:
 def _missing(view: RunView, candidates: Sequence[Candidate], events: Sequence[Event]) -> Iterator[MissingFile]:
     folder = view.checkpoints
     links = _dead_links(view.directory, folder)
-    ever_saved = {event.file for event in events if isinstance(event, Saved)}
+    ever_saved = {event.file for event in events if isinstance(event, FileSaved)}
     facts: dict[str, tuple[str, int | None, str, str | None]] = {}  # name -> kind, step, what knows of it, since when
     for name, event in known_saves(events).items():
         facts[name] = str(event.kind), event.step, "the journal", event.time

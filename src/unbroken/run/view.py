@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from unbroken.checkpoint.manifest import Manifest
 from unbroken.fields import typed
 from unbroken.ids import is_name
-from unbroken.journal import Event, Told, read_events_backwards, read_journal, read_steps
+from unbroken.journal import Event, JournalContents, read_events_backwards, read_journal, read_steps
 from unbroken.journal.events import SessionBegan
 from unbroken.run.candidates import Candidate, furthest_first, glance_with, step_in_name
 from unbroken.run.folder import checkpoint_files, entries, unreachable, walk
@@ -144,7 +144,7 @@ class RunView:
     # -- its history -------------------------------------------------------------------------------------------------
 
     @cached_property
-    def told(self) -> Told:
+    def told(self) -> JournalContents:
         """All of its journal."""
         _ = self.held  # before the journal, as said above
         return read_journal(self.own / JOURNAL)

@@ -28,7 +28,7 @@ TURNS_LOOK_EVERY_S = 0.02
 TAKEN_BY_ANOTHER = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
 
 
-class Held(Exception):
+class LockHeld(Exception):
     """Another process is at the file."""
 
 
@@ -47,7 +47,7 @@ class FileLock:
         give_up_s = self._clock.monotonic_s() + wait_s
         while not self._take():
             if self._clock.monotonic_s() >= give_up_s:
-                raise Held(self.path)
+                raise LockHeld(self.path)
             self._clock.pause_s(LOOK_EVERY_S)
 
     def is_ours(self) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from unbroken.clock import Clock, shown_time, utc_text
 from unbroken.errors import RunHeld, UsageError
 from unbroken.storage.durable import durable_folder, explained, write_json
-from unbroken.storage.file_lock import STAND_IN, FileLock, Held, is_locked, no_locks_words, stand_in_words
+from unbroken.storage.file_lock import STAND_IN, FileLock, LockHeld, is_locked, no_locks_words, stand_in_words
 from unbroken.storage.files import Disk
 from unbroken.storage.ordinary import read_typed
 
@@ -187,7 +187,7 @@ class RunLock:
             except FileNotFoundError:  # an empty place was tidied away in this moment
                 durable_folder(self._disk, self._folder)
                 lock.acquire(wait_s=GRACE_S)
-        except Held:
+        except LockHeld:
             raise held_error(self._folder) from None
         except OSError as error:
             raise UsageError(
@@ -210,7 +210,7 @@ class RunLock:
             lock = FileLock(self._folder / LOCK, self._clock)
             try:
                 lock.acquire(wait_s=0.0)
-            except (Held, OSError):
+            except (LockHeld, OSError):
                 raise self._lose() from None
         found = read_holder(self._folder)
         if found is not None and not self._names_us(found):  # even if that one has let go: it has changed what is here
@@ -268,7 +268,7 @@ def kept_out(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(wait_s=GRACE_S)
-    except Held:
+    except LockHeld:
         raise held_error(folder) from None
     try:
         yield

@@ -32,7 +32,7 @@ LOW, HIGH = 0.01, 0.1  # of the highest rate before: what is nothing, and what i
 MEANT = (CosineAnnealingWarmRestarts, CyclicLR)  # made to climb again
 
 
-class Rates:
+class RateWatch:
     """Looks at the tracked optimizers before each step; planned schedules were already judged by the plan."""
 
     def __init__(self, log: SessionLog, job: Job, length: Length) -> None:

@@ -25,7 +25,7 @@ from unbroken.train.data.takeover import (
 )
 from unbroken.train.progress import Progress
 from unbroken.train.state import parts
-from unbroken.train.state.contents import Saved, take_apart
+from unbroken.train.state.contents import SavedState, take_apart
 from unbroken.train.state.hyperparameters import apply_changes, settings_in_words
 from unbroken.train.state.modes import buffers_of, put_modes
 from unbroken.train.state.module_attributes import misplaced, put_attributes
@@ -45,7 +45,7 @@ class Source:
         self._structure = read_structure(path)
         checked_stamp(self._structure)
         self._looked_at = take_apart(layout, self._structure.tree, path)
-        self._loaded: Saved | None = None
+        self._loaded: SavedState | None = None
         self._optional: frozenset[str] = frozenset()
         self._restored: dict[str, Any] = {}
         self._applied: list[str] = []
@@ -241,11 +241,11 @@ class Source:
                 more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
                 yield f"the file has no buffer {name}.{absent[0]}{more} (persistent=False): it is as it was built"
 
-    def _spelled(self, saved: Saved, translate: Translate) -> Translated:
+    def _spelled(self, saved: SavedState, translate: Translate) -> Translated:
         return Translated(parts=saved.parts) if saved.own else translate(saved.parts, str(self.path))
 
 
-def _renamed(saved: Saved, rename: Callable[[str], str]) -> Saved:
+def _renamed(saved: SavedState, rename: Callable[[str], str]) -> SavedState:
     """The same with the names of the model's tensors as they are now."""
 
     def present(name: str) -> str:

@@ -28,10 +28,10 @@ from unbroken.train.data.order import Key
 from unbroken.train.data.random_holders import Holders
 from unbroken.train.data.sharing import WHOLE
 from unbroken.train.progress import Progress
-from unbroken.train.rates import Rates
+from unbroken.train.rates import RateWatch
 from unbroken.train.record.probe import Probe
 from unbroken.train.record.recorder import EndedStep
-from unbroken.train.state.gradients import Gradients
+from unbroken.train.state.gradients import GradientWatch
 from unbroken.train.state.modes import Modes
 from unbroken.train.state.module_attributes import Attributes
 
@@ -44,7 +44,7 @@ MODULES, PARAMETERS, BUFFERS, VERSION = map(attrgetter, ("_modules", "_parameter
 class StepInProgress:
     """Micro-batches of a step that has not ended; `tracked` grows while parts are named."""
 
-    def __init__(self, seed: int, tracked: Mapping[str, Any], rates: Rates) -> None:
+    def __init__(self, seed: int, tracked: Mapping[str, Any], rates: RateWatch) -> None:
         self.samples: list[Key] = []
         self.logged: dict[str, list[Any]] = {}  # what the loop says of the step, in the order in which it came
         self.turns = 0  # micro-batches handed out since the last step
@@ -61,7 +61,7 @@ class StepInProgress:
         self._by_itself = False  # so the last step ended
         self._ended: EndedStep | None = None  # the step that ended in this body, until it is written down
         self._settled = 0  # of them, by the last boundary
-        self.probe, self.gradients, self.modes = Probe(tracked), Gradients(tracked), Modes(tracked)
+        self.probe, self.gradients, self.modes = Probe(tracked), GradientWatch(tracked), Modes(tracked)
         self.attributes = Attributes(tracked)
         self.holders: Holders | None = None
         self._seed, self._tracked, self._rates = seed, tracked, rates
@@ -247,11 +247,11 @@ class StepInProgress:
             case nn.Module():
                 return lambda: _versions(self._tensors.get(name, ()))
             case Optimizer():
-                settings = [Settings() for _ in part.param_groups]
+                settings = [SettingsWatch() for _ in part.param_groups]
 
                 def of_optimizer() -> Any:
                     while len(settings) < len(part.param_groups):
-                        settings.append(Settings())
+                        settings.append(SettingsWatch())
                     return self._steps[name], [each.of(group) for each, group in zip(settings, part.param_groups)]
 
                 return of_optimizer
@@ -284,7 +284,7 @@ def _versions(tensors: Sequence[torch.Tensor]) -> list[int]:
         return [_version(tensor) for tensor in tensors]
 
 
-class Settings:
+class SettingsWatch:
     """What tells the settings of one group of parameters from what they were; most are plain values, in few moves."""
 
     def __init__(self) -> None:

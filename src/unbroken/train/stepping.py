@@ -33,7 +33,7 @@ from unbroken.train.task import Task
 
 
 @dataclass(kw_only=True)
-class Gradients:
+class BackwardResults:
     """What the backward passes of a step left, besides the gradients themselves."""
 
     values: dict[str, Tensor] = field(default_factory=dict)  # the mean of each named value
@@ -89,7 +89,7 @@ class Stepper:
 
     # -- memory --------------------------------------------------------------------------------------------------
 
-    def _attempt(self, group: Sequence[Any], before: Before) -> Gradients | None:
+    def _attempt(self, group: Sequence[Any], before: Before) -> BackwardResults | None:
         """The gradients of a step; None if memory ran out and the next attempt needs less."""
         division, world, said = self._in_force(), self._run.world, None
         try:
@@ -159,9 +159,9 @@ class Stepper:
 
     # -- gradients -----------------------------------------------------------------------------------------------
 
-    def _gradients(self, group: Sequence[Any], division: Division | None) -> Gradients:
+    def _gradients(self, group: Sequence[Any], division: Division | None) -> BackwardResults:
         """The backward passes over all micro-batches, or over the shards of them that this process computes."""
-        task, current, found = self._task, self._run.current, Gradients()
+        task, current, found = self._task, self._run.current, BackwardResults()
         task.model.train()
         if not current.sharing.is_whole:
             return self._gradients_of_shards(group, division)
@@ -175,7 +175,7 @@ class Stepper:
             found.losses.append(sum(losses[1:], losses[0]))
         return found
 
-    def _gradients_of_shards(self, group: Sequence[Any], division: Division | None) -> Gradients:
+    def _gradients_of_shards(self, group: Sequence[Any], division: Division | None) -> BackwardResults:
         """The same where micro-batches are cut: each shard is named, and weighed by its samples."""
         run, current = self._run, self._run.current
         buffers = [tensor for _, _, tensor in _buffers(self._task.parts())]
@@ -191,9 +191,9 @@ class Stepper:
                     self._backward(part, share * weight, micro_batches, values)
                 for name, value in values.items():
                     shard.values[name] = shard.values.get(name, 0.0) + float(value)
-        return Gradients(shards=shards)
+        return BackwardResults(shards=shards)
 
-    def _summed(self, found: Gradients) -> Gradients:
+    def _summed(self, found: BackwardResults) -> BackwardResults:
         """The norm of the gradients of all shards, clipped if the task says so."""
         task, trained = self._task, self._trained()
         if found.shards is not None:
@@ -261,7 +261,7 @@ class Stepper:
 
     # -- numbers that are none -----------------------------------------------------------------------------------
 
-    def _require_finite(self, found: Gradients, group: Sequence[Any], before: Before) -> None:
+    def _require_finite(self, found: BackwardResults, group: Sequence[Any], before: Before) -> None:
         """Raise, with nothing of the step kept, unless loss and gradients are finite or the user does not mind."""
         loss, norm = found.values["loss"], None if self._task.gradients.scaler else found.norm
         if finite.finite([loss, norm]):
@@ -279,7 +279,7 @@ class Stepper:
             raise finite.stopping(step, what, samples=samples, saved=self._keep())
         self._go_back(step, what, samples, names)
 
-    def _to_blame(self, found: Gradients, group: Sequence[Any]) -> tuple[list[Key], list[str]]:
+    def _to_blame(self, found: BackwardResults, group: Sequence[Any]) -> tuple[list[Key], list[str]]:
         """The samples, by number and by name, of the micro-batches whose loss is not finite; of all, if each is."""
         keys = list(self._run.current.samples)
         if not self._run.current.sharing.is_whole:  # which of them are to blame no process knows alone

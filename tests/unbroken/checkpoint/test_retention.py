@@ -3,11 +3,11 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Policy, Stored, retain
+from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Policy, StoredFile, retain
 
 
-def stored(*steps: int, bad: tuple[int, ...] = ()) -> list[Stored]:
-    return [Stored(name=f"iter_{step}.pth", step=step, verified=step not in bad) for step in steps]
+def stored(*steps: int, bad: tuple[int, ...] = ()) -> list[StoredFile]:
+    return [StoredFile(name=f"iter_{step}.pth", step=step, verified=step not in bad) for step in steps]
 
 
 def kept(decisions: object) -> list[str]:
@@ -47,7 +47,7 @@ def test_pinned_files_stay() -> None:
     keep_last=st.integers(-1, 5),
 )
 def test_whatever_goes_has_two_newer_verified_ones(files: list[tuple[int, bool]], keep_last: int) -> None:
-    given_files = [Stored(name=str(step), step=step, verified=good) for step, good in files]
+    given_files = [StoredFile(name=str(step), step=step, verified=good) for step, good in files]
     for decision in retain(given_files, Policy(keep_last=keep_last)):
         if not decision.keep:
             newer = [item for item in given_files if item.step > int(decision.name) and item.verified]

@@ -10,7 +10,7 @@ import torch
 
 from unbroken.checkpoint import FORMAT
 from unbroken.checkpoint.structure import Structure, read_structure
-from unbroken.checkpoint.verify import Verdict, verify_file
+from unbroken.checkpoint.verify import Verification, verify_file
 from unbroken.errors import DamagedFile, UsageError
 from unbroken.run import look_at
 
@@ -19,7 +19,7 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def judge(path: Path, sha256: str | None = None, size_bytes: int | None = None) -> Verdict:
+def judge(path: Path, sha256: str | None = None, size_bytes: int | None = None) -> Verification:
     return verify_file(path, expected_sha256=sha256, expected_bytes=size_bytes)
 
 

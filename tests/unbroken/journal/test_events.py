@@ -13,7 +13,7 @@ import pytest
 
 from unbroken.clock import SystemClock
 from unbroken.journal import Event, Journal, read_events, read_journal
-from unbroken.journal.events import Evaluated, Saved, SessionBegan, Unknown
+from unbroken.journal.events import Evaluated, FileSaved, SessionBegan, Unknown
 from unbroken.storage import Disk
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -87,7 +87,11 @@ def test_an_event_is_read_as_the_class_of_its_name_and_still_is_its_line(tmp_pat
     journal.write("evaluated", step=5, metrics={"mIoU": 41.0}, metric=None, best=False)
     journal.close()
     saved, evaluated = read_events(tmp_path / "journal.jsonl")
-    assert isinstance(saved, Saved) and (saved.file, saved.step, saved.session) == ("iter_5.pth", 5, "20260205_180000")
+    assert isinstance(saved, FileSaved) and (saved.file, saved.step, saved.session) == (
+        "iter_5.pth",
+        5,
+        "20260205_180000",
+    )
     assert isinstance(evaluated, Evaluated) and evaluated.metric is None and evaluated.metrics == {"mIoU": 41.0}
     assert [dict(saved), dict(evaluated)] == [*map(json.loads, (tmp_path / "journal.jsonl").read_text().splitlines())]
 
@@ -101,7 +105,7 @@ def test_what_a_later_version_writes_is_kept(tmp_path: Path) -> None:
     ]
     (tmp_path / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     told = read_journal(tmp_path / "journal.jsonl")
-    assert [type(event) for event in told.events] == [Unknown, Saved, SessionBegan] and not told.damaged
+    assert [type(event) for event in told.events] == [Unknown, FileSaved, SessionBegan] and not told.damaged
     assert [event.name for event in told.events] == ["sharded", "saved", "session"]
     assert told.events[0]["ranks"] == 8 and told.events[1]["shards"] == 2 and told.events[1].get("step") is None
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.golden.launch_facts import job
-from unbroken.launch.disk import DiskForecast, Room, SavePolicy, Sizes, Stored, disk_lines, forecast_disk
+from unbroken.launch.disk import DiskForecast, DiskUse, Room, SavePolicy, Sizes, disk_lines, forecast_disk
 
 MB, AMPLE = 10**6, 10**12
 SEED = 8
@@ -19,7 +19,7 @@ BY_EPOCHS = SavePolicy(epochs=1, seconds=300.0, steps_per_epoch=10, keep_last=3,
 def forecast(
     policy: SavePolicy, room: int = AMPLE, *, done: int = 0, total: int | None = 400, **more: object
 ) -> DiskForecast:
-    known = {"sizes": Sizes(save=38 * MB), "stored": Stored(), "step_s": None} | more
+    known = {"sizes": Sizes(save=38 * MB), "stored": DiskUse(), "step_s": None} | more
     return forecast_disk(
         policy,
         known["sizes"],  # type: ignore[arg-type]
@@ -36,19 +36,19 @@ def forecast(
     [
         (BY_STEPS, {}, 190, 190),  # 80, 160, 240, 320, 400
         (BY_STEPS, {"total": 390}, 190, 190),  # the last step is one too
-        (BY_STEPS, {"done": 240, "stored": Stored(named=3)}, 76, 76),
+        (BY_STEPS, {"done": 240, "stored": DiskUse(named=3)}, 76, 76),
         (replace(BY_STEPS, keep_last=2), {}, 76, 114),  # one more in the moment of writing
         (replace(BY_STEPS, keep_last=1), {}, 76, 114),  # never fewer than two
-        (replace(BY_STEPS, keep_last=2), {"done": 240, "stored": Stored(named=3)}, -38, 38),
+        (replace(BY_STEPS, keep_last=2), {"done": 240, "stored": DiskUse(named=3)}, -38, 38),
         (replace(BY_STEPS, keep_last=9), {}, 190, 190),
         (BY_STEPS, {"sizes": Sizes(save=38 * MB, best=10 * MB)}, 200, 200),
-        (BY_STEPS, {"sizes": Sizes(save=38 * MB, best=10 * MB), "stored": Stored(best=True)}, 190, 190),
+        (BY_STEPS, {"sizes": Sizes(save=38 * MB, best=10 * MB), "stored": DiskUse(best=True)}, 190, 190),
         (BY_STEPS, {"sizes": Sizes(save=38 * MB, per_step=1000.0)}, 190.4, 190.4),
         (SavePolicy(), {}, 38, 38),  # only at the end
         (SavePolicy(seconds=300.0), {"step_s": 3.0}, 152, 152),  # every 100 steps, each with a name of its own
         (BY_EPOCHS, {}, 114, 152),  # the clock is not known: the ends of epochs alone
         (BY_EPOCHS, {"step_s": 60.0}, 152, 190),  # every 5 steps under the rolling name, which stays
-        (BY_EPOCHS, {"step_s": 60.0, "stored": Stored(named=3, rolling=True), "done": 200}, 0, 38),
+        (BY_EPOCHS, {"step_s": 60.0, "stored": DiskUse(named=3, rolling=True), "done": 200}, 0, 38),
         (replace(BY_EPOCHS, epochs=7), {}, 114, 152),
     ],
 )

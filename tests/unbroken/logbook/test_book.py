@@ -11,7 +11,7 @@ import pytest
 
 from unbroken.errors import UnbrokenError
 from unbroken.logbook.file import decoded
-from unbroken.logbook.render import Facts, clean, config_words, ours, result_words
+from unbroken.logbook.render import ResultFacts, clean, config_words, ours, result_words
 from unbroken.logbook.table import RESULT, TAG, Book, Entry, cells_of, merged, width_of
 from unbroken.run.summary import Score, Summary
 
@@ -211,7 +211,7 @@ def test_results_of_ours_are_known_again_although_they_were_never_remembered() -
         for status in ("running", "stopped", "killed", "finished", "lost"):
             for best in (None, Score(metric="mAP", value=0.5, step=3)):
                 said = result_words(
-                    summary(status=status, best=best), Facts(since="2026-02-05T10:00:00", epoch=2), language
+                    summary(status=status, best=best), ResultFacts(since="2026-02-05T10:00:00", epoch=2), language
                 )
                 assert (found := ours(language).search(f"my {said}; words")) is not None and found[0] == said
     text = updated("", entry("x", "mAP: 0.5 (第 2 轮)，停于 3/9 步"))
@@ -316,13 +316,13 @@ def test_where_two_keys_end_alike_more_of_them_is_said_and_a_long_list_is_cut() 
     ],
 )
 def test_a_result_says_the_best_and_how_it_stands(facts: dict[str, object], zh: str, en: str) -> None:
-    known = Facts(since="2026-02-05T10:00:00+08:00", epoch=60)
+    known = ResultFacts(since="2026-02-05T10:00:00+08:00", epoch=60)
     assert (result_words(summary(**facts), known, "zh"), result_words(summary(**facts), known, "en")) == (zh, en)
 
 
 def test_without_a_best_the_newest_evaluation_counts() -> None:
     seen = summary(best=None, last={"mIoU": 41.37}, last_step=200)
-    assert result_words(seen, Facts(), "en") == "mIoU: 41.37 (step 200)"
+    assert result_words(seen, ResultFacts(), "en") == "mIoU: 41.37 (step 200)"
 
 
 # -- what strangers write ----------------------------------------------------------------------------------------------
@@ -347,7 +347,7 @@ def test_any_name_or_value_stays_inside_its_cell(value: str) -> None:
     assert len(label) < 500 and not re.search(r"[\x00-\x1f\x7f\u202e]", label)
     config = config_words({"a": value, value: 1}, {"a": 0}, "zh")
     best = Score(metric=value, value=float("nan"), step=3)
-    result = result_words(summary(best=best), Facts(), "zh")
+    result = result_words(summary(best=best), ResultFacts(), "zh")
     said = Entry(label=label, names=(label,), date="2026-02-05", config=config, result=result)
     text = updated(GUIDE, said)
     assert Book(text).rows[-1] == ["2026-02-05", label, config, result] and "nan" in result

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from unbroken.clock import SystemClock
 from unbroken.logbook.file import remember, remembered, write_book
-from unbroken.logbook.table import RESULT, Change
+from unbroken.logbook.table import RESULT, RowChange
 from unbroken.storage import Disk
 
 
@@ -28,6 +28,6 @@ def test_a_run_remembers_each_text_that_its_row_had_and_none_twice(tmp_path: Pat
     (tmp_path / "unbroken").mkdir()
     (tmp_path / "unbroken" / "run.json").write_text("{}")
     for text in ("mIoU 1", "mIoU 2", "mIoU 1", "mIoU 3"):
-        change = Change(label="t", what="updated", cells={RESULT: text}, row={})
+        change = RowChange(label="t", what="updated", cells={RESULT: text}, row={})
         remember(Disk(), tmp_path, tmp_path / "experiments_log.txt", change)
     assert remembered(tmp_path).written[RESULT] == ["mIoU 2", "mIoU 1", "mIoU 3"]

@@ -11,7 +11,7 @@ import pytest
 
 from unbroken.config import ABSENT, differences
 from unbroken.errors import UsageError
-from unbroken.report.compare import Comparison, compare
+from unbroken.report.compare import RunComparison, compare
 from unbroken.report.curves import Column
 from unbroken.report.markdown import as_markdown
 from unbroken.report.messages import headline, rows
@@ -61,7 +61,7 @@ def run(label: str, metric: str = "mIoU", scores: Values | None = None, **facts:
     return RunFacts(summary=summary(label, **about), curves=curves, **{**usual, **facts})
 
 
-def notes(found: Comparison) -> list[str]:
+def notes(found: RunComparison) -> list[str]:
     return [note.kind for note in found.notes]
 
 

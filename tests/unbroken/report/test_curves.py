@@ -12,11 +12,11 @@ import pytest
 
 from tests.unbroken.report.runs import KILLED, session
 from unbroken.jsonlines import finite, json_line
-from unbroken.report.curves import LARGE_BYTES, Column, Curves, Part, read_curves, read_part
+from unbroken.report.curves import LARGE_BYTES, Column, Part, StitchedCurves, read_curves, read_part
 from unbroken.report.foreign_curves import read_foreign_curves, scalars_in
 from unbroken.report.page.figure import decimate, smoothed
 from unbroken.report.segments import RunCurves, arrange, curves_of, split_at
-from unbroken.report.sessions import Session
+from unbroken.report.sessions import SessionRecord
 
 FIRST, SECOND = "20260101_000000", "20260102_000000"
 
@@ -36,7 +36,7 @@ def record_of(folder: Path, *lines: bytes) -> Path:
     return path
 
 
-def read(folder: Path, *lines: bytes) -> Curves:
+def read(folder: Path, *lines: bytes) -> StitchedCurves:
     return read_curves(record_of(folder, *lines))
 
 
@@ -180,11 +180,11 @@ def test_steps_out_of_order_are_put_in_order_before_they_are_split() -> None:
 
 
 def test_a_session_that_the_journal_does_not_know_is_no_part_of_the_history() -> None:
-    curves = Curves()
+    curves = StitchedCurves()
     for name in (FIRST, "stranger"):
         curves.session(name).values["loss"] = column_of([1.0, 2.0])
         curves.session(name).spanned(0, 1)
-    found = arrange(curves, [Session(name=FIRST, verdict="Fresh")])
+    found = arrange(curves, [SessionRecord(name=FIRST, verdict="Fresh")])
     assert [(s.session, s.kept) for s in found.values["loss"]] == [(FIRST, True), ("stranger", False)]
 
 
@@ -252,7 +252,7 @@ def test_an_event_file_that_is_cut_off_or_garbled_ends_there(tmp_path: Path) -> 
 
 
 def test_a_folder_with_nothing_has_no_sessions(tmp_path: Path) -> None:
-    assert read_foreign_curves(tmp_path) == (Curves(), [])
+    assert read_foreign_curves(tmp_path) == (StitchedCurves(), [])
 
 
 # -- decimation ------------------------------------------------------------------------------------------------------
@@ -318,7 +318,7 @@ def test_a_record_read_in_parts_is_the_record_read_in_one(tmp_path: Path, seed: 
     path = record_of(tmp_path, *lines, lines[0][:-5])
     size = path.stat().st_size
     ends = sorted({0, *(len(b"".join(lines[: chance.randrange(len(lines))])) for _ in range(5))})
-    pieces = Curves()
+    pieces = StitchedCurves()
     for begin, end in zip(ends, [*ends[1:], size]):
         pieces.extend(read_part(Part(path, begin, end)))
     assert pieces == read_curves(path)

@@ -15,7 +15,7 @@ import pytest
 
 from tests.processes import PATIENCE_S, PIPE, STDOUT, Popen, environment
 from tests.unbroken.run.runs_in_short import Writer, append, finished
-from unbroken.report.index import TYPES, VERSION, Row, RunIndex
+from unbroken.report.index import TYPES, VERSION, IndexRow, RunIndex
 from unbroken.report.listing import configs_of, list_runs
 from unbroken.storage import Disk
 
@@ -39,16 +39,16 @@ def file_of(folder: Path) -> Path:
     return folder / "cache" / f"runs-{VERSION}.sqlite"
 
 
-def listed(root: Path, index: RunIndex | None = None, **options: bool) -> list[Row]:
+def listed(root: Path, index: RunIndex | None = None, **options: bool) -> list[IndexRow]:
     return list_runs(str(root), index or index_in(root.parent), now_s=LATER_S, **options)
 
 
-def plain(rows: list[Row]) -> list[Row]:
+def plain(rows: list[IndexRow]) -> list[IndexRow]:
     return [row._replace(signature=0) for row in rows]
 
 
 def test_every_column_has_its_type() -> None:
-    assert len(TYPES) == len(Row._fields)
+    assert len(TYPES) == len(IndexRow._fields)
 
 
 def test_the_second_list_is_the_first_and_reads_no_run(root: Path) -> None:

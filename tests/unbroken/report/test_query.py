@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from unbroken.errors import UsageError
-from unbroken.report.index import Row
+from unbroken.report.index import IndexRow
 from unbroken.report.query import conditions_of, matching, sorted_by, why_none
 
 SEED = 20_261_122
@@ -22,14 +22,14 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def row(label: str, **facts: Any) -> Row:
+def row(label: str, **facts: Any) -> IndexRow:
     known: dict[str, Any] = {
         "folder": f"/runs/{label}", "signature": 1, "part": "", "label": label, "id": label, "tag": label,
         "recipe": "mapsage", "status": "finished", "step": 100, "total": None, "best_metric": None, "best_value": None,
         "best_step": None, "last": "", "last_step": None, "began": "", "last_seen": "", "sessions": 1,
         "trained_s": None, "size_bytes": 1000, "parent": "",
     }  # fmt: skip
-    return Row(**{**known, **facts})
+    return IndexRow(**{**known, **facts})
 
 
 ROWS = [
@@ -46,7 +46,7 @@ ROWS = [
 ]  # fmt: skip
 
 
-def config_of(of: Row) -> Any:
+def config_of(of: IndexRow) -> Any:
     return CONFIGS.get(of.label, {})
 
 

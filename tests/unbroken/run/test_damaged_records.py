@@ -29,7 +29,7 @@ from unbroken.launch.explain import explain
 from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.job import Limit
 from unbroken.launch.schedule import rates_of
-from unbroken.report.index import Row
+from unbroken.report.index import IndexRow
 from unbroken.run import Restoring, RunRecord, RunView
 from unbroken.run.survey import damaged_records
 from unbroken.storage.lock import Holder
@@ -353,7 +353,7 @@ def test_a_save_whose_line_is_damaged_was_one_all_the_same(folder: Path) -> None
 def test_a_table_of_runs_that_was_edited_is_never_an_error(folder: Path, type_: Type, tmp_path: Path) -> None:
     assert type_("ls", folder).code == 0
     table = next(Path(os.environ["XDG_CACHE_HOME"]).rglob("runs-*.sqlite"))
-    columns = Row._fields[2:]
+    columns = IndexRow._fields[2:]
     wrong = ["x", "[[", "[" * 5000, "null", "[]", -1, 2**62, 1e300, None, b"x", "\x00"]
     chance = random.Random(SEED)
     for _ in range(12):

@@ -21,7 +21,7 @@ from torch.utils.data import get_worker_info
 
 from unbroken.journal import read_events
 from unbroken.train import Exit, differences, one_pass, open_run, read_checkpoint
-from unbroken.train.data.loader import Loaded, load
+from unbroken.train.data.loader import LoadedBatch, load
 from unbroken.train.data.order import Order
 
 SIZE, WIDTH = 40, 30_000  # numbers of a sample: its message does not fit into a pipe
@@ -47,7 +47,7 @@ def as_arrays(items: list[Any]) -> np.ndarray[Any, Any]:
     return np.stack(items)  # no tensor: it travels through the pipe itself
 
 
-def batches(workers: int, count: int, collate: Any) -> Iterator[Loaded]:
+def batches(workers: int, count: int, collate: Any) -> Iterator[LoadedBatch]:
     loaded = load(Slow(), Order(size=SIZE, seed=3), 0, batch_size=4, workers=workers, collate=collate)
     return islice(loaded, count)
 

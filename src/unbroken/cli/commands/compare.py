@@ -18,7 +18,7 @@ from unbroken.errors import UsageError
 from unbroken.jsonlines import finite
 from unbroken.logbook.entry import usual_language
 from unbroken.quantities import size_text
-from unbroken.report.compare import Comparison, compare
+from unbroken.report.compare import RunComparison, compare
 from unbroken.report.foreign_curves import has_foreign_curves
 from unbroken.report.messages import LANGUAGES, cells_of, headline, metric_rows, rows
 from unbroken.report.page.words import word
@@ -153,7 +153,7 @@ def _require_ours(page: Path) -> None:
         raise UsageError(page, "this file is no comparison of ours and is not overwritten", do="Choose another name.")
 
 
-def _write_page(found: Comparison, facts: Sequence[RunFacts], page: Path, *, language: str, command: str) -> None:
+def _write_page(found: RunComparison, facts: Sequence[RunFacts], page: Path, *, language: str, command: str) -> None:
     from unbroken.report.page import document
 
     moment = shown_time(SystemClock().now())
@@ -169,7 +169,7 @@ def _write_page(found: Comparison, facts: Sequence[RunFacts], page: Path, *, lan
 # -- text for a terminal: runs as columns while they are few, as lines when they are many -----------------------------
 
 
-def as_text(found: Comparison, language: str) -> str:
+def as_text(found: RunComparison, language: str) -> str:
     """Headline, results, settings, notes."""
     few = len(found.runs) <= MOST_COLUMNS
     parts = [
@@ -185,7 +185,7 @@ def as_text(found: Comparison, language: str) -> str:
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 
-def _as_columns(found: Comparison, language: str) -> list[str]:
+def _as_columns(found: RunComparison, language: str) -> list[str]:
     widest = WIDEST[len(found.runs)]
     table = [("", *(_fit(run.label, widest) for run in found.runs))]
     for row in rows(found, language):
@@ -199,7 +199,7 @@ def _as_columns(found: Comparison, language: str) -> list[str]:
     return [columns(table)]
 
 
-def _as_lines(found: Comparison, language: str) -> list[str]:
+def _as_lines(found: RunComparison, language: str) -> list[str]:
     """Facts as columns, the best run first."""
     facts = [row for row in rows(found, language) if any(row.cells)]
     order = sorted(range(len(found.runs)), key=lambda place: _rank(found, place))
@@ -210,19 +210,19 @@ def _as_lines(found: Comparison, language: str) -> list[str]:
     return [columns(table)]
 
 
-def _rank(found: Comparison, place: int) -> tuple[bool, float]:
+def _rank(found: RunComparison, place: int) -> tuple[bool, float]:
     best = found.runs[place].best
     return best is None, 0.0 if best is None else -best.value if found.larger else best.value
 
 
-def _differing(found: Comparison, language: str) -> Iterator[list[str]]:
+def _differing(found: RunComparison, language: str) -> Iterator[list[str]]:
     """Settings, and what is not the same in the programs."""
     table = _values_as_columns if len(found.runs) <= MOST_COLUMNS else _runs_by_value
     yield table(found, "settings", found.differences, language) or [word("same settings", language)]
     yield table(found, "programs", found.programs, language)
 
 
-def _values_as_columns(found: Comparison, title: str, differences: Sequence[Difference], language: str) -> list[str]:
+def _values_as_columns(found: RunComparison, title: str, differences: Sequence[Difference], language: str) -> list[str]:
     widest = WIDEST[len(found.runs)]
     table = [(word(title, language), *(_fit(run.label, widest) for run in found.runs))]
     for difference in differences:
@@ -231,7 +231,7 @@ def _values_as_columns(found: Comparison, title: str, differences: Sequence[Diff
     return [columns(table)] if differences else []
 
 
-def _runs_by_value(found: Comparison, title: str, differences: Sequence[Difference], language: str) -> list[str]:
+def _runs_by_value(found: RunComparison, title: str, differences: Sequence[Difference], language: str) -> list[str]:
     """Each key with its values, and the runs that have them."""
     lines = [word(title, language)] if differences else []
     for difference in differences:

@@ -11,7 +11,7 @@ from unbroken.clock import SystemClock
 from unbroken.errors import UsageError
 from unbroken.logbook.entry import write_log
 from unbroken.logbook.render import clean
-from unbroken.logbook.table import CONFIG, DATE, FILE_NAME, RESULT, Change
+from unbroken.logbook.table import CONFIG, DATE, FILE_NAME, RESULT, RowChange
 from unbroken.storage import Disk
 
 LANGUAGES = ("zh", "en")
@@ -57,5 +57,5 @@ def log_command(options: argparse.Namespace) -> None:
     print(f"{clean(file, 500)}: {', '.join(counts)}{others}")
 
 
-def _row(change: Change) -> dict[str, str]:
+def _row(change: RowChange) -> dict[str, str]:
     return {name: change.row.get(name, "") for name in (DATE, CONFIG, RESULT)}

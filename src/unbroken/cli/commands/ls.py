@@ -16,7 +16,7 @@ from unbroken.cli.tables import aligned, as_json_text
 from unbroken.clock import SystemClock, shown_time
 from unbroken.errors import UsageError
 from unbroken.quantities import size_text
-from unbroken.report.index import Row, RunIndex
+from unbroken.report.index import IndexRow, RunIndex
 from unbroken.report.listing import configs_of, list_runs
 from unbroken.run.locate import is_backup
 from unbroken.storage import Disk
@@ -101,7 +101,9 @@ def _list(options: Any) -> None:
         print("\n".join(_nothing(options.root, rows, reasons)))
 
 
-def _chosen(rows: list[Row], options: Any, configs: Callable[[], Callable[[Row], Any]]) -> tuple[list[Row], list[str]]:
+def _chosen(
+    rows: list[IndexRow], options: Any, configs: Callable[[], Callable[[IndexRow], Any]]
+) -> tuple[list[IndexRow], list[str]]:
     """The rows that are wanted, in their order; if there are none, why."""
     if not options.where and not options.sort:
         return rows[: options.limit], []
@@ -115,7 +117,7 @@ def _chosen(rows: list[Row], options: Any, configs: Callable[[], Callable[[Row],
     return found[: options.limit], [] if found else query.why_none(rows, conditions, config_of)
 
 
-def _nothing(root: str, rows: Sequence[Row], reasons: Iterable[str]) -> list[str]:
+def _nothing(root: str, rows: Sequence[IndexRow], reasons: Iterable[str]) -> list[str]:
     if not rows:
         return [f"no runs below {shown(root)}: a run is a folder with unbroken/run.json in it, or with checkpoints"]
     many = f"none of the {len(rows)} runs" if len(rows) > 1 else "the one run"
@@ -142,7 +144,7 @@ def _trouble(folder: str) -> str:
     return RunView(Path(folder)).unreachable
 
 
-def _table(chosen: Sequence[Row], rows: Sequence[Row], place: Callable[[str], str], *, tree: bool) -> str:
+def _table(chosen: Sequence[IndexRow], rows: Sequence[IndexRow], place: Callable[[str], str], *, tree: bool) -> str:
     labels = _labels(rows, place)
     named = [labels.get(row.folder, row.label) for row in chosen] if labels else [row.label for row in chosen]
     if tree:
@@ -164,20 +166,20 @@ def _table(chosen: Sequence[Row], rows: Sequence[Row], place: Callable[[str], st
     return aligned([[head, *cells] for head, cells in zip(HEAD, parts)])
 
 
-def _best(row: Row) -> str:
+def _best(row: IndexRow) -> str:
     if row.best_metric is None:
         return ""
     text = f"{row.best_metric} {row.best:.4g} @ {row.best_step}"
     return text if len(text) <= LONGEST_LABEL else shown(text, LONGEST_LABEL)
 
 
-def _labels(rows: Sequence[Row], place: Callable[[str], str]) -> dict[str, str]:
+def _labels(rows: Sequence[IndexRow], place: Callable[[str], str]) -> dict[str, str]:
     """What to call the runs whose folder is a copy, or has another name than the tag."""
     found = {row.folder: f"{row.label} (tag {shown(row.tag, LONGEST_LABEL)})" for row in rows if row.label != row.tag}
     ids = [row.id for row in rows if row.id]
     if len(set(ids)) == len(ids):
         return found
-    by_id: dict[str, list[Row]] = {}
+    by_id: dict[str, list[IndexRow]] = {}
     for row in rows:
         by_id.setdefault(row.id or row.folder, []).append(row)
     for same in (same for same in by_id.values() if len(same) > 1):
@@ -198,17 +200,17 @@ def _labels(rows: Sequence[Row], place: Callable[[str], str]) -> dict[str, str]:
     return found
 
 
-def _branch(row: Row, depth: int) -> str:
+def _branch(row: IndexRow, depth: int) -> str:
     return f"{'   ' * (depth - 1)}└─ " if depth and row.parent_facts else ""
 
 
-def _since(row: Row, depth: int) -> str:
+def _since(row: IndexRow, depth: int) -> str:
     parent = row.parent_facts
     step = parent.get("step") if depth and parent else None
     return f" (from step {step})" if isinstance(step, int) else ""
 
 
-def _as_data(row: Row, folder: str) -> dict[str, Any]:
+def _as_data(row: IndexRow, folder: str) -> dict[str, Any]:
     from unbroken.jsonlines import finite
 
     best = {"metric": row.best_metric, "value": row.best, "step": row.best_step}
@@ -234,16 +236,16 @@ def _as_data(row: Row, folder: str) -> dict[str, Any]:
     return found
 
 
-def _families(runs: Sequence[Row]) -> Iterator[tuple[Row, int]]:
+def _families(runs: Sequence[IndexRow]) -> Iterator[tuple[IndexRow, int]]:
     """The runs in the order of their families, each with its depth; a run whose parent is not here is a root."""
     here = {run.id for run in runs if run.id}
-    children: dict[str, list[Row]] = {}
+    children: dict[str, list[IndexRow]] = {}
     for run in runs:
         parent = str((run.parent_facts or {}).get("run") or "")
         children.setdefault(parent if parent in here and parent != run.id else "", []).append(run)
     shown: set[str] = set()
 
-    def below(run: Row, depth: int) -> Iterator[tuple[Row, int]]:
+    def below(run: IndexRow, depth: int) -> Iterator[tuple[IndexRow, int]]:
         waiting = [(run, depth)]  # a chain of children may be longer than calls can be nested
         while waiting:
             run, depth = waiting.pop()

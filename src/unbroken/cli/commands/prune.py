@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unbroken.checkpoint.removal import GOING_SUFFIX
-from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Decision, Policy
+from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Policy, RetentionDecision
 from unbroken.cli.args import CommandParser, add_json
 from unbroken.cli.runs import add_runs, run_folder
 from unbroken.cli.tables import as_json_text, columns
@@ -32,7 +32,7 @@ class Outcome:
 
     run: Path
     plan: Pruning | None = None
-    gone: tuple[Decision, ...] = ()
+    gone: tuple[RetentionDecision, ...] = ()
     done: bool = False
     room_bytes: int = 0
     left_out: UnbrokenError | None = None

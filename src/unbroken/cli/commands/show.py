@@ -15,7 +15,7 @@ from unbroken.clock import shown_time
 from unbroken.errors import DamagedFile
 from unbroken.fields import count_of, numbers_of
 from unbroken.journal import Event
-from unbroken.journal.events import Archiving, Restored, SessionBegan
+from unbroken.journal.events import Archiving, HistoryRestored, SessionBegan
 from unbroken.jsonlines import finite
 from unbroken.quantities import size_text
 from unbroken.run import Candidate, MissingFile, RunRecord, RunView, Survey, read_record
@@ -261,7 +261,7 @@ def _sessions(facts: Survey, records: Sequence[Mapping[str, Any]]) -> Iterator[S
     names = [
         name
         for name in facts.sessions
-        if name in steps or not all(isinstance(event, Archiving | Restored) for event in told[name])
+        if name in steps or not all(isinstance(event, Archiving | HistoryRestored) for event in told[name])
     ]
     for name in names:
         events = told[name]

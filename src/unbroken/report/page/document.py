@@ -1,4 +1,4 @@
-"""The whole page: head with its policy, style, parts, data, scripts."""
+"""The whole page: head with its policy, style, elements, data, scripts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from unbroken.errors import NotInstalled
-from unbroken.report.compare import Comparison
+from unbroken.report.compare import RunComparison
 from unbroken.report.messages import headline
-from unbroken.report.page import parts
+from unbroken.report.page import elements
 from unbroken.report.page.figure import plots_of, reach_of
 from unbroken.report.page.words import as_script, escaped, word
 from unbroken.report.run_facts import RunFacts
@@ -21,20 +21,20 @@ MARK = "<!-- a comparison by unbroken -->"  # only files that begin with it are 
 PLOTLY = "package_data/plotly.min.js"
 
 
-def document(found: Comparison, facts: Sequence[RunFacts], *, language: str, command: str, moment: str) -> bytes:
+def document(found: RunComparison, facts: Sequence[RunFacts], *, language: str, command: str, moment: str) -> bytes:
     """The page as UTF-8."""
     drawn = list(plots_of(found, facts, language))
     plotly, own = _plotly(), _resource("page.js")
     body = "".join(
         (
-            parts.header(found, language),
-            parts.cards(found, facts, language),
-            parts.notes(found, language),
-            parts.plots(drawn, language),
-            parts.settings(found, language),
-            parts.results(found, language),
-            parts.predictions(found, facts, language),
-            parts.footer(command, moment, language),
+            elements.header(found, language),
+            elements.cards(found, facts, language),
+            elements.notes(found, language),
+            elements.plots(drawn, language),
+            elements.settings(found, language),
+            elements.results(found, language),
+            elements.predictions(found, facts, language),
+            elements.footer(command, moment, language),
         )
     )
     data = as_script(

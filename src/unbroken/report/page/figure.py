@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from unbroken.report.compare import Comparison
+from unbroken.report.compare import RunComparison
 from unbroken.report.curves import Column
 from unbroken.report.page.words import for_plot, word
 from unbroken.report.run_facts import RunFacts
@@ -24,7 +24,7 @@ Points = tuple[list[int], list[float | None]]  # steps and values; None is a gap
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn:
+class DrawnCurve:
     """A curve as it is drawn."""
 
     steps: list[int]
@@ -33,7 +33,7 @@ class Drawn:
     of: int  # points there were
 
 
-def decimate(column: Column, most: int = MOST) -> Drawn:
+def decimate(column: Column, most: int = MOST) -> DrawnCurve:
     """All points where they are few enough; else the smallest and the largest of each of equal stretches."""
     count = len(column)
     if count <= most:
@@ -50,7 +50,7 @@ def decimate(column: Column, most: int = MOST) -> Drawn:
             values.append(None if value is None else rounded(value))
             if value is None:
                 gaps.append(steps[-1])
-    return Drawn(steps=steps, values=values, not_finite=gaps, of=count)
+    return DrawnCurve(steps=steps, values=values, not_finite=gaps, of=count)
 
 
 def _extremes(values: array[float]) -> list[tuple[int, float | None]]:
@@ -129,7 +129,7 @@ def colour_of(place: int) -> str:
     return COLOURS[place % len(COLOURS)]
 
 
-def plots_of(found: Comparison, facts: Sequence[RunFacts], language: str) -> Iterator[Plot]:
+def plots_of(found: RunComparison, facts: Sequence[RunFacts], language: str) -> Iterator[Plot]:
     """The metric that decides first, then loss and learning rate, then everything else that the runs recorded."""
     artist = Artist(found, facts, language)
     evaluated = list(dict.fromkeys(name for run in facts for name in run.curves.evaluations))
@@ -149,7 +149,7 @@ def plots_of(found: Comparison, facts: Sequence[RunFacts], language: str) -> Ite
 class Artist:
     """Draws one curve of all runs after the other."""
 
-    found: Comparison
+    found: RunComparison
     facts: Sequence[RunFacts]
     language: str
 

@@ -24,7 +24,7 @@ DATA = ("dataset", "data_source")  # a sampler's name for what it is not
 
 
 @dataclass(kw_only=True, eq=False)
-class Drawn:
+class EpochIndices:
     """The indices of each epoch, or its lists of indices; the last epoch asked for is remembered.
 
     All generators, also those that the sampler holds, are seeded from (seed, epoch) before it is asked, and it is told

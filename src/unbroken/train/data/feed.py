@@ -10,8 +10,8 @@ from typing import Any
 
 from unbroken.errors import DamagedFile, UnbrokenError, UsageError
 from unbroken.train.data.batching import Batching, batching_of
-from unbroken.train.data.drawn import Drawn
-from unbroken.train.data.loader import BadSample, Loaded, OnBad, load, read_again, size_of
+from unbroken.train.data.drawn import EpochIndices
+from unbroken.train.data.loader import BadSample, LoadedBatch, OnBad, load, read_again, size_of
 from unbroken.train.data.order import LARGE, Key, Order, Permutations, micro_batches, steps_in_epoch, steps_left
 from unbroken.train.data.sharing import WHOLE, Sharing, require_enough
 from unbroken.train.data.stream import StreamFeed, is_stream, stream_of
@@ -33,15 +33,15 @@ class Feed:
     after: Callable[[], int] | None = None  # gives the number from which what follows the next batch will draw
     position: int = 0
     excluded: frozenset[Key] = frozenset()  # left out as if they could not be read; set before the first is read
-    _loaded: Iterator[Loaded] | None = field(default=None, repr=False)
+    _loaded: Iterator[LoadedBatch] | None = field(default=None, repr=False)
     _failed: UnbrokenError | None = field(default=None, repr=False)  # what reading ahead met
-    _ahead: Loaded | None = field(default=None, repr=False)
+    _ahead: LoadedBatch | None = field(default=None, repr=False)
     _read_to: int = field(default=0, repr=False)
     _permutations: Permutations | None = field(default=None, repr=False)
     _coming: Permutations | None = field(default=None, repr=False)  # of positions that the workers have passed
     sharing: Sharing = WHOLE
     together: Callable[[Any], list[Any]] = lambda value: [value]  # the values of all processes, by rank
-    _shards: deque[Loaded] = field(default_factory=deque, repr=False)  # of a micro-batch that is being handed out
+    _shards: deque[LoadedBatch] = field(default_factory=deque, repr=False)  # of a micro-batch that is being handed out
     _noted: tuple[int, dict[str, Any]] = field(default=(-1, {}), repr=False)
 
     @property
@@ -77,7 +77,7 @@ class Feed:
         """Whether so many epochs are done."""
         return self.position >= epochs * self.order.size
 
-    def next(self) -> tuple[Loaded, tuple[BadSample, ...]]:
+    def next(self) -> tuple[LoadedBatch, tuple[BadSample, ...]]:
         """The next micro-batch that has samples, and all that was left out on the way past it.
 
         Batches of which nothing can be read are passed over right after the one before them, so that the position
@@ -113,13 +113,13 @@ class Feed:
         if len(bad) >= self.order.size:
             raise DamagedFile("data set", f"not one of its {self.order.size} samples can be read", found=bad[0].reason)
 
-    def _shard(self) -> Loaded:
+    def _shard(self) -> LoadedBatch:
         """The next shard that this process computes of a micro-batch."""
         if not self._shards:
             self._shards.extend(self._readable([self._pull(as_read=True) for _ in self.sharing.mine]))
         return self._shards.popleft()
 
-    def _readable(self, shards: list[Loaded]) -> list[Loaded]:
+    def _readable(self, shards: list[LoadedBatch]) -> list[LoadedBatch]:
         """The shards here of a micro-batch, as it is without what any process could not read."""
         if self.on_bad != "skip" and not self.excluded:
             return shards
@@ -128,12 +128,12 @@ class Feed:
         left_out = {(each.epoch, each.sample) for each in bad}
         keys = [key for key in shards[0].keys if key not in left_out]
         if not keys:
-            return [Loaded(keys=[], position=shards[-1].position, batch=None, bad=bad)]
+            return [LoadedBatch(keys=[], position=shards[-1].position, batch=None, bad=bad)]
         return [*self._weighed(shards, keys, left_out, bad)]
 
     def _weighed(
-        self, shards: list[Loaded], keys: list[Key], left_out: set[Key], bad: tuple[BadSample, ...]
-    ) -> Iterator[Loaded]:
+        self, shards: list[LoadedBatch], keys: list[Key], left_out: set[Key], bad: tuple[BadSample, ...]
+    ) -> Iterator[LoadedBatch]:
         """The shards with their weights among what could be read; one that has nothing left reads another's sample."""
         whole = shards[0].keys
         for number, shard in zip(self.sharing.mine, shards):
@@ -146,7 +146,7 @@ class Feed:
                 keys=keys if first else [], batch=batch, bad=bad if first else (), weight=len(part) / len(keys)
             )
 
-    def _pull(self, *, as_read: bool = False) -> Loaded:
+    def _pull(self, *, as_read: bool = False) -> LoadedBatch:
         """The next micro-batch; where processes share them, the next shard here of one."""
         if self.sharing is not WHOLE and not as_read:
             return self._shard()
@@ -159,7 +159,7 @@ class Feed:
                 return found
             self._loaded = None  # this epoch is read: the next one finds the data set as it is then
 
-    def _load(self) -> Iterator[Loaded]:
+    def _load(self) -> Iterator[LoadedBatch]:
         asked = self.batching
         self._permutations = self._permutations or Permutations(self.order)
         return load(
@@ -296,7 +296,7 @@ def _fingerprint(dataset: Any) -> str:
 def _described(order: Order, epoch: int) -> dict[str, Any]:
     """What tells the order of an epoch from another one, as a checkpoint keeps it."""
     now = order.of(epoch)
-    if isinstance(now.drawn, Drawn):
+    if isinstance(now.drawn, EpochIndices):
         return {"drawn": type(now.drawn.sampler).__name__, "crc32": now.drawn.digest(epoch)}
     return {"shuffle": now.shuffle, "keyed": now.keyed}
 
@@ -344,7 +344,7 @@ def feed_of(source: Any, said: Mapping[str, Any], options: FeedOptions, *, progr
     require_enough(asked.batch_size, options.sharing, where="run.batches")
     size = size_of(dataset)
     if asked.sampler is not None:
-        drawn = Drawn(sampler=asked.sampler, seed=seed)
+        drawn = EpochIndices(sampler=asked.sampler, seed=seed)
         order = Order(size=drawn.size, seed=seed, shuffle="none", drop_last=asked.drop_last, drawn=drawn)
     else:
         keyed = asked.shuffle != "none" and _is_keyed(size, progress)

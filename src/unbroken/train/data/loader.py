@@ -75,7 +75,7 @@ class BadSample:
     reason: str
 
 
-class Loaded(NamedTuple):
+class LoadedBatch(NamedTuple):
     """A micro-batch: its samples, none if none could be read, the position after them, what was made of them.
 
     Where processes share it, `batch` is of a shard, which has `weight` of the samples; `keys` are those of the whole
@@ -111,7 +111,7 @@ class Reading:
     def _by_sample(self) -> bool:
         return is_read_by_sample(self.dataset)
 
-    def __call__(self, request: Request, after: int | None = None) -> Loaded | UnbrokenError:
+    def __call__(self, request: Request, after: int | None = None) -> LoadedBatch | UnbrokenError:
         """The micro-batch, or why there is none; `after` is the number from which what follows it draws, if known.
 
         To seed the global streams takes most of the time, so those that nothing draws from are left alone. Where one is
@@ -131,7 +131,7 @@ class Reading:
         finally:
             _put_back(threads)
 
-    def _made(self, request: Request, read: Callable[[int, int, Any], Any] | None) -> Loaded | UnbrokenError:
+    def _made(self, request: Request, read: Callable[[int, int, Any], Any] | None) -> LoadedBatch | UnbrokenError:
         """The micro-batch of items that `read` gives of an epoch, a name and an index; None: no stream is begun."""
         keys, position, drawn = request
         plain = self.dataset if read is None and not self._by_sample else None
@@ -198,9 +198,11 @@ class Reading:
             return self.dataset.sample(index, generator_for_sample(self.seed, epoch, name))
         return self.dataset[index]
 
-    def _joined(self, read: Mapping[Key, Any], request: Request, bad: tuple[BadSample, ...]) -> Loaded | UnbrokenError:
+    def _joined(
+        self, read: Mapping[Key, Any], request: Request, bad: tuple[BadSample, ...]
+    ) -> LoadedBatch | UnbrokenError:
         if not read:
-            return Loaded(keys=[], position=request.position, batch=None, bad=bad)
+            return LoadedBatch(keys=[], position=request.position, batch=None, bad=bad)
         try:
             batch = self.join(list(read.values()))
         except (KeyboardInterrupt, Exit):
@@ -218,7 +220,7 @@ class Reading:
             where, do = self._words_of_read(read, request)
             what = f"the collate function returned {found}"
             return UsageError(where, what, expected=f"a batch of {counted(len(read), 'sample')}", do=do)
-        return Loaded(keys=list(read), position=request.position, batch=batch, bad=bad)
+        return LoadedBatch(keys=list(read), position=request.position, batch=batch, bad=bad)
 
     def _words_of_read(self, read: Mapping[Key, Any], request: Request) -> tuple[str, str]:
         """Which samples could not be joined, and what may help."""
@@ -320,7 +322,7 @@ def load(
     how: HowRead = HowRead(),
     permutations: Permutations | None = None,
     after: Callable[[], int] | None = None,
-) -> Generator[Loaded, None, None]:
+) -> Generator[LoadedBatch, None, None]:
     """Batches from `position` on, endless but for `how`; workers run ahead, but only what is yielded counts as used.
 
     The samples of `excluded` are left out as if they could not be read. What a user can act on (an unreadable picture,
@@ -379,7 +381,7 @@ def _shards(
 
 def _here(
     reading: Reading, requests: Iterator[Request], after: Callable[[], int] | None
-) -> Iterator[Loaded | UnbrokenError]:
+) -> Iterator[LoadedBatch | UnbrokenError]:
     """In this process."""
     for request in requests:
         with interruptible():

@@ -43,7 +43,7 @@ TRIALS = 8  # samples of which it is seen what they draw from, before any is rea
 
 
 @dataclass(frozen=True)
-class Row:
+class GeneratorRow:
     """A long list or dict of generators, one for each sample: of these the one with the sample's number is meant."""
 
     entries: Sequence[Any] | Mapping[Any, Any]
@@ -150,7 +150,7 @@ class Holders:
 
     def _states(self) -> list[object]:
         """Of the global streams, then of what was found."""
-        holders = [holder for _, holder in self._found or () if not isinstance(holder, Row)]
+        holders = [holder for _, holder in self._found or () if not isinstance(holder, GeneratorRow)]
         return [*(stream.state() for stream in CPU_STREAMS), *(repr(_state_of(holder)) for holder in holders)]
 
     def seed(self, *name: object, row: Any = None) -> None:
@@ -174,7 +174,7 @@ class Holders:
 
 
 def _identity(holder: Any) -> int:
-    return id(holder.entries if isinstance(holder, Row) else holder)
+    return id(holder.entries if isinstance(holder, GeneratorRow) else holder)
 
 
 def begin(holder: Any, entropy: bytes, row: Any = None) -> None:
@@ -199,9 +199,9 @@ def begin(holder: Any, entropy: bytes, row: Any = None) -> None:
             holder.seed(number)
         case torch.Generator():
             holder.manual_seed(number % 2**63)
-        case Row(entries=list() | tuple() as entries) if isinstance(row, int) and 0 <= row < len(entries):
+        case GeneratorRow(entries=list() | tuple() as entries) if isinstance(row, int) and 0 <= row < len(entries):
             begin(entries[row], entropy)
-        case Row(entries=dict() as entries) if row in entries:
+        case GeneratorRow(entries=dict() as entries) if row in entries:
             begin(entries[row], entropy)
 
 
@@ -213,7 +213,7 @@ def random_holders(dataset: Any, join: Any = None) -> Iterator[tuple[str, Any]]:
 def _is_holder(value: Any) -> bool:
     if any(value is each for each in GLOBAL) or isinstance(value, random.SystemRandom):  # that one takes no seed
         return False
-    return isinstance(value, (*DRAWN_FROM, Row))
+    return isinstance(value, (*DRAWN_FROM, GeneratorRow))
 
 
 def _state_of(generator: Any) -> object:
@@ -243,7 +243,7 @@ def _reached(dataset: Any, join: Any) -> Iterator[tuple[str, Any]]:
         if isinstance(value, list | tuple | dict) and len(value) > MOST_ITEMS:
             entries = value.values() if isinstance(value, dict) else value
             if isinstance(next(iter(entries)), DRAWN_FROM):
-                yield path, Row(value)
+                yield path, GeneratorRow(value)
                 return
         yield from held_by(path, value)
         if isinstance(value, FunctionType):

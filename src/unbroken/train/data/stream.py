@@ -20,7 +20,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from unbroken.errors import UnbrokenError, UnreadableSample, UsageError
 from unbroken.quantities import counted
 from unbroken.train.data.batching import Batching, generators_of, require_unsaid
-from unbroken.train.data.loader import BadSample, Loaded, as_in_a_worker, is_indexed, tell_epoch
+from unbroken.train.data.loader import BadSample, LoadedBatch, as_in_a_worker, is_indexed, tell_epoch
 from unbroken.train.data.order import Key
 from unbroken.train.data.random_holders import begin, random_holders
 from unbroken.train.data.rng import seed_cpu_streams, seed_for_sample
@@ -94,7 +94,7 @@ class StreamFeed:
         """Whether so many passes are done."""
         return self.passes >= epochs
 
-    def next(self) -> tuple[Loaded, tuple[BadSample, ...]] | None:
+    def next(self) -> tuple[LoadedBatch, tuple[BadSample, ...]] | None:
         """The next batch; None where a pass ends."""
         if self._iterator is None:
             self._iterator = self._begun()
@@ -107,7 +107,7 @@ class StreamFeed:
             return None
         self.used += 1
         self.position += 1
-        return Loaded(keys=[], position=self.position, batch=batch), ()
+        return LoadedBatch(keys=[], position=self.position, batch=batch), ()
 
     def _begun(self) -> Iterator[Any]:
         """The pass in progress, at its position."""

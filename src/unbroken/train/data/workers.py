@@ -90,13 +90,13 @@ class How(Protocol):
 
 
 @dataclass
-class Told:
+class WorkerLossListener:
     """Who is told of lost workers: the session that is open in this process, if one is."""
 
     listener: Callable[[LostWorker], None] | None = None
 
 
-TOLD = Told()
+TOLD = WorkerLossListener()
 
 
 @dataclass(kw_only=True)

@@ -30,10 +30,10 @@ from unbroken.train.loop.session import Session
 from unbroken.train.loop.untracked import Untracked
 from unbroken.train.pretrained.adopting import Adopting
 from unbroken.train.progress import Progress
-from unbroken.train.rates import Rates
+from unbroken.train.rates import RateWatch
 from unbroken.train.record import opening
 from unbroken.train.record.console import SessionLog
-from unbroken.train.record.recorder import Pace, Recorder, under_train
+from unbroken.train.record.recorder import Recorder, StepTimer, under_train
 from unbroken.train.saving.patience import mark_of
 from unbroken.train.saving.saving import Saver
 from unbroken.train.source import Source
@@ -75,10 +75,10 @@ class RunLifecycle(RunControl):
         self.adopting = Adopting(plan.source.path if isinstance(plan, FineTune) else None, job.start)
         self._session: Session | None = None
         self._beginning: EpochBeginning | None = None  # of an epoch, while it is done again
-        self.current = StepInProgress(decision.seed, self._parts, Rates(log, job, self.length))
+        self.current = StepInProgress(decision.seed, self._parts, RateWatch(log, job, self.length))
         self.replicas = Replicas(self.world, self.current)
         self._untracked = Untracked(self, self._parts, log.say, files.clock, strict=job.start.strict)
-        self._stop, self._pace = stop, Pace(files.clock)
+        self._stop, self._pace = stop, StepTimer(files.clock)
         self.current.sharing = shared_as_recorded(self.world, self.progress, options.shards, log.say)
         # Where others wait for this process, it leaves no wait before they know.
         self._stop.mid_step = lambda: self.current.turns > 0 or self.world.size > 1

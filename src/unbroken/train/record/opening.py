@@ -17,7 +17,7 @@ from unbroken.train.device import accelerators_of, exactness_lines
 from unbroken.train.length import Length
 from unbroken.train.progress import Progress
 from unbroken.train.record.console import CANNOT_LOG, SessionLog
-from unbroken.train.record.curves import rewind
+from unbroken.train.record.tensorboard import rewind
 from unbroken.train.stop import Interrupted
 
 COUNTS_ANEW = "enumerate(...) counts from 0 in this session"

@@ -39,9 +39,9 @@ from unbroken.run.layout import own
 from unbroken.train import cadence
 from unbroken.train.progress import Progress
 from unbroken.train.record.console import SessionLog, StepReport
-from unbroken.train.record.curves import Curves
 from unbroken.train.record.hparams import RunSettings, setting_text, settings_of
 from unbroken.train.record.probe import crc32_of, fetch
+from unbroken.train.record.tensorboard import TensorBoardCurves
 
 Value = TypeVar("Value", float, bytes)
 LONGEST_WAIT_S = 0.25  # of a step whose values lie on a device
@@ -103,7 +103,7 @@ class Recorder:
         run: OpenRun,
         job: Job,
         log: SessionLog,
-        pace: Pace,
+        pace: StepTimer,
         *,
         log_every: int,
         after: Progress,
@@ -128,14 +128,14 @@ class Recorder:
         again = after.ends_epoch and after.evaluated_step < after.step  # a kill may have come after its curve
         self._evaluations = self._open(layout.evaluation_curves, after.epoch - again)
 
-    def _open(self, folder: str, after: int, settings: RunSettings | None = None) -> Curves | None:
+    def _open(self, folder: str, after: int, settings: RunSettings | None = None) -> TensorBoardCurves | None:
         files = self._run.files
         if not folder or not self._draws:
             return None
         place = self._run.directory / folder
-        return Curves(files.disk, place, files.clock, session=files.session, after=after, settings=settings)
+        return TensorBoardCurves(files.disk, place, files.clock, session=files.session, after=after, settings=settings)
 
-    def _open_over_steps(self, folder: str, after: Progress, settings: RunSettings) -> Curves | None:
+    def _open_over_steps(self, folder: str, after: Progress, settings: RunSettings) -> TensorBoardCurves | None:
         """Where a kill came between an evaluation and its save, it is done again: what is shown of it goes first.
 
         Readers drop whole steps, so the step itself is shown again, from its record.
@@ -366,7 +366,7 @@ class Replay:
         return f"{steps}: bit-identical ({listed(self._names)})"
 
 
-class Pace:
+class StepTimer:
     """Measures the steps of this session."""
 
     def __init__(self, clock: Clock) -> None:

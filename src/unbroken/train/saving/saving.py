@@ -28,7 +28,7 @@ from unbroken.train.saving.patience import Mark, Patience, cause_of, is_of_the_d
 from unbroken.train.saving.room import room_ahead, short_of_room
 from unbroken.train.state import parts
 from unbroken.train.state.contents import ExtraState, compose, compose_weights, stamp
-from unbroken.train.state.gradients import Gradients
+from unbroken.train.state.gradients import GradientWatch
 from unbroken.train.state.modes import Modes, buffers_of
 from unbroken.train.state.module_attributes import Attributes
 from unbroken.train.state.optimizer_state import parameter_names
@@ -55,7 +55,7 @@ class Saver:
         run: OpenRun,
         tracked: Mapping[str, Any],
         *,
-        gradients: Gradients,
+        gradients: GradientWatch,
         modes: Modes,
         attributes: Attributes,
         built: Mapping[str, Any],

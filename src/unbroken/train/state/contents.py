@@ -64,7 +64,7 @@ class ExtraState:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saved:
+class SavedState:
     """A checkpoint taken apart: the state of each part (tensors or their references), and the counters."""
 
     parts: Mapping[str, Any]
@@ -150,7 +150,7 @@ UNDONE: Mapping[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def take_apart(layout: Layout, tree: Any, where: Path) -> Saved:
+def take_apart(layout: Layout, tree: Any, where: Path) -> SavedState:
     """The parts and counters of a checkpoint of ours, whose stamp was checked, of MMEngine or of OpenPCDet.
 
     DamagedFile where a part or a counter is not there or not what it is called.
@@ -174,7 +174,7 @@ def take_apart(layout: Layout, tree: Any, where: Path) -> Saved:
             except (KeyError, IndexError, TypeError, AttributeError) as error:
                 what = f"the entry {STAMP}.{entry} leads nowhere in the state of {printable(name[:80])}"
                 raise DamagedFile(where, what, found=f"{type(error).__name__}: {error}"[:120]) from error
-    return Saved(
+    return SavedState(
         parts=parts,
         progress=Progress.from_plain(own),
         own=True,
@@ -183,15 +183,15 @@ def take_apart(layout: Layout, tree: Any, where: Path) -> Saved:
     )
 
 
-def _of_openpcdet(tree: Mapping[str, Any], where: Path) -> Saved:
+def _of_openpcdet(tree: Mapping[str, Any], where: Path) -> SavedState:
     """`epoch` counts whole epochs, `it` optimizer steps."""
     step, epoch = _counter(tree, "it", where), _counter(tree, "epoch", where)
     progress = Progress(step=step, closed_epochs=epoch, evaluated_step=step)
     parts = {name: tree[key] for name, key in OPENPCDET_KEYS.items() if tree.get(key) is not None}
-    return Saved(parts=parts, progress=progress, own=False)
+    return SavedState(parts=parts, progress=progress, own=False)
 
 
-def _of_mmengine(tree: Mapping[str, Any], where: Path) -> Saved:
+def _of_mmengine(tree: Mapping[str, Any], where: Path) -> SavedState:
     meta = tree.get("meta")
     hub = tree.get("message_hub")
     info = hub.get("runtime_info", {}) if isinstance(hub, Mapping) else {}
@@ -200,7 +200,7 @@ def _of_mmengine(tree: Mapping[str, Any], where: Path) -> Saved:
     best_file = str(info.get("best_ckpt", "")) if score is not None else ""
     progress = Progress(step=step, evaluated_step=step, best=_foreign_best(score, best_file))
     parts = {name: tree[key] for name, key in MMENGINE_KEYS.items() if key in tree}
-    return Saved(parts=parts, progress=progress, own=False)
+    return SavedState(parts=parts, progress=progress, own=False)
 
 
 def _counter(holder: Mapping[str, Any], key: str, where: Path) -> int:

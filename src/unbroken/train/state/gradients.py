@@ -19,7 +19,7 @@ from unbroken.train.state.optimizer_state import tensors_by_name
 NONE: frozenset[str] = frozenset()
 
 
-class Gradients:
+class GradientWatch:
     """Hears of the backward passes and the steps of the tracked optimizers."""
 
     def __init__(self, tracked: Mapping[str, Any]) -> None:

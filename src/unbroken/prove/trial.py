@@ -27,7 +27,7 @@ Start = Callable[..., Any]  # as subprocess.Popen
 
 
 @dataclass(frozen=True, kw_only=True)
-class Session:
+class TrialSession:
     """How a process ended (a negative code is a signal), and the file with what it printed."""
 
     code: int
@@ -62,7 +62,7 @@ def run_session(
     output: Path,
     patience_s: float,
     start: Start = subprocess.Popen,
-) -> Session:
+) -> TrialSession:
     """Run a command that trains below `place`, without anything to read; what it leaves running is ended with it.
 
     It hangs if for `patience_s` it neither prints nor records anything.
@@ -94,7 +94,7 @@ def run_session(
             give_up_s = clock.monotonic_s() + LONGEST_END_S
             while any(map(is_held, place.glob("*/unbroken"))) and clock.monotonic_s() < give_up_s:
                 clock.pause_s(LOOK_EVERY_S)  # what it started has its lock too, until the last of it is gone
-    return Session(code=code, output=output, hung=hung)
+    return TrialSession(code=code, output=output, hung=hung)
 
 
 def _written(place: Path, output: Path) -> int:

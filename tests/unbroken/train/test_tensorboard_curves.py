@@ -20,7 +20,7 @@ from tests.crash.faulty_disk import FaultyDisk
 from tests.processes import PIPE, Popen, run_command
 from unbroken.errors import Refused
 from unbroken.storage import Disk
-from unbroken.train.record.curves import Curves
+from unbroken.train.record.tensorboard import TensorBoardCurves
 
 NEVER_S = 3600.0
 SOON_S = 0.05
@@ -47,11 +47,11 @@ def open_curves(
     session: str = "one",
     disk: Disk | None = None,
     every_s: float = NEVER_S,
-) -> Curves:
-    return Curves(disk or Disk(), folder, At(at), session=session, after=after, follow_every_s=every_s)
+) -> TensorBoardCurves:
+    return TensorBoardCurves(disk or Disk(), folder, At(at), session=session, after=after, follow_every_s=every_s)
 
 
-def add_steps(curves: Curves, first: int, last: int, *, offset: float = 0.0) -> None:
+def add_steps(curves: TensorBoardCurves, first: int, last: int, *, offset: float = 0.0) -> None:
     for step in range(first, last + 1):
         curves.add(step, {"train/loss": step + offset}, wall_time_s=float(step))
 
@@ -115,10 +115,10 @@ SESSION_THAT_IS_KILLED = """
 import sys, time
 from pathlib import Path
 from unbroken.storage import Disk
-from unbroken.train.record.curves import Curves
+from unbroken.train.record.tensorboard import TensorBoardCurves
 from unbroken.clock import SystemClock
 
-curves = Curves(Disk(), Path(sys.argv[1]), SystemClock(), session="killed", after=-1, follow_every_s=0.05)
+curves = TensorBoardCurves(Disk(), Path(sys.argv[1]), SystemClock(), session="killed", after=-1, follow_every_s=0.05)
 for step in range(1, 151):
     curves.add(step, {"train/loss": step + 0.5}, wall_time_s=float(step))
     if step == 100:
@@ -331,6 +331,6 @@ def test_curves_left_open_do_not_keep_a_process_from_ending(tmp_path: Path) -> N
 
 
 def test_importing_curves_does_not_load_tensorboard() -> None:
-    program = "import sys, unbroken.train.record.curves; print(*sys.modules)"
+    program = "import sys, unbroken.train.record.tensorboard; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"tensorboard", "google.protobuf", "absl"} & set(done.stdout.split())

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from unbroken.config import Difference
-from unbroken.report.compare import Comparison, Standing
+from unbroken.report.compare import RunComparison, Standing
 from unbroken.report.messages import cells_of, headline, metric_rows, number, status_of, steps_of, time_of
 from unbroken.report.page.figure import Plot, colour_of, reach_of
 from unbroken.report.page.words import escaped, word
@@ -31,14 +31,14 @@ SIGNS = {
 }
 
 
-def header(found: Comparison, language: str) -> str:
+def header(found: RunComparison, language: str) -> str:
     """What is best, in one sentence."""
     count = word("runs", language, count=len(found.runs))
     theme = f'<button id="theme" type="button" title="{word("theme", language)}">◐</button>'
     return f"<header><p class=over>{count}</p><h1>{escaped(headline(found, language))}</h1>{theme}</header>"
 
 
-def notes(found: Comparison, language: str) -> str:
+def notes(found: RunComparison, language: str) -> str:
     """What must not be overlooked."""
     if not found.notes:
         return ""
@@ -46,7 +46,7 @@ def notes(found: Comparison, language: str) -> str:
     return f"<section class=notes><h2>{word('notes', language)}</h2><ul>{items}</ul></section>"
 
 
-def cards(found: Comparison, facts: Sequence[RunFacts], language: str) -> str:
+def cards(found: RunComparison, facts: Sequence[RunFacts], language: str) -> str:
     """One card per run, which also hides and shows it."""
     reach = max([reach_of(facts), *(run.summary.total or 0 for run in facts)])
     each = (
@@ -56,7 +56,7 @@ def cards(found: Comparison, facts: Sequence[RunFacts], language: str) -> str:
 
 
 def _card(
-    place: int, run: Standing, sessions: Sequence[SessionSpan], reach: int, found: Comparison, language: str
+    place: int, run: Standing, sessions: Sequence[SessionSpan], reach: int, found: RunComparison, language: str
 ) -> str:
     leads = " leads" if place == found.leader else ""
     value = f"{number(run.best.value)}<small> @ {run.best.step:,}</small>" if run.best else "&ndash;"
@@ -137,7 +137,7 @@ def _sign(sign: str) -> str:
     return f'<svg class=sign viewBox="0 0 24 14" aria-hidden="true">{SIGNS[sign]}</svg>'
 
 
-def settings(found: Comparison, language: str) -> str:
+def settings(found: RunComparison, language: str) -> str:
     """The settings that differ, and what differs of the programs; what is not as in the first run is marked."""
     title = f"<h2>{word('settings', language)}</h2>"
     if not found.differences:
@@ -148,7 +148,7 @@ def settings(found: Comparison, language: str) -> str:
     return told + (_differing(found, title, "program", found.programs, language) if found.programs else "")
 
 
-def _differing(found: Comparison, title: str, corner: str, differences: Sequence[Difference], language: str) -> str:
+def _differing(found: RunComparison, title: str, corner: str, differences: Sequence[Difference], language: str) -> str:
     body = []
     for difference in differences:
         cells = cells_of(difference, language)
@@ -159,7 +159,7 @@ def _differing(found: Comparison, title: str, corner: str, differences: Sequence
     return f"<section>{title}{_table(word(corner, language), found, body)}{hint}</section>"
 
 
-def results(found: Comparison, language: str) -> str:
+def results(found: RunComparison, language: str) -> str:
     """Every metric, at the best step and at the last evaluation; those of parts, whose names are paths, fold away."""
     lines: dict[bool, list[str]] = {False: [], True: []}
     for name, at_best, at_last in metric_rows(found):
@@ -177,7 +177,7 @@ def results(found: Comparison, language: str) -> str:
     return f"<section><h2>{word('results', language)}</h2>{whole}{hint}{more}</section>"
 
 
-def _table(corner: str, found: Comparison, body: Sequence[str]) -> str:
+def _table(corner: str, found: RunComparison, body: Sequence[str]) -> str:
     head = "".join(
         f"<th scope=col><span class=run>{_swatch(place)}{escaped(run.label)}</span></th>"
         for place, run in enumerate(found.runs)
@@ -190,7 +190,7 @@ def _swatch(place: int) -> str:
     return f'<i class=swatch style="background:{colour_of(place)}"></i>'
 
 
-def predictions(found: Comparison, facts: Sequence[RunFacts], language: str) -> str:
+def predictions(found: RunComparison, facts: Sequence[RunFacts], language: str) -> str:
     """The same samples as each run saw them, at its best step or at its last."""
     chosen = [_chosen(run, standing) for run, standing in zip(facts, found.runs)]
     names = _common_names([pictures for _, pictures in chosen])

@@ -30,7 +30,7 @@ EVENT_FILES = "events.out.tfevents.*"
 CANNOT_WRITE = "the curves for TensorBoard cannot be written"
 
 
-class Curves:
+class TensorBoardCurves:
     """The event file of one session; a thread writes what waits every `follow_every_s` seconds.
 
     The file appears with its first point. When a write fails a record may be torn and nothing behind it would be read,
