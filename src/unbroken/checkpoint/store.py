@@ -16,6 +16,8 @@ from unbroken.errors import UnbrokenError
 from unbroken.storage import Disk, WritableFile, durable_write, explained, point_to
 from unbroken.storage.digest import DigestingFile
 
+Stamp = tuple[int, ...]  # what the system says of a file, all of which stays only while its bytes do
+
 
 class CheckpointStore:
     """The checkpoints of one run, open for writing; `pinned` is asked anew at each retention."""
@@ -38,7 +40,9 @@ class CheckpointStore:
         self._record, self._pointer, self._keep_last, self._rolling = record, pointer, keep_last, rolling
         self._pinned, self._writes, self._pins_unknown = pinned, writes, False
         self._require_held = require_held
-        self._sound: dict[str, tuple[int, int]] = {}  # name -> (size, mtime) at which its digest was checked
+        self._sound: dict[str, Stamp | None] = {}  # name -> what the system said of it when its bytes were last known
+        self._read: dict[Path, tuple[Stamp | None, Manifest | None]] = {}  # manifests, and what was said of their files
+        self._newest_bytes = 0  # of the last checkpoint that was saved here
 
     def save(self, facts: SaveFacts, fill: Callable[[WritableFile], None]) -> Manifest:
         """Write one file in the order that leaves every instant recoverable; Refused when the disk is full."""
@@ -53,15 +57,19 @@ class CheckpointStore:
             # Under a partial name, hashed on its way, flushed, then named: under its name a file is whole or absent.
             # Writing takes long, so the folder is looked at once more before the file takes its name.
             durable_write(self._disk, path, fill_and_hash, check=lambda _partial: self._require_held())
-        written = digests[0]
+        stamp, written = _stamp_of(path), digests[0]
         manifest = Manifest(**asdict(facts), format=FORMAT, size_bytes=written.size_bytes, sha256=written.sha256)
         with explained(self._disk, path, "the file was written, but not all of its records"):
             # The manifest before the journal: what the journal says was saved can be verified.
             write_manifest(self._disk, self._manifests, manifest)
+            # What was just written is known: it is read again only where it has changed since.
+            self._sound[facts.file] = stamp
             self._record("saved", file=facts.file, step=facts.step, kind=facts.kind, sha256=manifest.sha256)
             # From here on it counts. The pointer serves other tools: no launch of ours follows it.
-            if facts.kind == "checkpoint" and self._pointer:
-                point_to(self._disk, self._folder / self._pointer, facts.file)
+            if facts.kind == "checkpoint":
+                self._newest_bytes = written.size_bytes
+                if self._pointer:
+                    point_to(self._disk, self._folder / self._pointer, facts.file)
             # What it makes superfluous goes last: whatever fails before leaves one state too many, never too few.
             if self._keep_last is not None:
                 self._retire(self._keep_last)
@@ -70,8 +78,9 @@ class CheckpointStore:
     @property
     def newest_bytes(self) -> int:
         """The size of the newest checkpoint; 0 if there is none."""
-        checkpoints = self._checkpoints()
-        return max(checkpoints, key=lambda item: item.step).size_bytes if checkpoints else 0
+        if not self._newest_bytes and (checkpoints := self._checkpoints()):
+            self._newest_bytes = max(checkpoints, key=lambda item: item.step).size_bytes
+        return self._newest_bytes
 
     @property
     def free_bytes(self) -> int:
@@ -156,29 +165,38 @@ class CheckpointStore:
 
     def _is_sound(self, manifest: Manifest) -> bool:
         path = self._folder / manifest.file
-        with suppress(OSError):
-            stat = path.stat()
-            stamp = (stat.st_size, stat.st_mtime_ns)
-            if self._sound.get(manifest.file) == stamp:
-                return True
-            verdict = verify_file(path, expected_sha256=manifest.sha256, expected_bytes=manifest.size_bytes)
-            if verdict.state == "good":
-                self._sound[manifest.file] = stamp
-                return True
-        return False
+        stamp = _stamp_of(path)
+        if stamp is None or self._sound.get(manifest.file) == stamp:
+            return stamp is not None
+        verdict = verify_file(path, expected_sha256=manifest.sha256, expected_bytes=manifest.size_bytes)
+        if verdict.state == "good":
+            self._sound[manifest.file] = stamp
+        return verdict.state == "good"
 
     def _remove(self, name: str, *, reason: str) -> None:
         let_go(self._disk, self._folder, name, manifests=self._manifests, record=self._record, reason=reason)
 
     def _manifests_here(self) -> Iterable[Manifest]:
+        before, self._read = self._read, {}
         for path in sorted(self._manifests.glob("*.json")):
-            manifest = read_manifest(self._manifests, path.stem)
+            stamp, known = _stamp_of(path), before.get(path)
+            manifest = known[1] if known and known[0] == stamp else read_manifest(self._manifests, path.stem)
+            self._read[path] = stamp, manifest
             if manifest is not None and (self._folder / manifest.file).exists():
                 yield manifest
 
     def _is_link(self, manifest: Manifest) -> bool:
         """Whether a person put a link in the file's place: no state on this disk, and not for us to remove."""
         return (self._folder / manifest.file).is_symlink()
+
+
+def _stamp_of(path: Path) -> Stamp | None:
+    """What tells whether a file is as it was; None where it is not there."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_size, facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns
 
 
 def _beats(value: float | None, other: float, *, larger: bool) -> bool:

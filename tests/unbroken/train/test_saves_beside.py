@@ -15,6 +15,7 @@ from torch import nn
 from unbroken.clock import SystemClock
 from unbroken.config import Effect, Effects
 from unbroken.errors import SaveFailed
+from unbroken.journal import read_events
 from unbroken.launch import Job
 from unbroken.run import ITERATIONS
 from unbroken.run.survey import survey
@@ -163,3 +164,30 @@ def test_a_writer_says_everything_once_and_in_order_and_raises_what_went_wrong(*
         writer.submit(fail)
         writer.wait()
     writer.close()
+
+
+class WatchedDisk(Disk):
+    """A disk that notes who waits for the medium."""
+
+    def __init__(self) -> None:
+        self.waited: list[str] = []
+
+    def sync(self, file: Any) -> None:
+        self.waited.append(threading.current_thread().name)
+        super().sync(file)
+
+
+def test_a_due_save_lets_the_training_wait_for_no_disk(tmp_path: Path) -> None:
+    disk = WatchedDisk()
+    with launch(job(tmp_path), console=Listener(), disk=disk, options=EVERY_SECOND) as run:
+        model = nn.Linear(3, 1)
+        run.track(model=model, optimizer=torch.optim.AdamW(model.parameters()))
+        for done in run.steps(9):
+            if done == 1:
+                disk.waited.clear()
+            if done == 8:
+                run.wait_for_saves()
+                assert disk.waited and set(disk.waited) == {"unbroken-save_0"}
+            run.end_step(loss=0.0)
+    events = [event["event"] for event in read_events(tmp_path / "beside" / "unbroken" / "journal.jsonl")]
+    assert events.count("timing") >= 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -97,7 +98,14 @@ class FollowingSaver(Saver):
         """Rank 0 saves when it is due there."""
         return False
 
-    def save(self, progress: Progress, *, extra: Extra, total: int | None) -> None:  # noqa: ARG002 - as above
+    def save(
+        self,
+        progress: Progress,
+        *,
+        extra: Extra,  # noqa: ARG002 - as above
+        total: int | None,  # noqa: ARG002
+        then: Callable[[], None],  # noqa: ARG002
+    ) -> None:
         """Rank 0 has the same state, and writes it."""
         self.saved_step = progress.step
 

@@ -5,7 +5,7 @@ It exists from the first change to the run's folder on, until the session has le
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -103,11 +103,11 @@ class Session(Hold):
         self.saver.writer.wait()
         self.say_saved()
 
-    def save(self) -> None:
-        """Write a checkpoint of the present state."""
+    def save(self, *, then: Callable[[], None] = lambda: None) -> None:
+        """Write a checkpoint of the present state; `then` is done, by whoever writes it, once it is on disk."""
         self.save_again = False
         self.recorder.write_waiting()
-        self.saver.save(self.progress, extra=self.extra, total=self.length.steps)
+        self.saver.save(self.progress, extra=self.extra, total=self.length.steps, then=then)
         self.say_saved()
 
     def settle(self) -> None:

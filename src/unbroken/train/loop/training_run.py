@@ -268,8 +268,7 @@ class TrainingRun(RunLifecycle):
         current.settle()
         last = self.length.last(session.feed, step)
         if session.save_again or (ended and session.saver.due(self.progress, total=last)):
-            session.save()
-            session.note_timing()
+            session.save(then=session.note_timing)
         session.say_saved()
         if ended and (trial := self._options.trial) is not None:
             trial.counted(step, self._pace.last_step_s, stop=self._stop, wait_for_saves=self.wait_for_saves)

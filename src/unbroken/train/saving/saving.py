@@ -100,7 +100,7 @@ class Saver:
                 return True
         return self._every.due(progress, total=total)
 
-    def save(self, progress: Progress, *, extra: Extra, total: int | None) -> None:
+    def save(self, progress: Progress, *, extra: Extra, total: int | None, then: Callable[[], None]) -> None:
         """Write a checkpoint of the present state; SaveFailed if too much would be lost by going on without it."""
         self.writer.wait()  # before the copy, so that there is never a second one
         self._look()
@@ -130,6 +130,7 @@ class Saver:
             with self._deadline.timing("save"):
                 self._before()
                 manifest = self._run.save_checkpoint(now.step, now.epoch, fill, milestone=milestone)
+            then()
             if again:
                 return f"{manifest.file} now holds its evaluation"
             return f"Saving checkpoint at {now.step} iterations: {manifest.file}"
