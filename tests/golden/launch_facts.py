@@ -103,7 +103,7 @@ def changed(**keys: Any) -> dict[str, Any]:
 def inside(step: int, **facts: Any) -> dict[str, Any]:
     """What a checkpoint says of itself; its learning rate is that of the step to come."""
     rate = falling_rate(CONFIG, 400)(step)
-    return {"config": CONFIG, "lr": rate, "total": 400, **place(step), **facts}
+    return {"config": CONFIG, "lr": rate, "total": 400, "processes": 1, **place(step), **facts}
 
 
 def place(step: int) -> dict[str, Any]:

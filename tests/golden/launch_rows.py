@@ -81,6 +81,7 @@ ROWS = (
     row(
         "good checkpoints, same config", found(saved(300), saved(200, "unchecked"), saved(100, "unchecked"), best(250))
     ),
+    row("saved by four processes, and continued by one", found(saved(300, inside=inside(300, processes=4)))),
     row("the last session died: its lock is taken over", found(saved(300), holder=HOLDER)),
     row("newest damaged, older good", found(saved(300, "damaged"), saved(200), saved(100, "unchecked"))),
     row(

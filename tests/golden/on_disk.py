@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from tests.golden.tiny_training import states_after
 from unbroken.checkpoint import FORMAT
 from unbroken.checkpoint.manifest import Manifest, SaveFacts, write_manifest
 from unbroken.journal import Journal
-from unbroken.launch import Facts
+from unbroken.launch import Facts, LaunchOptions
 from unbroken.launch.extension import Extension
+from unbroken.launch.job import ProcessOptions
 from unbroken.run import ITERATIONS, Candidate, RunRecord, Survey
 from unbroken.run.layout import manifests, own
 from unbroken.run.record import RESTORING, write_record
@@ -183,7 +184,8 @@ def _contents(item: Candidate, facts: SaveFacts) -> dict[str, Any]:
         return _of_mmengine(item)
     said, progress = _said(item), _progress(item)
     record = RunRecord(id=item.run, recipe=RECORD.recipe, tag=RECORD.tag, created=RECORD.created, seed=RECORD.seed)
-    asked = job(said["config"], total=said["total"])
+    together = LaunchOptions(processes=ProcessOptions(count=said.get("processes", 1)))
+    asked = replace(job(said["config"], total=said["total"]), options=together)
     stamped = stamp(asked, record, facts, progress, lr=said["lr"], total=said["total"])
     if item.state == "newer":
         stamped["format"] = FORMAT + 1

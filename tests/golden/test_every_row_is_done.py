@@ -89,7 +89,9 @@ def of_survey(survey: Survey) -> dict[str, Any]:
 
 def of_file(item: Candidate) -> dict[str, Any]:
     names = ("path", "step", "kind", "state", "run", "listed")
-    said = ("config", "lr", "total", "epoch", "position", "dataset_size", "extension") if item.inside else ()
+    said = (
+        ("config", "lr", "total", "epoch", "position", "dataset_size", "extension", "processes") if item.inside else ()
+    )
     is_opened = item.state == "good" and item.kind == "checkpoint"
     return {name: getattr(item, name) for name in names} | {name: item.inside.get(name) for name in said if is_opened}
 

@@ -137,6 +137,7 @@ def read(arguments: Sequence[str], environment: Environment) -> Job:
         seed=5,
         total_steps=options.steps,
         samples_per_step=options.batch * options.accumulate,
+        micro_batches=options.accumulate,
         start=start_from(options, environment),
         backup=options.backup,
         task="tests.twin.frail:build",

@@ -79,7 +79,7 @@ def test_ctrl_c_which_a_terminal_sends_to_all_processes_stops_each_of_them_once(
         (["--processes", 99], "2 shards cannot be dealt out evenly to 99 processes"),
         (
             ["--processes", 99, "--exact-processes", 99],
-            "--processes: a batch has fewer samples than there are processes",
+            "--exact-processes: a batch has fewer samples than there are shards",
         ),
     ],
 )

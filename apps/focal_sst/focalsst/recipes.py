@@ -185,6 +185,7 @@ def read(arguments: Sequence[str], environment: Environment) -> Job:
         steps_per_epoch=per_epoch,
         samples=frames or None,
         samples_per_step=config.batch_size * config.accumulate,
+        micro_batches=config.accumulate,
         layout=EPOCHS,
         keep_last=options.max_ckpt_save_num,
         backup=options.backup,

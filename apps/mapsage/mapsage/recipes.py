@@ -139,6 +139,7 @@ def read(arguments: Sequence[str], environment: Environment) -> Job:
         seed=config.randomness.seed,
         total_steps=config.train_cfg.max_iters,
         samples_per_step=config.train_dataloader.batch_size * config.optim_wrapper.accumulative_counts,
+        micro_batches=config.optim_wrapper.accumulative_counts,
         keep_last=hook.max_keep_ckpts if hook.max_keep_ckpts > 0 else None,
         backup=options.backup,
         limit=session_limit(options, environment),

@@ -66,6 +66,8 @@ class Stamp:
     config: Mapping[str, Any] = field(default_factory=dict)
     lr: float | None = None
     total: int | None = None
+    processes: int = 1
+    shards: int = 0
     samples_per_step: int | None = None
     steps_per_epoch: int | None = None
     position: int = 0
@@ -277,7 +279,13 @@ RULES: dict[str, Rule] = {
     "run.id": Rule("the name of the run", _text, "always"),
     "run.seed": Rule("a whole number", _whole, "always"),
     **dict(_every("text", "session time version fingerprint ended run.recipe run.tag", _text)),
-    **dict(_every("a whole number", "epoch closed_epochs begun_epochs evaluated_step skipped not_finite", _count)),
+    **dict(
+        _every(
+            "a whole number",
+            "epoch closed_epochs begun_epochs evaluated_step skipped not_finite processes shards batch_size",
+            _count,
+        )
+    ),
     **dict(_every("a whole number or none", "total samples_per_step steps_per_epoch", _or_none(_count))),
     "config": Rule("plain settings by name", lambda value: isinstance(value, dict) and _plain(value)),
     "conditions": Rule("plain facts by name", _plain_mapping),

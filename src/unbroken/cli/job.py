@@ -12,7 +12,7 @@ from typing import Any
 from unbroken.clock import SystemClock
 from unbroken.config import SUFFIXES
 from unbroken.errors import ConfigError, UnbrokenError, UsageError
-from unbroken.launch.host import host, started_together
+from unbroken.launch.host import host, processes_said, started_together
 from unbroken.launch.job import Environment, Job, find_recipe, installed
 from unbroken.launch.rerun import joined, this_process, under_launcher
 
@@ -61,6 +61,7 @@ def surroundings(typed: Sequence[str], *, program: str) -> Environment:
         typed=joined(typed),
         program=program,
         started_together=started_together(),
+        processes=processes_said().size,
         host=host(now),
         today=now.strftime("%Y%m%d"),
         machine=socket.gethostname(),

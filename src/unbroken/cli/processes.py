@@ -11,17 +11,15 @@ from unbroken.cli.job import job_of, train_job
 from unbroken.errors import ProcessLost, UnbrokenError
 from unbroken.launch import Job
 from unbroken.launch.host import forget_launcher, processes_said
+from unbroken.launch.options import require_shares
 
 
 def train_together(recipe: str, arguments: Sequence[str], *, typed: Sequence[str], job: Job) -> int:
     """Train on as many processes as the job says; returns the exit code that all of them end with."""
-    from unbroken.train.data.sharing import require_enough, sharing_of
+    require_shares(job)  # refused here, none is started
     from unbroken.train.distributed.agent import Crashed, train_processes
 
     count, restarts = job.options.processes.count, job.options.accidents.restarts
-    sharing = sharing_of(0, count, job.options.processes.shards)  # refused here, it is said once, by nobody started
-    if job.samples_per_step is not None:
-        require_enough(job.samples_per_step, sharing, where="--processes")
     try:
         return train_processes(_train, (recipe, list(arguments), list(typed)), count=count, restarts=restarts)
     except Crashed as crash:

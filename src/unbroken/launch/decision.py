@@ -18,6 +18,7 @@ from typing import Any
 
 from unbroken.clock import Clock
 from unbroken.errors import Refused, RunHeld
+from unbroken.fields import count_of
 from unbroken.ids import free_name
 from unbroken.launch.decide import Facts, decide, wants_shapes
 from unbroken.launch.disk import SavePolicy, disk_lines, planned_disk
@@ -26,7 +27,7 @@ from unbroken.launch.explain import explain, refusal
 from unbroken.launch.facts import allowed_to_look, gather, is_still_so
 from unbroken.launch.forecast import forecast_lines, last_timing
 from unbroken.launch.job import Job, load_attribute
-from unbroken.launch.options import require_time_left
+from unbroken.launch.options import require_shares, require_time_left
 from unbroken.launch.program import changes_of_program, session_program
 from unbroken.launch.verdicts import Finished, GoingPlan, Plan, Refuse, Resume
 from unbroken.run import SessionFiles
@@ -151,9 +152,9 @@ def _approved(job: Job, facts: Facts, by_shapes: ByShapes) -> GoingPlan:
 def preflight(job: Job, plan: Plan) -> tuple[str, ...]:
     """What `why` and `train` ask before anything is begun, besides the plan: returns what the recipe warns of.
 
-    Raised is what would end the training before its first step. Asked are the time that is left, the place of the run,
-    that of its backup, and by the recipe (`Job.preflight`) whatever its data sets and its options need. For a plan that
-    trains nothing, only the backup counts.
+    Raised is what would end the training before its first step. Asked are the time that is left, how processes share a
+    batch, the place of the run, that of its backup, and by the recipe (`Job.preflight`) whatever its data sets and its
+    options need. For a plan that trains nothing, only the backup counts.
     """
     if job.backup is not None:
         from unbroken.keep.destination import require_apart
@@ -162,6 +163,7 @@ def preflight(job: Job, plan: Plan) -> tuple[str, ...]:
     if isinstance(plan, Finished | Refuse):
         return ()
     require_time_left(job)
+    require_shares(job, recorded=count_of(plan.source.inside.get("shards")) or 0 if isinstance(plan, Resume) else 0)
     folder = next((place for place in (job.directory, *job.directory.absolute().parents) if place.exists()), None)
     if folder is None or not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
         made = "written into" if folder == job.directory else "made"

@@ -16,8 +16,8 @@ from unbroken.errors import (
     UnbrokenError,
     UsageError,
 )
+from unbroken.fields import count_of
 from unbroken.launch.choice import EARLIER
-from unbroken.launch.host import processes_said
 from unbroken.launch.job import Job
 from unbroken.launch.spelling import option
 from unbroken.launch.verdicts import (
@@ -60,15 +60,13 @@ class Explanation:
 def explain(job: Job, plan: Plan) -> Explanation:
     """The plan in words and as data: verdict first, then why, what is peculiar to it, and what was passed over."""
     lines = [f"plan: {_headline(job, plan)}", *(f"  because {reason}" for reason in plan.reasons)]
-    processes = max(job.options.processes.count, processes_said().size)
-    if not isinstance(plan, Finished | Refuse):
-        lines += _shared(processes, job.options.processes.shards, job.samples_per_step)
+    lines += _shared(job, plan)
     data: dict[str, Any] = {
         "verdict": plan.name,
         "reasons": list(plan.reasons),
         "warnings": list(plan.warnings),
         "notes": list(plan.notes),
-        "processes": processes,
+        "processes": job.processes,
         "rejected": [
             {
                 "file": str(item.path),
@@ -99,6 +97,8 @@ def explain(job: Job, plan: Plan) -> Explanation:
                 "superseded": [str(path) for path in plan.superseded],
                 "copied_from": str(plan.copy_from) if plan.copy_from else None,
             }
+            if (before := _processes_before(job, plan)) != job.processes:
+                data["processes_before"] = before
         case FineTune():
             data |= _source(plan.source) | {"archive": plan.archive, "next_step": 1}
             if plan.fit is not None:
@@ -142,15 +142,36 @@ def _source(source: Candidate) -> dict[str, Any]:
     }
 
 
-def _shared(processes: int, shards: int | None, samples: int | None) -> list[str]:
-    """How several processes share what a step computes; nothing where there is one, which computes all."""
-    if processes == 1 and shards is None:
+def _processes_before(job: Job, plan: Plan) -> int:
+    """How many processes wrote what is continued; as many as now where nothing is, or the file does not say."""
+    return (count_of(plan.source.inside.get("processes")) if isinstance(plan, Resume) else None) or job.processes
+
+
+def _shared(job: Job, plan: Plan) -> list[str]:
+    """How several processes share what a step computes, and what another number of them than before means.
+
+    Nothing where one computes all, as before.
+    """
+    if isinstance(plan, Finished | Refuse):
         return []
-    least, more = divmod(samples or 0, processes)
-    each = f"{least} to {least + 1}" if more else str(least)
-    share = f", of the {samples} samples of a step {each} for each" if samples and processes > 1 else ""
-    parts = f"; in {counted(shards, 'shard')}, the same bits with any number of processes" if shards else ""
-    return [f"  processes: {processes}{share}{parts}"]
+    inside = plan.source.inside if isinstance(plan, Resume) else {}
+    now, before = job.processes, _processes_before(job, plan)
+    shards = count_of(inside.get("shards")) or job.options.processes.shards
+    if now == before == 1 and not shards:
+        return []
+    words = f"{before} -> {now}" if before != now else f"{now}"
+    if samples := job.samples_per_step:
+        least, more = (count * job.micro_batches for count in divmod(samples // job.micro_batches, now))
+        each = f"{least} to {least + job.micro_batches}" if more else str(least)
+        words += f", of the {samples} samples of a step {each} for each" if now > 1 else ""
+        words += f", in {job.micro_batches} micro-batches" if now > 1 and job.micro_batches > 1 else ""
+    if shards:
+        words += (
+            f"; in {counted(shards, 'shard')}, {shards // now} for each, the same bits with any number of processes"
+        )
+    elif before != now:
+        words += "; the same samples in the same order, other last bits"
+    return [f"  processes: {words}"]
 
 
 def _headline(job: Job, plan: Plan) -> str:

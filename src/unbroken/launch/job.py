@@ -106,6 +106,7 @@ class Environment:
         typed: The command line of this session.
         program: What stands in it before the recipe's own arguments.
         started_together: What says that this is one of several processes: "SLURM_STEP_NUM_TASKS=2".
+        processes: How many a launcher started for this one training.
         host: What the host says of copies, time and room.
         today: The day as it stands in names, 20260205.
         machine: Name of this machine in the network.
@@ -120,6 +121,7 @@ class Environment:
     typed: str = ""
     program: str = ""
     started_together: str = ""
+    processes: int = 1
     host: Host = field(default_factory=Host)
     today: str = ""
     machine: str = ""
@@ -263,6 +265,7 @@ class Job:
         epochs: How long the training is, where it is measured in epochs; else None.
         steps_per_epoch: Optimizer steps of an epoch; None: not known.
         samples_per_step: Samples that a step takes, over all its micro-batches; None: not known.
+        micro_batches: So many a step has; its samples are shared out to several processes in each of them.
         samples: Samples of an epoch; None: not known.
         flags: Options that this front door calls otherwise.
         override: How a config key is set at this front door: "--set {key} {value}".
@@ -300,6 +303,7 @@ class Job:
     epochs: int | None = None
     steps_per_epoch: int | None = None
     samples_per_step: int | None = None
+    micro_batches: int = 1
     samples: int | None = None
     flags: Mapping[str, str] = field(default_factory=dict)
     override: str = ""
@@ -307,6 +311,11 @@ class Job:
     traits: tuple[str, ...] = ()
     texts: Mapping[str, str] = field(default_factory=dict)
     environment: Environment = field(default_factory=Environment)
+
+    @property
+    def processes(self) -> int:
+        """How many processes train: those that a launcher has started, else those that are asked for."""
+        return self.environment.processes if self.environment.processes > 1 else self.options.processes.count
 
     @property
     def is_script(self) -> bool:

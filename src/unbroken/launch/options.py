@@ -7,10 +7,11 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from unbroken.errors import SessionOver, UsageError
 from unbroken.launch.extension import POLICIES, USUAL
-from unbroken.launch.host import is_launched
+from unbroken.launch.host import WORLD_SIZE, is_launched
 from unbroken.launch.job import SEARCH_PATH, Accidents, Environment, Job, Limit, ProcessOptions, Quota, Start
 from unbroken.launch.spelling import require_tag
 from unbroken.option_parser import OptionParser
@@ -229,6 +230,65 @@ def require_launcher(launcher: str) -> None:
             "nothing tells this process which of how many it is",
             expected="RANK and WORLD_SIZE in its environment, as torchrun sets them",
             do="Leave --launcher out and say --processes N, or start it by torchrun --nproc-per-node N.",
+        )
+
+
+def require_shares(job: Job, *, recorded: int = 0) -> None:
+    """Raise UsageError where several processes, or the shards of a batch, cannot share its samples as was asked for.
+
+    Args:
+        job: What was asked for.
+        recorded: Shards that the run to be continued was begun with; 0: it has one for each process.
+    """
+    asked, started = job.options.processes, job.environment.processes
+    where = "--processes" if started == 1 else f"{WORLD_SIZE}={started}"
+    if started > 1 and asked.count not in (1, started):
+        raise UsageError(
+            "--processes",
+            f"a launcher has started {started} processes for this training",
+            expected=f"{started}, or nothing",
+            found=asked.count,
+            do="Leave --processes out, or let the launcher start so many.",
+        )
+    if recorded and asked.shards not in (None, recorded):
+        raise UsageError(
+            "--exact-processes",
+            f"the run was begun with {recorded} shards of each micro-batch, and others would be another training",
+            expected=recorded,
+            found=asked.shards,
+            do="Leave it out: what the run was begun with counts; or begin a run of another name.",
+        )
+    shards, samples = recorded or asked.shards, (job.samples_per_step or 0) // job.micro_batches
+    if samples and shards:
+        require_enough(samples, shards, of="shards", where="--exact-processes")
+    if shards:
+        require_dealt_out(shards, job.processes, where=where)
+    if samples:
+        require_enough(samples, job.processes, of="processes", where=where)
+
+
+def require_enough(samples: int, shares: int, *, of: Literal["processes", "shards"], where: str) -> None:
+    """Raise UsageError where a batch has fewer samples than processes or shards share it."""
+    if samples < shares:
+        raise UsageError(
+            where,
+            f"a batch has fewer samples than there are {of} to share it",
+            expected=f"at most {samples} {of}, or a larger batch",
+            found=f"{shares} {of}, and a batch of {samples}",
+            do="The batch size counts the samples that all processes take together.",
+        )
+
+
+def require_dealt_out(shards: int, count: int, *, where: str) -> None:
+    """Raise UsageError where so many processes cannot have equally many shards each."""
+    if shards % count:
+        fits = [number for number in range(1, shards + 1) if shards % number == 0]
+        raise UsageError(
+            where,
+            f"{shards} shards cannot be dealt out evenly to {count} processes",
+            expected=f"a number of processes that divides {shards}: {', '.join(map(str, fits))}",
+            found=count,
+            do="Start so many, or choose other shards for a new run (--exact-processes).",
         )
 
 

@@ -173,7 +173,9 @@ def open_run(
             start=start,
             options=options,
             command=again.command,
-            environment=Environment(again=again.words, started_together=started_together(), host=said),
+            environment=Environment(
+                again=again.words, started_together=started_together(), processes=this_world().size, host=said
+            ),
         )
         return launch(job, console=console or console_for(sys.stdout), options=SessionOptions.of(options, exits=True))
     except UnbrokenError as error:

@@ -6,14 +6,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 from unbroken.errors import DamagedFile, UnbrokenError, UsageError
+from unbroken.launch.options import require_enough
 from unbroken.train.data.batching import Batching, batching_of
 from unbroken.train.data.drawn import EpochIndices
 from unbroken.train.data.loader import BadSample, LoadedBatch, OnBad, load, read_again, size_of
 from unbroken.train.data.order import LARGE, Key, Order, Permutations, micro_batches, steps_in_epoch, steps_left
-from unbroken.train.data.sharing import WHOLE, Sharing, require_enough
+from unbroken.train.data.sharing import WHOLE, Sharing
 from unbroken.train.data.stream import StreamFeed, is_stream, stream_of
 from unbroken.train.data.takeover import Foreign, place_in_data
 from unbroken.train.progress import Progress
@@ -341,7 +342,8 @@ def feed_of(source: Any, said: Mapping[str, Any], options: FeedOptions, *, progr
         return stream_of(source, said, seed=seed, say=options.say)
     dataset, asked = batching_of(source, said)
     asked = _of_the_run(asked, progress, options.say)
-    require_enough(asked.batch_size, options.sharing, where="run.batches")
+    shares: Literal["processes", "shards"] = "shards" if len(options.sharing.mine) > 1 else "processes"
+    require_enough(asked.batch_size, options.sharing.shards, of=shares, where="run.batches")
     size = size_of(dataset)
     if asked.sampler is not None:
         drawn = EpochIndices(sampler=asked.sampler, seed=seed)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from unbroken.errors import UsageError
+from unbroken.launch.options import require_dealt_out
 from unbroken.train.data.order import Key
 
 
@@ -39,33 +39,13 @@ class Sharing:
 WHOLE = Sharing()
 
 
-def require_enough(samples: int, sharing: Sharing, *, where: str) -> None:
-    """Raise UsageError where a batch has fewer samples than shards."""
-    if samples < sharing.shards:
-        raise UsageError(
-            where,
-            "a batch has fewer samples than there are processes to share it",
-            expected=f"at most {samples} processes, or a larger batch",
-            found=f"{sharing.shards} shares of a batch of {samples}",
-            do="The batch size counts the samples that all processes take together.",
-        )
-
-
 def sharing_of(rank: int, size: int, shards: int | None = None) -> Sharing:
     """How `size` processes share micro-batches, of which this is number `rank`; UsageError where they cannot.
 
     Without a number of `shards` there is one for each process.
     """
     shards = size if shards is None else shards
-    if shards % size:
-        fits = [number for number in range(1, shards + 1) if shards % number == 0]
-        raise UsageError(
-            "processes",
-            f"{shards} shards cannot be dealt out evenly to {size} processes",
-            expected=f"a number of processes that divides {shards}: {', '.join(map(str, fits))}",
-            found=size,
-            do="Start so many, or choose other shards for a new run (--exact-processes).",
-        )
+    require_dealt_out(shards, size, where="processes")
     if shards == 1:
         return WHOLE
     each = shards // size

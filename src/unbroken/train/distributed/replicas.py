@@ -142,13 +142,5 @@ def shared_as_recorded(world: World, progress: Progress, shards: int | None, say
     recorded = progress.shards or None
     if recorded and shards is None:
         say(f"this run keeps its {recorded} shards of each micro-batch (--exact-processes {recorded})")
-    if recorded and shards is not None and shards != recorded:
-        raise UsageError(
-            "--exact-processes",
-            f"the run was begun with {recorded} shards of each micro-batch, and others would be another training",
-            expected=recorded,
-            found=shards,
-            do="Leave it out: what the run was begun with counts; or begin a run of another name.",
-        )
     progress.shards = recorded or shards or 0
     return sharing_of(world.rank, world.size, progress.shards or None)

@@ -90,6 +90,7 @@ def stamp(
         "config": to_plain(dict(job.config)),
         "lr": lr,
         "total": total,
+        "processes": job.processes,
         "samples_per_step": job.samples_per_step,
         "steps_per_epoch": job.steps_per_epoch,
         **to_plain(progress.as_plain()),

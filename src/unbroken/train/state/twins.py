@@ -9,11 +9,11 @@ import torch
 from unbroken.train.state.in_place import same_bits
 
 # What may differ between twins: names made from chance and from the clock.
-MOMENTARY = frozenset({"save", "session", "time", "id"})
+MOMENTARY = frozenset({"save", "session", "processes", "time", "id"})
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:
-    """Compare two checkpoints in every bit, but for names made from chance and from the clock.
+    """Compare two checkpoints in every bit, but for names made from chance and from the clock, and for who computed it.
 
     Args:
         one: A tree, as `read_checkpoint` gives it.
