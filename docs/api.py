@@ -65,7 +65,7 @@ GROUPS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "unbroken": """
                 Recipe Job Start LaunchOptions Environment WrittenUnder Extension Blend Layout ITERATIONS EPOCHS
                 OptionParser add_common_options
-                add_weights_key start_from session_limit disk_quota accidents device_name folder require_launcher
+                add_weights_key start_from session_limit disk_quota accidents saves device_name folder require_launcher
                 processes ProcessOptions
                 __version__
             """,

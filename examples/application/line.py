@@ -20,6 +20,7 @@ from unbroken import (
     add_common_options,
     disk_quota,
     processes,
+    saves,
     session_limit,
     start_from,
 )
@@ -83,7 +84,10 @@ def read(arguments: Sequence[str], environment: Environment) -> Job:
         backup=options.backup,
         task="line:build",
         options=LaunchOptions(
-            workers=options.workers, save_every_epochs=1, accidents=accidents(options), processes=processes(options)
+            **saves(options, epochs=1),
+            workers=options.workers,
+            accidents=accidents(options),
+            processes=processes(options),
         ),
         flags={"epochs": "set epochs"},  # how it is asked for more, and how a setting is changed here
         override="--set {key} {value}",

@@ -27,15 +27,15 @@ if TYPE_CHECKING:
         accidents,
         add_common_options,
         add_weights_key,
-        device_name,
         disk_quota,
         folder,
         processes,
         require_launcher,
+        saves,
         session_limit,
         start_from,
     )
-    from unbroken.option_parser import OptionParser
+    from unbroken.option_parser import OptionParser, device_name
     from unbroken.quantities import counted, size_text, some_of
     from unbroken.run.layout import EPOCHS, ITERATIONS, Layout
     from unbroken.storage import (
@@ -69,9 +69,10 @@ else:
         "OptionParser": "unbroken.option_parser",
         "accidents": "unbroken.launch.options",
         "processes": "unbroken.launch.options",
+        "saves": "unbroken.launch.options",
         "add_common_options": "unbroken.launch.options",
         "add_weights_key": "unbroken.launch.options",
-        "device_name": "unbroken.launch.options",
+        "device_name": "unbroken.option_parser",
         "disk_quota": "unbroken.launch.options",
         "folder": "unbroken.launch.options",
         "require_launcher": "unbroken.launch.options",
@@ -152,6 +153,7 @@ __all__ = [
     "read_whole",
     "require_launcher",
     "require_local",
+    "saves",
     "session_limit",
     "size_text",
     "some_of",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, NoReturn
 
 from unbroken.errors import UsageError
+from unbroken.quantities import BadQuantity, Quantity
 from unbroken.text import plain
 
 LEAST_ALIKE = 0.72
@@ -180,3 +181,45 @@ class OptionParser(argparse.ArgumentParser):
 def _spelled(option: str, between: str = "") -> str:
     """An option's name, however its words are joined."""
     return re.sub("[-_]+", between, option.strip("-").lower())
+
+
+def device_name(text: str) -> str:
+    """Read an option that names a device as torch does; whether it is there is seen when it is used.
+
+    Args:
+        text: As it was typed: "auto", "cpu", "cuda", "cuda:1".
+    Returns:
+        The same text.
+    Raises:
+        ArgumentTypeError: No device is called so.
+    """
+    if re.fullmatch(r"auto|meta|(cpu|cuda|mps|xpu|npu|mlu|hpu|musa)(:\d{1,3})?", text):
+        return text
+    meant = f"cuda:{text}" if text.isdecimal() else "cuda" if text.lower() in ("gpu", "cuda", "nvidia") else ""
+    raise argparse.ArgumentTypeError(
+        f"expected auto, cpu, cuda or cuda:1, found {text[:40]!r}" + (f". Did you mean {meant}?" if meant else "")
+    )
+
+
+def quantity(read: Callable[[str], Quantity]) -> Callable[[str], Quantity]:
+    """A reader of quantities as argparse has types: its mistakes are said in its words."""
+
+    def typed(text: str) -> Quantity:
+        try:
+            return read(text)
+        except BadQuantity as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return typed
+
+
+def whole_number(what: str, *, least: int = 1, most: int | None = None) -> Callable[[str], int]:
+    """A reader of how many, or how often, as argparse has types."""
+
+    def typed(text: str) -> int:
+        if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
+            limits = f"{least} or more" if most is None else f"{least} to {most}"
+            raise argparse.ArgumentTypeError(f"expected {what}, {limits}, found {text!r}")
+        return int(text)
+
+    return typed

@@ -71,6 +71,7 @@ OURS: list[tuple[list[object], Any, Any, Any]] = [
     (["--deterministic"], option("own.deterministic"), True, False),
     (["--device", "cpu"], option("device"), "cpu", "auto"),
     (["--eval_interval", 0], in_config("OPTIMIZATION.EVAL_INTERVAL"), 0, 1),
+    (["--save-every", "10m"], option("save_every_s"), 600.0, 300),
     (["--on-bad-frame", "skip"], option("accidents.on_bad"), "skip", "stop"),
     (["--on-bad-sample", "skip"], option("accidents.on_bad"), "skip", "stop"),
     (["--on-oom", "fail"], option("accidents.on_oom"), "fail", "halve"),

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unbroken import Job, OptionParser, Recipe, accidents, add_common_options, processes, start_from
+from unbroken import Job, OptionParser, Recipe, accidents, add_common_options, processes, saves, start_from
 from unbroken.config import Effect, Effects
 from unbroken.journal import read_events
 from unbroken.launch import Environment, LaunchOptions
 from unbroken.train import GradientSettings, Task
 
-SIZE, STEPS = 20, 16
+SIZE, STEPS, SAVE_EVERY = 20, 16, 3
 
 
 class Samples:
@@ -113,7 +113,6 @@ def read(arguments: Sequence[str], environment: Environment) -> Job:
     found.add_argument("--batch", type=int, default=4)
     found.add_argument("--accumulate", type=int, default=1)
     found.add_argument("--workers", type=int, default=0)
-    found.add_argument("--save-every", type=int, default=3)
     found.add_argument("--no-norm", action="store_true")
     found.add_argument("--dropout", type=float, default=0.0)
     found.add_argument("--memory", type=int, default=10**9, help="samples that fit at once")
@@ -142,7 +141,7 @@ def read(arguments: Sequence[str], environment: Environment) -> Job:
         backup=options.backup,
         task="tests.twin.frail:build",
         options=LaunchOptions(
-            save_every=options.save_every,
+            **saves(options, steps=SAVE_EVERY),
             log_every=1,
             accidents=accidents(options),
             processes=processes(options),
@@ -176,7 +175,8 @@ def build(job: Job, _say: Callable[[str], None]) -> Task:
         if asked.slow:
             time.sleep(asked.slow)
         if trouble.due(step):
-            saved = (step - 1) // asked.save_every * asked.save_every
+            every = asked.save_every or SAVE_EVERY
+            saved = (step - 1) // every * every
             if saved >= first_step and kind in ("segv", "kill", "exit"):
                 wait_for_save(asked.run, saved)
             trouble.happen()

@@ -29,6 +29,7 @@ from unbroken import (
     folder,
     processes,
     require_launcher,
+    saves,
     session_limit,
     some_of,
     start_from,
@@ -199,8 +200,7 @@ def read(arguments: Sequence[str], environment: Environment) -> Job:
         options=LaunchOptions(
             device=options.device,
             workers=options.workers,
-            save_every_epochs=options.ckpt_save_interval,
-            save_every_s=options.ckpt_save_time_interval,
+            **saves(options, epochs=options.ckpt_save_interval, seconds=options.ckpt_save_time_interval),
             log_every=options.logger_iter_interval,
             pictures=options.pictures,
             accidents=accidents(options),

@@ -27,6 +27,7 @@ from unbroken import (
     folder,
     processes,
     require_launcher,
+    saves,
     session_limit,
     start_from,
 )
@@ -152,7 +153,7 @@ def read(arguments: Sequence[str], environment: Environment) -> Job:
         options=LaunchOptions(
             device=options.device,
             workers=options.workers,
-            save_every=hook.interval,
+            **saves(options, steps=hook.interval),
             log_every=config.default_hooks.logger.interval,
             pictures=options.pictures,
             accidents=accidents(options),

@@ -320,6 +320,8 @@ class Timing(Event, name="timing"):
     seconds: Seconds = None
     startup_s: Seconds = None
     left_s: Annotated[float | None, maybe(number)] = None
+    save_cost_s: Seconds = None
+    save_every_s: Seconds = None
     longest_s: Annotated[Mapping[str, float] | None, mapping_of(seconds)] = None
 
 

@@ -25,7 +25,7 @@ from unbroken.launch.disk import SavePolicy, disk_lines, planned_disk
 from unbroken.launch.execute import beginning_of
 from unbroken.launch.explain import explain, refusal
 from unbroken.launch.facts import allowed_to_look, gather, is_still_so
-from unbroken.launch.forecast import forecast_lines, last_timing
+from unbroken.launch.forecast import Kills, forecast_lines, kills_in, last_timing
 from unbroken.launch.job import Job, load_attribute
 from unbroken.launch.options import require_shares, require_time_left
 from unbroken.launch.program import changes_of_program, session_program
@@ -44,7 +44,8 @@ class Decision:
     """What one launch came to.
 
     `session` is the name under which it trains. The run began under `seed` and `conditions`, which are empty where it
-    begins now. `timing` is the pace that the last session recorded; empty where none did.
+    begins now. `timing` is the pace that the last session recorded, empty where none did; `kills` tells how often the
+    run was killed.
     """
 
     plan: GoingPlan
@@ -52,6 +53,7 @@ class Decision:
     seed: int
     conditions: Mapping[str, Any]
     timing: Mapping[str, Any]
+    kills: Kills
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,21 +114,35 @@ def decide_locked(
         lock=run.lock,
         program=session_program(job, plan, facts),
     )
-    timing, began = last_timing(facts, plan), beginning_of(job, plan)
-    for line in _lines(job, plan, facts, files, timing, saves):
+    timing, kills = last_timing(facts, plan), kills_in(facts.history_of(plan).events)
+    began = beginning_of(job, plan)
+    for line in _lines(job, plan, facts, files, timing, kills, saves):
         say(line)
     if began.seed != job.seed:
         say(f"seed {job.seed} is for a first launch; this run keeps its seed {began.seed}")
-    decision = Decision(plan=plan, session=files.session, seed=began.seed, conditions=began.conditions, timing=timing)
+    decision = Decision(
+        plan=plan,
+        session=files.session,
+        seed=began.seed,
+        conditions=began.conditions,
+        timing=timing,
+        kills=kills,
+    )
     return decision, files
 
 
 def _lines(
-    job: Job, plan: GoingPlan, facts: Facts, files: SessionFiles, timing: Mapping[str, Any], saves: SavePolicy
+    job: Job,
+    plan: GoingPlan,
+    facts: Facts,
+    files: SessionFiles,
+    timing: Mapping[str, Any],
+    kills: Kills,
+    saves: SavePolicy,
 ) -> Iterator[str]:
     """What a person reads before the first step."""
     yield from explain(job, plan).lines
-    yield from forecast_lines(job, plan, timing, files.clock.now())
+    yield from forecast_lines(job, plan, timing, kills, files.clock.now())
     yield from changes_of_program(plan, files.program)
     if isinstance(plan, Resume) and not job.is_script:  # of others more is known once their parts are there
         disk = planned_disk(job, plan, facts, timing, asked=saves)

@@ -19,7 +19,8 @@ from unbroken.checkpoint.retention import NEVER_FEWER_THAN
 from unbroken.config import Effect, changes
 from unbroken.launch.decide import Facts
 from unbroken.launch.facts import MOST_SIBLINGS
-from unbroken.launch.job import Job, Quota
+from unbroken.launch.forecast import cost_in, kills_in, save_interval_s
+from unbroken.launch.job import AUTO, Job, Quota, SaveEvery
 from unbroken.launch.verdicts import FineTune, Fresh, Plan, Resume, total_now
 from unbroken.quantities import size_text
 from unbroken.run import RunView
@@ -43,6 +44,7 @@ class SavePolicy:
     steps: int | None = None
     epochs: int | None = None
     seconds: float | None = None
+    auto: bool = False  # `seconds` are found by what saves cost, and by how often the run is killed
     steps_per_epoch: int | None = None
     keep_last: int | None = None
     rolling: bool = False  # whether saves inside an epoch share one name
@@ -109,12 +111,13 @@ def policy_of(job: Job) -> SavePolicy:
     return policy(job, asked.save_every, asked.save_every_epochs, asked.save_every_s)
 
 
-def policy(job: Job, steps: int | None, epochs: int | None, seconds: float | None) -> SavePolicy:
+def policy(job: Job, steps: int | None, epochs: int | None, seconds: SaveEvery) -> SavePolicy:
     """The same from its numbers."""
     return SavePolicy(
         steps=steps,
         epochs=epochs,
-        seconds=seconds,
+        seconds=None if isinstance(seconds, str) else seconds,
+        auto=seconds == AUTO,
         steps_per_epoch=job.steps_per_epoch,
         keep_last=job.keep_last,
         rolling=bool(job.layout.rolling_name),
@@ -250,7 +253,11 @@ def planned_disk(
         steps, seconds = timing.get("steps"), timing.get("seconds")
         step_s = float(seconds) / int(steps) if steps and seconds else None
         room = room_for(job.directory, job.quota)
-        return forecast_disk(asked or policy_of(job), sizes, stored, room, done=done, total=total, step_s=step_s)
+        saves = asked or policy_of(job)
+        if saves.auto:
+            kills = kills_in(facts.history_of(plan).events)
+            saves = replace(saves, seconds=round(save_interval_s(cost_in(timing), kills), 1))
+        return forecast_disk(saves, sizes, stored, room, done=done, total=total, step_s=step_s)
     except (OSError, *GARBLED):  # what cannot be looked at is not forecast
         return None
 

@@ -1,20 +1,31 @@
-"""How far a session will get, and how many more it takes: from what earlier sessions recorded of their pace."""
+"""How far a session will get, how many more it takes, and how often a save pays: from what earlier sessions recorded.
+
+How often by itself (`auto`): the time between two saves by which the least is lost, to saves and to kills, by J. W.
+Young (Comm. ACM 17, 1974) in the form of J. T. Daly (Future Generation Computer Systems 22, 2006), for what a save was
+measured to cost here and the kills that this run has met; and never so often that saves take more than 1 % of the time.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from unbroken.clock import shown_time
+from unbroken.journal import Event
+from unbroken.journal.events import Failed, SessionBegan, Stopped, Timing, TrainingFinished
 from unbroken.launch.decide import Facts
-from unbroken.launch.job import Job, Limit
+from unbroken.launch.job import AUTO, Job, Limit
 from unbroken.launch.verdicts import FineTune, Fresh, Plan, Resume, total_now
 from unbroken.quantities import counted, duration_text
 
 TIMING = "timing"  # the journal's event
+MOST_STOLEN = 0.01  # of the time, by saves
+SUPPOSED_S = 12 * 3_600.0  # of training between two kills, while there is nothing to go by
+LEAST_S = 1.0  # between two saves, however little they cost
+FIRST_S = 60.0  # from the beginning to the first save, while nobody knows what one costs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +66,70 @@ def forecast(job: Job, plan: Plan, timing: Mapping[str, Any], now: datetime) -> 
     return Forecast(reaches=reaches, total=total, sessions_after=after, step_s=step_s, done_at=done_at)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Kills:
+    """How long a run was trained, and how often a session of it ended with no word, as one that is killed does."""
+
+    trained_s: float = 0.0
+    count: int = 0
+
+    @property
+    def between_s(self) -> float:
+        """The time between two of them: one in `SUPPOSED_S` is supposed besides what was seen."""
+        return (self.trained_s + SUPPOSED_S) / (self.count + 1)
+
+
+def kills_in(events: Iterable[Event]) -> Kills:
+    """What a journal tells of kills; its last session is over by now."""
+    trained_s, count, pace_s, open_ended = 0.0, 0, 0.0, False
+    for event in events:
+        match event:
+            case SessionBegan():
+                trained_s, count, pace_s, open_ended = trained_s + pace_s, count + open_ended, 0.0, True
+            case Timing():
+                pace_s = event.seconds or 0.0
+            case Stopped() | Failed() | TrainingFinished():
+                open_ended = False
+    return Kills(trained_s=trained_s + pace_s, count=count + open_ended)
+
+
+def best_interval_s(cost_s: float, between_s: float) -> float:
+    """The seconds between two saves by which the least time is lost (Daly 2006, equation 37).
+
+    Args:
+        cost_s: What a save takes from the training, in seconds.
+        between_s: The mean time between two kills, in seconds.
+    """
+    if cost_s >= 2 * between_s:
+        return between_s
+    share = cost_s / (2 * between_s)
+    return math.sqrt(2 * cost_s * between_s) * (1 + math.sqrt(share) / 3 + share / 9) - cost_s
+
+
+def save_interval_s(cost_s: float | None, kills: Kills) -> float:
+    """The same, and never so often that saves take more than their share; `FIRST_S` while no cost is known."""
+    if cost_s is None:
+        return FIRST_S
+    return max(best_interval_s(cost_s, kills.between_s), cost_s / MOST_STOLEN, LEAST_S)
+
+
+def cost_in(timing: Mapping[str, Any]) -> float | None:
+    """What a save cost the last session, as it recorded; None where none did."""
+    cost_s = timing.get("save_cost_s")
+    return cost_s if isinstance(cost_s, float) and cost_s > 0 else None
+
+
+def interval_line(timing: Mapping[str, Any], kills: Kills) -> str:
+    """How often a training with `auto` saves, and why."""
+    cost_s = cost_in(timing)
+    if cost_s is None:
+        first = f"the first after {duration_text(FIRST_S)}"
+        return f"saves: {first}, then by what one costs and how often the run is killed"
+    every, seen = duration_text(save_interval_s(cost_s, kills)), counted(kills.count, "kill")
+    met = f"{seen} in {duration_text(kills.trained_s)} so far, one in {duration_text(kills.between_s)} expected"
+    return f"saves: about every {every} (one costs {cost_s:.2g} s; {met})"
+
+
 def sessions_left(steps: int, timing: Mapping[str, Any], limit: Limit) -> int | None:
     """How many more sessions of this length so many steps take; None where no step was timed."""
     if not timing.get("steps") or not timing.get("seconds"):
@@ -71,10 +146,16 @@ def _sessions(needed_s: float, useful_s: float) -> int:
     return math.ceil(needed_s / useful_s) if useful_s > 0 else 0
 
 
-def forecast_lines(job: Job, plan: Plan, timing: Mapping[str, Any], now: datetime) -> list[str]:
+def forecast_lines(job: Job, plan: Plan, timing: Mapping[str, Any], kills: Kills, now: datetime) -> list[str]:
     """What a person is told of this session's time, before it begins."""
     if not isinstance(plan, Fresh | FineTune | Resume):
         return []
+    saves = [interval_line(timing, kills)] if job.options.save_every_s == AUTO else []
+    return [*_session_lines(job, plan, timing, now), *saves]
+
+
+def _session_lines(job: Job, plan: Fresh | FineTune | Resume, timing: Mapping[str, Any], now: datetime) -> list[str]:
+    """How long it may be, and how far it gets."""
     limit, found = job.limit, forecast(job, plan, timing, now)
     lines = []
     if limit is not None:

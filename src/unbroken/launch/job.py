@@ -185,6 +185,10 @@ class ProcessOptions:
     shards: int | None = None
 
 
+AUTO: Literal["auto"] = "auto"
+SaveEvery = float | Literal["auto"] | None  # seconds from one save to the next; None: not for that reason
+
+
 @dataclass(frozen=True, kw_only=True)
 class LaunchOptions:
     """Settings of one launch that are not config: another value gives the same run.
@@ -192,7 +196,8 @@ class LaunchOptions:
     Args:
         save_every: Steps from one save to the next; None: not for this reason.
         save_every_epochs: Epochs from one save at an epoch's end to the next; None: not for this reason.
-        save_every_s: Seconds after which the next save is due; None: not for this reason.
+        save_every_s: Seconds after which the next save is due; "auto": as many as lose the least, by what a save costs
+            and how often the run is killed; None: not for this reason.
         log_every: Steps between two lines.
         workers: Loader processes; None: as the config says.
         device: What torch calls it; "auto": the GPU where there is one.
@@ -204,7 +209,7 @@ class LaunchOptions:
 
     save_every: int | None = None
     save_every_epochs: int | None = None
-    save_every_s: float | None = None
+    save_every_s: SaveEvery = None
     log_every: int = 10
     workers: int | None = None
     device: str = "auto"

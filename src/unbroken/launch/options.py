@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import re
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from unbroken.errors import SessionOver, UsageError
 from unbroken.launch.extension import POLICIES, USUAL
 from unbroken.launch.host import WORLD_SIZE, is_launched
-from unbroken.launch.job import SEARCH_PATH, Accidents, Environment, Job, Limit, ProcessOptions, Quota, Start
+from unbroken.launch.job import (
+    AUTO,
+    SEARCH_PATH,
+    Accidents,
+    Environment,
+    Job,
+    Limit,
+    ProcessOptions,
+    Quota,
+    SaveEvery,
+    Start,
+)
 from unbroken.launch.spelling import require_tag
-from unbroken.option_parser import OptionParser
-from unbroken.quantities import BadQuantity, Quantity, duration_s, size_bytes
+from unbroken.option_parser import OptionParser, quantity, whole_number
+from unbroken.quantities import DURATIONS, BadQuantity, duration_s, size_bytes
 from unbroken.storage import is_ordinary
 
 # What users of other programs type, and what it is here. `{tag}` is the option of the front door.
@@ -83,13 +93,13 @@ def add_common_options(parser: OptionParser, *, tag: str = "--tag", bad_sample: 
     session = parser.add_argument_group("how long this session may be")
     session.add_argument(
         "--session",
-        type=_as_option(duration_s),
+        type=quantity(duration_s),
         metavar="TIME",
         help="stop in time, with everything saved (12h, 1h30m, 2d, 12:00:00)",
     )
     session.add_argument(
         "--reserve",
-        type=_as_option(duration_s),
+        type=quantity(duration_s),
         metavar="TIME",
         help="be done this long before (10m; default: 0, or what docs/sessions.md says of this host)",
     )
@@ -98,7 +108,7 @@ def add_common_options(parser: OptionParser, *, tag: str = "--tag", bad_sample: 
     )
     parser.add_argument_group("how much the disk holds").add_argument(
         "--quota",
-        type=_as_option(size_bytes),
+        type=quantity(size_bytes),
         metavar="SIZE",
         help="warn if what is saved will not fit into so much (20GB, 500MB), counted from the current folder; "
         "default: UNBROKEN_QUOTA, or what the host allows",
@@ -111,10 +121,17 @@ def add_common_options(parser: OptionParser, *, tag: str = "--tag", bad_sample: 
     )
     _add_accidents(parser, bad_sample)
     _add_processes(parser)
+    parser.add_argument_group("how often it is saved").add_argument(
+        "--save-every",
+        type=quantity(_save_every),
+        metavar="WHEN",
+        help="save every so many steps (500), or when so much time has passed (10m); auto: as often as loses the "
+        "least, by what a save costs here and how often the run is killed",
+    )
     shown = parser.add_argument_group("what is shown")
     shown.add_argument(
         "--pictures",
-        type=_pictures,
+        type=whole_number("how many", least=0, most=MOST_PICTURES),
         default=USUAL_PICTURES,
         metavar="N",
         help=f"validation samples drawn with what was predicted, after each evaluation (default: {USUAL_PICTURES})",
@@ -160,14 +177,14 @@ def _add_accidents(parser: argparse.ArgumentParser, bad_sample: str) -> None:
     )
     group.add_argument(
         "--restarts",
-        type=_restarts,
+        type=whole_number("how often", least=0),
         default=0,
         metavar="N",
         help="after a crash, start it again: at most N times without a further checkpoint (default: 0)",
     )
     group.add_argument(
         "--backoff",
-        type=_as_option(duration_s),
+        type=quantity(duration_s),
         default=10.0,
         metavar="TIME",
         help="wait this long before starting again, twice as long each time, at most 10m (default: 10s)",
@@ -178,18 +195,37 @@ def _add_processes(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("on several processes")
     group.add_argument(
         "--processes",
-        type=_processes,
+        type=whole_number("how many"),
         default=1,
         metavar="N",
         help="share each batch among so many processes of this machine, one for each GPU, say (default: 1)",
     )
     group.add_argument(
         "--exact-processes",
-        type=_processes,
+        type=whole_number("how many"),
         metavar="V",
         help="compute each batch in V parts whose gradients are added in a fixed order: the same bits for any number "
         "of processes that divides V; chosen when a run begins (default: a part for each process)",
     )
+
+
+def saves(
+    options: argparse.Namespace, *, steps: int | None = None, epochs: int | None = None, seconds: SaveEvery = None
+) -> dict[str, Any]:
+    """Return how often a training saves, for the `LaunchOptions` of a job: as `--save-every` says, else as usual.
+
+    Args:
+        options: What a parser with the common options read.
+        steps: Steps from one save to the next, where the option counts none; None: not for this reason.
+        epochs: Epochs from one save at an epoch's end to the next, whatever the option says; None: likewise.
+        seconds: Seconds from one save to the next, where the option says no time; None: likewise.
+    """
+    asked: int | SaveEvery = options.save_every
+    return {
+        "save_every": asked if isinstance(asked, int) else steps,
+        "save_every_epochs": epochs,
+        "save_every_s": seconds if asked is None or isinstance(asked, int) else asked,
+    }
 
 
 def accidents(options: argparse.Namespace) -> Accidents:
@@ -307,40 +343,16 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
-def device_name(text: str) -> str:
-    """Read an option that names a device as torch does; whether it is there is seen when it is used.
-
-    Args:
-        text: As it was typed: "auto", "cpu", "cuda", "cuda:1".
-    Returns:
-        The same text.
-    Raises:
-        ArgumentTypeError: No device is called so.
-    """
-    if re.fullmatch(r"auto|meta|(cpu|cuda|mps|xpu|npu|mlu|hpu|musa)(:\d{1,3})?", text):
-        return text
-    meant = f"cuda:{text}" if text.isdecimal() else "cuda" if text.lower() in ("gpu", "cuda", "nvidia") else ""
-    raise argparse.ArgumentTypeError(
-        f"expected auto, cpu, cuda or cuda:1, found {text[:40]!r}" + (f". Did you mean {meant}?" if meant else "")
-    )
-
-
-def _restarts(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected how often, 0 or more, found {text!r}")
-    return int(text)
-
-
-def _processes(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected how many, 1 or more, found {text!r}")
-    return int(text)
-
-
-def _pictures(text: str) -> int:
-    if not text.isdecimal() or int(text) > MOST_PICTURES:
-        raise argparse.ArgumentTypeError(f"expected how many, 0 to {MOST_PICTURES}, found {text!r}")
-    return int(text)
+def _save_every(text: str) -> int | float | Literal["auto"]:
+    """Steps as an int, a time in seconds as a float."""
+    if text == AUTO:
+        return AUTO
+    if text.isdecimal() and int(text):
+        return int(text)
+    with suppress(BadQuantity):
+        if seconds := duration_s(text):
+            return seconds
+    raise BadQuantity(f"a number of steps, a time like {DURATIONS}, or auto", text)
 
 
 def session_limit(options: argparse.Namespace, environment: Environment) -> Limit | None:
@@ -400,18 +412,6 @@ def disk_quota(options: argparse.Namespace, environment: Environment) -> Quota |
     if options.quota is not None:
         return Quota(size_bytes=options.quota, folder=Path.cwd(), source="--quota")
     return environment.host.quota
-
-
-def _as_option(read: Callable[[str], Quantity]) -> Callable[[str], Quantity]:
-    """A reader of quantities as argparse has types: its mistakes are said in its words."""
-
-    def typed(text: str) -> Quantity:
-        try:
-            return read(text)
-        except BadQuantity as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return typed
 
 
 def file_name(text: str) -> str:

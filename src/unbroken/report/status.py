@@ -13,7 +13,7 @@ from unbroken.checkpoint.manifest import read_manifest
 from unbroken.checkpoint.structure import read_structure
 from unbroken.clock import Clock, local_moment
 from unbroken.errors import UnbrokenError
-from unbroken.fields import count_of, numbers_of
+from unbroken.fields import count_of, number_of, numbers_of
 from unbroken.ids import LeadsOut, place
 from unbroken.journal import Event, as_event, values_of
 from unbroken.journal.events import Evaluated, FileSaved, Replayed, SessionBegan, Skipped, Unknown
@@ -104,6 +104,7 @@ class RunStatus:
     saved: str  # the last checkpoint, its step and how long ago it was written
     saved_step: int | None
     saved_ago_s: float | None
+    save_every_s: float | None  # where the run finds by itself how often
     evaluated: Mapping[str, float]
     evaluated_step: int | None
     best: str
@@ -160,6 +161,7 @@ class Watch:
             saved=str(saved.get("file", "")),
             saved_step=count_of(saved.get("step")),
             saved_ago_s=self._ago(saved.get("time")),
+            save_every_s=number_of(self._latest("timing", session=name).get("save_every_s")),
             evaluated=numbers_of(evaluated.get("metrics")),
             evaluated_step=count_of(evaluated.get("step")),
             best=self._best,

@@ -22,7 +22,7 @@ from unbroken.config import Effect, Effects, keys_of, nearest
 from unbroken.config.difference import leaves
 from unbroken.errors import UsageError
 from unbroken.journal.steps import NOT_VALUES
-from unbroken.launch.job import Host, LaunchOptions, Limit, Quota
+from unbroken.launch.job import AUTO, Host, LaunchOptions, Limit, Quota, SaveEvery
 from unbroken.quantities import asked, duration_s, size_bytes
 from unbroken.run import Layout
 from unbroken.train.cadence import Every
@@ -118,6 +118,11 @@ def seconds(name: str, value: float | str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         raise UsageError(where, "this is no time", expected='seconds, or text like "12h"', found=repr(value)[:60])
     return float(value)
+
+
+def save_interval(value: float | str | None) -> SaveEvery:
+    """What `save_every_s` says: seconds, "auto", or None."""
+    return value if value is None or value == AUTO else seconds("save_every_s", value)
 
 
 def host_of(
@@ -269,14 +274,14 @@ def _nodes(tree: Mapping[str, Any]) -> dict[str, Effects]:
 
 @dataclass(frozen=True, kw_only=True)
 class SessionOptions:
-    """`save_every_s` in seconds, None for no such reason; `log_every` in steps.
+    """`save_every_s` in seconds, "auto": by what saves cost, None: not for that reason; `log_every` in steps.
 
     Asked to stop in the middle of a step, the session waits `patience_s` for the batch that ends it.
     `save_beside` lets a thread write the checkpoints; with `exits`, a refusal ends the process with its exit code.
     """
 
     every: Every = field(default_factory=Every)
-    save_every_s: float | None = None
+    save_every_s: SaveEvery = None
     log_every: int = 10
     save_beside: bool = False
     exits: bool = False

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
+from unbroken.launch.forecast import Kills, save_interval_s
+from unbroken.launch.job import AUTO, SaveEvery
 from unbroken.train.progress import Progress
+
+REMEMBERED = 5  # costs of saves
 
 
 def due(step: int, *, every: int | None, total: int | None) -> bool:
@@ -56,3 +62,36 @@ class Every:
         by_count = bool(self.epochs) and progress.epoch % (self.epochs or 1) == 0
         late = self.each_from is not None and progress.epoch >= self.each_from
         return progress.ends_epoch and (by_count or late)
+
+
+class Interval:
+    """The seconds from one save to the next: as asked for, or (`auto`) by what the saves of this session cost.
+
+    What a save costs is the time for which the training waited for it, and the processor time of the thread that wrote
+    it, which on a machine with few cores is the training's. `cost_s` is what an earlier session found, if one did.
+    """
+
+    def __init__(self, asked: SaveEvery, *, kills: Kills, cost_s: float | None) -> None:
+        self._asked, self._kills, self._known = asked, kills, cost_s
+        self._costs = deque[float](maxlen=REMEMBERED)
+
+    def cost(self, seconds: float) -> None:
+        """A save was done, and took so much from the training."""
+        self._costs.append(seconds)
+
+    @property
+    def cost_s(self) -> float | None:
+        """What a save costs: the mean of the last few; None where no save was measured."""
+        return sum(self._costs) / len(self._costs) if self._costs else self._known
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds from one save to the next; None: not for that reason."""
+        if isinstance(self._asked, str):
+            return save_interval_s(self.cost_s, self._kills)
+        return self._asked
+
+    def as_plain(self) -> dict[str, Any]:
+        """What later sessions can learn from this one."""
+        every_s = {"save_every_s": self.seconds} if self._asked == AUTO else {}
+        return {"save_cost_s": self.cost_s, **every_s} if self.cost_s is not None else {}

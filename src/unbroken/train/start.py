@@ -14,6 +14,7 @@ from unbroken.launch import Accidents, Environment, Job, LaunchOptions, Start
 from unbroken.launch.decision import Decision, decide_locked, lock_run
 from unbroken.launch.disk import policy
 from unbroken.launch.host import host, on_trial, started_together, told_to_prove, trial_of
+from unbroken.launch.job import AUTO
 from unbroken.launch.options import require_weights
 from unbroken.launch.rerun import rerun_of, this_process
 from unbroken.launch.spelling import require_tag
@@ -41,7 +42,7 @@ def open_run(
     config: Any = None,
     effects: Mapping[str, str] | None = None,
     seed: int = 0,
-    save_every: int | None = None,
+    save_every: int | Literal["auto"] | None = None,
     save_every_epochs: int | None = None,
     save_every_s: float | str | None = SAVE_EVERY_S,
     log_every: int = 10,
@@ -73,7 +74,8 @@ def open_run(
         effects: What changing a key of `config` does, by dotted key: "shape" and "meaning" refuse a resume, "data",
             "schedule" and "free" are said. A key without an effect counts as "data"; None: all do.
         seed: What all randomness begins from, a whole number from 0 on; a run keeps the one it began with.
-        save_every: Save every so many steps; None: not for that reason.
+        save_every: Save every so many steps; "auto": by time, as often as loses the least, by what a save costs here
+            and how often the run is killed; None: not for that reason.
         save_every_epochs: Save at the end of every so many epochs; None: not for that reason.
         save_every_s: Save when so many seconds have passed since the last one, or text ("10m"); None: not for that
             reason.
@@ -131,7 +133,7 @@ def open_run(
             on_bad=on_bad,
             search=search,
             counts={
-                "save_every": save_every,
+                "save_every": None if save_every == AUTO else save_every,
                 "save_every_epochs": save_every_epochs,
                 "log_every": log_every,
                 "keep_last": keep_last,
@@ -150,9 +152,9 @@ def open_run(
             search=said.search,
         )
         options = LaunchOptions(
-            save_every=save_every,
+            save_every=None if save_every == AUTO else save_every,
             save_every_epochs=save_every_epochs,
-            save_every_s=None if save_every_s is None else arguments.seconds("save_every_s", save_every_s),
+            save_every_s=AUTO if save_every == AUTO else arguments.save_interval(save_every_s),
             log_every=log_every,
             accidents=Accidents(on_bad=on_bad),
         )

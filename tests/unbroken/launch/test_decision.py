@@ -21,6 +21,7 @@ from unbroken.launch import Environment, Fresh, Job, Plan, Refuse, Resume, decid
 from unbroken.launch.decision import Decision, decide_locked, lock_run
 from unbroken.launch.disk import policy_of
 from unbroken.launch.explain import explain
+from unbroken.launch.forecast import Kills
 from unbroken.storage import Disk
 from unbroken.train import PlainConsole, decide_by_shapes, launch
 
@@ -107,7 +108,10 @@ def test_a_copy_that_got_further_meanwhile_is_taken_as_far_as_it_is(copy: Path, 
 def test_what_a_launch_came_to_can_be_sent_to_other_processes(row: Row) -> None:
     plan = decide(row.job, row.facts)
     assert not isinstance(plan, Refuse)
-    sent = Decision(plan=plan, session="20261130_120000", seed=7, conditions={"threads": 2}, timing={"steps": 3})
+    kills = Kills(trained_s=60.0, count=2)
+    sent = Decision(
+        plan=plan, session="20261130_120000", seed=7, conditions={"threads": 2}, timing={"steps": 3}, kills=kills
+    )
     assert_travels(row.job, sent)
 
 

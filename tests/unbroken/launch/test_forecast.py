@@ -11,7 +11,7 @@ import pytest
 from tests.golden.launch_facts import found, inside, job, saved
 from unbroken import Job
 from unbroken.launch import Facts, Fresh, decide
-from unbroken.launch.forecast import forecast, forecast_lines, last_timing
+from unbroken.launch.forecast import Kills, forecast, forecast_lines, last_timing
 from unbroken.launch.job import Limit
 from unbroken.quantities import duration_text
 
@@ -47,28 +47,28 @@ def test_a_session_reaches_as_far_as_its_time(left_s: float, reserve_s: float, r
 
 
 def test_a_run_without_a_limit_says_how_long_it_takes() -> None:
-    (line,) = forecast_lines(job(), decide(job(), facts()), TIMING, NOW)
+    (line,) = forecast_lines(job(), decide(job(), facts()), TIMING, Kills(), NOW)
     assert line == "time: about 10 min at 2 s a step, as before: until 2026-11-22 22:10:20 +0000"
 
 
 def test_a_pace_of_smaller_steps_is_said_to_be_one() -> None:
     seen = Facts(survey=found(saved(100, inside=inside(100, samples_per_step=2, position=200, dataset_size=1000))))
     asked = replace(job(), samples=1000, samples_per_step=8)
-    (line,) = forecast_lines(asked, decide(asked, seen), TIMING, NOW)
+    (line,) = forecast_lines(asked, decide(asked, seen), TIMING, Kills(), NOW)
     assert " at 2 s a step, as before with 2 samples a step (8 now): until " in line
-    (line,) = forecast_lines(alike := replace(asked, samples_per_step=2), decide(alike, seen), TIMING, NOW)
+    (line,) = forecast_lines(alike := replace(asked, samples_per_step=2), decide(alike, seen), TIMING, Kills(), NOW)
     assert " at 2 s a step, as before: until " in line
 
 
 def test_the_words_of_a_limited_session() -> None:
     asked = limited(220.0, 0.0)
-    lines = forecast_lines(asked, decide(asked, facts()), TIMING, NOW)
+    lines = forecast_lines(asked, decide(asked, facts()), TIMING, Kills(), NOW)
     assert lines == [
         "session: 4 min (a test); training stops at its end, at 2026-11-22 22:03:40 +0000",
         "  at 2 s a step, as before, it reaches about step 200 of 400; 2 more sessions of this length, one after the "
         "other, until 2026-11-22 22:11:00 +0000",
     ]
-    unknown = forecast_lines(asked, decide(asked, facts()), {}, NOW)
+    unknown = forecast_lines(asked, decide(asked, facts()), {}, Kills(), NOW)
     assert unknown[1:] == ["  how far it gets is known once steps were timed"]
 
 
@@ -82,7 +82,7 @@ def test_the_newest_session_that_did_a_step_counts() -> None:
 
 def test_where_nothing_is_trained_nothing_is_forecast() -> None:
     held = Facts(survey=found(saved(100), held=True))
-    assert forecast_lines(limited(100.0), decide(job(), held), TIMING, NOW) == []
+    assert forecast_lines(limited(100.0), decide(job(), held), TIMING, Kills(), NOW) == []
     assert forecast(job(total=None), Fresh(reasons=("x",)), TIMING, NOW) is None
 
 

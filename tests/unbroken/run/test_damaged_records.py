@@ -26,7 +26,7 @@ from unbroken.journal import Event, read_steps
 from unbroken.journal.file import numbered_lines
 from unbroken.launch import Refuse, decide, gather
 from unbroken.launch.explain import explain
-from unbroken.launch.forecast import forecast_lines, last_timing
+from unbroken.launch.forecast import Kills, forecast_lines, last_timing
 from unbroken.launch.job import Limit
 from unbroken.launch.schedule import rates_of
 from unbroken.report.index import IndexRow
@@ -236,7 +236,7 @@ def why(run: Path) -> str:
     found = decide(asked, facts)
     rates_of(asked, found)
     now = datetime(2026, 11, 30)
-    lines = [*explain(asked, found).lines, *forecast_lines(asked, found, last_timing(facts, found), now)]
+    lines = [*explain(asked, found).lines, *forecast_lines(asked, found, last_timing(facts, found), Kills(), now)]
     return "\n".join(lines) + ("\nREFUSED" if isinstance(found, Refuse) else "")
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from unbroken.cli.args import CommandParser
 from unbroken.cli.runs import add_run, run_folder
 from unbroken.clock import SystemClock, shown_time
-from unbroken.quantities import asked, clock_time, duration_s, size_text
+from unbroken.quantities import asked, clock_time, duration_s, duration_text, size_text
 from unbroken.report import RunStatus, Watch
 from unbroken.storage import Disk
 from unbroken.text import shown
@@ -139,7 +139,8 @@ def _pace(status: RunStatus) -> Iterator[str]:
 
 def _kept(status: RunStatus) -> Iterator[str]:
     if status.saved and status.saved_ago_s is not None:
-        yield f"saved {status.saved} {clock_time(status.saved_ago_s)} ago"
+        every = f", about every {duration_text(status.save_every_s)}" if status.save_every_s is not None else ""
+        yield f"saved {status.saved} {clock_time(status.saved_ago_s)} ago{every}"
     if status.best:
         yield f"best {status.best}"
     if status.free_bytes is not None:

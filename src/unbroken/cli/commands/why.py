@@ -19,7 +19,7 @@ from unbroken.launch import Refuse, Resume, decide, gather, is_foreign, wants_sh
 from unbroken.launch.decision import preflight
 from unbroken.launch.disk import planned_disk, planned_disk_lines
 from unbroken.launch.explain import explain
-from unbroken.launch.forecast import forecast_lines, last_timing
+from unbroken.launch.forecast import forecast_lines, kills_in, last_timing
 from unbroken.launch.schedule import Points, Rates, rates_of
 from unbroken.storage import Disk, write_whole
 
@@ -69,7 +69,8 @@ def why_command(options: argparse.Namespace) -> int:
         more = {"run": str(job.directory), "ignored": list(job.ignored), "disk": disk.as_data() if disk else None}
         print(json.dumps({**explained.data, **more}, default=str))
     else:
-        said = [*explained.lines, *forecast_lines(job, plan, timing, SystemClock().now())]
+        kills = kills_in(facts.history_of(plan).events)
+        said = [*explained.lines, *forecast_lines(job, plan, timing, kills, SystemClock().now())]
         print("\n".join([*said, *planned_disk_lines(job, plan, disk)]))
         moves = isinstance(plan, Resume) and (
             bool(plan.curves) or any(change.effect is Effect.SCHEDULE for change in plan.changes)

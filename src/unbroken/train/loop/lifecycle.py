@@ -12,10 +12,12 @@ from typing import Any, Self
 from unbroken.errors import UnbrokenError, UnreadableSample, UsageError, WorkersKilled
 from unbroken.launch import FineTune, Finished, Job, Resume
 from unbroken.launch.decision import Decision
+from unbroken.launch.forecast import cost_in
 from unbroken.run import OpenRun, SessionFiles
 from unbroken.run.layout import own
 from unbroken.storage.stop_request import Requests
 from unbroken.train.arguments import SessionOptions
+from unbroken.train.cadence import Interval
 from unbroken.train.data.feed import AnyFeed
 from unbroken.train.data.takeover import Translate, as_they_are
 from unbroken.train.data.workers import end_workers
@@ -182,7 +184,7 @@ class RunLifecycle(RunControl):
             attributes=self.current.attributes,
             built=self._built,
             every=options.every,
-            every_s=options.save_every_s,
+            interval=Interval(options.save_every_s, kills=self.decision.kills, cost_s=cost_in(self.decision.timing)),
             beside=options.save_beside,
             look=lambda: self._untracked.look_again(self.current.attributes, self._built_parts),
             before=recorder.sync,

@@ -396,7 +396,8 @@ class Session(Hold):
 
     def note_timing(self) -> None:
         """Record how long things take, for the plans of later sessions."""
-        self.run.journal.write(TIMING, total=self.length.steps, **self.deadline.as_plain())
+        learned = {**self.deadline.as_plain(), **self.saver.interval.as_plain()}
+        self.run.journal.write(TIMING, total=self.length.steps, **learned)
 
     def note_said(self) -> None:
         """What was said to whoever asked to stop stands in the log as well."""

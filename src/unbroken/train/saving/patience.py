@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unbroken.errors import Refused, SaveFailed
-from unbroken.train.cadence import Every
+from unbroken.train.cadence import Every, Interval
 from unbroken.train.progress import Progress
 
 FIRST_S, LONGEST_S = 5.0, 300.0  # between one try and the next
@@ -26,8 +26,8 @@ class Mark:
 class Patience:
     """What is at stake since the last checkpoint, measured by the intervals in which they are asked for."""
 
-    def __init__(self, every: Every, every_s: float | None, *, good: Mark) -> None:
-        self._every, self._every_s = every, every_s
+    def __init__(self, every: Every, interval: Interval, *, good: Mark) -> None:
+        self._every, self._interval = every, interval
         self.good = good
         self.refusal: Refused | None = None  # of the last try; None while saves succeed
         self._again_s, self._wait_s = 0.0, FIRST_S
@@ -40,7 +40,8 @@ class Patience:
     def failed(self, refusal: Refused, *, now_s: float) -> float:
         """A save failed; returns the seconds until the next try."""
         self.refusal = refusal
-        wait_s = min(self._wait_s, *([self._every_s] if self._every_s else []), LONGEST_S)
+        usual_s = self._interval.seconds
+        wait_s = min(self._wait_s, *([usual_s] if usual_s else []), LONGEST_S)
         self._again_s, self._wait_s = now_s + wait_s, 2 * self._wait_s
         return wait_s
 
@@ -57,7 +58,7 @@ class Patience:
         at_stake = (
             (self._every.steps, progress.step - self.good.step),
             (self._every.epochs, progress.epoch - self.good.epoch),
-            (self._every_s, now_s - self.good.at_s),
+            (self._interval.seconds, now_s - self.good.at_s),
         )
         return self.failing and any(limit and lost > INTERVALS * limit for limit, lost in at_stake)
 

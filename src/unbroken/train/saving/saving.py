@@ -5,6 +5,7 @@ A save is done at once, or beside the training, which then waits only for a copy
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -21,7 +22,7 @@ from unbroken.launch.disk import policy
 from unbroken.quantities import counted
 from unbroken.run import OpenRun
 from unbroken.storage import WritableFile
-from unbroken.train.cadence import Every
+from unbroken.train.cadence import Every, Interval
 from unbroken.train.progress import Best, Progress
 from unbroken.train.saving.backing_up import Backups
 from unbroken.train.saving.patience import Mark, Patience, cause_of, is_of_the_disk, mark_of
@@ -41,7 +42,7 @@ Write = Callable[[], str]  # does the work, returns what to say about it
 
 
 class Saver:
-    """The save side of one session; `every` counts steps or epochs, `every_s` seconds (None: not for that reason).
+    """The save side of one session; `every` counts steps or epochs, `interval` seconds.
 
     With `beside`, a save copies the state and returns, and a thread writes it; everything else about it is the same.
     `built` is what the parts were built with.
@@ -60,7 +61,7 @@ class Saver:
         attributes: Attributes,
         built: Mapping[str, Any],
         every: Every,
-        every_s: float | None,
+        interval: Interval,
         beside: bool,
         look: Callable[[], None],
         before: Callable[[], None],
@@ -70,11 +71,11 @@ class Saver:
         self._total, self._gradients, self._modes, self._attributes = total, gradients, modes, attributes
         self._groups = {name: len(part.param_groups) for name, part in tracked.items() if isinstance(part, Optimizer)}
         self._look, self._before, self._deadline = look, before, deadline
-        self.patience = Patience(every, every_s, good=Mark(step=0, epoch=0, at_s=run.files.clock.monotonic_s()))
+        self.patience = Patience(every, interval, good=Mark(step=0, epoch=0, at_s=run.files.clock.monotonic_s()))
         self.insisting = False  # at the end of a session: it is tried again whatever the patience says
         self._best_again: Callable[[], str] | None = None  # best weights that could not be written yet
         self._job, self._run, self._tracked, self._built = job, run, tracked, built
-        self._every, self._every_s, self._beside = every, every_s, beside
+        self._every, self.interval, self._beside = every, interval, beside
         self._saved_at_s = run.files.clock.monotonic_s()
         self.writer = Writer(beside=beside)
         self.backups = Backups(run, job.backup, deadline) if job.backup is not None else None
@@ -87,14 +88,15 @@ class Saver:
         """
         if self._run.store.newest_bytes and not self._job.is_script:
             return []
-        asked = policy(self._job, self._every.steps, self._every.epochs, self._every_s)
+        asked = policy(self._job, self._every.steps, self._every.epochs, self.interval.seconds)
         return room_ahead(self._job, self._tracked, asked, done=self.patience.good.step, total=self._total)
 
     def due(self, progress: Progress, *, total: int | None) -> bool:
         """Whether the state after the last step should be saved now."""
-        if self._every_s is not None or self.patience.refusal is not None:
+        every_s = self.interval.seconds
+        if every_s is not None or self.patience.refusal is not None:
             now_s = self._run.files.clock.monotonic_s()
-            if self._every_s is not None and now_s - self._saved_at_s >= self._every_s:
+            if every_s is not None and now_s - self._saved_at_s >= every_s:
                 return True
             if self.patience.try_again(progress, now_s=now_s):
                 return True
@@ -102,6 +104,7 @@ class Saver:
 
     def save(self, progress: Progress, *, extra: Extra, total: int | None, then: Callable[[], None]) -> None:
         """Write a checkpoint of the present state; SaveFailed if too much would be lost by going on without it."""
+        began_s = self._run.files.clock.monotonic_s()
         self.writer.wait()  # before the copy, so that there is never a second one
         self._look()
         last_try = self.patience.exhausted(progress, now_s=self._run.files.clock.monotonic_s())
@@ -137,7 +140,16 @@ class Saver:
 
         self.saved_step = progress.step  # first: a failure takes it back
         self._saved_at_s = self._run.files.clock.monotonic_s()
-        self.writer.submit(lambda: self._try(write, now))
+        waited_s = self._saved_at_s - began_s
+
+        def attempt() -> str:
+            spent_s = time.thread_time if self._beside else self._run.files.clock.monotonic_s
+            before_s = spent_s()
+            said = self._try(write, now)
+            self.interval.cost(waited_s + spent_s() - before_s)
+            return said
+
+        self.writer.submit(attempt)
         if last_try and not self.insisting:
             self.writer.wait()
             self.require_saved(now.step)
