@@ -71,7 +71,7 @@ def _completed() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name, command in COMMANDS.items():
         parser = parser_of(name)
-        if command.passes:
+        if command.passes == "recipe":
             first[name] = [*recipes]
             found |= {f"{name} {recipe}": sorted({*options, *parser.behind}) for recipe, options in recipes.items()}
         found[name] = [*first.get(name, []), *(word for word in parser.spellings() if word.startswith("--"))]

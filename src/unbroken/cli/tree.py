@@ -12,7 +12,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 from unbroken import __version__
 from unbroken.errors import UsageError
@@ -33,16 +33,19 @@ class Command(NamedTuple):
 
     summary: str
     file: str  # below unbroken.cli
-    passes: bool = False  # from its first argument on, all is of a recipe or of another program
+    passes: Literal["", "recipe", "program"] = ""  # from its first argument on, all is that one's
 
 
 GROUPS: dict[str, dict[str, Command]] = {
     "train": {
-        "train": Command("Plan, print the plan, carry it out.", "commands.train", passes=True),
-        "why": Command("What `train` would do, and why; changes nothing.", "commands.why", passes=True),
-        "check": Command("Read every sample of a config's data sets once.", "commands.check", passes=True),
+        "train": Command("Plan, print the plan, carry it out.", "commands.train", passes="recipe"),
+        "why": Command("What `train` would do, and why; changes nothing.", "commands.why", passes="recipe"),
+        "check": Command("Read every sample of a config's data sets once.", "commands.check", passes="recipe"),
         "prove": Command(
-            "Whether a training, killed and resumed, is the same in every bit.", "commands.prove", passes=True
+            "Whether a training, killed and resumed, is the same in every bit.", "commands.prove", passes="recipe"
+        ),
+        "slurm": Command(
+            "A batch script of Slurm under which a training goes on, job after job.", "slurm", passes="program"
         ),
         "watch": Command("Follow a run from another terminal.", "commands.watch"),
         "stop": Command("Ask a running training to save and stop.", "commands.stop"),
@@ -89,6 +92,7 @@ MEANT = {
     **dict.fromkeys(("diff",), "unbroken compare RUN RUN"),
     **dict.fromkeys(("plan", "dry-run", "explain"), "unbroken why RECIPE CONFIG"),
     **dict.fromkeys(("tail", "follow", "progress"), "unbroken watch RUN"),
+    **dict.fromkeys(("sbatch", "submit", "batch"), "unbroken slurm --time TIME -- COMMAND"),
     "version": f"version {__version__}",
     "help": "unbroken --help",
 }
@@ -107,7 +111,7 @@ def run(words: Sequence[str], *, typed: Sequence[str] | None) -> int:
         case [name, *_] if name not in COMMANDS:
             _refuse(name)
         case [name, *rest]:
-            passes = COMMANDS[name].passes
+            passes = bool(COMMANDS[name].passes)
             for option, word in zip(("", *rest), rest):
                 if option == "--note" or passes:  # a note may be empty, or an address; a recipe judges its own words
                     continue

@@ -20,6 +20,7 @@ TYPED = [
     (["unbroken", "why", "mapsage", "--pl"], {"--plot"}),
     (["unbroken", "train", "mapsa"], {"mapsage"}),
     (["unbroken", "completion", "z"], {"zsh"}),
+    (["unbroken", "slurm", "--par"], {"--partition"}),
     (["unbroken", "show", "some"], {"some-file"}),
     (["unbroken", "pin", "run", "some"], {"some-file"}),
 ]
