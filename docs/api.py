@@ -63,7 +63,7 @@ GROUPS: Mapping[str, tuple[str, Mapping[str, str]]] = {
         "What an application says of a command line of its own ([own-application](own-application.md)), without torch.",
         {
             "unbroken": """
-                Recipe Job Start LaunchOptions Environment WrittenUnder Extension Blend Layout ITERATIONS EPOCHS
+                Recipe Job Start LaunchOptions Later Environment WrittenUnder Extension Blend Layout ITERATIONS EPOCHS
                 OptionParser add_common_options
                 add_weights_key start_from session_limit disk_quota accidents saves device_name folder require_launcher
                 processes ProcessOptions
@@ -87,8 +87,9 @@ GROUPS: Mapping[str, tuple[str, Mapping[str, str]]] = {
         {
             "unbroken.config": """
                 Section Effect Since Instead Misfit read_config read_python_text ConfigFile Place set_values
-                merge_options validate Validated canonical readable_parts check_schema effects Effects changes Change
-                worst differences Difference same keys_of value_at ABSENT Absent nearest other_parts SUFFIXES
+                merge_options validate validate_cached Validated canonical readable_parts check_schema effects Effects
+                changes Change worst differences Difference same keys_of value_at ABSENT Absent nearest other_parts
+                SUFFIXES
             """
         },
     ),
@@ -98,7 +99,7 @@ GROUPS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "unbroken.storage": """
                 write_whole write_json durable_write durable_folder point_to Disk WritableFile NotTaken explained
                 refusal PARTIAL_SUFFIX open_ordinary read_whole read_json read_typed is_ordinary is_remote
-                require_local NotOrdinary
+                require_local NotOrdinary Cache loaded_code
             """
         },
     ),

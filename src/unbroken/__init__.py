@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from unbroken.ids import LeadsOut, is_name, place
     from unbroken.journal import read_steps
     from unbroken.launch.extension import Blend, Extension
-    from unbroken.launch.job import Environment, Job, LaunchOptions, ProcessOptions, Recipe, Start, WrittenUnder
+    from unbroken.launch.job import Environment, Job, Later, LaunchOptions, ProcessOptions, Recipe, Start, WrittenUnder
     from unbroken.launch.options import (
         accidents,
         add_common_options,
@@ -63,6 +63,7 @@ else:
         "Environment": "unbroken.launch.job",
         "Job": "unbroken.launch.job",
         "LaunchOptions": "unbroken.launch.job",
+        "Later": "unbroken.launch.job",
         "ProcessOptions": "unbroken.launch.job",
         "Start": "unbroken.launch.job",
         "WrittenUnder": "unbroken.launch.job",
@@ -122,6 +123,7 @@ __all__ = [
     "Environment",
     "Extension",
     "Job",
+    "Later",
     "LaunchOptions",
     "Layout",
     "LeadsOut",

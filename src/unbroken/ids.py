@@ -8,6 +8,7 @@ on every system: no `..`, no absolute path, no drive, no device of Windows, noth
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Container
 from datetime import datetime
@@ -24,6 +25,15 @@ def new_id() -> str:
     import secrets  # 10 ms that only a run's beginning and its saves pay for
 
     return secrets.token_hex(8)
+
+
+def host_name() -> str:
+    """That of this machine in the network."""
+    if hasattr(os, "uname"):
+        return os.uname().nodename
+    import socket
+
+    return socket.gethostname()
 
 
 def free_name(moment: datetime, taken: Container[str]) -> str:

@@ -8,18 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mapsage.config import HOW_TO_START, MapSageConfig
+from mapsage.config import HOW_TO_START
 from mapsage.config.defaults import words_on_defaults
-from mapsage.foreign import written_under
-from mapsage.schedule import phases_of, rates_at
+from mapsage.schedule import phases_in, rates_at
 from unbroken import (
     Environment,
     Job,
+    Later,
     LaunchOptions,
     OptionParser,
     Recipe,
+    WrittenUnder,
     accidents,
     add_common_options,
     device_name,
@@ -31,7 +32,19 @@ from unbroken import (
     session_limit,
     start_from,
 )
-from unbroken.config import ConfigError, ConfigFile, Validated, effects, merge_options, read_config, validate
+from unbroken.config import (
+    ConfigError,
+    ConfigFile,
+    Validated,
+    merge_options,
+    read_config,
+    validate_cached,
+    value_at,
+)
+from unbroken.storage import Cache
+
+if TYPE_CHECKING:
+    from mapsage.config import MapSageConfig
 
 SHORT_NAMES = {
     "train_dataloader.batch_size": "bs",
@@ -67,6 +80,7 @@ MEANT = {
     "auto_scale_lr": "--cfg-options optim_wrapper.optimizer.lr=VALUE (nothing scales it)",
     "no_validate": "--cfg-options train_cfg.val_interval=N, as large as the length: it is validated once, at the end",
 }
+SCHEMA = "mapsage.config:MapSageConfig"
 TEST_SET = ("test_dataloader", "test_cfg", "test_evaluator")
 WORK_DIRS = Path("work_dirs")
 PROGRAM = "unbroken train mapsage"
@@ -125,27 +139,27 @@ def read(arguments: Sequence[str], environment: Environment) -> Job:
     require_launcher(options.launcher)
     file = read_config(options.config)
     file = _with_options(file, options)
-    checked, left_out = _validated(file)
-    config = checked.value
-    directory = options.work_dir or (Path(config.work_dir) if config.work_dir else None)
+    checked, left_out = _validated(file, environment.cache)
+    config = partial(value_at, checked.canonical)  # by key: making typed sections of it can wait
+    directory = options.work_dir or (Path(config("work_dir")) if config("work_dir") else None)
     tag = options.tag or (directory.resolve().name if directory else options.config.stem)
-    hook = config.default_hooks.checkpoint
+    keep = config("default_hooks.checkpoint.max_keep_ckpts")
     return Job(
         recipe="mapsage",
         tag=tag,
         directory=directory or WORK_DIRS / tag,
         usual=tuple(folder / (directory or WORK_DIRS / tag) for folder in options.config.resolve().parents[:2]),
         config={key: value for key, value in checked.canonical.items() if key not in HOW_TO_START},
-        effects=effects(MapSageConfig),
-        seed=config.randomness.seed,
-        total_steps=config.train_cfg.max_iters,
-        samples_per_step=config.train_dataloader.batch_size * config.optim_wrapper.accumulative_counts,
-        micro_batches=config.optim_wrapper.accumulative_counts,
-        keep_last=hook.max_keep_ckpts if hook.max_keep_ckpts > 0 else None,
+        effects=checked.effects,
+        seed=config("randomness.seed"),
+        total_steps=config("train_cfg.max_iters"),
+        samples_per_step=config("train_dataloader.batch_size") * config("optim_wrapper.accumulative_counts"),
+        micro_batches=config("optim_wrapper.accumulative_counts"),
+        keep_last=keep if keep > 0 else None,
         backup=options.backup,
         limit=session_limit(options, environment),
         quota=disk_quota(options, environment),
-        start=start_from(options, environment, **_named_files(config, options)),
+        start=start_from(options, environment, **_named_files(checked.canonical, options)),
         task="mapsage.task:build",
         datasets="mapsage.datasets:datasets",
         preflight="mapsage.preflight:preflight",
@@ -153,18 +167,18 @@ def read(arguments: Sequence[str], environment: Environment) -> Job:
         options=LaunchOptions(
             device=options.device,
             workers=options.workers,
-            **saves(options, steps=hook.interval),
-            log_every=config.default_hooks.logger.interval,
+            **saves(options, steps=config("default_hooks.checkpoint.interval")),
+            log_every=config("default_hooks.logger.interval"),
             pictures=options.pictures,
             accidents=accidents(options),
             processes=processes(options),
-            own=config,
+            own=Later(make=lambda: checked.value),
         ),
         ignored=checked.ignored_in_words,
         remarks=(*left_out, *words_on_defaults(file.tree, checked.canonical)),
-        written_under=partial(written_under, ours=config),
+        written_under=partial(_written_under, checked),
         command=environment.command,
-        lr_at=_rate_at(config),
+        lr_at=_rate_at(checked.canonical),
         override="--cfg-options {key}={value}",
         flags={"keep_last": "default_hooks.checkpoint.max_keep_ckpts", "directory": "work-dir"},
         short_names=SHORT_NAMES,
@@ -173,15 +187,15 @@ def read(arguments: Sequence[str], environment: Environment) -> Job:
     )
 
 
-def _validated(file: ConfigFile) -> tuple[Validated[MapSageConfig], tuple[str, ...]]:
+def _validated(file: ConfigFile, cache: Cache) -> tuple[Validated[MapSageConfig], tuple[str, ...]]:
     """The config, and a remark where its test set was left out: one that cannot be used is no matter in training."""
     try:
-        return validate(MapSageConfig, file), ()
+        return validate_cached(SCHEMA, file, cache), ()
     except ConfigError as error:
         kept = {key: value for key, value in file.tree.items() if key not in TEST_SET}
         if len(kept) == len(file.tree):
             raise
-        checked = validate(MapSageConfig, replace(file, tree=kept))
+        checked = validate_cached(SCHEMA, replace(file, tree=kept), cache)
         reason = str(error).splitlines()[0].rstrip(".: ")
         return checked, (f"the test set is left out, as a training reads none and this one cannot be used: {reason}",)
 
@@ -225,20 +239,27 @@ def _with_options(file: ConfigFile, options: argparse.Namespace) -> ConfigFile:
     return file.with_tree(merge_options(file.tree, changed)) if changed else file
 
 
-def _named_files(config: MapSageConfig, options: argparse.Namespace) -> dict[str, Path | None]:
+def _written_under(ours: Validated[MapSageConfig], meta: Mapping[str, Any]) -> WrittenUnder | None:
+    from mapsage.foreign import written_under
+
+    return written_under(meta, ours.value)
+
+
+def _named_files(config: Mapping[str, Any], options: argparse.Namespace) -> dict[str, Path | None]:
     """Files the config names: where its history begins, or weights to begin with."""
     if options.resume not in (None, "auto"):
         options.ckpt = options.ckpt or Path(options.resume)
-    load_from = Path(config.load_from) if config.load_from else None
-    if load_from is not None and config.resume:
+    load_from = Path(config["load_from"]) if config["load_from"] else None
+    if load_from is not None and config["resume"]:
         return {"origin": load_from, "weights": None}
-    init = config.model.backbone.init_cfg
-    pretrained = Path(init.checkpoint) if init else None
+    init = config["model"]["backbone"]["init_cfg"]
+    pretrained = Path(init["checkpoint"]) if init else None
     return {"origin": None, "weights": load_from or pretrained}
 
 
-def _rate_at(config: MapSageConfig) -> Callable[[int], float]:
-    phases, chain = phases_of(config), [config.optim_wrapper.optimizer.lr]  # entry t + 1 is used after t steps
+def _rate_at(config: Mapping[str, Any]) -> Callable[[int], float]:
+    phases = phases_in(config["param_scheduler"])
+    chain: list[float] = [config["optim_wrapper"]["optimizer"]["lr"]]  # entry t + 1 is used after t steps
 
     def rate_at(step: int) -> float:
         while len(chain) < step + 2:

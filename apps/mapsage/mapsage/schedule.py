@@ -8,13 +8,15 @@ of optimizer steps already taken; the rate at t serves the step numbered t + 1 i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from mapsage.config import MapSageConfig
 from unbroken import Blend, Extension
 from unbroken.errors import ConfigError, Incompatible
+
+if TYPE_CHECKING:
+    from mapsage.config import MapSageConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +77,16 @@ Phase = LinearLR | PolyLR
 
 def phases_of(config: MapSageConfig) -> tuple[Phase, ...]:
     """The learning-rate phases of a config."""
+    return phases_in(phase.model_dump() for phase in config.param_scheduler)
+
+
+def phases_in(scheduler: Iterable[Mapping[str, Any]]) -> tuple[Phase, ...]:
+    """The same of the `param_scheduler` of a canonical config."""
     return tuple(
-        LinearLR(begin=p.begin, end=p.end, start_factor=p.start_factor, end_factor=p.end_factor)
-        if p.type == "LinearLR"
-        else PolyLR(begin=p.begin, end=p.end, power=p.power, eta_min=p.eta_min)
-        for p in config.param_scheduler
+        LinearLR(begin=p["begin"], end=p["end"], start_factor=p["start_factor"], end_factor=p["end_factor"])
+        if p["type"] == "LinearLR"
+        else PolyLR(begin=p["begin"], end=p["end"], power=p["power"], eta_min=p["eta_min"])
+        for p in scheduler
     )
 
 

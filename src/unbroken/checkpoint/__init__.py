@@ -16,4 +16,6 @@ Touches files (a run's checkpoints, its manifests and the link to the newest), a
 PLAIN_FORMAT = 1  # of a weights file
 FORMAT = 3  # of a checkpoint; 1, and 2 where an optimizer is in the groups of another program, had states of generators
 
-__all__ = ["FORMAT", "PLAIN_FORMAT"]
+NEVER_FEWER_THAN = 2  # verified checkpoints of a run stay
+
+__all__ = ["FORMAT", "NEVER_FEWER_THAN", "PLAIN_FORMAT"]

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-NEVER_FEWER_THAN = 2
+from unbroken.checkpoint import NEVER_FEWER_THAN
 
 # What a file is to this run. Only a state can be continued from; a passed one is of a program that this run took over.
 Kind = Literal["state", "passed", "weights", "damaged", "newer", "other run", "yours"]

@@ -7,10 +7,10 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from unbroken.checkpoint import FORMAT
+from unbroken.checkpoint import FORMAT, NEVER_FEWER_THAN
 from unbroken.checkpoint.manifest import Manifest, SaveFacts, read_manifest, write_manifest
 from unbroken.checkpoint.removal import Record, finish_removal, leftovers, let_go
-from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Policy, StoredFile, retain
+from unbroken.checkpoint.retention import Policy, StoredFile, retain
 from unbroken.checkpoint.verify import verify_file
 from unbroken.errors import UnbrokenError
 from unbroken.storage import Disk, WritableFile, durable_write, explained, point_to

@@ -6,7 +6,6 @@ DamagedFile; a path that does not exist is a UsageError that names its neighbour
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import stat
@@ -245,7 +244,9 @@ def _near(path: Path) -> str:
         names = sorted(entry.name for entry in path.parent.iterdir())
     except OSError:
         return f"The folder {path.parent} is not there either."
-    like = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
+    from difflib import get_close_matches
+
+    like = get_close_matches(path.name, names, n=3, cutoff=0.5)
     shown = like or [name for name in names if name.endswith((".pth", ".pt", ".ckpt", ".safetensors"))][-3:]
     return f"In that folder: {', '.join(shown)}." if shown else "That folder has no checkpoint."
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +10,8 @@ from typing import Any
 from unbroken.clock import SystemClock
 from unbroken.config import SUFFIXES
 from unbroken.errors import ConfigError, UnbrokenError, UsageError
-from unbroken.launch.host import host, processes_said, started_together
+from unbroken.ids import host_name
+from unbroken.launch.host import cache, host, processes_said, started_together
 from unbroken.launch.job import Environment, Job, find_recipe, installed
 from unbroken.launch.rerun import joined, this_process, under_launcher
 
@@ -64,9 +63,10 @@ def surroundings(typed: Sequence[str], *, program: str) -> Environment:
         processes=processes_said().size,
         host=host(now),
         today=now.strftime("%Y%m%d"),
-        machine=socket.gethostname(),
+        machine=host_name(),
         user_folder=str(Path.cwd()),
-        python=platform.python_version(),
+        python=sys.version.split()[0],
+        cache=cache(),
     )
 
 

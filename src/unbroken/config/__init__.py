@@ -30,6 +30,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from unbroken.config.cached import validate_cached
 from unbroken.config.config_file import ConfigFile, Place
 from unbroken.config.difference import (
     ABSENT,
@@ -47,19 +48,19 @@ from unbroken.config.effect import Effect, Effects, Instead, Since
 from unbroken.config.nearest import SUFFIXES, nearest, other_parts
 from unbroken.config.overrides import merge_options, set_values
 from unbroken.config.read import read_config
+from unbroken.config.validated import Validated
 from unbroken.errors import ConfigError
 
 if TYPE_CHECKING:
     from unbroken.config.python_file import read_python_text
     from unbroken.config.schema import Misfit, Section, check_schema, effects
-    from unbroken.config.validation import Validated, canonical, readable_parts, validate
+    from unbroken.config.validation import canonical, readable_parts, validate
 else:
     _LOADED_ON_FIRST_USE = {
         "Section": "schema",
         "Misfit": "schema",
         "effects": "schema",
         "check_schema": "schema",
-        "Validated": "validation",
         "canonical": "validation",
         "readable_parts": "validation",
         "validate": "validation",
@@ -104,6 +105,7 @@ __all__ = [
     "same",
     "set_values",
     "validate",
+    "validate_cached",
     "value_at",
     "worst",
 ]

@@ -114,6 +114,27 @@ class Effects:
             node = below
         return node.since
 
+    def as_plain(self) -> dict[str, Any]:
+        """Return the tree as JSON-able data; what says nothing is left out."""
+        plain: dict[str, Any] = {"own": self.own.value} if self.own else {}
+        plain |= {"since": self.since.before} if self.since else {}
+        plain |= {"fields": {name: below.as_plain() for name, below in self.fields.items()}} if self.fields else {}
+        return plain | ({"items": self.items.as_plain()} if self.items else {})
+
+    @classmethod
+    def of_plain(cls, plain: Mapping[str, Any]) -> Effects:
+        """Return the tree of such data.
+
+        Args:
+            plain: What `as_plain` gave.
+        """
+        return cls(
+            own=Effect(plain["own"]) if "own" in plain else None,
+            since=Since(before=plain["since"]) if "since" in plain else None,
+            fields={name: cls.of_plain(below) for name, below in plain.get("fields", {}).items()},
+            items=cls.of_plain(plain["items"]) if "items" in plain else None,
+        )
+
     def worst_below(self) -> Effect | None:
         """Return the most severe effect of any key in this part of the schema."""
         return most_severe(effect for effect in self._all() if effect is not Effect.IGNORED)

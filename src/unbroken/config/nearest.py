@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,8 @@ def nearest(name: str, known: Iterable[object]) -> str:
         >>> nearest("learning_rat", ["width", "learning_rate"])
         'learning_rate'
     """
+    from difflib import get_close_matches
+
     short = [word for word in map(str, islice(known, MOST_KNOWN)) if len(word) <= LONGEST]
     by_lower = {word.lower(): word for word in short}
     close = get_close_matches(name[:LONGEST].lower(), by_lower, n=1, cutoff=0.6)
@@ -52,6 +53,8 @@ def other_parts(tree: Mapping[str, Any], built: Mapping[str, Sequence[str]], *, 
         built: What is built here, by dotted key.
         likeness: 0 to 1: a name as alike as this to one that is built may be misspelt, and is left out.
     """
+    from difflib import get_close_matches
+
     names = {key: value_at(tree, key) for key in built}
     return {
         key: name

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, Literal, NoReturn, TypeVar, get_args, get_origin
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -15,31 +15,12 @@ from unbroken.config.config_file import ConfigFile
 from unbroken.config.effect import Effect
 from unbroken.config.nearest import suggestion
 from unbroken.config.overrides import literal
-from unbroken.config.schema import Misfit, Section, effect_of_field, instead_of, keys_called, sections_in
+from unbroken.config.schema import Misfit, Section, effect_of_field, effects, instead_of, keys_called, sections_in
+from unbroken.config.validated import Validated
 from unbroken.errors import ConfigError
 from unbroken.quantities import counted
 
 S = TypeVar("S", bound=Section)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Validated(Generic[S]):
-    """A config that fits its schema.
-
-    Args:
-        value: The section that all others hang from, typed.
-        canonical: JSON-able, with every default filled in and no ignored key.
-        ignored: The ignored keys that the user gave, each with what to set instead ("" where there is nothing).
-    """
-
-    value: S
-    canonical: dict[str, Any]
-    ignored: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def ignored_in_words(self) -> tuple[str, ...]:
-        """Each ignored key with what to set instead, where there is such a thing."""
-        return tuple(f"{key} (set {instead})" if instead else key for key, instead in self.ignored.items())
 
 
 def validate(schema: type[S], source: ConfigFile | Mapping[str, Any], *, where: str = "config") -> Validated[S]:
@@ -55,11 +36,13 @@ def validate(schema: type[S], source: ConfigFile | Mapping[str, Any], *, where: 
         ConfigError: Something is wrong: all of it is listed, each with its place and the nearest known name.
     """
     file = source if isinstance(source, ConfigFile) else ConfigFile(path=Path(where), tree=dict(source))
-    value = _typed(schema, file)
+    value = typed(schema, file)
     misfits = [Complaint.of_misfit(key, misfit) for key, misfit in _misfits(value, "")]
     if misfits:
         raise_together(misfits, file)
-    return Validated(value=value, canonical=canonical(value), ignored=dict(_ignored(value, "")))
+    return Validated(
+        typed=lambda: value, canonical=canonical(value), ignored=dict(_ignored(value, "")), effects=effects(schema)
+    )
 
 
 def readable_parts(schema: type[Section], tree: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -83,8 +66,8 @@ def readable_parts(schema: type[Section], tree: Mapping[str, Any]) -> tuple[dict
     return fitting, tuple(others)
 
 
-def _typed(schema: type[S], file: ConfigFile) -> S:
-    """Go through JSON: there a list may fill a tuple while every other type stays strict."""
+def typed(schema: type[S], file: ConfigFile) -> S:
+    """Make the section; go through JSON: there a list may fill a tuple while every other type stays strict."""
     if (reason := schema.not_built(file.tree)) is not None:
         raise_together([Complaint.of_misfit(reason.key, reason)], file)
     try:

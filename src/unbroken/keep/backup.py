@@ -22,9 +22,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from unbroken.checkpoint import NEVER_FEWER_THAN
 from unbroken.checkpoint.manifest import manifest_path, read_manifest
 from unbroken.checkpoint.removal import finish_removal, leftovers, let_go
-from unbroken.checkpoint.retention import NEVER_FEWER_THAN
 from unbroken.clock import Clock
 from unbroken.errors import DamagedFile, Refused
 from unbroken.ids import free_name

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from unbroken.checkpoint import NEVER_FEWER_THAN
 from unbroken.checkpoint.removal import GOING_SUFFIX, finish_removal, leftovers, let_go
-from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Kind, Policy, RetentionDecision, StoredFile, retain
+from unbroken.checkpoint.retention import Kind, Policy, RetentionDecision, StoredFile, retain
 from unbroken.checkpoint.structure import read_structure
 from unbroken.clock import Clock
 from unbroken.errors import Refused

@@ -10,26 +10,23 @@ and have not looked.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from unbroken.clock import Clock
-from unbroken.errors import Refused, RunHeld
-from unbroken.fields import count_of
+from unbroken.errors import RunHeld
 from unbroken.ids import free_name
 from unbroken.launch.decide import Facts, decide, wants_shapes
 from unbroken.launch.disk import SavePolicy, disk_lines, planned_disk
 from unbroken.launch.execute import beginning_of
 from unbroken.launch.explain import explain, refusal
-from unbroken.launch.facts import allowed_to_look, gather, is_still_so
+from unbroken.launch.facts import allowed_to_look, gather, is_still_so, preflight
 from unbroken.launch.forecast import Kills, forecast_lines, kills_in, last_timing
-from unbroken.launch.job import Job, load_attribute
-from unbroken.launch.options import require_shares, require_time_left
+from unbroken.launch.job import Job
 from unbroken.launch.program import changes_of_program, session_program
-from unbroken.launch.verdicts import Finished, GoingPlan, Plan, Refuse, Resume
+from unbroken.launch.verdicts import GoingPlan, Plan, Refuse, Resume
 from unbroken.run import SessionFiles
 from unbroken.run.folder import unreachable
 from unbroken.run.layout import ARCHIVE_FOLDER, own
@@ -163,29 +160,6 @@ def _approved(job: Job, facts: Facts, by_shapes: ByShapes) -> GoingPlan:
     """The same, with what the recipe warns of; raises what would end the training before its first step."""
     plan = _accepted(job, facts, by_shapes)
     return replace(plan, warnings=(*plan.warnings, *preflight(job, plan)))
-
-
-def preflight(job: Job, plan: Plan) -> tuple[str, ...]:
-    """What `why` and `train` ask before anything is begun, besides the plan: returns what the recipe warns of.
-
-    Raised is what would end the training before its first step. Asked are the time that is left, how processes share a
-    batch, the place of the run, that of its backup, and by the recipe (`Job.preflight`) whatever its data sets and its
-    options need. For a plan that trains nothing, only the backup counts.
-    """
-    if job.backup is not None:
-        from unbroken.keep.destination import require_apart
-
-        require_apart(job.directory, job.backup)
-    if isinstance(plan, Finished | Refuse):
-        return ()
-    require_time_left(job)
-    require_shares(job, recorded=count_of(plan.source.inside.get("shards")) or 0 if isinstance(plan, Resume) else 0)
-    folder = next((place for place in (job.directory, *job.directory.absolute().parents) if place.exists()), None)
-    if folder is None or not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
-        made = "written into" if folder == job.directory else "made"
-        why = "" if folder is None else f" ({folder} is {'a file' if not folder.is_dir() else 'read-only'})"
-        raise Refused(job.directory, f"the run's folder cannot be {made}{why}", do="Name a folder that can be.")
-    return tuple(load_attribute(job.preflight)(job)) if job.preflight else ()
 
 
 def _session_name(job: Job, plan: GoingPlan, lock: RunLock, clock: Clock) -> str:

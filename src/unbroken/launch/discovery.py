@@ -15,7 +15,6 @@ from __future__ import annotations
 import lzma
 import os
 import shlex
-import tarfile
 import zipfile
 import zlib
 from collections import deque
@@ -26,12 +25,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from unbroken.checkpoint.containers import BROKEN_ZIP
-from unbroken.checkpoint.folders import require_no_folder_of_others
 from unbroken.checkpoint.removal import GOING_SUFFIX
 from unbroken.checkpoint.stamp import read_stamp
 from unbroken.errors import UnbrokenError, UsageError
 from unbroken.jsonlines import parsed_json
-from unbroken.keep.packed import read_list
 from unbroken.launch.choice import run_of
 from unbroken.launch.job import Job
 from unbroken.launch.spelling import option
@@ -52,7 +49,7 @@ MOST_UNPACKED_BYTES = 64 << 20  # of a compressed tar: all before an entry has t
 MOST_RECORD_BYTES = 1 << 20
 RECORD = f"{OWN_FOLDER}/run.json"
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tbz2", ".tar.xz", ".txz")
-BROKEN = (*BROKEN_ZIP, tarfile.TarError, lzma.LZMAError, OSError, zlib.error)
+BROKEN = (*BROKEN_ZIP, lzma.LZMAError, OSError, zlib.error)
 LEVELS_ABOVE = 3
 MOST_AROUND, DEPTH, MOST_ENTRIES = 300, 4, 500  # together some 20 ms
 NO_RUNS_IN = {ARCHIVE_FOLDER, OWN_FOLDER, "node_modules", "site-packages", "__pycache__"}
@@ -149,6 +146,8 @@ def is_shut(root: Path) -> bool:
 
 def archives(job: Job) -> Iterator[str]:
     """The zips and tars of this run below the search roots, packed or ordinary ones, each with how to get it out."""
+    from unbroken.keep.packed import read_list
+
     for root in job.start.search:
         paths = (path for path in root.rglob("*") if path.name.lower().endswith((".zip", *TARS)))
         for path in islice(sorted(paths), MOST_ARCHIVES) if root.is_dir() else ():
@@ -175,10 +174,12 @@ class _Inside:
 
 def _ordinary(path: Path, kind: str, job: Job) -> str:
     """What an ordinary archive holds of this run, as the end of a sentence; "" where that is nothing, or unreadable."""
+    import tarfile
+
     try:
         with open_ordinary(path) as file:
             inside = _in_zip(file) if kind == "zip" else _in_tar(file)
-    except BROKEN:
+    except (*BROKEN, tarfile.TarError):
         return ""
     if (job.recipe, job.tag) in map(_told, inside.records):
         return "of this run"
@@ -198,6 +199,8 @@ def _in_zip(file: BinaryIO) -> _Inside:
 def _in_tar(file: BinaryIO) -> _Inside:
     """Nothing is taken out; of a compressed one only the beginning is read."""
     names, records = list[str](), list[bytes]()
+    import tarfile
+
     with tarfile.open(fileobj=file, mode="r:*") as archive:
         packed = archive.fileobj is not file
         for entry in islice(archive, MOST_IN_TAR):
@@ -289,6 +292,8 @@ def require_file(path: Path) -> None:
     """Raise UsageError where this is no file, with the checkpoints near it."""
     if is_ordinary(path):
         return
+    from unbroken.checkpoint.folders import require_no_folder_of_others
+
     require_local(path)
     require_no_folder_of_others(path)
     what = "this is a folder, not a file" if path.is_dir() else "there is no such file"

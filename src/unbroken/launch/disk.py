@@ -7,15 +7,14 @@ one is written, what it will replace is still there: that moment decides whether
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from unbroken.checkpoint import NEVER_FEWER_THAN
 from unbroken.checkpoint.manifest import Manifest
-from unbroken.checkpoint.retention import NEVER_FEWER_THAN
 from unbroken.config import Effect, changes
 from unbroken.launch.decide import Facts
 from unbroken.launch.facts import MOST_SIBLINGS
@@ -298,6 +297,8 @@ def stored_in(view: RunView) -> DiskUse:
 def room_for(directory: Path, quota: Quota | None) -> Room:
     """The room beside a run: what the file system has free, or less, if a quota leaves less."""
     folder = next((path for path in (directory, *directory.absolute().parents) if path.is_dir()), Path())
+    import shutil
+
     room = Room(left=shutil.disk_usage(folder).free)
     if quota is None:
         return room

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from unbroken.config import same
-from unbroken.errors import UsageError
+from unbroken.errors import Refused, UsageError
+from unbroken.fields import count_of
 from unbroken.launch.choice import missing_beyond
 from unbroken.launch.decide import Facts
 from unbroken.launch.discovery import archives, copies, is_shut, require_file, runs_around, usual_places, without_copies
-from unbroken.launch.job import Job
+from unbroken.launch.job import Job, load_attribute
+from unbroken.launch.options import require_shares, require_time_left
 from unbroken.launch.spelling import continue_there
+from unbroken.launch.verdicts import Finished, Plan, Refuse, Resume
 from unbroken.run import Candidate, RunView, Survey, look_at
 from unbroken.run.candidates import confirm
 from unbroken.run.folder import require_inside
@@ -181,3 +185,26 @@ def _reached(view: RunView, job: Job) -> str:
 
 def _last_config(view: RunView) -> object:
     return view.config_reading(view.config_names[-1]).value if view.config_names else None
+
+
+def preflight(job: Job, plan: Plan) -> tuple[str, ...]:
+    """What `why` and `train` ask before anything is begun, besides the plan: returns what the recipe warns of.
+
+    Raised is what would end the training before its first step. Asked are the time that is left, how processes share a
+    batch, the place of the run, that of its backup, and by the recipe (`Job.preflight`) whatever its data sets and its
+    options need. For a plan that trains nothing, only the backup counts.
+    """
+    if job.backup is not None:
+        from unbroken.keep.destination import require_apart
+
+        require_apart(job.directory, job.backup)
+    if isinstance(plan, Finished | Refuse):
+        return ()
+    require_time_left(job)
+    require_shares(job, recorded=count_of(plan.source.inside.get("shards")) or 0 if isinstance(plan, Resume) else 0)
+    folder = next((place for place in (job.directory, *job.directory.absolute().parents) if place.exists()), None)
+    if folder is None or not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
+        made = "written into" if folder == job.directory else "made"
+        why = "" if folder is None else f" ({folder} is {'a file' if not folder.is_dir() else 'read-only'})"
+        raise Refused(job.directory, f"the run's folder cannot be {made}{why}", do="Name a folder that can be.")
+    return tuple(load_attribute(job.preflight)(job)) if job.preflight else ()

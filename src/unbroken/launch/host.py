@@ -10,9 +10,9 @@ It is the same launch in a place of its own: nothing of the user's runs is read 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import re
+import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +25,7 @@ from unbroken.fields import BadField, typed
 from unbroken.jsonlines import parsed_json
 from unbroken.launch.job import SEARCH_PATH, Host, Job, Limit, Quota
 from unbroken.quantities import asked, duration_s, size_bytes
+from unbroken.storage.cache import Cache, cache_folder
 from unbroken.text import as_bytes
 
 KEPT = 2  # checkpoints of a trial: a proof of a large model must fit on the disk
@@ -59,6 +60,11 @@ def host(now: datetime, environment: Mapping[str, str] | None = None) -> Host:
         limit=host_limit(said, now, up_s=up_s()),
         quota=host_quota(said, Path.cwd()),
     )
+
+
+def cache(environment: Mapping[str, str] | None = None) -> Cache:
+    """What this user's commands keep for each other."""
+    return Cache(cache_folder(os.environ if environment is None else environment))
 
 
 def search_folders(environment: Mapping[str, str], *, inputs: Path = KAGGLE_INPUTS) -> tuple[Path, ...]:
@@ -188,7 +194,8 @@ def started_together(environment: Mapping[str, str] | None = None) -> str:
     said = os.environ if environment is None else environment
     if words := next((f"{name}={said[name]}" for name in STARTED_TOGETHER if _number(said.get(name, "")) > 1), ""):
         return words
-    above = multiprocessing.parent_process() if environment is None else None
+    loaded = sys.modules.get("multiprocessing.process") if environment is None else None
+    above = loaded.parent_process() if loaded else None
     return f"{BY_MULTIPROCESSING} {above.pid}" if above is not None else ""
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +21,7 @@ from unbroken.config.nearest import nearest
 from unbroken.errors import UsageError
 from unbroken.launch.extension import Policy
 from unbroken.run import ITERATIONS, Layout
+from unbroken.storage import Cache, read_whole
 
 SEARCH_PATH = "UNBROKEN_SEARCH_PATH"  # folders that may hold copies of runs, in the process's environment
 RECIPES = "unbroken.recipes"  # the entry points of installed packages
@@ -114,6 +117,7 @@ class Environment:
         python: Version of the interpreter.
         on_trial: Whether the session is one of `unbroken prove`.
         restarted: The crash after which this session was started again; None: nothing crashed.
+        cache: Keeps what can be worked out again, in the user's cache folder.
     """
 
     command: str = ""
@@ -129,6 +133,7 @@ class Environment:
     python: str = ""
     on_trial: bool = False
     restarted: Restarted | None = None
+    cache: Cache = field(default_factory=Cache)
 
     def as_plain(self) -> dict[str, Any]:
         """Return it as the journal has it; of a loop of one's own only how it is started."""
@@ -189,6 +194,35 @@ AUTO: Literal["auto"] = "auto"
 SaveEvery = float | Literal["auto"] | None  # seconds from one save to the next; None: not for that reason
 
 
+class OnDemand:
+    """A field that may be given as `Later`: its value is then made when it is first asked for."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = f"_{name}"
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        if instance is None:
+            return None  # the field's default
+        found = vars(instance)[self._name]
+        if isinstance(found, Later):
+            found = vars(instance)[self._name] = found.make()
+        return found
+
+    def __set__(self, instance: object, value: object) -> None:
+        vars(instance)[self._name] = value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Later:
+    """A value that is dear to make, and perhaps not wanted: `why` seldom needs a config as typed sections.
+
+    Args:
+        make: Gives the value.
+    """
+
+    make: Callable[[], Any]
+
+
 @dataclass(frozen=True, kw_only=True)
 class LaunchOptions:
     """Settings of one launch that are not config: another value gives the same run.
@@ -204,7 +238,8 @@ class LaunchOptions:
         pictures: How many samples are drawn with what was predicted, after each evaluation.
         accidents: What is to be done when something goes wrong.
         processes: On how many processes it is done.
-        own: What the application alone reads, such as its config as a typed value; None: nothing.
+        own: What the application alone reads, such as its config as a typed value; given as `Later`, it is made when it
+            is first asked for. None: nothing.
     """
 
     save_every: int | None = None
@@ -216,7 +251,7 @@ class LaunchOptions:
     pictures: int = 0
     accidents: Accidents = field(default_factory=Accidents)
     processes: ProcessOptions = field(default_factory=ProcessOptions)
-    own: Any = None
+    own: Any = OnDemand()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -347,9 +382,10 @@ class Recipe:
 
 def find_recipe(name: str) -> Recipe:
     """The recipe called `name`, or the one at the address `package.module:attribute`."""
-    if ":" in name:
-        found = load_attribute(name)
-    else:
+    found = load_attribute(name) if ":" in name else _registered(name)
+    if found is None and ":" not in name:
+        from importlib.metadata import entry_points  # it loads the reading of mail
+
         installed = {point.name: point for point in entry_points(group=RECIPES)}
         if name not in installed:
             near = nearest(name, installed)
@@ -365,8 +401,28 @@ def find_recipe(name: str) -> Recipe:
     return found
 
 
+def _registered(name: str) -> Any:
+    """The recipe of an installed package, read from where installers put that; None unless just one has this name."""
+    texts = []
+    for folder in dict.fromkeys(sys.path):
+        with suppress(OSError):  # a zip, or not there
+            for entry in os.listdir(folder or "."):  # noqa: PTH208 - a name each
+                if entry.endswith(".dist-info"):
+                    with suppress(OSError, ValueError):  # none, or no text
+                        texts.append(read_whole(f"{folder or '.'}/{entry}/entry_points.txt").decode())
+    groups = (text.partition(f"[{RECIPES}]")[2].partition("\n[")[0] for text in texts)
+    lines = (line.partition("=") for group in groups for line in group.splitlines())
+    addresses = [address.strip() for key, _, address in lines if key.strip() == name]
+    if len(addresses) != 1 or not re.fullmatch(r"[\w.]+:\w+", addresses[0]):
+        return None
+    module, _, attribute = addresses[0].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
 def installed() -> list[str]:
     """The recipes that come with installed packages."""
+    from importlib.metadata import entry_points
+
     return sorted(point.name for point in entry_points(group=RECIPES))
 
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -136,7 +134,11 @@ def typed_again(arguments: Sequence[str], *, otherwise: Sequence[str]) -> list[s
 
 def joined(words: Sequence[str]) -> str:
     """Words as one line that a shell of this system takes apart into the same words."""
-    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+    if os.name == "nt":
+        from subprocess import list2cmdline
+
+        return list2cmdline(words)
+    return shlex.join(words)
 
 
 def again_in_words(environment: Environment, command: str) -> str:
@@ -213,8 +215,10 @@ def _shortened(words: Sequence[str]) -> list[str]:
     return [_found(words[0]), *words[1:]]
 
 
-def _found(program: str, which: Callable[[str], str | None] = shutil.which) -> str:
+def _found(program: str) -> str:
     """The name alone where the shell finds this very file by it, not another one of the name."""
+    from shutil import which  # three compressors come with it
+
     found = which(_name(program))
     if found is None or Path(found).absolute() != Path(program).absolute():  # resolved, both may be one python
         return program

@@ -13,6 +13,7 @@ Touches files, terminal (that nobody reads any more: it is turned away) and proc
 lives).
 """
 
+from unbroken.storage.cache import Cache, loaded_code
 from unbroken.storage.durable import (
     PARTIAL_SUFFIX,
     NotTaken,
@@ -38,6 +39,7 @@ from unbroken.storage.ordinary import (
 
 __all__ = [
     "PARTIAL_SUFFIX",
+    "Cache",
     "Disk",
     "NotOrdinary",
     "NotTaken",
@@ -47,6 +49,7 @@ __all__ = [
     "explained",
     "is_ordinary",
     "is_remote",
+    "loaded_code",
     "open_ordinary",
     "point_to",
     "read_json",

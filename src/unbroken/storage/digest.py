@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from unbroken.storage.files import WritableFile
@@ -22,6 +21,8 @@ class DigestingFile:
     """A file that counts and hashes the bytes that pass through it."""
 
     def __init__(self, file: WritableFile) -> None:
+        from concurrent.futures import ThreadPoolExecutor  # it loads logging, which looking does without
+
         self._file = file
         self._hash = hashlib.sha256()
         self._helper = ThreadPoolExecutor(max_workers=1)  # hashes a large block while it is being written

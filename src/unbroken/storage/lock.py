@@ -7,7 +7,6 @@ then whether both are still its own: a lock file can be removed by hand, or its 
 from __future__ import annotations
 
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from unbroken.clock import Clock, shown_time, utc_text
 from unbroken.errors import RunHeld, UsageError
+from unbroken.ids import host_name
 from unbroken.storage.durable import durable_folder, explained, write_json
 from unbroken.storage.file_lock import STAND_IN, FileLock, LockHeld, is_locked, no_locks_words, stand_in_words
 from unbroken.storage.files import Disk
@@ -45,7 +45,7 @@ class Holder:
     @property
     def is_this_process(self) -> bool:
         """Whether it is the process that asks: it has the run open already."""
-        return self.pid == os.getpid() and self.host == socket.gethostname() and not self.released
+        return self.pid == os.getpid() and self.host == host_name() and not self.released
 
     @property
     def is_command(self) -> bool:
@@ -84,7 +84,7 @@ class RunLock:
         try:
             self._previous = previous = read_holder(self._folder)
             self._holder = Holder(
-                host=socket.gethostname(),
+                host=host_name(),
                 pid=os.getpid(),
                 since=utc_text(self._clock.now()),
                 session=session if isinstance(session, str) else session(),

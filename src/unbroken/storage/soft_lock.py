@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import threading
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from unbroken.clock import Clock, SystemClock
-from unbroken.ids import new_id
+from unbroken.ids import host_name, new_id
 from unbroken.storage.durable import PARTIAL_SUFFIX
 from unbroken.storage.files import BINARY, Disk
 from unbroken.storage.ordinary import read_json
@@ -82,7 +81,7 @@ class SoftLock:
             self._id, self._process = new_id(), os.getpid()
             owner = Owner(
                 id=self._id,
-                host=socket.gethostname(),
+                host=host_name(),
                 machine=_machine(),
                 pid=self._process,
                 started=_start_of(self._process),

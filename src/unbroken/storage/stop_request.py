@@ -7,13 +7,13 @@ two machines' clocks.
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from unbroken.clock import Clock, utc_text
+from unbroken.ids import host_name
 from unbroken.storage.durable import write_json
 from unbroken.storage.files import Disk
 from unbroken.storage.lock import Holder
@@ -38,7 +38,7 @@ def ask_to_stop(disk: Disk, folder: Path, clock: Clock, holder: Holder) -> None:
     """Leave a request for the holder of the run of this folder; raises OSError where that cannot be written."""
     request = StopRequest(
         session=holder.session,
-        host=socket.gethostname(),
+        host=host_name(),
         pid=os.getpid(),
         time=utc_text(clock.now()),
     )

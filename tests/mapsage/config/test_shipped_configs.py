@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.clocks import Ahead
 
 import mapsage
 from mapsage.config import MapSageConfig
-from unbroken.config import Validated, changes, effects, read_config, validate
+from unbroken.config import Validated, changes, effects, read_config, validate, validate_cached
+from unbroken.storage import Cache
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / "apps/mapsage/configs"
@@ -30,6 +32,14 @@ def test_every_shipped_config_is_valid_and_has_no_key_that_does_nothing(name: st
     found = load(name)
     assert tuple(found.ignored) == ()
     assert len(found.value.class_names) == 8
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_config_that_is_known_to_fit_is_the_same_as_one_that_was_just_checked(name: str, tmp_path: Path):
+    cache, file = Cache(tmp_path, clock=Ahead()), read_config(CONFIGS / name)
+    first, second = (validate_cached("mapsage.config:MapSageConfig", file, cache) for _ in range(2))
+    assert len(list((tmp_path / "known").iterdir())) == 1
+    assert first == second and first.value == second.value and second.effects == effects(MapSageConfig)
 
 
 def test_the_guides_job_is_forty_thousand_iterations_saved_every_four_thousand():

@@ -38,7 +38,7 @@ from unbroken.cli import main
 for words in sorted(json.loads({json.dumps(json.dumps(LOOKING))}), key=lambda words: words[0] == "why"):
     code = main(words)
     assert code in (0, 13), (words, code)
-    loaded = {{"torch", *({{"numpy", "cv2"}} if words[0] != "why" else ())}} & set(sys.modules)  # `why` tries the data
+    loaded = {{"torch", *({{"numpy", "cv2"}} if words[0] != "why" else ())}} & set(sys.modules)
     assert not loaded, (words, loaded)
 """
     before = contents(here)
@@ -47,6 +47,39 @@ for words in sorted(json.loads({json.dumps(json.dumps(LOOKING))}), key=lambda wo
     )
     assert done.returncode == 0, done.stderr
     assert contents(here) == before
+
+
+OWN = """
+from pathlib import Path
+from unbroken import Job, Recipe
+from unbroken.config import Effect, Effects
+def read(words, environment):
+    return Job(recipe="mapsage", tag="small", directory=Path(words[0]), config={"lr": 0.1}, seed=0, total_steps=8,
+               effects=Effects(own=Effect.FREE), lr_at=lambda step: 0.1, environment=environment)
+recipe = Recipe(name="mapsage", read=read, usage=str)
+"""
+DEAR = (
+    "pydantic",
+    "numpy",
+    "rich",
+    "importlib.metadata",
+    "email",
+    "logging",
+    "subprocess",
+    "multiprocessing",
+    "socket",
+)
+DEAR += ("tarfile", "difflib", "concurrent.futures", "unbroken.launch.execute", "unbroken.keep", "unbroken.logbook")
+
+
+def test_why_of_a_run_with_history_loads_nothing_dear(here: Path, tmp_path: Path) -> None:
+    (tmp_path / "own_recipe.py").write_text(OWN, "utf-8")
+    program = f"""
+import sys; sys.path.insert(0, {str(tmp_path)!r}); from unbroken.cli import main
+code = main(["why", "own_recipe:recipe", {str(RUN)!r}]); print(code, *sorted(set({DEAR!r}) & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("plan: RESUME") and done.stdout.splitlines()[-1] == "0", done.stdout
 
 
 def test_why_says_the_plan_and_what_comes_next(here: Path, type_: Type) -> None:

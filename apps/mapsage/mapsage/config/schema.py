@@ -17,7 +17,6 @@ from unbroken.config import Effect, Instead, Misfit, Section
 FREE, IGNORED = Effect.FREE, Effect.IGNORED
 Leftover = Annotated[Any, IGNORED]
 DATA_ROOTS = Instead("train_dataloader.dataset.data_root, val_dataloader.dataset.data_root")
-HOW_TO_START = ("load_from", "resume", "work_dir")  # not part of what is trained
 LOADERS = ("train", "val", "test")
 VALUES_OF = {"EarthVQADataset": 9, "LoveDADataset": 8}  # that masks can have, 0 (no data) included
 

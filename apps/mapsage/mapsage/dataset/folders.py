@@ -112,6 +112,18 @@ class AerialFolder:
         what = f"{len(found)} of {len(found) + len(self.names)} pictures are left out, as img_suffix is {suffix!r}"
         return f"{self.images}: {what}: {names}"
 
+    def looked_at(self, *indices: int) -> list[str]:
+        """The folders that were listed, and the files of these samples; none where a name is that of a link.
+
+        What a link leads to may change without a sign of it in its folder.
+        """
+        found = [str(path) for index in indices for path in self._paths(self.names[index]) if path is not None]
+        for where, _, files in (each for top in (self.images, self.masks) if top for each in _walk(top)):
+            if any(os.path.islink(f"{where}/{file}") for file in files):  # noqa: PTH114 - a name each
+                return []
+            found.append(where)
+        return found
+
     def _paths(self, name: str) -> tuple[Path, Path | None]:
         image_suffix, mask_suffix = self._suffixes
         mask = None if self.masks is None else self.masks / f"{name}{mask_suffix}"
@@ -206,8 +218,12 @@ def unreadable(error: OSError) -> None:
         raise error
 
 
+def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    return os.walk(folder, followlinks=True, onerror=unreadable)
+
+
 def _files(folder: Path) -> Iterator[str]:
-    for where, _, files in os.walk(folder, followlinks=True, onerror=unreadable):
+    for where, _, files in _walk(folder):
         yield from (f"{where}/{file}" for file in files if not file.startswith("."))
 
 

@@ -20,6 +20,7 @@ from unbroken.report.index import IndexRow, RunIndex
 from unbroken.report.listing import configs_of, list_runs
 from unbroken.run.locate import is_backup
 from unbroken.storage import Disk
+from unbroken.storage.cache import cache_folder
 from unbroken.storage.ordinary import require_local
 from unbroken.text import shown
 
@@ -83,7 +84,7 @@ def _list(options: Any) -> None:
     if not os.access(options.root, os.R_OK | os.X_OK):
         raise UsageError(options.root, "this folder may not be read (permission denied)", do="See who may read it.")
     root = os.path.abspath(options.root)  # noqa: PTH100 - a Path keeps `..`, and folders are compared as text
-    index, processes = RunIndex(_cache_folder(), Disk()), os.cpu_count() or 1
+    index, processes = RunIndex(cache_folder(os.environ), Disk()), os.cpu_count() or 1
     now_s = SystemClock().now().timestamp()
     rows = list_runs(root, index, now_s=now_s, anew=options.anew, processes=processes)
     chosen, reasons = _chosen(rows, options, lambda: configs_of(rows, root, index, processes=processes))
@@ -256,16 +257,3 @@ def _families(runs: Sequence[IndexRow]) -> Iterator[tuple[IndexRow, int]]:
 
     for run in (*children.get("", []), *runs):  # the second time round: those in a circle
         yield from below(run, 0)
-
-
-def _cache_folder() -> Path | None:
-    """Where what can be made again is kept: UNBROKEN_CACHE (empty: nowhere), or a folder among the user's caches."""
-    if (chosen := os.environ.get("UNBROKEN_CACHE")) is not None:
-        return Path(chosen).absolute() if chosen else None
-    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
-        if (place := Path(os.environ.get(name, ""))).is_absolute():
-            return place / "unbroken"
-    try:
-        return Path.home() / ".cache" / "unbroken"
-    except RuntimeError:  # a user without a home
-        return None

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unbroken.checkpoint import NEVER_FEWER_THAN
 from unbroken.checkpoint.removal import GOING_SUFFIX
-from unbroken.checkpoint.retention import NEVER_FEWER_THAN, Policy, RetentionDecision
+from unbroken.checkpoint.retention import Policy, RetentionDecision
 from unbroken.cli.args import CommandParser, add_json
 from unbroken.cli.runs import add_runs, run_folder
 from unbroken.cli.tables import as_json_text, columns

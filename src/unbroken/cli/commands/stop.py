@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import socket
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from unbroken.cli.args import CommandParser
 from unbroken.cli.runs import add_run, run_folder
 from unbroken.clock import SystemClock
+from unbroken.ids import host_name
 from unbroken.report import RunStatus, Watch
 from unbroken.run.folder import require_inside
 from unbroken.run.layout import own
@@ -68,12 +68,12 @@ def stop_command(options: argparse.Namespace) -> None:
 
 def _maybe_elsewhere(holder: Holder) -> bool:
     """Whether a holder that is not seen may live: on another machine, whose locks not every file system shows."""
-    return not holder.released and holder.host != socket.gethostname()
+    return not holder.released and holder.host != host_name()
 
 
 def _signal(folder: Path, holder: Holder) -> bool:
     """Send SIGTERM, if the holder is a process of this machine; to no other process of that number."""
-    if holder.host != socket.gethostname() or not holds(folder, holder.pid):
+    if holder.host != host_name() or not holds(folder, holder.pid):
         return False
     with suppress(OSError):
         os.kill(holder.pid, signal.SIGTERM)

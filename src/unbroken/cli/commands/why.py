@@ -16,9 +16,9 @@ from unbroken.clock import SystemClock
 from unbroken.config import Effect
 from unbroken.errors import UsageError
 from unbroken.launch import Refuse, Resume, decide, gather, is_foreign, wants_shapes
-from unbroken.launch.decision import preflight
 from unbroken.launch.disk import planned_disk, planned_disk_lines
 from unbroken.launch.explain import explain
+from unbroken.launch.facts import preflight
 from unbroken.launch.forecast import forecast_lines, kills_in, last_timing
 from unbroken.launch.schedule import Points, Rates, rates_of
 from unbroken.storage import Disk, write_whole

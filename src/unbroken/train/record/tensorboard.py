@@ -10,7 +10,6 @@ holds all sessions, what was lost in a kill and is done again stands once as wel
 from __future__ import annotations
 
 import re
-import socket
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,6 +18,7 @@ from pathlib import Path
 from unbroken.clock import Clock
 from unbroken.errors import Refused
 from unbroken.fields import count_of
+from unbroken.ids import host_name
 from unbroken.jsonlines import lines_of, parsed_line
 from unbroken.storage import Disk, WritableFile, durable_folder, explained, open_ordinary, write_whole
 from unbroken.train.record import event_records, hparams
@@ -172,7 +172,7 @@ def _name_after(earlier: list[str], begun_s: float, session: str) -> str:
     """A name that sorts after the earlier ones, also of a machine whose clock was ahead of ours."""
     found = [re.match(r"events\.out\.tfevents\.(\d+)\.", name) for name in earlier]
     seconds = max([int(begun_s), *(int(match[1]) + 1 for match in found if match)])
-    return f"events.out.tfevents.{seconds:010d}.{socket.gethostname()}.{session}"
+    return f"events.out.tfevents.{seconds:010d}.{host_name()}.{session}"
 
 
 def rewind(disk: Disk, path: Path, *, step: int) -> None:
