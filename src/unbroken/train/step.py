@@ -57,6 +57,7 @@ class StepInProgress:
         self.waits = False  # the loop has asked for a batch
         self.finished = 0  # steps of this session
         self.stepped = False  # a tracked optimizer has stepped since the last step ended
+        self._most_turns = 0  # of the steps so far
         self.by_hand = False  # the loop says itself when a step ends
         self._by_itself = False  # so the last step ended
         self._ended: EndedStep | None = None  # the step that ended in this body, until it is written down
@@ -107,6 +108,11 @@ class StepInProgress:
                 f"warning: no step has ended in {MANY} batches, and nothing is saved before one does: no optimizer of "
                 "torch is tracked. Where the loop changes its weights itself, run.end_step(...) says that a step ends"
             )
+
+    @property
+    def is_longest(self) -> bool:
+        """Whether no step before had as many micro-batches as this one has by now."""
+        return self.turns > self._most_turns
 
     def settle(self) -> None:
         """A boundary: between two steps, everything that belongs to the one before is done by now."""
@@ -198,6 +204,7 @@ class StepInProgress:
         """The step has ended: its optimizer has stepped, or the loop says so. `before` is how far the run was."""
         self._by_itself = by_itself
         self._ended = EndedStep(self.recorded(before), self.logged, self.lr, self.weights)
+        self._most_turns = max(self._most_turns, self.turns)
         self.samples, self.logged, self.turns, self.skipped, self.weights = [], {}, 0, 0, []
         self.stepped = False
         self.finished += 1

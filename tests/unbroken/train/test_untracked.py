@@ -16,7 +16,7 @@ from tests.processes import python, run_command
 from tests.unbroken.train import untracked_loops
 from tests.unbroken.train.untracked_loops import SAID, Numbers, step, trained
 from unbroken.train import TrainingRun, open_run
-from unbroken.train.loop.untracked import forgotten
+from unbroken.train.loop.untracked import _made_by_torch, forgotten
 from unbroken.train.state.held import is_users_file
 
 SCRIPT = untracked_loops.__file__
@@ -75,9 +75,10 @@ def test_the_remains_of_another_training_are_not_waited_for_by_a_collection() ->
     collections = list[int]()
     gc.callbacks.append(lambda phase, facts: collections.append(facts["generation"]) if phase == "start" else None)
     try:
-        found = forgotten({"model": mine, "optimizer": optimizer}, [])
+        found = forgotten({"model": mine, "optimizer": optimizer}, [], alive=_made_by_torch())
     finally:
         gc.callbacks.pop()
     assert found == [] and 2 not in collections
-    assert [type(each.value).__name__ for each in forgotten({"model": other}, [])] == ["SGD", "StepLR"]
+    found = forgotten({"model": other}, [], alive=_made_by_torch())
+    assert [type(each.value).__name__ for each in found] == ["SGD", "StepLR"]
     assert len(remains) == 2

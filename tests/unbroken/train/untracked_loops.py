@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import queue
 import random
@@ -260,6 +261,145 @@ def in_place(run: TrainingRun) -> None:
         run.end_step(loss=step(model, optimizer, batch * memory.mean()))
 
 
+def losses_of_all_samples(run: TrainingRun) -> None:
+    model, optimizer = trained(run)
+    hardness = [0.0] * 16
+    for number, batch in enumerate(run.batches(Numbers(), batch_size=2, steps=3)):
+        loss = step(model, optimizer, batch * (1 + hardness[number]))
+        hardness[number + 1] = float(loss)
+        run.end_step(loss=loss)
+
+
+def tensors_in_a_dict(run: TrainingRun) -> None:
+    model, optimizer = trained(run)
+    means = {"out": torch.zeros(1)}
+
+    def hook(_module: nn.Module, _inputs: Any, out: torch.Tensor) -> None:
+        means["out"] = means["out"] * 0.9 + out.detach().mean(0) * 0.1
+
+    model.register_forward_hook(hook)
+    for batch in run.batches(Numbers(), batch_size=2, steps=3):
+        run.end_step(loss=step(model, optimizer, batch + means["out"]))
+
+
+def slow_weights(run: TrainingRun) -> None:
+    model, optimizer = trained(run)
+    ahead = Holder([[each.detach().clone() for each in group["params"]] for group in optimizer.param_groups])
+    for batch in run.batches(Numbers(), batch_size=2, steps=3):
+        loss = step(model, optimizer, batch)
+        for slow, fast in zip(ahead.value[0], model.parameters()):
+            slow.lerp_(fast.detach(), 0.5)
+        run.end_step(loss=loss)
+
+
+def statistics_of_a_teacher(run: TrainingRun) -> None:
+    model, optimizer = trained(run)
+    teacher = nn.Sequential(nn.Linear(1, 2), nn.BatchNorm1d(2), nn.Linear(2, 1)).requires_grad_(False)  # no eval()
+    for batch in run.batches(Numbers(), batch_size=2, steps=3):
+        run.end_step(loss=step(model, optimizer, batch + teacher(batch)))
+
+
+def a_cycle(run: TrainingRun) -> None:
+    model, optimizer = trained(run)
+    data = itertools.cycle(torch.utils.data.DataLoader(Numbers(), batch_size=2))
+    for _ in run.steps(3):
+        run.end_step(loss=step(model, optimizer, next(data)))
+
+
+def a_second_loader_in_a_zip(run: TrainingRun) -> None:
+    model, optimizer = trained(run)
+    others = torch.utils.data.DataLoader(Numbers(), batch_size=2, shuffle=True)
+    for batch, other in zip(run.batches(Numbers(), batch_size=2, steps=3), others):
+        run.end_step(loss=step(model, optimizer, batch + other))
+
+
+class Counting(torch.optim.SGD):
+    """An optimizer with a count, a generator and another optimizer, which its state leaves out."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params, lr=0.01)
+        self.count, self.rng = 0, torch.Generator().manual_seed(0)
+        self.base = torch.optim.SGD(self.param_groups, lr=0.01, momentum=0.9)
+
+    def step(self, closure: Any = None) -> Any:
+        self.count += 1
+        super().step(closure)
+        self.base.step()
+
+
+def what_an_optimizer_adds(run: TrainingRun) -> None:
+    model = nn.Linear(1, 1)
+    optimizer = Counting(model.parameters())
+    run.track(model=model, optimizer=optimizer)
+    for batch in run.batches(Numbers(), batch_size=2, steps=3):
+        run.end_step(loss=step(model, optimizer, batch))
+
+
+def a_generator_of_an_optimizer(run: TrainingRun) -> None:
+    what_an_optimizer_adds(run)
+
+
+def an_optimizer_in_an_optimizer(run: TrainingRun) -> None:
+    what_an_optimizer_adds(run)
+
+
+def an_average_that_begins_late(run: TrainingRun) -> None:
+    model, optimizer = trained(run)
+    for batch in run.batches(Numbers(), batch_size=2, steps=6):
+        run.end_step(loss=step(model, optimizer, batch))
+        if run.step == 4:
+            average = AveragedModel(model)
+            average.update_parameters(model)
+        run.save()
+
+
+def another_optimizer_from_here_on(run: TrainingRun) -> None:
+    model, optimizer = trained(run)
+    for batch in run.batches(Numbers(), batch_size=1, epochs=1):
+        if run.step == 3:
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
+        run.log(loss=step(model, optimizer, batch))
+
+
+class MixesTheLast(Numbers):
+    """It mixes each item with the one before, which it keeps in a list that is made anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: list[torch.Tensor] = []
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        item = super().__getitem__(index)
+        mixed = (item + self.last[0]) / 2 if self.last else item
+        self.last = [item]
+        return mixed
+
+
+def the_last_item(run: TrainingRun) -> None:
+    model, optimizer = trained(run)
+    for batch in run.batches(MixesTheLast(), batch_size=2, steps=3):
+        run.end_step(loss=step(model, optimizer, batch))
+
+
+class Average:
+    """It gives its state under names of its own."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._shadow = [each.detach().clone() for each in model.parameters()]
+        self.updates, self.decay = 0, 0.9
+
+    def update(self, model: nn.Module) -> None:
+        self.updates += 1
+        for mean, weight in zip(self._shadow, model.parameters()):
+            mean.lerp_(weight.detach(), 0.1)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"weights": [each.clone() for each in self._shadow], "n": self.updates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._shadow, self.updates = state["weights"], state["n"]
+
+
 def quiet(run: TrainingRun) -> None:
     """Everything is tracked; a frozen network, the data set's generator, a clock, what logs are no state.
 
@@ -270,8 +410,11 @@ def quiet(run: TrainingRun) -> None:
     teacher = nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 1)).requires_grad_(False)
     average = AveragedModel(nn.Linear(1, 1))
     logger, curves, waiting = logging.getLogger("quiet"), SummaryWriter(str(run.directory)), queue.Queue[float]()
-    model, optimizer = trained(run, counters=counters, average=average, extra=extra)
-    for number, batch in enumerate(run.batches(Numbers(np.random.default_rng()), batch_size=2, steps=4)):
+    own_average = Average(extra)
+    model, optimizer = trained(run, counters=counters, average=average, extra=extra, own=own_average)
+    numbers, table, weights = map(int, "12"), {"names": ["a", "b"]}, [[*model.parameters()], *average.parameters()]
+    assert [*numbers] == [1, 2] and len(weights) == 3
+    for number, (batch,) in enumerate(zip(run.batches(Numbers(np.random.default_rng()), batch_size=2, steps=4))):
         logger.log(number, "batch %d", number)
         logging.getLogger(f"quiet.{number}").debug("batch %d", number)
         curves.add_scalar("number", number, number)
@@ -281,7 +424,9 @@ def quiet(run: TrainingRun) -> None:
         for turn in range(1, 3):
             loss = step(model, optimizer, batch + turn * goal)
         average.update_parameters(model)
-        counters["seen"] += len(batch)
+        own_average.update(model)
+        pair, seen, words = iter((batch, goal)), {"mean": batch.mean()}, [f"{number}", *table["names"], "c", "d"]
+        counters["seen"] += len(batch) + len([next(pair)]) + len(seen) + len(words)
         memory += own.value
         memory += 1
         shown = float(loss) + number
@@ -315,6 +460,18 @@ SAID = {
     a_place_in_an_attribute: f"note: `reader.place` {CHANGES}",
     in_place: "note: `dataset.drawn[...]`, `dataset.hard[...]`, `dataset.seen[...]`, `memory` change from step to step",
     a_list_that_grows: f"note: `losses` {CHANGES}",
+    losses_of_all_samples: f"note: `hardness[...]` {CHANGES}",
+    tensors_in_a_dict: f"note: `means[...]` {CHANGES}",
+    slow_weights: f"note: `ahead.value[...]` {CHANGES}",
+    statistics_of_a_teacher: f"note: `teacher.1.num_batches_tracked` {CHANGES}",
+    a_cycle: f"warning: `data` (cycle) {PLACE}",
+    a_second_loader_in_a_zip: f"warning: `zip(...)` (_SingleProcessDataLoaderIter) {PLACE}",
+    what_an_optimizer_adds: f"note: `optimizer.count` {CHANGES}",
+    a_generator_of_an_optimizer: f"warning: `optimizer.rng` (Generator) {LIVES}",
+    an_optimizer_in_an_optimizer: f"warning: `optimizer.base` (SGD) {LIVES}",
+    an_average_that_begins_late: f"warning: `average` (AveragedModel) {LIVES}",
+    another_optimizer_from_here_on: f"warning: `optimizer` (SGD) {LIVES}",
+    the_last_item: f"note: `dataset.last[...]` {CHANGES}",
 }
 
 

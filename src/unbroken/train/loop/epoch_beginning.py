@@ -49,10 +49,11 @@ class EpochBeginning:
 
 def is_enumerated(owner: object, code: object) -> bool:
     """Whether an `enumerate` of this process counts what the generator of this code hands out for its owner."""
-    return any(_leads_to(each, owner, code) for each in gc.get_objects() if type(each) is enumerate)
+    return any(leads_to(each, owner, code) for each in gc.get_objects() if type(each) is enumerate)
 
 
-def _leads_to(counter: Any, owner: object, code: object) -> bool:
+def leads_to(counter: Any, owner: object, code: object = None) -> bool:
+    """Whether an iterator takes what a generator of this owner hands out; of this code, or of any."""
     seen, around = {id(counter)}, gc.get_referents(counter)
     for _ in range(DEEPEST):
         within: list[Any] = []
@@ -62,7 +63,7 @@ def _leads_to(counter: Any, owner: object, code: object) -> bool:
             seen.add(id(each))
             if isinstance(each, GeneratorType):  # of one that is at work its variables tell, not the collector
                 held = each.gi_frame.f_locals if each.gi_frame is not None else {}
-                if each.gi_code is code and held.get("self") is owner:
+                if code in (None, each.gi_code) and held.get("self") is owner:
                     return True
                 within += held.values()
             else:

@@ -285,6 +285,8 @@ class TrainingRun(RunLifecycle):
         self.current.waits = True
         if self.current.turns == MANY:
             self.current.say_if_endless(self.session_log.say)
+            if self.current.is_longest:
+                self._untracked.look_for_more()
         self._pace.waiting()
 
     def _finish(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from unbroken import errors
@@ -23,6 +24,7 @@ from unbroken import errors
 NO_HOLDERS = (int, float, str, bytes, type(None), torch.Tensor, np.ndarray, ModuleType, type)
 MOST_COMMON = frozenset((int, float, str, bytes, bool, type(None), type, ModuleType))  # they are seen at one glance
 OF_ANY_MODULE = frozenset(vars(nn.Module()))
+OF_ANY_OPTIMIZER = frozenset(vars(SGD([torch.zeros(1)])))
 MOST_OBJECTS = 100_000  # that are looked into
 Held = Callable[[str, Any], Iterator[tuple[str, Any]]]
 MOST_ITEMS = 200  # of one list or dict: a list of a million files holds nothing else
@@ -126,6 +128,8 @@ def inside(things: Iterable[Any]) -> set[int]:
                 known |= set(map(id, value.modules()))
             case LRScheduler() | ReduceLROnPlateau():  # the state of its optimizer is not in its own
                 todo += [item for name, item in attributes(value) if name != "optimizer"]
+            case Optimizer() if type(value).state_dict is Optimizer.state_dict:  # what a class adds is not in it
+                todo += [item for name, item in attributes(value) if name in OF_ANY_OPTIMIZER]
             case dict():
                 todo += islice(dict.values(value), MOST_ITEMS)
             case list() | tuple() | set() | deque():
