@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tests.processes import python, run_command
-from tests.twin.killing import Session, assert_twins
-from tests.twin.together import kill_one, run_together, start
+from tests.twin.killing import assert_twins
+from tests.twin.together import kill_one, require_ended, run_together, start
 from unbroken.errors import STOPPED
 from unbroken.train import read_checkpoint
 
@@ -22,11 +22,6 @@ LAST = "iter_20.pth"
 def loop(root: Path, *words: object) -> list[str]:
     """The command of the loop."""
     return python(LOOP, root, *words)
-
-
-def require_ended(sessions: list[Session], code: int) -> None:
-    """Every process ended with this exit code."""
-    assert [each.returncode for each in sessions] == [code] * len(sessions), [each.output for each in sessions]
 
 
 @pytest.mark.parametrize(

@@ -42,12 +42,21 @@ def start(command: Sequence[str], size: int, *, cwd: Path | None = None, **extra
     """Start a training on `size` processes."""
     if size == 1:
         return Together([_process(command, cwd, extra)])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), **extra}
+    common = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), **extra}
     ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank), **common} for rank in range(size)]
     return Together([_process(command, cwd, told) for told in ranks])
+
+
+def free_port() -> int:
+    """A port at which processes of this machine can meet."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def require_ended(sessions: Sequence[Session], code: int) -> None:
+    """Every process ended with this exit code."""
+    assert [each.returncode for each in sessions] == [code] * len(sessions), [each.output for each in sessions]
 
 
 def run_together(command: Sequence[str], size: int, *, cwd: Path | None = None, **extra: str) -> list[Session]:

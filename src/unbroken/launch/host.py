@@ -163,7 +163,9 @@ def processes_said(environment: Mapping[str, str] | None = None) -> Processes:
             found=f"no {', '.join(missing)}" if missing else f"RANK={said['RANK']}",
             do=f"Start them by torchrun: torchrun --nproc-per-node {size} YOUR_PROGRAM.py",
         )
-    starts = said.get("TORCHELASTIC_RESTART_COUNT", "0")
+    # Where they meet is new in each start, unless an agent keeps it; and each agent counts its own starts.
+    kept = said.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    starts = said.get("TORCHELASTIC_RESTART_COUNT", "0") if kept else "0"
     return Processes(rank=rank, size=size, local_rank=_number(said.get("LOCAL_RANK", "")), starts=starts)
 
 

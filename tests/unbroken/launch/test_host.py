@@ -10,7 +10,7 @@ import pytest
 
 from unbroken import OptionParser
 from unbroken.errors import UsageError
-from unbroken.launch.host import host_limit, host_quota, search_folders, up_s
+from unbroken.launch.host import host_limit, host_quota, processes_said, search_folders, up_s
 from unbroken.launch.job import Environment, Host, Limit
 from unbroken.launch.options import add_common_options, session_limit
 
@@ -51,6 +51,16 @@ def test_a_moment_or_a_size_that_cannot_be_read_is_a_mistake_and_not_passed_over
         host_limit({"UNBROKEN_SESSION_END": said}, NOW)
     with pytest.raises(UsageError, match="UNBROKEN_QUOTA: this is no size"):
         host_quota({"UNBROKEN_QUOTA": said}, Path.cwd())
+
+
+@pytest.mark.parametrize(("kept", "starts"), [("True", "1"), ("False", "0")])
+def test_starts_are_told_apart_by_their_number_only_where_they_meet_at_a_place_that_is_kept(
+    kept: str, starts: str
+) -> None:
+    """The agents of two machines count each its own: of one start their processes would look for each other in vain."""
+    rendezvous = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "node1", "MASTER_PORT": "29500"}
+    said = {**rendezvous, "TORCHELASTIC_RESTART_COUNT": "1", "TORCHELASTIC_USE_AGENT_STORE": kept}
+    assert processes_said(said).starts == starts
 
 
 def test_how_long_a_machine_has_been_up_is_seen_from_its_first_process(tmp_path: Path) -> None:
