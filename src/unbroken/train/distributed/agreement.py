@@ -1,4 +1,9 @@
-"""What all processes say of a step, as one: the values that they logged, and that their weights are the same."""
+"""What all processes say of a step, as one: whether it is the last, what they logged, that their weights are the same.
+
+Whether to go on is asked at each boundary: each says what it wishes (`wish_of`), all take the wish of the lowest rank
+that has one (`World.agree`), and it means the same to all (`meaning_of`), so that they end after the same step. What
+comes to a process later than it was asked waits for the next boundary.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +16,21 @@ from unbroken.errors import UsageError
 from unbroken.train.distributed.world import World
 from unbroken.train.record.probe import crc32_of
 from unbroken.train.record.recorder import EndedStep
+
+
+def wish_of(*, stop: str | None, ended: str, left: int | None) -> str | None:
+    """What a process asks of all at a boundary: a stop, the end of the training, or (its rank) a loop that it left."""
+    if stop is not None:
+        return f"stop:{stop}"
+    if ended:
+        return f"end:{ended}"
+    return None if left is None else f"left:the loop of process {left}, which was left,"
+
+
+def meaning_of(agreed: str | None, *, left: bool) -> tuple[str | None, str]:
+    """Why a process stops after this step, and why the training ends with it; `left`: its own loop was left."""
+    kind, _, words = (agreed or "").partition(":")
+    return words if kind == "stop" or (kind == "left" and not left) else None, words if kind == "end" else ""
 
 
 def logged_together(world: World, ended: EndedStep, weights: Sequence[Any], *, step: int, said: bool) -> EndedStep:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import cache, partial
@@ -141,13 +141,8 @@ class World:
         """
         if self.size == 1:
             return reason
-        told = torch.zeros(NAMED, dtype=torch.uint8)
-        if said := (reason or "").encode()[:NAMED]:
-            told[: len(said)] = torch.frombuffer(bytearray(said), dtype=torch.uint8)
-        for row in self.gather(told):
-            if words := row.numpy().tobytes().rstrip(b"\0"):
-                return words.decode("utf-8", "ignore")
-        return None
+        told = torch.frombuffer(bytearray(row_of(reason)), dtype=torch.uint8)
+        return first_reason(row.numpy().tobytes() for row in self.gather(told))
 
     def exchange(self, pieces: Tensor) -> Tensor:
         """Send each process a piece (all-to-all).
@@ -273,6 +268,17 @@ class World:
                     return True
                 threading.Event().wait(LOOKS_EVERY_S)
         return False
+
+
+def row_of(reason: str | None) -> bytes:
+    """What a process sends of its reason: equally many bytes from each, NULs where it has none."""
+    return (reason or "").encode()[:NAMED].ljust(NAMED, b"\0")
+
+
+def first_reason(rows: Iterable[bytes]) -> str | None:
+    """What all take from what each sent: the reason of the lowest rank that has one; None where nobody has."""
+    said = next((words for row in rows if (words := row.rstrip(b"\0"))), None)
+    return None if said is None else said.decode("utf-8", "ignore")
 
 
 def in_order(terms: Sequence[Tensor] | Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from unbroken.train.cadence import Every
 from unbroken.train.data.feed import AnyFeed
 from unbroken.train.data.loader import EXCLUDED, BadSample
 from unbroken.train.data.workers import TOLD, LostWorker
-from unbroken.train.distributed.agreement import logged_together
+from unbroken.train.distributed.agreement import logged_together, meaning_of, wish_of
 from unbroken.train.finite import GoBack
 from unbroken.train.length import Length
 from unbroken.train.loop.hold import Hold, record_failure
@@ -207,18 +207,12 @@ class Session(Hold):
 
         Returns why to stop. A signal that comes while they agree is heard at the next boundary, by all.
         """
-        flag, progress = self.flag, self.progress
-        wish = f"stop:{flag.reason}" if flag.reason is not None else f"end:{progress.ended}" if progress.ended else None
-        agreed = self.world.agree(
-            wish or (f"left:the loop of process {self.world.rank}, which was left," if left else None)
-        )
-        kind, _, words = (agreed or "").partition(":")
-        if kind == "end":
-            progress.ended = progress.ended or words
-        if kind == "stop" or (kind == "left" and not left):
-            flag.reason = words
-            return words
-        return None
+        flag, progress, rank = self.flag, self.progress, self.world.rank
+        agreed = self.world.agree(wish_of(stop=flag.reason, ended=progress.ended, left=rank if left else None))
+        stop, ended = meaning_of(agreed, left=left)
+        progress.ended = progress.ended or ended
+        flag.reason = stop or flag.reason
+        return stop
 
     def break_off(self, error: BaseException) -> None:
         """A wait for data was broken off: stop for the reason there is, if there is one."""
