@@ -1,4 +1,4 @@
-"""An optimizer of the user's own keeps its velocity beside its state, where state_dict does not see it."""
+"""An optimizer of the user's own keeps its velocity in attributes of the weights, where state_dict does not see it."""
 
 import torch
 from planted import PLACE, Points, learn, net
@@ -9,15 +9,14 @@ from unbroken.train import open_run
 class Heavy(torch.optim.Optimizer):
     def __init__(self, parameters):
         super().__init__(parameters, {"lr": 0.05})
-        self.velocity = {}
 
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
-            for at, weight in enumerate(group["params"]):
-                old = self.velocity.get(at, torch.zeros_like(weight))
-                self.velocity[at] = 0.9 * old + weight.grad
-                weight -= group["lr"] * self.velocity[at]
+            for weight in group["params"]:
+                old = getattr(weight, "velocity", torch.zeros_like(weight))
+                weight.velocity = 0.9 * old + weight.grad
+                weight -= group["lr"] * weight.velocity
 
 
 with open_run(PLACE, tag="t") as run:
