@@ -43,7 +43,7 @@ from unbroken.train.data.takeover import Translated
 from unbroken.train.device import pick_device
 from unbroken.train.distributed.world import World, this_world
 from unbroken.train.dividing import even_slices
-from unbroken.train.fit import fit, run_job
+from unbroken.train.fit import fit
 from unbroken.train.found import (
     FoundCheckpoint,
     dataset_meta,
@@ -60,7 +60,7 @@ from unbroken.train.pretrained.weights_file import ClassRows
 from unbroken.train.progress import Progress
 from unbroken.train.record.console import PlainConsole, StepReport, console_for
 from unbroken.train.shapes import Blueprint, decide_by_shapes, require_takeover
-from unbroken.train.start import launch, open_run
+from unbroken.train.start import launch, open_run, run_job
 from unbroken.train.state.hyperparameters import ConfiguredScaler, GroupSettings
 from unbroken.train.state.modes import evaluating
 from unbroken.train.state.optimizer_state import Regrouping

@@ -1,31 +1,19 @@
-"""The loop of an application, from the top down, in the pieces that anyone's own loop uses: launch, build, fit."""
+"""The loop of an application, from the top down, in the pieces that anyone's own loop uses."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from unbroken.clock import SystemClock
-from unbroken.journal import read_events
-from unbroken.launch import Finished, Job, Resume, load_attribute
+from unbroken.launch import Resume
 from unbroken.launch.job import Accidents
-from unbroken.launch.rerun import aftermath, going_on
 from unbroken.launch.verdicts import schedule_step
-from unbroken.run.layout import own
-from unbroken.train.arguments import SessionOptions
-from unbroken.train.data.order import Key
-from unbroken.train.finite import GoBack
 from unbroken.train.loop.evaluation import Evaluation
 from unbroken.train.loop.training_run import TrainingRun
 from unbroken.train.pictures import Gallery
-from unbroken.train.record.console import Console
-from unbroken.train.start import launch
 from unbroken.train.stepping import Stepper
-from unbroken.train.task import OPTIONAL, Task, Validation
-
-Coming = Callable[[str, int, Callable[[], list[Key]]], None]
+from unbroken.train.task import OPTIONAL, Coming, Task, Validation
 
 
 def fit(run: TrainingRun, task: Task, *, accidents: Accidents | None = None, coming: Coming | None = None) -> None:
@@ -57,7 +45,7 @@ def fit(run: TrainingRun, task: Task, *, accidents: Accidents | None = None, com
         collate=task.batches.collate,
         between=_Between(run, task, stepper, gallery, watched),
     )
-    for group in _groups(run, batches, task):
+    for group in stepper.groups(batches):
         lr = task.optimizer.param_groups[0]["lr"]
         values = stepper.take(group)
         task.schedule.step()
@@ -116,55 +104,8 @@ class _Between:
         run = self.run
         self.stepper.begin()
         if isinstance(run.plan, Resume):
-            extension = run.plan.extension
-            done = run.progress
+            extension, done = run.plan.extension, run.progress
             step = schedule_step(run.job, step=done.step, position=done.position, size=done.dataset_size)
             if words := self.task.follow_config(step, extension):
                 run.session_log.say(words)
             run.progress.extension = extension.as_plain() if extension else None
-
-
-def _groups(run: TrainingRun, batches: Iterator[Any], task: Task) -> Iterator[list[Any]]:
-    """The micro-batches of each step; in a training by epochs, none holds batches of two of them."""
-    group, turns = list[Any](), len(run.current.sharing.mine)  # so many for each micro-batch
-    for batch in batches:
-        group.append(batch)
-        whole = len(group) % turns == 0
-        if len(group) == task.accumulate * turns or (whole and task.epochs is not None and run.at_end_of_epoch):
-            yield group
-            group = []
-    if group:
-        yield group
-
-
-def run_job(job: Job, console: Console, *, began_s: float | None = None, coming: Coming | None = None) -> None:
-    """Train as a job says: launch it, build its task, `fit`; after a rollback, launch it again as after a kill.
-
-    Args:
-        job: Whose `task` is the address of the builder.
-        console: Where lines are shown.
-        began_s: When the session began, on the monotonic clock in seconds; None: now.
-        coming: Told what comes next, see `fit`; None: nobody is.
-    Raises:
-        Exit: The run was asked to stop; everything is saved.
-    """
-    began_s = SystemClock().monotonic_s() if began_s is None else began_s
-    while (again := _session(job, console, began_s, coming)) is not None:
-        job = again
-
-
-def _session(job: Job, console: Console, began_s: float, coming: Coming | None) -> Job | None:
-    """One session; returns the job of the next one if the run goes back."""
-    asked = job.options
-    run = launch(job, console=console, options=SessionOptions.of(asked, began_s=began_s))
-    if restarted := job.environment.restarted:
-        run.session_log.say(f"started again: {restarted.why}")
-    try:
-        with run:
-            if not isinstance(run.plan, Finished):
-                build = load_attribute(job.task)
-                fit(run, build(run.job, run.session_log.say), accidents=asked.accidents, coming=coming)
-            return None
-    except GoBack:
-        left = aftermath(read_events(own(run.directory) / "journal.jsonl"))
-        return replace(job, start=going_on(job.start, left), environment=replace(job.environment, restarted=None))

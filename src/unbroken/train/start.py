@@ -1,4 +1,7 @@
-"""Starting a session: what a script says becomes a job, which is decided on (`launch/decision.py`) and opened."""
+"""Starting a session: what a script says becomes a job, which is decided on (`launch/decision.py`) and opened.
+
+The job of an application says which task is built and trained in it.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,16 @@ from typing import Any, Literal
 
 from unbroken.clock import Clock, SystemClock
 from unbroken.errors import UnbrokenError
-from unbroken.launch import Accidents, Environment, Job, LaunchOptions, Start
+from unbroken.journal import read_events
+from unbroken.launch import Accidents, Environment, Finished, Job, LaunchOptions, Start, load_attribute
 from unbroken.launch.decision import Decision, decide_locked, lock_run
 from unbroken.launch.disk import policy
 from unbroken.launch.host import host, on_trial, started_together, told_to_prove, trial_of
 from unbroken.launch.job import AUTO
 from unbroken.launch.options import require_weights
-from unbroken.launch.rerun import rerun_of, this_process
+from unbroken.launch.rerun import aftermath, going_on, rerun_of, this_process
 from unbroken.launch.spelling import require_tag
-from unbroken.run.layout import ITERATIONS, Layout
+from unbroken.run.layout import ITERATIONS, Layout, own
 from unbroken.storage import Disk
 from unbroken.train import arguments
 from unbroken.train.arguments import SessionOptions
@@ -27,10 +31,13 @@ from unbroken.train.data.rng import seed_all
 from unbroken.train.device import take_over
 from unbroken.train.distributed.following import Silent, exit_code_of, files_of_a_follower
 from unbroken.train.distributed.world import World, this_world
+from unbroken.train.finite import GoBack
+from unbroken.train.fit import fit
 from unbroken.train.loop.training_run import TrainingRun
 from unbroken.train.record.console import Console, PlainConsole, SessionLog, console_for
 from unbroken.train.shapes import decide_by_shapes
 from unbroken.train.stop import Exit, Interrupted, OnTrial, StopFlag
+from unbroken.train.task import Coming
 
 SAVE_EVERY_S = 300.0
 
@@ -257,3 +264,36 @@ def _lead(job: Job, console: Console, clock: Clock, disk: Disk, options: Session
         stop.uninstall()
         run.lock.withdraw()
         raise
+
+
+def run_job(job: Job, console: Console, *, began_s: float | None = None, coming: Coming | None = None) -> None:
+    """Train as a job says: launch it, build its task, `fit`; after a rollback, launch it again as after a kill.
+
+    Args:
+        job: Whose `task` is the address of the builder.
+        console: Where lines are shown.
+        began_s: When the session began, on the monotonic clock in seconds; None: now.
+        coming: Told what comes next, see `fit`; None: nobody is.
+    Raises:
+        Exit: The run was asked to stop; everything is saved.
+    """
+    began_s = SystemClock().monotonic_s() if began_s is None else began_s
+    while (again := _session(job, console, began_s, coming)) is not None:
+        job = again
+
+
+def _session(job: Job, console: Console, began_s: float, coming: Coming | None) -> Job | None:
+    """One session; returns the job of the next one if the run goes back."""
+    asked = job.options
+    run = launch(job, console=console, options=SessionOptions.of(asked, began_s=began_s))
+    if restarted := job.environment.restarted:
+        run.session_log.say(f"started again: {restarted.why}")
+    try:
+        with run:
+            if not isinstance(run.plan, Finished):
+                build = load_attribute(job.task)
+                fit(run, build(run.job, run.session_log.say), accidents=asked.accidents, coming=coming)
+            return None
+    except GoBack:
+        left = aftermath(read_events(own(run.directory) / "journal.jsonl"))
+        return replace(job, start=going_on(job.start, left), environment=replace(job.environment, restarted=None))

@@ -7,7 +7,7 @@ done again in smaller parts, or ends the run with the state after the step befor
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -67,6 +67,19 @@ class Stepper:
         if present := memory.division_at(self._divisions, run.step + 1):
             learned = f"learned in step {present.step}, where memory ran out"
             run.session_log.say(f"{memory.in_words(present)}: {learned}; --on-oom fail takes whole micro-batches again")
+
+    def groups(self, batches: Iterable[Any]) -> Iterator[list[Any]]:
+        """The micro-batches of each step; in a training by epochs, none holds batches of two of them."""
+        run, task, group = self._run, self._task, list[Any]()
+        turns = len(run.current.sharing.mine)  # so many for each micro-batch
+        for batch in batches:
+            group.append(batch)
+            whole = len(group) % turns == 0
+            if len(group) == task.accumulate * turns or (whole and task.epochs is not None and run.at_end_of_epoch):
+                yield group
+                group = []
+        if group:
+            yield group
 
     def take(self, group: Sequence[Any]) -> dict[str, Tensor]:
         """One step; returns the mean of each named value."""

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from unbroken.launch.extension import Extension
 from unbroken.train.cadence import Every
+from unbroken.train.data.order import Key
 from unbroken.train.data.takeover import Translate, as_they_are
 from unbroken.train.dividing import divided, samples_in
 from unbroken.train.pretrained.weights_file import ClassRows
@@ -20,6 +21,7 @@ from unbroken.train.progress import Progress
 from unbroken.train.record.console import StepReport, step_line
 from unbroken.train.record.recorder import under_train
 
+Coming = Callable[[str, int, Callable[[], list[Key]]], None]  # what is done next, of which step, with which samples
 OPTIONAL = frozenset({"scaler"})  # parts that a config may switch on and off in mid-run
 
 

@@ -24,7 +24,7 @@ AFTER_A_RESUME = {
     "hard_samples_first": r"`losses\[\.\.\.\]` changes from step to step",
     "iterator_of_c": r"`scales` \(cycle\) holds a place in its data",
     "cache_in_workers": r"`dataset\.kept` changes from step to step",
-    "running_digest": NOT_IN_STATE + ".*an iterator.*it enters at once: loss of the first step after the resume differs",
+    "running_digest": NOT_IN_STATE + ".*an iterator.*it enters at once: loss of the first step after the resume",
     "moments_beside": NOT_IN_STATE + ".*what an optimizer keeps outside.*it enters after the loss",
     "refused_later": "the training cannot be resumed: .*exit code 12.*this buffer cannot be filled from a state",
     "named_by_time": r"each session gives the run another folder or name \(run_\d+-\w+, then run_\d+",
