@@ -1,14 +1,13 @@
-"""How long a save blocks training: python benchmarks/save_cost.py [--megabytes 300] [--folder DIR]
+"""What a save costs: python benchmarks/save_cost.py [--state 96 328 1205] [--keep-last 2] [--folder DIR]
 
-Compared, taking turns, on the same state (a model and AdamW's moments): one memory copy; `torch.save` with fsync and
-rename, which is the least that is safe; and `run.save()`, which copies the state and lets a thread write file,
-manifest and journal.
+Compared, taking turns, on the same state (a model and AdamW's moments): one memory copy, a plain write with fsync, the
+least that can be durable; `torch.save` with fsync and rename; and `run.save()`. *block* is what the training thread
+waits for, *durable* the time until nothing of it can be lost, *CPU* the processor time of the process until then.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import statistics
 import tempfile
@@ -24,13 +23,18 @@ from torch import nn
 from unbroken.train import open_run
 
 ROUNDS = 7
-WIDTH = 1024
+BLOCK = 8 << 20
+# Megabytes of state: layers and their width. The first two have 1352 tensors, as a detector has, the last one 588.
+STATES = {96: (169, 217), 328: (169, 402), 1205: (73, 1170)}
+Cost = tuple[float, float, float]  # block, durable, processor time: seconds
 
 
-def seconds(action: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
+def cost_of(action: Callable[[], Any], wait: Callable[[], Any] = lambda: None) -> Cost:
+    begin, cpu = time.perf_counter(), time.process_time()
     action()
-    return time.perf_counter() - begin
+    block = time.perf_counter() - begin
+    wait()
+    return block, time.perf_counter() - begin, time.process_time() - cpu
 
 
 def tensors_of(tree: Any) -> list[torch.Tensor]:
@@ -40,10 +44,10 @@ def tensors_of(tree: Any) -> list[torch.Tensor]:
     return [tensor for part in inside for tensor in tensors_of(part)]
 
 
-def save_safely(state: Any, path: Path) -> None:
+def durably(path: Path, fill: Callable[[Any], Any]) -> None:
     partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        torch.save(state, file)
+    with partial.open("wb", buffering=0) as file:
+        fill(file)
         os.fsync(file.fileno())
     partial.replace(path)
     descriptor = os.open(path.parent, os.O_RDONLY)
@@ -51,59 +55,75 @@ def save_safely(state: Any, path: Path) -> None:
     os.close(descriptor)
 
 
-def hash_file(path: Path) -> None:
-    with path.open("rb") as file:
-        hashlib.file_digest(file, "sha256")
+def write_plainly(file: Any, data: memoryview) -> None:
+    for start in range(0, len(data), BLOCK):
+        file.write(data[start : start + BLOCK])
 
 
-def measure(megabytes: int, folder: Path) -> None:
-    layers = max(1, round(megabytes * 1e6 / (3 * 4 * WIDTH * WIDTH)))
-    model = nn.Sequential(nn.Linear(8, WIDTH), *(nn.Linear(WIDTH, WIDTH) for _ in range(layers)))
+def measure(state_mb: int, keep_last: int | None, folder: Path) -> None:
+    layers, width = STATES[state_mb]
+    model = nn.Sequential(nn.Linear(8, width), *(nn.Linear(width, width) for _ in range(layers - 1)))
     optimizer = torch.optim.AdamW(model.parameters())
-    with open_run(folder, tag="bench", save_every_s=None, console=Silent()) as run:
+    rounds: list[dict[str, Cost]] = []
+    with open_run(folder, tag="bench", save_every_s=None, keep_last=keep_last, console=Silent()) as run:
         run.track(model=model, optimizer=optimizer)
 
         def at_a_boundary() -> None:  # within a step a save would only be asked for
-            if run.step == 1:
-                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-                compare(run.save, state, folder / "plain.pth")
+            if 0 < run.step <= ROUNDS + 1:
+                rounds.append(
+                    one_round(run, {"model": model.state_dict(), "optimizer": optimizer.state_dict()}, folder)
+                )
 
-        for batch in run.batches(Points(), batch_size=16, steps=1, between=at_a_boundary):
+        for batch in run.batches(Points(), batch_size=16, steps=ROUNDS + 2, between=at_a_boundary):
             model(batch).mean().backward()
             optimizer.step()
             run.end_step()
+    show(rounds, state_mb, keep_last)
 
 
-def compare(save: Callable[[], Any], state: dict[str, Any], plain: Path) -> None:
-    state_mb = sum(tensor.nbytes for tensor in tensors_of(state)) / 1e6
-    copies = [tensor.clone() for tensor in tensors_of(state)]
-    actions: dict[str, Callable[[], Any]] = {
-        "one memory copy": lambda: [copy.copy_(tensor) for copy, tensor in zip(copies, tensors_of(state))],
-        "torch.save + fsync + rename": lambda: save_safely(state, plain),
-        "run.save()": save,
-        "SHA-256 of the plain file": lambda: hash_file(plain),
+COPIES: list[torch.Tensor] = []
+
+
+def one_round(run: Any, state: dict[str, Any], folder: Path) -> dict[str, Cost]:
+    tensors = tensors_of(state)
+    if not COPIES:
+        COPIES.extend(tensor.clone() for tensor in tensors)
+        COPIES.append(torch.zeros(sum(tensor.nbytes for tensor in tensors), dtype=torch.uint8))
+    flat = memoryview(COPIES[-1].numpy())
+    return {
+        "one memory copy": cost_of(lambda: [copy.copy_(tensor) for copy, tensor in zip(COPIES, tensors)]),
+        "plain write + fsync": cost_of(lambda: durably(folder / "plain.bin", lambda file: write_plainly(file, flat))),
+        "torch.save + fsync": cost_of(lambda: durably(folder / "plain.pth", lambda file: torch.save(state, file))),
+        "run.save()": cost_of(run.save, run.wait_for_saves),
     }
-    for action in actions.values():
-        action()
-    rounds = [{name: seconds(action) for name, action in actions.items()} for _ in range(ROUNDS)]
-    print(f"{state_mb:.0f} MB of state, median of {ROUNDS} alternating rounds")
-    print(f"{'':<30} {'seconds':>8} {'MB/s':>7} {'of one copy':>12} {'of torch.save':>14}")
-    for name in actions:
-        median = statistics.median(round[name] for round in rounds)
-        in_copies, in_saves = (
-            statistics.median(round[name] / round[other] for round in rounds) for other in list(actions)[:2]
-        )
-        print(f"{name:<30} {median:8.3f} {state_mb / median:7.0f} {in_copies:12.1f} {in_saves:14.2f}")
+
+
+def show(rounds: list[dict[str, Cost]], state_mb: int, keep_last: int | None) -> None:
+    copied, written, saved = list(rounds[0])[:3]
+    first, *rounds = rounds
+    print(f"\n{state_mb} MB of state, keep_last={keep_last}, median of {len(rounds)} alternating rounds, milliseconds")
+    print(f"{'':<22}{'block':>8}{'copies':>8}{'durable':>9}{'of plain':>9}{'CPU':>7}{'of torch.save':>14}")
+    for name in rounds[0]:
+        block, durable, cpu = (1e3 * statistics.median(each[name][which] for each in rounds) for which in range(3))
+        in_copies = statistics.median(each[name][0] / each[copied][0] for each in rounds)
+        in_writes = statistics.median(each[name][1] / each[written][1] for each in rounds)
+        in_cpu = statistics.median(each[name][2] / each[saved][2] for each in rounds)
+        print(f"{name:<22}{block:8.0f}{in_copies:8.1f}{durable:9.0f}{in_writes:9.2f}{cpu:7.0f}{in_cpu:14.2f}")
+    copy_ms = statistics.median(each[copied][0] for each in rounds)
+    print(f"the first save blocks for {first['run.save()'][0] / copy_ms:.1f} copies")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--megabytes", type=int, default=300)
+    parser.add_argument("--state", type=int, nargs="+", choices=list(STATES), default=list(STATES), help="megabytes")
+    parser.add_argument("--keep-last", type=int)
     parser.add_argument("--folder", type=Path, help="where to write (default: the system's temporary folder)")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        measure(options.megabytes, Path(folder))
+    for state_mb in options.state:
+        COPIES.clear()
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            measure(state_mb, options.keep_last, Path(folder))
 
 
 if __name__ == "__main__":

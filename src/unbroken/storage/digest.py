@@ -28,7 +28,7 @@ class DigestingFile:
         self._helper = ThreadPoolExecutor(max_workers=1)  # hashes a large block while it is being written
         self.size_bytes = 0
 
-    def write(self, data: bytes, /) -> int:
+    def write(self, data: bytes | memoryview, /) -> int:
         """Pass `data` on."""
         size_bytes = memoryview(data).nbytes
         beside = self._helper.submit(self._hash.update, data) if size_bytes >= LARGE_BYTES else None

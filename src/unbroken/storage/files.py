@@ -21,7 +21,7 @@ BINARY = getattr(os, "O_BINARY", 0)  # Windows would turn every line feed into t
 class WritableFile(Protocol):
     """An open file that bytes can be put into."""
 
-    def write(self, data: bytes, /) -> int:
+    def write(self, data: bytes | memoryview, /) -> int:
         """Put bytes at the end.
 
         Args:
@@ -42,7 +42,7 @@ class _OpenFile:
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
 
-    def write(self, data: bytes, /) -> int:
+    def write(self, data: bytes | memoryview, /) -> int:
         written = os.write(self.descriptor, data)
         if written != len(data):  # as good as never; of a view that is not of bytes the length counts its items
             view = memoryview(data).cast("B")
@@ -208,7 +208,7 @@ class Disk:
 class _Nothing:
     """A file that keeps nothing of what is written."""
 
-    def write(self, data: bytes, /) -> int:
+    def write(self, data: bytes | memoryview, /) -> int:
         return len(memoryview(data).cast("B"))
 
     def flush(self) -> None:

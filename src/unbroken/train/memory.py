@@ -1,4 +1,4 @@
-"""Running out of memory: how it is recognised, and what a run has learned from it.
+"""Running out of memory: how it is recognised, what a run has learned from it, and how much is free.
 
 A *division* says that from a step on no forward pass gets more than so many samples. What a run learned is in its
 checkpoints and, from the moment it is learned, in its journal: a step that is done again after a kill is divided as it
@@ -10,11 +10,13 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from unbroken.quantities import counted
+from unbroken.storage import read_whole
 
 EVENT = "oom"
 # What allocators say that have no exception of their own: the CPU's, the driver's, the BLAS library's, oneDNN's.
@@ -103,3 +105,32 @@ def let_go() -> None:
     gc.collect()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch has no type for it
         torch.cuda.empty_cache()
+
+
+def free_bytes(root: Path = Path("/")) -> int | None:
+    """How much memory this process may still take on its host and in its container; None where that is not told.
+
+    What the system keeps of files counts as free: it gives that away first.
+    """
+    free = _numbers(root / "proc/meminfo").get("MemAvailable:")
+    host = None if free is None else 1024 * free
+    group = root / "sys/fs/cgroup"
+    for limit, used, idle in (
+        ("memory.max", "memory.current", "file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_cache"),
+    ):
+        most, now = (_numbers(group / name).get("") for name in (limit, used))
+        if most is not None and now is not None:
+            left = most - now + _numbers((group / limit).with_name("memory.stat")).get(idle, 0)
+            return max(left, 0) if host is None else min(host, max(left, 0))
+    return host
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    """The numbers of a file of the system, by the word before each; a lone one has none."""
+    try:
+        rows = [line.split() for line in read_whole(path).decode().splitlines()]
+    except OSError:
+        return {}
+    named = [("", *row) if len(row) == 1 else row for row in rows if row]
+    return {str(row[0]): int(row[1]) for row in named if str(row[1]).isdecimal()}

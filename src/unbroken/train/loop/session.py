@@ -440,6 +440,6 @@ class Session(Hold):
             self.note_said()
         finally:
             try:
-                self.saver.writer.close()
+                self.saver.close()
             finally:
                 self.let_go(quietly=quietly)

@@ -110,7 +110,7 @@ class _Counted:
     def __init__(self) -> None:
         self.size_bytes = 0
 
-    def write(self, data: bytes, /) -> int:
+    def write(self, data: bytes | memoryview, /) -> int:
         """Count the bytes."""
         size = memoryview(data).nbytes
         self.size_bytes += size

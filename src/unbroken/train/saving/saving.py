@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from unbroken.checkpoint.manifest import SaveFacts
 from unbroken.errors import Refused
@@ -34,7 +35,8 @@ from unbroken.train.state.modes import Modes, buffers_of
 from unbroken.train.state.module_attributes import Attributes
 from unbroken.train.state.optimizer_state import parameter_names
 from unbroken.train.state.serialise import write_tree
-from unbroken.train.state.tree import map_leaves
+from unbroken.train.state.snapshot import NoRoom, Snapshot, Snapshots
+from unbroken.train.state.tree import leaves, map_leaves
 from unbroken.train.stop import Deadline
 
 Extra = Callable[[Progress], Mapping[str, Any]]
@@ -77,7 +79,9 @@ class Saver:
         self._job, self._run, self._tracked, self._built = job, run, tracked, built
         self._every, self.interval, self._beside = every, interval, beside
         self._saved_at_s = run.files.clock.monotonic_s()
-        self.writer = Writer(beside=beside)
+        self.writer, self._snapshots = Writer(beside=beside), Snapshots()
+        self._fences: list[RemovableHandle] = []  # before the steps of optimizers whose moments an accelerator copies
+        self._waits, self._notes = False, list[str]()  # whether there was no room for a copy; what is still to be said
         self.backups = Backups(run, job.backup, deadline) if job.backup is not None else None
         self.saved_step: int | None = None  # the step whose present state is on disk, or on its way there
 
@@ -108,12 +112,17 @@ class Saver:
         self.writer.wait()  # before the copy, so that there is never a second one
         self._look()
         last_try = self.patience.exhausted(progress, now_s=self._run.files.clock.monotonic_s())
-        states = {name: self._state_of(part) for name, part in self._tracked.items()}
-        regroupings = parts.regroupings_of(self._tracked)
         attributes, learning = self._attributes.changed()
+        live = {
+            "states": {name: parts.state_of(part) for name, part in self._tracked.items()},
+            "buffers": {name: kept for name, part in self._tracked.items() if (kept := buffers_of(part))},
+            "gradients": {**self._gradients.unused()},
+        }
+        kept, snapshot = self._copied(live, later=self._of_optimizers(live["states"]))
+        regroupings = parts.regroupings_of(self._tracked)
         beside_states = ExtraState(
-            buffers={name: self._copied(kept) for name, part in self._tracked.items() if (kept := buffers_of(part))},
-            gradients={name: self._copied(each) for name, each in self._gradients.unused().items()},
+            buffers=kept["buffers"],
+            gradients=kept["gradients"],
             modes=self._modes.switches(),
             attributes=attributes,
             learning=learning,
@@ -126,8 +135,9 @@ class Saver:
 
         def fill(file: WritableFile, facts: SaveFacts) -> None:
             stamped = stamp(self._job, self._run.record, facts, now, lr=lr, total=total)
+            states = kept["states"]
             tree = compose(self._job.layout, states, stamped, meta=meta, regroupings=regroupings, extra=beside_states)
-            write_tree(file, tree)
+            write_tree(file, tree, snapshot)
 
         def write() -> str:
             with self._deadline.timing("save"):
@@ -143,13 +153,13 @@ class Saver:
         waited_s = self._saved_at_s - began_s
 
         def attempt() -> str:
-            spent_s = time.thread_time if self._beside else self._run.files.clock.monotonic_s
+            spent_s = time.thread_time if snapshot is not None else self._run.files.clock.monotonic_s
             before_s = spent_s()
             said = self._try(write, now)
             self.interval.cost(waited_s + spent_s() - before_s)
             return said
 
-        self.writer.submit(attempt)
+        self.writer.submit(attempt, at_once=snapshot is None)
         if last_try and not self.insisting:
             self.writer.wait()
             self.require_saved(now.step)
@@ -161,7 +171,7 @@ class Saver:
 
     def _try(self, write: Callable[[], str], progress: Progress) -> str:
         """One attempt; a disk that refuses it may let the next one pass, so that is said and the training goes on."""
-        said = [short_of_room(self._run) or "", *self._grown()]
+        said, self._notes = [*self._notes, short_of_room(self._run) or "", *self._grown()], []
         try:
             said += [self.write_best_again(), write()]
             self._run.journal.lines.require_written()
@@ -201,17 +211,17 @@ class Saver:
 
     def save_best(self, progress: Progress, best: Best, *, larger: bool, extra: Extra, total: int | None) -> None:
         """Keep the model's weights as the best so far."""
-        self.writer.wait()
         model = self._tracked.get("model")
         words = f"{best.value:.4f} {best.metric}"
         if model is None:
             self.writer.submit(lambda: f"{words} is the best so far (no part called `model` to keep)")
             return
-        state, meta, now = self._state_of(model), extra(progress), replace(progress)
+        state, snapshot = self._copied_again(parts.state_of(model))
+        meta, now = extra(progress), replace(progress)
 
         def fill(file: WritableFile, facts: SaveFacts) -> None:
             stamped = stamp(self._job, self._run.record, facts, now, lr=None, total=total)
-            write_tree(file, compose_weights(self._job.layout, state, stamped, meta=meta))
+            write_tree(file, compose_weights(self._job.layout, state, stamped, meta=meta), snapshot)
 
         def write() -> str:
             metric, value = best.metric, best.value
@@ -221,21 +231,22 @@ class Saver:
             return f"The best checkpoint with {words} at {best.step} iter is saved to {name}."
 
         def attempt() -> str:
-            nonlocal state
+            nonlocal state, snapshot
+            self._best_again = None  # the better ones take their place
             try:
                 return write()
             except Refused as refusal:
                 if not is_of_the_disk(refusal):
                     raise
-                state = map_leaves(state, torch.Tensor, _copy)  # the training goes on, and they wait
+                # The training goes on, the next snapshot takes this one's place, and they wait.
+                state, snapshot = map_leaves(state, torch.Tensor, lambda tensor: tensor.to("cpu", copy=True)), None
                 self._best_again = write
                 return (
                     f"warning: the best weights (step {now.step}, {words}) could not be written "
                     f"({cause_of(refusal)}): they wait in memory for the next save"
                 )
 
-        self._best_again = None  # the better ones take their place
-        self.writer.submit(attempt)
+        self.writer.submit(attempt, at_once=snapshot is None)
 
     @property
     def best_waits(self) -> bool:
@@ -253,16 +264,44 @@ class Saver:
         self._best_again = None
         return said
 
-    def _state_of(self, part: Any) -> Any:
-        """The state of a part; a copy of it when the training goes on while it is written."""
-        return self._copied(parts.state_of(part))
+    def _copied(self, live: Any, *, later: Iterable[torch.Tensor] = ()) -> tuple[Any, Snapshot | None]:
+        """A state as it is now, also while the training goes on, and where it lies in memory.
 
-    def _copied(self, state: Any) -> Any:
-        return map_leaves(state, torch.Tensor, _copy) if self._beside else state
+        None: it is the live one, and is to be written before the training goes on.
+        """
+        if not self._beside:
+            return live, None
+        try:
+            kept, snapshot = self._snapshots.take(live, later=later)
+        except NoRoom as reason:
+            if not self._waits:
+                self._notes.append(f"note: {reason}: from here on the training waits until each save is written")
+            self._waits = True
+            return live, None
+        if snapshot.copied and not self._fences:
+            optimizers = [part for part in self._tracked.values() if isinstance(part, Optimizer)]
+            self._fences = [each.register_step_pre_hook(lambda *_: self._snapshots.fence()) for each in optimizers]
+        return kept, snapshot
 
+    def _copied_again(self, live: Any) -> tuple[Any, Snapshot | None]:
+        """The same of a part of the state; where a save of this step has copied it, that copy serves both."""
+        if self._beside and (same := self._snapshots.again(live)) is not None:
+            return same, Snapshot()
+        self.writer.wait()
+        return self._copied(live)
 
-def _copy(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().to("cpu", copy=True)
+    def _of_optimizers(self, states: Mapping[str, Any]) -> Iterator[torch.Tensor]:
+        """What nothing changes but a step of its optimizer: rates, which a schedule may change, are not among it."""
+        for name in self._groups:
+            yield from leaves(states[name].get("state", {}), torch.Tensor)
+
+    def close(self) -> None:
+        """Wait for what is being written, and let the optimizers go."""
+        try:
+            self.writer.close()
+        finally:
+            for fence in self._fences:
+                fence.remove()
 
 
 def current_lr(tracked: Mapping[str, Any]) -> float | None:
@@ -272,43 +311,41 @@ def current_lr(tracked: Mapping[str, Any]) -> float | None:
 
 
 class Writer:
-    """At most one job is under way; the next one waits for it, so that one copy of the state is in memory at most."""
+    """Does one job after the other, beside the training where that was asked for."""
 
     def __init__(self, *, beside: bool) -> None:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="unbroken-save") if beside else None
-        self._under_way: Future[str] | None = None
+        self._under_way: deque[Future[str]] = deque()
         self._said: deque[str] = deque()
 
-    def submit(self, job: Write) -> None:
-        """Begin a job once the one before is done; an error of that one is raised here."""
-        self.wait()
-        if self._pool is None:
+    def submit(self, job: Write, *, at_once: bool = False) -> None:
+        """Let a job be done after those before it; one that is done at once raises their errors, and its own."""
+        if self._pool is None or at_once:
+            self.wait()
             self._said.append(job())
         else:
-            self._under_way = self._pool.submit(job)
+            self._under_way.append(self._pool.submit(job))
 
     def wait(self) -> None:
         """Return when everything submitted is done; raises what went wrong."""
-        under_way = self._under_way
-        if under_way is not None:
-            wait([under_way])  # until then it is under way, also for whoever interrupts here
-            self._under_way = None
-            self._said.append(under_way.result())
+        while self._under_way:
+            wait([self._under_way[0]])  # until then it is under way, also for whoever interrupts here
+            self._said.append(self._under_way.popleft().result())
 
     @property
     def busy(self) -> bool:
         """Whether a job is under way."""
-        return self._under_way is not None and not self._under_way.done()
+        return any(not each.done() for each in self._under_way)
 
     @property
     def has_news(self) -> bool:
         """Whether there may be something to say, or to raise."""
-        return bool(self._said) or self._under_way is not None
+        return bool(self._said or self._under_way)
 
     def said(self) -> list[str]:
         """What the jobs done since the last time have to say; raises what went wrong."""
-        if self._under_way is not None and self._under_way.done():
-            self.wait()
+        while self._under_way and self._under_way[0].done():
+            self._said.append(self._under_way.popleft().result())
         lines = list(self._said)
         self._said.clear()
         return lines

@@ -8,7 +8,7 @@ wrapped so that they come back as what they were. Anything else is an error that
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -147,6 +147,18 @@ def _wrapped_at(value: Any, path: Path, wrap: Mapping[str, Any]) -> Any:
     changed: Any = dict(value) if isinstance(value, Mapping) else list(value)
     changed[key] = _wrapped_at(changed[key], rest, wrap)
     return tuple(changed) if isinstance(value, tuple) else changed
+
+
+def leaves(value: Any, kind: type[Leaf]) -> Iterator[Leaf]:
+    """Every leaf of a type, in the order in which `map_leaves` comes to them."""
+    if isinstance(value, kind):
+        yield value
+    elif isinstance(value, Mapping) and not isinstance(value, Counter):
+        for item in value.values():
+            yield from leaves(item, kind)
+    elif isinstance(value, deque) or type(value) in (list, tuple):
+        for item in value:
+            yield from leaves(item, kind)
 
 
 def map_leaves(value: Any, kind: type[Leaf], change: Callable[[Leaf], Any]) -> Any:
