@@ -20,17 +20,19 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from focalsst.dataset.batch import Batch, collate
-from focalsst.dataset.folder import SonarFolder
-from focalsst.model.bev_map import BevMap
+from focalsst.config import SonarConfig, detector_settings
+from focalsst.dataset.folder import Batch, SonarFolder, collate
+from focalsst.model.bev import BevMap
 from focalsst.model.center_head import HeadMaps
 from focalsst.model.detector import build_detector
-from focalsst.model.presets import FOCAL_SST, MICRO
 from focalsst.model.settings import DetectorSettings
 from focalsst.model.voxels import SparseVoxels
 from focalsst.optimizer import build_adam
 from focalsst.samples import write_sample_data
+from unbroken.config import read_config, validate
 from unbroken.train import pick_device
+
+CONFIGS = Path(__file__).parents[1] / "apps/focal_sst/cfgs/sonar_models"
 
 THREADS = [1, 4]
 LOADING, LOSSES, FIRST, OPTIMIZER = "loading of the batch", "losses", "finding voxels", "clip and Adam"
@@ -57,9 +59,21 @@ class Case:
     steps: int
 
 
+def settings_of(name: str) -> DetectorSettings:
+    return detector_settings(validate(SonarConfig, read_config(CONFIGS / f"{name}.yaml")).value)
+
+
 CASES = (
-    Case(name="micro", settings=MICRO, batch_size=4, points=2200, reach_m=30.0, warm_up=3, steps=15),
-    Case(name="focal_sst", settings=FOCAL_SST, batch_size=2, points=38_552, reach_m=48.0, warm_up=1, steps=2),
+    Case(name="micro", settings=settings_of("micro"), batch_size=4, points=2200, reach_m=30.0, warm_up=3, steps=15),
+    Case(
+        name="focal_sst",
+        settings=settings_of("focal_sst"),
+        batch_size=2,
+        points=38_552,
+        reach_m=48.0,
+        warm_up=1,
+        steps=2,
+    ),
 )
 
 

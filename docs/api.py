@@ -93,6 +93,16 @@ GROUPS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             """
         },
     ),
+    "Applications: showing themselves": (
+        "Sample data to train on without a download, and a demonstration: a training that is killed and resumed, "
+        "and compared with its twin.",
+        {
+            "unbroken.demo": """
+                write_samples typed started train_until steps_done losses_of sessions_of compare_runs say_verdict
+                draw_curves
+            """
+        },
+    ),
     "Files": (
         "Files that a power cut leaves whole, and the one way to open what a person names.",
         {
@@ -285,9 +295,10 @@ def api_page(generated: str) -> str:
         "# The public names",
         generated,
         "[中文：循环中的方法](api-zh.md)",
-        "What a script and an application may import; what is not here may change in any version. Five doors lead in: "
-        "`unbroken`, `unbroken.train`, `unbroken.config`, `unbroken.storage` and `unbroken.errors`. Importing the "
-        "first costs nothing and loads no torch. Errors of the operating system go on where nothing else is said.",
+        "What a script and an application may import; what is not here may change in any version. Six doors lead in: "
+        "`unbroken`, `unbroken.train`, `unbroken.config`, `unbroken.storage`, `unbroken.demo` and `unbroken.errors`. "
+        "Importing the first costs nothing and loads no torch. Errors of the operating system go on where nothing else "
+        "is said.",
         "\n".join(f"- **{title}**: {names}" for title, names in index.items()),
     ]
     for title, entries in groups.items():

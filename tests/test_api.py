@@ -26,6 +26,7 @@ from docs.build import error_classes
 import unbroken as u
 import unbroken.errors
 from unbroken import config as c
+from unbroken import demo
 from unbroken import storage as s
 from unbroken import train as t
 from unbroken.errors import (
@@ -45,10 +46,11 @@ from unbroken.prove import Settings, prove
 
 ENTRIES = [entry for entries in public().values() for entry in entries]
 EXAMPLES = [entry for entry in ENTRIES if entry.docstring.example]
-DOORS = ("unbroken", "unbroken.config", "unbroken.train", "unbroken.storage")
+DOORS = ("unbroken", "unbroken.config", "unbroken.train", "unbroken.storage", "unbroken.demo")
 FAMILY = {kind.__name__ for kind in (*error_classes(), t.Exit, u.LeadsOut, s.NotOrdinary, BadField, ArgumentTypeError)}
 DISK, NOWHERE, L = s.Disk(), Path("nowhere") / "file", u.ITERATIONS
 QUIET = t.PlainConsole()
+SAMPLES = {"format": "mine 1", "train": 1, "val": 1}
 
 
 def raised_in(function: Callable[..., object]) -> set[str]:
@@ -395,6 +397,9 @@ RAISED: dict[tuple[str, type[BaseException]], Callable[[], object]] = {
     ("dataset_meta", UsageError): lambda: t.dataset_meta(NOWHERE),
     ("dataset_meta", DamagedFile): lambda: torn(t.dataset_meta),
     ("read_pickle", DamagedFile): lambda: u.read_pickle(b"\x80", where="it"),
+    ("write_samples", UsageError): lambda: torn(
+        lambda path: demo.write_samples(path.parent, SAMPLES, noun="tiles", write=lambda: ({}, {}))
+    ),
     ("Layout.session", u.LeadsOut): lambda: L.session(Path("run"), "../other"),
     ("Layout.log", u.LeadsOut): lambda: L.log(Path("run"), "../other"),
     ("Layout.from_plain", u.LeadsOut): lambda: u.Layout.from_plain(ROOM),

@@ -23,10 +23,7 @@ MAY_CHANGE: dict[Path, set[str]] = {
     STORAGE / "soft_lock.py": {"os.open", "os.utime"},  # and its sign of life is the time of the file
     # A child writes what it says itself, into a file that it is given open.
     ROOT / "src" / "unbroken" / "prove" / "trial.py": {".open"},
-    APPS / "focal_sst" / "focalsst" / "demo.py": {".open"},
-    APPS / "mapsage" / "mapsage" / "demo.py": {".open"},
-    # The generator of sample pictures: they can be made again at any time, and nothing there needs durability.
-    APPS / "mapsage" / "mapsage" / "samples.py": {".open", ".mkdir", ".save"},
+    ROOT / "src" / "unbroken" / "demo" / "story.py": {".open"},
 }
 OF_PATHS = re.compile("write_text|write_bytes|rename|unlink|rmdir|mkdir|symlink_to|hardlink_to|touch|chmod")
 OF_OS = re.compile("replace|rename|remove|unlink|mkdir|makedirs|rmdir|link|symlink|truncate|utime|chmod")
@@ -197,7 +194,7 @@ def test_no_module_of_tests_keeps_a_generator(request: pytest.FixtureRequest) ->
 
 
 # What other programs may import: what is handed on there needs no user here.
-DOORS = {ROOT / "src" / "unbroken" / name / "__init__.py" for name in ("", "config", "train", "storage")}
+DOORS = {ROOT / "src" / "unbroken" / name / "__init__.py" for name in ("", "config", "train", "storage", "demo")}
 USERS = [*SOURCES, *(path for name in ("examples", "docs", "benchmarks") for path in (ROOT / name).rglob("*.py"))]
 BY_NAME = re.compile("__|.*(_options|_command|_usual)$")  # Python's own; unbroken.cli.tree asks for those of a command
 

@@ -5,9 +5,10 @@ A *run* is one experiment in one folder; a *session* is one process that works o
 exactly. A *launch* decides what a session does: begin, *resume*, fine-tune, nothing (it is finished), or refuse.
 
 Importing this package costs nothing and loads no torch. The doors are `unbroken.train` (your own loop, or `fit`),
-`unbroken.config` (configs as typed values), `unbroken.storage` (durable files), `unbroken.errors`, the command line
-`unbroken`, and the names below, with which an application describes its jobs. All of them: docs/api.md. The rooms
-behind the doors, each with a page of its own, import only those below them: DESIGN.md.
+`unbroken.config` (configs as typed values), `unbroken.storage` (durable files), `unbroken.demo` (sample data and a
+demonstration), `unbroken.errors`, the command line `unbroken`, and the names below, with which an application describes
+its jobs. All of them: docs/api.md. The rooms behind the doors, each with a page of its own, import only those below
+them: DESIGN.md.
 
 Touches nothing.
 """

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from focalsst.config import SonarConfig
-from focalsst.config.published import DEFAULTS, SWITCHES
+from focalsst.config.original import DEFAULTS, SWITCHES
 from unbroken.config import Effect, Section
 from unbroken.config.schema import effect_of_field, sections_in
 

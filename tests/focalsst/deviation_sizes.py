@@ -15,9 +15,9 @@ from torch import Tensor
 
 from focalsst.dataset.points import encode_intensity
 from focalsst.model.detector import Detector, build_detector
-from focalsst.model.presets import FOCAL_SST, NANO, as_published
 from focalsst.model.settings import DetectorSettings, FocalSettings
 from focalsst.model.voxels import group_points
+from tests.focalsst.detectors import FOCAL_SST, NANO, as_published
 
 from .model_inputs import KEEP_ALL, LABELLED, scene
 

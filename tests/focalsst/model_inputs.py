@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from focalsst.model.center_decode import Suppress
+from focalsst.model.center_head import Suppress
 from focalsst.model.detector import Detector, build_detector
-from focalsst.model.presets import NANO
 from focalsst.model.settings import DetectorSettings
+from tests.focalsst.detectors import NANO
 
 LABELLED = torch.tensor(
     [

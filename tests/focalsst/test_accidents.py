@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from focalsst.dataset.batch import Batch, collate
+from focalsst.dataset.folder import Batch, collate
 from focalsst.task import build
 from tests.focalsst.nano_job import FRAMES, Listener, events, job, session, steps, write_nano_job
 from unbroken import Job

@@ -338,7 +338,7 @@ def test_no_database_at_all_says_how_it_is_made(root: Path) -> None:
 
 def test_no_message_to_a_user_names_a_function_of_ours() -> None:
     sources = (Path(__file__).parents[2] / "apps" / "focal_sst" / "focalsst").rglob("*.py")
-    functions = ("`write_database`", "`convert_points`", "`convert_infos`")
+    functions = ("`write_database`", "`convert_points`")
     texts = {path: path.read_text("utf-8") for path in sources}
     found = [
         f"{path.name}: {line.strip()}"

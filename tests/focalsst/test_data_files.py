@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from focalsst.dataset.convert import convert_infos, convert_points
+from focalsst.conversion import convert_points
 from focalsst.dataset.infos import Annotation, read_infos, read_pickled_infos, write_infos
 from focalsst.dataset.points import (
     as_written,
@@ -21,9 +21,8 @@ from focalsst.dataset.points import (
     require_encoding,
     write_points,
 )
-from focalsst.dataset.splits import base_frame, leaked_frames, read_image_set, sequence_of, split_by_sequence
+from focalsst.dataset.splits import leaked_frames, read_image_set
 from tests.focalsst.original_infos import originals_infos
-from unbroken.checkpoint.unpickle import read_pickle
 from unbroken.errors import ConfigError, DamagedFile, UsageError
 
 BOXES = np.array([[11.4, 1.9, -0.1, 2.3, 2.2, 1.6, 3.0], [13.1, 0.4, 0.1, 1.3, 1.1, 1.7, -1.9]], np.float32)
@@ -198,14 +197,8 @@ def test_infos_that_are_torn_missing_or_of_another_kind_are_refused(tmp_path):
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 def test_the_originals_infos_is_converted_without_running_it(tmp_path, protocol):
     (tmp_path / "infos.pkl").write_bytes(originals_infos(KNOWN, protocol))
-    told = []
-    convert_infos(
-        tmp_path / "infos.pkl", tmp_path / "infos.npz", read_pickle=read_pickle, progress=lambda *at: told.append(at)
-    )
+    write_infos(tmp_path / "infos.npz", read_pickled_infos(tmp_path / "infos.pkl"))
     assert as_plain(read_infos(tmp_path / "infos.npz")) == as_plain(KNOWN)
-    assert told == [(3, 3)]
-    with pytest.raises(UsageError, match=r"the target exists already"):
-        convert_infos(tmp_path / "infos.pkl", tmp_path / "infos.npz", read_pickle=read_pickle)
 
 
 class Bomb:
@@ -219,14 +212,17 @@ class Bomb:
         ({"a": 1}, "Expected a list of frames, found dict"),
         ([{"point_cloud": {}}], "found KeyError 'lidar_idx' in frame 0"),
         ([{"point_cloud": {"lidar_idx": "1"}, "annos": {"name": 5, "gt_boxes_lidar": 5}}], "in frame 0"),
-        ([{"point_cloud": {"lidar_idx": "1"}, "annos": {"name": Bomb(), "gt_boxes_lidar": 5}}], "in frame 0"),
-        (Bomb(), "Expected a list of frames"),
+        (
+            [{"point_cloud": {"lidar_idx": "1"}, "annos": {"name": Bomb(), "gt_boxes_lidar": 5}}],
+            "of something else than plain values",
+        ),
+        (Bomb(), "of something else than plain values"),
     ],
 )
 def test_a_foreign_or_hostile_pickle_is_damage_and_runs_nothing(tmp_path, value, message):
     (tmp_path / "infos.pkl").write_bytes(pickle.dumps(value))
     with pytest.raises(DamagedFile, match=message):
-        read_pickled_infos(tmp_path / "infos.pkl", read_pickle)
+        read_pickled_infos(tmp_path / "infos.pkl")
 
 
 def test_text_files_are_converted_once_and_torn_ones_again(tmp_path):
@@ -272,39 +268,9 @@ def test_the_order_of_a_list_is_kept(tmp_path):
     assert read_image_set(tmp_path, "val") == ("0130085", "a_0130001", "0130002")
 
 
-@pytest.mark.parametrize(
-    ("frame", "sequence"),
-    [
-        ("0130001", "1"),
-        ("0130080", "1"),
-        ("d_0130081", "2"),
-        ("0150792", "5"),
-        ("m_0171247", "11"),
-        ("0180158", "12"),
-        ("1003017", "1003"),
-    ],
-)
-def test_frames_and_copies_belong_to_a_recording(frame, sequence):
-    assert sequence_of(frame) == sequence
-
-
-@pytest.mark.parametrize(
-    ("frame", "message"),
-    [("x_1", "'x_1': this is no id of a frame"), ("0130000", "of no known recording. Expected 130001 to 180158")],
-)
-def test_frames_of_no_recording_are_refused(frame, message):
-    with pytest.raises(UsageError, match=message):
-        sequence_of(frame)
-
-
-def test_a_split_by_sequence_leaks_nothing_and_validates_on_originals():
-    frames = ["0130001", "a_0130001", "0130081", "d_0130081", "m_0130090", "0140001"]
-    training, validation = split_by_sequence(frames, {"2"})
-    assert training == ("0130001", "a_0130001", "0140001")
-    assert validation == ("0130081",)
-    assert leaked_frames(training, validation) == ()
+def test_frames_and_copies_that_two_lists_share_are_found():
+    assert leaked_frames(["0130001", "a_0130001", "0140001"], ["0130081"]) == ()
     assert leaked_frames(["a_0130001", "0140001"], ["0130001", "d_0140001", "0130002"]) == ("0130001", "d_0140001")
-    assert base_frame("c_0140001") == "0140001"
 
 
 @pytest.mark.parametrize("form", ["npz", "pkl"])
@@ -317,7 +283,7 @@ def test_names_with_characters_that_there_are_not_are_damage(tmp_path, form):
     else:
         row = {"point_cloud": {"lidar_idx": "a"}, "annos": {"name": raw, "gt_boxes_lidar": np.ones((1, 7))}}
         path.write_bytes(pickle.dumps([row], protocol=4))
-        read = partial(read_pickled_infos, path, read_pickle)
+        read = partial(read_pickled_infos, path)
     with pytest.raises(DamagedFile, match=r"infos\.(npz|pkl)"):
         read()
 

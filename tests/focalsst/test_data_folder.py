@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from focalsst.dataset.batch import collate
-from focalsst.dataset.boxes import points_in_box
+from focalsst.config.data import DataAugmentor
 from focalsst.dataset.database import paste_objects, read_database, write_database
-from focalsst.dataset.folder import SonarFolder
+from focalsst.dataset.folder import SonarFolder, collate
 from focalsst.dataset.infos import Annotation, read_infos, write_infos
-from focalsst.dataset.original_entries import augmentations_from, min_points_from
 from focalsst.dataset.points import encode_intensity, read_points
-from focalsst.dataset.scene import Extent, random_flip, random_rotation, random_scaling
+from focalsst.dataset.scene import Extent, points_in_box, random_flip, random_rotation, random_scaling
+from focalsst.datasets import augmentations_of
 from focalsst.samples import write_sample_data
+from unbroken.config import validate
 from unbroken.errors import ConfigError, DamagedFile, UsageError
 from unbroken.train import one_pass
 
@@ -314,7 +314,7 @@ def test_the_originals_entries_become_functions_in_their_order(root, database):
         {"NAME": "random_world_rotation", "WORLD_ROT_ANGLE": [-0.39, 0.39]},
         {"NAME": "random_world_scaling", "WORLD_SCALE_RANGE": [0.95, 1.05]},
     ]
-    steps = augmentations_from(entries, database=database)
+    steps = augmentations_of(enabled(*entries), database)
     assert [getattr(step, "func", step) for step in steps] == [
         paste_objects,
         random_flip,
@@ -322,36 +322,43 @@ def test_the_originals_entries_become_functions_in_their_order(root, database):
         random_scaling,
     ]
     assert steps[0].keywords["groups"] == {"Box": 3, "Diver": 6} and steps[0].keywords["limit_whole_scene"]
-    assert min_points_from(PASTING) == {"Box": 20, "Diver": 5}
+    assert steps[0].keywords["extra_width_m"] == (0.0, 0.0, 0.0)
+    assert enabled(PASTING)[0].least_points == {"Box": 20, "Diver": 5}
     assert len(folder(root, augmentations=steps).sample(0, rng()).boxes) >= 1
-    assert augmentations_from(entries, disabled=["gt_sampling", "random_world_flip"])[0].func is random_rotation
-    single = augmentations_from([{"NAME": "random_world_rotation", "WORLD_ROT_ANGLE": 0.3}])
+    left = enabled(*entries, disabled=["gt_sampling", "random_world_flip"])
+    assert augmentations_of(left)[0].func is random_rotation
+    single = augmentations_of(enabled({"NAME": "random_world_rotation", "WORLD_ROT_ANGLE": 0.3}))
     assert single[0].keywords == {"range_rad": (-0.3, 0.3)}
 
 
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"NAME": "mixup"}, r"AUG_CONFIG_LIST\[0\]: this augmentation is not known. Expected one of gt_sampling, "),
-        ({}, r"this augmentation is not known"),
-        ({"NAME": "random_world_flip", "AXES": 1}, r"a key is not known. Expected ALONG_AXIS_LIST, found AXES"),
-        ({"NAME": "random_world_flip", "ALONG_AXIS_LIST": ["x", "y"]}, r"forward-looking sonar.* Remove 'y'"),
-        ({"NAME": "random_world_rotation"}, r"WORLD_ROT_ANGLE is no range. Expected \[lowest, highest\], found None"),
-        ({"NAME": "random_world_scaling", "WORLD_SCALE_RANGE": [2, 1]}, r"WORLD_SCALE_RANGE is no range"),
-        (PASTING | {"USE_ROAD_PLANE": True}, r"no road plane under water"),
-        (PASTING | {"SAMPLE_GROUPS": ["Box"]}, r"SAMPLE_GROUPS: an entry cannot be read. Expected Class:number"),
-        (PASTING | {"SAMPLE_GROUPS": ["Car:3"]}, r"the database has no such class. Expected Box, Diver, found Car"),
-        (PASTING | {"REMOVE_EXTRA_WIDTH": [1]}, r"REMOVE_EXTRA_WIDTH is no size. Expected three metres"),
+        ({"NAME": "mixup"}, r"AUG_CONFIG_LIST\.0.* names nothing that is known"),
+        ({}, r"AUG_CONFIG_LIST\.0"),
+        ({"NAME": "random_world_flip", "AXES": 1}, r"AXES"),
+        ({"NAME": "random_world_flip", "ALONG_AXIS_LIST": ["x", "y"]}, r"forward-looking sonar.* remove 'y'"),
+        ({"NAME": "random_world_rotation"}, r"WORLD_ROT_ANGLE"),
+        ({"NAME": "random_world_scaling", "WORLD_SCALE_RANGE": [2, 1]}, r"WORLD_SCALE_RANGE` is no range"),
+        (PASTING | {"USE_ROAD_PLANE": True}, r"USE_ROAD_PLANE"),
+        (PASTING | {"SAMPLE_GROUPS": ["Box"]}, r"SAMPLE_GROUPS\.0"),
+        (PASTING | {"REMOVE_EXTRA_WIDTH": [1]}, r"REMOVE_EXTRA_WIDTH"),
     ],
 )
-def test_wrong_entries_are_explained(database, entry, message):
+def test_wrong_entries_are_explained(entry, message):
     with pytest.raises(ConfigError, match=message):
-        augmentations_from([entry], database=database)
+        enabled(entry)
 
 
-def test_pasting_without_a_database_is_refused():
-    with pytest.raises(ConfigError, match=r"there is no database of objects"):
-        augmentations_from([json.loads(json.dumps(PASTING))])
+def test_a_class_that_the_database_has_not_is_refused(database):
+    with pytest.raises(ConfigError, match=r"the database has no such class. Expected Box, Diver, found Car"):
+        augmentations_of(enabled(PASTING | {"SAMPLE_GROUPS": ["Car:3"]}), database)
+
+
+def enabled(*entries, disabled=()):
+    """The entries of a config as it reads them."""
+    tree = {"AUG_CONFIG_LIST": list(entries), "DISABLE_AUG_LIST": list(disabled)}
+    return validate(DataAugmentor, json.loads(json.dumps(tree))).value.enabled
 
 
 def test_files_of_points_of_another_kind_are_named_where_none_is_ours(tmp_path):

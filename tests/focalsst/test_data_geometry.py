@@ -5,28 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from focalsst.dataset.boxes import (
-    bev_corners,
-    bev_overlap,
-    corners,
-    from_box_frame,
-    points_in_box,
-    to_box_frame,
-    wrap_heading,
-)
 from focalsst.dataset.scene import (
     Extent,
     Scene,
+    bev_corners,
+    bev_overlap,
     flip,
+    from_box_frame,
     keep_classes,
     mask_boxes,
     mask_points,
+    points_in_box,
     random_flip,
     random_rotation,
     random_scaling,
     rotate,
     scale,
     shuffle,
+    to_box_frame,
+    wrap_heading,
 )
 from unbroken.errors import ConfigError
 
@@ -81,10 +78,10 @@ def test_the_frame_of_a_box_has_x_along_its_heading_and_can_be_left_again():
 
 
 def test_corners_are_at_half_the_size_in_the_frame_of_the_box():
-    for box, spots in zip(some_boxes(6), corners(some_boxes(6))):
-        local = to_box_frame(spots, box)
-        assert np.abs(local) == pytest.approx(np.broadcast_to(box[3:6] / 2, (8, 3)), abs=1e-5)
-        assert len({tuple(row) for row in np.sign(local)}) == 8
+    for box, spots in zip(some_boxes(6), bev_corners(some_boxes(6))):
+        local = to_box_frame(np.column_stack([spots, np.full(4, box[2])]), box)
+        assert np.abs(local[:, :2]) == pytest.approx(np.broadcast_to(box[3:5] / 2, (4, 2)), abs=1e-5)
+        assert len({tuple(row) for row in np.sign(local[:, :2])}) == 4
 
 
 def test_corners_from_above_run_counter_clockwise():
@@ -203,13 +200,11 @@ def test_the_range_masks_points_on_all_axes_or_on_two():
     assert len(mask_points(scene, extent, mask_z=False).points) == ((x <= 1) & (y <= 2)).sum()
 
 
-def test_boxes_are_kept_by_their_centre_or_by_their_corners():
+def test_boxes_are_kept_by_their_centre():
     boxes = np.array([[0.9, 0, 0, 1, 1, 1, 0], [1.1, 0, 0, 1, 1, 1, 0], [9, 0, 0, 1, 1, 1, 0]], np.float32)
     scene = Scene(points=np.zeros((1, 4), np.float32), names=("Box", "Diver", "Box"), boxes=boxes)
     extent = Extent(low=(-1, -1, -1), high=(1, 1, 1))
     assert mask_boxes(scene, extent).names == ("Box",)
-    assert mask_boxes(scene, extent, by="corners").names == ("Box", "Diver")
-    assert mask_boxes(scene, extent, by="corners", min_corners=5).names == ()
     assert keep_classes(scene, ["Diver"]).boxes.tolist() == [boxes[1].tolist()]
 
 
@@ -217,7 +212,7 @@ def test_a_scene_without_objects_goes_through_everything():
     scene = some_scene(objects=0)
     rng = np.random.default_rng(0)
     for changed in (flip(scene, "x"), rotate(scene, 1), scale(scene, 2), shuffle(scene, rng)):
-        kept = keep_classes(mask_boxes(changed, Extent(), by="corners"), ["Box"])
+        kept = keep_classes(mask_boxes(changed, Extent()), ["Box"])
         assert kept.boxes.shape == (0, 7) and kept.names == ()
 
 

@@ -98,7 +98,7 @@ def test_the_full_demo_is_killed_in_the_middle_of_two_epochs_and_after_a_save() 
     config = validate(SonarConfig, read_config(shipped() / config_of(FULL))).value
     per_epoch = steps_of(config, FULL.train, epochs=1)
     first, second = FULL.kills
-    assert per_epoch < first < second < per_epoch * config.epochs
+    assert per_epoch < first < second < per_epoch * config.OPTIMIZATION.NUM_EPOCHS
     assert first // per_epoch != second // per_epoch
     for kill in FULL.kills:
         assert 0.2 < kill % per_epoch / per_epoch < 0.8

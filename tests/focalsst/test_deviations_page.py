@@ -10,8 +10,7 @@ import pytest
 import yaml
 
 from focalsst.config import SonarConfig
-from focalsst.config.not_built import STAGES
-from focalsst.config.published import SWITCHES
+from focalsst.config.original import STAGES, SWITCHES
 from unbroken.config import ConfigError, merge_options, read_config, validate
 
 from .deviation_sizes import sizes

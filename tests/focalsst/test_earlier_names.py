@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from focalsst.earlier_names import present_name
-from focalsst.model.presets import FOCAL_SST
+from focalsst.original_states import present_name
 from focalsst.task import blueprint
 from focalsst.testing import main as judge
+from tests.focalsst.detectors import FOCAL_SST
 from tests.focalsst.nano_job import CONFIG, events, job, session, steps, write_nano_job
 from tests.focalsst.original_network import original_network
 from unbroken import Job

@@ -14,7 +14,6 @@ from focalsst.geometry import (
     iou_bev,
     iou_bev_pairs,
     nms_bev,
-    nms_bev_per_class,
 )
 
 # Two boxes, their BEV IoU and their IoU in space, as computed with shapely 2.2.0 polygons.
@@ -233,16 +232,9 @@ def test_only_overlap_above_the_threshold_suppresses():
     assert nms_bev(two, scores, iou_threshold=overlap - 1e-9).tolist() == [1]
 
 
-def test_a_class_suppresses_only_its_own():
-    boxes, scores, labels = np.repeat(box(), 4, axis=0), np.array([0.3, 0.9, 0.8, 0.9]), np.array([1, 1, 2, 3])
-    assert nms_bev(boxes, scores, iou_threshold=0.2).tolist() == [1]
-    assert nms_bev_per_class(boxes, scores, labels, iou_threshold=0.2).tolist() == [1, 3, 2]
-
-
 def test_nothing_to_suppress_is_no_error():
     none, no_scores = np.zeros((0, 7)), np.zeros(0)
     assert nms_bev(none, no_scores, iou_threshold=0.2).tolist() == []
-    assert nms_bev_per_class(none, no_scores, np.zeros(0, dtype=int), iou_threshold=0.2).dtype == np.int64
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from focalsst.geometry import iou_3d, iou_bev
-from focalsst.metrics import Detections, Labels, Scores, class_rules, evaluate, originals
-from focalsst.report import named, report
+from focalsst.metrics import Detections, Labels, Scores, class_rules, evaluate
+from focalsst.results import named, report
 from unbroken.errors import ConfigError, UsageError
 
 RULES = class_rules(["Box", "Diver"], {"Box": "Car", "Diver": "Pedestrian"})
@@ -229,11 +229,6 @@ def test_the_order_of_frames_does_not_count_but_their_ids_do():
         evaluate(truth, [*found, found[0]], RULES)
     with pytest.raises(UsageError, match="same frames"):
         evaluate([*truth, truth[0]], found, RULES)
-
-
-def test_originals_are_judged_without_their_copies():
-    frames = [labels(frame_id) for frame_id in ("0130001", "a_0130001", "m_1", "c_1", "d_1", "sequence_7")]
-    assert [frame.frame_id for frame in originals(frames)] == ["0130001", "sequence_7"]
 
 
 def test_the_report_has_the_layout_of_the_public_tools():

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from focalsst.dataset.batch import collate
-from focalsst.dataset.folder import Sample, SonarFolder
+from focalsst.dataset.folder import Sample, SonarFolder, collate
 from focalsst.model.detector import build_detector
-from focalsst.model.presets import FOCAL_SST, MICRO, NANO, NO_FOCAL, PRESETS, SMALL, as_published
 from focalsst.optimizer import build_adam
 from focalsst.samples import write_sample_data
+from tests.focalsst.detectors import FOCAL_SST, MICRO, NANO, NO_FOCAL, PRESETS, SMALL, as_published
 from unbroken.errors import ConfigError
 
 from .model_inputs import KEEP_ALL, LABELLED, detector, scene

@@ -10,12 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from focalsst.model.dsvt import DSVT, PositionEmbedding
-from focalsst.model.geometry import Geometry
-from focalsst.model.set_attention import SelfAttention
-from focalsst.model.settings import DsvtSettings
+from focalsst.model.dsvt import DSVT, PositionEmbedding, SelfAttention, find_windows, make_sets
+from focalsst.model.settings import DsvtSettings, Geometry
 from focalsst.model.voxels import SparseVoxels
-from focalsst.model.windows import find_windows, make_sets
 
 from .model_inputs import random_cells
 

@@ -9,13 +9,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from focalsst.model.dilation import NEIGHBOURS, join, proposed_cells
-from focalsst.model.focal_encoder import FocalSparseEncoder
-from focalsst.model.geometry import Geometry
-from focalsst.model.importance import Importance, focal_terms, importance_loss, importance_targets
-from focalsst.model.settings import FocalSettings
-from focalsst.model.submanifold import OFFSETS, SubmanifoldConv3d, find_neighbours
-from focalsst.model.voxels import SparseVoxels
+from focalsst.model.focal_encoder import (
+    NEIGHBOURS,
+    FocalSparseEncoder,
+    Importance,
+    focal_terms,
+    importance_loss,
+    importance_targets,
+    join,
+    proposed_cells,
+)
+from focalsst.model.settings import FocalSettings, Geometry
+from focalsst.model.voxels import OFFSETS, SparseVoxels, SubmanifoldConv3d, find_neighbours
 
 from .model_inputs import random_cells
 

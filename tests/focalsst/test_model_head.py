@@ -8,18 +8,23 @@ from dataclasses import replace
 import pytest
 import torch
 
-from focalsst.model.bev_backbone import BaseBEVBackbone
-from focalsst.model.bev_map import BevMap, HeightAwareToBev, MaxToBev
-from focalsst.model.center_decode import best_cells, decode
-from focalsst.model.center_head import CenterHead, HeadMaps
-from focalsst.model.center_loss import head_losses, heatmap_loss, location_loss
-from focalsst.model.center_targets import assign_targets, gaussian_radius
+from focalsst.model.bev import BaseBEVBackbone, BevMap, HeightAwareToBev, MaxToBev
+from focalsst.model.center_head import (
+    CenterHead,
+    HeadMaps,
+    assign_targets,
+    best_cells,
+    decode,
+    gaussian_radius,
+    head_losses,
+    heatmap_loss,
+    location_loss,
+)
 from focalsst.model.detector import build_detector
-from focalsst.model.geometry import Geometry
-from focalsst.model.importance import importance_targets
-from focalsst.model.presets import NANO
-from focalsst.model.settings import BevSettings, DecodeSettings, HeadSettings
+from focalsst.model.focal_encoder import importance_targets
+from focalsst.model.settings import BevSettings, DecodeSettings, Geometry, HeadSettings
 from focalsst.model.voxels import SparseVoxels
+from tests.focalsst.detectors import NANO
 
 from .model_inputs import KEEP_ALL, LABELLED, random_cells
 

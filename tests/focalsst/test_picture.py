@@ -1,4 +1,4 @@
-"""Pictures of frames and curves: they are drawn whatever is missing, and show what they are given."""
+"""Pictures of frames: they are drawn whatever is missing, and show what they are given."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from focalsst.metrics import Detections, Labels
-from focalsst.picture import FOUND, PAPER, TRUE, FrameView, draw_curves, draw_scenes, from_above_png
+from focalsst.picture import FOUND, PAPER, TRUE, FrameView, draw_scenes, from_above_png
 from unbroken.errors import UsageError
 
 BOXES = np.array([[11.4, 1.9, -0.1, 4.3, 3.2, 1.6, 1.0], [13.1, -4.4, 0.1, 3.3, 2.1, 1.7, -1.9]], np.float32)
@@ -51,7 +51,7 @@ def test_several_frames_are_rows_of_one_picture(tmp_path):
     view = FrameView(points=cloud(), truth=TRUTH, detections=GUESS)
     heights = []
     for count in (1, 2, 3):
-        draw_scenes([view] * count, tmp_path / "a.png", extent_m=(0, -10, -10, 30, 10, 5), colour_by="intensity")
+        draw_scenes([view] * count, tmp_path / "a.png")
         with Image.open(tmp_path / "a.png") as picture:
             heights.append(picture.size[1])
     assert heights[2] - heights[1] == pytest.approx(heights[1] - heights[0], abs=2)
@@ -73,27 +73,6 @@ def test_frames_without_points_objects_or_sound_boxes_are_drawn(tmp_path):
 def test_no_frame_is_a_mistake(tmp_path):
     with pytest.raises(UsageError, match="there is no frame to draw"):
         draw_scenes([], tmp_path / "a.png")
-
-
-def records(first, last, session, *, per_epoch=10):
-    for step in range(first, last + 1):
-        yield {"step": step, "session": session, "epoch": (step - 1) // per_epoch, "loss": 5 / step, "samples": [1]}
-        if step % per_epoch == 0:
-            yield {"step": step, "session": session, "evaluation": {"mAP": 2.0 * step, "mAP_lenient": 3.0 * step}}
-
-
-def test_curves_of_sessions_are_drawn_over_the_twin_and_without_one(tmp_path):
-    sessions = [list(records(1, 13, "a")), list(records(11, 25, "b")), [], list(records(26, 40, "c"))]
-    draw_curves(sessions, [list(records(1, 40, "t"))], tmp_path / "both.png")
-    draw_curves(sessions, [], tmp_path / "alone.png", title="Alone")
-    for name, colour in (("both", "#1f77b4"), ("both", "#ff7f0e"), ("both", "#2ca02c"), ("alone", "#2ca02c")):
-        assert pixels_of(tmp_path / f"{name}.png", colour) > 100
-
-
-def test_a_loss_that_was_not_finite_leaves_a_gap(tmp_path):
-    broken = [{"step": 1, "epoch": 0, "loss": "nan"}, {"step": 2, "epoch": 0, "loss": 1.0}]
-    draw_curves([broken, [{"step": 3, "session": "b"}]], [], tmp_path / "a.png")
-    assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("size_m", [(60.0, 12.0), (10.0, 40.0), (25.0, 25.0)])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from focalsst.places import find_data, places_of
+from focalsst.recipes import find_data, places_of
 from tests.focalsst.nano_job import write_nano_job
 from tests.unbroken.cli.typing_commands import process
 

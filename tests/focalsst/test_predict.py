@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from focalsst.dataset.batch import Batch
+from focalsst.dataset.folder import Batch
+from focalsst.evaluation import predict, suppress
 from focalsst.geometry import nms_bev
-from focalsst.model.presets import NANO
-from focalsst.predict import predict, suppress
+from tests.focalsst.detectors import NANO
 
 from .model_inputs import detector, scene
 

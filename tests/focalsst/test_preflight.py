@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from focalsst.dataset.infos import Annotation, read_infos, write_infos
-from focalsst.preflight import preflight
+from focalsst.datasets import preflight
 from tests.focalsst.nano_job import CONFIG, job, session, write_nano_job
 from tests.unbroken.cli.typing_commands import typing
 from unbroken.errors import ConfigError, DamagedFile, UnbrokenError, UsageError

@@ -17,15 +17,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from focalsst.config import SonarConfig, detector_settings
-from focalsst.config.published import SWITCHES
-from focalsst.model.dilation import NEIGHBOURS, proposed_cells
-from focalsst.model.geometry import Geometry
-from focalsst.model.presets import FOCAL_SST, NANO, as_published
-from focalsst.model.settings import VfeSettings, VoxelSettings
+from focalsst.config.original import SWITCHES
+from focalsst.model.focal_encoder import NEIGHBOURS, proposed_cells
+from focalsst.model.settings import Geometry, VfeSettings, VoxelSettings
 from focalsst.model.vfe import SDAVFE
 from focalsst.model.voxels import PointGroups, SparseVoxels, group_points
 from focalsst.task import build
 from tests.focalsst.config.original_files import MODEL, write_original
+from tests.focalsst.detectors import FOCAL_SST, NANO, as_published
 from tests.focalsst.nano_job import job, session, steps, write_nano_job
 from unbroken.config import changes, effects, merge_options, read_config, validate
 from unbroken.errors import Incompatible
@@ -253,7 +252,7 @@ def test_of_such_a_file_a_switch_that_it_sets_counts_and_what_is_recorded_reads_
     tree = merge_options(read_config(write_original(tmp_path)).tree, ["MODEL.DENSE_HEAD.HEADING=axis"])
     found = validate(SonarConfig, tree)
     assert not found.value.AS_PUBLISHED and found.value.MODEL.DENSE_HEAD.HEADING == "axis"
-    assert found.value.MODEL.VFE.PADDED_ROWS and found.value.freeze_in_proj
+    assert found.value.MODEL.VFE.PADDED_ROWS and found.value.OPTIMIZATION.FREEZE_IN_PROJ
     assert validate(SonarConfig, found.canonical).canonical == found.canonical
 
 
@@ -261,9 +260,9 @@ def test_what_the_original_takes_for_a_key_that_is_left_out_is_taken_here_too(tm
     tree = read_config(write_original(tmp_path)).tree
     del tree["DATA_CONFIG"]["USE_BINARY_FORMAT"], tree["MODEL"]["DENSE_HEAD"]["USE_BIAS_BEFORE_NORM"]
     found = validate(SonarConfig, tree).value
-    assert not found.binary and not found.MODEL.DENSE_HEAD.USE_BIAS_BEFORE_NORM
+    assert not found.DATA_CONFIG.USE_BINARY_FORMAT and not found.MODEL.DENSE_HEAD.USE_BIAS_BEFORE_NORM
     ours = validate(SonarConfig, {**tree, "AS_PUBLISHED": False}).value
-    assert ours.binary and ours.MODEL.DENSE_HEAD.USE_BIAS_BEFORE_NORM
+    assert ours.DATA_CONFIG.USE_BINARY_FORMAT and ours.MODEL.DENSE_HEAD.USE_BIAS_BEFORE_NORM
 
 
 def test_a_record_from_before_the_newest_switches_is_of_the_same_training(tmp_path: Path) -> None:
@@ -284,7 +283,7 @@ def test_beside_our_data_set_s_config_a_file_of_the_original_is_the_original_too
     path = tmp_path / "cfgs/sonar_models/theirs.yaml"
     path.write_text(MODEL)
     found = validate(SonarConfig, read_config(path))
-    assert found.value.AS_PUBLISHED and found.value.intensity == "original"
+    assert found.value.AS_PUBLISHED and found.value.DATA_CONFIG.POINT_FEATURE_ENCODING.INTENSITY == "original"
     assert detector_settings(found.value) == as_published(FOCAL_SST)
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from focalsst.metrics import Detections, Labels, class_rules, evaluate
-from focalsst.report import named
 from focalsst.results import (
+    named,
     read_detections,
     read_results,
     read_scores,

@@ -18,11 +18,11 @@ import torch
 
 from focalsst.config import detector_settings
 from focalsst.model.detector import build_detector
-from focalsst.model.presets import FOCAL_SST
 from focalsst.optimizer import build_adam
 from focalsst.original_states import TABLES, spell_as_here
 from focalsst.task import build
 from focalsst.testing import main as judge
+from tests.focalsst.detectors import FOCAL_SST
 from tests.focalsst.nano_job import BATCH, CONFIG, FRAMES, Listener, job, session, steps
 from tests.focalsst.original_checkpoints import Original, copy_of, train_as_the_original
 from tests.focalsst.original_network import original_network
@@ -131,7 +131,7 @@ def test_weights_and_moments_are_those_of_the_furthest_file_bit_for_bit(
     groups = task.optimizer.param_groups
     assert all(type(group["lr"]) is float and type(group["betas"][0]) is float for group in groups)
     assert [group["lr"] for group in groups] == [float(g["lr"]) for g in original.optimizer_state["param_groups"]]
-    assert [group["weight_decay"] for group in groups] == [found.options.own.config.weight_decay] * 2
+    assert [group["weight_decay"] for group in groups] == [found.options.own.config.OPTIMIZATION.WEIGHT_DECAY] * 2
 
 
 def test_training_goes_on_at_its_step_and_the_next_launch_is_as_if_it_had_always_been_ours(

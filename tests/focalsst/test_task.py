@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from focalsst.dataset.batch import Batch
+from focalsst.dataset.folder import Batch
 from focalsst.task import build
 from tests.focalsst.nano_job import BATCH, FRAMES, Listener, events, job, session, steps, write_nano_job
 from unbroken import Job

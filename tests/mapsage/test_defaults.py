@@ -13,7 +13,7 @@ from original_defaults import SOURCES, THERE, read_signatures
 from pydantic.fields import FieldInfo
 
 from mapsage.config import MapSageConfig
-from mapsage.config.defaults import THERE as SAID
+from mapsage.config.original import THERE as SAID
 from unbroken.config import Effect, Section
 from unbroken.config.schema import effect_of_field, sections_in
 

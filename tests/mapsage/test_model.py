@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from mapsage.loss import LossTerm, decode_losses, total_loss
 from mapsage.model import EncoderDecoder, MixVisionTransformer, SegformerHead
-from mapsage.model.attention import EfficientAttention, FusedAttention, map_to_tokens, tokens_to_map
-from mapsage.model.drop_path import DropPath
+from mapsage.model.mix_transformer import DropPath, EfficientAttention, FusedAttention, map_to_tokens, tokens_to_map
 from unbroken.checkpoint.structure import weights
 from unbroken.errors import ConfigError
 

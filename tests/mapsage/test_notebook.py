@@ -15,14 +15,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from docs.notebook import as_text, notebook
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from tests.test_docs import problems
 from tests.twin.killing import PATIENCE_S, environment, evaluations, python, run_to_end, step_records
 from tests.twin.season import contents, strip
-
-from mapsage.notebook import as_text, notebook
 
 APP = Path(__file__).resolve().parents[2] / "apps" / "mapsage"
 FILE = APP / "kaggle.ipynb"
@@ -41,7 +40,7 @@ train_cfg = dict(max_iters={STEPS}, val_interval={EVALUATE_EVERY})
 
 def test_the_committed_notebook_is_up_to_date() -> None:
     assert FILE.read_text("utf-8") == as_text(notebook()), (
-        "run `python -m mapsage.notebook apps/mapsage/kaggle.ipynb` in the root of the repository"
+        "run `python -m docs.notebook apps/mapsage/kaggle.ipynb` in the root of the repository"
     )
 
 

@@ -11,9 +11,8 @@ from mmengine_files import nano
 from PIL import Image
 from torch.nn import functional as F
 
-from mapsage.geometry import crop_to_content, padding_to, resize_bilinear, slide_windows
 from mapsage.picture import EARTHVQA_PALETTE, paint, png_bytes, side_by_side
-from mapsage.predict import predict_labels, predict_logits
+from mapsage.predict import crop_to_content, padding_to, predict_labels, predict_logits, resize_bilinear, slide_windows
 from unbroken.errors import ConfigError
 
 NAMES = ("background", "building", "road", "water", "barren", "forest", "agriculture", "playground")

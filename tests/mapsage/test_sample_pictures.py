@@ -12,8 +12,7 @@ from PIL import Image
 
 from mapsage.dataset.palette import EARTHVQA_CLASSES, IGNORED
 from mapsage.dataset.pipeline import Sample
-from mapsage.picture import EARTHVQA_PALETTE
-from mapsage.sample_pictures import draw_samples, palette, sheet
+from mapsage.picture import EARTHVQA_PALETTE, draw_samples, palette, sheet
 from unbroken.errors import DamagedFile
 from unbroken.train import Progress
 

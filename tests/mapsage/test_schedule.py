@@ -9,9 +9,10 @@ from dataclasses import replace
 import pytest
 import torch
 from mmengine_files import logged_rates, needs_files, structure_of
+from tests.mapsage.schedules import learning_rates
 from torch.optim import AdamW
 
-from mapsage.schedule import IterationSchedule, LinearLR, PolyLR, learning_rates
+from mapsage.schedule import IterationSchedule, LinearLR, PolyLR
 from unbroken import Extension
 from unbroken.errors import ConfigError, Incompatible
 

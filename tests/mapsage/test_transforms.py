@@ -10,8 +10,16 @@ import pytest
 import torch
 
 from mapsage.dataset import transforms
-from mapsage.dataset.colour import adjust, photo_metric_distortion
-from mapsage.dataset.transforms import Tile, fit_size, random_crop, random_flip, random_resize, resize
+from mapsage.dataset.transforms import (
+    Tile,
+    adjust,
+    fit_size,
+    photo_metric_distortion,
+    random_crop,
+    random_flip,
+    random_resize,
+    resize,
+)
 
 PIPELINE_TRANSFORMS = [
     (resize, {"scale": (40, 24), "keep_ratio": True}),

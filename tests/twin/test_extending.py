@@ -15,7 +15,8 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook, 
 from focalsst.recipes import read as read_sonar
 from focalsst.schedule import OneCycle
 from mapsage.recipes import read as read_aerial
-from mapsage.schedule import learning_rates, phases_of
+from mapsage.schedule import phases_of
+from tests.mapsage.schedules import learning_rates
 from tests.twin import aerial, sonar
 from tests.twin.killing import assert_twins, events, kill_after_steps, lines_in, python, run_to_end, step_records
 from unbroken import Job

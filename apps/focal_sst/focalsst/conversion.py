@@ -6,11 +6,11 @@ executes nothing of a pickle, and what it finds in its place and did not write i
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from rich.console import Console
@@ -18,17 +18,50 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
-from focalsst.dataset.arrays import write_arrays
-from focalsst.dataset.convert import convert_points, files_of_points
-from focalsst.dataset.database import ARRAYS, FOLDER, ROW_BYTES, database_file, read_database, write_database
+from focalsst.dataset.database import (
+    FOLDER,
+    ROW_BYTES,
+    Row,
+    database_file,
+    read_database,
+    read_pickled_database,
+    write_database,
+    write_list,
+)
 from focalsst.dataset.infos import Annotation, read_infos, read_pickled_infos, write_infos
-from focalsst.dataset.points import BINARY, TEXT, Progress, read_points
-from focalsst.pickled import Row, read_pickled_database, read_plain_pickle
-from unbroken import Disk, OptionParser, is_ordinary, size_text, write_whole
+from focalsst.dataset.points import BINARY, MOST_BYTES, POINT_BYTES, TEXT, Progress, read_points, write_points
+from unbroken import Disk, OptionParser, is_ordinary, read_whole, size_text, text_of, write_whole
 from unbroken.errors import DamagedFile, Refused, UnbrokenError, UsageError
 
 INFOS: Final = "sonar_infos_*.pkl"
 PIPE_WIDTH: Final = 200
+
+
+def files_of_points(root: Path, kind: tuple[str, str]) -> list[Path]:
+    """The files of one kind, `TEXT` or `BINARY`, in order; raises OSError for a folder that may not be read."""
+    folder, suffix = root / kind[0], kind[1]
+    return sorted(path for path in folder.iterdir() if path.suffix == suffix) if folder.is_dir() else []
+
+
+def convert_points(root: Path, *, progress: Progress | None = None) -> int:
+    """Write `points_binary/<id>.bin` for each `points/<id>.txt`; return how many were written.
+
+    A binary file with as many points as its text is left as it is.
+    """
+    sources = files_of_points(root, TEXT)
+    if not sources:
+        raise UsageError(root / TEXT[0], "there are no points to convert", expected="<id>.txt files")
+    written = 0
+    for done, source in enumerate(sources, start=1):
+        target = root / BINARY[0] / f"{source.stem}{BINARY[1]}"
+        lines = text_of(read_whole(source, most_bytes=MOST_BYTES)).splitlines() if is_ordinary(target) else []
+        size_bytes = sum(1 for line in lines if line.strip()) * POINT_BYTES
+        if not is_ordinary(target) or target.stat().st_size != size_bytes:
+            write_points(target, read_points(source))
+            written += 1
+        if progress is not None:
+            progress(done, len(sources))
+    return written
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,8 +69,27 @@ def main(arguments: Sequence[str]) -> int:
     out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     if not out.is_terminal:
         out.width = PIPE_WIDTH
+    parser, commands = _parsers()
+    options, unknown = parser.parse_known_args(list(arguments))
+    if unknown:  # the command knows its own options, and which of them is near
+        commands[options.command].error(f"unrecognized arguments: {' '.join(unknown)}")
+    if (options.root is None) == (options.data_path is None):
+        expected = "one folder, as DATA_ROOT or as --data_path DIR"
+        raise UsageError("convert.py", "it is not clear what to convert", expected=expected)
+    root = options.root or options.data_path
     try:
-        return _run(_parse(arguments), out)
+        if not root.exists():
+            raise UsageError(root, "there is no such folder", do="Check the data root.")
+        match options.command:
+            case "points" if options.check:
+                return check_points(root, out)
+            case "points":
+                out.print(points_to_binary(root, out))
+            case "infos":
+                out.print(infos_to_npz(root, out))
+            case "database":
+                out.print(make_database(root, out, split=options.split))
+        return 0
     except OSError as error:
         what = f"the disk refuses ({error.strerror or error})"
         raise UnbrokenError(error.filename or "convert.py", what, do="Then repeat.") from error
@@ -64,33 +116,6 @@ def _parsers() -> tuple[OptionParser, Mapping[str, ArgumentParser]]:
         )
         command.add_argument("--data_path", type=Path, metavar="DIR", help="the same, spelled as in the original")
     return parser, commands.choices
-
-
-def _parse(arguments: Sequence[str]) -> Namespace:
-    parser, commands = _parsers()
-    options, unknown = parser.parse_known_args(list(arguments))
-    if unknown:  # the command knows its own options, and which of them is near
-        commands[options.command].error(f"unrecognized arguments: {' '.join(unknown)}")
-    if (options.root is None) == (options.data_path is None):
-        expected = "one folder, as DATA_ROOT or as --data_path DIR"
-        raise UsageError("convert.py", "it is not clear what to convert", expected=expected)
-    options.root = options.root or options.data_path
-    if not options.root.exists():
-        raise UsageError(options.root, "there is no such folder", do="Check the data root.")
-    return options
-
-
-def _run(options: Namespace, out: Console) -> int:
-    match options.command:
-        case "points" if options.check:
-            return check_points(options.root, out)
-        case "points":
-            out.print(points_to_binary(options.root, out))
-        case "infos":
-            out.print(infos_to_npz(options.root, out))
-        case "database":
-            out.print(make_database(options.root, out, split=options.split))
-    return 0
 
 
 def points_to_binary(root: Path, out: Console) -> str:
@@ -150,9 +175,19 @@ def infos_to_npz(root: Path, out: Console) -> str:
     read: dict[Path, tuple[Annotation, ...]] = {}
     with _shown(out, "infos") as progress:
         for done, source in enumerate(sources, start=1):
-            read[source.with_suffix(".npz")] = read_pickled_infos(source, read_plain_pickle)
+            read[source.with_suffix(".npz")] = read_pickled_infos(source)
             progress(done, len(sources))
-    new = {target: annotations for target, annotations in read.items() if not _is_there(target, annotations)}
+    new = {target: annotations for target, annotations in read.items() if not target.exists()}
+    for target, wanted in read.items():
+        if target in new:
+            continue
+        known = read_infos(target)
+        same = len(known) == len(wanted) and all(
+            (a.frame, a.names) == (b.frame, b.names) and np.array_equal(a.boxes, b.boxes)
+            for a, b in zip(known, wanted, strict=True)
+        )
+        if not same:
+            raise _in_the_way(target, "the infos of the pickle beside it")
     size_bytes = sum(write_infos(target, annotations) for target, annotations in new.items())
     frames = sum(len(annotations) for annotations in new.values())
     objects = sum(len(annotation.names) for annotations in new.values() for annotation in annotations)
@@ -171,7 +206,7 @@ def make_database(root: Path, out: Console, *, split: str) -> str:
     if is_ordinary(old):
         rows = read_pickled_database(old, root)
         if not target.exists():
-            write_arrays(target, _arrays_of(rows))
+            write_list(root, split, rows)
         elif _listed(root, split) != {_key(row) for row in rows}:
             raise _in_the_way(target, f"the objects of {old.name}")
         did = f"{target} lists the {len(rows)} objects of {old.name}"
@@ -187,13 +222,25 @@ def _cut(root: Path, out: Console, *, split: str) -> list[Row]:
     """Cut objects out of the frames, unless that was done already; refuse to replace those of someone else."""
     target = database_file(root, split)
     begun = target.with_name(f"{target.name}.partial")  # becomes the list at the end, and tells that it is not yet
-    annotations = _annotations_of(root, split)
-    expected = _expected(annotations)
+    infos = root / f"sonar_infos_{split}.npz"
+    if not is_ordinary(infos):
+        do = f"Run `convert.py infos {root}` first, or check the data root."
+        raise UsageError(infos, "there are no infos", do=do)
+    if not (root / BINARY[0]).is_dir():
+        raise UsageError(root / BINARY[0], "there are no binary points", do=f"Run `convert.py points {root}` first.")
+    annotations = read_infos(infos)
+    # Every object that the frames have, as `write_database` names them; those without points are not listed.
+    expected = {
+        _key((name, f"{FOLDER}/{known.frame}_{name}_{number}.bin", box, 0))
+        for known in annotations
+        for number, (name, box) in enumerate(zip(known.names, known.boxes, strict=True))
+    }
     if target.exists():
         if not _listed(root, split) <= expected:
             raise _in_the_way(target, f"the objects of sonar_infos_{split}.npz")
         rows = _rows_of(root, split)
-        if all(_is_whole(root / row[1], row[3]) for row in rows):
+        files = [root / row[1] for row in rows]
+        if [is_ordinary(file) and file.stat().st_size for file in files] == [row[3] * ROW_BYTES for row in rows]:
             return rows
     elif not begun.exists():
         there = sum((root / place).exists() for _, place, _ in expected)
@@ -208,17 +255,6 @@ def _cut(root: Path, out: Console, *, split: str) -> list[Row]:
     with _shown(out, "database") as progress:
         write_database(root, annotations, split=split, progress=progress)
     return _rows_of(root, split)
-
-
-def _annotations_of(root: Path, split: str) -> tuple[Annotation, ...]:
-    infos = root / f"sonar_infos_{split}.npz"
-    if not is_ordinary(infos):
-        raise UsageError(
-            infos, "there are no infos", do=f"Run `convert.py infos {root}` first, or check the data root."
-        )
-    if not (root / BINARY[0]).is_dir():
-        raise UsageError(root / BINARY[0], "there are no binary points", do=f"Run `convert.py points {root}` first.")
-    return read_infos(infos)
 
 
 def _rows_of(root: Path, split: str) -> list[Row]:
@@ -236,44 +272,6 @@ def _key(row: Row) -> tuple[str, str, bytes]:
 
 def _listed(root: Path, split: str) -> set[tuple[str, str, bytes]]:
     return {_key(row) for row in _rows_of(root, split)}
-
-
-def _expected(annotations: Sequence[Annotation]) -> set[tuple[str, str, bytes]]:
-    """Every object that the frames have, as `write_database` names them; those without points are not listed."""
-    return {
-        _key((name, f"{FOLDER}/{known.frame}_{name}_{number}.bin", box, 0))
-        for known in annotations
-        for number, (name, box) in enumerate(zip(known.names, known.boxes, strict=True))
-    }
-
-
-def _arrays_of(rows: Sequence[Row]) -> Mapping[str, Any]:
-    names, places, boxes, counts = zip(*rows, strict=True) if rows else ((), (), (), ())
-    columns = (
-        np.array(names, np.str_),
-        np.array(places, np.str_),
-        np.array(boxes, np.float32).reshape(-1, 7),
-        np.array(counts, np.int64),
-    )
-    return dict(zip(ARRAYS, columns, strict=True))
-
-
-def _is_whole(path: Path, points: int) -> bool:
-    return is_ordinary(path) and path.stat().st_size == points * ROW_BYTES
-
-
-def _is_there(target: Path, annotations: Sequence[Annotation]) -> bool:
-    """Whether a target says the same already; one that says something else is refused."""
-    if not target.exists():
-        return False
-    known = read_infos(target)
-    same = len(known) == len(annotations) and all(
-        (a.frame, a.names) == (b.frame, b.names) and np.array_equal(a.boxes, b.boxes)
-        for a, b in zip(known, annotations, strict=True)
-    )
-    if not same:
-        raise _in_the_way(target, "the infos of the pickle beside it")
-    return True
 
 
 def _in_the_way(target: Path, expected: str) -> Refused:

@@ -7,26 +7,38 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
-import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
+
 from focalsst.config import SonarConfig
-from focalsst.demo_verdict import judge, steps_done
+from focalsst.dataset.folder import SonarFolder
+from focalsst.datasets import build_dataset
+from focalsst.metrics import Detections, Labels, class_rules, evaluate
+from focalsst.picture import FrameView, draw_scenes
 from focalsst.recipes import steps_of
+from focalsst.results import read_results
 from focalsst.samples import write_sample_data
 from unbroken import Disk, durable_folder, open_ordinary, read_whole, write_whole
 from unbroken.config import read_config, validate
+from unbroken.demo import (
+    compare_runs,
+    draw_curves,
+    say_verdict,
+    sessions_of,
+    started,
+    steps_done,
+    train_until,
+    typed,
+)
 from unbroken.errors import UsageError
 
 Say = Callable[[str], None]
-POLL_S = 0.05
 IDLE_CORES_FOR_TWO = 2.8  # with fewer, two threads of a training wait for each other far longer than they work
 DATA = Path("data/sonar")  # where the configs look for it
 NOT_SHOWN = (
@@ -42,6 +54,8 @@ NOT_SHOWN = (
 )
 PROGRESS = "epoch: "
 OF_A_STEP = (PROGRESS, "acc_iter=", "loss=", "lr=")
+SCENES = 4
+LEAST_SCORE = 0.3  # of the detections that are drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +123,10 @@ def tell(folder: Path, *, say: Say, size: Size = FULL) -> int:
     total = _prepare(stage)
     first, second = size.kills
     stage.headline(2, f"Two trainings of {total} steps side by side; this one, the twin, nobody will touch")
-    say(f"   $ {_typed(stage, 'twin')}")
-    with _process(stage, "twin") as twin:
-        say(f"   it prints into {stage.log('twin')}")
+    say(f"   $ {typed(stage.command('twin'), threads=stage.threads)}")
+    log = stage.log("twin")
+    with started(stage.command("twin"), log=log, folder=stage.home, threads=stage.threads) as twin:
+        say(f"   it prints into {log}")
         stage.headline(3, f"The other one, and SIGKILL after step {first}, in the middle of an epoch")
         _session(stage, kill_after=first)
         stage.headline(4, f"The same command again, and SIGKILL after step {second}, in the middle of another epoch")
@@ -120,7 +135,7 @@ def tell(folder: Path, *, say: Say, size: Size = FULL) -> int:
         _session(stage, kill_after=total + 1)
         stage.headline(6, "The twin, in one piece")
         code = twin.wait()
-    _show(_Lines(stage.log("twin"), since=0), say, progress=False)
+    _show(_Lines(log, since=0), say, progress=False)
     if code:
         raise SystemExit(code)
     stage.headline(7, "Compare")
@@ -130,7 +145,21 @@ def tell(folder: Path, *, say: Say, size: Size = FULL) -> int:
 def finish(stage: Stage) -> int:
     """Compare the two runs, say the scores, draw the pictures and list the files; returns the exit code."""
     run, twin, say = stage.run("interrupted"), stage.run("twin"), stage.say
-    good = judge(run, twin, stage.home / stage.config, stage.home / DATA, stage.place, say=say)
+    last = (_last_checkpoint(run), _last_checkpoint(twin))
+    holds = "(weights, moments of Adam), schedule, counters, best metric"
+    good = compare_runs(run, twin, last=last, holds=holds, say=say)
+    one, other = (read_whole(_last_evaluation(each) / "result.npz") for each in (run, twin))
+    say(f"   detections of the last evaluation: {'identical' if one == other else 'DIFFERENT'}")
+    good = good and one == other
+    draw_curves(
+        sessions_of(run),
+        sessions_of(twin),
+        stage.place / "curves.png",
+        scores=("mAP_lenient", "mAP"),
+        what="validation AP (%)",
+        by_epochs=True,
+    )
+    _show_detections(stage, run)
     say(f"\n   To look at, below {stage.place}:")
     for path, what in {
         stage.place / "scenes.png": "validation frames with true boxes and detections",
@@ -141,7 +170,7 @@ def finish(stage: Stage) -> int:
     }.items():
         say(f"     {path.relative_to(stage.place)!s:<42} {what}")
     say(f"   or: unbroken show {run}")
-    say(f"\nVERDICT: the run that was killed twice is {'BIT-IDENTICAL to' if good else 'NOT the same as'} its twin.")
+    say_verdict(good, say)
     say(f"({stage.clock()} minutes)")
     return 0 if good else 1
 
@@ -175,26 +204,22 @@ def _prepare(stage: Stage) -> int:
     durable_folder(Disk(), stage.place)
     stage.say(f"   $ cd {shlex.quote(str(stage.home))}")
     config = validate(SonarConfig, read_config(stage.home / stage.config)).value
-    return steps_of(config, size.train, epochs=config.epochs)
+    return steps_of(config, size.train, epochs=config.OPTIMIZATION.NUM_EPOCHS)
 
 
 def _session(stage: Stage, *, kill_after: int) -> None:
     """Run one process of the training, show what it prints, and kill it once it has done so many steps."""
-    stage.say(f"   $ {_typed(stage, 'interrupted')}")
+    command = stage.command("interrupted")
+    stage.say(f"   $ {typed(command, threads=stage.threads)}")
     run, log = stage.run("interrupted"), stage.log("interrupted")
     lines = _Lines(log, since=log.stat().st_size if log.exists() else 0)
-    with _process(stage, "interrupted") as process:
-        while process.poll() is None and steps_done(run) < kill_after:
-            _show(lines, stage.say)
-            time.sleep(POLL_S)
-        is_killed = process.poll() is None
-        process.kill()
-        process.wait()
+    with started(command, log=log, folder=stage.home, threads=stage.threads) as process:
+        code = train_until(process, lambda: steps_done(run) >= kill_after, meanwhile=lambda: _show(lines, stage.say))
     _show(lines, stage.say)
-    if is_killed:
+    if code is None:
         stage.say(f"   killed by SIGKILL after step {steps_done(run)}")
-    elif process.returncode:
-        raise SystemExit(process.returncode)
+    elif code:
+        raise SystemExit(code)
 
 
 def _threads() -> int:
@@ -202,30 +227,6 @@ def _threads() -> int:
     cores = os.cpu_count() or 1
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     return 2 if cores - busy >= IDLE_CORES_FOR_TWO else 1
-
-
-def _typed(stage: Stage, name: str) -> str:
-    return f"OMP_NUM_THREADS={stage.threads} {shlex.join(stage.command(name))}"
-
-
-@contextmanager
-def _process(stage: Stage, name: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a command of the story; it does not outlive the story."""
-    words = [sys.executable, "-m", *stage.command(name)]
-    inherited = os.environ  # noqa: TID251 - passed on to a child and not looked at
-    with stage.log(name).open("ab") as output:
-        process = subprocess.Popen(
-            words,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=stage.home,
-            env={**inherited, "OMP_NUM_THREADS": str(stage.threads)},
-        )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 class _Lines:
@@ -258,3 +259,54 @@ def _short(line: str) -> str:
     if not line.startswith(PROGRESS):
         return line
     return ", ".join(word for word in line.split(", ") if word.startswith(OF_A_STEP))
+
+
+def _show_detections(stage: Stage, run: Path) -> None:
+    """Say how good the detector is in a table of average precisions, and draw what it finds in a few frames.
+
+    The table has R40 in percent, seen from above (BEV) and in space (3-D).
+    """
+    config = validate(SonarConfig, read_config(stage.home / stage.config)).value
+    frames = build_dataset(config, stage.home / DATA, training=False)
+    detections = read_results(_last_evaluation(run)).detections
+    known = [frames.annotation(index) for index in range(len(frames))]
+    labels = [Labels(frame_id=each.frame, names=each.names, boxes_N7=each.boxes) for each in known]
+    rules = class_rules(config.class_names, config.map_class_to_kitti)
+    scores = evaluate(labels, detections, rules, recall_overlaps=config.MODEL.POST_PROCESSING.RECALL_THRESH_LIST)
+    say = stage.say
+    say(f"\n   Average precision on {scores.frames} validation frames (R40, %; a match overlaps by more than IoU):")
+    say("                         lenient                  strict")
+    say("             objects   IoU    BEV    3-D        IoU    BEV    3-D")
+    for each in scores.classes:
+        lenient, strict = (
+            f"  {group.thresholds.box:>5.2f}{group.R40.bev:>7.1f}{group.R40.box:>7.1f}"
+            for group in (each.lenient, each.strict)
+        )
+        say(f"   {each.rule.name:<10}{each.objects:>7}{lenient}   {strict}")
+    say(f"   mean, 3-D {scores.mAP_lenient:>28.1f}{scores.mAP:>24.1f}")
+    draw_scenes(_views(frames, labels, detections), stage.place / "scenes.png", least_score=LEAST_SCORE)
+
+
+def _views(frames: SonarFolder, labels: Sequence[Labels], detections: Sequence[Detections]) -> list[FrameView]:
+    """Frames of different sequences, those with the most objects first in each stretch of the validation part."""
+    found = {each.frame_id: each for each in detections}
+    views = []
+    for stretch in np.array_split(np.arange(len(frames)), min(SCENES, len(frames))):
+        index = max(stretch.tolist(), key=lambda number: len(labels[number].names))
+        points = frames.sample(index, np.random.default_rng(0)).points.numpy()
+        truth = labels[index]
+        views.append(FrameView(points=points, truth=truth, detections=found[truth.frame_id]))
+    return views
+
+
+def _last_checkpoint(run: Path) -> Path:
+    return max((run / "ckpt").glob("checkpoint_epoch_*.pth"), key=_epoch)
+
+
+def _last_evaluation(run: Path) -> Path:
+    last = max((run / "eval/eval_with_train").glob("epoch_*"), key=_epoch)
+    return next(path.parent for path in last.glob("*/result.json"))
+
+
+def _epoch(path: Path) -> int:
+    return int(path.stem.rpartition("_")[2])

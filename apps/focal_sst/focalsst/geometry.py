@@ -74,26 +74,6 @@ def nms_bev(
     return np.array(stay, dtype=np.int64)
 
 
-def nms_bev_per_class(
-    boxes_N7: AnyFloats,
-    scores_N: AnyFloats,
-    labels_N: NDArray[np.integer[Any]],
-    *,
-    iou_threshold: float,
-    consider: int = 1000,
-    keep: int = 83,
-) -> Integers:
-    """`nms_bev` within each class on its own, so that a diver above a frame is not lost; best score first overall."""
-    boxes = _as_boxes(boxes_N7)
-    scores, stay = _as_scores(scores_N, boxes), [np.zeros(0, dtype=np.int64)]
-    for label in np.unique(labels_N):
-        (own,) = np.nonzero(labels_N == label)
-        found = nms_bev(boxes[own], scores[own], iou_threshold=iou_threshold, consider=consider, keep=keep)
-        stay.append(own[found])
-    indices = np.sort(np.concatenate(stay))
-    return indices[np.argsort(-scores[indices], kind="stable")]
-
-
 def _matrix(of_pairs: Callable[[Floats, Floats], Floats], a_N7: AnyFloats, b_M7: AnyFloats) -> Floats:
     a, b = _as_boxes(a_N7), _as_boxes(b_M7)
     iou_NM = np.zeros((len(a), len(b)))

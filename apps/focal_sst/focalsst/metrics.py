@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ from focalsst.geometry import Floats, iou_3d_pairs, iou_bev_pairs
 from unbroken.errors import ConfigError, UsageError
 
 _SAMPLES = 41  # recalls 0, 1/40, ..., 1
-_COPIES = ("a_", "c_", "d_", "m_")  # how the ids of augmented copies begin
 RECALL_OVERLAPS = (0.3, 0.5, 0.7)
 
 
@@ -142,19 +141,6 @@ def class_rules(class_names: Sequence[str], map_class_to_kitti: Mapping[str, str
         ClassRule(name=name, kitti_name=kitti, strict=_KITTI[kitti][0], lenient=_KITTI[kitti][1])
         for name, kitti in zip(class_names, kitti_names)
     )
-
-
-class _OfFrame(Protocol):
-    @property
-    def frame_id(self) -> str: ...
-
-
-Frame = TypeVar("Frame", bound=_OfFrame)
-
-
-def originals(frames: Sequence[Frame]) -> list[Frame]:
-    """The frames that were recorded, without their augmented copies."""
-    return [frame for frame in frames if not frame.frame_id.startswith(_COPIES)]
 
 
 def evaluate(

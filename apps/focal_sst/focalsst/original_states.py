@@ -3,7 +3,8 @@
 Its `model_state` has tables that this network makes itself, and is otherwise the same. Its optimizer knows only the
 parameters of modules without children: in the order of its modules those of all others, then those of batch norms. So
 the attention's `in_proj_weight` and `in_proj_bias`, whose module has a child, are never trained there. Moments are
-matched by name, and every count and shape is compared before one is believed.
+matched by name, and every count and shape is compared before one is believed. Our own first checkpoints had
+other names.
 """
 
 from __future__ import annotations
@@ -22,6 +23,18 @@ from unbroken import counted, some_of
 from unbroken.errors import Incompatible
 from unbroken.train import Regrouping, Translated
 
+# Each pair: what the name began with or held, and what stands there now. No present name matches any of them.
+EARLIER = (
+    (re.compile(r"^(vfe\.pfn_layers\.\d+)\.point_gate\."), r"\1.pa_fc.0."),
+    (re.compile(r"^(vfe\.pfn_layers\.\d+)\.channel_gate\."), r"\1.ca_fc."),
+    (re.compile(r"^(backbone_3d\.focal_encoder)\.conv1\.conv\."), r"\1.conv_input.0."),
+    (re.compile(r"^(backbone_3d\.focal_encoder)\.conv1\.norm\."), r"\1.conv_input.1."),
+    (re.compile(r"^(backbone_3d\.focal_encoder)\.conv2\.conv\."), r"\1.conv_input.3."),
+    (re.compile(r"^(backbone_3d\.focal_encoder)\.conv2\.norm\."), r"\1.conv_input.4."),
+    (re.compile(r"^(backbone_3d\.focal_encoder)\.importance\."), r"\1.conv_imp."),
+    (re.compile(r"^(backbone_3d\.focal_encoder)\.conv3\.conv\."), r"\1.conv_focal.0."),
+    (re.compile(r"^(backbone_3d\.focal_encoder)\.conv3\.norm\."), r"\1.conv_focal.1."),
+)
 # Buffers of the original that hold no knowledge: a counter, and tables of its encoder that follow from the config.
 TABLES = ("global_step", "kernel_offsets", "inv_idx")
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -30,6 +43,13 @@ MOST_NAMED = 3
 DECAY_ELSEWHERE = {"weight_decay": 0, "decoupled_weight_decay": False}
 NOT_THERE = "map_to_bev_module."  # parameters of the height-aware map, which the original has not
 GATES = re.compile(r"(vfe\.pfn_layers\.\d+)\.(ca_fc|pa_fc)\.")
+
+
+def present_name(name: str) -> str:
+    """The name that the network has now for a tensor of a checkpoint, whenever it was written."""
+    for earlier, now in EARLIER:
+        name = earlier.sub(now, name)
+    return name
 
 
 def spell_as_here(model: nn.Module, optimizer: Optimizer, parts: Mapping[str, Any], where: str) -> Translated:

@@ -1,4 +1,4 @@
-"""Pictures: frames from above and from the side with true boxes and detections, and curves stitched over sessions.
+"""Pictures: frames from above and from the side, with true boxes and detections.
 
 From above x, forward, points to the right and y, left, points up; from the side z points up.
 """
@@ -6,10 +6,10 @@ From above x, forward, points to the right and y, left, points up; from the side
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from matplotlib import patheffects
@@ -27,7 +27,6 @@ from unbroken import Disk, write_whole
 from unbroken.errors import UsageError
 
 Numbers = NDArray[np.floating[Any]]
-Records = Sequence[Mapping[str, Any]]  # the lines of a run's metrics.jsonl
 
 DPI: Final = 110
 WIDTH_IN: Final = 15.0
@@ -38,8 +37,6 @@ CLASS_COLOURS: Final = ("#ff9f1c", "#ff5fa2", "#4cc9f0", "#c77dff")  # of detect
 OUTLINE: Final = [patheffects.withStroke(linewidth=2.5, foreground=PAPER)]
 SHADES: Final = LinearSegmentedColormap.from_list("echoes", ["#2c3f86", "#4d7fc4", "#9cc3ea", "#f4f8ff"])
 MARGIN_M: Final = 1.0
-LINES: Final[tuple[Literal["-", "--", "-.", ":"], ...]] = ("-", "--", "-.", ":")
-MARKS: Final = ("o", "s", "^", "D")
 LABEL_POINTS: Final = 8.0
 POINTS_PER_IN: Final = 72.0
 
@@ -62,32 +59,23 @@ class FrameView:
         return ", ".join(words)
 
 
-def draw_scenes(
-    views: Sequence[FrameView],
-    path: Path,
-    *,
-    colour_by: Literal["height", "intensity"] = "height",
-    extent_m: Sequence[float] | None = None,
-    least_score: float = 0.0,
-    dpi: int = DPI,
-) -> None:
-    """Draw frames as a PNG, one row each: from above, and from the side.
+def draw_scenes(views: Sequence[FrameView], path: Path, *, least_score: float = 0.0) -> None:
+    """Draw frames as a PNG, one row each: from above, and from the side; detections below `least_score` are left out.
 
-    `extent_m` is what is shown: low x, y, z, then high x, y, z; without it, all points and boxes of all frames.
-    Detections below `least_score` are left out.
+    The points of all frames and their boxes are shown, coloured by their height.
     """
     if not views:
         raise UsageError(path, "there is no frame to draw")
     views = [_with_sure_ones(view, least_score) for view in views]
-    low, high = _extent(views) if extent_m is None else (np.array(extent_m[:3]), np.array(extent_m[3:]))
+    low, high = _extent(views)
     size = np.maximum(high - low, 1e-3)
     width_in = (WIDTH_IN - 2.2) / 2
     row_in = max(width_in * float(max(size[1], size[2]) / size[0]), 1.5) + 0.65
     figure = Figure(figsize=(WIDTH_IN, row_in * len(views) + 0.6), layout="constrained", facecolor=PAPER)
     panels = figure.subplots(len(views), 2, squeeze=False)
-    shades = [view.points[:, 2 if colour_by == "height" else 3] for view in views]
+    shades = [view.points[:, 2] for view in views]
     limits = _limits(shades)
-    classes = _classes(views)
+    classes = sorted({name for view in views if view.detections for name in view.detections.names})
     dot = float(np.clip(12_000 / max(max(len(view.points) for view in views), 1), 0.5, 5.0))  # points squared
     metres_per_point = float(size[0]) / (width_in * POINTS_PER_IN)
     for row, view, shade in zip(panels, views, shades, strict=True):
@@ -98,11 +86,11 @@ def draw_scenes(
         row[0].set_title(f"{view.title}: from above", color=INK, fontsize=11, loc="left")
         row[1].set_title("from the side", color=INK, fontsize=11, loc="left")
     bar = figure.colorbar(dots, ax=panels, fraction=0.015, pad=0.01, panchor=False)
-    bar.set_label("z (m)" if colour_by == "height" else "encoded intensity", color=INK)
+    bar.set_label("z (m)", color=INK)
     bar.ax.tick_params(colors=INK)
     bar.outline.set_edgecolor(GRID)
     _legend(figure, classes)
-    _save(figure, path, dpi)
+    write_whole(Disk(), path, _png(figure, DPI))
 
 
 def _draw_points(
@@ -118,69 +106,21 @@ def _draw_points(
 def from_above_png(view: FrameView, *, least_score: float = 0.0, most_found: int = 50) -> bytes:
     """One frame from above as a PNG of at most 768 px; of many detections the best."""
     view = _with_sure_ones(view, least_score, most=most_found)
-    low, high = _extent([_without_detections(view)])  # the same at each evaluation
+    low, high = _extent([FrameView(points=view.points, truth=view.truth)])  # the same at each evaluation
     size = np.maximum(high - low, 1e-3)
     width_in = SMALL_IN - 0.7
     height_in = min(width_in * float(size[1] / size[0]) + 1.4, SMALL_IN)
     figure = Figure(figsize=(SMALL_IN, height_in), layout="constrained", facecolor=PAPER)
     axes = figure.subplots()
     shades = view.points[:, 2]
-    limits, classes = _limits([shades]), _classes([view])
+    limits, classes = _limits([shades]), sorted(set(view.detections.names if view.detections else ()))
     dot = float(np.clip(6_000 / max(len(view.points), 1), 0.5, 5.0))
     _draw_points(axes, view.points[:, 0], view.points[:, 1], shades, size=dot, limits=limits)
     _style(axes, "y, left (m)", low=(low[0], low[1]), high=(high[0], high[1]))
     _draw_boxes(axes, view, classes, from_above=True, metres_per_point=float(size[0]) / (width_in * POINTS_PER_IN))
     axes.set_title(view.title, color=INK, fontsize=10, loc="left")
     _legend(figure, classes, columns=3)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=SMALL_DPI)
-    return buffer.getvalue()
-
-
-def draw_curves(
-    sessions: Iterable[Records],
-    twin: Iterable[Records],
-    path: Path,
-    *,
-    scores: Sequence[str] = ("mAP_lenient", "mAP"),
-    title: str = "Interrupted and resumed by the same command; dotted lines: where a session ended",
-    dpi: int = DPI,
-) -> None:
-    """Draw a run as a PNG, each session in its colour over the uninterrupted twin in grey.
-
-    Left the loss of every step, right the scores of these names over epochs; a twin may be empty.
-    """
-    each = [records for records in sessions if records]
-    whole = [record for records in twin for record in records]
-    steps_per_epoch = _steps_per_epoch(whole or [record for records in each for record in records])
-    figure = Figure(figsize=(14, 5), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    if whole:
-        left.plot(*_column(whole, "loss"), color="0.55", linewidth=4, alpha=0.45, label="uninterrupted twin")
-        for line, name in zip(LINES, scores):
-            steps, values = _evaluations(whole, name)
-            epochs = np.array(steps) / steps_per_epoch
-            right.plot(epochs, values, line, color="0.55", linewidth=5, alpha=0.45)
-    for number, records in enumerate(each, start=1):
-        colour = f"C{number - 1}"
-        steps, losses = _column(records, "loss")
-        if not steps:
-            continue
-        left.plot(steps, losses, color=colour, linewidth=1, label=f"session {number}: steps {steps[0]}-{steps[-1]}")
-        left.axvline(steps[-1], color=colour, linestyle=":", linewidth=1)
-        right.axvline(steps[-1] / steps_per_epoch, color=colour, linestyle=":", linewidth=1)
-        for mark, name in zip(MARKS, scores):
-            at, values = _evaluations(records, name)
-            right.plot(np.array(at) / steps_per_epoch, values, f"{mark}-", color=colour, markersize=7, linewidth=0.8)
-    left.set(xlabel="step", ylabel="training loss")
-    right.set(xlabel="epoch", ylabel="validation AP (%)", ylim=(0, None))
-    handles = [Line2D([], [], color="0.4", linestyle=line, marker=mark) for line, mark in zip(LINES, MARKS)]
-    right.legend(handles[: len(scores)], scores, fontsize=9)
-    left.legend(fontsize=9)
-    for axes in (left, right):
-        axes.grid(alpha=0.25)
-    figure.suptitle(title)
-    _save(figure, path, dpi)
+    return _png(figure, SMALL_DPI)
 
 
 def _draw_boxes(
@@ -299,10 +239,6 @@ def _legend(figure: Figure, classes: Sequence[str], *, columns: int | None = Non
         text.set_color(INK)
 
 
-def _without_detections(view: FrameView) -> FrameView:
-    return FrameView(points=view.points, truth=view.truth)
-
-
 def _with_sure_ones(view: FrameView, least_score: float, *, most: int | None = None) -> FrameView:
     found = view.detections
     if found is None:
@@ -339,35 +275,11 @@ def _limits(shades: Sequence[Numbers]) -> tuple[float, float]:
     return low, max(high, low + 1e-3)
 
 
-def _classes(views: Sequence[FrameView]) -> list[str]:
-    return sorted({name for view in views if view.detections is not None for name in view.detections.names})
-
-
 def _colour_of(name: str, classes: Sequence[str]) -> str:
     return CLASS_COLOURS[classes.index(name) % len(CLASS_COLOURS)]
 
 
-def _steps_per_epoch(records: Records) -> int:
-    """The most steps that one epoch had; 1 where no epoch is recorded."""
-    steps: dict[int, set[int]] = {}
-    for record in records:
-        if "epoch" in record:
-            steps.setdefault(int(record["epoch"]), set()).add(int(record["step"]))
-    return max((len(found) for found in steps.values()), default=1)
-
-
-def _column(records: Records, name: str) -> tuple[list[int], list[float]]:
-    """The steps that recorded this value, and its values; what was not finite was recorded as text, and is left out."""
-    found = [(int(r["step"]), float(r[name])) for r in records if isinstance(r.get(name), int | float)]
-    return [step for step, _ in found], [value for _, value in found]
-
-
-def _evaluations(records: Records, name: str) -> tuple[list[int], list[float]]:
-    flat = [{"step": record["step"], **record["evaluation"]} for record in records if "evaluation" in record]
-    return _column(flat, name)
-
-
-def _save(figure: Figure, path: Path, dpi: int) -> None:
+def _png(figure: Figure, dpi: int) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
-    write_whole(Disk(), path, buffer.getvalue())
+    return buffer.getvalue()

@@ -1,4 +1,7 @@
-"""The command line of the sonar detector: a config file and options become a job. Loads no torch."""
+"""The command line of the sonar detector: a config file and options become a job. Loads no torch.
+
+A run lies in `output/<group>/<config>/<extra_tag>`, however the config's path is typed.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,8 @@ from typing import Any
 import yaml
 
 from focalsst.config import SonarConfig
-from focalsst.config.published import differing
+from focalsst.config.original import differing
 from focalsst.dataset.splits import read_image_set
-from focalsst.places import Places, find_data, places_of
 from focalsst.schedule import OneCycle, optimizer_steps
 from unbroken import (
     EPOCHS,
@@ -37,6 +39,8 @@ from unbroken import (
 from unbroken.config import ConfigFile, Validated, effects, merge_options, read_config, set_values, validate
 from unbroken.errors import UnbrokenError, UsageError
 
+CONFIGS = "cfgs"
+DEFAULT_TAG = "default"
 PROGRAM = "unbroken train focalsst"
 DEFAULT_CONFIG = Path("cfgs/sonar_models/focal_sst.yaml")
 SEED_OF_FIX_RANDOM_SEED = 666  # the original's; here every run has a seed, and this flag only chooses it
@@ -90,6 +94,52 @@ WITHOUT_EFFECT = {
     "max_waiting_mins": "the evaluation belongs to the training and waits for nothing",
     "start_epoch": "--num_epochs_to_eval says which epochs are evaluated",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """`config` as it can be opened, `root` the folder that holds `cfgs`, `run` the run's folder."""
+
+    config: Path
+    root: Path
+    tag: str
+    run: Path
+    usual: tuple[Path, ...]  # where it lies without `--output`, or with the folder of the config for the current one
+
+
+def places_of(typed: str, *, tag: str | None, output: Path | None) -> Places:
+    """The places of a config: the group is what stands between `cfgs` and the file, the rest is of no account.
+
+    A config outside any folder `cfgs` has no group, and its runs lie below the current folder.
+    """
+    config = Path(typed)
+    if not config.exists() and "\\" in typed:  # as PowerShell completes it
+        config = Path(typed.replace("\\", "/"))
+    whole = config.parent.resolve() / config.name
+    folders = whole.parent.parts
+    if CONFIGS in folders:
+        place = len(folders) - 1 - folders[::-1].index(CONFIGS)
+        root, group = Path(*folders[:place]), Path(*folders[place + 1 :])
+    else:
+        root, group = Path.cwd(), Path()
+    name = tag or DEFAULT_TAG
+    below = group / whole.stem / name
+    run = (output or root / "output") / below
+    usual = tuple(dict.fromkeys(folder / "output" / below for folder in (root, whole.parent)))
+    return Places(config=config, root=root, tag=name, run=_short(run), usual=usual)
+
+
+def find_data(written: str, places: Places) -> Path:
+    """The data root that a config names: as seen from the current folder, else from the one that holds `cfgs`."""
+    path = Path(written)
+    from_root = _short(places.root / path)
+    return from_root if not path.is_dir() and from_root.is_dir() else path
+
+
+def _short(path: Path) -> Path:
+    """The path as seen from the current folder, if it lies below it: shorter to read, and it moves with the folder."""
+    whole = path.parent.resolve() / path.name
+    return whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,10 +219,10 @@ def read(arguments: Sequence[str], environment: Environment) -> Job:
     file = _file_of(places, options)
     checked = validate(SonarConfig, file)
     config = checked.value
-    data_root = find_data(config.data_root, places)
+    data_root = find_data(config.DATA_CONFIG.DATA_PATH, places)
     frames = _frames(data_root, config)
     per_epoch = steps_of(config, frames, epochs=1) if frames else None
-    total = steps_of(config, frames, epochs=config.epochs) if frames else None
+    total = steps_of(config, frames, epochs=config.OPTIMIZATION.NUM_EPOCHS) if frames else None
     return Job(
         recipe="focalsst",
         tag=places.tag,
@@ -180,13 +230,13 @@ def read(arguments: Sequence[str], environment: Environment) -> Job:
         usual=places.usual,
         config=checked.canonical,
         effects=effects(SonarConfig),
-        seed=config.seed,
+        seed=config.OPTIMIZATION.SEED,
         total_steps=total,
-        epochs=config.epochs,
+        epochs=config.OPTIMIZATION.NUM_EPOCHS,
         steps_per_epoch=per_epoch,
         samples=frames or None,
-        samples_per_step=config.batch_size * config.accumulate,
-        micro_batches=config.accumulate,
+        samples_per_step=config.OPTIMIZATION.BATCH_SIZE_PER_GPU * config.OPTIMIZATION.GRAD_ACCUMULATION_STEPS,
+        micro_batches=config.OPTIMIZATION.GRAD_ACCUMULATION_STEPS,
         layout=EPOCHS,
         keep_last=options.max_ckpt_save_num,
         backup=options.backup,
@@ -195,7 +245,7 @@ def read(arguments: Sequence[str], environment: Environment) -> Job:
         start=start_from(options, environment),
         task="focalsst.task:build",
         datasets="focalsst.datasets:datasets",
-        preflight="focalsst.preflight:preflight",
+        preflight="focalsst.datasets:preflight",
         blueprint="focalsst.task:blueprint",
         options=LaunchOptions(
             device=options.device,
@@ -273,14 +323,18 @@ def _named(keys: Sequence[str]) -> str:
 def cycle_of(config: SonarConfig, total: int) -> OneCycle:
     """The cycle of learning rate and momentum over the whole training."""
     return OneCycle(
-        horizon=total, lr=config.lr, moms=config.moms, div_factor=config.div_factor, pct_start=config.pct_start
+        horizon=total,
+        lr=config.OPTIMIZATION.LR,
+        moms=config.OPTIMIZATION.MOMS,
+        div_factor=config.OPTIMIZATION.DIV_FACTOR,
+        pct_start=config.OPTIMIZATION.PCT_START,
     )
 
 
 def steps_of(config: SonarConfig, frames: int, *, epochs: int) -> int:
     """Optimizer steps of so many epochs of so many frames; the last one of an epoch may be smaller."""
-    batches = -(-frames // config.batch_size)
-    return optimizer_steps(batches=batches, epochs=epochs, accumulate=config.accumulate, remainder="flush")
+    batches = -(-frames // config.OPTIMIZATION.BATCH_SIZE_PER_GPU)
+    return optimizer_steps(batches=batches, epochs=epochs, accumulate=config.OPTIMIZATION.GRAD_ACCUMULATION_STEPS)
 
 
 def write_sample_data(directory: Path, *, say: Callable[[str], None]) -> None:
@@ -353,15 +407,19 @@ def _seed(options: argparse.Namespace) -> int | None:
 def _frames(data_root: Path, config: SonarConfig) -> int:
     """How many frames an epoch has; 0 where the data is not seen yet (training says then what is missing)."""
     try:
-        return len(read_image_set(data_root, config.splits["train"]))
+        return len(read_image_set(data_root, config.DATA_CONFIG.DATA_SPLIT.train))
     except UnbrokenError:
         return 0
 
 
 def _traits(config: SonarConfig) -> tuple[str, ...]:
     """What tells this config apart at a glance."""
-    accumulated = (f"accum_x{config.accumulate}",) if config.accumulate > 1 else ()
-    return (f"bs{config.batch_size}", *accumulated, f"lr{config.lr:g}")
+    accumulated = (
+        (f"accum_x{config.OPTIMIZATION.GRAD_ACCUMULATION_STEPS}",)
+        if config.OPTIMIZATION.GRAD_ACCUMULATION_STEPS > 1
+        else ()
+    )
+    return (f"bs{config.OPTIMIZATION.BATCH_SIZE_PER_GPU}", *accumulated, f"lr{config.OPTIMIZATION.LR:g}")
 
 
 def _without_effect(options: argparse.Namespace) -> list[str]:

@@ -1,5 +1,6 @@
-"""What an evaluation leaves behind: its detections and its scores, to be read by anything, and never as a pickle.
+"""What an evaluation leaves behind: scores as text and by name, and files of them and of its detections.
 
+Texts and names are those of KITTI's tools and OpenPCDet's logs. The files are for anything to read, and no pickles.
 `result.npz` holds `frame_id` (F), and per detection `box_frame` (index into frame_id), `box_name`, `box7` (M, 7) and
 `score`, best first within a frame. `final_result/data/<frame>.txt` has the same as text, one detection per line:
 name x y z dx dy dz heading score. `result.json` holds the scores by name and the settings they were made with; it is
@@ -18,16 +19,80 @@ import numpy as np
 
 from focalsst.dataset.arrays import load_arrays, write_arrays
 from focalsst.dataset.splits import SAFE
-from focalsst.metrics import Detections, Scores
-from focalsst.report import named
+from focalsst.metrics import ClassScores, Detections, GroupScores, Precision, Scores, Thresholds
 from unbroken import Disk, durable_folder, is_ordinary, read_json, write_whole
 from unbroken.errors import DamagedFile, NewerFormat, UsageError
 
+_DIFFICULTIES = ("easy", "moderate", "hard")  # a sonar's objects have no such grades: three times the same
+_MEASURES = {"3d": "box", "bev": "bev", "image": "image", "aos": "aos"}  # what counts most comes first
 DETECTIONS, SCORES, TEXTS = "result.npz", "result.json", Path("final_result") / "data"
 ARRAYS: Final = ("frame_id", "box_frame", "box_name", "box7", "score")
 FORMAT: Final = "focalsst result "
 VERSION: Final = 1
 EVALUATE_AGAIN: Final = "Evaluate the checkpoint again."
+
+
+def report(scores: Scores) -> str:
+    """The recalls, then a block of average precisions for each class."""
+    return "\n".join([recall_lines(scores), *(class_lines(of_class) for of_class in scores.classes)])
+
+
+def recall_lines(scores: Scores) -> str:
+    """Recall of regions (a one-stage detector proposes none) and of boxes, and how many boxes a frame has."""
+    lines: list[str] = []
+    for overlap, recall in scores.recall.items():
+        lines += [f"recall_roi_{overlap}: {0.0:.6f}", f"recall_rcnn_{overlap}: {recall:.6f}"]
+    mean = scores.detections / max(scores.frames, 1)
+    return "\n".join([*lines, f"Average predicted number of objects({scores.frames} samples): {mean:.3f}"])
+
+
+def class_lines(scores: ClassScores) -> str:
+    """R11 and R40 of one class at the strict thresholds, then at the lenient ones."""
+    name = scores.rule.kitti_name
+    return "\n".join(_group_lines(name, group) for group in (scores.strict, scores.lenient))
+
+
+def named(scores: Scores) -> dict[str, float]:
+    """The numbers for curves and for the choice of the best checkpoint; of precisions the strict R40 only."""
+    found = {"mAP": scores.mAP, "mAP_lenient": scores.mAP_lenient}
+    for difficulty in _DIFFICULTIES:
+        for measure, part in _MEASURES.items():
+            for of_class in scores.classes:
+                name = of_class.rule.kitti_name
+                found[f"{name}_{measure}/{difficulty}_R40"] = getattr(of_class.strict.R40, part)
+    for overlap, recall in scores.recall.items():
+        found |= {f"recall/roi_{overlap}": 0.0, f"recall/rcnn_{overlap}": recall}
+    for of_class in scores.classes:
+        found |= {f"recall/{of_class.rule.name}_{overlap}": recall for overlap, recall in of_class.recall.items()}
+    return found
+
+
+def _group_lines(name: str, group: GroupScores) -> str:
+    return "\n".join(
+        [
+            f"{name} AP@{_overlaps(group.thresholds)}:",
+            *_precision_lines(group.R11),
+            f"{name} AP_R40@{_overlaps(group.thresholds)}:",
+            *_precision_lines(group.R40),
+        ]
+    )
+
+
+def _precision_lines(found: Precision) -> list[str]:
+    return [
+        f"bbox AP:{_thrice(found.image, 4)}",
+        f"bev  AP:{_thrice(found.bev, 4)}",
+        f"3d   AP:{_thrice(found.box, 4)}",
+        f"aos  AP:{_thrice(found.aos, 2)}",
+    ]
+
+
+def _overlaps(thresholds: Thresholds) -> str:
+    return f"{thresholds.image:.2f}, {thresholds.bev:.2f}, {thresholds.box:.2f}"
+
+
+def _thrice(value: float, digits: int) -> str:
+    return ", ".join([f"{value:.{digits}f}"] * len(_DIFFICULTIES))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from unbroken import Extension
 from unbroken.errors import ConfigError, Incompatible
@@ -64,16 +64,10 @@ class OneCycle:
         return _half_cosine(top, end, (step - self.peak) / (self.horizon - self.peak))
 
 
-def learning_rates(cycle: OneCycle, steps: int) -> list[float]:
-    """The rates of the first `steps` optimizer steps: entry t is used after t steps were taken."""
-    return [cycle.lr_at(step) for step in range(steps)]
-
-
-def optimizer_steps(*, batches: int, epochs: int, accumulate: int, remainder: Literal["flush", "carry"]) -> int:
+def optimizer_steps(*, batches: int, epochs: int, accumulate: int) -> int:
     """How many optimizer steps `epochs` epochs of `batches` micro-batches have, `accumulate` to a step.
 
-    What is left at the end of an epoch makes a smaller step of its own ("flush"), or waits for the next epoch
-    ("carry"), where only the training's last step can be smaller. The horizon of a cycle is counted by this.
+    What is left at the end of an epoch makes a smaller step of its own. The horizon of a cycle is counted by this.
     """
     if min(batches, epochs, accumulate) < 1:
         raise ConfigError(
@@ -82,9 +76,7 @@ def optimizer_steps(*, batches: int, epochs: int, accumulate: int, remainder: Li
             expected="micro-batches, NUM_EPOCHS and GRAD_ACCUMULATION_STEPS of 1 or more",
             found=(batches, epochs, accumulate),
         )
-    if remainder == "flush":
-        return -(-batches // accumulate) * epochs
-    return -(-batches * epochs // accumulate)
+    return -(-batches // accumulate) * epochs
 
 
 class ParameterGroups(Protocol):

@@ -11,16 +11,13 @@ import torch
 from torch import Tensor
 
 from focalsst.config import SonarConfig, detector_settings
-from focalsst.dataset.batch import Batch, collate
-from focalsst.dataset.folder import SonarFolder
+from focalsst.dataset.folder import Batch, SonarFolder, collate
 from focalsst.datasets import build_dataset
-from focalsst.earlier_names import present_name
-from focalsst.evaluation import evaluate_split
+from focalsst.evaluation import draw_samples, evaluate_split
 from focalsst.model.detector import Detector, build_detector
 from focalsst.optimizer import AdamDecayingAll, build_adam
-from focalsst.original_states import regrouping_of, spell_as_here, tables_of
+from focalsst.original_states import present_name, regrouping_of, spell_as_here, tables_of
 from focalsst.recipes import SonarOptions, cycle_of, steps_of
-from focalsst.sample_pictures import draw_samples
 from focalsst.schedule import OneCycleSchedule
 from unbroken import Extension, Job, __version__
 from unbroken.train import (
@@ -58,7 +55,7 @@ CURVES: Mapping[str, Sequence[str]] = {
 def build(job: Job, say: Say) -> Task:
     """Build everything a job needs; whether its data can work was asked before, see `preflight`."""
     own: SonarOptions = job.options.own
-    config = own.config
+    config, rates = own.config, own.config.OPTIMIZATION
     device = pick_device(job.options.device, deterministic=own.deterministic)
     skip_bad = job.options.accidents.on_bad == "skip"
     dataset, validation = (
@@ -66,11 +63,18 @@ def build(job: Job, say: Say) -> Task:
     )
     model = build_detector(detector_settings(config)).to(device)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not (config.freeze_in_proj and "in_proj" in name))
-    optimizer = build_adam(model, lr=config.lr, weight_decay=config.weight_decay, betas=(config.moms[0], 0.99))
+        parameter.requires_grad_(not (rates.FREEZE_IN_PROJ and "in_proj" in name))
+    optimizer = build_adam(model, lr=rates.LR, weight_decay=rates.WEIGHT_DECAY, betas=(rates.MOMS[0], 0.99))
     optimizer.regrouping = regrouping_of(model, optimizer)
-    total = steps_of(config, len(dataset), epochs=config.epochs)
-    schedule = OneCycleSchedule(optimizer, cycle_of(config, total))
+    schedule = OneCycleSchedule(optimizer, cycle_of(config, steps_of(config, len(dataset), epochs=rates.NUM_EPOCHS)))
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+    scaler = None
+    if rates.FP16:  # float16 on a GPU needs its gradients scaled; bfloat16 on a CPU does not
+        on_gpu = device.type == "cuda"
+        autocast = partial(torch.autocast, device.type, dtype=torch.float16 if on_gpu else torch.bfloat16)
+        scaler = ConfiguredScaler(device.type, init_scale=rates.LOSS_SCALE_FP16) if on_gpu else None
+    overlap, pictures = config.MODEL.DENSE_HEAD.POST_PROCESSING.NMS_CONFIG.NMS_THRESH, job.options.pictures
+    each_from = max(rates.NUM_EPOCHS - own.num_epochs_to_eval, 1) if own.num_epochs_to_eval else None
     parameters = sum(p.numel() for p in model.parameters())
     say(f"Total number of parameters: {parameters:,}; {len(dataset)} training and {len(validation)} validation frames")
     return Task(
@@ -78,20 +82,18 @@ def build(job: Job, say: Say) -> Task:
         optimizer=optimizer,
         schedule=schedule,
         dataset=dataset,
-        batch_size=config.batch_size,
+        batch_size=rates.BATCH_SIZE_PER_GPU,
         workers=job.options.workers or 0,
         loss=partial(_loss, model, device),
-        epochs=config.epochs,
-        accumulate=config.accumulate,
+        epochs=rates.NUM_EPOCHS,
+        accumulate=rates.GRAD_ACCUMULATION_STEPS,
         batches=BatchSettings(collate=collate, split=Batch.split, count=len, names=lambda batch: batch.names),
-        gradients=GradientSettings(
-            clip_norm=config.grad_norm_clip, scaler=_scaler(config, device), autocast=_autocast(config, device)
-        ),
+        gradients=GradientSettings(clip_norm=rates.GRAD_NORM_CLIP, scaler=scaler, autocast=autocast),
         validation=Validation(
             evaluate=partial(_evaluate, job, config, model, validation, device, say),
-            every=Every(epochs=config.eval_interval or None, each_from=_each_from(own)),
+            every=Every(epochs=rates.EVAL_INTERVAL or None, each_from=each_from),
             best="mAP",
-            pictures=_pictures(config, model, validation, device, job.options.pictures),
+            pictures=partial(draw_samples, model, validation, device, overlap, pictures) if pictures else None,
         ),
         exchange=Exchange(
             rename_weights=present_name,
@@ -101,7 +103,7 @@ def build(job: Job, say: Say) -> Task:
         ),
         follow_config=partial(_follow_config, optimizer, schedule, GroupSettings(optimizer, moved=("betas",))),
         step_line=partial(_step_line, config, steps_of(config, len(dataset), epochs=1)),
-        curves=_curves,
+        curves=lambda values: {tag: value for name, value in values.items() for tag in CURVES.get(name, (name,))},
     )
 
 
@@ -117,14 +119,14 @@ def class_rows(config: SonarConfig, model: Detector) -> ClassRows:
     """The rows of the heat map's last convolution, by class; our own files name their classes in their config."""
     head, settings = "dense_head.heads_list.0.hm", model.settings.head
     tensors = frozenset(f"{head}.{settings.branch_convs - 1}.{name}" for name in ("weight", "bias"))
-    return ClassRows(names=config.class_names, tensors=tensors, recorded=_recorded_names)
 
+    def recorded(written: Mapping[str, Any]) -> Sequence[str]:
+        # Each class stands there as its name, or as a section with its name.
+        found = written.get("CLASS_NAMES") or ()
+        names = [item.get("name") if isinstance(item, Mapping) else item for item in found]
+        return [name for name in names if isinstance(name, str)]
 
-def _recorded_names(config: Mapping[str, Any]) -> Sequence[str]:
-    """The classes in a recorded config, each as its name or as a section with its name."""
-    found = config.get("CLASS_NAMES")
-    names = [item.get("name") if isinstance(item, Mapping) else item for item in found or ()]
-    return [name for name in names if isinstance(name, str)]
+    return ClassRows(names=config.class_names, tensors=tensors, recorded=recorded)
 
 
 def _loss(model: Detector, device: torch.device, batch: Batch) -> Mapping[str, Tensor]:
@@ -162,29 +164,11 @@ def _evaluate(
         skip_bad=job.options.accidents.on_bad == "skip",
         poll=poll,
     )
-    folder = job.directory / "eval/eval_with_train" / f"epoch_{progress.epoch}" / config.splits["test"]
-    settings = {"epoch": progress.epoch, "step": progress.step, "split": config.splits["test"]}
+    folder = job.directory / "eval/eval_with_train" / f"epoch_{progress.epoch}" / config.DATA_CONFIG.DATA_SPLIT.test
+    settings = {"epoch": progress.epoch, "step": progress.step, "split": config.DATA_CONFIG.DATA_SPLIT.test}
     if this_world().leads:
         found.write(folder, settings=settings, save_to_file=job.options.own.save_to_file)
     return found.numbers
-
-
-def _each_from(own: SonarOptions) -> int | None:
-    last = own.num_epochs_to_eval
-    return max(own.config.epochs - last, 1) if last else None
-
-
-def _scaler(config: SonarConfig, device: torch.device) -> torch.amp.GradScaler | None:
-    """float16 on a GPU needs its gradients scaled; bfloat16 on a CPU does not."""
-    if not config.fp16 or device.type != "cuda":
-        return None
-    return ConfiguredScaler(device.type, init_scale=config.loss_scale)
-
-
-def _autocast(config: SonarConfig, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
-    if not config.fp16:
-        return nullcontext
-    return partial(torch.autocast, device.type, dtype=torch.float16 if device.type == "cuda" else torch.bfloat16)
 
 
 def _follow_config(
@@ -211,25 +195,15 @@ def _follow_config(
     return f"{said}; {words}" if said else words
 
 
-def _curves(values: Mapping[str, float]) -> Mapping[str, float]:
-    return {tag: value for name, value in values.items() for tag in CURVES.get(name, (name,))}
-
-
-def _pictures(
-    config: SonarConfig, model: Detector, dataset: SonarFolder, device: torch.device, count: int
-) -> Callable[[Progress], Mapping[str, bytes]] | None:
-    return partial(draw_samples, model, dataset, device, config.nms_threshold, count) if count else None
-
-
 def _step_line(config: SonarConfig, per_epoch: int, report: StepReport) -> str:
     """The line of OpenPCDet's log; the epoch counts from 0 there, and so it does here."""
-    left = (report.total or report.step) - report.step - (config.epochs - 1 - report.epoch) * per_epoch
+    v, epochs = report.values, config.OPTIMIZATION.NUM_EPOCHS
+    left = (report.total or report.step) - report.step - (epochs - 1 - report.epoch) * per_epoch
     within = per_epoch - left  # an epoch whose first steps had another size ends with its last one too
     left_s = report.eta_s if report.eta_s is not None else 0.0
-    v = report.values
     words = [
-        f"epoch: {report.epoch}/{config.epochs}, acc_iter={report.step}, cur_iter={within}/{per_epoch}",
-        f"batch_size={config.batch_size}",
+        f"epoch: {report.epoch}/{epochs}, acc_iter={report.step}, cur_iter={within}/{per_epoch}",
+        f"batch_size={config.OPTIMIZATION.BATCH_SIZE_PER_GPU}",
         f"time_cost(epoch): {clock_time(within * report.step_s)}/{clock_time((per_epoch - within) * report.step_s)}",
         f"time_cost(all): {clock_time(report.elapsed_s)}/{clock_time(left_s)}",
         *(f"{name}={v[name]:.4f}" for name in ("loss_hm", "loss_loc", "loss_importance", "loss")),

@@ -20,17 +20,14 @@ import torch
 from rich.console import Console
 
 from focalsst.config import SonarConfig, detector_settings
-from focalsst.dataset.batch import collate
-from focalsst.dataset.folder import SonarFolder
+from focalsst.dataset.folder import SonarFolder, collate
 from focalsst.datasets import build_dataset
-from focalsst.earlier_names import present_name
-from focalsst.evaluation import Evaluation, evaluate_split
+from focalsst.evaluation import Evaluation, evaluate_split, predict
 from focalsst.metrics import Labels
 from focalsst.model.detector import Detector, build_detector
+from focalsst.original_states import present_name
 from focalsst.picture import FrameView, draw_scenes
-from focalsst.places import Places, find_data, places_of
-from focalsst.predict import predict
-from focalsst.recipes import DEFAULT_CONFIG, config_of, config_path, count, positive
+from focalsst.recipes import DEFAULT_CONFIG, Places, config_of, config_path, count, find_data, places_of, positive
 from focalsst.results import SCORES, read_scores
 from unbroken import EPOCHS, Disk, OptionParser, add_weights_key, write_whole
 from unbroken.errors import UsageError
@@ -117,7 +114,7 @@ class _Bench:
         self.device = pick_device(options.device, deterministic=False)
         self.model: Detector = build_detector(detector_settings(config)).to(self.device)
         self.dataset: SonarFolder = build_dataset(
-            config, find_data(config.data_root, places), training=False, skip_bad=options.on_bad == "skip"
+            config, find_data(config.DATA_CONFIG.DATA_PATH, places), training=False, skip_bad=options.on_bad == "skip"
         )
         self._console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
         self._log: list[str] = []
@@ -125,7 +122,7 @@ class _Bench:
     @property
     def split(self) -> str:
         """The name of the test part's list of frames."""
-        return self.config.splits["test"]
+        return self.config.DATA_CONFIG.DATA_SPLIT.test
 
     def say(self, line: str) -> None:
         """Show a line, and keep it for the log."""
@@ -248,13 +245,13 @@ def _number_in(path: Path) -> int | str:
 def _time_of_a_frame(model: Detector, dataset: SonarFolder, config: SonarConfig, device: torch.device) -> str:
     """The median over batches, without loading and after a warm-up."""
     times_s: list[float] = []
-    batches = one_pass(dataset, batch_size=config.batch_size, workers=0, collate=collate)
+    batches = one_pass(dataset, batch_size=config.OPTIMIZATION.BATCH_SIZE_PER_GPU, workers=0, collate=collate)
     for number, batch in enumerate(batches):
         if number == TIMED_BATCHES + WARM_UP:
             break
         there = batch.to(device)
         began_s = time.perf_counter()
-        predict(model, there, overlap=config.nms_threshold)
+        predict(model, there, overlap=config.MODEL.DENSE_HEAD.POST_PROCESSING.NMS_CONFIG.NMS_THRESH)
         if number >= WARM_UP:
             times_s.append((time.perf_counter() - began_s) / len(batch))
     if not times_s:

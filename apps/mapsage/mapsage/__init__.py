@@ -5,9 +5,8 @@ turns a command line into a job, without torch; a *task* (`task.py`) is what is 
 network says of a picture, `predict.py` makes one of any size; *metrics* count pixels and divide at the end.
 
 The rooms inside: `config` (what may be said), `dataset` (from files to batches), `model` (the network) and `tools` (of
-trained weights). `foreign.py` and `mmengine_states.py` know MMEngine's files. `samples.py`, `scenery.py` and
-`surfaces.py` paint sample data, `demo.py` tells the whole story with them.
+trained weights). `foreign.py` and `mmengine_states.py` know MMEngine's files. `samples.py` and `scenery.py` paint
+sample data, `demo.py` tells the whole story with them.
 
-Touches torch, files (sample data, pictures and the notebook: a run's are written by `unbroken`), environment and
-processes (the demo starts the trainings that it kills).
+Touches torch and files (sample data and pictures: a run's are written by `unbroken`).
 """

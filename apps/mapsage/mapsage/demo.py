@@ -5,24 +5,33 @@ Real processes and real SIGKILLs: what is shown here is what happens to a traini
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
-import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from mapsage.config import MapSageConfig
 from mapsage.samples import write_sample_data
-from unbroken import Disk, durable_folder, open_ordinary, read_steps, write_whole
+from unbroken import Disk, durable_folder, open_ordinary, write_whole
+from unbroken.config import read_config, validate
+from unbroken.demo import (
+    compare_runs,
+    draw_curves,
+    say_verdict,
+    sessions_of,
+    started,
+    steps_done,
+    train_until,
+    typed,
+)
 
 Say = Callable[[str], None]
 POLL_S, OFTEN_S = 0.01, 0.0005  # a save lasts milliseconds
 THREADS = 1  # beside two loader workers: on two cores, more threads wait for each other far longer than they work
+TILES = 4  # that are drawn
 WIDTH = 116  # of what a process prints, wrapped between words
 AS_PRINTED: dict[str, Any] = {
     "initial_indent": "   | ",
@@ -89,11 +98,11 @@ def tell(folder: Path, *, say: Say, size: Size = FULL) -> int:
     run, twin = place / "interrupted" / "work_dirs" / "demo", place / "uninterrupted" / "work_dirs" / "demo"
 
     say(f"\n== 2. Train, and kill the process (SIGKILL) after step {size.first_kill}, in the middle of an epoch")
-    _session(config, run, say, until=lambda: _steps_done(run) >= size.first_kill)
+    _session(config, run, say, until=lambda: steps_done(run) >= size.first_kill)
     say("\n== 3. The same command again; this time the kill falls into a save, while the file is being written")
     # Whether it saves comes first: that is the cheap one of two questions that are asked two thousand times a second.
     if not _session(
-        config, run, say, until=lambda: _is_saving(run) and _steps_done(run) > size.first_kill, poll_s=OFTEN_S
+        config, run, say, until=lambda: _is_saving(run) and steps_done(run) > size.first_kill, poll_s=OFTEN_S
     ):
         say("   (the save was over before the kill arrived: as good a moment as any)")
     say("\n== 4. The same command again, to the end")
@@ -127,28 +136,20 @@ def _session(
 ) -> bool:
     """Run one training process; kill it when `until` says so. True when it was killed where it was meant to be."""
     words = ["unbroken", "train", "mapsage", str(config), "--work-dir", str(run)]
-    say(f"   $ OMP_NUM_THREADS={THREADS} {shlex.join(words)}")
+    say(f"   $ {typed(words, threads=THREADS)}")
     log = run.parent / "output.txt"
     durable_folder(Disk(), run.parent)
-    with log.open("a") as output:
-        start = log.stat().st_size
-        command = [sys.executable, "-m", *words]
-        inherited = os.environ  # noqa: TID251 - passed on to a child and not looked at
-        env = {**inherited, "OMP_NUM_THREADS": str(THREADS)}
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=config.parent, env=env)
-        while process.poll() is None and not until():
-            time.sleep(poll_s)
-        killed = process.poll() is None
-        process.kill()
-        process.wait()
+    start = log.stat().st_size if log.exists() else 0
+    with started(words, log=log, folder=config.parent, threads=THREADS) as process:
+        code = train_until(process, until, poll_s=poll_s)
     _show(log, start, say, quiet=quiet)
-    if killed:
-        saving = _is_saving(run)
-        say(f"   killed by SIGKILL after step {_steps_done(run)}{', inside a save' if saving else ''}")
-        return saving
-    if process.returncode:
-        raise SystemExit(process.returncode)
-    return False
+    if code:
+        raise SystemExit(code)
+    if code is not None:
+        return False
+    saving = _is_saving(run)
+    say(f"   killed by SIGKILL after step {steps_done(run)}{', inside a save' if saving else ''}")
+    return saving
 
 
 def _show(log: Path, start: int, say: Say, *, quiet: bool) -> None:
@@ -166,52 +167,51 @@ def _show(log: Path, start: int, say: Say, *, quiet: bool) -> None:
 
 
 def _verdict(config: Path, run: Path, twin: Path, place: Path, say: Say, size: Size) -> bool:
-    from mapsage.demo_pictures import draw_curves, draw_tiles
-    from unbroken.train import count_tensors, differences, read_checkpoint
-
-    file = f"iter_{size.steps}.pth"
-    one, other = read_checkpoint(run / file), read_checkpoint(twin / file)
-    found = differences(one, other)
-    same_losses = _losses(run) == _losses(twin)
-    say(f"   {run / file}")
-    say(f"   {twin / file}")
-    say(f"   {count_tensors(one)} tensors (weights, optimizer moments), counters, best metric:")
-    say(f"      {f'DIFFERENT, {len(found)} of them' if found else 'identical, to the last bit'}")
-    for text in found[:5]:
-        say(f"      {text}")
-    say(f"   losses of all {size.steps} steps: {'identical' if same_losses else 'DIFFERENT'}")
+    last = (run / f"iter_{size.steps}.pth", twin / f"iter_{size.steps}.pth")
+    good = compare_runs(run, twin, last=last, holds="(weights, optimizer moments), counters, best metric", say=say)
     curves, tiles = place / "curves.png", place / "tiles.png"
-    draw_curves(_sessions(run), _sessions(twin), curves)
-    draw_tiles(config, run / file, tiles)
+    draw_curves(sessions_of(run), sessions_of(twin), curves, scores=("mIoU",), what="validation mIoU (%)")
+    _draw_tiles(config, last[0], tiles)
     say(f"   curves, stitched over the sessions: {curves}")
     say(f"   predicted tiles beside the truth:   {tiles}")
-    good = not found and same_losses
-    say(f"\nVERDICT: the run that was killed twice is {'BIT-IDENTICAL to' if good else 'NOT the same as'} its twin.")
+    say_verdict(good, say)
     return good
-
-
-def _steps_done(run: Path) -> int:
-    """The last step that the run's record holds."""
-    lines = _records(run)
-    return max((int(line["step"]) for line in lines), default=0)
 
 
 def _is_saving(run: Path) -> bool:
     return run.is_dir() and any(run.glob("*.pth.partial"))
 
 
-def _losses(run: Path) -> dict[int, float]:
-    """The loss of every step, from its last doing."""
-    return {line["step"]: line["loss"] for line in _records(run) if "loss" in line}
+def _draw_tiles(config_path: Path, checkpoint: Path, path: Path) -> None:
+    """Validation tiles: picture, truth, prediction, one row each."""
+    # Here and not above: torch takes seconds, and the story begins without it.
+    import numpy as np
+    import torch
+    from PIL import Image
 
+    from mapsage.datasets import build_dataset
+    from mapsage.evaluation import predict
+    from mapsage.picture import png_bytes, side_by_side
+    from mapsage.task import build_preprocessor, build_segmentor
+    from unbroken.train import evaluating, read_checkpoint
 
-def _records(run: Path) -> list[Mapping[str, Any]]:
-    return list(read_steps(run / "unbroken" / "metrics.jsonl"))
-
-
-def _sessions(run: Path) -> Iterator[list[Mapping[str, Any]]]:
-    """The records of each session, in order."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for line in _records(run):
-        found.setdefault(str(line["session"]), []).append(line)
-    yield from found.values()
+    config = validate(MapSageConfig, read_config(config_path)).value
+    model, preprocess = build_segmentor(config), build_preprocessor(config)
+    model.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
+    loader = config.val_dataloader
+    dataset = build_dataset(loader.datasets if loader is not None else ())
+    rows = []
+    with evaluating(model), torch.inference_mode():
+        for index in range(min(TILES, len(dataset))):
+            sample = dataset.sample(index, np.random.default_rng(0))
+            if sample.label is None:
+                continue
+            guess = predict(config, model, preprocess, sample)
+            image_HW3 = sample.image.permute(1, 2, 0).numpy()[..., ::-1]
+            rows.append(side_by_side(image_HW3, sample.label.numpy(), guess.numpy(), class_names=list(dataset.classes)))
+    picture = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
+    top = 0
+    for row in rows:
+        picture.paste(row, (0, top))
+        top += row.height
+    write_whole(Disk(), path, png_bytes(picture))

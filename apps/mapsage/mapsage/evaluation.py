@@ -9,9 +9,8 @@ from torch import Tensor
 
 from mapsage.config import MapSageConfig
 from mapsage.dataset.folders import Folder
-from mapsage.dataset.pipeline import Sample
+from mapsage.dataset.pipeline import Sample, require_comparable
 from mapsage.dataset.preprocess import Preprocessor, collate
-from mapsage.dataset.shapes import require_comparable
 from mapsage.metrics import PixelCounts, Scores, count_pixels, scores, table
 from mapsage.model import EncoderDecoder
 from mapsage.predict import predict_labels

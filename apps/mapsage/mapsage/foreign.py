@@ -13,9 +13,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from mapsage.config import HOW_TO_START, MapSageConfig, SegDataset
-from mapsage.config.data import KNOWN_CLASSES
-from mapsage.config.defaults import with_original_defaults
+from mapsage.config import HOW_TO_START, MapSageConfig
+from mapsage.config.data import KNOWN_CLASSES, SegDataset
+from mapsage.config.original import with_original_defaults
 from unbroken import WrittenUnder
 from unbroken.config import canonical, read_python_text, readable_parts
 from unbroken.errors import ConfigError

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mapsage.geometry import resize_bilinear
+from mapsage.predict import resize_bilinear
 from unbroken.errors import ConfigError
 
 IGNORED = 255
@@ -62,7 +62,14 @@ def decode_losses(
     losses: dict[str, Tensor] = {}
     for term in terms:
         name = f"decode.loss_{term.kind}"
-        value = term.weight * _term_value(term, logits_NKHW, label_NHW, ignore_index)
+        match term.kind:
+            case "ce":
+                value = cross_entropy(logits_NKHW, label_NHW, ignore_index=ignore_index, **term.options)
+            case "dice":
+                value = dice(logits_NKHW, label_NHW, **term.options)
+            case "lovasz":
+                value = lovasz(logits_NKHW, label_NHW, ignore_index=ignore_index)
+        value = term.weight * value
         losses[name] = losses[name] + value if name in losses else value
     losses["decode.acc_seg"] = pixel_accuracy(logits_NKHW, label_NHW, ignore_index=ignore_index)
     return losses
@@ -77,16 +84,6 @@ def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
     for value in values[1:]:
         total = total + value
     return total
-
-
-def _term_value(term: LossTerm, logits_NKHW: Tensor, label_NHW: Tensor, ignore_index: int) -> Tensor:
-    match term.kind:
-        case "ce":
-            return cross_entropy(logits_NKHW, label_NHW, ignore_index=ignore_index, **term.options)
-        case "dice":
-            return dice(logits_NKHW, label_NHW, **term.options)
-        case "lovasz":
-            return lovasz(logits_NKHW, label_NHW, ignore_index=ignore_index)
 
 
 def cross_entropy(

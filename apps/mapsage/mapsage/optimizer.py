@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -31,10 +31,11 @@ def parameter_groups(
         return [{"params": list(model.parameters()), "lr": lr, "weight_decay": weight_decay}]
     _check_rules(paramwise)
     groups: list[dict[str, Any]] = []
-    for module_name, module, name, parameter in _owned_parameters(model):
-        if parameter.requires_grad:
-            lr_mult, decay_mult = _multipliers(f"{module_name}.{name}", name, module, paramwise)
-            groups.append({"params": [parameter], "lr": lr * lr_mult, "weight_decay": weight_decay * decay_mult})
+    for module_name, module in model.named_modules():  # in the order of `model.parameters()`
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad:
+                lr_mult, decay_mult = _multipliers(f"{module_name}.{name}", name, module, paramwise)
+                groups.append({"params": [parameter], "lr": lr * lr_mult, "weight_decay": weight_decay * decay_mult})
     return groups
 
 
@@ -52,13 +53,6 @@ def build_adamw(
     return AdamW(groups, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
 
-def _owned_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, nn.Parameter]]:
-    """Every parameter with the module that owns it, in the order of `model.parameters()`."""
-    for module_name, module in model.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            yield module_name, module, name, parameter
-
-
 def _multipliers(full_name: str, name: str, module: nn.Module, paramwise: Paramwise) -> tuple[float, float]:
     """Factors of learning rate and weight decay for one parameter."""
     custom: Mapping[str, Mapping[str, float]] = paramwise.get("custom_keys", {})
@@ -66,24 +60,15 @@ def _multipliers(full_name: str, name: str, module: nn.Module, paramwise: Paramw
         if key in full_name:
             return custom[key].get("lr_mult", 1.0), custom[key].get("decay_mult", 1.0)
     is_norm = isinstance(module, (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm))
-    lr_mult = 1.0
-    if name == "bias" and not is_norm:
-        lr_mult = paramwise.get("bias_lr_mult", 1.0)
-    return lr_mult, _decay_multiplier(name, module, paramwise, is_norm=is_norm)
-
-
-def _decay_multiplier(name: str, module: nn.Module, paramwise: Paramwise, *, is_norm: bool) -> float:
-    """The first rule that is given and applies: norm layers, biases, depthwise convolutions."""
-    is_depthwise = isinstance(module, nn.Conv2d) and module.in_channels == module.groups
+    lr_mult = paramwise.get("bias_lr_mult", 1.0) if name == "bias" and not is_norm else 1.0
+    # Of decay the first rule counts that is given and applies.
     applies = {
         "norm_decay_mult": is_norm,
         "bias_decay_mult": name == "bias",
-        "dwconv_decay_mult": is_depthwise,
+        "dwconv_decay_mult": isinstance(module, nn.Conv2d) and module.in_channels == module.groups,
     }
-    for rule, fits in applies.items():
-        if fits and rule in paramwise:
-            return float(paramwise[rule])
-    return 1.0
+    given = (float(paramwise[rule]) for rule, fits in applies.items() if fits and rule in paramwise)
+    return lr_mult, next(given, 1.0)
 
 
 def _check_rules(paramwise: Paramwise) -> None:

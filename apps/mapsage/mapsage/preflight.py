@@ -22,7 +22,7 @@ def preflight(job: Job) -> list[str]:
     about = __name__, str(Path.cwd()), json.dumps(job.config), job.options.accidents.on_bad
     if (known := cache.get(*about)) is not None:
         return list(known)
-    from mapsage.trial import try_out
+    from mapsage.datasets import try_out
 
     warnings, looked_at = try_out(job)
     if looked_at:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mapsage.config import HOW_TO_START
-from mapsage.config.defaults import words_on_defaults
+from mapsage.config.original import words_on_defaults
 from mapsage.schedule import phases_in, rates_at
 from unbroken import (
     Environment,

@@ -9,6 +9,7 @@ of optimizer steps already taken; the rate at t serves the step numbered t + 1 i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -102,16 +103,6 @@ def rates_at(rates: Sequence[float], phases: Sequence[Phase], step: int) -> list
         if phase.begin <= step < phase.end:
             chained = [phase.next_rate(rate, step - phase.begin) for rate in chained]
     return chained
-
-
-def learning_rates(base_lr: float, phases: Sequence[Phase], steps: int) -> list[float]:
-    """The rates of the first `steps` optimizer steps: entry t is used after t steps were taken."""
-    rates: list[float] = []
-    rate = [base_lr]
-    for step in range(steps):
-        rate = rates_at(rate, phases, step)
-        rates += rate
-    return rates
 
 
 def _turns(rates: Sequence[float], phases: Sequence[Phase], step: int) -> list[list[float]]:
@@ -240,14 +231,12 @@ class IterationSchedule:
         Raises `Incompatible`, before anything changes, for entries that describe no phase known here, for
         another number of parameter groups, and for counts that contradict each other.
         """
-        found = self._read(saved)
-        self._phases, self._bases, self._extended = found.phases, found.bases, found.extended
-        self._chain_step, self._last_values = found.step, found.last_values
-        for group, base in zip(self._groups, found.bases, strict=True):
+        self._phases, self._bases, self._chain_step, self._last_values, self._extended = self._read(saved)
+        for group, base in zip(self._groups, self._bases, strict=True):
             group["initial_lr"] = base
-        constant = found.bases if found.extended else [float(group["lr"]) for group in self._groups]
-        self._chain = list(found.last_values[-1] if found.last_values else constant)
-        self._go_to(found.extended.taken if found.extended else found.step)
+        constant = self._bases if self._extended else [float(group["lr"]) for group in self._groups]
+        self._chain = list(self._last_values[-1] if self._last_values else constant)
+        self._go_to(self._extended.taken if self._extended else self._chain_step)
 
     def _go_to(self, step: int) -> None:
         """Bring the chain to where this step needs it, and set the rates."""
@@ -263,10 +252,18 @@ class IterationSchedule:
         for group, rate in zip(self._groups, rates, strict=True):
             group["lr"] = rate
 
-    def _read(self, saved: Sequence[Mapping[str, Any]]) -> _Read:
-        """What a saved schedule says; Incompatible where it cannot be that of this optimizer."""
+    def _read(
+        self, saved: Sequence[Mapping[str, Any]]
+    ) -> tuple[tuple[Phase, ...], list[float], int, list[list[float]], Extended | None]:
+        """The phases that a saved schedule has, its base rates, step, rates after each phase's turn, and extension.
+
+        Raises Incompatible where it cannot be that of this optimizer.
+        """
         entries = [entry for entry in saved if not (isinstance(entry, Mapping) and "extension" in entry)]
-        phases = tuple(_phase_of(entry, where=f"param_schedulers[{i}]") for i, entry in enumerate(entries))
+        known = [_known_phase(entry) for entry in entries]
+        phases = tuple(phase for phase in known if phase is not None)
+        if len(phases) < len(known):
+            raise _not_known(f"param_schedulers[{known.index(None)}]", entries[known.index(None)])
         groups, several = len(self._groups), len(self._optimizer.param_groups)
         step, bases = self._chain_step, list(self._bases)
         if entries:
@@ -276,17 +273,33 @@ class IterationSchedule:
             same = entry["_global_step"] == step and [float(value) for value in entry["base_values"]] == bases
             counted = entry["last_step"] == _own_steps(phase, step)
             if not (same and counted and len(bases) == len(last_values[i]) and len(bases) in (several, groups)):
-                raise _contradicts(f"param_schedulers[{i}]", entry, step=step, groups=groups)
+                counts = f"{len(entry['base_values'])} and {len(entry['_last_value'])} rates"
+                raise Incompatible(
+                    f"param_schedulers[{i}]",
+                    "the saved schedule contradicts itself or belongs to another optimizer",
+                    expected=f"step {step} and the rates of {groups} parameter groups throughout",
+                    found=f"step {entry['_global_step']}, of its own {entry['last_step']}, {counts}",
+                    do="Resume with the parameter groups of the config that wrote it, or take only its weights.",
+                )
         if len(bases) < groups:  # by a version of ours that did not schedule the default rate
             bases.append(self._configured_bases[-1])
             for values, rate in zip(last_values, _replayed(bases[-1], phases, step)):
                 values.append(rate)
-        extended = _extended_of(saved[-1], groups=(several, groups)) if len(entries) < len(saved) else None
-        if extended is not None and phases and extended.place.step != step:
-            raise _not_known("param_schedulers (extension)", saved[-1])
-        if extended is not None and len(extended.rates) < groups:
-            extended = replace(extended, rates=[*extended.rates, bases[-1]])
-        return _Read(phases=phases, bases=bases, step=step, last_values=last_values, extended=extended)
+        if len(entries) == len(saved):
+            return phases, bases, step, last_values, None
+        last = saved[-1]
+        by, taken, rates = Extension.from_plain(last["extension"]), last.get("taken"), last.get("rates")
+        if (
+            by is None
+            or not isinstance(taken, int)
+            or not isinstance(rates, list)
+            or len(rates) not in (several, groups)
+        ):
+            raise _not_known("param_schedulers (extension)", last)
+        if phases and by.place(taken).step != step:
+            raise _not_known("param_schedulers (extension)", last)
+        rates = [float(rate) for rate in rates] + bases[-1:] * (len(rates) < groups)
+        return phases, bases, step, last_values, Extended(by=by, rates=rates, taken=taken)
 
     def _phase_state(self, i: int) -> dict[str, Any]:
         phase = self._phases[i]
@@ -310,17 +323,6 @@ class IterationSchedule:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Read:
-    """A saved schedule: its phases, the base rates, and the rates right after each phase had its turn at `step`."""
-
-    phases: tuple[Phase, ...]
-    bases: list[float]
-    step: int
-    last_values: list[list[float]]
-    extended: Extended | None
-
-
 def _replayed(base: float, phases: Sequence[Phase], step: int) -> list[float]:
     """One rate right after each phase had its turn at `step`, from the base rate on."""
     rate, turns = [base], [[base] for _ in phases]
@@ -335,22 +337,11 @@ def _own_steps(phase: Phase, taken: int) -> int:
     return min(taken, phase.end - 1) - phase.begin if taken >= phase.begin else -1
 
 
-_ALWAYS = frozenset(
-    {
-        "total_iters",
-        "param_name",
-        "begin",
-        "end",
-        "by_epoch",
-        "base_values",
-        "last_step",
-        "_global_step",
-        "verbose",
-        "_last_value",
-    }
-)
-
-
+# The entries of each of MMEngine's schedules.
+_ALWAYS = frozenset((
+    "total_iters", "param_name", "begin", "end", "by_epoch", "base_values", "last_step", "_global_step", "verbose",
+    "_last_value",
+))  # fmt: skip
 # MMEngine's schedules by the entries of their states that no other has.
 _SCHEDULES = {
     frozenset({"start_factor", "end_factor", "total_iters"}): "LinearLR",
@@ -368,14 +359,12 @@ def unknown_schedules(saved: object) -> list[str]:
     """The schedules of a checkpoint that this module does not have, each by its name as far as that can be told."""
     if not isinstance(saved, Sequence):
         return ["several optimizers' schedules" if isinstance(saved, Mapping) else "what is no list of schedules"]
-    return [_name_of(entry) for entry in saved if not _is_known(entry)]
-
-
-def _is_known(entry: object) -> bool:
-    try:
-        return _known_phase(entry) is not None
-    except (ConfigError, TypeError, ValueError):
-        return True  # a phase that is here, with a value that it cannot have: that is refused
+    unknown = []
+    for entry in saved:
+        # A phase that is here, with a value that it cannot have, is none of them: that is refused.
+        with suppress(ConfigError, TypeError, ValueError):
+            unknown += [_name_of(entry)] if _known_phase(entry) is None else []
+    return unknown
 
 
 def _name_of(entry: object) -> str:
@@ -401,32 +390,6 @@ def _known_phase(entry: object) -> Phase | None:
             known = PolyLR(**span, eta_min=entry["eta_min"], power=entry["power"])
     consistent = known is not None and entry["total_iters"] == known.end - known.begin - 1
     return known if consistent and entry["param_name"] == "lr" and not entry["by_epoch"] else None
-
-
-def _phase_of(entry: Mapping[str, Any], *, where: str) -> Phase:
-    known = _known_phase(entry)
-    if known is None:
-        raise _not_known(where, entry)
-    return known
-
-
-def _extended_of(entry: Mapping[str, Any], *, groups: tuple[int, int]) -> Extended:
-    """The extension that a saved schedule ends with."""
-    by, taken, rates = Extension.from_plain(entry["extension"]), entry.get("taken"), entry.get("rates")
-    if by is None or not isinstance(taken, int) or not isinstance(rates, list) or len(rates) not in groups:
-        raise _not_known("param_schedulers (extension)", entry)
-    return Extended(by=by, rates=[float(rate) for rate in rates], taken=taken)
-
-
-def _contradicts(where: str, entry: Mapping[str, Any], *, step: int, groups: int) -> Incompatible:
-    counts = f"{len(entry['base_values'])} and {len(entry['_last_value'])} rates"
-    return Incompatible(
-        where,
-        "the saved schedule contradicts itself or belongs to another optimizer",
-        expected=f"step {step} and the rates of {groups} parameter groups throughout",
-        found=f"step {entry['_global_step']}, of its own {entry['last_step']}, {counts}",
-        do="Resume with the parameter groups of the config that wrote it, or take only its weights.",
-    )
 
 
 def _not_known(where: str, entry: object) -> Incompatible:

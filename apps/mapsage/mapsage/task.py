@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from mapsage.config import CrossEntropyLoss, DiceLoss, MapSageConfig, SegDataset, Segmentor
-from mapsage.dataset.folders import Folder
+from mapsage.config import MapSageConfig
+from mapsage.config.data import SegDataset
+from mapsage.config.model import CrossEntropyLoss, DiceLoss
 from mapsage.dataset.pipeline import Sample
 from mapsage.dataset.preprocess import Preprocessor, collate, split
 from mapsage.datasets import build_dataset
@@ -20,7 +21,7 @@ from mapsage.loss import LossTerm, decode_losses, total_loss
 from mapsage.mmengine_states import beside_optimizer, spell_as_here
 from mapsage.model import EncoderDecoder, MixVisionTransformer, SegformerHead, segmentor_name
 from mapsage.optimizer import build_adamw
-from mapsage.sample_pictures import draw_samples
+from mapsage.picture import draw_samples
 from mapsage.schedule import IterationSchedule, phases_of
 from unbroken import Extension, Job
 from unbroken.train import (
@@ -49,7 +50,7 @@ def build(job: Job, say: Say) -> Task:
     dataset = build_dataset(config.train_dataloader.datasets, gaps=skip_bad)
     preprocess = build_preprocessor(config).to(device)
     model = build_segmentor(config).to(device)
-    wrapper = config.optim_wrapper
+    wrapper, head = config.optim_wrapper, config.model.decode_head
     optimizer = build_adamw(
         model,
         lr=wrapper.optimizer.lr,
@@ -60,8 +61,17 @@ def build(job: Job, say: Say) -> Task:
     )
     schedule = IterationSchedule(optimizer, phases_of(config))
     amp = wrapper.type == "AmpOptimWrapper"
-    scaler = _scaler(config, device) if amp else None
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+    scaler = None
+    if amp:
+        # float16 on a GPU, bfloat16 on a CPU, unless the config says which.
+        name = wrapper.dtype or ("float16" if device.type == "cuda" else "bfloat16")
+        autocast = partial(torch.autocast, device.type, dtype=getattr(torch, name))
+        fixed = wrapper.loss_scale != "dynamic"
+        scale: dict[str, Any] = {"init_scale": float(wrapper.loss_scale), "static": True} if fixed else {}
+        scaler = ConfiguredScaler(device.type, **scale)
     loader, workers = config.train_dataloader, job.options.workers
+    order: Literal["stream", "epoch"] = "stream" if loader.sampler.type == "InfiniteSampler" else "epoch"
     say(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(dataset)} training tiles, on {device}")
     return Task(
         model=model,
@@ -70,11 +80,11 @@ def build(job: Job, say: Say) -> Task:
         dataset=dataset,
         batch_size=loader.batch_size,
         workers=loader.num_workers if workers is None else workers,
-        loss=partial(_loss, model, preprocess, _loss_terms(config), align_corners=_align_corners(config)),
+        loss=partial(_loss, model, preprocess, _loss_terms(config), align_corners=head.align_corners),
         steps=config.train_cfg.max_iters,
         accumulate=wrapper.accumulative_counts,
         batches=BatchSettings(
-            shuffle=_shuffle(config),
+            shuffle=order if loader.sampler.shuffle else "none",
             collate=collate,
             split=split,
             count=len,
@@ -84,7 +94,7 @@ def build(job: Job, say: Say) -> Task:
             clip_norm=wrapper.clip_grad.max_norm if wrapper.clip_grad else None,
             clip_norm_type=wrapper.clip_grad.norm_type if wrapper.clip_grad else 2.0,
             scaler=scaler,
-            autocast=_autocast(config, device) if amp else nullcontext,
+            autocast=autocast,
             recompute=None if config.uses_gradient_checkpointing else model.backbone.recompute,
         ),
         validation=_validation(config, model, preprocess, say, job),
@@ -112,33 +122,13 @@ def class_rows(config: MapSageConfig) -> ClassRows:
 
 def build_segmentor(config: MapSageConfig) -> EncoderDecoder:
     """The network of a config, on torch's current default device."""
-    model: Segmentor = config.model
-    body, head = model.backbone, model.decode_head
-    backbone = MixVisionTransformer(
-        in_channels=body.in_channels,
-        embed_dims=body.embed_dims,
-        num_stages=body.num_stages,
-        num_layers=body.num_layers,
-        num_heads=body.num_heads,
-        patch_sizes=body.patch_sizes,
-        strides=body.strides,
-        sr_ratios=body.sr_ratios,
-        out_indices=body.out_indices,
-        mlp_ratio=body.mlp_ratio,
-        qkv_bias=body.qkv_bias,
-        drop_rate=body.drop_rate,
-        attn_drop_rate=body.attn_drop_rate,
-        drop_path_rate=body.drop_path_rate,
-        with_cp=config.uses_gradient_checkpointing,
-    )
+    body, head = config.model.backbone, config.model.decode_head
+    # The network has the config's own words, but for those that decide nothing about its parameters.
+    shape = body.model_dump(exclude={"type", "init_cfg", "with_cp", "pretrained"})
+    backbone = MixVisionTransformer(**shape, with_cp=config.uses_gradient_checkpointing)
     decode_head = SegformerHead(
-        in_channels=head.in_channels,
-        in_index=head.in_index,
-        channels=head.channels,
-        num_classes=head.num_classes,
-        dropout_ratio=head.dropout_ratio,
+        **head.model_dump(exclude={"type", "norm_cfg", "ignore_index", "loss_decode"}),
         norm_requires_grad=head.norm_cfg.requires_grad if head.norm_cfg else None,
-        align_corners=head.align_corners,
     )
     return EncoderDecoder(backbone, decode_head)
 
@@ -147,17 +137,6 @@ def build_preprocessor(config: MapSageConfig) -> Preprocessor:
     """Normalisation and padding of a config."""
     given = config.model.data_preprocessor
     return Preprocessor(size=config.train_size_px, mean=given.mean, std=given.std, bgr_to_rgb=given.bgr_to_rgb)
-
-
-def _shuffle(config: MapSageConfig) -> Any:
-    sampler = config.train_dataloader.sampler
-    if not sampler.shuffle:
-        return "none"
-    return "stream" if sampler.type == "InfiniteSampler" else "epoch"
-
-
-def _align_corners(config: MapSageConfig) -> bool:
-    return config.model.decode_head.align_corners
 
 
 def _loss_terms(config: MapSageConfig) -> tuple[LossTerm, ...]:
@@ -193,48 +172,20 @@ def _validation(
     config: MapSageConfig, model: EncoderDecoder, preprocess: Preprocessor, say: Say, job: Job
 ) -> Validation | None:
     """What is evaluated on the validation tiles, and drawn of them."""
-    if config.val_dataloader is None:
+    loader = config.val_dataloader
+    if loader is None:
         return None
     skip_bad, pictures = job.options.accidents.on_bad == "skip", job.options.pictures
-    dataset = build_dataset(config.val_dataloader.datasets, gaps=skip_bad)
-    workers = config.val_dataloader.num_workers
+    dataset = build_dataset(loader.datasets, gaps=skip_bad)
+    judge = partial(evaluate, config, dataset, model, preprocess, say, skip_bad=skip_bad)
+    guess = partial(predict, config, model, preprocess)
     return Validation(
-        evaluate=partial(_evaluate, config, dataset, model, preprocess, say, workers=workers, skip_bad=skip_bad),
+        evaluate=lambda _, poll: judge(workers=loader.num_workers, poll=poll).means,
         every=Every(steps=config.train_cfg.val_interval),
         from_step=config.train_cfg.val_begin,
         best=config.default_hooks.checkpoint.save_best,
-        pictures=partial(draw_samples, model, dataset, partial(predict, config, model, preprocess), pictures)
-        if pictures
-        else None,
+        pictures=partial(draw_samples, model, dataset, guess, pictures) if pictures else None,
     )
-
-
-def _evaluate(
-    config: MapSageConfig,
-    dataset: Folder,
-    model: EncoderDecoder,
-    preprocess: Preprocessor,
-    say: Say,
-    _progress: Progress,
-    poll: Callable[[], None],
-    *,
-    workers: int,
-    skip_bad: bool,
-) -> Mapping[str, float]:
-    return evaluate(config, dataset, model, preprocess, say, workers=workers, skip_bad=skip_bad, poll=poll).means
-
-
-def _scaler(config: MapSageConfig, device: torch.device) -> torch.amp.GradScaler:
-    scale = config.optim_wrapper.loss_scale
-    if scale == "dynamic":
-        return ConfiguredScaler(device.type)
-    return ConfiguredScaler(device.type, init_scale=float(scale), static=True)
-
-
-def _autocast(config: MapSageConfig, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
-    """float16 on a GPU, bfloat16 on a CPU, unless the config says which."""
-    name = config.optim_wrapper.dtype or ("float16" if device.type == "cuda" else "bfloat16")
-    return partial(torch.autocast, device.type, dtype=getattr(torch, name))
 
 
 def _follow_config(

@@ -202,8 +202,9 @@ def test_what_guides_set_from_the_command_line_is_set():
         "OPTIMIZATION.GRAD_ACCUMULATION_STEPS", "4", "OPTIMIZATION.LR", "0.002", "OPTIMIZATION.GRAD_NORM_CLIP", "35",
         "OPTIMIZATION.NUM_EPOCHS", "80", "DATA_CONFIG.DATA_PATH", "/data",
     )  # fmt: skip
-    assert (config.accumulate, config.lr, config.grad_norm_clip, config.epochs) == (4, 0.002, 35.0, 80)
-    assert config.data_root == "/data"
+    rates = config.OPTIMIZATION
+    assert (rates.GRAD_ACCUMULATION_STEPS, rates.LR, rates.GRAD_NORM_CLIP, rates.NUM_EPOCHS) == (4, 0.002, 35.0, 80)
+    assert config.DATA_CONFIG.DATA_PATH == "/data"
 
 
 def test_parts_of_the_network_are_set_as_lists_or_with_commas():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from focalsst.config import SonarConfig, detector_settings
-from focalsst.model.presets import FOCAL_SST, as_published
+from tests.focalsst.detectors import FOCAL_SST, as_published
 from unbroken.config import ConfigError, Validated, merge_options, read_config, validate
 
 from .original_files import DATASET, MODEL, line_of, write_original
@@ -43,9 +43,11 @@ def complaint(folder: Path, *edits: tuple[str, str], dataset: str = DATASET) -> 
 def test_the_originals_own_files_are_the_published_detector(tmp_path: Path):
     found = load(write_original(tmp_path))
     assert detector_settings(found.value) == as_published(FOCAL_SST)
-    assert found.value.AS_PUBLISHED and found.value.freeze_in_proj and found.value.intensity == "original"
-    assert found.value.infos == {"train": "sonar_infos_train.pkl", "test": "sonar_infos_val.pkl"}
-    assert not found.value.mask_z
+    data = found.value.DATA_CONFIG
+    assert found.value.AS_PUBLISHED and found.value.OPTIMIZATION.FREEZE_IN_PROJ
+    assert data.POINT_FEATURE_ENCODING.INTENSITY == "original"
+    assert (data.INFO_PATH.train, data.INFO_PATH.test) == (("sonar_infos_train.pkl",), ("sonar_infos_val.pkl",))
+    assert not data.mask.MASK_Z
     assert set(COPIES) <= set(found.ignored)
     assert {"OPTIMIZATION.WARMUP_EPOCH", "MODEL.POST_PROCESSING.SCORE_THRESH", "HOOK"} <= set(found.ignored)
 
@@ -176,7 +178,7 @@ def test_an_augmentation_that_cannot_be_is_refused(tmp_path: Path, entry: str, p
 
 def test_a_disabled_augmentation_is_left_out_and_may_be_anything_known(tmp_path: Path):
     dataset = AUGMENTED.replace("{entry}", "{NAME: random_world_flip, ALONG_AXIS_LIST: ['x', 'y']}")
-    assert load(write_original(tmp_path, dataset=dataset)).value.augmentations == []
+    assert load(write_original(tmp_path, dataset=dataset)).value.DATA_CONFIG.DATA_AUGMENTOR.enabled == ()
 
 
 def test_one_fault_is_said_once(tmp_path: Path):

@@ -11,8 +11,9 @@ import pytest
 
 import focalsst
 from focalsst.config import SonarConfig, detector_settings
-from focalsst.config.published import MASK, STEPS, SWITCHES, VOXELS
-from focalsst.model.presets import PRESETS, as_published
+from focalsst.config.data import RandomWorldFlip
+from focalsst.config.original import MASK, STEPS, SWITCHES, VOXELS
+from tests.focalsst.detectors import PRESETS, as_published
 from unbroken.config import (
     Validated,
     changes,
@@ -61,7 +62,7 @@ def test_a_shipped_config_describes_its_preset(name: str):
 def test_as_published_turns_every_repair_back(name: str):
     config = load(name, "AS_PUBLISHED", "True").value
     assert detector_settings(config) == as_published(PRESETS[PRESET[name]])
-    assert config.intensity == "original" and not config.mask_z
+    assert config.DATA_CONFIG.POINT_FEATURE_ENCODING.INTENSITY == "original" and not config.DATA_CONFIG.mask.MASK_Z
 
 
 @pytest.mark.parametrize("name", PRESET)
@@ -84,26 +85,30 @@ def test_a_config_is_the_same_from_any_folder(tmp_path: Path, monkeypatch: pytes
 
 def test_the_published_recipe_is_twenty_four_epochs_of_batches_of_four():
     config = load("focal_sst").value
-    assert (config.batch_size, config.accumulate, config.epochs) == (4, 1, 24)
-    assert (config.lr, config.div_factor, config.pct_start, config.moms) == (5e-4, 10.0, 0.4, (0.95, 0.85))
-    assert (config.weight_decay, config.grad_norm_clip, config.nms_threshold) == (0.01, 10.0, 0.2)
-    assert (config.seed, config.fp16, config.eval_interval, config.loss_scale) == (0, False, 10, 65536.0)
-    assert (config.intensity, config.binary, config.mask_z) == ("standard", True, True)
-    assert config.data_root == "data/sonar"
-    assert config.splits == {"train": "train", "test": "val"}
-    assert config.infos == {"train": "sonar_infos_train.npz", "test": "sonar_infos_val.npz"}
+    rates, data = config.OPTIMIZATION, config.DATA_CONFIG
+    assert (rates.BATCH_SIZE_PER_GPU, rates.GRAD_ACCUMULATION_STEPS, rates.NUM_EPOCHS) == (4, 1, 24)
+    assert (rates.LR, rates.DIV_FACTOR, rates.PCT_START, rates.MOMS) == (5e-4, 10.0, 0.4, (0.95, 0.85))
+    assert (rates.WEIGHT_DECAY, rates.GRAD_NORM_CLIP) == (0.01, 10.0)
+    assert config.MODEL.DENSE_HEAD.POST_PROCESSING.NMS_CONFIG.NMS_THRESH == 0.2
+    assert (rates.SEED, rates.FP16, rates.EVAL_INTERVAL, rates.LOSS_SCALE_FP16) == (0, False, 10, 65536.0)
+    assert (data.POINT_FEATURE_ENCODING.INTENSITY, data.USE_BINARY_FORMAT, data.mask.MASK_Z) == ("standard", True, True)
+    assert data.DATA_PATH == "data/sonar"
+    assert (data.DATA_SPLIT.train, data.DATA_SPLIT.test) == ("train", "val")
+    assert (data.INFO_PATH.train, data.INFO_PATH.test) == (("sonar_infos_train.npz",), ("sonar_infos_val.npz",))
     assert config.class_names == ("Box", "Diver")
     assert config.map_class_to_kitti == {"Box": "Car", "Diver": "Pedestrian"}
-    assert config.recall_thresholds == (0.3, 0.5, 0.7)
-    assert config.augmentations == []
+    assert config.MODEL.POST_PROCESSING.RECALL_THRESH_LIST == (0.3, 0.5, 0.7)
+    assert data.DATA_AUGMENTOR.enabled == ()
 
 
 @pytest.mark.parametrize(("name", "epochs"), [("micro", 10), ("nano", 3)])
 def test_the_small_recipes_are_those_that_were_measured(name: str, epochs: int):
     config = load(name).value
-    assert (config.lr, config.batch_size, config.epochs, config.weight_decay) == (4e-3, 4, epochs, 0.01)
-    assert (config.grad_norm_clip, config.pct_start) == (10.0, 0.4)
-    assert config.augmentations[0] == {"NAME": "random_world_flip", "ALONG_AXIS_LIST": ["x"]}
+    rates = config.OPTIMIZATION
+    assert (rates.LR, rates.BATCH_SIZE_PER_GPU, rates.WEIGHT_DECAY) == (4e-3, 4, 0.01)
+    assert epochs == rates.NUM_EPOCHS
+    assert (rates.GRAD_NORM_CLIP, rates.PCT_START) == (10.0, 0.4)
+    assert config.DATA_CONFIG.DATA_AUGMENTOR.enabled[0] == RandomWorldFlip(ALONG_AXIS_LIST=("x",))
 
 
 def test_the_ablations_differ_from_the_base_in_what_their_names_say():
@@ -121,25 +126,28 @@ def test_the_ablations_differ_from_the_base_in_what_their_names_say():
 
 @pytest.mark.parametrize("name", PRESET)
 def test_the_data_room_and_the_metrics_take_what_a_config_says(name: str):
+    from focalsst.config.data import GtSampling
     from focalsst.dataset.database import Database
-    from focalsst.dataset.original_entries import augmentations_from, min_points_from
     from focalsst.dataset.points import require_encoding
+    from focalsst.datasets import augmentations_of
     from focalsst.metrics import class_rules
     from focalsst.schedule import OneCycle
 
     config = load(name).value
-    database = Database(objects=dict.fromkeys(config.class_names, ()), encoding=config.intensity)
-    assert len(augmentations_from(config.augmentations, database=database)) == len(config.augmentations)
-    pasted = [entry for entry in config.augmentations if entry["NAME"] == "gt_sampling"]
-    assert [min_points_from(entry) for entry in pasted] == [{"Box": 70, "Diver": 70}] * len(pasted)
+    encoding = config.DATA_CONFIG.POINT_FEATURE_ENCODING.INTENSITY
+    database = Database(objects=dict.fromkeys(config.class_names, ()), encoding=encoding)
+    entries = config.DATA_CONFIG.DATA_AUGMENTOR.enabled
+    assert len(augmentations_of(entries, database)) == len(entries)
+    pasted = [entry for entry in entries if isinstance(entry, GtSampling)]
+    assert [entry.least_points for entry in pasted] == [{"Box": 70, "Diver": 70}] * len(pasted)
     assert [rule.kitti_name for rule in class_rules(config.class_names, config.map_class_to_kitti)] == [
         "Car",
         "Pedestrian",
     ]
-    require_encoding(config.intensity)
-    assert OneCycle(
-        horizon=100, lr=config.lr, moms=config.moms, div_factor=config.div_factor, pct_start=config.pct_start
-    ).peak == int(100 * config.pct_start)
+    require_encoding(encoding)
+    rates = config.OPTIMIZATION
+    cycle = OneCycle(horizon=100, lr=rates.LR, moms=rates.MOMS, div_factor=rates.DIV_FACTOR, pct_start=rates.PCT_START)
+    assert cycle.peak == int(100 * rates.PCT_START)
 
 
 def test_each_repair_has_a_switch_of_its_own():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mapsage.config import MapSageConfig
-from mapsage.config.earlier import OF_RUNS
+from mapsage.config.original import OF_RUNS
 from unbroken.config import ConfigError, read_config, validate
 
 TINY = Path(__file__).resolve().parents[3] / "apps/mapsage/configs/aerial_tiny.py"

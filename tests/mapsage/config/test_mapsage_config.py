@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from mapsage.config import CrossEntropyLoss, MapSageConfig
+from mapsage.config import MapSageConfig
+from mapsage.config.model import CrossEntropyLoss
 from mapsage.dataset.palette import EARTHVQA_CLASSES, EARTHVQA_PALETTE
 from unbroken.config import ConfigError, Effect, check_schema, effects, merge_options, validate
 

@@ -1,15 +1,10 @@
 """The config room: what a config of the sonar detector may say, what it means, and what changing it does.
 
 schema          `SonarConfig`, the whole config, in the words of OpenPCDet's fork Focal-SST-Sonar
-data            where the data lies, its classes of evaluation, its processing, and the one grid
-augmentation    the entries of `AUG_CONFIG_LIST`
-encoder         voxel features, focal encoder, DSVT
-head            bird's-eye view, centre head, from maps to boxes
-optimization    the pace of learning
-network         `detector_settings`: from a config to what the detector is built from
-published       what AS_PUBLISHED stands for, and the original's defaults
-not_built       which networks are not built here, in one sentence
-agreement       what is said in several places agrees, and parts fit each other
+data            where the data lies, its classes of evaluation, its processing, its augmentation, and the one grid
+model           voxel features, focal encoder, DSVT, bird's-eye view, centre head, from maps to boxes
+network         `detector_settings`: from a config to what the detector is built from; what must agree and fit in it
+original        what AS_PUBLISHED stands for, the original's defaults, and which networks are not built here
 
 A *copy* is a value that the original's files repeat: voxel size and range in VFE and FOCAL_ENCODER, sparse_shape,
 INPUT_LAYER's d_model and set_info, and so on. One place decides; a copy may be left out, and one that disagrees is

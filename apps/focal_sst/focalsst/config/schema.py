@@ -1,23 +1,56 @@
-"""The whole config of the sonar detector, and what tasks and recipes ask of it."""
+"""The whole config of the sonar detector, and the pace of learning in it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from focalsst.config.agreement import disagreements
 from focalsst.config.data import DataConfig
-from focalsst.config.network import Model
-from focalsst.config.not_built import not_built
-from focalsst.config.optimization import Optimization
-from focalsst.config.published import with_published
-from focalsst.config.values import Intensity
-from unbroken.config import Effect, Misfit, Section
+from focalsst.config.network import Model, disagreements
+from focalsst.config.original import not_built, with_published
+from focalsst.config.values import Count, Fraction, FromZero, NotNegative, Positive, built
+from unbroken.config import Effect, Instead, Misfit, Section, Since
 
-SHAPE, MEANING, IGNORED = Effect.SHAPE, Effect.MEANING, Effect.IGNORED
-Part = Literal["train", "test"]
+ONE_CYCLE = Instead("one cycle: OPTIMIZATION.LR, DIV_FACTOR, PCT_START")
+SHAPE, MEANING, DATA = Effect.SHAPE, Effect.MEANING, Effect.DATA
+SCHEDULE, FREE, IGNORED = Effect.SCHEDULE, Effect.FREE, Effect.IGNORED
+
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Optimization(Section):
+    """Adam with decoupled decay under a one-cycle learning rate.
+
+    FREEZE_IN_PROJ (default False; published: True): the projections by which DSVT's attention makes queries, keys and
+    values keep their initial weights. Beyond the published keys: EVAL_INTERVAL, epochs between evaluations while
+    training, 0 for only at the end; SEED of first weights, order and augmentation; FP16, which `--fp16` sets.
+    """
+
+    BATCH_SIZE_PER_GPU: Annotated[Count, SCHEDULE]
+    NUM_EPOCHS: Annotated[Count, SCHEDULE]
+    GRAD_ACCUMULATION_STEPS: Annotated[Count, SCHEDULE] = 1
+    OPTIMIZER: Annotated[str, built("adam_onecycle"), SCHEDULE] = "adam_onecycle"
+    LR: Annotated[Positive, SCHEDULE]  # at the peak
+    WEIGHT_DECAY: Annotated[FromZero, SCHEDULE] = 0.01
+    MOMS: Annotated[tuple[Momentum, Momentum], SCHEDULE] = (0.95, 0.85)  # at the ends, at the peak
+    PCT_START: Annotated[Fraction, SCHEDULE] = 0.4  # of all steps, until the peak
+    DIV_FACTOR: Annotated[float, Field(ge=1), SCHEDULE] = 10.0  # LR / DIV_FACTOR at the start
+    GRAD_NORM_CLIP: Annotated[Positive, SCHEDULE] = 10.0
+    LOSS_SCALE_FP16: Annotated[Positive, SCHEDULE] = 65536.0  # the first one; it adapts
+    FREEZE_IN_PROJ: Annotated[bool, MEANING, Since(before=False)] = False
+    FP16: Annotated[bool, DATA] = False
+    SEED: Annotated[NotNegative, DATA] = 0
+    EVAL_INTERVAL: Annotated[NotNegative, FREE] = 10
+
+    # What adam_onecycle does not read.
+    MOMENTUM: Annotated[Any, IGNORED, Instead("OPTIMIZATION.MOMS")] = None
+    DECAY_STEP_LIST: Annotated[Any, IGNORED, ONE_CYCLE] = None
+    LR_DECAY: Annotated[Any, IGNORED, ONE_CYCLE] = None
+    LR_CLIP: Annotated[Any, IGNORED, ONE_CYCLE] = None
+    LR_WARMUP: Annotated[Any, IGNORED, Instead("OPTIMIZATION.PCT_START")] = None
+    WARMUP_EPOCH: Annotated[Any, IGNORED, Instead("OPTIMIZATION.PCT_START")] = None
 
 
 class ClassName(Section):
@@ -72,123 +105,3 @@ class SonarConfig(Section):
     def map_class_to_kitti(self) -> dict[str, str]:
         """KITTI's name of each class, which decides how much overlap counts."""
         return {name: self.DATA_CONFIG.MAP_CLASS_TO_KITTI[name] for name in self.class_names}
-
-    @property
-    def data_root(self) -> str:
-        """Where the data lies, as it was written."""
-        return self.DATA_CONFIG.DATA_PATH
-
-    @property
-    def splits(self) -> dict[Part, str]:
-        """The name of the list of frames in `ImageSets/` for each part."""
-        return {"train": self.DATA_CONFIG.DATA_SPLIT.train, "test": self.DATA_CONFIG.DATA_SPLIT.test}
-
-    @property
-    def infos(self) -> dict[Part, str]:
-        """The name of the file of infos, below the data root, for each part."""
-        return {"train": self.DATA_CONFIG.INFO_PATH.train[0], "test": self.DATA_CONFIG.INFO_PATH.test[0]}
-
-    @property
-    def binary(self) -> bool:
-        """Whether points are read from `points_binary`, not from text."""
-        return self.DATA_CONFIG.USE_BINARY_FORMAT
-
-    @property
-    def intensity(self) -> Intensity:
-        """How intensities are encoded."""
-        return self.DATA_CONFIG.POINT_FEATURE_ENCODING.INTENSITY
-
-    @property
-    def mask_z(self) -> bool:
-        """Whether points are masked along z too."""
-        return self.DATA_CONFIG.mask.MASK_Z
-
-    @property
-    def augmentations(self) -> list[dict[str, Any]]:
-        """The entries of AUG_CONFIG_LIST that are not disabled, as plain data in the original's words."""
-        return self.DATA_CONFIG.DATA_AUGMENTOR.entries
-
-    @property
-    def nms_threshold(self) -> float:
-        """The overlap on the ground above which the lesser box is suppressed."""
-        return self.MODEL.DENSE_HEAD.POST_PROCESSING.NMS_CONFIG.NMS_THRESH
-
-    @property
-    def center_limit_range(self) -> tuple[float, ...]:
-        """The range that detections are kept in: low x, y, z, high x, y, z, in metres."""
-        return self.MODEL.DENSE_HEAD.POST_PROCESSING.POST_CENTER_LIMIT_RANGE
-
-    @property
-    def recall_thresholds(self) -> tuple[float, ...]:
-        """The overlaps in space that recall is reported at."""
-        return self.MODEL.POST_PROCESSING.RECALL_THRESH_LIST
-
-    @property
-    def batch_size(self) -> int:
-        """Frames of a micro-batch."""
-        return self.OPTIMIZATION.BATCH_SIZE_PER_GPU
-
-    @property
-    def accumulate(self) -> int:
-        """Micro-batches of a step."""
-        return self.OPTIMIZATION.GRAD_ACCUMULATION_STEPS
-
-    @property
-    def epochs(self) -> int:
-        """Epochs in all."""
-        return self.OPTIMIZATION.NUM_EPOCHS
-
-    @property
-    def lr(self) -> float:
-        """The learning rate at the peak."""
-        return self.OPTIMIZATION.LR
-
-    @property
-    def moms(self) -> tuple[float, float]:
-        """Momentum at the ends and at the peak."""
-        return self.OPTIMIZATION.MOMS
-
-    @property
-    def div_factor(self) -> float:
-        """The peak's rate by the first one."""
-        return self.OPTIMIZATION.DIV_FACTOR
-
-    @property
-    def pct_start(self) -> float:
-        """The share of all steps before the peak."""
-        return self.OPTIMIZATION.PCT_START
-
-    @property
-    def weight_decay(self) -> float:
-        """Decoupled weight decay."""
-        return self.OPTIMIZATION.WEIGHT_DECAY
-
-    @property
-    def grad_norm_clip(self) -> float:
-        """The norm over all gradients that a step may have."""
-        return self.OPTIMIZATION.GRAD_NORM_CLIP
-
-    @property
-    def freeze_in_proj(self) -> bool:
-        """Whether the input projections of the attention are left as they are."""
-        return self.OPTIMIZATION.FREEZE_IN_PROJ
-
-    @property
-    def fp16(self) -> bool:
-        """Whether the forward pass runs in half precision."""
-        return self.OPTIMIZATION.FP16
-
-    @property
-    def loss_scale(self) -> float:
-        """The first scale of the loss in half precision."""
-        return self.OPTIMIZATION.LOSS_SCALE_FP16
-
-    @property
-    def seed(self) -> int:
-        """What first weights, order and augmentation follow from."""
-        return self.OPTIMIZATION.SEED
-
-    @property
-    def eval_interval(self) -> int:
-        """Epochs between evaluations while training; 0 for only at the end."""
-        return self.OPTIMIZATION.EVAL_INTERVAL

@@ -9,22 +9,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from focalsst.dataset.arrays import load_arrays, write_arrays
-from focalsst.dataset.boxes import bev_overlap, points_in_box
-from focalsst.dataset.infos import Annotation
-from focalsst.dataset.point_layout import Points
-from focalsst.dataset.points import BINARY, Encoding, Progress, encode_intensity, read_points, recode_intensity
-from focalsst.dataset.scene import Scene, Triple
+from focalsst.dataset.infos import Annotation, plain_array, read_plain_pickle
+from focalsst.dataset.points import (
+    BINARY,
+    COPY_AGAIN,
+    Encoding,
+    Points,
+    Progress,
+    encode_intensity,
+    read_points,
+    recode_intensity,
+)
+from focalsst.dataset.scene import Scene, Triple, bev_overlap, points_in_box
 from unbroken import Disk, LeadsOut, durable_folder, is_ordinary, place, read_whole, write_whole
 from unbroken.errors import DamagedFile, UsageError
 
 FOLDER: Final = "gt_database"
 ARRAYS: Final = ("name", "path", "box7", "points")
 ROW_BYTES: Final = 16
+Row = tuple[str, str, Points, int]  # one object: class, path below the data root, box, number of points
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,20 +89,26 @@ def write_database(
 
     A repeated call writes the same bytes again. The list is written last, when every object is there.
     """
-    rows: list[tuple[str, str, Points, int]] = []
+    rows: list[Row] = []
     durable_folder(Disk(), root / FOLDER)
     for done, annotation in enumerate(annotations, start=1):
         rows.extend(_cut_objects(root, annotation))
         if progress is not None:
             progress(done, len(annotations))
-    arrays = {
-        "name": np.array([row[0] for row in rows], np.str_),
-        "path": np.array([row[1] for row in rows], np.str_),
-        "box7": np.array([row[2] for row in rows], np.float32).reshape(-1, 7),
-        "points": np.array([row[3] for row in rows], np.int64),
-    }
-    write_arrays(database_file(root, split), arrays)
+    write_list(root, split, rows)
     return len(rows)
+
+
+def write_list(root: Path, split: str, rows: Sequence[Row]) -> None:
+    """Write the list of all objects of a split."""
+    names, places, boxes, counts = zip(*rows, strict=True) if rows else ((), (), (), ())
+    columns = (
+        np.array(names, np.str_),
+        np.array(places, np.str_),
+        np.array(boxes, np.float32).reshape(-1, 7),
+        np.array(counts, np.int64),
+    )
+    write_arrays(database_file(root, split), dict(zip(ARRAYS, columns, strict=True)))
 
 
 def read_database(
@@ -132,7 +146,14 @@ def paste_objects(
     boxes, pasted = scene.boxes, list[StoredObject]()
     for name, wanted in groups.items():
         count = wanted - scene.names.count(name) if limit_whole_scene else wanted
-        chosen = _without_overlap(_draw(database, name, count, rng), boxes)
+        stored = database.objects.get(name, ())
+        drawn = [stored[place] for place in rng.permutation(len(stored))[: max(count, 0)]]
+        chosen = list[StoredObject]()
+        if drawn:
+            own = np.stack([item.box for item in drawn])
+            among = bev_overlap(own, own) & ~np.eye(len(own), dtype=bool)
+            hit = np.asarray(np.concatenate([bev_overlap(own, boxes), among], axis=1).any(axis=1)).tolist()
+            chosen = [item for item, overlaps in zip(drawn, hit) if not overlaps]
         pasted.extend(chosen)
         boxes = np.concatenate([boxes, *(item.box[None] for item in chosen)])
     points = scene.points
@@ -158,23 +179,8 @@ def _command(root: Path) -> str:
     return f"python convert.py database {root}"
 
 
-def _draw(database: Database, name: str, count: int, rng: np.random.Generator) -> list[StoredObject]:
-    stored = database.objects.get(name, ())
-    order = rng.permutation(len(stored))[: max(count, 0)]
-    return [stored[index] for index in order]
-
-
-def _without_overlap(drawn: Sequence[StoredObject], boxes: Points) -> list[StoredObject]:
-    if not drawn:
-        return []
-    own = np.stack([item.box for item in drawn])
-    among = bev_overlap(own, own) & ~np.eye(len(own), dtype=bool)
-    hit = np.asarray(np.concatenate([bev_overlap(own, boxes), among], axis=1).any(axis=1)).tolist()
-    return [item for item, overlaps in zip(drawn, hit) if not overlaps]
-
-
-def _cut_objects(root: Path, annotation: Annotation) -> list[tuple[str, str, Points, int]]:
-    rows: list[tuple[str, str, Points, int]] = []
+def _cut_objects(root: Path, annotation: Annotation) -> list[Row]:
+    rows: list[Row] = []
     if not annotation.names:
         return rows
     points = read_points(root / BINARY[0] / f"{annotation.frame}{BINARY[1]}")
@@ -189,3 +195,58 @@ def _cut_objects(root: Path, annotation: Annotation) -> list[tuple[str, str, Poi
         write_whole(Disk(), target, np.ascontiguousarray(inside, "<f4").tobytes())
         rows.append((name, where, box, len(inside)))
     return rows
+
+
+def read_pickled_database(path: Path, root: Path) -> list[Row]:
+    """Read the original's list of objects, whose files of points must be there; objects without points are left out."""
+    value = read_plain_pickle(path)
+    if not isinstance(value, dict) or not all(isinstance(entries, list) for entries in value.values()):
+        raise _foreign(path, "a dict of class names to lists of objects", type(value).__name__)
+    rows = [
+        _row_of_pickle(path, root, f"{name} number {number}", name, entry)
+        for name, entries in value.items()
+        for number, entry in enumerate(entries)
+    ]
+    return [row for row in rows if row[3]]
+
+
+def _row_of_pickle(path: Path, root: Path, which: str, kind: Any, entry: Any) -> Row:
+    try:
+        name, box = entry.get("name", kind), plain_array(entry["box3d_lidar"]).ravel()[:7].astype(np.float32)
+        where, known = _place_of(entry["path"]), entry.get("num_points_in_gt")
+        fits = isinstance(name, str) and box.shape == (7,) and np.isfinite(box).all() and (box[3:6] > 0).all()
+        points = None if known is None else int(known)
+    except (KeyError, TypeError, ValueError, AttributeError) as fault:
+        expected = "name, path, box3d_lidar and num_points_in_gt in every object"
+        raise _foreign(path, expected, f"{type(fault).__name__} {fault} in {which}") from fault
+    if not fits:
+        raise _foreign(path, f"a class and a box in {which}", f"{name!r} and {box.tolist()}")
+    try:
+        file = place(root, where)
+    except LeadsOut as fault:
+        raise _foreign(path, f"a path below {root} in {which}", fault) from fault
+    size = file.stat().st_size if is_ordinary(file) else 0
+    expected_bytes = size // ROW_BYTES * ROW_BYTES if points is None else points * ROW_BYTES
+    if size != expected_bytes or (points is None and not size):
+        raise DamagedFile(
+            file,
+            "the object is missing or truncated",
+            expected=f"{points or 'some'} points of {ROW_BYTES} bytes, as {path.name} says",
+            found=f"{size} bytes",
+            do=COPY_AGAIN,
+        )
+    return name, where, box, size // ROW_BYTES
+
+
+def _place_of(value: Any) -> str:
+    """Folder and file of an object below the data root, whatever the machine on which its path was written."""
+    text = value if isinstance(value, str) else "/".join(str(part) for part in value.args)
+    parts = [part for part in text.replace("\\", "/").split("/") if part not in ("", ".")]
+    folder, file = parts[-2:] if len(parts) > 1 else (FOLDER, parts[0] if parts else "")
+    if ".." in (folder, file) or not file or not folder.startswith(FOLDER):
+        raise ValueError(f"no path of an object: {text!r}")
+    return f"{folder}/{file}"
+
+
+def _foreign(path: Path, expected: str, found: object) -> DamagedFile:
+    return DamagedFile(path, "the list of objects is of another form", expected=expected, found=found)

@@ -10,18 +10,36 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from focalsst.dataset.arrays import load_arrays, sound, write_arrays
-from focalsst.dataset.point_layout import COPY_AGAIN, Points
-from unbroken import Disk, durable_folder, is_name, is_ordinary, read_whole, write_whole
+from focalsst.dataset.points import COPY_AGAIN, Points
+from unbroken import Disk, durable_folder, is_name, is_ordinary, read_pickle, read_whole, write_whole
 from unbroken.errors import DamagedFile, UsageError
 
 ARRAYS: Final = ("frame_id", "box_frame", "box_name", "box7")
 MOST_BYTES: Final = 256 << 20  # the infos of 5,000 frames have 2 MB
 PICKLES: Final = (".pkl", ".pickle")
+# What a pickle of plain values and numpy arrays mentions. Nothing of it is looked up or called.
+PLAIN: Final = frozenset(
+    {
+        "__builtin__.bytes",
+        "_codecs.encode",
+        "builtins.bytes",
+        "builtins.dict",
+        "builtins.list",
+        "collections.OrderedDict",
+        "collections.defaultdict",
+        "numpy.dtype",
+        "numpy.ndarray",
+        *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+        *(f"numpy.{core}.numeric._frombuffer" for core in ("core", "_core")),
+        *(f"pathlib{room}.{kind}Path" for room in ("", "._local") for kind in ("Posix", "PurePosix", "Windows")),
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,21 +49,6 @@ class Annotation:
     frame: str
     names: tuple[str, ...]
     boxes: Points
-
-
-class Pickled(Protocol):
-    """What a safe reader of pickles gives."""
-
-    @property
-    def value(self) -> Any:
-        """The content, with each array as an object that has `dtype`, `shape` and `data`."""
-
-
-class ReadPickle(Protocol):
-    """A reader of pickles that executes nothing, such as `unbroken.checkpoint.unpickle.read_pickle`."""
-
-    def __call__(self, source: bytes, *, where: object) -> Pickled:
-        """Read one pickle; `where` names the file in errors."""
 
 
 def read_infos(path: Path) -> tuple[Annotation, ...]:
@@ -77,12 +80,38 @@ def read_infos_file(path: Path) -> bytes:
         raise DamagedFile(path, "the file cannot be read", found=fault.strerror or fault, do=COPY_AGAIN) from fault
 
 
-def read_pickled_infos(path: Path, read_pickle: ReadPickle) -> tuple[Annotation, ...]:
-    """Read the original's pickled list of annotations through a reader that executes nothing."""
-    value = read_pickle(read_infos_file(path), where=path).value
+def read_plain_pickle(path: Path) -> Any:
+    """What a pickle of plain values and arrays holds; raises `DamagedFile` if it mentions anything else.
+
+    An array comes as an object that has its `dtype`, `shape` and `data`: see `plain_array`.
+    """
+    pickled = read_pickle(read_infos_file(path), where=path)
+    strange = sorted(str(name) for name in pickled.names if str(name) not in PLAIN)
+    if strange:
+        raise DamagedFile(
+            path,
+            "the pickle is of something else than plain values, and could do harm elsewhere",
+            expected="dicts, lists, text, numbers and numpy arrays",
+            found=", ".join(strange[:5]),
+            do="Nothing in it was executed. Get the file again from a source that you trust.",
+        )
+    return pickled.value
+
+
+def read_pickled_infos(path: Path) -> tuple[Annotation, ...]:
+    """Read the original's pickled list of annotations, without executing anything of it."""
+    value = read_plain_pickle(path)
     if not isinstance(value, list):
         raise _foreign(path, "a list of frames", type(value).__name__)
-    return _annotations(path, [_row_of_pickle(path, number, info) for number, info in enumerate(value)])
+    rows: list[Row] = []
+    for number, info in enumerate(value):
+        try:
+            frame, annos = info["point_cloud"]["lidar_idx"], info["annos"]
+            rows.append((frame, plain_array(annos["name"]).tolist(), plain_array(annos["gt_boxes_lidar"])))
+        except (LookupError, TypeError, ValueError, AttributeError, SyntaxError, OverflowError, MemoryError) as fault:
+            expected = "point_cloud.lidar_idx, annos.name and annos.gt_boxes_lidar in every frame"
+            raise _foreign(path, expected, f"{type(fault).__name__} {fault} in frame {number}") from fault
+    return _annotations(path, rows)
 
 
 def write_infos(path: Path, annotations: Sequence[Annotation]) -> int:
@@ -177,19 +206,9 @@ def _rows_of_json(path: Path) -> list[Row]:
     return [(row["frame"], row["names"], row["boxes"]) for row in content]
 
 
-def _row_of_pickle(path: Path, number: int, info: Any) -> Row:
-    try:
-        frame, annos = info["point_cloud"]["lidar_idx"], info["annos"]
-        names, boxes = _plain(annos["name"]), _plain(annos["gt_boxes_lidar"])
-    except (LookupError, TypeError, ValueError, AttributeError, SyntaxError, OverflowError, MemoryError) as fault:
-        expected = "point_cloud.lidar_idx, annos.name and annos.gt_boxes_lidar in every frame"
-        raise _foreign(path, expected, f"{type(fault).__name__} {fault} in frame {number}") from fault
-    return frame, names.tolist(), boxes
-
-
-def _plain(value: Any) -> Any:
-    """Make an array of what a safe reader gives for one: its `dtype`, `shape` and `data`; or of a list."""
-    if isinstance(value, np.ndarray | list):
+def plain_array(value: Any) -> NDArray[Any]:
+    """Make an array of what a pickle holds as one: its `dtype`, `shape` and `data`; or of a list."""
+    if isinstance(value, np.ndarray | list | tuple):
         return np.asarray(value)
     order: Literal["F", "C"] = "F" if getattr(value, "column_major", False) else "C"
     dtype = np.dtype(value.dtype)

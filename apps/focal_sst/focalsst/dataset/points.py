@@ -1,27 +1,196 @@
-"""Files of points: text and binary, with errors that name the file; and the two encodings of intensity."""
+"""Files of points, text and binary, with errors that name the file; and the two encodings of intensity.
+
+Of a binary file it is told what it looks like instead: four columns, or numbers of eight bytes, are often a multiple of
+20 bytes as well. They must not be read as other points, so numbers that are no places under water are refused, with the
+layout in which they would be some.
+"""
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
-from focalsst.dataset.boxes import Floats
-from focalsst.dataset.point_layout import COLUMNS, COPY_AGAIN, NAMES, Points, parse_binary, require_places
 from unbroken import NOT_TEXT, Disk, durable_folder, read_whole, text_of, write_whole
 from unbroken.errors import ConfigError, DamagedFile
 
+Floats = NDArray[np.floating[Any]]
+Points = NDArray[np.float32]
+
+COLUMNS: Final = 5
+NAMES: Final = "x y z intensity class"
+POINT_BYTES: Final = 4 * COLUMNS
+FARTHEST_M: Final = 10_000.0  # no sonar hears an object from there
+NEAREST_M: Final = 1e-12  # numbers between this and 0 are no measured places
+HIGHEST_CLASS: Final = 255
+ALIKE: Final = 0.9  # columns of one kind vary less, by this factor, than columns that mix several kinds
+COPY_AGAIN: Final = "Copy the file again from its source."
+REWRITE: Final = f"Write each file anew as float32, {COLUMNS} numbers a point ({NAMES}; a class of 0 will do)."
+# What files of other kinds begin with: they are renamed, not points.
+STARTS: Final = {
+    b"PK\x03\x04": "a zip or .npz file",
+    b"# .PCD": "a .pcd file",
+    b"VERSION": "a .pcd file",
+    b"ply\n": "a .ply file",
+    b"ply\r\n": "a .ply file",
+    b"\x89HDF": "an HDF5 file",
+    b"LASF": "a .las file",
+    b"\x80\x04": "a pickle",
+    b"\x80\x05": "a pickle",
+    b"\x1f\x8b": "a gzip file",
+}
+NPY: Final = b"\x93NUMPY"
+TEXTUAL: Final = frozenset(b"0123456789+-.eE \t\r\n,;")
 Progress = Callable[[int, int], None]  # files that are done, files in all
 Encoding = Literal["standard", "original"]
-
 MOST_BYTES: Final = 128 << 20  # of one frame; a scan of a dive has a few
 TEXT_ROW: Final = "%.6f %.6f %.6f %.1f %.1f"
 TEXT, BINARY = ("points", ".txt"), ("points_binary", ".bin")  # folder and suffix of the two forms
 LOUDEST: Final = 4.71e10  # louder echoes are clipped
 CENTRE, SPREAD = 8.95, 0.35  # log10 of the raw intensity over all real points: mean, and about 1.5 deviations
 SEPARATORS: Final = {",": "commas", ";": "semicolons"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """So many numbers of one type for each point."""
+
+    dtype: str
+    columns: int
+
+    def __str__(self) -> str:
+        kind = np.dtype(self.dtype)
+        order = "big-endian " if self.dtype.startswith(">") else ""
+        return f"{self.columns} {order}{kind.newbyteorder('=').name} numbers a point"
+
+    def table(self, data: bytes) -> Floats | None:
+        """The numbers, one row a point; None where the bytes do not come out even."""
+        row_bytes = self.columns * np.dtype(self.dtype).itemsize
+        return np.frombuffer(data, self.dtype).reshape(-1, self.columns) if data and not len(data) % row_bytes else None
+
+
+OURS: Final = Layout(dtype="<f4", columns=COLUMNS)
+OTHERS: Final = tuple(
+    Layout(dtype=dtype, columns=columns)
+    for dtype, widths in (("<f4", (3, 4, 6, 7, 8)), ("<f8", (3, 4, 5, 6)), (">f4", (4, 5)), (">f8", (4, 5)))
+    for columns in widths
+)
+
+
+def parse_binary(path: Path, data: bytes) -> Points:
+    """Turn the bytes of a binary file into points, float32 (N, 5); DamagedFile where they are something else."""
+    _require_points(path, data)
+    found = OURS.table(data)
+    if found is None:
+        other = _other_layout(data)
+        raise DamagedFile(
+            path,
+            "the file of points has another layout" if other else "the file of points is truncated",
+            expected=f"a multiple of {POINT_BYTES} bytes ({COLUMNS} float32 numbers per point)",
+            found=f"{len(data)} bytes{f', which are {other}' if other else ''}",
+            do=REWRITE if other else COPY_AGAIN,
+        )
+    wrong = not _are_places(found) or bool((found[:, 3] < 0).any())  # no echo is less than none
+    if (wrong or not are_classes(found[:, 4])) and (other := _other_layout(data)):
+        table = _even(other, data)
+        if wrong or _mixed(table) < ALIKE * _mixed(found):
+            low, high = (
+                np.round(side(table[:, :3].astype(np.float64), axis=0), 2).tolist() for side in (np.min, np.max)
+            )
+            raise DamagedFile(
+                path,
+                "the file of points has another layout",
+                expected=f"{OURS} ({NAMES})",
+                found=f"{other}: as these, {len(table)} points lie within {low} to {high} m",
+                do=REWRITE,
+            )
+    return found.astype(np.float32)
+
+
+def require_places(path: Path, points: Points) -> None:
+    """Raise DamagedFile where a point is no place that an echo can come from."""
+    sound = np.isfinite(points).all(axis=1)
+    if not sound.all():
+        row = int(np.flatnonzero(~sound)[0])
+        raise DamagedFile(path, f"point {row + 1} is not a number", found=points[row].tolist(), do=COPY_AGAIN)
+    if not points.any():
+        raise DamagedFile(path, "the file of points holds only zeros", found=f"{len(points)} points", do=COPY_AGAIN)
+    far = (np.abs(points[:, :3]) > FARTHEST_M).any(axis=1)
+    if far.any():
+        row = int(np.flatnonzero(far)[0])
+        raise DamagedFile(
+            path,
+            f"point {row + 1} is no place: {far.sum()} of {len(points)} points lie beyond {FARTHEST_M / 1000:g} km",
+            expected=f"{NAMES} of each point, in metres",
+            found=[float(f"{number:.6g}") for number in points[row]],
+            do=f"Are these millimetres, or other columns? {COPY_AGAIN}",
+        )
+
+
+def _require_points(path: Path, data: bytes) -> None:
+    """Raise DamagedFile for a file of another kind under this name."""
+    kind = next((kind for start, kind in STARTS.items() if data.startswith(start)), "")
+    if data.startswith(NPY):
+        kind = f"a .npy file{_inside_npy(data)}"
+    elif not kind and TEXTUAL.issuperset(data[:1000]):
+        kind = "text"
+    if kind:
+        do = "Name it .txt below points/, and convert it: python convert.py points" if kind == "text" else REWRITE
+        raise DamagedFile(path, f"this is {kind}, not binary points", expected=f"{OURS} and nothing else", do=do)
+
+
+def _inside_npy(data: bytes) -> str:
+    """What the header of a .npy file says is inside."""
+    try:
+        header = ast.literal_eval(data[data.index(b"{") : data.index(b"}") + 1].decode("ascii"))
+        return f" with {np.dtype(header['descr']).name} of shape {tuple(header['shape'])}"
+    except (ValueError, SyntaxError, TypeError, LookupError):
+        return ""
+
+
+def _other_layout(data: bytes) -> Layout | None:
+    """The layout other than ours in which the bytes are most likely points; of those that do alike, the simplest."""
+    fitting = [layout for layout in OTHERS if layout.table(data) is not None and _is_plausible(layout, data)]
+    mixed = {layout: _mixed(_even(layout, data)) for layout in fitting}
+    alike = [layout for layout in fitting if mixed[layout] * ALIKE <= min(mixed.values())]
+    return min(alike, key=lambda layout: layout.columns, default=None)
+
+
+def _is_plausible(layout: Layout, data: bytes) -> bool:
+    table = _even(layout, data)
+    return _are_places(table) and (layout.columns != COLUMNS or are_classes(table[:, 4]))
+
+
+def _even(layout: Layout, data: bytes) -> Floats:
+    table = layout.table(data)
+    if table is None:
+        raise ValueError("only layouts that come out even are compared")
+    return table
+
+
+def _are_places(table: Floats) -> bool:
+    """Whether the first three columns may be metres: bytes of another type are mostly far too large or too small."""
+    size = np.abs(table[:, :3])
+    near = np.isfinite(table).all() and (size <= FARTHEST_M).all()
+    return bool(near and size.any() and not ((size > 0) & (size < NEAREST_M)).any())
+
+
+def are_classes(column: Floats) -> bool:
+    """Whether a column may be that of the classes: small whole numbers."""
+    return bool(((column >= 0) & (column <= HIGHEST_CLASS) & (column == np.round(column))).all())
+
+
+def _mixed(table: Floats) -> float:
+    """How much the numbers of a column differ, compared with all of the table: near 1 where columns are mixed."""
+    whole = float(table.var(dtype=np.float64))
+    if len(table) < 2 or not whole:
+        return 1.0
+    return float(table.var(axis=0, dtype=np.float64, ddof=1).mean()) / whole
 
 
 def encode_intensity(raw: Floats, encoding: Encoding) -> Points:

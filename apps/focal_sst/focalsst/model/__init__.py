@@ -10,8 +10,8 @@ counts from 1; rows of zeros pad a batch `BM8`.
 Letters: P points, V voxels, N new voxels or free rows, T sets, K slots or classes, C channels, B samples, M boxes,
 G boxes of a whole batch in a row.
 
-`geometry`, `settings` and `presets` load no torch, and this file imports nothing, so that a config can be checked at
-once; the network is `focalsst.model.detector.build_detector`.
+`settings` loads no torch, and this file imports nothing, so that a config can be checked at once; the network is
+`focalsst.model.detector.build_detector`.
 
 Touches torch.
 """

@@ -7,15 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from focalsst.model.bev_backbone import BaseBEVBackbone
-from focalsst.model.bev_map import BevMap, HeightAwareToBev, MaxToBev
-from focalsst.model.center_decode import Detections, Suppress, decode
-from focalsst.model.center_head import CenterHead, HeadMaps
-from focalsst.model.center_loss import head_losses
-from focalsst.model.center_targets import assign_targets
+from focalsst.model.bev import BaseBEVBackbone, BevMap, HeightAwareToBev, MaxToBev
+from focalsst.model.center_head import CenterHead, Detections, HeadMaps, Suppress, assign_targets, decode, head_losses
 from focalsst.model.dsvt import DSVT
-from focalsst.model.focal_encoder import FocalSparseEncoder
-from focalsst.model.importance import Importance, importance_loss
+from focalsst.model.focal_encoder import FocalSparseEncoder, Importance, importance_loss
 from focalsst.model.settings import DetectorSettings, FocalSettings
 from focalsst.model.vfe import SDAVFE
 from focalsst.model.voxels import SparseVoxels, group_points

@@ -6,10 +6,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from focalsst.model.geometry import Geometry
-from focalsst.model.rows import RowNorm, group_max, group_sum, normalise_counted
-from focalsst.model.settings import VfeSettings
-from focalsst.model.voxels import PointGroups, SparseVoxels, centres_of
+from focalsst.model.settings import Geometry, VfeSettings
+from focalsst.model.voxels import (
+    PointGroups,
+    RowNorm,
+    SparseVoxels,
+    centres_of,
+    group_max,
+    group_sum,
+    normalise_counted,
+)
 
 
 class GatedPointLayer(nn.Module):

@@ -202,42 +202,32 @@ class InOrder(Section):
     shuffle: Annotated[Literal[False], FREE] = False
 
 
-class DataLoader(Section):
-    """What training reads; `batch_size` is per process."""
-
-    batch_size: Annotated[Count, DATA] = 1
-    num_workers: Annotated[NotNegative, FREE] = 2
-    persistent_workers: Annotated[bool, FREE] = True
-    pin_memory: Annotated[bool, FREE] = False
-    prefetch_factor: Annotated[Count | None, FREE] = None
-    sampler: Sampler = Sampler()
-    dataset: Dataset
-    collate_fn: Annotated[Any, IGNORED] = None
-
-    @property
-    def datasets(self) -> tuple[SegDataset, ...]:
-        """The datasets, one or several."""
-        return datasets_of(self.dataset)
-
-
-class EvalDataLoader(Section):
-    """What validation or testing reads; how many at once changes no result."""
+class Loader(Section):
+    """What every loader has."""
 
     batch_size: Annotated[Count, FREE] = 1
     num_workers: Annotated[NotNegative, FREE] = 2
     persistent_workers: Annotated[bool, FREE] = True
     pin_memory: Annotated[bool, FREE] = False
     prefetch_factor: Annotated[Count | None, FREE] = None
-    sampler: InOrder = InOrder()
+    sampler: Any = None  # each has its own
     dataset: Dataset
     collate_fn: Annotated[Any, IGNORED] = None
 
     @property
     def datasets(self) -> tuple[SegDataset, ...]:
         """The datasets, one or several."""
-        return datasets_of(self.dataset)
+        return self.dataset.datasets if isinstance(self.dataset, ConcatDataset) else (self.dataset,)
 
 
-def datasets_of(dataset: SegDataset | ConcatDataset) -> tuple[SegDataset, ...]:
-    """Take a concatenation apart."""
-    return dataset.datasets if isinstance(dataset, ConcatDataset) else (dataset,)
+class EvalDataLoader(Loader):
+    """What validation or testing reads; how many at once changes no result."""
+
+    sampler: InOrder = InOrder()
+
+
+class DataLoader(Loader):
+    """What training reads; `batch_size` is per process."""
+
+    batch_size: Annotated[Count, DATA] = 1
+    sampler: Sampler = Sampler()

@@ -6,18 +6,42 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from mapsage.config.data import DataLoader, EvalDataLoader, RandomCrop, RandomFlip, SegDataset
-from mapsage.config.earlier import OF_RUNS
 from mapsage.config.model import Segmentor
-from mapsage.config.not_built import not_built
-from mapsage.config.runtime import DefaultHooks, EvalLoop, IoUMetric, LogProcessor, Randomness
-from mapsage.config.schedule import OptimWrapper, Phase, TrainLoop
+from mapsage.config.original import OF_RUNS
+from mapsage.config.training import (
+    DefaultHooks,
+    EvalLoop,
+    IoUMetric,
+    LogProcessor,
+    OptimWrapper,
+    Phase,
+    Randomness,
+    TrainLoop,
+)
 from mapsage.config.values import OrOne
-from unbroken.config import Effect, Instead, Misfit, Section
+from unbroken.config import Effect, Instead, Misfit, Section, other_parts, value_at
 
 FREE, IGNORED = Effect.FREE, Effect.IGNORED
 Leftover = Annotated[Any, IGNORED]
 DATA_ROOTS = Instead("train_dataloader.dataset.data_root, val_dataloader.dataset.data_root")
+# The parts by which a training is another one, and what is built of each.
+BUILT = {
+    "model.type": ("EncoderDecoder",),
+    "model.backbone.type": ("MixVisionTransformer",),
+    "model.decode_head.type": ("SegformerHead",),
+    "model.data_preprocessor.type": ("SegDataPreProcessor",),
+    "train_cfg.type": ("IterBasedTrainLoop",),
+    "optim_wrapper.type": ("OptimWrapper", "AmpOptimWrapper"),
+    "optim_wrapper.optimizer.type": ("AdamW",),
+    "train_dataloader.dataset.type": ("BaseSegDataset", "EarthVQADataset", "LoveDADataset", "ConcatDataset"),
+}
+FURTHER = ("model.neck", "model.auxiliary_head")  # parts that a network built here does not have
+DO = "MapSage trains SegFormer; docs/guide-aerial.md says how."
 LOADERS = ("train", "val", "test")
+ZERO_IS_NO_DATA = (
+    "EarthVQA's masks have the values 0 to 8, and 0 is no data: that makes 8 classes with reduce_zero_label=True "
+    "(LoveDA: 0 to 7, so 7 classes)."
+)
 VALUES_OF = {"EarthVQADataset": 9, "LoveDADataset": 8}  # that masks can have, 0 (no data) included
 
 
@@ -97,8 +121,14 @@ class MapSageConfig(Section):
 
     @classmethod
     def not_built(cls, tree: Mapping[str, Any], /) -> Misfit | None:
-        """Whether it is another training than those that are built here."""
-        return not_built(tree)
+        """The first part that is not built, with the others; None where all are, or a name may be a misspelt one."""
+        others = other_parts(tree, BUILT, likeness=0.9)
+        others |= {key: value_at(tree, f"{key}.type", None) or key for key in FURTHER if value_at(tree, key, None)}
+        if not others:
+            return None
+        key, found = next(iter(others)), ", ".join(dict.fromkeys(map(str, others.values())))
+        built = " or ".join(BUILT[key]) if key in BUILT else "none"
+        return Misfit(key, "is of another training", f"{built}: others are not built here", found, DO)
 
     def misfits(self) -> Iterator[Misfit]:
         """Classes, sizes and the parts of each loop fit together."""
@@ -116,13 +146,24 @@ class MapSageConfig(Section):
         outputs = self.model.decode_head.num_classes
         for key, dataset in (each for name in LOADERS for each in self.datasets_by_key(name)):
             names = dataset.class_names
+            reduced = dataset.zero_is_no_data
             if names and len(names) != outputs:
-                yield _outputs_and_names(key, dataset, outputs)
+                yield Misfit(
+                    "model.decode_head.num_classes", f"differs from the number of classes in {key}",
+                    expected=f"{len(names)} ({', '.join(names)})", found=outputs,
+                    do=ZERO_IS_NO_DATA if {len(names), outputs} <= {7, 8, 9} and reduced else "",
+                )  # fmt: skip
             elif names and names != self.class_names:
                 yield Misfit(f"{key}.metainfo", "names other classes than training", self.class_names, names)
             values = VALUES_OF.get(dataset.type, 0)
-            if values and len(names) != values - dataset.zero_is_no_data:
-                yield _values_and_names(key, dataset, values)
+            if values and len(names) != values - reduced:
+                yield Misfit(
+                    f"{key}.metainfo" if dataset.metainfo else f"{key}.reduce_zero_label",
+                    f"does not name what the masks of {dataset.type} hold",
+                    expected=f"{values - reduced} names for the values {int(reduced)} to {values - 1}",
+                    found=f"{len(names)} with reduce_zero_label={reduced}",
+                    do="" if reduced else "Set reduce_zero_label=True: 0 is no data and no class.",
+                )
 
     def _size_misfits(self) -> Iterator[Misfit]:
         crop, size = self._crop_size(), self.model.data_preprocessor.size
@@ -176,28 +217,3 @@ def _pipeline_misfits(key: str, dataset: SegDataset, *, judged: bool) -> Iterato
         elif moves and place < kinds.index("LoadAnnotations"):
             do = "Put LoadAnnotations before it: the mask would stay where it was."
             yield Misfit(f"{key}.{place}", f"is a {step.type} before the masks are loaded", do=do)
-
-
-def _outputs_and_names(key: str, dataset: SegDataset, outputs: int) -> Misfit:
-    names = dataset.class_names
-    hint = ""
-    if {len(names), outputs} <= {7, 8, 9} and dataset.zero_is_no_data:
-        hint = (
-            "EarthVQA's masks have the values 0 to 8, and 0 is no data: that makes 8 classes with "
-            "reduce_zero_label=True (LoveDA: 0 to 7, so 7 classes)."
-        )
-    return Misfit(
-        "model.decode_head.num_classes", f"differs from the number of classes in {key}",
-        expected=f"{len(names)} ({', '.join(names)})", found=outputs, do=hint,
-    )  # fmt: skip
-
-
-def _values_and_names(key: str, dataset: SegDataset, values: int) -> Misfit:
-    reduced = dataset.zero_is_no_data
-    return Misfit(
-        f"{key}.metainfo" if dataset.metainfo else f"{key}.reduce_zero_label",
-        f"does not name what the masks of {dataset.type} hold",
-        expected=f"{values - reduced} names for the values {int(reduced)} to {values - 1}",
-        found=f"{len(dataset.class_names)} with reduce_zero_label={reduced}",
-        do="" if reduced else "Set reduce_zero_label=True: 0 is no data and no class.",
-    )

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -20,30 +19,6 @@ from unbroken.errors import ConfigError, UsageError
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 SHOWN = 5  # of a long list, in an error
 LEVELS_ABOVE = 3  # where a command may have been meant to be typed
-
-
-class Folder(Protocol):
-    """Samples in a fixed order: one folder, or several joined."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The names of the labels 0..K-1."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the samples, in order."""
-
-    def __len__(self) -> int:
-        """Count the samples."""
-
-    def sample(self, index: int, rng: np.random.Generator) -> Sample:
-        """Load one sample; every random draw comes from `rng`."""
-
-    def tile(self, index: int, rng: np.random.Generator) -> Tile:
-        """The same before it becomes tensors."""
-
-    def fingerprint(self) -> str:
-        """Identify the data by names and sizes of the files."""
 
 
 class AerialFolder:
@@ -74,7 +49,19 @@ class AerialFolder:
         self.names = _list_names(self.images, img_suffix)
         self._suffixes = img_suffix, seg_map_suffix
         self._read_label = partial(read_label, classes=self.classes, reduce_zero_label=reduce_zero_label)
-        self._require_masks(gaps=gaps)
+        paths = (self._paths(name)[1] for name in self.names)
+        lonely = [name for name, mask in zip(self.names, paths) if mask is not None and not is_ordinary(mask)]
+        if lonely and not (gaps and len(lonely) < len(self.names)):
+            # A mask may differ from what is looked for in upper and lower case alone.
+            wanted = {f"{self.masks}/{name}{seg_map_suffix}".lower() for name in lonely}
+            there = next((path for path in _files(self.masks) if path.lower() in wanted), "") if self.masks else ""
+            raise UsageError(
+                self.images,
+                f"{len(lonely)} of {len(self.names)} pictures have no mask",
+                expected=f"masks named *{seg_map_suffix} in {self.masks}",
+                found=f"none for {some_of(lonely, SHOWN)}",
+                do=f"Rename {there}: upper and lower case count, or set seg_map_suffix." if there else "",
+            )
 
     def __len__(self) -> int:
         return len(self.names)
@@ -129,29 +116,11 @@ class AerialFolder:
         mask = None if self.masks is None else self.masks / f"{name}{mask_suffix}"
         return self.images / f"{name}{image_suffix}", mask
 
-    def _require_masks(self, *, gaps: bool) -> None:
-        paths = (self._paths(name)[1] for name in self.names)
-        lonely = [name for name, mask in zip(self.names, paths) if mask is not None and not is_ordinary(mask)]
-        if lonely and not (gaps and len(lonely) < len(self.names)):
-            raise UsageError(
-                self.images,
-                f"{len(lonely)} of {len(self.names)} pictures have no mask",
-                expected=f"masks named *{self._suffixes[1]} in {self.masks}",
-                found=f"none for {some_of(lonely, SHOWN)}",
-                do=self._masks_by_another_name(lonely),
-            )
-
-    def _masks_by_another_name(self, names: Sequence[str]) -> str:
-        """What to do where a mask differs from what is looked for in upper and lower case alone."""
-        wanted = {f"{self.masks}/{name}{self._suffixes[1]}".lower() for name in names}
-        found = next((path for path in _files(self.masks) if path.lower() in wanted), "") if self.masks else ""
-        return f"Rename {found}: upper and lower case count, or set seg_map_suffix." if found else ""
-
 
 class Concatenation:
     """Several folders one after the other, as one; LoveDA's Rural and Urban for example."""
 
-    def __init__(self, folders: Sequence[Folder]) -> None:
+    def __init__(self, folders: Sequence[AerialFolder]) -> None:
         self.folders = tuple(folders)
         if not self.folders:
             raise ConfigError("data", "there is no folder to join", expected="at least one")
@@ -168,15 +137,15 @@ class Concatenation:
 
     def sample(self, index: int, rng: np.random.Generator) -> Sample:
         """Load one sample of the folder that `index` falls into."""
-        folder, position = self._place_of(index)
-        return folder.sample(position, rng)
+        folder, place = self._place_of(index)
+        return folder.sample(place, rng)
 
     def tile(self, index: int, rng: np.random.Generator) -> Tile:
         """The same before it becomes tensors."""
-        folder, position = self._place_of(index)
-        return folder.tile(position, rng)
+        folder, place = self._place_of(index)
+        return folder.tile(place, rng)
 
-    def _place_of(self, index: int) -> tuple[Folder, int]:
+    def _place_of(self, index: int) -> tuple[AerialFolder, int]:
         position = range(len(self))[index]  # as a list would read it: negative from the end, IndexError outside
         for folder in self.folders:
             if position < len(folder):
@@ -187,6 +156,9 @@ class Concatenation:
     def fingerprint(self) -> str:
         """Hash the fingerprints of the folders, in order."""
         return hashlib.sha256("\n".join(folder.fingerprint() for folder in self.folders).encode()).hexdigest()
+
+
+Folder = AerialFolder | Concatenation  # samples in a fixed order: of one folder, or of several joined
 
 
 def _existing(root: Path, below: str) -> Path:

@@ -1,4 +1,8 @@
-"""The pipeline: the ordered steps that turn a picture and its mask on disk into a sample."""
+"""The pipeline: the ordered steps that turn a picture and its mask on disk into a sample, and the shapes it may have.
+
+The shapes at its end are asked for of each sample that is used, and of the first ones before anything begins: in
+training others than where it is judged.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +14,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mapsage.dataset.colour import photo_metric_distortion
 from mapsage.dataset.reading import UPRIGHT, read_mask, read_oriented
-from mapsage.dataset.transforms import Pixels, Tile, random_crop, random_flip, random_resize, resize
+from mapsage.dataset.transforms import (
+    Pixels,
+    Tile,
+    photo_metric_distortion,
+    random_crop,
+    random_flip,
+    random_resize,
+    resize,
+)
 from unbroken.errors import ConfigError, DamagedFile
 
 if TYPE_CHECKING:
     import torch
 
+
+Shape = tuple[int, ...]  # height and width in px
 Transform = Callable[..., Tile]
 MaskReader = Callable[[Path], Pixels]
-
 TRANSFORMS: dict[str, Transform] = {
     "Resize": resize,
     "RandomResize": random_resize,
@@ -31,6 +43,49 @@ TRANSFORMS: dict[str, Transform] = {
 LOAD_IMAGE, LOAD_MASK, PACK = "LoadImageFromFile", "LoadAnnotations", "PackSegInputs"
 ON_THEIR_SIDE = range(5, 9)  # the EXIF orientations in which height and width change places
 ENDS = (LOAD_IMAGE, PACK)
+
+
+def require_trainable(where: str, image_HW: Shape, label_HW: Shape | None, *, batch_HW: Shape) -> None:
+    """Raise ConfigError unless a tile can be part of a training batch."""
+    if image_HW[0] > batch_HW[0] or image_HW[1] > batch_HW[1]:
+        raise ConfigError(
+            where,
+            "the picture is larger than a training batch",
+            expected=f"at most {_px(batch_HW)}",
+            found=_px(image_HW),
+            do="Crop or resize in the training pipeline, or raise the size of the preprocessor.",
+        )
+    if label_HW is None:
+        what = "there is no label to train on"
+        raise ConfigError(where, what, do="Add LoadAnnotations to the training pipeline.")
+    if label_HW != image_HW:
+        raise ConfigError(
+            where,
+            "image and label differ in size",
+            expected=_px(image_HW),
+            found=_px(label_HW),
+            do="In a training pipeline LoadAnnotations comes before any resize.",
+        )
+
+
+def require_comparable(where: str, label_HW: Shape | None, *, file_HW: Shape) -> None:
+    """Raise ConfigError unless a tile has a label of the size that its prediction has: that of the file."""
+    if label_HW is None:
+        raise ConfigError(
+            where, "there is no label to compare with", do="Add masks, and LoadAnnotations to the pipeline."
+        )
+    if label_HW != file_HW:
+        raise ConfigError(
+            where,
+            "the mask is resized together with its picture, but a prediction has the size of the file",
+            expected=_px(file_HW),
+            found=_px(label_HW),
+            do="In a validation pipeline LoadAnnotations comes after any resize.",
+        )
+
+
+def _px(shape: Shape) -> str:
+    return f"{shape[0]}x{shape[1]} px (height x width)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +144,8 @@ class Pipeline:
         self, image_path: Path, mask_path: Path | None, rng: np.random.Generator, *, read_mask: MaskReader = read_mask
     ) -> Tile:
         """The same before it becomes tensors."""
-        tile = _load_image(image_path)
+        image, orientation = read_oriented(image_path)
+        tile = Tile(image=image, ori_shape=(image.shape[0], image.shape[1]), orientation=orientation)
         for step in self.steps:
             match step:
                 case {"type": "LoadImageFromFile" | "PackSegInputs"}:
@@ -104,22 +160,13 @@ class Pipeline:
 def _check_step(position: int, step: Mapping[str, Any]) -> None:
     where = f"pipeline[{position}]"
     kind, parameters = step.get("type"), {key: value for key, value in step.items() if key != "type"}
-    known = {LOAD_IMAGE: _no_parameters, LOAD_MASK: _no_parameters, PACK: _no_parameters, **TRANSFORMS}
+    known = {**dict.fromkeys((LOAD_IMAGE, LOAD_MASK, PACK), lambda _tile, _rng: _tile), **TRANSFORMS}
     if kind not in known:
         raise ConfigError(where, "this transform is not known", expected=f"one of {', '.join(known)}", found=repr(kind))
     try:
         inspect.signature(known[kind]).bind(None, None, **parameters)
     except TypeError as fault:
         raise ConfigError(f"{where} ({kind})", "its parameters do not fit", found=fault) from fault
-
-
-def _no_parameters(tile: Tile, _rng: np.random.Generator) -> Tile:
-    return tile
-
-
-def _load_image(path: Path) -> Tile:
-    image, orientation = read_oriented(path)
-    return Tile(image=image, ori_shape=(image.shape[0], image.shape[1]), orientation=orientation)
 
 
 def _load_mask(tile: Tile, path: Path, read: MaskReader) -> Tile:

@@ -9,8 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mapsage.dataset.palette import IGNORED
-from mapsage.dataset.pipeline import Sample
-from mapsage.dataset.shapes import require_trainable
+from mapsage.dataset.pipeline import Sample, require_trainable
 from unbroken.errors import ConfigError
 from unbroken.train import even_slices
 

@@ -10,8 +10,7 @@ Touches torch.
 """
 
 from mapsage.model.mix_transformer import MixVisionTransformer
-from mapsage.model.segformer_head import SegformerHead
-from mapsage.model.segmentor import EncoderDecoder, segmentor_name
+from mapsage.model.segmentor import EncoderDecoder, SegformerHead, segmentor_name
 
 __all__ = [
     "EncoderDecoder",

@@ -25,8 +25,7 @@ from mapsage.dataset.folders import unreadable
 from mapsage.dataset.pipeline import Pipeline
 from mapsage.dataset.reading import MOST_BYTES, read_image
 from mapsage.picture import overlay
-from mapsage.tools.files import note_in, write_picture
-from mapsage.tools.trained import Say, Trained, add_options, console, load
+from mapsage.tools.trained import Say, Trained, add_options, console, load, note_in, write_picture
 from unbroken import Disk, OptionParser, durable_folder, is_ordinary, read_json, read_whole, require_local, write_json
 from unbroken.config import canonical
 from unbroken.errors import DamagedFile, Refused, UnbrokenError, UsageError

@@ -12,15 +12,15 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from mapsage.config import EvalDataLoader, MapSageConfig
+from mapsage.config import MapSageConfig
+from mapsage.config.data import EvalDataLoader
 from mapsage.dataset.folders import Folder
 from mapsage.dataset.pipeline import Sample
 from mapsage.datasets import build_dataset
 from mapsage.evaluation import evaluate
 from mapsage.metrics import Scores
 from mapsage.picture import Colour, side_by_side
-from mapsage.tools.files import require_empty, write_picture
-from mapsage.tools.trained import Trained, add_options, console, load
+from mapsage.tools.trained import Trained, add_options, console, load, require_empty, write_picture
 from unbroken import Disk, OptionParser, durable_folder, require_local, write_json
 from unbroken.errors import ConfigError, Incompatible, UsageError
 from unbroken.train import dataset_meta

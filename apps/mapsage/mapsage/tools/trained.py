@@ -1,33 +1,72 @@
-"""A config and the weights that were named, ready to predict: what both tools begin with."""
+"""What both tools begin and end with: a config with the weights that were named, and pictures that are whole."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 
 from mapsage.config import MapSageConfig
 from mapsage.dataset.pipeline import Sample
 from mapsage.dataset.preprocess import Preprocessor
+from mapsage.dataset.reading import MOST_BYTES, PNG_END
 from mapsage.evaluation import predict
 from mapsage.model import EncoderDecoder, segmentor_name
-from mapsage.picture import Colour
+from mapsage.picture import Colour, palette, png_bytes
 from mapsage.recipes import WORK_DIRS
-from mapsage.sample_pictures import palette
 from mapsage.task import build_preprocessor, build_segmentor, class_rows
-from unbroken import ITERATIONS, OptionParser, add_weights_key
+from unbroken import (
+    ITERATIONS,
+    Disk,
+    NotOrdinary,
+    OptionParser,
+    add_weights_key,
+    durable_folder,
+    read_whole,
+    require_local,
+    write_whole,
+)
 from unbroken.config import merge_options, read_config, validate
-from unbroken.errors import Incompatible
+from unbroken.errors import Incompatible, Refused
 from unbroken.train import FoundCheckpoint, dataset_meta, load_weights, named_checkpoint, pick_device
 
 Say = Callable[[str], None]
 CHECKPOINT = (
     "a .pth of any origin, the folder of a run (its furthest checkpoint), or best or latest of this config's run"
 )
+
+
+def require_empty(folder: Path, option: str) -> None:
+    """Raise Refused where files that are there could be overwritten, UsageError for an address."""
+    require_local(folder, is_folder=True)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise Refused(folder, "there is something already, and nothing is overwritten", do=f"Name another {option}.")
+
+
+def write_picture(path: Path, picture: Image.Image, notes: Mapping[str, str] | None = None) -> None:
+    """Write a PNG durably, with `notes` as its text."""
+    durable_folder(Disk(), path.parent)
+    write_whole(Disk(), path, png_bytes(picture, notes))
+
+
+def note_in(path: Path, name: str) -> str | None:
+    """A note in a PNG that is whole; "" where there is none in it, None where nothing has this name."""
+    try:
+        content = read_whole(path, most_bytes=MOST_BYTES)
+        if PNG_END not in content[-16:]:
+            return ""
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+            return str(picture.info.get(name, ""))
+    except FileNotFoundError:
+        return None
+    except (UnidentifiedImageError, Image.DecompressionBombError, NotOrdinary, SyntaxError, ValueError):
+        return ""
 
 
 def add_options(parser: OptionParser) -> None:
@@ -96,7 +135,10 @@ def load(options: argparse.Namespace, say: Say, *, work_dir: Path | None = None)
         model=model.eval(),
         preprocess=build_preprocessor(config).to(device),
         classes=config.class_names,
-        palette=_palette(config, file.path),
+        # The colours of the config or its data set, else those that the file names, else some that differ well.
+        palette=next((each.palette for each in config.train_dataloader.datasets if each.palette), ())
+        or _recorded_palette(config.class_names, file.path)
+        or palette(len(config.class_names)),
     )
 
 
@@ -107,12 +149,6 @@ def read(options: argparse.Namespace) -> MapSageConfig:
     return validate(MapSageConfig, changed).value
 
 
-def _palette(config: MapSageConfig, file: Path) -> tuple[Colour, ...]:
-    """The colours of the config or its data set, else those that the file names, else some that differ well."""
-    of_config = next((each.palette for each in config.train_dataloader.datasets if each.palette), None)
-    return of_config or _recorded_palette(config.class_names, file) or palette(len(config.class_names))
-
-
 def _recorded_palette(classes: tuple[str, ...], file: Path) -> tuple[Colour, ...] | None:
     """The colours in a file, in the order of our classes; None where it names none, or those of other classes."""
     meta = dataset_meta(file)
@@ -120,13 +156,13 @@ def _recorded_palette(classes: tuple[str, ...], file: Path) -> tuple[Colour, ...
     if not isinstance(names, list | tuple) or not isinstance(colours, list | tuple) or len(names) != len(colours):
         return None
     sound = [
-        each for each in colours if isinstance(each, list | tuple) and len(each) == 3 and all(map(_is_level, each))
+        each
+        for each in colours
+        if isinstance(each, list | tuple)
+        and len(each) == 3
+        and all(type(level) is int and 0 <= level <= 255 for level in each)
     ]
     if len(sound) < len(colours) or set(names) != set(classes):
         return None
     found = {name: (colour[0], colour[1], colour[2]) for name, colour in zip(names, sound, strict=True)}
     return tuple(found[name] for name in classes)
-
-
-def _is_level(value: object) -> bool:
-    return type(value) is int and 0 <= value <= 255

@@ -1,12 +1,14 @@
-"""The settings by which the published program differs from this one, as the switches of a config.
+"""What the original has otherwise: the switches that AS_PUBLISHED stands for, its defaults, and what is not built here.
 
-docs/deviations.md says of each what it is and how much it changes.
+docs/deviations.md says of each switch what it is and how much it changes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
+
+from unbroken.config import Misfit, other_parts, value_at
 
 ENCODER, HEAD = "MODEL.BACKBONE_3D.FOCAL_ENCODER", "MODEL.DENSE_HEAD"
 STEPS = "DATA_CONFIG.DATA_PROCESSOR"
@@ -36,6 +38,17 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "DATA_CONFIG.USE_BINARY_FORMAT": False,
     f"{HEAD}.USE_BIAS_BEFORE_NORM": False,
 }
+# The parts by which a network is another one, and what is built of each.
+BUILT = {
+    "MODEL.NAME": ("CenterPoint",),
+    "MODEL.VFE.NAME": ("SDAVFE", "SimpleVFE"),
+    "MODEL.BACKBONE_3D.NAME": ("FocalDSVT",),
+    "MODEL.MAP_TO_BEV.NAME": ("DsvtToDenseBEV",),
+    "MODEL.BACKBONE_2D.NAME": ("BaseBEVBackbone",),
+    "MODEL.DENSE_HEAD.NAME": ("CenterHead",),
+}
+STAGES = "MODEL.BACKBONE_3D.DSVT.set_info"
+DO = "docs/deviations.md says what is not built; of the original's configs focal_sst.yaml is."
 
 
 def with_published(tree: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -83,3 +96,18 @@ def _with(tree: Any, path: list[str], value: Any, *, overrule: bool) -> Any:
 
 def _is_step(item: Any, name: str) -> bool:
     return isinstance(item, Mapping) and item.get("NAME") == name
+
+
+def not_built(tree: Mapping[str, Any]) -> Misfit | None:
+    """The first part that is not built, with the others; None where all are, or where a name may be a misspelt one."""
+    others = other_parts(tree, BUILT, likeness=0.75)
+    stages = value_at(tree, STAGES)
+    if isinstance(stages, list) and len(stages) > 1:
+        others[STAGES] = f"DSVT in {len(stages)} stages"
+    if not others:
+        return None
+    key, found = next(iter(others)), ", ".join(dict.fromkeys(others.values()))
+    expected = "one stage: DSVT with several stages is not built here"
+    if key in BUILT:
+        expected = f"{' or '.join(BUILT[key])}: other parts are not built here"
+    return Misfit(key, "is of another network", expected, found, DO)

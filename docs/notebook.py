@@ -1,4 +1,4 @@
-"""The notebook `kaggle.ipynb`, written from here: `python -m mapsage.notebook apps/mapsage/kaggle.ipynb`.
+"""The notebook `kaggle.ipynb`, written from here: `python -m docs.notebook apps/mapsage/kaggle.ipynb`.
 
 The whole workflow of the guide in four cells of code, the same in every session. Ids are fixed and there are no
 outputs, so that the same program always writes the same bytes.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from focalsst.model.geometry import Geometry
 from focalsst.model.settings import (
     BevSettings,
     DetectorSettings,
     DsvtSettings,
     FocalSettings,
+    Geometry,
     HeadSettings,
     VfeSettings,
     VoxelSettings,

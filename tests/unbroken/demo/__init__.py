@@ -1,0 +1,1 @@
+"""What applications show themselves with: sample data, and the story of a training that is killed."""
