@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from threading import get_ident
 from typing import Protocol
 
 FOR_PEOPLE = "%Y-%m-%d %H:%M:%S %z"
@@ -37,6 +40,55 @@ class SystemClock:
     def pause_s(self, seconds: float) -> None:
         """Return when so many seconds have gone by; a signal's handler may raise meanwhile."""
         time.sleep(seconds)
+
+
+class Phases:
+    """How long the phases of a start take, one after the other; each second counts for one of them.
+
+    They are noted wherever they begin, and nowhere else but between `begin` and `end`.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._phase, self._since_s, self._thread = "", 0.0, 0
+        self.seconds: dict[str, float] = {}
+
+    def begin(self, phase: str, since_s: float | None = None) -> None:
+        """Forget what was noted; this phase goes on since that moment of the monotonic clock, None: since now."""
+        self._phase, self.seconds, self._thread = phase, {}, get_ident()
+        self._since_s = self._clock.monotonic_s() if since_s is None else since_s
+
+    def enter(self, phase: str) -> None:
+        """The phase that goes on is over, and this one begins."""
+        if self._phase and get_ident() == self._thread:  # what a backup beside the training does is no part of it
+            now_s = self._clock.monotonic_s()
+            self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + max(now_s - self._since_s, 0.0)
+            self._phase, self._since_s = phase, now_s
+
+    @contextmanager
+    def inside(self, phase: str) -> Iterator[None]:
+        """Within the block it is this phase, and then again the one before."""
+        before = self._phase
+        self.enter(phase)
+        try:
+            yield
+        finally:
+            self.enter(before)
+
+    def look(self) -> None:
+        """A session begins to look at its run, after what the command line noted; or all begins with it."""
+        if self._phase in ("config", "imports") and "look" not in self.seconds:
+            self.enter("look")
+        else:
+            self.begin("look")
+
+    def end(self) -> dict[str, float]:
+        """The start is over: what each phase took, in seconds."""
+        self.enter("")
+        return {phase: round(seconds, 4) for phase, seconds in self.seconds.items()}
+
+
+START = Phases(SystemClock())  # that of this process
 
 
 def utc_text(moment: datetime, *, timespec: str = "seconds") -> str:

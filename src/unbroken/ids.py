@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Container
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 
 LONGEST_PART_BYTES = 200  # of one name; some systems allow 255
@@ -85,8 +86,11 @@ def is_name(recorded: object) -> bool:
 
 def why_unsafe(recorded: object) -> str:
     """What keeps a recorded name from being a path inside a folder, as the end of a sentence; "" where nothing does."""
-    if not isinstance(recorded, str):
-        return "is no name"
+    return _why_unsafe(recorded) if isinstance(recorded, str) else "is no name"
+
+
+@lru_cache(maxsize=1000)  # a journal names its session in every line
+def _why_unsafe(recorded: str) -> str:
     parts = recorded.split("/")
     if any(part in ("", ".", "..") for part in parts):
         return "does not stay inside the folder"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unbroken.clock import SystemClock
+from unbroken.clock import START, SystemClock
 from unbroken.config import SUFFIXES
 from unbroken.errors import ConfigError, UnbrokenError, UsageError
 from unbroken.ids import host_name
@@ -25,6 +25,7 @@ def job_of(recipe: str, arguments: Sequence[str], typed: Sequence[str], *, front
             expected=f"a recipe ({' or '.join(installed())}, or package.module:name), then its config",
             do="See `unbroken train --help`.",
         )
+    START.enter("config")
     program = joined(front_door)
     environment = surroundings(typed, program=program)
     if (left_out := _recipe_left_out(recipe, arguments, environment)) is not None:
@@ -41,6 +42,7 @@ def job_of(recipe: str, arguments: Sequence[str], typed: Sequence[str], *, front
 
 def train_job(job: Job, *, began_s: float | None, coming: Any = None) -> int:
     """Train; 0 when done, 75 when stopped and resumable. `coming` is told what comes next."""
+    START.enter("imports")
     from unbroken.train import Exit, console_for, run_job
 
     try:

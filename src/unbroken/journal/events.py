@@ -323,6 +323,7 @@ class Timing(Event, name="timing"):
     save_cost_s: Seconds = None
     save_every_s: Seconds = None
     longest_s: Annotated[Mapping[str, float] | None, mapping_of(seconds)] = None
+    start: Annotated[Mapping[str, float] | None, mapping_of(seconds)] = None
 
 
 class TrainingFinished(Event, name="finished"):

@@ -46,6 +46,13 @@ def last_timing(facts: Facts, plan: Plan) -> Mapping[str, Any]:
     return next(found, {})
 
 
+def start_line(phases: Mapping[str, Any]) -> str:
+    """How long a start took, phase by phase; "" where nothing is known of that."""
+    known = {name: seconds for name, seconds in phases.items() if isinstance(seconds, int | float)}
+    listed = ", ".join(f"{name} {duration_text(seconds)}" for name, seconds in known.items())
+    return f"{duration_text(sum(known.values()))}: {listed}" if known else ""
+
+
 def forecast(job: Job, plan: Plan, timing: Mapping[str, Any], now: datetime) -> Forecast | None:
     """Where this session will end, if the pace stays; None where the length or the pace is not known."""
     steps, seconds = timing.get("steps"), timing.get("seconds")

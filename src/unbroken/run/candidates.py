@@ -12,6 +12,7 @@ from unbroken.checkpoint import FORMAT
 from unbroken.checkpoint.manifest import Manifest, read_manifest
 from unbroken.checkpoint.stamp import checked_stamp
 from unbroken.checkpoint.structure import Structure, read_structure
+from unbroken.clock import START
 from unbroken.errors import DamagedFile, ForeignFile, UnbrokenError
 from unbroken.run.folder import checkpoint_files
 from unbroken.run.layout import LAYOUTS, Layout
@@ -100,7 +101,8 @@ def confirm(candidate: Candidate, layout: Layout) -> Candidate:
     """
     if candidate.state != "unchecked":
         return candidate
-    return undisturbed(candidate.path, lambda: _confirmed(candidate, layout))
+    with START.inside("verify"):
+        return undisturbed(candidate.path, lambda: _confirmed(candidate, layout))
 
 
 def _confirmed(candidate: Candidate, layout: Layout) -> Candidate:

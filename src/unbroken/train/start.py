@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from unbroken.clock import Clock, SystemClock
+from unbroken.clock import START, Clock, SystemClock
 from unbroken.errors import UnbrokenError
 from unbroken.journal import read_events
 from unbroken.launch import Accidents, Environment, Finished, Job, LaunchOptions, Start, load_attribute
@@ -216,6 +216,7 @@ def launch(
     Raises:
         RunHeld: Another live process works on the run.
     """
+    START.look()
     clock, options, world = clock or SystemClock(), options or SessionOptions(), this_world()
     if (trial := trial_of(told_to_prove())) is not None:
         job = on_trial(job, trial)
@@ -229,6 +230,7 @@ def launch(
         world.tell(exit_code_of(error))
         raise
     world.tell(run.decision)
+    START.enter("build")
     return run
 
 

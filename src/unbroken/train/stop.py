@@ -322,6 +322,7 @@ class Deadline:
             if isinstance(longest, Mapping) and isinstance(longest.get(kind), int | float)
         }
         self._trained_s, self._trained_steps = 0.0, 0
+        self.start: Mapping[str, float] = {}  # seconds of each of its phases
         self._first_step_began_s: float | None = None
 
     @property
@@ -393,6 +394,7 @@ class Deadline:
             "seconds": self._trained_s,
             "startup_s": self._startup_s,
             "left_s": self.left_s,
+            **({"start": self.start} if self.start else {}),
         }
 
 

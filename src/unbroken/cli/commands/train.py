@@ -6,7 +6,7 @@ import argparse
 
 from unbroken.cli.args import CommandParser
 from unbroken.cli.job import job_of, train_job
-from unbroken.clock import SystemClock
+from unbroken.clock import START, SystemClock
 from unbroken.launch.host import process_age_s, processes_said
 from unbroken.launch.rerun import typed_again
 
@@ -29,6 +29,7 @@ def train_command(options: argparse.Namespace) -> int:
     The exit code is 0 when done, 75 when stopped and resumable.
     """
     began_s = SystemClock().monotonic_s() - process_age_s()  # loading Python and torch is part of the session
+    START.begin("imports", began_s)
     recipe, *arguments = options.words or [""]
     typed = options.typed or typed_again(arguments, otherwise=["unbroken", "train", recipe, *arguments])
     job = job_of(recipe, arguments, typed, front_door=typed[: len(typed) - len(arguments)])

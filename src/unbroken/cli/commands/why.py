@@ -12,14 +12,15 @@ from pathlib import Path
 from unbroken.cli.args import CommandParser, add_json
 from unbroken.cli.commands.train import RECIPE
 from unbroken.cli.job import job_of
-from unbroken.clock import SystemClock
+from unbroken.clock import START, SystemClock
 from unbroken.config import Effect
 from unbroken.errors import UsageError
 from unbroken.launch import Refuse, Resume, decide, gather, is_foreign, wants_shapes
 from unbroken.launch.disk import planned_disk, planned_disk_lines
 from unbroken.launch.explain import explain
 from unbroken.launch.facts import preflight
-from unbroken.launch.forecast import forecast_lines, kills_in, last_timing
+from unbroken.launch.forecast import forecast_lines, kills_in, last_timing, start_line
+from unbroken.launch.host import process_age_s
 from unbroken.launch.schedule import Points, Rates, rates_of
 from unbroken.storage import Disk, write_whole
 
@@ -35,7 +36,8 @@ def why_options(parser: CommandParser) -> None:
         "--shapes", action="store_true", help="compare the tensors of the file with the real model (loads torch)"
     )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the learning rate, done and to come, as a PNG")
-    parser.behind = frozenset({"--json", "--shapes", "--plot"})
+    parser.add_argument("--timing", action="store_true", help="how long this took, and the start of the last session")
+    parser.behind = frozenset({"--json", "--shapes", "--plot", "--timing"})
     parser.add_examples("unbroken why RECIPE CONFIG", "unbroken why RECIPE CONFIG --plot lr.png")
 
 
@@ -44,9 +46,12 @@ def why_command(options: argparse.Namespace) -> int:
 
     The exit code is that of the refusal, if it is one. These options may also stand behind the recipe's own.
     """
+    START.begin("imports", SystemClock().monotonic_s() - process_age_s())
     recipe, *words = options.words or [""]
     job = job_of(recipe, words, ["unbroken", "train", recipe, *words], front_door=["unbroken", "why", recipe])
+    START.enter("look")
     facts = gather(job)
+    START.enter("decide")
     plan = decide(job, facts)
     if options.shapes or wants_shapes(plan):
         from unbroken.train import decide_by_shapes
@@ -65,8 +70,10 @@ def why_command(options: argparse.Namespace) -> int:
         sizes = sizes_of_blueprint(job)
     disk = planned_disk(job, plan, facts, timing, sizes)
     explained = explain(job, plan)
+    phases, last = START.end(), timing.get("start") or {}
     if options.as_json:
         more = {"run": str(job.directory), "ignored": list(job.ignored), "disk": disk.as_data() if disk else None}
+        more |= {"timing": {"why": phases, "last_session": last}} if options.timing else {}
         print(json.dumps({**explained.data, **more}, default=str))
     else:
         kills = kills_in(facts.history_of(plan).events)
@@ -77,6 +84,9 @@ def why_command(options: argparse.Namespace) -> int:
         )
         if moves and (rates := rates_of(job, plan)) is not None and rates.ahead:
             print("\n".join(as_letters(rates)))
+        if options.timing:
+            print(f"timing: this took {start_line(phases)}")
+            print(f"timing: the last session started in {start_line(last) or 'a time that was not recorded'}")
     if options.plot is not None:
         rates = rates_of(job, plan)
         if rates is None or not rates.all:

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from unbroken.clock import START
 from unbroken.errors import UnbrokenError, UnreadableSample, UsageError, WorkersKilled
 from unbroken.launch import FineTune, Finished, Job, Resume
 from unbroken.launch.decision import Decision
-from unbroken.launch.forecast import cost_in
+from unbroken.launch.forecast import cost_in, start_line
 from unbroken.run import OpenRun, SessionFiles
 from unbroken.run.layout import own
 from unbroken.storage.stop_request import Requests
@@ -80,7 +81,7 @@ class RunLifecycle(RunControl):
         self.current = StepInProgress(decision.seed, self._parts, RateWatch(log, job, self.length))
         self.replicas = Replicas(self.world, self.current)
         self._untracked = Untracked(self, self._parts, log.say, files.clock, strict=job.start.strict)
-        self._stop, self._pace = stop, StepTimer(files.clock)
+        self._stop, self._pace = stop, StepTimer(files.clock, first=self._started)
         self.current.sharing = shared_as_recorded(self.world, self.progress, options.shards, log.say)
         # Where others wait for this process, it leaves no wait before they know.
         self._stop.mid_step = lambda: self.current.turns > 0 or self.world.size > 1
@@ -154,6 +155,12 @@ class RunLifecycle(RunControl):
         except BaseException as error:
             give_up(run, self.step, error)
             raise
+        START.enter("first batch")
+
+    def _started(self) -> None:
+        """The first batch is there: how long each phase of the start took goes into the log and the journal."""
+        self.deadline.start = START.end()
+        self.session_log.note(f"started in {start_line(self.deadline.start)}")
 
     def _prepared(self, run: OpenRun, feed: AnyFeed | None, *, accumulate: int) -> Session:
         """What the session writes with; says what it goes on from."""

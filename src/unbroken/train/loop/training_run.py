@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from unbroken.clock import START
 from unbroken.errors import UsageError
 from unbroken.train import arguments
 from unbroken.train.cadence import Every
@@ -50,9 +51,10 @@ class TrainingRun(RunLifecycle):
         self._built |= built_with(tracked)
         self.current.attributes.follow(tracked)
         if self._source is not None:
-            self._source.restore(
-                tracked, self.session_log.say, self.translate, rename=self.adopting.rename, optional=self.optional
-            )
+            with START.inside("restore"):
+                self._source.restore(
+                    tracked, self.session_log.say, self.translate, rename=self.adopting.rename, optional=self.optional
+                )
             self._source.apply_changes(self._built, self.session_log.say)
         else:
             self.adopting.take(tracked, self.session_log.say)

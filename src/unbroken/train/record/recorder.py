@@ -369,8 +369,9 @@ class Replay:
 class StepTimer:
     """Measures the steps of this session."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, clock: Clock, *, first: Callable[[], None]) -> None:
+        """`first` is called when the first batch is there."""
+        self._clock, self._first = clock, [first]
         self._opened_s = clock.monotonic_s()
         self._began_s: float | None = None
         self._waiting_since_s = 0.0
@@ -402,6 +403,8 @@ class StepTimer:
     def loaded(self) -> None:
         """The batch is there."""
         self._data_s += self._clock.monotonic_s() - self._waiting_since_s
+        if self._first:
+            self._first.pop()()
 
     def step_ended(self) -> float:
         """A step is done; what follows until the next batch is asked for (validation, saving) is not part of it.
