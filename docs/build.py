@@ -1,4 +1,5 @@
-"""The generated pages of the documentation: `python -m docs.build` writes `api.md`, `cli.md` and `errors.md`.
+"""The generated pages of the documentation: `python -m docs.build` writes `api.md`, `cli.md` and `errors.md`, and the
+tables of `saving-at-scale.md` (`scale.py`).
 
 The public names come from their docstrings (`api.py`), the commands from the tree of commands, the options of a recipe
 from its own help text, the errors from `errors.py`. The examples of errors are texts that the real code gives for facts
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from docs.api import api_page, docstring_of
+from docs.scale import with_tables
 
 from unbroken.cli.tree import COMMANDS, parser_of
 from unbroken.config import Effect, Effects, set_values
@@ -59,7 +61,11 @@ WHAT_TO_DO = {
 def pages() -> dict[str, str]:
     """Every generated page by its file name."""
     with _plain_terminal():
-        return {"api.md": api_page(GENERATED), "cli.md": cli_page(), "errors.md": errors_page()}
+        whole = {"api.md": api_page(GENERATED), "cli.md": cli_page(), "errors.md": errors_page()}
+    at_scale = {name: Path(__file__).with_name(name) for name in ("saving-at-scale.md", "saving-at-scale-zh.md")}
+    return whole | {
+        name: with_tables(page.read_text("utf-8"), chinese="-zh" in name) for name, page in at_scale.items()
+    }
 
 
 def cli_page() -> str:
