@@ -116,6 +116,36 @@ def test_what_only_one_process_does_ends_all_of_them_alike_and_is_said_once(
     assert [each.output for each in sessions[1:]] == ["", ""]
 
 
+@pytest.mark.parametrize("leaver", [0, 1])
+def test_a_loop_that_one_process_leaves_in_mid_step_ends_all_at_once_and_is_named(tmp_path: Path, leaver: int) -> None:
+    """The others would wait for its gradients: until they lose patience, which is longer than the test's."""
+    sessions = run_together(loop(tmp_path), 3, KIND=f"leaves in mid-step {leaver}")
+    assert [each.returncode for each in sessions] == [0 if rank == leaver else STOPPED for rank in range(3)], sessions
+    said = f"process {leaver}: step 3: its loop was left in the middle of the step, where the others wait for it"
+    assert sessions[0].output.count(said) == (leaver != 0), sessions[0].output
+    assert (tmp_path / "t" / "iter_2.pth").exists()
+
+
+def test_a_signal_that_comes_while_they_agree_stops_all_at_the_next_boundary(tmp_path: Path) -> None:
+    """What the process had to say in that agreement was said by then."""
+    sessions = run_together(loop(tmp_path), 2, KIND="asked while they agree")
+    require_ended(sessions, STOPPED)
+    assert "stopped by SIGTERM after step 4: everything is saved" in sessions[0].output
+
+
+def test_a_wrapper_that_is_made_in_the_loop_adds_gradients_up_like_one_that_was_there_before(tmp_path: Path) -> None:
+    """Of batches of 13 samples two processes have 6 and 7: its own mean would be that over processes."""
+    for kind in ("wrapped before", "wrapped in the loop"):
+        require_ended(run_together(loop(tmp_path / kind), 2, KIND=kind, BATCH="13"), 0)
+    assert_twins(tmp_path / "wrapped in the loop" / "t", tmp_path / "wrapped before" / "t", LAST)
+
+
+def test_a_program_that_opens_one_run_after_another_is_several_processes_in_each(tmp_path: Path) -> None:
+    sessions = run_together(loop(tmp_path), 2, KIND="two runs")
+    require_ended(sessions, 0)
+    assert (tmp_path / "t" / LAST).exists() and (tmp_path / "second" / "t" / LAST).exists()
+
+
 def test_processes_that_do_not_share_their_gradients_are_told_so_after_the_first_step(tmp_path: Path) -> None:
     sessions = run_together(loop(tmp_path), 2, KIND="forgotten")
     require_ended(sessions, 2)

@@ -8,9 +8,10 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import NoReturn
 
+from unbroken.cli.signals import ended_when_asked
 from unbroken.errors import INTERRUPTED_TWICE, DamagedFile, NotInstalled, SaveFailed, UnbrokenError, UsageError
 from unbroken.text import ESCAPED
 
@@ -82,8 +83,9 @@ def _guarded(command: Callable[[], int], *, as_json: bool, hint: str, is_trainin
                 stream.reconfigure(errors=ESCAPED)
     try:
         try:
-            code = command()
-        except SystemExit as ending:  # of a parser that has shown its help
+            with ended_when_asked() if is_training else nullcontext():
+                code = command()
+        except SystemExit as ending:  # of a parser that has shown its help, or a stop while nothing is open
             code = int(ending.code) if isinstance(ending.code, int) else 1
         try:
             if sys.stdout is not None:  # closed by who started us: then nobody wants to read it

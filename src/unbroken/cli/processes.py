@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from unbroken.cli import crashes
 from unbroken.cli.job import job_of, train_job
-from unbroken.errors import ProcessLost, UnbrokenError
+from unbroken.cli.signals import StoppedEarly, ended_when_asked, held_back
+from unbroken.errors import STOPPED, ProcessLost, UnbrokenError
 from unbroken.launch import Job
 from unbroken.launch.host import forget_launcher, processes_said
 from unbroken.launch.options import require_shares
+
+if TYPE_CHECKING:
+    from unbroken.train.distributed.agent import SharedStatus
 
 
 def train_together(recipe: str, arguments: Sequence[str], *, typed: Sequence[str], job: Job) -> int:
@@ -21,7 +27,8 @@ def train_together(recipe: str, arguments: Sequence[str], *, typed: Sequence[str
 
     count, restarts = job.options.processes.count, job.options.accidents.restarts
     try:
-        return train_processes(_train, (recipe, list(arguments), list(typed)), count=count, restarts=restarts)
+        with held_back():
+            return train_processes(_train, (recipe, list(arguments), list(typed)), count=count, restarts=restarts)
     except Crashed as crash:
         how = crashes.in_words(crash.code)
         _say(
@@ -30,10 +37,21 @@ def train_together(recipe: str, arguments: Sequence[str], *, typed: Sequence[str
         return crashes.exit_code(crash.code)
 
 
-def _train(recipe: str, arguments: Sequence[str], typed: Sequence[str]) -> int:
+def _train(recipe: str, arguments: Sequence[str], typed: Sequence[str], status: SharedStatus) -> int:
     """What each of them does; returns its exit code to the launcher, which all that return wait for."""
-    launcher = os.getppid()
-    code = _trained(recipe, arguments, typed)
+    launcher, rank = os.getppid(), processes_said().rank
+    if hasattr(os, "setsid"):  # a terminal's Ctrl-C reaches the launcher alone, which passes it on: twice ends at once
+        os.setsid()
+    try:
+        with ended_when_asked():
+            if status.asked.value:
+                raise StoppedEarly(status.asked.value)
+            code = _trained(recipe, arguments, typed)
+            status.ended[rank] = os.getpid()
+    except StoppedEarly:
+        code, status.ended[rank] = STOPPED, os.getpid()
+        if not status.asked.value and os.getppid() == launcher:  # it was asked alone, and the others would wait for it
+            os.kill(launcher, signal.SIGTERM)
     if os.getppid() != launcher:  # it was killed, and nobody takes the code any more
         sys.exit(code)
     return code
@@ -44,8 +62,6 @@ def _trained(recipe: str, arguments: Sequence[str], typed: Sequence[str]) -> int
     from unbroken.train.distributed.agent import end_with_launcher, share_cores
     from unbroken.train.distributed.world import this_world
 
-    if hasattr(os, "setsid"):  # a terminal's Ctrl-C reaches the launcher alone, which passes it on: twice ends at once
-        os.setsid()
     rank = processes_said().rank
     forget_launcher()
     end_with_launcher()

@@ -25,6 +25,7 @@ from unbroken.cli import crashes
 from unbroken.cli.crashes import Activity, Again, Crash, GiveUp
 from unbroken.cli.entry import run_tool
 from unbroken.cli.job import continuing, job_of, train_job
+from unbroken.cli.signals import asking, ended_when_asked, held_back
 from unbroken.clock import SystemClock
 from unbroken.errors import STOPPED
 from unbroken.journal import read_events
@@ -34,7 +35,6 @@ from unbroken.launch.job import Restarted
 from unbroken.launch.rerun import Aftermath, aftermath
 from unbroken.run.layout import own
 
-PASSING = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
 HAS_SIGNALS = os.name == "posix"
 LOOKS_EVERY_S = 0.05
 
@@ -48,10 +48,8 @@ class Asked:
 
     def install(self) -> None:
         """Listen; what `nohup` made this process ignore stays ignored."""
-        for name in PASSING:
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self._pass_on)
+        for number in asking():
+            signal.signal(number, self._pass_on)
 
     def _pass_on(self, number: int, _frame: FrameType | None) -> None:
         self.numbers.append(number)
@@ -101,7 +99,8 @@ def _child(told: dict[str, Any], asked: Asked) -> tuple[int, Activity]:
         descriptor = note.fileno() if HAS_SIGNALS else None
         command = [sys.executable, "-m", "unbroken.cli.supervise", json.dumps({**told, "note": descriptor})]
         if HAS_SIGNALS:
-            child = subprocess.Popen(command, pass_fds=(note.fileno(),), start_new_session=True)
+            with held_back():
+                child = subprocess.Popen(command, pass_fds=(note.fileno(),), start_new_session=True)
         else:
             child = subprocess.Popen(command)
         asked.child = child
@@ -165,7 +164,11 @@ def child_command(arguments: Sequence[str]) -> int:
 
     What comes next is noted, so that the parent can name it after a crash.
     """
-    told = json.loads(arguments[0])
+    with ended_when_asked():
+        return _trained(json.loads(arguments[0]))
+
+
+def _trained(told: dict[str, Any]) -> int:
     sys.path[:] = told["path"]
     faulthandler.enable(all_threads=False)  # a fault in native code shows where Python was
     recipe, words, typed, began_s = told["recipe"], told["arguments"], told["typed"], told["began_s"]

@@ -62,7 +62,7 @@ class LockedRun:
     looked: tuple[Facts, GoingPlan] | None
 
 
-def lock_run(job: Job, *, disk: Disk, clock: Clock, by_shapes: ByShapes) -> LockedRun:
+def lock_run(job: Job, lock: RunLock, *, clock: Clock, by_shapes: ByShapes) -> LockedRun:
     """Lock the run, which makes its folder; raises the refusal where it is held, or new and not to be begun."""
     looked = None
     with allowed_to_look():
@@ -70,7 +70,6 @@ def lock_run(job: Job, *, disk: Disk, clock: Clock, by_shapes: ByShapes) -> Lock
     if is_new:
         facts = gather(job)
         looked = facts, _approved(job, facts, by_shapes)
-    lock = RunLock(disk, own(job.directory), clock)
     try:
         previous = lock.acquire(lambda: free_name(clock.now(), _names_taken(job.directory)))
     except RunHeld:

@@ -169,6 +169,14 @@ def processes_said(environment: Mapping[str, str] | None = None) -> Processes:
     return Processes(rank=rank, size=size, local_rank=_number(said.get("LOCAL_RANK", "")), starts=starts)
 
 
+def leads(environment: Mapping[str, str] | None = None) -> bool:
+    """Whether it is this process that speaks, of several; also where what a launcher says makes no sense."""
+    try:
+        return processes_said(environment).rank == 0
+    except UsageError:
+        return True
+
+
 def is_launched(environment: Mapping[str, str] | None = None) -> bool:
     """Whether a launcher told this process its rank, be it the only one."""
     said = os.environ if environment is None else environment

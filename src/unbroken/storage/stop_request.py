@@ -19,6 +19,7 @@ from unbroken.storage.files import Disk
 from unbroken.storage.lock import Holder
 from unbroken.storage.ordinary import read_typed
 
+ASKING = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")  # the signals that ask a training to stop
 FILE = "stop.json"
 LOOK_EVERY_S = 1.0
 REASON = "`unbroken stop`"

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from unbroken.clock import START, Clock, SystemClock
-from unbroken.errors import UnbrokenError
+from unbroken.errors import ProcessLost, UnbrokenError
 from unbroken.journal import read_events
 from unbroken.launch import Accidents, Environment, Finished, Job, LaunchOptions, Start, load_attribute
 from unbroken.launch.decision import Decision, decide_locked, lock_run
@@ -24,6 +25,7 @@ from unbroken.launch.rerun import aftermath, going_on, rerun_of, this_process
 from unbroken.launch.spelling import require_tag
 from unbroken.run.layout import ITERATIONS, Layout, own
 from unbroken.storage import Disk
+from unbroken.storage.lock import RunLock
 from unbroken.train import arguments
 from unbroken.train.arguments import SessionOptions
 from unbroken.train.cadence import Every
@@ -222,49 +224,58 @@ def launch(
         job = on_trial(job, trial)
         by = OnTrial(trial=trial, run=job.directory.name)  # in the trial's place it has another name
         options = replace(options, every=Every(steps=trial.save_every), save_every_s=None, trial=by)
-    if not world.leads:
-        return _follow(job, world.hear(), clock, options, world)
+    log, stop = SessionLog(console if world.leads else Silent(), clock), StopFlag(patience_s=options.patience_s)
+    stop.answers = world.leads
     try:
-        run = _lead(job, console, clock, disk or Disk(), options, world)
+        stop.install()  # before the others are waited for, which may take long
+        if world.leads:
+            return _lead(job, log, clock, disk or Disk(), options, stop, world)
+        return _follow(job, log, clock, options, stop, world)
     except BaseException as error:
-        world.tell(exit_code_of(error))
+        if isinstance(error, Interrupted):
+            log.say(f"{error.reason} before the first step: nothing was changed")
+            world.leave_word(error)
+            world.close()
+        stop.uninstall()
         raise
-    world.tell(run.decision)
-    START.enter("build")
-    return run
 
 
-def _follow(job: Job, decision: Decision | int, clock: Clock, options: SessionOptions, world: World) -> TrainingRun:
+def _follow(
+    job: Job, log: SessionLog, clock: Clock, options: SessionOptions, stop: StopFlag, world: World
+) -> TrainingRun:
     """The same session as rank 0 begins, in a process that writes and says nothing."""
+    decision: Decision | int = world.hear()
     if isinstance(decision, int):
         raise Exit(decision, "as rank 0 ended")
-    log, stop = SessionLog(Silent(), clock), StopFlag(patience_s=options.patience_s)
-    stop.answers = False
-    stop.install()
     take_over(decision.conditions)
     seed_all(decision.seed)
     files = files_of_a_follower(decision.session, job.directory, job.layout, clock)
     return TrainingRun(replace(job, backup=None), decision, files, log, options=options, stop=stop, world=world)
 
 
-def _lead(job: Job, console: Console, clock: Clock, disk: Disk, options: SessionOptions, world: World) -> TrainingRun:
-    run = lock_run(job, disk=disk, clock=clock, by_shapes=decide_by_shapes)
-    log, stop = SessionLog(console, clock), StopFlag(patience_s=options.patience_s)
+def _lead(
+    job: Job, log: SessionLog, clock: Clock, disk: Disk, options: SessionOptions, stop: StopFlag, world: World
+) -> TrainingRun:
+    """Lock the run, decide, say the plan; the others are told what it came to, or with which code all end."""
+    lock = RunLock(disk, own(job.directory), clock)
     try:
-        stop.install()
+        locked = lock_run(job, lock, clock=clock, by_shapes=decide_by_shapes)
         saves = policy(job, options.every.steps, options.every.epochs, options.save_every_s)
         decision, files = decide_locked(
-            job, run, disk=disk, clock=clock, by_shapes=decide_by_shapes, saves=saves, say=log.say
+            job, locked, disk=disk, clock=clock, by_shapes=decide_by_shapes, saves=saves, say=log.say
         )
         for sentence in take_over(decision.conditions):
             log.say(sentence)
         seed_all(decision.seed)
-        return TrainingRun(job, decision, files, log, options=options, stop=stop, world=world)
+        run = TrainingRun(job, decision, files, log, options=options, stop=stop, world=world)
+        world.tell(decision)
+        START.enter("build")
+        return run
     except BaseException as error:
-        if isinstance(error, Interrupted):
-            log.say(f"{error.reason} before the first step: nothing was changed")
-        stop.uninstall()
-        run.lock.withdraw()
+        lock.withdraw()
+        if not isinstance(error, Interrupted | ProcessLost):  # else it waits for nobody
+            with suppress(ProcessLost):
+                world.tell(exit_code_of(error))
         raise
 
 

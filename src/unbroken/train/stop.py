@@ -29,8 +29,8 @@ from unbroken.launch.forecast import sessions_left
 from unbroken.launch.host import Trial
 from unbroken.launch.job import Limit
 from unbroken.quantities import counted
+from unbroken.storage.stop_request import ASKING
 
-ASKING = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
 LOOK_EVERY_S = 1.0  # at a wait that lasts
 PATIENCE_S = 30.0  # for the batch that ends a step in progress
 What = Literal["step", "save", "evaluation"]

@@ -6,8 +6,10 @@ together.py ROOT [STOP_AFTER]: with STOP_AFTER it stops in order after that step
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from unbroken import open_run
 MANY = int(os.environ.get("WORLD_SIZE", "1")) > 1
 KIND = os.environ.get("KIND", "")
 ON_BAD = "stop" if KIND == "one cannot read" else "skip"
+WITHOUT_WRAPPER = ("forgotten", "other seeds", "sharded", "no group of its own", "wrapped in the loop")
 RANK = int(os.environ.get("RANK", "0"))
 
 
@@ -39,9 +42,23 @@ class Points(torch.utils.data.Dataset[Any]):
         return x, x.sum().reshape(1)
 
 
+class Interrupting(dist.ProcessGroupGloo):
+    """Sends a signal to this process while it agrees with the others on whether to stop, after the third step."""
+
+    agreements = 0
+
+    def allgather(self, rows: Any, row: Any) -> Any:
+        """That is the message of 128 bytes; what this process has to say is in it by now."""
+        work = super().allgather(rows, row)
+        self.agreements += row[0].numel() == 128
+        if row[0].numel() == 128 and self.agreements == 3 and RANK == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return work
+
+
 def main() -> None:
     """Train."""
-    if MANY:
+    if MANY and KIND != "no group of its own" and not dist.is_initialized():
         dist.init_process_group("gloo")
     torch.manual_seed(0 if KIND != "other seeds" else dist.get_rank())
     norm = nn.SyncBatchNorm if KIND == "synchronised" else nn.BatchNorm1d
@@ -55,12 +72,14 @@ def main() -> None:
     )
     if KIND == "batch norm":
         model.insert(1, norm(16))  # type: ignore[operator]  # a Sequential has it
-    net = DistributedDataParallel(model) if MANY and KIND not in ("forgotten", "other seeds", "sharded") else model
+    net = DistributedDataParallel(model) if MANY and KIND not in WITHOUT_WRAPPER else model
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.01)
     if KIND == "sharded":
         from torch.distributed.fsdp import fully_shard
 
         fully_shard(model)
+    if KIND == "asked while they agree":
+        dist.ProcessGroupGloo = Interrupting  # type: ignore[misc]
     stop_after = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     with open_run(sys.argv[1], tag="t", save_every=4, save_every_s=None, log_every=1, on_bad=ON_BAD) as run:
         run.track(model=model if KIND == "inside" else net, optimizer=optimizer)
@@ -68,6 +87,10 @@ def main() -> None:
             run.track(generator=torch.Generator().manual_seed(RANK), of_numpy=np.random.default_rng(RANK))
             for _ in run.steps(4):
                 raise AssertionError("a step was begun")
+        if os.environ.get("PREPARES") == str(RANK):  # until it is let go
+            Path(sys.argv[1], "prepares").touch()
+            while not Path(sys.argv[1], "go").exists():
+                time.sleep(0.002)
         source: Any = Points()
 
         def evaluate() -> dict[str, float] | None:
@@ -83,6 +106,10 @@ def main() -> None:
         if KIND == "inside":
             how |= {"evaluate": evaluate, "evaluate_every": 3, "best": "error"}
         for x, y in run.batches(source, epochs=4, **how):
+            if KIND.startswith("leaves in mid-step") and run.step == 2 and KIND.endswith(f" {RANK}"):
+                break
+            if KIND == "wrapped in the loop" and net is model:
+                net = DistributedDataParallel(model)
             loss = nn.functional.mse_loss(net(x), y)
             optimizer.zero_grad()
             loss.backward()
@@ -99,3 +126,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    if KIND == "two runs":
+        sys.argv[1] += "/second"
+        main()

@@ -22,7 +22,9 @@ from unbroken.launch.decision import Decision, decide_locked, lock_run
 from unbroken.launch.disk import policy_of
 from unbroken.launch.explain import explain
 from unbroken.launch.forecast import Kills
+from unbroken.run.layout import own
 from unbroken.storage import Disk
+from unbroken.storage.lock import RunLock
 from unbroken.train import PlainConsole, decide_by_shapes, launch
 
 RECIPE = f"{HERE}:recipe"
@@ -119,7 +121,7 @@ def test_so_can_what_a_real_launch_came_to(copy: Path, tmp_path: Path) -> None:
     clock, disk = SystemClock(), Disk()
     begun = read([str(tmp_path / "new" / "run"), "8", str(copy.parent)], Environment())
     for job in (read([str(copy), "8"], Environment()), begun):
-        run = lock_run(job, disk=disk, clock=clock, by_shapes=decide_by_shapes)
+        run = lock_run(job, RunLock(disk, own(job.directory), clock), clock=clock, by_shapes=decide_by_shapes)
         decision, files = decide_locked(
             job, run, disk=disk, clock=clock, by_shapes=decide_by_shapes, saves=policy_of(job), say=lambda _line: None
         )

@@ -27,7 +27,8 @@ from torch.utils.data._utils import worker as torch_worker
 
 from unbroken.errors import UnbrokenError, UnreadableSample, UsageError, WorkersKilled
 from unbroken.quantities import counted
-from unbroken.train.stop import ASKING, interruptible
+from unbroken.storage.stop_request import ASKING
+from unbroken.train.stop import interruptible
 
 MOST_DEATHS = 3  # over the same samples
 AHEAD = 2  # requests that a worker has at a time

@@ -21,9 +21,9 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from unbroken.errors import STOPPED
+from unbroken.storage.stop_request import ASKING
 from unbroken.train.data.workers import end_with_parent
 from unbroken.train.distributed.world import this_world
-from unbroken.train.stop import ASKING
 
 SHUTDOWN_S = 600  # what a save may take when the agent ends its processes, before they are killed
 HERE = "127.0.0.1"
@@ -37,16 +37,35 @@ class Crashed(Exception):
         self.rank, self.code = rank, code
 
 
+class SharedStatus:
+    """What a launcher tells those it has started, also later ones, and they it: shared memory."""
+
+    def __init__(self, count: int) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self.asked = spawn.RawValue("i", 0)  # the number of a signal that asked for a stop
+        self.ended = spawn.RawArray("i", count)  # of each rank the process that has nothing more to do than give a code
+
+    def pass_on(self, number: int, _frame: FrameType | None) -> None:
+        """Let all processes have a signal that came here; it would kill those that wait to give their code."""
+        self.asked.value = number
+        ended = set(self.ended)
+        for child in multiprocessing.active_children():
+            if child.pid is not None and child.pid not in ended:
+                with suppress(ProcessLookupError):
+                    os.kill(child.pid, number)
+
+
 def train_processes(work: Callable[..., int], words: tuple[Any, ...], *, count: int, restarts: int) -> int:
-    """Call `work(*words)` in so many processes, each told its rank as torchrun does; returns what rank 0 returned.
+    """Call `work(*words, status)` in so many processes, each told its rank as torchrun does; returns that of rank 0.
 
     A signal is passed on to each, as it would reach a training of one process. Raises Crashed.
     """
+    status = SharedStatus(count)
     for name in ("torch.distributed", "torch.multiprocessing"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters of it, the caller says
     for name in ASKING:
         if (number := getattr(signal, name, None)) is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _pass_on)
+            signal.signal(number, status.pass_on)
     config = LaunchConfig(
         run_id=f"unbroken-{os.getpid()}",
         min_nodes=1,
@@ -60,11 +79,13 @@ def train_processes(work: Callable[..., int], words: tuple[Any, ...], *, count: 
         shutdown_timeout=SHUTDOWN_S,
     )
     try:
-        codes: dict[int, int] = elastic_launch(config, work)(*words)
+        codes: dict[int, int] = elastic_launch(config, work)(*words, status)
     except ChildFailedError as failed:
         # One that lost another process ended for that; what killed the other may be seen after it.
         ends = failed.failures.items()
         rank, failure = min(ends, key=lambda each: (each[1].exitcode == STOPPED, each[1].timestamp))
+        if status.asked.value and failure.exitcode == STOPPED:
+            return STOPPED
         raise Crashed(rank, failure.exitcode) from None
     return codes[0]
 
@@ -80,9 +101,3 @@ def end_with_launcher() -> None:
 def share_cores() -> None:
     """Let the processes of a machine have a part of its cores each, as each would compute with all of them."""
     torch.set_num_threads(max(torch.get_num_threads() // this_world().size, 1))
-
-
-def _pass_on(number: int, _frame: FrameType | None) -> None:
-    for child in multiprocessing.active_children():
-        with suppress(ProcessLookupError):
-            os.kill(child.pid or 0, number)

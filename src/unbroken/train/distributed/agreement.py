@@ -34,11 +34,13 @@ def meaning_of(agreed: str | None, *, left: bool) -> tuple[str | None, str]:
 
 
 def logged_together(world: World, ended: EndedStep, weights: Sequence[Any], *, step: int, said: bool) -> EndedStep:
-    """What was logged of a step, over all processes; as it stands where each has `said` the same already.
+    """What was logged of a step, over all processes; as it stands where each has `said` the same, or there is but one.
 
     Raises UsageError where the weights after the step are not the same everywhere: of such a training one checkpoint
     cannot be the state. Weights on a device are not asked for, as that would wait for it.
     """
+    if world.size == 1:
+        return ended
     on_device = any(isinstance(each, Tensor) for each in weights)
     values = {} if said else {name: [float(each) for each in some] for name, some in ended.logged.items()}
     rows = world.gather_values((tuple(ended.weights), values, None if on_device else crc32_of(weights)))

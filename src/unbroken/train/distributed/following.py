@@ -51,8 +51,7 @@ def files_of_a_follower(session: str, directory: Path, layout: Layout, clock: Cl
 def execute_together(
     world: World, job: Job, plan: Fresh | Resume | FineTune, files: SessionFiles
 ) -> tuple[OpenRun, Fresh | Resume | FineTune]:
-    """Make the run's folder what the plan says: rank 0 does, once all have read what they go on from."""
-    world.wait_for_all()
+    """Make the run's folder what the plan says: rank 0 does."""
     if world.leads:
         run, plan = execute(job, plan, files, conditions=current_conditions())
         world.tell((run.record, plan))
@@ -66,7 +65,11 @@ def end_together(world: World, error: BaseException | None) -> None:
 
     A launcher ends the processes that are left as soon as one has ended, and rank 0 may still be writing.
     """
-    if world.size == 1 or not (error is None or isinstance(error, Exit | SaveFailed)) or isinstance(error, Interrupted):
+    if world.size == 1 or world.has_left:
+        world.has_left = False
+        return
+    if not (error is None or isinstance(error, Exit | SaveFailed)) or isinstance(error, Interrupted):
+        world.close()  # so that the others hear of it, also where this process does not end
         return
     code = exit_code_of(error)
     with suppress(ProcessLost):

@@ -18,7 +18,9 @@ from weakref import WeakKeyDictionary, ref
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.hooks import RemovableHandle
 
 from unbroken.errors import UsageError
 from unbroken.train.data.sharing import Sharing, sharing_of
@@ -36,6 +38,8 @@ class Replicas:
 
     def __init__(self, world: World, current: StepInProgress) -> None:
         self._world, self._current = world, current
+        self._weights: set[int] = set()  # the identities of those that are tracked
+        self._watch: RemovableHandle | None = None  # over the wrappers that are made in the loop
 
     def follow(self, tracked: Mapping[str, Any]) -> None:
         """Refuse newly tracked networks of which each process holds a part."""
@@ -56,17 +60,35 @@ class Replicas:
         """Take part in how the wrappers of tracked weights add their gradients up.
 
         They are found among all objects: many scripts track the network inside (`net.module`), whose bits depend on the
-        wrapper as much.
+        wrapper as much. One that is made later, in the loop, is found when it is called first.
         """
         if self._world.size == 1:
             return
         networks = [part for part in tracked.values() if isinstance(part, nn.Module)]
-        weights = {id(weight) for network in networks for weight in network.parameters()}
+        self._weights = {id(weight) for network in networks for weight in network.parameters()}
         for each in gc.get_objects():
-            if issubclass(type(each), DistributedDataParallel) and not weights.isdisjoint(map(id, each.parameters())):
+            if issubclass(type(each), DistributedDataParallel):
                 self._take_part(each)
 
+        self._watch = register_module_module_registration_hook(self._made)
+
+    def _made(self, module: nn.Module, _name: str, _inside: nn.Module | None) -> None:
+        if isinstance(module, DistributedDataParallel):
+
+            def is_called(wrapper: DistributedDataParallel, _given: object) -> None:
+                first.remove()
+                self._take_part(wrapper)
+
+            first = module.register_forward_pre_hook(is_called)
+
+    def let_go(self) -> None:
+        """The session is over: nothing that is made is looked at any more."""
+        if self._watch is not None:
+            self._watch.remove()
+
     def _take_part(self, module: DistributedDataParallel) -> None:
+        if self._weights.isdisjoint(map(id, module.parameters())):
+            return
         hooked = module in _TAKING_PART
         _TAKING_PART[module] = self
         if hooked:  # in an earlier run of this process

@@ -27,10 +27,14 @@ from torch.distributed.rendezvous import rendezvous
 
 from unbroken.errors import ProcessLost, UnbrokenError, UsageError
 from unbroken.launch.host import Processes, collective_timeout_s, processes_said
+from unbroken.train.stop import Interrupted
 
 Value = TypeVar("Value")
+COUNTED, SHORT = 8, 504  # bytes of a length, and of what travels with it: most of what is said is not longer
 NAMED = 128  # bytes of a reason that travels with each agreement
 HEARD_WITHIN_S, LOOKS_EVERY_S = 2.0, 0.05
+_ABANDONED: list[Any] = []
+SIGNALS_HEARD_EVERY = timedelta(seconds=0.1)  # while a message is waited for: native code lets no handler run
 # Of what Gloo says: `Connection closed by peer [10.0.0.7]:2725`, `[10.0.0.7]:2725: Connection reset by peer`.
 WHAT_HAPPENED = re.compile(r"Connection closed by peer \S+\d|\[[^\[\]]+\]:\d+: [\w ]+|Timed out[\w ]+")
 
@@ -48,7 +52,11 @@ class World:
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
         self._group: Any = None
-        self._store: Any = None  # where all of them can leave a word
+        self._place: Any = None  # where all of them have met, which stays
+        self._store: Any = None  # there, what those of the present group leave a word in
+        self._met = 0  # how often: each run that a program opens has a group of its own
+        self._under_way = False  # a message
+        self.has_left = False  # this process, its loop, without the others
         self.told: UnbrokenError | None = None  # what ends this process, if others know of it or it came from them
 
     @property
@@ -64,15 +72,21 @@ class World:
                 raise UsageError(
                     "torch", "it is built without torch.distributed and Gloo", do="Train with one process."
                 )
+            self._met += 1
             try:
-                store, _, _ = next(rendezvous("env://", self.rank, self.size))
-                # Of each start of the processes by its own name: an agent keeps the store when it starts them again.
-                self._store = PrefixStore(f"unbroken/{processes_said().starts}", store)
-                timeout = timedelta(seconds=collective_timeout_s())
-                self._group = dist.ProcessGroupGloo(self._store, self.rank, self.size, timeout)
+                beside(self._meet)
             except (RuntimeError, ValueError) as error:
                 self.lost(error)
         return self._group
+
+    def _meet(self) -> None:
+        """Wait for all of them where the launcher said, as long as a message may take."""
+        if self._place is None:
+            self._place, _, _ = next(rendezvous("env://", self.rank, self.size))
+        # Of each start of the processes by its own name: an agent keeps the place when it starts them again.
+        self._store = PrefixStore(f"unbroken/{processes_said().starts}/{self._met}", self._place)
+        timeout = timedelta(seconds=collective_timeout_s())
+        self._group = dist.ProcessGroupGloo(self._store, self.rank, self.size, timeout)
 
     def tell(self, value: Value) -> Value:
         """Return in every process what rank 0 gives.
@@ -125,11 +139,17 @@ class World:
         """
         if self.size == 1:
             return [value]
-        data = torch.frombuffer(bytearray(ForkingPickler.dumps(value)), dtype=torch.uint8)
-        lengths = [int(each) for each in self.gather(torch.tensor([len(data)]))]
-        padded = torch.zeros(max(lengths), dtype=torch.uint8)
-        padded[: len(data)] = data
-        return [ForkingPickler.loads(row[:size].numpy().tobytes()) for row, size in zip(self.gather(padded), lengths)]
+        data = bytes(ForkingPickler.dumps(value))
+        said = [
+            row.numpy().tobytes()
+            for row in self.gather(_padded(len(data).to_bytes(COUNTED) + data[:SHORT], COUNTED + SHORT))
+        ]
+        lengths = [int.from_bytes(each[:COUNTED]) for each in said]
+        pieces = [each[COUNTED : COUNTED + length] for each, length in zip(said, lengths)]
+        if (longest := max(lengths) - SHORT) > 0:  # what did not fit follows
+            rests = self.gather(_padded(data[SHORT:], longest))
+            pieces = [piece + rest.numpy().tobytes() for piece, rest in zip(pieces, rests)]
+        return [ForkingPickler.loads(piece) for piece in pieces]
 
     def agree(self, reason: str | None) -> str | None:
         """Let one process that has a reason have it for all.
@@ -141,8 +161,8 @@ class World:
         """
         if self.size == 1:
             return reason
-        told = torch.frombuffer(bytearray(row_of(reason)), dtype=torch.uint8)
-        return first_reason(row.numpy().tobytes() for row in self.gather(told))
+        rows = self.gather(_padded(row_of(reason), NAMED))
+        return first_reason(row.numpy().tobytes() for row in rows)
 
     def exchange(self, pieces: Tensor) -> Tensor:
         """Send each process a piece (all-to-all).
@@ -187,12 +207,22 @@ class World:
         self.gather(torch.zeros(1, dtype=torch.uint8))
 
     def close(self) -> None:
-        """Let go of the group: its threads would abort the end of the process."""
-        self._group = None
+        """Let go of the group: the others hear of it, and its threads would abort the end of the process.
+
+        One that a message is under way in stays until the process ends, as letting go would wait for the message.
+        """
+        if self._under_way:
+            _ABANDONED.append(self._group)
+        self._group, self._under_way = None, False
 
     def _done(self, begin: Callable[[], Any]) -> None:
         try:
-            begin().wait()
+            work, self._under_way = begin(), True
+            while not work.is_completed():
+                with suppress(RuntimeError):  # it has not come in this while; or what went wrong, which is said below
+                    work.wait(SIGNALS_HEARD_EVERY)
+            self._under_way = False
+            work.wait()
         except RuntimeError as error:
             self.lost(error)
 
@@ -243,7 +273,27 @@ class World:
         Args:
             error: What ends it; nothing is left of one that came from another process.
         """
-        if not isinstance(error, UnbrokenError) or isinstance(error, ProcessLost) or error is self.told:
+        if isinstance(error, Interrupted):
+            error = ProcessLost(error.reason, "it has ended, and all end with it", do="Run the same command again.")
+        elif not isinstance(error, UnbrokenError) or isinstance(error, ProcessLost) or error is self.told:
+            return
+        self._leave(error)
+
+    def leave_in(self, step: int) -> None:
+        """Go without the others, which hear of it at their next message and not when their patience ends.
+
+        Args:
+            step: In whose middle the loop of this process was left.
+        """
+        if self.size == 1:
+            return
+        what = "its loop was left in the middle of the step, where the others wait for it"
+        self._leave(ProcessLost(f"step {step}", what, do="Leave it after a step, or in all processes at once."))
+        self.close()
+        self.has_left = True
+
+    def _leave(self, error: UnbrokenError) -> None:
+        if self._group is None:  # they have not met, and who waits for that has the store to itself
             return
         with suppress(RuntimeError, AttributeError):  # as in `_is_heard_of`
             self._store.set(f"ended/{self.rank}", ForkingPickler.dumps(error).tobytes())
@@ -279,6 +329,28 @@ def first_reason(rows: Iterable[bytes]) -> str | None:
     """What all take from what each sent: the reason of the lowest rank that has one; None where nobody has."""
     said = next((words for row in rows if (words := row.rstrip(b"\0"))), None)
     return None if said is None else said.decode("utf-8", "ignore")
+
+
+def beside(call: Callable[[], None]) -> None:
+    """Do what waits in native code in a thread, so that signals are heard here meanwhile."""
+    failed = list[BaseException]()
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001 - it is raised below
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="unbroken-meet", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(SIGNALS_HEARD_EVERY.total_seconds())
+    if failed:
+        raise failed[0]
+
+
+def _padded(data: bytes, length: int) -> Tensor:
+    return torch.frombuffer(bytearray(data.ljust(length, b"\0")), dtype=torch.uint8)
 
 
 def in_order(terms: Sequence[Tensor] | Tensor) -> Tensor:

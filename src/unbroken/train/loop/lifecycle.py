@@ -83,8 +83,8 @@ class RunLifecycle(RunControl):
         self._untracked = Untracked(self, self._parts, log.say, files.clock, strict=job.start.strict)
         self._stop, self._pace = stop, StepTimer(files.clock, first=self._started)
         self.current.sharing = shared_as_recorded(self.world, self.progress, options.shards, log.say)
-        # Where others wait for this process, it leaves no wait before they know.
-        self._stop.mid_step = lambda: self.current.turns > 0 or self.world.size > 1
+        # Where others train with this process, it leaves no wait before they know.
+        self._stop.mid_step = lambda: self.current.turns > 0 or (self.world.size > 1 and self._session is not None)
 
     def __enter__(self) -> Self:
         return self
@@ -148,6 +148,7 @@ class RunLifecycle(RunControl):
         self.adopting.require_taken()
         self.replicas.take_part(self._parts)
         self.replicas.require_same(self._parts, draws_itself=feed is None)
+        self.world.wait_for_all()  # all have read what they go on from
         self._stop.begin()
         run, self.plan = execute_together(self.world, self.job, self.plan, self._files)
         try:
@@ -225,6 +226,7 @@ class RunLifecycle(RunControl):
 
     def _close(self, *, quietly: bool) -> None:
         session, self._session = self._session, None
+        self.replicas.let_go()
         try:
             if session is not None:
                 session.close(quietly=quietly)

@@ -178,9 +178,8 @@ class Session(Hold):
         """Write the step down that has ended, if that is not done yet."""
         if (ended := self.current.take_ended()) is not None:
             weights = self.current.probe.take()
-            if self.world.size > 1:
-                step, said = self.progress.step, self.current.is_shared
-                ended = logged_together(self.world, ended, weights, step=step, said=said)
+            step, said = self.progress.step, self.current.is_shared
+            ended = logged_together(self.world, ended, weights, step=step, said=said)
             self.recorder.record(self.progress, ended, weights, total=self.length.steps)
             if self.evaluations:
                 self._write_evaluations()
@@ -193,13 +192,9 @@ class Session(Hold):
             flag.reason = "the end of the session"
         if flag.reason is None and (asked := self.requests.look()) is not None:
             flag.reason = asked  # nothing is written where nothing is asked: a signal may come in between
-        if self.world.size > 1:
-            if self.current.turns:
-                return  # in the middle of a step nobody asks the others
-            reason = self._agree()
-        else:
-            reason = flag.reason
-        if reason is not None:
+        if self.world.size > 1 and self.current.turns:
+            return  # in the middle of a step nobody asks the others
+        if (reason := self._agree()) is not None:
             self.stop(reason)
 
     def _agree(self, *, left: bool = False) -> str | None:
@@ -344,8 +339,10 @@ class Session(Hold):
             return
         self.end_body()
         self.require_steps()
-        if self.world.size > 1 and self.current.ended:
+        if self.current.ended:
             self._agree(left=True)
+        else:
+            self.world.leave_in(self.progress.step + 1)
         self.current.settle()
         if self.progress.ended:
             self.finish()
