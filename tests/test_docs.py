@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -43,7 +44,12 @@ def blocks(page: Path) -> Iterator[tuple[str, str]]:
 
 
 def commands(page: Path) -> Iterator[str]:
-    """Every command line of ours in the code blocks of a page, without prompt, comment or redirection."""
+    """Every command line of ours in the code blocks of a page, without prompt, comment or redirection.
+
+    In a manifest, and in the text, a command may stand as a list of its words.
+    """
+    for words in re.findall(r'\["unbroken", [^\]]*\]', text_of(page)):
+        yield shlex.join(json.loads(words))
     for _, text in blocks(page):
         for line in text.replace("\\\n", " ").splitlines():
             prompt = PROMPT.match(line)
@@ -160,9 +166,11 @@ def test_these_tests_find_what_they_look_for(tmp_path: Path) -> None:
         file.write(
             "```bash\n$ unbroken lss\nunbroken ls --jsonn runs\n!python scripts/train.py c.py --fresj\n"
             "python scripts/predict.py c.py best tiles --outt out\n```\n"
+            'command: ["unbroken", "stop", "RUN", "--waiting"]\n'
         )
     found = [problem for line in commands(page) for problem in problems(line)]
     assert [problem.split(":")[0] for problem in found] == [
+        "there is no option --waiting",
         "there is no such command",
         "there is no option --jsonn",
         "there is no option --fresj",
