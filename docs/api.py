@@ -89,7 +89,7 @@ GROUPS: Mapping[str, tuple[str, Mapping[str, str]]] = {
                 Section Effect Since Instead Misfit read_config read_python_text ConfigFile Place set_values
                 merge_options validate validate_cached Validated canonical readable_parts check_schema effects Effects
                 changes Change worst differences Difference same keys_of value_at ABSENT Absent nearest other_parts
-                SUFFIXES
+                SUFFIXES Count NotNegative Fraction Rate Positive FromZero OrOne built only
             """
         },
     ),

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from unbroken.config.python_file import read_python_text
     from unbroken.config.schema import Misfit, Section, check_schema, effects
     from unbroken.config.validation import canonical, readable_parts, validate
+    from unbroken.config.values import Count, Fraction, FromZero, NotNegative, OrOne, Positive, Rate, built, only
 else:
     _LOADED_ON_FIRST_USE = {
         "Section": "schema",
@@ -65,6 +66,9 @@ else:
         "readable_parts": "validation",
         "validate": "validation",
         "read_python_text": "python_file",
+        **dict.fromkeys(
+            ("Count", "Fraction", "FromZero", "NotNegative", "OrOne", "Positive", "Rate", "built", "only"), "values"
+        ),
     }
 
     def __getattr__(name: str) -> object:
@@ -81,15 +85,23 @@ __all__ = [
     "Change",
     "ConfigError",
     "ConfigFile",
+    "Count",
     "Difference",
     "Effect",
     "Effects",
+    "Fraction",
+    "FromZero",
     "Instead",
     "Misfit",
+    "NotNegative",
+    "OrOne",
     "Place",
+    "Positive",
+    "Rate",
     "Section",
     "Since",
     "Validated",
+    "built",
     "canonical",
     "changes",
     "check_schema",
@@ -98,6 +110,7 @@ __all__ = [
     "keys_of",
     "merge_options",
     "nearest",
+    "only",
     "other_parts",
     "read_config",
     "read_python_text",

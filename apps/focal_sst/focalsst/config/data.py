@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from focalsst.config.values import Count, FromZero, Intensity, Metres3, Positive, Range6, built, only
-from unbroken.config import Effect, Misfit, Section, Since
+from unbroken.config import Count, Effect, FromZero, Misfit, Positive, Section, Since, built, only
 
 SHAPE, MEANING, DATA, FREE, IGNORED = Effect.SHAPE, Effect.MEANING, Effect.DATA, Effect.FREE, Effect.IGNORED
 
@@ -110,6 +109,8 @@ def _misfits_of(key: str, entry: Section) -> Iterator[Misfit]:
             pass
 
 
+Metres3 = tuple[float, float, float]
+Range6 = tuple[float, float, float, float, float, float]  # m: x, y, z of the lower corner, then of the upper one
 FEATURES = ("x", "y", "z", "intensity")
 Kitti = Literal["Car", "Pedestrian", "Cyclist"]
 
@@ -144,7 +145,7 @@ class PointFeatureEncoding(Section):
     encoding_type: Annotated[str, built("absolute_coordinates_encoding"), MEANING] = "absolute_coordinates_encoding"
     used_feature_list: Annotated[tuple[str, ...], SHAPE] = FEATURES
     src_feature_list: Annotated[tuple[str, ...], SHAPE] = FEATURES
-    INTENSITY: Annotated[Intensity, MEANING] = "standard"
+    INTENSITY: Annotated[Literal["standard", "original"], MEANING] = "standard"
 
     def misfits(self) -> Iterator[Misfit]:
         """The loader gives four columns."""

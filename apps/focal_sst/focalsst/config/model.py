@@ -5,29 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from focalsst.config.values import (
-    ONE_STAGE,
-    Cells3,
+from focalsst.config.data import Metres3, Range6
+from unbroken.config import (
     Count,
-    Counts,
+    Effect,
     Fraction,
     FromZero,
-    Metres3,
+    Misfit,
     NotNegative,
     Positive,
-    Range6,
-    Shift3,
+    Section,
+    Since,
     built,
     only,
 )
-from unbroken.config import Effect, Misfit, Section, Since
 
 SHAPE, MEANING, SCHEDULE = Effect.SHAPE, Effect.MEANING, Effect.SCHEDULE
 FREE, IGNORED = Effect.FREE, Effect.IGNORED
+Cells3 = tuple[Count, Count, Count]  # along x, y, z
+Shift3 = tuple[NotNegative, NotNegative, NotNegative]
+Counts = Annotated[tuple[Count, ...], Field(min_length=1)]
 CODES = 8  # of a box: x, y, z, log dx, dy, dz, cosine and sine of the heading
 BRANCHES = ("center", "center_z", "dim", "rot")
+
+
+def _one_stage(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(values) != 1:
+        raise ValueError("a list of one value, for one stage: DSVT with several stages is not built here")
+    return values
+
+
+ONE_STAGE = AfterValidator(_one_stage)
 
 
 class VoxelFeatures(Section):

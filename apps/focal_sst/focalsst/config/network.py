@@ -20,7 +20,6 @@ from focalsst.config.model import (
     PostProcessing,
     VoxelFeatures,
 )
-from focalsst.config.values import built
 from focalsst.model.settings import (
     BevSettings,
     DecodeSettings,
@@ -32,7 +31,7 @@ from focalsst.model.settings import (
     VfeSettings,
     VoxelSettings,
 )
-from unbroken.config import ConfigError, Effect, Misfit, Section
+from unbroken.config import ConfigError, Effect, Misfit, Section, built
 
 VFE, ENCODER = "MODEL.VFE", "MODEL.BACKBONE_3D.FOCAL_ENCODER"
 DSVT, HEAD = "MODEL.BACKBONE_3D.DSVT", "MODEL.DENSE_HEAD"

@@ -10,8 +10,19 @@ from pydantic import Field, model_validator
 from focalsst.config.data import DataConfig
 from focalsst.config.network import Model, disagreements
 from focalsst.config.original import not_built, with_published
-from focalsst.config.values import Count, Fraction, FromZero, NotNegative, Positive, built
-from unbroken.config import Effect, Instead, Misfit, Section, Since
+from unbroken.config import (
+    Count,
+    Effect,
+    Fraction,
+    FromZero,
+    Instead,
+    Misfit,
+    NotNegative,
+    Positive,
+    Section,
+    Since,
+    built,
+)
 
 ONE_CYCLE = Instead("one cycle: OPTIMIZATION.LR, DIV_FACTOR, PCT_START")
 SHAPE, MEANING, DATA = Effect.SHAPE, Effect.MEANING, Effect.DATA

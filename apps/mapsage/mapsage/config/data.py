@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mapsage.config.values import Count, Fraction, FromZero, NotNegative, Positive, Size
 from mapsage.dataset.palette import EARTHVQA_CLASSES, EARTHVQA_PALETTE, LOVEDA_CLASSES, LOVEDA_PALETTE
-from unbroken.config import Effect, Misfit, Section
+from unbroken.config import Count, Effect, Fraction, FromZero, Misfit, NotNegative, OrOne, Positive, Section
 
 MEANING, DATA, FREE, IGNORED = Effect.MEANING, Effect.DATA, Effect.FREE, Effect.IGNORED
 
 KNOWN_CLASSES = {"EarthVQADataset": EARTHVQA_CLASSES, "LoveDADataset": LOVEDA_CLASSES}
+Size = Annotated[tuple[Count, Count], OrOne(times=2)]  # px; one number stands for both sides
 Bounds = tuple[FromZero, FromZero]
 Colour = tuple[NotNegative, NotNegative, NotNegative]
 

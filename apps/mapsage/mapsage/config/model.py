@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from mapsage.config.values import RGB, Count, FromZero, OrOne, Positive, Rate, Size
-from unbroken.config import Effect, Misfit, Section
+from mapsage.config.data import Size
+from unbroken.config import Count, Effect, FromZero, Misfit, OrOne, Positive, Rate, Section
 
 SHAPE, MEANING, FREE, IGNORED = Effect.SHAPE, Effect.MEANING, Effect.FREE, Effect.IGNORED
 
 # A loss whose name does not say so is logged by MMSegmentation and not learned from.
 LossName = Annotated[str, Field(pattern="loss")]
+RGB = tuple[float, float, float]
 Stages = Annotated[tuple[Count, ...], Field(min_length=1)]  # one number per stage
 
 

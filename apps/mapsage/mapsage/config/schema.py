@@ -18,8 +18,7 @@ from mapsage.config.training import (
     Randomness,
     TrainLoop,
 )
-from mapsage.config.values import OrOne
-from unbroken.config import Effect, Instead, Misfit, Section, other_parts, value_at
+from unbroken.config import Effect, Instead, Misfit, OrOne, Section, other_parts, value_at
 
 FREE, IGNORED = Effect.FREE, Effect.IGNORED
 Leftover = Annotated[Any, IGNORED]

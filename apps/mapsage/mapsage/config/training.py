@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from mapsage.config.values import Count, Fraction, FromZero, NotNegative, Positive, Rate
-from unbroken.config import Effect, Misfit, Section
+from unbroken.config import Count, Effect, Fraction, FromZero, Misfit, NotNegative, Positive, Rate, Section
 
 SHAPE, MEANING, DATA = Effect.SHAPE, Effect.MEANING, Effect.DATA
 SCHEDULE, FREE, IGNORED = Effect.SCHEDULE, Effect.FREE, Effect.IGNORED
