@@ -6,7 +6,8 @@ A run lies in `output/<group>/<config>/<extra_tag>`, however the config's path i
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,17 @@ from unbroken import (
     some_of,
     start_from,
 )
-from unbroken.config import ConfigFile, Validated, effects, merge_options, read_config, set_values, validate
+from unbroken.config import (
+    ABSENT,
+    ConfigFile,
+    Validated,
+    effects,
+    merge_options,
+    read_config,
+    set_values,
+    validate,
+    value_at,
+)
 from unbroken.errors import UnbrokenError, UsageError
 
 CONFIGS = "cfgs"
@@ -58,6 +69,9 @@ SHORT_NAMES = {
 LIKE_THE_ORIGINAL = (
     "the config does not say AS_PUBLISHED, as the original's files: it is trained as the original trains it{}; its "
     "known faults are repaired with --set AS_PUBLISHED False (docs/deviations.md)"
+)
+UNLIKE_THE_ORIGINAL = (
+    "these weights are the original's, whose settings are others ({}); to go on as it would: --set AS_PUBLISHED True"
 )
 MOST_NAMED = 3
 DESCRIPTION = """Train a detector of boxes and divers in sonar point clouds. After any interruption run the same command
@@ -218,11 +232,20 @@ def read(arguments: Sequence[str], environment: Environment) -> Job:
     places = places_of(config_path(options), tag=options.tag, output=options.output)
     file = _file_of(places, options)
     checked = validate(SonarConfig, file)
-    config = checked.value
+    config, rates = checked.value, checked.value.OPTIMIZATION
     data_root = find_data(config.DATA_CONFIG.DATA_PATH, places)
-    frames = _frames(data_root, config)
+    frames = 0  # of an epoch; none where the data is not seen yet: training says then what is missing
+    with suppress(UnbrokenError):
+        frames = len(read_image_set(data_root, config.DATA_CONFIG.DATA_SPLIT.train))
     per_epoch = steps_of(config, frames, epochs=1) if frames else None
-    total = steps_of(config, frames, epochs=config.OPTIMIZATION.NUM_EPOCHS) if frames else None
+    total = steps_of(config, frames, epochs=rates.NUM_EPOCHS) if frames else None
+    given = {name: getattr(options, name) for name in WITHOUT_EFFECT}
+    idle = [
+        f"--{name} ({WITHOUT_EFFECT[name]})" for name in given if given[name] is not None and given[name] is not False
+    ]
+    others = [key.rpartition(".")[2] for key in differing(checked.canonical)]
+    unlike = some_of(others, MOST_NAMED) if others else ""
+    theirs = f", but for what the file sets itself ({unlike})" if unlike else ""
     return Job(
         recipe="focalsst",
         tag=places.tag,
@@ -230,13 +253,13 @@ def read(arguments: Sequence[str], environment: Environment) -> Job:
         usual=places.usual,
         config=checked.canonical,
         effects=effects(SonarConfig),
-        seed=config.OPTIMIZATION.SEED,
+        seed=rates.SEED,
         total_steps=total,
-        epochs=config.OPTIMIZATION.NUM_EPOCHS,
+        epochs=rates.NUM_EPOCHS,
         steps_per_epoch=per_epoch,
         samples=frames or None,
-        samples_per_step=config.OPTIMIZATION.BATCH_SIZE_PER_GPU * config.OPTIMIZATION.GRAD_ACCUMULATION_STEPS,
-        micro_batches=config.OPTIMIZATION.GRAD_ACCUMULATION_STEPS,
+        samples_per_step=rates.BATCH_SIZE_PER_GPU * rates.GRAD_ACCUMULATION_STEPS,
+        micro_batches=rates.GRAD_ACCUMULATION_STEPS,
         layout=EPOCHS,
         keep_last=options.max_ckpt_save_num,
         backup=options.backup,
@@ -263,16 +286,20 @@ def read(arguments: Sequence[str], environment: Environment) -> Job:
                 save_to_file=options.save_to_file,
             ),
         ),
-        ignored=(*checked.ignored_in_words, *_without_effect(options)),
-        remarks=() if "AS_PUBLISHED" in file.tree else (_like_the_original(checked.canonical),),
-        remarks_on_foreign=_unlike_the_original(checked.canonical),
+        ignored=(*checked.ignored_in_words, *idle),
+        remarks=() if "AS_PUBLISHED" in file.tree else (LIKE_THE_ORIGINAL.format(theirs),),
+        remarks_on_foreign=(UNLIKE_THE_ORIGINAL.format(unlike),) if unlike else (),
         command=environment.command,
         lr_at=cycle_of(config, total).lr_at if total else None,
         texts={places.config.name: yaml.safe_dump(checked.canonical, sort_keys=False, allow_unicode=True)},
         flags={"tag": "extra_tag", "keep_last": "max_ckpt_save_num"},
         override="--set {key} {value}",
         short_names=SHORT_NAMES,
-        traits=_traits(config),
+        traits=(
+            f"bs{rates.BATCH_SIZE_PER_GPU}",
+            *((f"accum_x{rates.GRAD_ACCUMULATION_STEPS}",) if rates.GRAD_ACCUMULATION_STEPS > 1 else ()),
+            f"lr{rates.LR:g}",
+        ),
         environment=environment,
     )
 
@@ -285,39 +312,24 @@ def config_of(places: Places, options: argparse.Namespace) -> Validated[SonarCon
 def _file_of(places: Places, options: argparse.Namespace) -> ConfigFile:
     file = read_config(places.config)
     if options.set_cfgs:
-        _require_last(options.set_cfgs)
+        # What follows `--set` belongs to it, so an option there would not be one.
+        if later := next((word for word in options.set_cfgs[::2] if word.startswith("--")), None):
+            raise UsageError("--set", "it takes all that follows it", found=f"{later} behind it", do="Put --set last.")
         file = file.with_tree(set_values(_with_defaults(file, options.set_cfgs[::2]), options.set_cfgs))
+    seed, is_fixed = getattr(options, "seed", None), getattr(options, "fix_random_seed", False)
+    fixed = SEED_OF_FIX_RANDOM_SEED if is_fixed else None
     changed = [
         f"OPTIMIZATION.{key}={value}"
         for key, value in {
             "BATCH_SIZE_PER_GPU": options.batch_size,
             "NUM_EPOCHS": getattr(options, "epochs", None),
             "EVAL_INTERVAL": getattr(options, "eval_interval", None),
-            "SEED": _seed(options),
+            "SEED": fixed if seed is None else seed,
             "FP16": True if getattr(options, "fp16", False) else None,
         }.items()
         if value is not None
     ]
     return file.with_tree(merge_options(file.tree, changed)) if changed else file
-
-
-def _like_the_original(canonical: Mapping[str, Any]) -> str:
-    """A word for whoever brings a file of the original."""
-    keys = differing(canonical)
-    return LIKE_THE_ORIGINAL.format(f", but for what the file sets itself ({_named(keys)})" if keys else "")
-
-
-def _unlike_the_original(canonical: Mapping[str, Any]) -> tuple[str, ...]:
-    """A word for whoever goes on with weights of the original under other settings than it has."""
-    keys = differing(canonical)
-    if not keys:
-        return ()
-    what = f"these weights are the original's, whose settings are others ({_named(keys)})"
-    return (f"{what}; to go on as it would: --set AS_PUBLISHED True",)
-
-
-def _named(keys: Sequence[str]) -> str:
-    return some_of([key.rpartition(".")[2] for key in keys], MOST_NAMED)
 
 
 def cycle_of(config: SonarConfig, total: int) -> OneCycle:
@@ -353,13 +365,6 @@ def config_path(options: argparse.Namespace) -> str:
     return given[0] if given else str(DEFAULT_CONFIG)
 
 
-def _require_last(words: Sequence[str]) -> None:
-    """What follows `--set` belongs to it, so an option there would not be one."""
-    later = next((word for word in words[::2] if word.startswith("--")), None)
-    if later:
-        raise UsageError("--set", "it takes all that follows it", found=f"{later} behind it", do="Put --set last.")
-
-
 def _with_defaults(file: ConfigFile, keys: Sequence[str]) -> dict[str, Any]:
     """The tree with the default of each of `keys` that the file leaves out, so that `--set` finds it.
 
@@ -371,60 +376,17 @@ def _with_defaults(file: ConfigFile, keys: Sequence[str]) -> dict[str, Any]:
         return file.tree
     tree = file.tree
     for key in keys:
-        value, known = _at(defaults, key)
-        is_there = _at(tree, key)[1]
-        if known and (isinstance(value, float) or (not is_there and not isinstance(value, dict))):
+        value, is_there = value_at(defaults, key, ABSENT), value_at(tree, key, ABSENT) is not ABSENT
+        above = key.rpartition(".")[0]
+        if value is not ABSENT and (isinstance(value, float) or (not is_there and not isinstance(value, dict))):
             tree = merge_options(tree, [f"{key}={value!r}"])
-        elif not known and not is_there and _at(tree, key.rpartition(".")[0])[1]:
-            tree = _with_ignored(file, tree, key)
+        elif value is ABSENT and not is_there and above and value_at(tree, above, ABSENT) is not ABSENT:
+            # A key that has no effect, if the schema knows it: it can be set, and is then said to do nothing.
+            tried = merge_options(tree, [f"{key}=None"])
+            with suppress(UnbrokenError):
+                validate(SonarConfig, file.with_tree(tried))
+                tree = tried
     return tree
-
-
-def _with_ignored(file: ConfigFile, tree: dict[str, Any], key: str) -> dict[str, Any]:
-    """The tree with a key that has no effect, if the schema knows it: it can be set, and is then said to do nothing."""
-    tried = merge_options(tree, [f"{key}=None"])
-    try:
-        validate(SonarConfig, file.with_tree(tried))
-    except UnbrokenError:
-        return tree
-    return tried
-
-
-def _at(tree: Any, key: str) -> tuple[Any, bool]:
-    for part in key.split("."):
-        if not isinstance(tree, Mapping) or part not in tree:
-            return None, False
-        tree = tree[part]
-    return tree, True
-
-
-def _seed(options: argparse.Namespace) -> int | None:
-    fixed = SEED_OF_FIX_RANDOM_SEED if getattr(options, "fix_random_seed", False) else None
-    seed: int | None = getattr(options, "seed", None)
-    return fixed if seed is None else seed
-
-
-def _frames(data_root: Path, config: SonarConfig) -> int:
-    """How many frames an epoch has; 0 where the data is not seen yet (training says then what is missing)."""
-    try:
-        return len(read_image_set(data_root, config.DATA_CONFIG.DATA_SPLIT.train))
-    except UnbrokenError:
-        return 0
-
-
-def _traits(config: SonarConfig) -> tuple[str, ...]:
-    """What tells this config apart at a glance."""
-    accumulated = (
-        (f"accum_x{config.OPTIMIZATION.GRAD_ACCUMULATION_STEPS}",)
-        if config.OPTIMIZATION.GRAD_ACCUMULATION_STEPS > 1
-        else ()
-    )
-    return (f"bs{config.OPTIMIZATION.BATCH_SIZE_PER_GPU}", *accumulated, f"lr{config.OPTIMIZATION.LR:g}")
-
-
-def _without_effect(options: argparse.Namespace) -> list[str]:
-    given = (name for name in WITHOUT_EFFECT if not (getattr(options, name) is None or getattr(options, name) is False))
-    return [f"--{name} ({WITHOUT_EFFECT[name]})" for name in given]
 
 
 def positive(text: str) -> int:

@@ -173,7 +173,17 @@ class OneCycleSchedule:
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Go on from `state_dict()`; raises `Incompatible`, before anything changes, for anything else."""
         cycle, taken = _cycle_of(saved)
-        self._go_to(cycle, _extended_of(saved, groups=len(self._optimizer.param_groups)), taken)
+        extended = None
+        if "extension" in saved:
+            entry, groups = saved["extension"], len(self._optimizer.param_groups)
+            known = isinstance(entry, Mapping) and set(entry) == {"by", "lr", "momentum"}
+            by = Extension.from_plain(entry["by"]) if known else None
+            values = [entry["lr"], entry["momentum"]] if known else []
+            if by is None or not all(isinstance(value, list) and len(value) == groups for value in values):
+                raise _not_ours(saved)
+            lr, momentum = ([float(number) for number in value] for value in values)
+            extended = Extended(by=by, lr=lr, momentum=momentum)
+        self._go_to(cycle, extended, taken)
 
     def _go_to(self, cycle: OneCycle, extended: Extended | None, step: int) -> None:
         self._cycle, self._extended, self._taken = cycle, extended, step
@@ -207,19 +217,6 @@ def _cycle_of(saved: Mapping[str, Any]) -> tuple[OneCycle, int]:
         return OneCycle(horizon=horizon, moms=tuple(moms), **{key: saved[key] for key in _NUMBERS}), taken
     except ConfigError as error:
         raise _not_ours(saved) from error
-
-
-def _extended_of(saved: Mapping[str, Any], *, groups: int) -> Extended | None:
-    """The extension that a saved schedule describes, if it has one."""
-    if "extension" not in saved:
-        return None
-    entry = saved["extension"]
-    known = isinstance(entry, Mapping) and set(entry) == {"by", "lr", "momentum"}
-    by = Extension.from_plain(entry["by"]) if known else None
-    values = [entry["lr"], entry["momentum"]] if known else []
-    if by is None or not all(isinstance(value, list) and len(value) == groups for value in values):
-        raise _not_ours(saved)
-    return Extended(by=by, lr=[float(value) for value in entry["lr"]], momentum=[float(v) for v in entry["momentum"]])
 
 
 def _not_ours(saved: object) -> Incompatible:

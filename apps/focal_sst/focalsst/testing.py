@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from rich.console import Console
@@ -96,7 +96,10 @@ def usage() -> str:
 def main(arguments: Sequence[str]) -> int:
     """Run one command line; returns its exit code."""
     options = parser().parse_args(list(arguments))
-    _require_one_question(options)
+    asked = [name for name in ("ckpt", "pretrained_model", "eval_all") if getattr(options, name)]
+    if len(asked) > 1:
+        words = " and ".join(f"--{name}" for name in asked)
+        raise UsageError("test.py", "it is not clear what to judge", expected="one of them", found=words)
     places = places_of(config_path(options), tag=options.tag, output=options.output)
     bench = _Bench(options, places, config_of(places, options).value)
     if options.eval_all:
@@ -146,10 +149,14 @@ class _Bench:
         rows: dict[int, Mapping[str, float]] = {}
         waited_s = 0.0
         while True:
-            new = [path for path in epoch_checkpoints(folder, EPOCHS) if self._wanted(path, rows)]
-            for path in new:
-                file = find_checkpoint(path, EPOCHS)
-                rows[int(_number_in(path))] = self._judge_once(file)
+            found = {_number_in(path): path for path in epoch_checkpoints(folder, EPOCHS)}
+            new = {
+                epoch: path
+                for epoch, path in found.items()
+                if isinstance(epoch, int) and epoch >= self.options.start_epoch and epoch not in rows
+            }
+            for epoch, path in new.items():
+                rows[epoch] = self._judge_once(find_checkpoint(path, EPOCHS))
                 waited_s = 0.0
             if new:
                 continue
@@ -163,10 +170,6 @@ class _Bench:
         self.say("epoch      mAP  lenient")
         for epoch, scores in sorted(rows.items()):
             self.say(f"{epoch:5d}  {scores['mAP']:7.2f}  {scores['mAP_lenient']:7.2f}")
-
-    def _wanted(self, path: Path, rows: Mapping[int, Any]) -> bool:
-        number = _number_in(path)
-        return isinstance(number, int) and number >= self.options.start_epoch and number not in rows
 
     def _judge_once(self, file: FoundCheckpoint) -> Mapping[str, float]:
         root = self.places.run / "eval/eval_all_default" / self.options.eval_tag
@@ -205,7 +208,9 @@ class _Bench:
         found.write(folder, settings=settings, save_to_file=self.options.save_to_file)
         self._draw(found, folder)
         self.say(f"results: {folder}")
-        self._write_log(folder)
+        log = folder / f"log_eval_{datetime.now():%Y%m%d-%H%M%S}.txt"
+        write_whole(Disk(), log, ("\n".join(self._log) + "\n").encode())
+        self._log.clear()
         return found
 
     def _draw(self, found: Evaluation, folder: Path) -> None:
@@ -222,18 +227,6 @@ class _Bench:
             truth = Labels(frame_id=known.frame, names=known.names, boxes_N7=known.boxes)
             views.append(FrameView(points=self.dataset.scene(index).points, truth=truth, detections=each))
         draw_scenes(views, folder / SCENES, least_score=0.3)
-
-    def _write_log(self, folder: Path) -> None:
-        name = f"log_eval_{datetime.now():%Y%m%d-%H%M%S}.txt"
-        write_whole(Disk(), folder / name, ("\n".join(self._log) + "\n").encode())
-        self._log.clear()
-
-
-def _require_one_question(options: argparse.Namespace) -> None:
-    given = [name for name in ("ckpt", "pretrained_model", "eval_all") if getattr(options, name)]
-    if len(given) > 1:
-        words = " and ".join(f"--{name}" for name in given)
-        raise UsageError("test.py", "it is not clear what to judge", expected="one of them", found=words)
 
 
 def _number_in(path: Path) -> int | str:

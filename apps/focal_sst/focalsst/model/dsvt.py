@@ -61,7 +61,7 @@ def find_windows(cells_V4: Tensor, grid_xyz: Cells, *, size: Cells, shift: Cells
 
 def make_sets(windows: Windows, *, set_size: int, order: Order) -> Sets:
     """Cut every window into sets of `set_size` slots along one of two orderings of its cells."""
-    ranked_V = torch.argsort(windows.window_V * _volume(windows.size) + _key(windows, order))
+    ranked_V = torch.argsort(windows.window_V * math.prod(windows.size) + _key(windows, order))
     _, count_W = torch.unique_consecutive(windows.window_V[ranked_V], return_counts=True)
     sets_W = torch.div(count_W + set_size - 1, set_size, rounding_mode="floor")
     window_T = torch.repeat_interleave(torch.arange(len(count_W), device=count_W.device), sets_W)
@@ -72,7 +72,9 @@ def make_sets(windows: Windows, *, set_size: int, order: Order) -> Sets:
     voxel_TK = ranked_V[(count_W.cumsum(0) - count_W)[window_T][:, None] + rank_TK]
     repeated_TK = torch.zeros_like(rank_TK, dtype=torch.bool)
     repeated_TK[:, 1:] = rank_TK[:, 1:] == rank_TK[:, :-1]
-    return Sets(voxel_TK=voxel_TK, repeated_TK=repeated_TK, slot_V=_own_slots(voxel_TK, repeated_TK))
+    slots_V = (~repeated_TK).flatten().nonzero().squeeze(1)
+    slot_V = torch.empty_like(slots_V).index_copy_(0, voxel_TK.flatten()[slots_V], slots_V)  # of each voxel, its own
+    return Sets(voxel_TK=voxel_TK, repeated_TK=repeated_TK, slot_V=slot_V)
 
 
 def _key(windows: Windows, order: Order) -> Tensor:
@@ -82,15 +84,6 @@ def _key(windows: Windows, order: Order) -> Tensor:
             return (y_V * windows.size[0] + x_V) * windows.size[2] + z_V
         case "xyz":
             return (x_V * windows.size[1] + y_V) * windows.size[2] + z_V
-
-
-def _volume(size: Cells) -> int:
-    return size[0] * size[1] * size[2]
-
-
-def _own_slots(voxel_TK: Tensor, repeated_TK: Tensor) -> Tensor:
-    slots_V = (~repeated_TK).flatten().nonzero().squeeze(1)
-    return torch.empty_like(slots_V).index_copy_(0, voxel_TK.flatten()[slots_V], slots_V)
 
 
 class SelfAttention(nn.Module):
@@ -227,7 +220,8 @@ class DSVT(nn.Module):
         """VC to VC on the same cells."""
         x_VC = voxels.features_VC
         windows = self.windows_of(voxels.cells_V4)
-        sets = [self._sets_of(windows_of_shift) for windows_of_shift in windows]
+        size = self.settings.set_size
+        sets = [tuple(make_sets(each, set_size=size, order=order) for order in ("yxz", "xyz")) for each in windows]
         for number, (block, norm) in enumerate(zip(self.stage_0, self.residual_norm_stage_0)):
             positions = tuple(self._embedded(windows, number, i) for i in range(2))
             x_VC = norm(block(x_VC, positions, sets[number % 2]) + x_VC)
@@ -240,10 +234,6 @@ class DSVT(nn.Module):
             find_windows(cells_V4, self.grid_xyz, size=self.settings.window, shift=(0, 0, 0)),
             find_windows(cells_V4, self.grid_xyz, size=(x, y, z), shift=self.settings.shift),
         )
-
-    def _sets_of(self, windows: Windows) -> tuple[Sets, Sets]:
-        set_size = self.settings.set_size
-        return make_sets(windows, set_size=set_size, order="yxz"), make_sets(windows, set_size=set_size, order="xyz")
 
     def _embedded(self, windows: tuple[Windows, Windows], block: int, layer: int) -> Tensor:
         """The embedding of each voxel's place in its window.

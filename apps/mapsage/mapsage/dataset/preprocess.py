@@ -49,7 +49,9 @@ class Preprocessor(nn.Module):
 
         Only training pads; otherwise the pictures of a batch must have one size.
         """
-        images = [self._normalise(sample.image) for sample in samples]
+        pixels = (sample.image.to(self.mean.device) for sample in samples)
+        ordered = (image_CHW.flip(0) if self.bgr_to_rgb else image_CHW for image_CHW in pixels)
+        images = [(image_CHW.float() - self.mean) / self.std for image_CHW in ordered]
         labels = [sample.label.to(self.mean.device) for sample in samples if sample.label is not None]
         if training:
             for sample in samples:
@@ -58,13 +60,13 @@ class Preprocessor(nn.Module):
             images = [_pad(image, self.size, 0.0) for image in images]
             labels = [_pad(label, self.size, IGNORED) for label in labels]
         else:
-            _require_one_size(samples)
+            for which in ("image", "label"):
+                tensors = [getattr(sample, which) for sample in samples]
+                sizes = {tuple(tensor.shape[-2:]) for tensor in tensors if tensor is not None}
+                if len(sizes) > 1:
+                    what, do = f"the {which}s of this batch differ in size", "Evaluate with a batch size of 1."
+                    raise ConfigError(samples[0].name, what, found=sorted(sizes), do=do)
         return torch.stack(images), torch.stack(labels) if len(labels) == len(samples) else None
-
-    def _normalise(self, image_CHW: torch.Tensor) -> torch.Tensor:
-        pixels_CHW = image_CHW.to(self.mean.device)
-        ordered_CHW = pixels_CHW.flip(0) if self.bgr_to_rgb else pixels_CHW
-        return (ordered_CHW.float() - self.mean) / self.std
 
 
 def collate(samples: list[Sample]) -> list[Sample]:
@@ -80,16 +82,3 @@ def split(samples: list[Sample], parts: int) -> list[list[Sample]]:
 def _pad(pixels: torch.Tensor, size: Size, value: float) -> torch.Tensor:
     height, width = pixels.shape[-2:]
     return F.pad(pixels, (0, size[1] - width, 0, size[0] - height), value=value)
-
-
-def _require_one_size(samples: Sequence[Sample]) -> None:
-    for which in ("image", "label"):
-        tensors = [getattr(sample, which) for sample in samples]
-        sizes = {tuple(tensor.shape[-2:]) for tensor in tensors if tensor is not None}
-        if len(sizes) > 1:
-            raise ConfigError(
-                samples[0].name,
-                f"the {which}s of this batch differ in size",
-                found=sorted(sizes),
-                do="Evaluate with a batch size of 1.",
-            )

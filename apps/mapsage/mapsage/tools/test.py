@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from mapsage.dataset.pipeline import Sample
 from mapsage.datasets import build_dataset
 from mapsage.evaluation import evaluate
 from mapsage.metrics import Scores
-from mapsage.picture import Colour, side_by_side
+from mapsage.picture import side_by_side
 from mapsage.tools.trained import Trained, add_options, console, load, require_empty, write_picture
 from unbroken import Disk, OptionParser, durable_folder, require_local, write_json
 from unbroken.errors import ConfigError, Incompatible, UsageError
@@ -70,7 +69,16 @@ def main(arguments: Sequence[str]) -> int:
     say = console()
     trained = load(options, say)
     part, loader = _loader(trained.config, options.config)
-    _require_same_coding(trained, loader, part)
+    # Where the file learned from masks of which 0 meant something else, all labels would be off.
+    learned = dataset_meta(trained.file.path).get("reduce_zero_label")
+    if isinstance(learned, bool) and any(each.zero_is_no_data is not learned for each in loader.datasets):
+        raise Incompatible(
+            trained.file.path,
+            "it learned from masks that are coded otherwise than those it would be judged by",
+            expected=f"reduce_zero_label={learned}",
+            found=f"reduce_zero_label={not learned} in {part}",
+            do="Set reduce_zero_label in the config as the masks are coded.",
+        )
     dataset = build_dataset(loader.datasets, gaps=options.on_bad == "skip")
     found = evaluate(
         trained.config,
@@ -104,60 +112,30 @@ def _loader(config: MapSageConfig, where: Path) -> tuple[str, EvalDataLoader]:
     raise ConfigError(where, what, expected="a test_dataloader or val_dataloader", do="Or see scripts/predict.py.")
 
 
-def _require_same_coding(trained: Trained, loader: EvalDataLoader, part: str) -> None:
-    """Raise Incompatible where the file learned from masks of which 0 meant something else: all labels would be off."""
-    learned = dataset_meta(trained.file.path).get("reduce_zero_label")
-    if isinstance(learned, bool) and any(each.zero_is_no_data is not learned for each in loader.datasets):
-        raise Incompatible(
-            trained.file.path,
-            "it learned from masks that are coded otherwise than those it would be judged by",
-            expected=f"reduce_zero_label={learned}",
-            found=f"reduce_zero_label={not learned} in {part}",
-            do="Set reduce_zero_label in the config as the masks are coded.",
-        )
-
-
 def _writers(options: argparse.Namespace, trained: Trained, loader: EvalDataLoader, dataset: Folder) -> Take:
     """What is written of each tile, as the options ask; two tiles of one name are refused where that is files."""
-    takes: list[Take] = []
-    if options.out is not None:
-        reduced = any(each.zero_is_no_data for each in loader.datasets)
-        takes.append(partial(_write_mask, options.out, first=int(reduced)))
-    if options.show_dir is not None:
-        takes.append(partial(_write_sheet, options.show_dir, classes=trained.classes, palette=trained.palette))
-    if takes and len(set(dataset.names)) < len(dataset):
+    if (options.out or options.show_dir) and len(set(dataset.names)) < len(dataset):
         twice = next(name for place, name in enumerate(dataset.names) if name in dataset.names[:place])
         what = "two tiles of different folders have one name, so that one would replace the other"
         raise UsageError("--out, --show-dir", what, found=twice, do="Test one folder at a time.")
+    first = int(any(each.zero_is_no_data for each in loader.datasets))  # the value of the first class in the masks
 
     def take(sample: Sample, prediction_HW: Tensor) -> None:
-        for write in takes:
-            write(sample, prediction_HW)
+        if options.out is not None:
+            mask_HW = (prediction_HW.numpy() + first).astype(np.uint8)
+            write_picture(options.out / f"{sample.name}.png", Image.fromarray(mask_HW))
+        if options.show_dir is not None and sample.label is not None:
+            image_HW3 = np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy()[..., ::-1])
+            sheet = side_by_side(
+                np.asarray(Image.fromarray(image_HW3).resize((prediction_HW.shape[1], prediction_HW.shape[0]))),
+                sample.label.numpy(),
+                prediction_HW.numpy(),
+                class_names=trained.classes,
+                palette=trained.palette,
+            )
+            write_picture(options.show_dir / f"{sample.name}.png", sheet)
 
     return take
-
-
-def _write_mask(folder: Path, sample: Sample, prediction_HW: Tensor, *, first: int) -> None:
-    """The predicted labels as the masks of the data are coded: `first` is the value of the first class."""
-    mask_HW = (prediction_HW.numpy() + first).astype(np.uint8)
-    write_picture(folder / f"{sample.name}.png", Image.fromarray(mask_HW))
-
-
-def _write_sheet(
-    folder: Path, sample: Sample, prediction_HW: Tensor, *, classes: Sequence[str], palette: Sequence[Colour]
-) -> None:
-    if sample.label is None:
-        return
-    size = (prediction_HW.shape[1], prediction_HW.shape[0])
-    image_HW3 = np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy()[..., ::-1])
-    sheet = side_by_side(
-        np.asarray(Image.fromarray(image_HW3).resize(size)),
-        sample.label.numpy(),
-        prediction_HW.numpy(),
-        class_names=classes,
-        palette=palette,
-    )
-    write_picture(folder / f"{sample.name}.png", sheet)
 
 
 def _write_metrics(folder: Path, found: Scores, trained: Trained) -> Path:
