@@ -147,10 +147,10 @@ def _spell_optimizer(
     names = {id(parameter): name for name, parameter in trained.parameters.items()}
     order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
     state = {number: dict(moments[name]) for number, name in enumerate(order) if name in moments}
-    groups = [
-        {**own, "lr": _plain_rate(found, own)}
-        for own, found in zip(optimizer.state_dict()["param_groups"], theirs["param_groups"])
-    ]
+    groups = []
+    for own, found in zip(optimizer.state_dict()["param_groups"], theirs["param_groups"]):
+        rate = found.get("lr")
+        groups.append({**own, "lr": float(rate if isinstance(rate, int | float) else own["lr"])})
     return {"state": state, "param_groups": groups}, _said_of_new(trained, moments)
 
 
@@ -174,29 +174,21 @@ def _moments_by_name(trained: _Trained, theirs: Mapping[str, Any], where: str) -
             found=some_of(strangers, MOST_NAMED),
         )
     for number, moments in theirs["state"].items():
-        _require_shapes(name_of[number], number, moments, trained, where)
+        name = name_of[number]
+        shape = _shape(trained.state[name])
+        shapes = [_shape(moments.get(key)) if isinstance(moments, Mapping) else None for key in MOMENTS]
+        if shape is None or any(found != shape for found in shapes):
+            raise _contradiction(
+                where,
+                f"the moments number {number} of its optimizer are not those of {name}, nothing was loaded",
+                expected=shape,
+                found=next(found for found in shapes if found != shape) or "none",
+            )
     return {name_of[number]: moments for number, moments in theirs["state"].items()}
-
-
-def _require_shapes(name: str, number: object, moments: object, trained: _Trained, where: str) -> None:
-    shape = _shape(trained.state[name])
-    shapes = [_shape(moments.get(key)) if isinstance(moments, Mapping) else None for key in MOMENTS]
-    if shape is None or any(found != shape for found in shapes):
-        raise _contradiction(
-            where,
-            f"the moments number {number} of its optimizer are not those of {name}, nothing was loaded",
-            expected=shape,
-            found=next(found for found in shapes if found != shape) or "none",
-        )
 
 
 def _shape(tensor: Any) -> tuple[int, ...] | None:
     return tuple(tensor.shape) if hasattr(tensor, "shape") else None
-
-
-def _plain_rate(found: Mapping[str, Any], own: Mapping[str, Any]) -> float:
-    rate = found.get("lr")
-    return float(rate if isinstance(rate, int | float) else own["lr"])
 
 
 def _said_of_new(trained: _Trained, moments: Mapping[str, Any]) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from focalsst.dataset.arrays import load_arrays, write_arrays
+from focalsst.dataset.arrays import arrays_by_frame, load_arrays, write_arrays
 from focalsst.dataset.splits import SAFE
 from focalsst.metrics import ClassScores, Detections, GroupScores, Precision, Scores, Thresholds
 from unbroken import Disk, durable_folder, is_ordinary, read_json, write_whole
@@ -130,16 +130,8 @@ def write_detections(path: Path, detections: Sequence[Detections]) -> int:
     ids = [found.frame_id for found in detections]
     if len(set(ids)) < len(ids):
         raise UsageError(path, "a frame has detections twice", expected="each frame once", found=_twice(ids))
-    counts = [len(found.names) for found in detections]
-    boxes = [found.boxes_N7 for found in detections] or [np.zeros((0, 7), np.float32)]
-    scores = [found.scores_N for found in detections] or [np.zeros(0, np.float32)]
-    arrays = {
-        "frame_id": np.array(ids, np.str_),
-        "box_frame": np.repeat(np.arange(len(counts)), counts).astype(np.int32),
-        "box_name": np.array([name for found in detections for name in found.names], np.str_),
-        "box7": np.concatenate(boxes),
-        "score": np.concatenate(scores),
-    }
+    arrays = arrays_by_frame(ids, [found.names for found in detections], [found.boxes_N7 for found in detections])
+    arrays["score"] = np.concatenate([found.scores_N for found in detections] or [np.zeros(0, np.float32)])
     durable_folder(Disk(), path.parent)
     return write_arrays(path, arrays)
 

@@ -75,3 +75,16 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> int:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return write_whole(Disk(), path, buffer.getvalue())
+
+
+def arrays_by_frame(
+    frames: Sequence[str], names: Sequence[Sequence[str]], boxes: Sequence[NDArray[np.floating[Any]]]
+) -> Arrays:
+    """The objects of frames as arrays: `frame_id`, and of each object `box_frame` (which), `box_name` and `box7`."""
+    counts = [len(of_frame) for of_frame in names]
+    return {
+        "frame_id": np.array(frames, np.str_),
+        "box_frame": np.repeat(np.arange(len(counts)), counts).astype(np.int32),
+        "box_name": np.array([name for of_frame in names for name in of_frame], np.str_),
+        "box7": np.concatenate(boxes or [np.zeros((0, 7), np.float32)]),
+    }

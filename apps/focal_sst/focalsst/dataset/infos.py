@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from focalsst.dataset.arrays import load_arrays, sound, write_arrays
+from focalsst.dataset.arrays import arrays_by_frame, load_arrays, sound, write_arrays
 from focalsst.dataset.points import COPY_AGAIN, Points
 from unbroken import Disk, durable_folder, is_name, is_ordinary, read_pickle, read_whole, write_whole
 from unbroken.errors import DamagedFile, UsageError
@@ -121,7 +121,10 @@ def write_infos(path: Path, annotations: Sequence[Annotation]) -> int:
     """
     durable_folder(Disk(), path.parent)
     if path.suffix == ".npz":
-        return write_arrays(path, _arrays_of(annotations))
+        boxes = [a.boxes.astype(np.float32) for a in annotations]
+        return write_arrays(
+            path, arrays_by_frame([a.frame for a in annotations], [a.names for a in annotations], boxes)
+        )
     if path.suffix == ".json":
         rows = [{"frame": a.frame, "names": a.names, "boxes": a.boxes.astype(np.float64).tolist()} for a in annotations]
         return write_whole(Disk(), path, json.dumps(rows, indent=1).encode())
@@ -170,17 +173,6 @@ def _annotation(path: Path, row: Row) -> Annotation:
             found=np.round(boxes[first], 3).tolist(),
         )
     return Annotation(frame=frame, names=tuple(str(name) for name in names), boxes=boxes)
-
-
-def _arrays_of(annotations: Sequence[Annotation]) -> dict[str, Any]:
-    counts = [len(annotation.names) for annotation in annotations]
-    boxes = [annotation.boxes for annotation in annotations] or [np.zeros((0, 7), np.float32)]
-    return {
-        "frame_id": np.array([annotation.frame for annotation in annotations], np.str_),
-        "box_frame": np.repeat(np.arange(len(counts)), counts).astype(np.int32),
-        "box_name": np.array([name for annotation in annotations for name in annotation.names], np.str_),
-        "box7": np.concatenate(boxes).astype(np.float32),
-    }
 
 
 def _rows_of_arrays(path: Path, arrays: Mapping[str, Any]) -> list[Row]:

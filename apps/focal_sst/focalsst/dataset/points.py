@@ -84,7 +84,15 @@ OTHERS: Final = tuple(
 
 def parse_binary(path: Path, data: bytes) -> Points:
     """Turn the bytes of a binary file into points, float32 (N, 5); DamagedFile where they are something else."""
-    _require_points(path, data)
+    # A file of another kind under this name.
+    kind = next((kind for start, kind in STARTS.items() if data.startswith(start)), "")
+    if data.startswith(NPY):
+        kind = f"a .npy file{_inside_npy(data)}"
+    elif not kind and TEXTUAL.issuperset(data[:1000]):
+        kind = "text"
+    if kind:
+        do = "Name it .txt below points/, and convert it: python convert.py points" if kind == "text" else REWRITE
+        raise DamagedFile(path, f"this is {kind}, not binary points", expected=f"{OURS} and nothing else", do=do)
     found = OURS.table(data)
     if found is None:
         other = _other_layout(data)
@@ -92,21 +100,20 @@ def parse_binary(path: Path, data: bytes) -> Points:
             path,
             "the file of points has another layout" if other else "the file of points is truncated",
             expected=f"a multiple of {POINT_BYTES} bytes ({COLUMNS} float32 numbers per point)",
-            found=f"{len(data)} bytes{f', which are {other}' if other else ''}",
+            found=f"{len(data)} bytes{f', which are {other[0]}' if other else ''}",
             do=REWRITE if other else COPY_AGAIN,
         )
     wrong = not _are_places(found) or bool((found[:, 3] < 0).any())  # no echo is less than none
     if (wrong or not are_classes(found[:, 4])) and (other := _other_layout(data)):
-        table = _even(other, data)
+        layout, table = other
         if wrong or _mixed(table) < ALIKE * _mixed(found):
-            low, high = (
-                np.round(side(table[:, :3].astype(np.float64), axis=0), 2).tolist() for side in (np.min, np.max)
-            )
+            xyz = table[:, :3].astype(np.float64)
+            low, high = (np.round(side(xyz, axis=0), 2).tolist() for side in (np.min, np.max))
             raise DamagedFile(
                 path,
                 "the file of points has another layout",
                 expected=f"{OURS} ({NAMES})",
-                found=f"{other}: as these, {len(table)} points lie within {low} to {high} m",
+                found=f"{layout}: as these, {len(table)} points lie within {low} to {high} m",
                 do=REWRITE,
             )
     return found.astype(np.float32)
@@ -132,18 +139,6 @@ def require_places(path: Path, points: Points) -> None:
         )
 
 
-def _require_points(path: Path, data: bytes) -> None:
-    """Raise DamagedFile for a file of another kind under this name."""
-    kind = next((kind for start, kind in STARTS.items() if data.startswith(start)), "")
-    if data.startswith(NPY):
-        kind = f"a .npy file{_inside_npy(data)}"
-    elif not kind and TEXTUAL.issuperset(data[:1000]):
-        kind = "text"
-    if kind:
-        do = "Name it .txt below points/, and convert it: python convert.py points" if kind == "text" else REWRITE
-        raise DamagedFile(path, f"this is {kind}, not binary points", expected=f"{OURS} and nothing else", do=do)
-
-
 def _inside_npy(data: bytes) -> str:
     """What the header of a .npy file says is inside."""
     try:
@@ -153,24 +148,14 @@ def _inside_npy(data: bytes) -> str:
         return ""
 
 
-def _other_layout(data: bytes) -> Layout | None:
-    """The layout other than ours in which the bytes are most likely points; of those that do alike, the simplest."""
-    fitting = [layout for layout in OTHERS if layout.table(data) is not None and _is_plausible(layout, data)]
-    mixed = {layout: _mixed(_even(layout, data)) for layout in fitting}
+def _other_layout(data: bytes) -> tuple[Layout, Floats] | None:
+    """The layout other than ours in which the bytes are most likely points, and these; of those alike the simplest."""
+    tables = {layout: table for layout in OTHERS if (table := layout.table(data)) is not None and _are_places(table)}
+    fitting = [layout for layout in tables if layout.columns != COLUMNS or are_classes(tables[layout][:, 4])]
+    mixed = {layout: _mixed(tables[layout]) for layout in fitting}
     alike = [layout for layout in fitting if mixed[layout] * ALIKE <= min(mixed.values())]
-    return min(alike, key=lambda layout: layout.columns, default=None)
-
-
-def _is_plausible(layout: Layout, data: bytes) -> bool:
-    table = _even(layout, data)
-    return _are_places(table) and (layout.columns != COLUMNS or are_classes(table[:, 4]))
-
-
-def _even(layout: Layout, data: bytes) -> Floats:
-    table = layout.table(data)
-    if table is None:
-        raise ValueError("only layouts that come out even are compared")
-    return table
+    simplest = min(alike, key=lambda layout: layout.columns, default=None)
+    return None if simplest is None else (simplest, tables[simplest])
 
 
 def _are_places(table: Floats) -> bool:
