@@ -31,6 +31,7 @@ class Progress:
         ended: Why no step follows this one, where the loop said so; else empty.
         begun_epochs: Epochs whose beginning was done, when the loop goes by epochs.
         order: How the samples of the epoch in progress are ordered, as a checkpoint keeps it.
+        drawn: What a sampler drew for the epoch in progress, as `EpochIndices.kept` gives it; None: nothing is kept.
         stream: The state of a stream, in plain values; None where it has none.
         fingerprint: What the data set says of its files, where it says something.
         evaluated_step: Step whose weights were evaluated last.
@@ -53,6 +54,7 @@ class Progress:
     ended: str = ""
     begun_epochs: int = 0
     order: dict[str, Any] = field(default_factory=dict)
+    drawn: Any = None
     stream: Any = None
     fingerprint: str = ""
     evaluated_step: int = 0

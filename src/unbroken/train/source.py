@@ -115,7 +115,8 @@ class Source:
             *put_attributes(tracked, loaded.extra.attributes, loaded.extra.learning),
         ]
         self._loaded = loaded
-        self.progress.stream = loaded.progress.stream  # with its numbers
+        # With their numbers.
+        self.progress.stream, self.progress.drawn = loaded.progress.stream, loaded.progress.drawn
         self._restored |= tracked
         if first:  # only now, as a part may still refuse its state
             say(f"load checkpoint from {self.path}")

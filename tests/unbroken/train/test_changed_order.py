@@ -67,16 +67,38 @@ def weights(of_last: float) -> list[float]:
     return [1.0] * (SIZE - 1) + [of_last]
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_an_epoch_that_a_sampler_drew_ends_as_it_was_drawn(tmp_path: Path, damaged: bool) -> None:
+    """Also where the sampler has other weights by now; what has another checksum is not taken for what it drew."""
+    folder = tmp_path / "run"
+    before = of_loader(WeightedRandomSampler(weights(1), SIZE))
+    assert train(folder, before, workers=0) == 0
+    drawn = [steps(folder)[step]["batch"] for step in (9, 10, 11, 12)]  # sums over the samples' numbers
+    cut, after = tmp_path / "cut", of_loader(WeightedRandomSampler(weights(50), SIZE))
+    train(cut, before, workers=0, at=8, number=signal.SIGTERM)
+    if damaged:
+        path = cut / "t/iter_8.pth"
+        held = torch.load(path, weights_only=True)
+        held["unbroken"]["drawn"]["indices"][-1] += 1
+        torch.save(held, path)
+        (cut / "t/unbroken/manifests/iter_8.pth.json").unlink()
+    assert train(cut, after, workers=0) == (2 if damaged else 0), said(cut)
+    if damaged:
+        assert "8 of the 24 places of epoch 2 are used, in another order" in said(cut)
+    else:
+        assert [steps(cut)[step]["batch"] for step in (9, 10, 11, 12)] == drawn
+        assert "WeightedRandomSampler gives another order for epoch 2 by now" in said(cut)
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        (of_loader(WeightedRandomSampler(weights(1), SIZE)), of_loader(WeightedRandomSampler(weights(50), SIZE))),
         (of_loader(WeightedRandomSampler(weights(1), SIZE)), over(shuffle=True)),
         (over(shuffle=True), of_loader(SubsetRandomSampler(range(SIZE)))),
     ],
-    ids=["other weights", "no sampler any more", "a sampler now"],
+    ids=["no sampler any more", "a sampler now"],
 )
-def test_what_a_sampler_drew_cannot_be_held_and_is_refused(
+def test_a_sampler_more_or_less_in_an_epoch_that_was_begun_is_refused(
     tmp_path: Path, before: Loop, after: Loop, request: pytest.FixtureRequest
 ) -> None:
     folder = tmp_path / "run"

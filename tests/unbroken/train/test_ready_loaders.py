@@ -147,6 +147,44 @@ def one_by_one(run: TrainingRun, workers: int) -> Iterator[None]:
         yield net.step(item)
 
 
+class Hardest(Sampler[Any]):
+    """Its order follows the weights, which the training changes within the epoch; with a size it gives batches."""
+
+    def __init__(self, weights: torch.Tensor, size: int = 0) -> None:
+        self.weights, self.size = weights, size
+
+    def __iter__(self) -> Iterator[Any]:
+        order = (1000 * self.weights.detach().sum() * torch.arange(SIZE)).sin().argsort().tolist()
+        return iter([order[at : at + self.size] for at in range(0, SIZE, self.size)] if self.size else order)
+
+    def __len__(self) -> int:
+        return -(-SIZE // self.size) if self.size else SIZE
+
+
+def mined(size: int) -> Loop:
+    def loop(run: TrainingRun, workers: int) -> Iterator[None]:
+        net = Net(run)
+        sampler = Hardest(net.model[2].weight, size)
+        given: dict[str, Any] = {"batch_sampler": sampler} if size else {"sampler": sampler, "batch_size": 3}
+        for batch in run.batches(DataLoader(Noisy(), num_workers=workers, **given), epochs=2):
+            yield net.step(batch)
+
+    return loop
+
+
+@pytest.mark.parametrize("size", [0, 3], ids=["samples", "batches"])
+def test_a_sampler_that_follows_the_training_ends_its_epoch_in_the_order_in_which_it_began(
+    tmp_path: Path, size: int
+) -> None:
+    assert train(tmp_path / "peace", mined(size), workers=2) == 0, said(tmp_path / "peace")
+    cut(tmp_path / "cut", mined(size), workers=(2, 0, 2))
+    told = said(tmp_path / "cut")
+    assert not (found := difference(tmp_path / "peace", tmp_path / "cut")), (found, told)
+    assert (
+        "Hardest gives another order for epoch 1 by now than it did when the epoch began: it ends in that one" in told
+    )
+
+
 LOADERS |= {"by epochs": by_epochs, "a curriculum": harder, "no batches of a data set": one_by_one}
 
 

@@ -6,7 +6,7 @@ import hashlib
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from unbroken.train.data.rng import preserved, seed_all, seed_for_sample
 from unbroken.train.state.held import attributes
 
 LONGEST = 2**26  # indices of an epoch whose number no one says
+MOST_KEPT = 2**22  # that a checkpoint holds, in four bytes each
 MOST = 2**28  # that are drawn at once: more would fill a computer's memory before the first batch
 DEEPEST = 3  # samplers within samplers
 DATA = ("dataset", "data_source")  # a sampler's name for what it is not
@@ -62,6 +63,33 @@ class EpochIndices:
     def digest(self, epoch: int) -> int:
         """What tells the order of an epoch from another one."""
         return zlib.crc32(repr(self(epoch)).encode())
+
+    def kept(self, epoch: int) -> dict[str, torch.Tensor] | None:
+        """What a checkpoint holds of an epoch in progress: a sampler may follow what the training has changed since.
+
+        Nothing where they are no numbers, or too many.
+        """
+        batches = [each if isinstance(each, list) else [each] for each in self(epoch)]
+        flat = [*chain.from_iterable(batches)]
+        if len(flat) > MOST_KEPT or not all(type(each) is int and 0 <= each < 2**31 for each in flat):
+            return None
+        kept = {"indices": torch.tensor(flat, dtype=torch.int32)}
+        if any(isinstance(each, list) for each in self(epoch)):
+            kept["lengths"] = torch.tensor([*map(len, batches)], dtype=torch.int32)
+        return kept
+
+    def hold(self, epoch: int, kept: Any, *, crc32: int) -> bool:
+        """Go on in an epoch with what was drawn for it; returns whether what was `kept` is that."""
+        if not isinstance(kept, dict) or not all(isinstance(each, torch.Tensor) for each in kept.values()):
+            return False
+        indices = kept["indices"].tolist()
+        if "lengths" in kept:
+            flat = iter(indices)
+            indices = [[*islice(flat, length)] for length in kept["lengths"].tolist()]
+        if zlib.crc32(repr(indices).encode()) != crc32:
+            return False
+        self._indices, self._epoch = indices, epoch
+        return True
 
     def _draw(self, epoch: int) -> list[Any]:
         with preserved():

@@ -43,7 +43,8 @@ class Feed:
     sharing: Sharing = WHOLE
     together: Callable[[Any], list[Any]] = lambda value: [value]  # the values of all processes, by rank
     _shards: deque[LoadedBatch] = field(default_factory=deque, repr=False)  # of a micro-batch that is being handed out
-    _noted: tuple[int, dict[str, Any]] = field(default=(-1, {}), repr=False)
+    _noted: tuple[int, dict[str, Any], Any] = field(default=(-1, {}, None), repr=False)
+    _held: str | None = field(default=None, repr=False)  # what is said of an epoch that ends in the order of its file
 
     @property
     def at_end_of_epoch(self) -> bool:
@@ -264,8 +265,11 @@ class Feed:
         progress.position, progress.batch_size = self.position, self.batching.batch_size
         epoch = max(self.position - 1, 0) // self.order.size
         if self._noted[0] != epoch:
-            self._noted = epoch, _described(self.order, epoch)
-        progress.order = self._noted[1]
+            drawn = self.order.of(epoch).drawn
+            kept = drawn.kept(epoch) if isinstance(drawn, EpochIndices) else None
+            self._noted = epoch, _described(self.order, epoch), kept
+        _, progress.order, kept = self._noted
+        progress.drawn = kept if self.is_in_epoch else None
 
     def _hold(self, progress: Progress) -> tuple[Order, str | None]:
         """The order to go on with: an epoch that was begun in another one ends in that one, if it is known."""
@@ -275,7 +279,14 @@ class Feed:
             return order, None
         now = _described(order, epoch)
         if now == before:
-            return order, None
+            return order, self._held
+        drawn = order.drawn if now.get("drawn") == before.get("drawn") else None
+        if isinstance(drawn, EpochIndices) and drawn.hold(epoch, progress.drawn, crc32=before["crc32"]):
+            self._held = (
+                f"{before['drawn']} gives another order for epoch {epoch + 1} by now than it did when the epoch "
+                "began: it ends in that one, the next is drawn anew"
+            )
+            return order, self._held
         if "drawn" in now or "drawn" in before:
             raise UsageError(
                 "run.batches",

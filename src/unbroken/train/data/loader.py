@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import signature
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -334,8 +333,7 @@ def load(
     wholes = deque[tuple[list[Key], float]]()  # of the shards that were asked for and have not come
     requests = _asked(order, places if sharing.is_whole else _shards(places, sharing, wholes, position))
     if how.in_epoch:
-        epoch = position // order.size
-        requests = takewhile(lambda request: request.keys[0][0] <= epoch, requests)
+        requests = _until(requests, (position // order.size + 1) * order.size)
     reading = Reading(
         dataset=dataset,
         seed=order.seed,
@@ -365,6 +363,14 @@ def _asked(order: Order, places: Iterable[tuple[list[Key], int]]) -> Iterator[Re
     for keys, after in places:
         drawn = order.of(keys[0][0]).drawn
         yield Request(keys, after, [drawn(epoch)[place] for epoch, place in keys] if drawn is not None else None)
+
+
+def _until(requests: Iterable[Request], end: int) -> Iterator[Request]:
+    """Those before a position; what follows is not looked at: its sampler may go by what is trained until there."""
+    for request in requests:
+        yield request
+        if request.position >= end:
+            return
 
 
 def _shards(
