@@ -169,10 +169,10 @@ def test_generators_that_begin_otherwise_in_each_process_are_refused_where_nothi
     assert not (tmp_path / "t").exists()
 
 
-def test_a_model_that_is_sharded_over_the_processes_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_model_that_the_first_fsdp_shards_is_refused_with_what_takes_its_place(tmp_path: Path) -> None:
     sessions = run_together(loop(tmp_path), 2, KIND="sharded")
     require_ended(sessions, 2)
-    assert "FSDP" in sessions[0].output and "not supported yet" in sessions[0].output
+    assert "FullyShardedDataParallel" in sessions[0].output and "fully_shard" in sessions[0].output
 
 
 def test_a_batch_that_is_too_small_to_be_shared_is_refused_with_the_number_that_would_do(tmp_path: Path) -> None:

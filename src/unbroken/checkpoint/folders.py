@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from unbroken.checkpoint.kinds import OWN_FORM, WEIGHTS_HERE
+from unbroken.checkpoint.sharded import is_cut_off, is_sharded
 from unbroken.errors import DamagedFile, ForeignFile
 from unbroken.ids import is_name
 from unbroken.storage import read_json
@@ -104,9 +105,12 @@ def require_no_folder_of_others(path: Path) -> None:
 
 
 def checkpoint_names(folder: Path, *, skip: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """The files below a folder that are checkpoints by their names, links left out; folders called so are skipped."""
+    """What is below a folder that are checkpoints by their names, links left out; folders in `skip` are not entered."""
     for where, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name not in skip)
+        ours = sorted(name for name in folders if is_sharded(Path(where, name)))
+        yield from (Path(where, name) for name in ours if not Path(where, name).is_symlink())
+        left = {*skip, *ours, *(name for name in folders if is_cut_off(Path(where, name)))}
+        folders[:] = sorted(name for name in folders if name not in left)
         for name in sorted(files):
             path, named = Path(where, name), any(fnmatch(name, each) for each in NAMES)
             if (named or name.lower().endswith(SUFFIXES)) and not path.is_symlink():

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
+from unbroken.checkpoint.sharded import ShardFile
 from unbroken.fields import digest, one_of
 from unbroken.ids import is_name
 from unbroken.storage import Disk, read_typed, write_json
@@ -29,11 +30,15 @@ class SaveFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest(SaveFacts):
-    """The facts of a file that was written; `size_bytes` and `sha256` are of the whole file."""
+    """The facts of a file that was written; `size_bytes` and `sha256` are of the whole file.
+
+    Of a folder `size_bytes` counts all files, `sha256` is of its head, and each of the others stands in `shard_files`.
+    """
 
     format: int
     size_bytes: int
     sha256: Annotated[str, digest]
+    shard_files: tuple[ShardFile, ...] = ()
 
 
 def manifest_path(folder: Path, file_name: str) -> Path:
@@ -43,7 +48,10 @@ def manifest_path(folder: Path, file_name: str) -> Path:
 
 def write_manifest(disk: Disk, folder: Path, manifest: Manifest) -> None:
     """Write the manifest durably."""
-    write_json(disk, manifest_path(folder, manifest.file), asdict(manifest))
+    facts = asdict(manifest)
+    if not manifest.shard_files:
+        del facts["shard_files"]  # as it is of one file
+    write_json(disk, manifest_path(folder, manifest.file), facts)
 
 
 def read_manifest(folder: Path, file_name: str) -> Manifest | None:

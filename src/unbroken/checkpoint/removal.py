@@ -28,7 +28,7 @@ def let_go(disk: Disk, folder: Path, name: str, *, manifests: Path, record: Reco
 
 def leftovers(folder: Path, writes: Callable[[str], bool]) -> list[str]:
     """The names of files whose removal was cut off, as they were called: only those that this run would write."""
-    found = (path.name.removesuffix(GOING_SUFFIX) for path in folder.glob(f"*{GOING_SUFFIX}") if path.is_file())
+    found = (path.name.removesuffix(GOING_SUFFIX) for path in folder.glob(f"*{GOING_SUFFIX}") if not path.is_symlink())
     return sorted(name for name in found if writes(name))
 
 
@@ -36,7 +36,7 @@ def finish_removal(disk: Disk, folder: Path, name: str, *, manifests: Path, reco
     """End a removal that was cut off; the records of a newer file of the same name are none of its business."""
     going = folder / (name + GOING_SUFFIX)
     if (folder / name).exists():
-        disk.remove(going)
+        remove_all(disk, going)
     else:
         _forget(disk, going, name, manifests=manifests, record=record, reason=CUT_OFF)
 
@@ -47,4 +47,14 @@ def _forget(disk: Disk, going: Path, name: str, *, manifests: Path, record: Reco
     finally:  # a full disk refuses the record, and needs the room all the same
         for path in (manifest_path(manifests, name), going):
             if path.exists():
-                disk.remove(path)
+                remove_all(disk, path)
+
+
+def remove_all(disk: Disk, path: Path) -> None:
+    """Remove a checkpoint or what is left of one: a file, or a folder with all that is in it."""
+    if not path.is_dir() or path.is_symlink():
+        disk.remove(path)
+        return
+    for inner in sorted(path.iterdir()):
+        remove_all(disk, inner)
+    disk.remove_folder(path)

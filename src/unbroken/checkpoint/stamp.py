@@ -15,6 +15,7 @@ from unbroken.checkpoint import FORMAT
 from unbroken.checkpoint.describe import summary
 from unbroken.checkpoint.entries import LOCAL_HEADER, LOCAL_SIGNATURE
 from unbroken.checkpoint.kinds import STAMP
+from unbroken.checkpoint.sharded import are_chunks, are_shards, head_of, is_sharded
 from unbroken.checkpoint.structure import Structure
 from unbroken.checkpoint.tree import MAX_DEPTH, TensorRef
 from unbroken.checkpoint.unpickle import read_pickle
@@ -100,6 +101,8 @@ class Stamp:
     learning: Mapping[str, bool] = field(default_factory=dict)
     parameter_names: Mapping[str, Any] = field(default_factory=dict)
     built_with: Mapping[str, Any] = field(default_factory=dict)
+    shard_files: Mapping[str, Any] = field(default_factory=dict)
+    chunks: Mapping[str, Any] = field(default_factory=dict)
 
 
 def checked_stamp(structure: Structure) -> Stamp | None:
@@ -125,7 +128,7 @@ def read_stamp(path: Path) -> Mapping[str, Any]:
     Also of a file whose end is missing: `torch.save` puts the pickle first. Nothing in it is checked.
     """
     try:
-        with open_ordinary(path) as file:
+        with open_ordinary(head_of(path) if is_sharded(path) else path) as file:
             head = file.read(LOCAL_HEADER.size)
             if len(head) < LOCAL_HEADER.size or not head.startswith(LOCAL_SIGNATURE):
                 return {}
@@ -325,6 +328,8 @@ RULES: dict[str, Rule] = {
     "attributes": Rule("values by name, by name", _by_name(_by_name(lambda _value: True))),
     "learning": Rule("true or false by name", _by_name(lambda value: type(value) is bool)),
     "built_with": Rule("settings by group, by name", _by_name(_settings)),
+    "shard_files": Rule("size and digest by file", are_shards),
+    "chunks": Rule("file, place, length, offsets and sizes of each part by tensor", are_chunks),
     "parameter_names": Rule("names of each group, each once, by name", _by_name(_names_by_group)),
     "regrouped": Rule(
         "numbers, param_groups and state by name",

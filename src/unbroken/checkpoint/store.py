@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from unbroken.checkpoint import FORMAT, NEVER_FEWER_THAN
 from unbroken.checkpoint.manifest import Manifest, SaveFacts, read_manifest, write_manifest
-from unbroken.checkpoint.removal import Record, finish_removal, leftovers, let_go
+from unbroken.checkpoint.removal import Record, finish_removal, leftovers, let_go, remove_all
 from unbroken.checkpoint.retention import Policy, StoredFile, retain
+from unbroken.checkpoint.sharded import (
+    HEAD,
+    SUFFIX,
+    ShardFile,
+    are_shards,
+    files_in,
+    head_of,
+    is_sharded,
+    shards_of_others,
+)
+from unbroken.checkpoint.stamp import read_stamp
 from unbroken.checkpoint.verify import verify_file
 from unbroken.errors import UnbrokenError
-from unbroken.storage import Disk, WritableFile, durable_write, explained, point_to
+from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_write, explained, point_to
 from unbroken.storage.digest import DigestingFile
 
 Stamp = tuple[int, ...]  # what the system says of a file, all of which stays only while its bytes do
@@ -44,9 +56,17 @@ class CheckpointStore:
         self._read: dict[Path, tuple[Stamp | None, Manifest | None]] = {}  # manifests, and what was said of their files
         self._newest_bytes = 0  # of the last checkpoint that was saved here
 
-    def save(self, facts: SaveFacts, fill: Callable[[WritableFile], None]) -> Manifest:
-        """Write one file in the order that leaves every instant recoverable; Refused when the disk is full."""
-        path, digests = self._folder / facts.file, list[DigestingFile]()
+    def save(
+        self,
+        facts: SaveFacts,
+        fill: Callable[[WritableFile], None],
+        write_shards: Callable[[Path], Sequence[ShardFile]] | None = None,
+    ) -> Manifest:
+        """Write one checkpoint in the order that leaves every instant recoverable; Refused when the disk is full.
+
+        Of a folder `write_shards` is given the place of this save's shards, and `fill` then fills the head.
+        """
+        path, digests, shards = self._folder / facts.file, list[DigestingFile](), list[ShardFile]()
 
         def fill_and_hash(file: WritableFile) -> None:
             digests.append(DigestingFile(file))
@@ -54,11 +74,20 @@ class CheckpointStore:
 
         self._require_held()
         with explained(self._disk, path, f"the {facts.kind} of step {facts.step} could not be written"):
+            # All shards are on the medium before the head that names them: without a head a folder is no checkpoint.
+            if write_shards is not None:
+                shards += write_shards(path / facts.save)
             # Under a partial name, hashed on its way, flushed, then named: under its name a file is whole or absent.
             # Writing takes long, so the folder is looked at once more before the file takes its name.
-            durable_write(self._disk, path, fill_and_hash, check=lambda _partial: self._require_held())
+            durable_write(self._disk, head_of(path), fill_and_hash, check=lambda _partial: self._require_held())
         stamp, written = _stamp_of(path), digests[0]
-        manifest = Manifest(**asdict(facts), format=FORMAT, size_bytes=written.size_bytes, sha256=written.sha256)
+        manifest = Manifest(
+            **asdict(facts),
+            format=FORMAT,
+            size_bytes=written.size_bytes + sum(shard.size_bytes for shard in shards),
+            sha256=written.sha256,
+            shard_files=tuple(shards),
+        )
         with explained(self._disk, path, "the file was written, but not all of its records"):
             # The manifest before the journal: what the journal says was saved can be verified.
             write_manifest(self._disk, self._manifests, manifest)
@@ -67,10 +96,12 @@ class CheckpointStore:
             self._record("saved", file=facts.file, step=facts.step, kind=facts.kind, sha256=manifest.sha256)
             # From here on it counts. The pointer serves other tools: no launch of ours follows it.
             if facts.kind == "checkpoint":
-                self._newest_bytes = written.size_bytes
+                self._newest_bytes = manifest.size_bytes
                 if self._pointer:
                     point_to(self._disk, self._folder / self._pointer, facts.file)
             # What it makes superfluous goes last: whatever fails before leaves one state too many, never too few.
+            if shards:
+                self._let_go_of_other_shards(path)
             if self._keep_last is not None:
                 self._retire(self._keep_last)
         return manifest
@@ -116,11 +147,21 @@ class CheckpointStore:
         return True
 
     def finish_removals(self) -> None:
-        """End removals that a kill cut off, as soon as two sound states are here; until then they can be undone."""
+        """End what a kill cut off: replacements, and, once two sound states are here, removals: these can be undone."""
+        for path in filter(is_sharded, self._folder.glob(f"*{SUFFIX}")):
+            self._let_go_of_other_shards(path)
         left = leftovers(self._folder, self._writes)
         if left and len(self._sound_ones(self._checkpoints(), NEVER_FEWER_THAN + 1)) >= NEVER_FEWER_THAN:
             for name in left:
                 finish_removal(self._disk, self._folder, name, manifests=self._manifests, record=self._record)
+
+    def _let_go_of_other_shards(self, path: Path) -> None:
+        """Remove what a save left in a folder that was cut off there, or replaced: what its head does not name."""
+        said: Any = read_stamp(path).get("shard_files")
+        if not are_shards(said) or not self._writes(path.name):
+            return
+        for other in (*shards_of_others(path, said), *path.glob(f"{HEAD}{PARTIAL_SUFFIX}")):
+            remove_all(self._disk, other)
 
     def _retire(self, keep_last: int) -> list[str]:
         self.finish_removals()
@@ -191,12 +232,12 @@ class CheckpointStore:
 
 
 def _stamp_of(path: Path) -> Stamp | None:
-    """What tells whether a file is as it was; None where it is not there."""
+    """What tells whether a checkpoint is as it was, all of its files; None where it is not there."""
     try:
-        facts = path.stat()
+        facts = [each.stat() for each in files_in(path)]
     except OSError:
         return None
-    return facts.st_size, facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns
+    return tuple(said for each in facts for said in (each.st_size, each.st_ino, each.st_mtime_ns, each.st_ctime_ns))
 
 
 def _beats(value: float | None, other: float, *, larger: bool) -> bool:

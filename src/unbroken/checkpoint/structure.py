@@ -29,6 +29,7 @@ from unbroken.checkpoint.containers import (
 )
 from unbroken.checkpoint.entries import in_native_order, read_spot
 from unbroken.checkpoint.kinds import STAMP, Kind, has_optimizer, model_part, recognise
+from unbroken.checkpoint.sharded import head_of, is_cut_off, is_sharded, size_of, with_references
 from unbroken.checkpoint.tree import Endless, TensorRef, check_tree, walk
 from unbroken.clock import Clock, SystemClock
 from unbroken.errors import DamagedFile, ForeignFile, UsageError
@@ -136,10 +137,13 @@ def read_structure(path: str | os.PathLike[str], *, recent: Recent = RECENT) -> 
 
 
 def open_checkpoint(path: Path) -> BufferedReader:
-    """Open what may be a checkpoint; UsageError where nothing is there, DamagedFile for what cannot be read."""
+    """Open what may be a checkpoint, of a folder its head.
+
+    UsageError where nothing is there, DamagedFile for what cannot be read.
+    """
     _require_file(path)
     try:
-        return open_ordinary(path)
+        return open_ordinary(head_of(path) if is_sharded(path) else path)
     except OSError as error:
         raise _unreadable(path, error) from error
 
@@ -155,9 +159,11 @@ def structure_in(file: BinaryIO, path: Path, *, recent: Recent = RECENT) -> Stru
     except OSError as error:
         raise _unreadable(path, error) from error
     nodes = _check_tree(contents, path)
+    if is_sharded(path):
+        contents = replace(contents, tree=with_references(contents.tree))
     structure = Structure(
         path=path,
-        size_bytes=facts.st_size,
+        size_bytes=size_of(path) if is_sharded(path) else facts.st_size,
         has_optimizer=has_optimizer(contents.tree),
         **vars(contents),
         **vars(recognise(contents.tree)),
@@ -188,7 +194,8 @@ class StorageReader:
 
     def __enter__(self) -> Self:
         try:
-            self._file = open_ordinary(self._structure.path)
+            path = self._structure.path
+            self._file = open_ordinary(head_of(path) if is_sharded(path) else path)
         except OSError as error:
             raise _unreadable(self._structure.path, error) from error
         return self
@@ -233,6 +240,10 @@ def _require_file(path: Path) -> None:
         raise UsageError(path, "there is no such file", do=_near(path)) from error
     except (OSError, ValueError) as error:
         raise UsageError(path, f"the path cannot be used ({error})") from error
+    if is_cut_off(path):
+        raise DamagedFile(path, "the folder has no head: the save was cut off", do="Take an older checkpoint.")
+    if is_sharded(path):
+        return
     if stat.S_ISDIR(facts.st_mode):
         raise DamagedFile(path, "this is a directory, not a checkpoint", do=_near(path / "x"))
     if not stat.S_ISREG(facts.st_mode):

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from unbroken.checkpoint.entries import read_chunks
+from unbroken.checkpoint.sharded import DIRECTORY, are_shards, is_sharded, shards_in, size_of
 from unbroken.checkpoint.structure import Structure, open_checkpoint, structure_in, tensors
 from unbroken.errors import DamagedFile, ForeignFile, UnbrokenError, UsageError
+from unbroken.ids import place
+from unbroken.storage.digest import sha256_of
 
 WHOLE_FILE = "whole-file sha256"
 LENGTH = "length"
@@ -44,7 +47,7 @@ def verify_file(
     """
     path = Path(path)
     try:
-        found_bytes = path.stat().st_size
+        found_bytes = size_of(path)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return _missing(path)
     except OSError as error:
@@ -66,9 +69,36 @@ def verify_open(
 ) -> Verification:
     """The same of a file that is open already."""
     found_bytes = os.fstat(file.fileno()).st_size
-    if expected_bytes is not None and found_bytes != expected_bytes:
+    if expected_bytes is not None and not is_sharded(path) and found_bytes != expected_bytes:
         return _wrong_length(path, found_bytes, expected_bytes)
-    return _by_content(file, path) if expected_sha256 is None else _by_digest(file, path, expected_sha256.lower())
+    found = _by_content(file, path) if expected_sha256 is None else _by_digest(file, path, expected_sha256.lower())
+    return _with_shards(file, found) if found.state == "good" and is_sharded(path) else found
+
+
+def _with_shards(file: BufferedReader, head: Verification) -> Verification:
+    """What is found of a folder whose head is good: each shard that this names is there, as it was written."""
+
+    def damaged(reason: str) -> Verification:
+        return Verification(path=head.path, state="damaged", reason=reason, method=head.method)
+
+    stamp = structure_in(file, head.path).stamp
+    if not are_shards(stamp.get("shard_files")):
+        return damaged("its head does not say which shards belong to it")
+    for shard in shards_in(stamp):
+        path = place(head.path, shard.name)
+        try:
+            found_bytes = path.stat().st_size
+            if found_bytes != shard.size_bytes:
+                return damaged(f"{shard.name}: {_wrong_length(path, found_bytes, shard.size_bytes).reason}")
+            if (found := sha256_of(path)) != shard.sha256:
+                digests = f"sha256 {found[:12]}, not {shard.sha256[:12]}"
+                return damaged(f"{shard.name} is not what this save wrote ({digests}): altered, or of another save")
+        except FileNotFoundError:
+            if path.name != DIRECTORY:  # nothing is read of it, and notebook hosts drop what is hidden
+                return damaged(f"{shard.name} is missing")
+        except OSError as error:
+            return damaged(f"{shard.name}: {_unreadable(path, error, WHOLE_FILE).reason}")
+    return head
 
 
 def _missing(path: Path) -> Verification:

@@ -78,7 +78,7 @@ def continuing(typed: Sequence[str]) -> list[str]:
     words = list(typed)
     while words:
         word = words.pop(0)
-        takes_file = word in ("--ckpt", "--resume") and words[:1] != [] and words[0].endswith(".pth")
+        takes_file = word in ("--ckpt", "--resume") and words[:1] != [] and words[0].endswith((".pth", ".dcp"))
         if takes_file:
             words.pop(0)
         elif word != "--fresh" and not word.startswith(("--ckpt=", "--resume=")):

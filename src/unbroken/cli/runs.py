@@ -10,7 +10,7 @@ from unbroken.config import nearest
 from unbroken.errors import UsageError
 from unbroken.option_parser import OptionParser
 from unbroken.run import layout_seen, read_record
-from unbroken.run.layout import manifests, own
+from unbroken.run.layout import SUFFIXES, has_checkpoints, manifests, own
 from unbroken.run.locate import find_runs
 from unbroken.storage import require_local
 from unbroken.text import ESCAPED
@@ -37,7 +37,7 @@ def run_named(word: str) -> Path:
         is_there = path.exists()
     except (OSError, ValueError):  # a name that no file can have: what is done with it says so
         is_there = True
-    if len(path.parts) != 1 or path.suffix in (".pth", ".zip") or is_there:
+    if len(path.parts) != 1 or path.suffix in (".pth", ".dcp", ".zip") or is_there:
         return path
     return the_one(str(path), runs_below(Path())) or path
 
@@ -70,7 +70,7 @@ def require_there(path: Path) -> None:
     require_local(path)
     folder = next((parent for parent in path.parents if parent.is_dir()), Path())
     names = sorted(item.name for item in folder.iterdir())
-    near = get_close_matches(path.name, names, n=3, cutoff=0.5) or [name for name in names if name.endswith(".pth")]
+    near = get_close_matches(path.name, names, n=3, cutoff=0.5) or [name for name in names if name.endswith(SUFFIXES)]
     there = ", ".join(near[:5]) or "nothing like it"
     tag = nearest(path.name, [name for name, _ in runs_below(Path())]) if len(path.parts) == 1 else ""
     do = f"Did you mean the run {tag}?" if tag else ""
@@ -80,7 +80,7 @@ def require_there(path: Path) -> None:
 def run_folder(path: Path) -> Path:
     """The folder itself if a run is in it; else an error that names the runs near it."""
     require_there(path)
-    if own(path).is_dir() or (path.is_dir() and any(layout_seen(path)[0].checkpoints(path).glob("*.pth"))):
+    if own(path).is_dir() or (path.is_dir() and has_checkpoints(layout_seen(path)[0].checkpoints(path))):
         return path
     around = path if path.is_dir() else path.parent
     near = [str(folder) for folder in find_runs(around)][:5] if around.is_dir() else []

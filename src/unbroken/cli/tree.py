@@ -66,6 +66,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "restore": Command("A history from the archive, or a run from its backup, brought back.", "commands.restore"),
         "pack": Command("A run as one file, to take to another machine.", "commands.pack"),
         "unpack": Command("The run in such a file as a folder again.", "commands.pack"),
+        "export": Command("A checkpoint of sharded training as one ordinary file.", "commands.export"),
         "prune": Command(
             "Make room: remove checkpoints that nothing needs, and say why each goes or stays.", "commands.prune"
         ),
@@ -87,7 +88,7 @@ MEANT = {
     **dict.fromkeys(("kill", "abort", "cancel"), "unbroken stop RUN"),
     **dict.fromkeys(("rm", "remove", "delete", "clean"), "unbroken prune RUN"),
     **dict.fromkeys(("copy", "cp", "save", "sync"), "unbroken backup RUN DEST"),
-    **dict.fromkeys(("zip", "export"), "unbroken pack RUN OUT"),
+    **dict.fromkeys(("zip",), "unbroken pack RUN OUT"),
     **dict.fromkeys(("unzip", "extract", "import"), "unbroken unpack FILE"),
     **dict.fromkeys(("diff",), "unbroken compare RUN RUN"),
     **dict.fromkeys(("plan", "dry-run", "explain"), "unbroken why RECIPE CONFIG"),

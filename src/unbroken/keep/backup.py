@@ -25,6 +25,7 @@ from typing import Any
 from unbroken.checkpoint import NEVER_FEWER_THAN
 from unbroken.checkpoint.manifest import manifest_path, read_manifest
 from unbroken.checkpoint.removal import finish_removal, leftovers, let_go
+from unbroken.checkpoint.sharded import files_in, head_of
 from unbroken.clock import Clock
 from unbroken.errors import DamagedFile, Refused
 from unbroken.ids import free_name
@@ -50,11 +51,11 @@ from unbroken.keep.sync import (
     write_list,
 )
 from unbroken.run.candidates import look_at
-from unbroken.run.folder import require_inside, unreachable, walk
+from unbroken.run.folder import checkpoint_files, require_inside, unreachable, walk
 from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, manifests, own
 from unbroken.run.record import read_record
 from unbroken.run.survey import require_reachable
-from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder
+from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder, is_ordinary
 from unbroken.storage.lock import kept_out
 from unbroken.storage.moved import Moved
 
@@ -302,7 +303,8 @@ class _Mirroring:
         """A checkpoint, if it is as its manifest says or sound by its content; what is large is noted at once."""
 
         def why_unsound(digest: str) -> str:
-            if item.candidate.manifest is not None and item.candidate.manifest.sha256 == digest:
+            is_listed = item.candidate.manifest is not None and item.candidate.manifest.sha256 == digest
+            if is_listed and not item.shards:
                 return ""
             try:
                 seen = look_at(item.candidate.path, manifests(self._inventory.run))
@@ -342,7 +344,7 @@ class _Mirroring:
         for item in going:
             let_go(self._disk, folder, item.name, manifests=listed_in, record=_not_here, reason="")
             for path in (folder / item.name, manifest_path(listed_in, item.name)):
-                self._sync.files.pop(path.relative_to(self._target).as_posix(), None)
+                self._sync.forget(path)
             self._removed.append(item.name)
 
     def _mirrored_states(self) -> list[Mirrored]:
@@ -350,9 +352,9 @@ class _Mirroring:
 
     def _mirrored(self) -> Iterator[Mirrored]:
         """The files of the mirror that have a manifest and are known from when they were read back."""
-        for path in sorted(self._inventory.layout.checkpoints(self._target).glob("*.pth")):
+        for path in checkpoint_files(self._inventory.layout.checkpoints(self._target), self._target):
             manifest = read_manifest(manifests(self._target), path.name)
-            held = self._sync.files.get(path.relative_to(self._target).as_posix())
+            held = self._sync.held(head_of(path))
             if manifest is not None and held is not None:
                 yield Mirrored(
                     name=path.name,
@@ -360,7 +362,7 @@ class _Mirroring:
                     step=manifest.step,
                     metric=manifest.metric or "",
                     sha256=held.sha256,
-                    verified=held.sha256 == manifest.sha256 and held.copy == stamp_of(path),
+                    verified=held.sha256 == manifest.sha256 and all(map(self._sync.is_as_it_came, files_in(path))),
                 )
 
     def _moves(self) -> list[tuple[str, str]]:
@@ -371,12 +373,12 @@ class _Mirroring:
         folder, found = self._inventory.layout.checkpoints(self._target), dict[str, str]()
         at_source = {item.found.name: item.found for item in self._inventory.checkpoints}
         for name, to in set_aside(self._inventory.events):
-            key = (folder / name).relative_to(self._target).as_posix()
-            held, there = self._sync.files.get(key), at_source.get(key)
-            is_as_it_lay = held is not None and stamp_of(folder / name) == held.copy
+            head = head_of(folder / name)
+            held, there = self._sync.held(head), at_source.get(head.relative_to(self._target).as_posix())
+            is_as_it_lay = held is not None and stamp_of(head) == held.copy
             if not is_as_it_lay or (held is not None and there is not None and held.source == there.stamp):
                 continue
-            if (self._inventory.run / to).is_file() and not (self._target / to).exists():
+            if is_ordinary(head_of(self._inventory.run / to)) and not (self._target / to).exists():
                 found[name] = to
         return list(found.items())
 

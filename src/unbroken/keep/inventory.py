@@ -15,6 +15,7 @@ from typing import Any
 
 from unbroken.checkpoint.manifest import manifest_path
 from unbroken.checkpoint.removal import GOING_SUFFIX
+from unbroken.checkpoint.sharded import SUFFIX, files_in, is_cut_off
 from unbroken.errors import Refused, UsageError
 from unbroken.run.candidates import Candidate, list_candidates
 from unbroken.run.folder import walk
@@ -32,6 +33,7 @@ PACKING_LIST = "packed.json"  # in the run's own folder: what a file that travel
 # Of a process here, or of an earlier journey.
 NOT_THE_RUNS = {*LOCK_FILES, REQUEST, RESTORING, PACKING_LIST, BACKUP_LIST}
 LEFT_BEHIND = (PARTIAL_SUFFIX, f".pth{GOING_SUFFIX}")  # by a write or a removal that was cut off
+FOLDERS_LEFT_BEHIND = f"{SUFFIX}{GOING_SUFFIX}/"
 LAST_RECORDS = ("metrics.jsonl", "journal.jsonl", "run.json")  # what says that there is a history comes after it
 
 
@@ -59,9 +61,10 @@ class ListedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointFile:
-    """A file of the checkpoint folder, with its manifest where it has one."""
+    """A checkpoint, with its manifest where it has one: `found` is its file, or the head of a folder with `shards`."""
 
     found: ListedFile
+    shards: tuple[ListedFile, ...] = ()
     candidate: Candidate
     manifest_found: ListedFile | None
 
@@ -140,7 +143,9 @@ def files_of(run: Path, layout: Layout) -> tuple[tuple[ListedFile, ...], tuple[s
     links, files = list[str](), list[ListedFile]()
     for folder, name, facts in walk(str(run), (layout.checkpoint_folder,), links):
         kept_here = folder == OWN_FOLDER and name in NOT_THE_RUNS
-        if not name.endswith(LEFT_BEHIND) and not kept_here:
+        if SUFFIX in folder and any(is_cut_off(run / part) for part in (folder, *map(str, Path(folder).parents))):
+            continue
+        if not name.endswith(LEFT_BEHIND) and FOLDERS_LEFT_BEHIND not in f"{folder}/" and not kept_here:
             files.append(as_found(f"{folder}/{name}" if folder else name, facts))
     pointer = (layout.checkpoints(run) / layout.pointer).relative_to(run).as_posix() if layout.pointer else ""
     return tuple(sorted(files, key=lambda item: item.name)), tuple(sorted(set(links) - {pointer}))
@@ -151,9 +156,11 @@ def checkpoints_of(run: Path, layout: Layout) -> tuple[CheckpointFile, ...]:
     listed_in, files = manifests(run), list[CheckpointFile]()
     for item in looked_again(run, lambda: list_candidates(layout.checkpoints(run), listed_in)):
         named = manifest_path(listed_in, item.name)
-        if (found := look(run, item.path)) is not None:
+        *shards, found = (look(run, path) for path in files_in(item.path))
+        if found is not None and None not in shards:
             listed = look(run, named) if named.is_file() else None
-            files.append(CheckpointFile(found=found, candidate=item, manifest_found=listed))
+            whole = tuple(filter(None, shards))
+            files.append(CheckpointFile(found=found, shards=whole, candidate=item, manifest_found=listed))
     return tuple(files)
 
 
@@ -187,7 +194,9 @@ def stamp_of(path: Path) -> FileStat | None:
 
 
 def _with_manifests(checkpoints: Sequence[CheckpointFile]) -> list[ListedFile]:
-    return [found for item in checkpoints for found in (item.found, item.manifest_found) if found is not None]
+    return [
+        found for item in checkpoints for found in (*item.shards, item.found, item.manifest_found) if found is not None
+    ]
 
 
 def _record_order(item: ListedFile) -> tuple[int, str]:

@@ -14,12 +14,15 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 
+from unbroken.checkpoint.sharded import SUFFIX as SHARDED
+from unbroken.checkpoint.sharded import files_in
 from unbroken.clock import Clock, utc_text
 from unbroken.errors import DamagedFile, Refused, RunHeld, UsageError
 from unbroken.ids import why_unsafe
 from unbroken.keep.inventory import ListedFile, files_of, look
 from unbroken.keep.packed import FORMAT, ChangedMeanwhile, PackingList, check_packed, write_packed
 from unbroken.run.candidates import Candidate, confirm
+from unbroken.run.folder import checkpoint_files
 from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, Layout, own
 from unbroken.run.record import layout_of
 from unbroken.run.survey import Survey, require_reachable, survey
@@ -78,6 +81,7 @@ class Item:
     need: Need
     step: int = 0
     reason: str = ""  # why it is unsound, or a link
+    files: tuple[tuple[str, int], ...] = ()  # of a folder of shards, which goes in as a whole: names and sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +127,8 @@ def pack(
 
     def looked() -> tuple[Mapping[str, ListedFile], Survey, tuple[Item, ...]]:
         folder = layout.checkpoints(run)
-        seen = {found.name: found for path in folder.glob("*.pth") if (found := look(run, path))}  # then verified
+        paths = [each for path in checkpoint_files(folder, run) for each in files_in(path)]
+        seen = {found.name: found for path in paths if (found := look(run, path))}  # then verified
         facts = survey(run, layout)
         _require_continuable(facts)
         return seen, facts, _items(facts, layout, unsound=unsound)
@@ -133,7 +138,7 @@ def pack(
         parcel = choose(items, minimal=minimal, most_bytes=most_bytes)
         if not parcel.fits:
             raise _too_large(run, parcel, most_bytes)
-        _require_continued(facts, {item.name for item in parcel.taken})
+        _require_continued(facts, {name for item in parcel.taken for name, _ in _files_in(item)})
         try:
             with _alone(run, out, facts, disk=disk, clock=clock) as path:
                 return _write(path, facts, parcel, seen, disk=disk, clock=clock)
@@ -155,9 +160,8 @@ def _items(facts: Survey, layout: Layout, *, unsound: Mapping[str, str]) -> tupl
     candidates = {item.path: _verified(item, layout) for item in facts.candidates}
     items, taken = list[Item](), set[str]()
     files, links = files_of(run, layout)
-    for found in files:
-        item = Item(name=found.name, size_bytes=found.size_bytes, need=_need_of_name(found.name, layout))
-        if (candidate := candidates.get(run / found.name)) is not None:
+    for item in _as_wholes(files, [path.relative_to(run).as_posix() for path in candidates], layout):
+        if (candidate := candidates.get(run / item.name)) is not None:
             need, reason = _need_of_checkpoint(candidate, facts)
             item = replace(item, step=max(candidate.step, 0), need=need, reason=reason)
         why = unsound.get(item.name) or why_unsafe(item.name)
@@ -167,6 +171,20 @@ def _items(facts: Survey, layout: Layout, *, unsound: Mapping[str, str]) -> tupl
         items.append(item)
     items += [Item(name=name, size_bytes=0, need=Need.LINK, reason="a link that is not followed") for name in links]
     return tuple(items)
+
+
+def _as_wholes(files: Sequence[ListedFile], checkpoints: Sequence[str], layout: Layout) -> Iterator[Item]:
+    """The files one by one, those of a folder of shards as one."""
+    shards: dict[str, list[ListedFile]] = {name: [] for name in checkpoints if name.endswith(SHARDED)}
+    for found in files:
+        folder = next((name for name in shards if found.name.startswith(f"{name}/")), None)
+        if folder is not None:
+            shards[folder].append(found)
+        else:
+            yield Item(name=found.name, size_bytes=found.size_bytes, need=_need_of_name(found.name, layout))
+    for name, inside in shards.items():
+        each = tuple((found.name, found.size_bytes) for found in inside)
+        yield Item(name=name, size_bytes=sum(size for _, size in each), need=Need.RESULT, files=each)
 
 
 def _verified(item: Candidate, layout: Layout) -> Candidate:
@@ -228,7 +246,12 @@ def _never(item: Item, *, minimal: bool) -> str:
 
 def _parcel_bytes(items: Sequence[Item]) -> int:
     """The most bytes that a file with these items can have."""
-    return HEAD_BYTES + sum(item.size_bytes + ENTRY_BYTES + NAME_COPIES * len(as_bytes(item.name)) for item in items)
+    files = [each for item in items for each in _files_in(item)]
+    return HEAD_BYTES + sum(size + ENTRY_BYTES + NAME_COPIES * len(as_bytes(name)) for name, size in files)
+
+
+def _files_in(item: Item) -> Sequence[tuple[str, int]]:
+    return item.files or ((item.name, item.size_bytes),)
 
 
 def by_need(items: Sequence[Item]) -> dict[Need, tuple[int, int]]:
@@ -283,8 +306,8 @@ def _write(
         packed=utc_text(clock.now()),
         files=(),
     )
-    files = [(item.name, item.size_bytes) for item in parcel.taken]
-    still = {item.name: seen.get(item.name) for item in parcel.taken if item.need in VERIFIED}
+    files = [each for item in parcel.taken for each in _files_in(item)]
+    still = {name: seen.get(name) for item in parcel.taken if item.need in VERIFIED for name, _ in _files_in(item)}
 
     def fill(file: WritableFile) -> None:
         write_packed(file, facts.directory, files, head, still=still)
@@ -343,7 +366,7 @@ def _require_continued(facts: Survey, names: Collection[str]) -> None:
     """Raise DamagedFile unless the run goes on from these files as far as from where it lies, as the same run."""
     run, newest = facts.directory, _newest(facts)
     records = (own(run) / name for name in ("run.json", "journal.jsonl", "metrics.jsonl"))
-    needed = [newest.path, *(path for path in records if path.is_file())]
+    needed = [*files_in(newest.path), *(path for path in records if path.is_file())]
     missing = [name for path in needed if (name := path.relative_to(run).as_posix()) not in names]
     if missing:
         raise DamagedFile(

@@ -8,19 +8,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from unbroken.checkpoint import NEVER_FEWER_THAN
 from unbroken.checkpoint.removal import GOING_SUFFIX, finish_removal, leftovers, let_go
 from unbroken.checkpoint.retention import Kind, Policy, RetentionDecision, StoredFile, retain
+from unbroken.checkpoint.sharded import SUFFIX, size_of
 from unbroken.checkpoint.structure import read_structure
 from unbroken.clock import Clock
 from unbroken.errors import Refused
 from unbroken.journal import NO_SESSION, Journal
 from unbroken.run.candidates import Candidate, confirm, furthest_first
 from unbroken.run.folder import require_inside
-from unbroken.run.layout import Layout, Part, manifests, own
+from unbroken.run.layout import SUFFIXES, Layout, Part, manifests, own
 from unbroken.run.record import read_pins
 from unbroken.run.survey import Survey, require_reachable, survey_of
 from unbroken.run.view import RunView
@@ -80,9 +82,6 @@ def _plan_pruning(directory: Path, policy: Policy, *, own_lock: bool, verify: bo
     policy = replace(policy, by_epoch="{epoch}" in layout.checkpoint_name)
     items = {item.name: item for item in facts.candidates}
 
-    def size_of(path: Path) -> int:
-        return undisturbed(path, lambda: path.stat().st_size)
-
     while True:
         best = _best_of(facts)
         stored = [_stored(item, facts, layout, best) for item in sorted(items.values(), key=furthest_first)]
@@ -102,7 +101,12 @@ def _plan_pruning(directory: Path, policy: Policy, *, own_lock: bool, verify: bo
         directory=directory,
         layout=layout,
         decisions=decisions,
-        sizes={path.name: size_of(path) for path in folder.glob("*.pth*") if path.is_file()},
+        sizes={
+            path.name: undisturbed(path, partial(size_of, path))
+            for suffix in SUFFIXES
+            for path in folder.glob(f"*{suffix}*")
+            if not path.is_symlink()
+        },
         sound=sum(item.kind == "state" and item.verified and item.name in staying for item in stored),
         leftovers=tuple(leftovers(folder, lambda name: layout.part_of(name)[0] != "")),
     )
@@ -122,7 +126,9 @@ def _require_at_rest(facts: Survey) -> None:
 
 def _stored(item: Candidate, facts: Survey, layout: Layout, best: tuple[int, str] | None) -> StoredFile:
     part, metric = layout.part_of(item.name)
-    kind = _kind(item, part, facts, named_for=layout.checkpoint(step=item.step, epoch=item.epoch or 0, milestone=True))
+    sharded = item.path.suffix == SUFFIX
+    named_for = layout.checkpoint(step=item.step, epoch=item.epoch or 0, milestone=True, sharded=sharded)
+    kind = _kind(item, part, facts, named_for=named_for)
     return StoredFile(
         name=item.name,
         step=item.step,

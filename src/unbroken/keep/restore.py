@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from unbroken.checkpoint.sharded import head_of
 from unbroken.clock import Clock
 from unbroken.errors import DamagedFile, Refused
 from unbroken.ids import free_name
@@ -192,18 +193,19 @@ class _Mending:
 
     def _take_checkpoint(self, item: CheckpointFile, *, gone: set[str], behind: bool) -> None:
         """A checkpoint that is missing; one that is damaged, or a rolling one of an earlier step, moves aside first."""
-        path, listed, manifest = self._run / item.found.name, item.manifest_found, item.candidate.manifest
-        is_here = path.exists()
+        listed, manifest = item.manifest_found, item.candidate.manifest
+        path = self._run / item.candidate.path.relative_to(self._source)
+        is_here = head_of(path).exists()
         if not is_here and path.name in gone:
             return
         if is_here:
             seen = look_at(path, manifests(self._run))
-            rolls = path.name == self._inventory.layout.rolling_name
+            rolls = self._inventory.layout.part_of(path.name)[0] == "rolling"
             older = behind and rolls and seen.step < item.candidate.step
             if seen.state != "damaged" and not older:
                 if listed is None or manifest is None or (self._run / listed.name).exists():
                     return
-                if sha256_of(path) == manifest.sha256:  # only the manifest is missing
+                if sha256_of(head_of(path)) == manifest.sha256:  # only the manifest is missing
                     self.sync.take(listed, still=True)
                 return
         there = look_at(item.candidate.path, manifests(self._source))

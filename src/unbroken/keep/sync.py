@@ -15,6 +15,7 @@ from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from unbroken.checkpoint.sharded import files_in, head_of
 from unbroken.errors import DamagedFile, Refused
 from unbroken.fields import Kind, anything, count, list_of, mapping, mapping_of, text, whole
 from unbroken.ids import why_unsafe
@@ -28,6 +29,7 @@ from unbroken.storage import (
     WritableFile,
     durable_folder,
     durable_write,
+    is_ordinary,
     open_ordinary,
     point_to,
     read_json,
@@ -191,6 +193,14 @@ def write_verified(
     return digest.hexdigest()
 
 
+def copy_checkpoint(disk: Disk, source: Path, target: Path) -> None:
+    """Copy a checkpoint as it is now, a file or all of a folder with its head last, and read it back."""
+    for path in files_in(source):
+        copied = target / path.relative_to(source)
+        durable_folder(disk, copied.parent)
+        copy_file(disk, path, copied)
+
+
 def copy_file(disk: Disk, source: Path, target: Path) -> None:
     """Copy one file as it is now, and read it back."""
     with open_ordinary(source) as reader:
@@ -243,6 +253,21 @@ class Sync:
             return False
         return held.source == item.stamp and held.copy == stamp_of(self._target / item.name)
 
+    def held(self, path: Path) -> TargetFile | None:
+        """What is known of a file of the target."""
+        return self.files.get(path.relative_to(self._target).as_posix())
+
+    def is_as_it_came(self, path: Path) -> bool:
+        """Whether a file of the target is known, and was not touched since it was read back."""
+        held = self.held(path)
+        return held is not None and held.copy == stamp_of(path)
+
+    def forget(self, path: Path) -> None:
+        """A file or a folder of the target has gone."""
+        gone = path.relative_to(self._target).as_posix()
+        for name in [name for name in self.files if f"{name}/".startswith(f"{gone}/")]:
+            del self.files[name]
+
     def take(self, item: ListedFile, judge: Judge | None = None, *, still: bool = False, once: bool = False) -> bool:
         """Bring one file; whether the target holds it now.
 
@@ -264,7 +289,12 @@ class Sync:
         return True
 
     def take_checkpoint(self, item: CheckpointFile, judge: Judge | None = None) -> bool:
-        """Bring a checkpoint and then its manifest: without one, a file is judged by itself."""
+        """Bring a checkpoint and then its manifest: without one, it is judged by itself.
+
+        Of a folder the head comes last: until then there is no checkpoint.
+        """
+        if not all(self.take(shard, still=True) for shard in item.shards):
+            return False
         taken = self.take(item.found, judge, still=True)
         if taken and item.manifest_found is not None:
             self.take(item.manifest_found, still=True)
@@ -277,14 +307,15 @@ class Sync:
         self._disk.rename(path, target)
         for folder in (path.parent, target.parent):
             self._disk.sync_folder(folder)
-        if (held := self.files.pop(path.relative_to(self._target).as_posix(), None)) is not None:
-            self.files[to] = held
+        was = path.relative_to(self._target).as_posix()
+        for name in [name for name in self.files if f"{name}/".startswith(f"{was}/")]:
+            self.files[to + name.removeprefix(was)] = self.files.pop(name)
 
     def point(self, inventory: Inventory) -> None:
         """Make the run's own link again, where it leads to a file that has come, and the file system has links."""
         name, folder = inventory.pointer, inventory.layout.checkpoints(self._target)
         pointer = folder / inventory.layout.pointer
-        if not name or Path(name).name != name or not (folder / name).is_file():
+        if not name or Path(name).name != name or not is_ordinary(head_of(folder / name)):
             return
         if not pointer.is_symlink() or pointer.readlink() != Path(name):
             point_to(self._disk, pointer, name)

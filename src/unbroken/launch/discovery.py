@@ -26,6 +26,8 @@ from typing import Any, BinaryIO
 
 from unbroken.checkpoint.containers import BROKEN_ZIP
 from unbroken.checkpoint.removal import GOING_SUFFIX
+from unbroken.checkpoint.sharded import SUFFIX as SHARDED
+from unbroken.checkpoint.sharded import is_sharded
 from unbroken.checkpoint.stamp import read_stamp
 from unbroken.errors import UnbrokenError, UsageError
 from unbroken.jsonlines import parsed_json
@@ -34,14 +36,14 @@ from unbroken.launch.job import Job
 from unbroken.launch.spelling import option
 from unbroken.run import Candidate, RunView, Survey
 from unbroken.run.candidates import furthest_first, glance_at, verified_down_to_first_good
-from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, manifests, own
+from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, SUFFIXES, manifests, own
 from unbroken.run.record import layout_in
 from unbroken.run.survey import survey, survey_of
 from unbroken.storage import PARTIAL_SUFFIX, is_ordinary, open_ordinary, require_local
 
 SEARCH_DEPTH = 10  # /kaggle/input/notebooks/<user>/<name>/<program>/output/<group>/<config>/<tag>/ckpt is 9 deep
 MOST_FOLDERS = 20_000
-CHECKPOINT_MARKS = (".pth", ".pt", ".ckpt")  # in a name, not only at its end: `iter_8000.pth (1)`
+CHECKPOINT_MARKS = (".pth", ".pt", ".ckpt", SHARDED)  # in a name, not only at its end: `iter_8000.pth (1)`
 Stamps = Mapping[Path, Mapping[str, Any]]
 MOST_ARCHIVES = 20
 MOST_IN_TAR = 10_000  # of a tar, which has no list of them
@@ -82,13 +84,15 @@ def _below(root: Path, job: Job) -> Iterator[Survey]:
                 yield survey_of(view)
             names[:] = []
         else:
-            stamps = _of_this_name(job, folder, files)
+            stamps = _of_this_name(job, folder, [*files, *names])
             yield from _unrecorded(job, folder, stamps)
             # What is archived beside a run's checkpoints is history that was ended; a mount may be called so too.
             is_run = bool(stamps) or (job.layout.checkpoint_folder or OWN_FOLDER) in names
             pruned = {OWN_FOLDER, *([ARCHIVE_FOLDER] if is_run else [])}
             deep = len(folder.relative_to(root).parts) >= SEARCH_DEPTH or count > MOST_FOLDERS
-            is_whole = [name for name in names if not name.endswith(PARTIAL_SUFFIX)]  # `unpack` may be at work
+            is_whole = [
+                name for name in names if not name.endswith((PARTIAL_SUFFIX, SHARDED))
+            ]  # `unpack` may be at work
             names[:] = [] if deep else sorted(set(is_whole) - pruned)
 
 
@@ -98,7 +102,9 @@ def _of_this_name(job: Job, folder: Path, files: Sequence[str]) -> Stamps:
     marked = [name for name in files if any(mark in name.lower() for mark in CHECKPOINT_MARKS)]
     paths = [folder / name for name in sorted(marked) if not name.endswith(unfinished)]
     found: dict[Path, tuple[Path, Mapping[str, Any]]] = {}
-    for path in sorted((path for path in paths if path.is_file()), key=lambda path: (path.is_symlink(), path)):
+    for path in sorted(
+        (path for path in paths if path.is_file() or is_sharded(path)), key=lambda path: (path.is_symlink(), path)
+    ):
         stamp = read_stamp(path) if path.resolve() not in found else {}
         run = stamp.get("run")
         if isinstance(run, Mapping) and run.get("id") and (run.get("recipe"), run.get("tag")) == (job.recipe, job.tag):
@@ -289,8 +295,8 @@ def _folders_in(folder: Path) -> list[Path]:
 
 
 def require_file(path: Path) -> None:
-    """Raise UsageError where this is no file, with the checkpoints near it."""
-    if is_ordinary(path):
+    """Raise UsageError where this is no checkpoint, file or folder, with the checkpoints near it."""
+    if is_ordinary(path) or is_sharded(path):
         return
     from unbroken.checkpoint.folders import require_no_folder_of_others
 
@@ -321,5 +327,5 @@ def _neighbours(path: Path) -> str:
 def _checkpoints_below(folder: Path) -> Iterator[str]:
     for count, (place, folders, files) in enumerate(os.walk(folder)):
         here = Path(place).relative_to(folder)
-        yield from (str(here / name) for name in sorted(files) if name.endswith(".pth"))
+        yield from (str(here / name) for name in sorted([*files, *folders]) if name.endswith(SUFFIXES))
         folders[:] = sorted(folders) if len(here.parts) < NEAR_DEPTH and count < MOST_NEAR_FOLDERS else []

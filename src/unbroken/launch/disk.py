@@ -15,6 +15,7 @@ from typing import Any
 
 from unbroken.checkpoint import NEVER_FEWER_THAN
 from unbroken.checkpoint.manifest import Manifest
+from unbroken.checkpoint.sharded import head_of
 from unbroken.config import Effect, changes
 from unbroken.launch.decide import Facts
 from unbroken.launch.facts import MOST_SIBLINGS
@@ -325,7 +326,7 @@ def _sizes_beside(job: Job) -> Sizes | None:
 def _saved(view: RunView) -> Iterator[Manifest]:
     for name in view.manifest_names:
         manifest = view.manifest(name)
-        if manifest is not None and is_ordinary(view.checkpoints / name):
+        if manifest is not None and is_ordinary(head_of(view.checkpoints / name)):
             yield manifest
 
 

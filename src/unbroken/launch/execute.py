@@ -16,20 +16,22 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from unbroken.checkpoint.removal import remove_all
+from unbroken.checkpoint.sharded import head_of, is_sharded, size_of
 from unbroken.clock import Clock, utc_text
 from unbroken.errors import DamagedFile
 from unbroken.ids import is_name, new_id, place
 from unbroken.journal import Journal, read_events
 from unbroken.keep.archive import move_all, move_history_aside
-from unbroken.keep.sync import copy_file
+from unbroken.keep.sync import copy_checkpoint, copy_file
 from unbroken.launch.explain import explain
 from unbroken.launch.job import Job, Limit
 from unbroken.launch.rerun import again_in_words
 from unbroken.launch.verdicts import FineTune, Finished, Fresh, Resume
 from unbroken.logbook.file import FILE as LOGGED
 from unbroken.run import Candidate, Layout, OpenRun, RunRecord, SessionFiles, look_at, read_record
-from unbroken.run.folder import is_inside
-from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, manifests, own
+from unbroken.run.folder import cut_off_saves, is_inside
+from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, SUFFIXES, manifests, own
 from unbroken.run.record import PATIENCE_S, PINS, write_record
 from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder, explained, is_ordinary
 from unbroken.storage.digest import sha256_of
@@ -124,7 +126,9 @@ def _makes_room(plan: Fresh | Resume | FineTune, directory: Path) -> bool:
     """Whether everything here moves into the archive: on request, or because a copy of the run comes in."""
     if isinstance(plan, Resume):
         has_records = (own(directory) / "journal.jsonl").exists() or (own(directory) / "run.json").exists()
-        return plan.copy_from is not None and (has_records or any(directory.glob("**/*.pth")))
+        return plan.copy_from is not None and (
+            has_records or any(any(directory.glob(f"**/*{end}")) for end in SUFFIXES)
+        )
     return plan.archive
 
 
@@ -162,16 +166,21 @@ def _set_aside(run: OpenRun, plan: Fresh | Resume | FineTune) -> None:
     target = run.directory / ARCHIVE_FOLDER / run.files.session
     if isinstance(plan, Resume) and plan.keep_copy:
         durable_folder(run.files.disk, target)
-        copy_file(run.files.disk, plan.source.path, target / plan.source.name)
+        copy_checkpoint(run.files.disk, plan.source.path, target / plan.source.name)
         run.journal.write("kept a copy", file=plan.source.name, to=str(target.relative_to(run.directory)))
     for path, reason in aside:
         if path.parent == folder and path.exists():
             durable_folder(run.files.disk, target)
             move_all(run.files.disk, [path], target)
             run.journal.write("set aside", file=path.name, reason=reason, to=str(target.relative_to(run.directory)))
-    partials = [*folder.glob(f"*.pth{PARTIAL_SUFFIX}"), *own(run.directory).rglob(f"*{PARTIAL_SUFFIX}")]
-    for path in sorted(partials):
-        run.files.disk.remove(path)
+    for path in [*cut_off_saves(folder), *sorted(own(run.directory).rglob(f"*{PARTIAL_SUFFIX}"))]:
+        if (manifests(run.directory) / f"{path.name}.json").exists():  # it was whole: a head that is lost may be found
+            to = str(target.relative_to(run.directory))
+            durable_folder(run.files.disk, target)
+            move_all(run.files.disk, [path], target)
+            run.journal.write("set aside", file=path.name, reason="its head is missing", to=to)
+            continue
+        remove_all(run.files.disk, path)
         run.journal.write("removed", file=path.name, reason="a save that was cut off")
     run.store.finish_removals()
 
@@ -188,7 +197,7 @@ def bring_here(disk: Disk, job: Job, plan: Resume) -> Resume:
     for path in plan.weights_along:
         copy_file(disk, path, place(checkpoints, path.name))
     target = checkpoints / name_on_arrival(job.layout, plan.source)
-    copy_file(disk, plan.source.path, target)
+    copy_checkpoint(disk, plan.source.path, target)
     arrived = look_at(target, manifests(job.directory))
     if arrived.state != "good":
         raise DamagedFile(
@@ -205,11 +214,12 @@ def name_on_arrival(layout: Layout, source: Candidate) -> str:
     if source.kind != "checkpoint":
         return source.name
     epoch = source.epoch or 0
-    own_names = {layout.checkpoint(step=source.step, epoch=epoch, milestone=True), layout.rolling_name}
-    if source.name in own_names:
+    sharded = is_sharded(source.path)
+    own_name = layout.checkpoint(step=source.step, epoch=epoch, milestone=True, sharded=sharded)
+    if source.name == own_name or layout.part_of(source.name)[0] == "rolling":
         return source.name
     # Where names count epochs, only the rolling name is right in the middle of one as at its end.
-    return layout.checkpoint(step=source.step, epoch=epoch, milestone=not layout.rolling_name)
+    return layout.checkpoint(step=source.step, epoch=epoch, milestone=not layout.rolling_name, sharded=sharded)
 
 
 def shown(run: Path, layout: Layout) -> Iterator[Path]:
@@ -251,7 +261,7 @@ def parent_of(job: Job, plan: Fresh | Resume | FineTune) -> dict[str, Any] | Non
         return None
     source, inside = plan.source, plan.source.inside.get("run")
     try:
-        digest, size_bytes = sha256_of(source.path), source.path.stat().st_size
+        digest, size_bytes = sha256_of(head_of(source.path)), size_of(source.path)
     except OSError as error:
         raise DamagedFile(source.path, f"the file cannot be read ({error.strerror or error})") from error
     return {
@@ -271,7 +281,7 @@ def _as_typed(job: Job, plan: Resume | FineTune, source: Candidate) -> Path:
     if isinstance(plan, FineTune):
         return start.weights or source.path
     named = (path for path in (start.exact, start.origin) if path is not None)
-    return next((path for path in named if path.is_file() and path.samefile(source.path)), source.path)
+    return next((path for path in named if path.exists() and path.samefile(source.path)), source.path)
 
 
 @dataclass(frozen=True, kw_only=True)

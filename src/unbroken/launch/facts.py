@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from unbroken.checkpoint.sharded import files_in
 from unbroken.config import same
 from unbroken.errors import Refused, UsageError
 from unbroken.fields import count_of
@@ -61,9 +62,9 @@ def is_still_so(job: Job, facts: Facts) -> bool:
 def _elsewhere_relied_on(facts: Facts) -> Iterator[Path]:
     """The files that were named, and of each copy of the run its checkpoints, where they lie, and its journal."""
     for item in (facts.exact, facts.origin, facts.weights):
-        yield from (item.path,) if item is not None else ()
+        yield from (item.path, *files_in(item.path)) if item is not None else ()
     for copy in facts.elsewhere:
-        files = [item.path for item in copy.candidates]
+        files = [path for item in copy.candidates for path in files_in(item.path)]
         journal = own(copy.directory) / JOURNAL
         yield from (*files, *{file.parent for file in files}, copy.directory, *([journal] if copy.events else []))
 

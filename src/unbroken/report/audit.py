@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unbroken.checkpoint.manifest import Manifest
+from unbroken.checkpoint.sharded import size_of
 from unbroken.checkpoint.structure import Structure, open_checkpoint, structure_in
 from unbroken.checkpoint.verify import verify_open
 from unbroken.errors import UnbrokenError
@@ -108,8 +109,8 @@ def _with_manifest(
     if inside.step is not None and inside.step != manifest.step:
         words = f"the manifest says step {manifest.step}, the file says step {inside.step}"
         findings.add(path.name, words, step=inside.step)
-    if path.stat().st_size != manifest.size_bytes:
-        words = f"{path.stat().st_size} bytes, the manifest says {manifest.size_bytes}"
+    if (found_bytes := size_of(path)) != manifest.size_bytes:
+        words = f"{found_bytes} bytes, the manifest says {manifest.size_bytes}"
         findings.add(path.name, words, step=manifest.step)
     if event is None:
         findings.note(f"{path.name} is not in the journal: the session was killed before it could say so")

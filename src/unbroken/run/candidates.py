@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from unbroken.checkpoint import FORMAT
 from unbroken.checkpoint.manifest import Manifest, read_manifest
+from unbroken.checkpoint.sharded import is_sharded, size_of
 from unbroken.checkpoint.stamp import checked_stamp
 from unbroken.checkpoint.structure import Structure, read_structure
 from unbroken.clock import START
@@ -75,7 +76,7 @@ class Candidate:
 
 
 def list_candidates(folder: Path, manifests: Path) -> list[Candidate]:
-    """Every `.pth` in a folder, furthest step first, judged by manifest where there is one, else by content.
+    """Every checkpoint in a folder, furthest step first, judged by manifest where there is one, else by content.
 
     A link is one of them where it stands for a file that was moved elsewhere; `latest.pth` is a convenience that
     resume never trusts. Raises Moved where one is removed or replaced in this moment.
@@ -181,7 +182,8 @@ def glance_with(path: Path, manifest: Manifest | None) -> Candidate:
 
 
 def _glance(path: Path, manifest: Manifest | None) -> Candidate:
-    if manifest is not None and path.is_file() and manifest.size_bytes == path.stat().st_size:
+    is_there = path.is_file() or is_sharded(path)
+    if manifest is not None and is_there and manifest.size_bytes == size_of(path):
         return Candidate(
             path=path,
             step=manifest.step,

@@ -16,9 +16,10 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
+from unbroken.checkpoint.sharded import is_cut_off, is_sharded
 from unbroken.errors import DamagedFile, UsageError
-from unbroken.run.layout import ARCHIVE_FOLDER, LAYOUTS, OWN_FOLDER, Layout
-from unbroken.storage import read_json
+from unbroken.run.layout import ARCHIVE_FOLDER, LAYOUTS, OWN_FOLDER, SUFFIXES, Layout
+from unbroken.storage import PARTIAL_SUFFIX, read_json
 
 MANIFESTS = f"{OWN_FOLDER}/manifests"
 RECORDS = (OWN_FOLDER, MANIFESTS, f"{OWN_FOLDER}/configs")
@@ -40,20 +41,25 @@ def why_not_followed(path: str, run: str) -> str:
 def is_checkpoint_elsewhere(path: str, run: str) -> bool:
     """Whether a link in the folder of the checkpoints stands for a file that was moved to another place."""
     name, folder = os.path.basename(path), os.path.realpath(os.path.dirname(path))  # noqa: PTH119, PTH120
-    if name in POINTERS or not os.path.isfile(path):  # noqa: PTH113
+    if name in POINTERS or not (os.path.isfile(path) or is_sharded(Path(path))):  # noqa: PTH113
         return False
     beside = os.path.realpath(os.path.dirname(os.path.join(folder, os.readlink(path))))  # noqa: PTH115, PTH118, PTH120
     return beside != folder and not why_not_followed(path, run)
 
 
 def checkpoint_files(folder: Path, run: Path) -> list[Path]:
-    """The `.pth` files in a run's folder of checkpoints, and the links that stand for one elsewhere."""
-    found = sorted(folder.glob("*.pth"))
+    """The `.pth` files and the folders of shards in a run's folder of checkpoints, and the links that stand for one."""
     return [
         path
-        for path in found
-        if (is_checkpoint_elsewhere(str(path), str(run)) if path.is_symlink() else path.is_file())
+        for path in sorted(path for suffix in SUFFIXES for path in folder.glob(f"*{suffix}"))
+        if (is_checkpoint_elsewhere(str(path), str(run)) if path.is_symlink() else path.is_file() or is_sharded(path))
     ]
+
+
+def cut_off_saves(folder: Path) -> list[Path]:
+    """What saves left that were cut off: files that have no name yet, and folders of shards without a head."""
+    folders = [path for path in folder.glob(f"*{SUFFIXES[1]}") if is_cut_off(path)]
+    return sorted([*folder.glob(f"*.pth{PARTIAL_SUFFIX}"), *folders])
 
 
 def unreachable(run: Path, layout: Layout) -> str:
@@ -154,11 +160,11 @@ def walk(run: str, parts: Collection[str], links: list[str] | None = None) -> It
 
 
 def _is_followed(run: str, parts: Collection[str], folder: str, entry: os.DirEntry[str]) -> bool:
+    if folder in parts and entry.name.endswith(SUFFIXES):
+        return is_checkpoint_elsewhere(entry.path, run)
     if entry.is_dir():
         name = f"{folder}/{entry.name}" if folder else entry.name
         return (name in FOLDERS or name in parts) and not why_not_followed(entry.path, run)
-    if folder in parts and entry.name.endswith(".pth"):
-        return is_checkpoint_elsewhere(entry.path, run)
     is_record = folder in RECORDS and entry.name.endswith((".json", ".jsonl"))
     return is_record and entry.is_file() and not why_not_followed(entry.path, run)
 

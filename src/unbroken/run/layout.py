@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from unbroken.checkpoint.sharded import SUFFIX
 from unbroken.fields import typed
 from unbroken.ids import LeadsOut, place, why_unsafe
 from unbroken.run.names import ARCHIVE_FOLDER as ARCHIVE_FOLDER
@@ -19,6 +20,7 @@ from unbroken.run.names import OWN_FOLDER as OWN_FOLDER
 FOLDERS = ("checkpoint_folder", "session_folder", "curves", "evaluation_curves", "predictions")
 NAMES = ("checkpoint_name", "rolling_name", "weights_name", "pointer")
 FILES = ("log_name", "session_scalars", "run_scalars")
+SUFFIXES = (".pth", SUFFIX)  # of the names of checkpoints: files, and folders of shards
 LONGEST_METRIC_BYTES = 120  # of a metric's name in that of a file
 PLACEHOLDER = re.compile(r"\{(?:step|epoch|metric|session|stamp)\}")
 
@@ -83,17 +85,18 @@ class Layout:
         folder = checkpoint.resolve().parent
         return folder.parent if self.checkpoint_folder and folder.name == self.checkpoint_folder else folder
 
-    def checkpoint(self, *, step: int, epoch: int, milestone: bool) -> str:
-        """Return the file name of a checkpoint.
+    def checkpoint(self, *, step: int, epoch: int, milestone: bool, sharded: bool = False) -> str:
+        """Return the name of a checkpoint.
 
         Args:
             step: Optimizer steps done.
             epoch: Whole epochs done.
             milestone: Whether the save ends an epoch, and so gets a name of its own.
+            sharded: Whether it is a folder of shards.
         """
-        if self.rolling_name and not milestone:
-            return self.rolling_name
-        return self.checkpoint_name.format(step=step, epoch=epoch)
+        named = self.rolling_name if self.rolling_name and not milestone else self.checkpoint_name
+        name = named.format(step=step, epoch=epoch)
+        return as_folder(name) if sharded else name
 
     def writes_after(self, name: str, *, step: int, epoch: int) -> bool:
         """Tell whether a session that goes on from there may write a file of this name.
@@ -105,9 +108,9 @@ class Layout:
         Returns:
             True for the rolling name, and for names of later steps or epochs.
         """
-        if self.rolling_name and name == self.rolling_name:
+        if self.rolling_name and name in (self.rolling_name, as_folder(self.rolling_name)):
             return True
-        for pattern in (self.checkpoint_name, self.weights_name):
+        for pattern in (self.checkpoint_name, as_folder(self.checkpoint_name), self.weights_name):
             wanted = re.escape(pattern).replace(r"\{metric\}", ".+")
             wanted = wanted.replace(r"\{step\}", r"(?P<step>\d+)").replace(r"\{epoch\}", r"(?P<epoch>\d+)")
             if (found := re.fullmatch(wanted, name)) is not None:
@@ -123,10 +126,14 @@ class Layout:
         Returns:
             "checkpoint", "rolling", "weights" or "", and the metric of weights.
         """
-        if self.rolling_name and name == self.rolling_name:
+        if self.rolling_name and name in (self.rolling_name, as_folder(self.rolling_name)):
             return "rolling", ""
-        patterns: dict[Part, str] = {"checkpoint": self.checkpoint_name, "weights": self.weights_name}
-        for part, pattern in patterns.items():
+        checkpoints = (self.checkpoint_name, as_folder(self.checkpoint_name))
+        patterns: list[tuple[Part, str]] = [
+            *(("checkpoint", each) for each in checkpoints),
+            ("weights", self.weights_name),
+        ]
+        for part, pattern in patterns:
             wanted = re.escape(pattern).replace(r"\{metric\}", r"(?P<metric>.+)")
             wanted = re.sub(r"\\\{(?:step|epoch)\\\}", "(?:0|[1-9][0-9]*)", wanted)
             if (found := re.fullmatch(wanted, name)) is not None:
@@ -197,6 +204,11 @@ class Layout:
         return typed(cls, data, "layout")
 
 
+def as_folder(name: str) -> str:
+    """What a checkpoint of this name is called where it is a folder of shards."""
+    return str(Path(name).with_suffix(SUFFIX))
+
+
 def _why_no_part(recorded: object, *, is_name: bool) -> str:
     """What keeps a recorded pattern from being part of a path, as the end of a sentence; "" where nothing does."""
     if recorded == "":
@@ -242,8 +254,13 @@ LAYOUTS = (ITERATIONS, EPOCHS)
 
 def layout_by_files(run: Path) -> Layout:
     """The layout that a folder without a record looks like."""
-    with_checkpoints = (layout for layout in LAYOUTS if any(layout.checkpoints(run).glob("*.pth")))
+    with_checkpoints = (layout for layout in LAYOUTS if has_checkpoints(layout.checkpoints(run)))
     return next(with_checkpoints, ITERATIONS)
+
+
+def has_checkpoints(folder: Path) -> bool:
+    """Whether anything in a folder has the name of a checkpoint."""
+    return any(any(folder.glob(f"*{suffix}")) for suffix in SUFFIXES)
 
 
 def own(run: Path) -> Path:

@@ -52,6 +52,8 @@ def holds_run(folder: str) -> list[str] | None:
         return None
     if any(name.endswith(".pth") for name in others) and _looks_like_a_run("", others):
         return None
+    if any(name.endswith(".dcp") for name in folders) and _looks_like_a_run("", folders):
+        return None
     if (CHECKPOINT_FOLDER in folders or CHECKPOINT_FOLDER in others) and _holds_checkpoints(start + CHECKPOINT_FOLDER):
         return None
     folders = [name for name in folders if name != ARCHIVE_FOLDER and not name.endswith(PARTIAL_SUFFIX)]
@@ -73,11 +75,12 @@ def _looks_like_a_run(part: str, names: list[str]) -> bool:
 @cache
 def _names() -> dict[str, re.Pattern[str]]:
     """By the folder of checkpoints: the names that a training gives them."""
-    from unbroken.run.layout import LAYOUTS
+    from unbroken.run.layout import LAYOUTS, as_folder
 
     wanted: dict[str, list[str]] = {}
     for layout in LAYOUTS:
-        for name in filter(None, (layout.checkpoint_name, layout.rolling_name)):
+        files = [*filter(None, (layout.checkpoint_name, layout.rolling_name))]
+        for name in (*files, *map(as_folder, files)):
             pattern = re.sub(r"\\{(step|epoch)\\}", f"{NUMBER}.*", re.escape(name))
             wanted.setdefault(layout.checkpoint_folder, []).append(pattern)
     return {part: re.compile(f"(?:{'|'.join(patterns)})$") for part, patterns in wanted.items()}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from unbroken.checkpoint.manifest import Manifest, SaveFacts
+from unbroken.checkpoint.sharded import ShardFile
 from unbroken.checkpoint.store import CheckpointStore
 from unbroken.clock import Clock, utc_text
 from unbroken.ids import new_id
@@ -88,14 +89,21 @@ class OpenRun:
         write_whole(self.files.disk, path, as_bytes(text))
 
     def save_checkpoint(
-        self, step: int, epoch: int, fill: Callable[[WritableFile, SaveFacts], None], *, milestone: bool
+        self,
+        step: int,
+        epoch: int,
+        fill: Callable[[WritableFile, SaveFacts], None],
+        *,
+        milestone: bool,
+        write_shards: Callable[[Path], Sequence[ShardFile]] | None = None,
     ) -> Manifest:
         """Save the training state after `step`; a milestone keeps a name of its own."""
         self.steps.sync()
         self.note_loaded()
-        name = self.files.layout.checkpoint(step=step, epoch=epoch, milestone=milestone)
+        sharded = write_shards is not None
+        name = self.files.layout.checkpoint(step=step, epoch=epoch, milestone=milestone, sharded=sharded)
         facts = self._facts(name, "checkpoint", step, epoch)
-        return self.store.save(facts, lambda file: fill(file, facts))
+        return self.store.save(facts, lambda file: fill(file, facts), write_shards)
 
     def save_best(
         self,

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+from unbroken.checkpoint.sharded import head_of
 from unbroken.clock import Clock, utc_text
 from unbroken.errors import DamagedFile, UsageError
 from unbroken.fields import BadField, whole
@@ -171,7 +172,7 @@ def pin(run: Path, names: Mapping[str, str], *, disk: Disk, clock: Clock) -> Non
 def require_there(run: Path, names: Iterable[str]) -> None:
     """Raise UsageError for files that are gone: retention of a live training may have been at work this moment."""
     folder = layout_of(run).checkpoints(run)
-    if gone := [name for name in names if not is_ordinary(folder / name)]:
+    if gone := [name for name in names if not is_ordinary(head_of(folder / name))]:
         raise UsageError(folder, f"{', '.join(gone)} was removed or moved away just before it was pinned")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from unbroken.checkpoint.removal import GOING_SUFFIX
+from unbroken.checkpoint.sharded import head_of
 from unbroken.clock import shown_time
 from unbroken.errors import DamagedFile
 from unbroken.fields import BadField
@@ -22,12 +23,12 @@ from unbroken.ids import is_name
 from unbroken.journal import NO_SESSION, Event, read_events
 from unbroken.journal.events import FileSaved, Removed, SessionBegan, SetAside
 from unbroken.run.candidates import Candidate, kind_of_name, step_in_name, verified_down_to_first_good
-from unbroken.run.folder import POINTERS, why_not_followed
+from unbroken.run.folder import POINTERS, cut_off_saves, why_not_followed
 from unbroken.run.history import seconds_of
-from unbroken.run.layout import OWN_FOLDER, Layout
+from unbroken.run.layout import OWN_FOLDER, SUFFIXES, Layout
 from unbroken.run.record import PINS, RECORD, RESTORING, Restoring, RunRecord
 from unbroken.run.view import JOURNAL, METRICS, RunView, looked_at
-from unbroken.storage import PARTIAL_SUFFIX, is_ordinary
+from unbroken.storage import is_ordinary
 from unbroken.storage.lock import HOLDER, Holder
 from unbroken.storage.ordinary import ReadResult, read_result, require_ordinary
 from unbroken.storage.stop_request import FILE as REQUEST
@@ -200,7 +201,7 @@ def _is_here(name: str, kind: str, step: int | None, candidates: Sequence[Candid
 
 def _is_newer(path: Path, candidates: Sequence[Candidate]) -> bool:
     """Whether a file that a look did not find is there by now: a live process has saved it since."""
-    return is_ordinary(path) and not path.is_symlink() and all(item.name != path.name for item in candidates)
+    return is_ordinary(head_of(path)) and not path.is_symlink() and all(item.name != path.name for item in candidates)
 
 
 def _why(name: str, candidates: Sequence[Candidate]) -> str:
@@ -215,9 +216,9 @@ def _is_going(folder: Path, name: str) -> bool:
 def _dead_links(directory: Path, folder: Path) -> dict[str, str]:
     """The links under names of checkpoints that are not followed, and why."""
     found = {}
-    for path in sorted(folder.glob("*.pth")):
+    for path in sorted(path for suffix in SUFFIXES for path in folder.glob(f"*{suffix}")):
         if path.is_symlink() and path.name not in POINTERS:
-            why = why_not_followed(str(path), str(directory)) or ("" if is_ordinary(path) else "is not a file")
+            why = why_not_followed(str(path), str(directory)) or ("" if is_ordinary(head_of(path)) else "is not a file")
             if why:
                 found[path.name] = f"is a link to {printable(str(path.readlink()))}, which {why}"
     return found
@@ -320,7 +321,7 @@ def survey_of(view: RunView) -> Survey:
         unreachable=lacking,
         record=view.record,
         candidates=view.candidates,
-        partials=tuple(sorted(path.name for path in view.checkpoints.glob(f"*.pth{PARTIAL_SUFFIX}"))),
+        partials=tuple(sorted(path.name for path in cut_off_saves(view.checkpoints))),
         saves_ever=saves,
         sessions=tuple(dict.fromkeys(event.session for event in events if event.session != NO_SESSION)),
         finished_at=history.finished_at,

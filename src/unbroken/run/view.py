@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from unbroken.checkpoint.manifest import Manifest
+from unbroken.checkpoint.sharded import SUFFIX, is_sharded
 from unbroken.fields import typed
 from unbroken.ids import is_name
 from unbroken.journal import Event, JournalContents, read_events_backwards, read_journal, read_steps
@@ -225,12 +226,14 @@ class RunView:
 
     @cached_property
     def _walked(self) -> tuple[int, dict[str, int]]:
-        """The bytes of all files, and of each `.pth` in the folder of the checkpoints."""
+        """The bytes of all files, and of each checkpoint in their folder."""
         part, total, sizes = self.layout.checkpoint_folder, 0, dict[str, int]()
         for folder, name, facts in walk(str(self.directory), (part,)):
             total += facts.st_size
             if folder == part and name.endswith(".pth"):
                 sizes[name] = facts.st_size
+            elif (whole := _folder_of_shards(folder, part)) and is_sharded(self.directory / part / whole):
+                sizes[whole] = sizes.get(whole, 0) + facts.st_size
         return total, sizes
 
     @property
@@ -299,6 +302,13 @@ def looked_at(
 def view_of(run: Path | RunView) -> RunView:
     """A view of the run in a folder; the one that there is already, where there is one."""
     return run if isinstance(run, RunView) else RunView(run)
+
+
+def _folder_of_shards(folder: str, part: str) -> str:
+    """The name of the checkpoint that a folder below the run's is, or lies in; "" where it does not."""
+    inside = f"{part}/" if part else ""
+    name = folder.removeprefix(inside).split("/")[0]
+    return name if folder.startswith(inside) and name.endswith(SUFFIX) else ""
 
 
 def _json_names(folder: Path) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from unbroken.checkpoint.folders import require_no_folder_of_others
+from unbroken.checkpoint.sharded import is_sharded
 from unbroken.checkpoint.structure import read_structure
 from unbroken.config import nearest
 from unbroken.errors import DamagedFile, UsageError
@@ -69,7 +70,7 @@ def named_checkpoint(named: Path, layout: Layout, *, run: Path) -> FoundCheckpoi
         UsageError: There is no such file, or no such checkpoint in the run.
         DamagedFile: The file that was named is not whole.
     """
-    if named.is_dir():
+    if named.is_dir() and not is_sharded(named):
         require_no_folder_of_others(named)
         return furthest_checkpoint(named, layout_seen(named)[0])
     if named.exists() or str(named) not in (BEST, LATEST):

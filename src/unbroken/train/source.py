@@ -30,6 +30,7 @@ from unbroken.train.state.hyperparameters import apply_changes, settings_in_word
 from unbroken.train.state.modes import buffers_of, put_modes
 from unbroken.train.state.module_attributes import misplaced, put_attributes
 from unbroken.train.state.optimizer_state import match, parameter_names, rates_in_order
+from unbroken.train.state.placement import mesh_of
 from unbroken.train.state.serialise import load_tree
 from unbroken.train.state.state_checks import require_sound
 
@@ -97,7 +98,8 @@ class Source:
         tracked = self.fitting(tracked, translate, rename=rename, optional=optional)
         loaded, first = self._loaded, self._loaded is None
         if loaded is None:
-            loaded = take_apart(self._layout, load_tree(self._structure), self.path)
+            mesh = mesh_of(tracked.values())
+            loaded = take_apart(self._layout, load_tree(self._structure, mesh), self.path)
             loaded = _renamed(loaded, rename)
         spelled = self._spelled(loaded, translate)
         everything, _, by_order = self._in_own_order(self._restored | tracked, spelled.parts)

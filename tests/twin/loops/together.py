@@ -75,9 +75,9 @@ def main() -> None:
     net = DistributedDataParallel(model) if MANY and KIND not in WITHOUT_WRAPPER else model
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.01)
     if KIND == "sharded":
-        from torch.distributed.fsdp import fully_shard
+        from torch.distributed.fsdp import FullyShardedDataParallel
 
-        fully_shard(model)
+        net = FullyShardedDataParallel(model, device_id=torch.device("cpu"))
     if KIND == "asked while they agree":
         dist.ProcessGroupGloo = Interrupting  # type: ignore[misc]
     stop_after = int(sys.argv[2]) if len(sys.argv) > 2 else 0

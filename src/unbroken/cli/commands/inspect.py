@@ -8,6 +8,7 @@ from typing import Any
 
 from unbroken.checkpoint.describe import describe
 from unbroken.checkpoint.folders import INDEX, SHARD, checkpoint_names, folder_of, shards_of
+from unbroken.checkpoint.sharded import HEAD, files_in, is_sharded
 from unbroken.checkpoint.structure import read_structure
 from unbroken.cli.args import CommandParser, add_json
 from unbroken.cli.runs import require_there
@@ -46,7 +47,7 @@ def inspect_command(options: argparse.Namespace) -> None:
     """
     file, as_json = options.file, options.as_json
     require_there(file)
-    if file.is_dir():
+    if file.is_dir() and not is_sharded(file):
         _inspect_folder(file, as_json=as_json)
     elif file.name.endswith(INDEX):
         _inspect_index(file, as_json=as_json)
@@ -64,6 +65,8 @@ def _inspect_file(file: Path, *, as_json: bool, tensors: bool) -> None:
         print(as_json_text(facts))
         return
     print(f"{shown(facts['file'])}: {facts['kind']} ({facts['format']}, {size_text(facts['size_bytes'])})")
+    if is_sharded(file):
+        print(f"a folder of {len(files_in(file))} files: {HEAD}, and what is sharded over the processes that trained")
     for name in ("step", "epoch"):
         if facts[name] is not None:
             print(f"{name}: {facts[name]}")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
+from unbroken.checkpoint.sharded import head_of
 from unbroken.cli.args import CommandParser, add_json
 from unbroken.cli.runs import add_run, run_folder
 from unbroken.cli.tables import as_json_text, columns
@@ -61,7 +62,7 @@ def pin_command(options: argparse.Namespace) -> None:
 
 
 def _say(run: Path, folder: Path, pins: Mapping[str, Pin], *, as_json: bool) -> None:
-    here = {name: is_ordinary(folder / name) for name in pins}
+    here = {name: is_ordinary(head_of(folder / name)) for name in pins}
     if as_json:
         rows = [{"file": name, "note": p.note, "time": p.time, "here": here[name]} for name, p in pins.items()]
         print(as_json_text({"run": str(run), "pins": rows}))
@@ -83,7 +84,7 @@ def _to_pin(run: Path, word: str, layout: Layout) -> str:
         raise UsageError(
             path, "this is a link, which leads to the newest checkpoint", do=f"Pin {path.readlink().name} instead."
         )
-    if not is_ordinary(path):
+    if not is_ordinary(head_of(path)):
         raise UsageError(
             path, "there is no such file", found=_near(run, folder, name), do=f"See `unbroken show {run}`."
         )
@@ -107,8 +108,11 @@ def _pinned(run: Path, word: str, pins: Mapping[str, Pin], layout: Layout) -> st
 def _name(run: Path, word: str, layout: Layout) -> str:
     """The file name that was meant; a path has to lead into the folder of the checkpoints."""
     if word.isascii() and word.isdigit():
-        number = int(word[:30])
-        return layout.checkpoint_name.format(step=number, epoch=number)
+        number, folder = int(word[:30]), layout.checkpoints(run)
+        names = [
+            layout.checkpoint(step=number, epoch=number, milestone=True, sharded=sharded) for sharded in (False, True)
+        ]
+        return next((name for name in names if is_ordinary(head_of(folder / name))), names[0])
     path, folder = Path(word), layout.checkpoints(run)
     if path.name != word and path.parent.resolve() != folder.resolve():
         raise UsageError(word, "only checkpoints of the run itself can be pinned", expected=f"a file in {folder}")

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from unbroken.checkpoint.folders import INDEX, checkpoint_names, shards_of
+from unbroken.checkpoint.sharded import is_sharded
 from unbroken.checkpoint.structure import has_known_head
 from unbroken.cli.args import CommandParser, add_json
 from unbroken.cli.runs import add_runs, manifests_for, require_there, run_folder
@@ -80,7 +81,7 @@ def verify_command(options: argparse.Namespace) -> int:
 
 
 def _verified(path: Path) -> Verified:
-    if path.is_file():
+    if path.is_file() or is_sharded(path):
         return Verified(files=(_judged(path),))
     require_there(path)
     is_run = own(path).is_dir()

@@ -33,19 +33,24 @@ def meaning_of(agreed: str | None, *, left: bool) -> tuple[str | None, str]:
     return words if kind == "stop" or (kind == "left" and not left) else None, words if kind == "end" else ""
 
 
-def logged_together(world: World, ended: EndedStep, weights: Sequence[Any], *, step: int, said: bool) -> EndedStep:
-    """What was logged of a step, over all processes; as it stands where each has `said` the same, or there is but one.
+def logged_together(
+    world: World, ended: EndedStep, weights: list[Any], *, step: int, said: bool, sharded: bool
+) -> tuple[EndedStep, list[Any]]:
+    """What was logged of a step, over all processes, and what was looked at of the weights.
 
+    It stands as it is where each has `said` the same, or there is but one. Of `sharded` weights each has another part.
     Raises UsageError where the weights after the step are not the same everywhere: of such a training one checkpoint
     cannot be the state. Weights on a device are not asked for, as that would wait for it.
     """
     if world.size == 1:
-        return ended
+        return ended, weights
     on_device = any(isinstance(each, Tensor) for each in weights)
     values = {} if said else {name: [float(each) for each in some] for name, some in ended.logged.items()}
     rows = world.gather_values((tuple(ended.weights), values, None if on_device else crc32_of(weights)))
+    if sharded and not on_device:
+        weights = [repr([there for _, _, there in rows]).encode()]
     for rank, (_, _, there) in enumerate(rows):
-        if there != rows[0][2]:
+        if there != rows[0][2] and not sharded:
             raise UsageError(
                 f"step {step}",
                 f"after it the weights of process {rank} are not those of process 0: nothing of it is saved",
@@ -53,7 +58,8 @@ def logged_together(world: World, ended: EndedStep, weights: Sequence[Any], *, s
                 do="Wrap the model in DistributedDataParallel and call the wrapper, or add the gradients up before "
                 "each optimizer step; draw random numbers that all need in the same way.",
             )
-    return ended if said else ended._replace(logged=means([(parts, said) for parts, said, _ in rows]))
+    together = ended if said else ended._replace(logged=means([(parts, said) for parts, said, _ in rows]))
+    return together, weights
 
 
 def means(rows: Sequence[tuple[Sequence[float], Mapping[str, Sequence[float]]]]) -> dict[str, list[float]]:

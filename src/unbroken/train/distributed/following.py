@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from unbroken.clock import Clock
 from unbroken.errors import ProcessLost, SaveFailed, UnbrokenError
@@ -19,6 +21,7 @@ from unbroken.train.distributed.world import World
 from unbroken.train.progress import Best, Progress
 from unbroken.train.record.console import StepReport
 from unbroken.train.saving.saving import Extra, Saver
+from unbroken.train.state.placement import mesh_of
 from unbroken.train.stop import Exit, Interrupted
 
 
@@ -88,6 +91,15 @@ def exit_code_of(error: BaseException | None) -> int:
         case UnbrokenError():
             return error.exit_code
     return 1
+
+
+def saver_of(world: World, tracked: Mapping[str, Any]) -> Callable[..., Saver]:
+    """What makes the save side of this process: of a state that all have rank 0 saves it, of a sharded one each."""
+    if mesh_of(tracked.values()) is not None:
+        from unbroken.train.distributed.sharded_saver import ShardedSaver  # it loads what few trainings need
+
+        return partial(ShardedSaver, world=world)
+    return Saver if world.leads else FollowingSaver
 
 
 class FollowingSaver(Saver):

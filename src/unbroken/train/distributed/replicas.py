@@ -1,8 +1,10 @@
-"""Every process has the same weights: how that is made true for a loop with DistributedDataParallel, and checked.
+"""Every process has the same weights, or its part of them: how that is made true for a loop of one's own, and checked.
 
-Its gradients are weighed by how many samples each process had, and added in the order of the ranks: the mean over the
-samples, not over the processes, with bits that do not hang on the buckets, which are others after a restart.
+Gradients are weighed by how many samples each process had, and added in the order of the ranks: the mean over the
+samples, not over the processes, with bits that do not hang on buckets, which in DistributedDataParallel are others
+after a restart, nor on what a backend makes of a sum. FSDP2 takes its reduce-scatter from us.
 https://docs.pytorch.org/docs/stable/ddp_comm_hooks.html
+https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import gc
 import random
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -18,17 +20,19 @@ from weakref import WeakKeyDictionary, ref
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import register_module_module_registration_hook
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
 
 from unbroken.errors import UsageError
 from unbroken.train.data.sharing import Sharing, sharing_of
-from unbroken.train.distributed.world import World
+from unbroken.train.distributed.world import World, in_order
 from unbroken.train.progress import Progress
+from unbroken.train.state.placement import is_sharded, mesh_of
 from unbroken.train.step import StepInProgress
 
-SHARDED = ("FSDP", "FullyShardedDataParallel")  # how torch names the classes of what it shards
+OLD_FSDP = "FullyShardedDataParallel"
 
 _TAKING_PART: WeakKeyDictionary[DistributedDataParallel, Replicas] = WeakKeyDictionary()
 
@@ -41,20 +45,40 @@ class Replicas:
         self._weights: set[int] = set()  # the identities of those that are tracked
         self._watch: RemovableHandle | None = None  # over the wrappers that are made in the loop
 
-    def follow(self, tracked: Mapping[str, Any]) -> None:
-        """Refuse newly tracked networks of which each process holds a part."""
-        if self._world.size == 1:
-            return
+    def require_supported(self, tracked: Mapping[str, Any]) -> None:
+        """Refuse networks that are sharded in a way that cannot be saved, or that nothing adds up."""
         for name, part in tracked.items():
-            for module in part.modules() if isinstance(part, nn.Module) else ():
-                if type(module).__name__.startswith(SHARDED):
+            sharded = mesh_of([part]) is not None
+            for path, module in part.named_modules() if isinstance(part, nn.Module) else ():
+                if (found := self._why_not(module, sharded=sharded)) is not None:
+                    expected, what = found
                     raise UsageError(
                         f"run.track({name}=...)",
-                        "its weights are sharded over the processes: the checkpoint of one would lack the rest",
-                        expected="a model that each process holds whole: DistributedDataParallel",
-                        found=type(module).__name__,
-                        do="Sharded training (FSDP) is not supported yet.",
+                        "it is sharded over the processes in a way that is not supported",
+                        expected=expected,
+                        found=f"{what} ({path})" if path else what,
+                        do="Every module of it either whole with DistributedDataParallel, or fully_shard of FSDP2.",
                     )
+
+    def _why_not(self, module: nn.Module, *, sharded: bool) -> tuple[str, str] | None:
+        """What was expected of a module that is sharded otherwise, and what it is; None where it is as it may be."""
+        if type(module).__name__ == OLD_FSDP:
+            return "torch.distributed.fsdp.fully_shard", OLD_FSDP
+        weights: Iterator[Any] = module.parameters(recurse=False)
+        for weight in weights:
+            if is_sharded(weight):
+                mesh, placed = weight.device_mesh, weight.placements
+                ranks = mesh.mesh.flatten().tolist()
+                if mesh.ndim != 1 or ranks != [*range(self._world.size)]:
+                    return "one mesh of one dimension, of all processes in their order", f"a mesh {mesh.mesh.tolist()}"
+                if not placed[0].is_shard() and not placed[0].is_replicate():
+                    return "weights that are sharded along a dimension", str(placed[0])
+            elif sharded and weight.requires_grad:
+                return (
+                    "fully_shard of the whole model too: nothing adds up the gradients of the rest",
+                    "weights that are whole",
+                )
+        return None
 
     def take_part(self, tracked: Mapping[str, Any]) -> None:
         """Take part in how the wrappers of tracked weights add their gradients up.
@@ -65,6 +89,19 @@ class Replicas:
         if self._world.size == 1:
             return
         networks = [part for part in tracked.values() if isinstance(part, nn.Module)]
+        for each in (module for network in networks for module in network.modules()):
+            if hasattr(each, "set_custom_reduce_scatter") or type(each).__name__.startswith("FSDP"):
+                self._take_over(each)
+            elif not isinstance(each, _BatchNorm) or isinstance(each, nn.SyncBatchNorm):
+                continue
+            elif each.track_running_stats and mesh_of(networks) is not None:
+                raise UsageError(
+                    "FSDP2",
+                    "batch normalisation has running statistics of its own in each process, and nothing shares them",
+                    expected="a normalisation of each sample: LayerNorm, GroupNorm",
+                    found=type(each).__name__,
+                    do="Replace it before fully_shard.",
+                )
         self._weights = {id(weight) for network in networks for weight in network.parameters()}
         for each in gc.get_objects():
             if issubclass(type(each), DistributedDataParallel):
@@ -112,10 +149,23 @@ class Replicas:
                 do="Leave broadcast_buffers=False out.",
             )
 
+    def _take_over(self, module: Any) -> None:
+        """Add up the gradients of a module that FSDP2 shards."""
+        if not hasattr(module, "set_custom_reduce_scatter"):
+            raise UsageError(
+                "FSDP2",
+                "this torch lets nobody weigh the gradients of sharded modules: parts of unequal size would be wrong",
+                expected="torch 2.9 or later",
+                found=torch.__version__,
+                do="Upgrade torch.",
+            )
+        module.set_custom_reduce_scatter(OrderedReduceScatter(self._world, self._current))
+        module.set_gradient_divide_factor(1.0)  # by which nothing is divided: the weights are ours
+        module.set_force_sum_reduction_for_comms(True)
+
     def added(self, bucket: Any) -> torch.futures.Future[Tensor]:
         """The gradients of a bucket over all samples of all processes."""
-        weight = self._current.weights[-1] if self._current.weights else 1.0 / self._world.size
-        summed = bucket.buffer().mul_(weight)
+        summed = bucket.buffer().mul_(weight_of(self._current, self._world))
         summed.copy_(self._world.ordered_sum([summed]))
         done: torch.futures.Future[Tensor] = torch.futures.Future()
         done.set_result(summed)
@@ -143,6 +193,25 @@ class Replicas:
                     do="Seed before the model is built, or wrap it in DistributedDataParallel before run.track(...); "
                     "draw what is of one process from the global streams, which are seeded for each step and process.",
                 )
+
+
+class OrderedReduceScatter:
+    """What FSDP2 reduces gradients with: weighed by samples, and added in the order of the ranks."""
+
+    allocate = staticmethod(torch.empty)  # of what is sent and received
+
+    def __init__(self, world: World, current: StepInProgress) -> None:
+        self._world, self._current = world, current
+
+    def __call__(self, output_tensor: Tensor, input_tensor: Tensor, **_how: Any) -> None:
+        """Leave the sum of this process's part in the output; the input has a part for each, one after the other."""
+        weighed = input_tensor.mul_(weight_of(self._current, self._world)).cpu()
+        output_tensor.copy_(in_order(self._world.exchange(weighed.view(self._world.size, -1))))
+
+
+def weight_of(current: StepInProgress, world: World) -> float:
+    """What this process's part of a micro-batch weighs among those of all."""
+    return current.weights[-1] if current.weights else 1.0 / world.size
 
 
 def _crc32(part: Any, *, generators: bool) -> int:

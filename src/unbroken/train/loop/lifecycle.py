@@ -22,7 +22,7 @@ from unbroken.train.cadence import Interval
 from unbroken.train.data.feed import AnyFeed
 from unbroken.train.data.takeover import Translate, as_they_are
 from unbroken.train.data.workers import end_workers
-from unbroken.train.distributed.following import FollowingSaver, end_together, execute_together
+from unbroken.train.distributed.following import end_together, execute_together, saver_of
 from unbroken.train.distributed.replicas import Replicas, shared_as_recorded
 from unbroken.train.distributed.world import World
 from unbroken.train.length import Length
@@ -38,7 +38,6 @@ from unbroken.train.record import opening
 from unbroken.train.record.console import SessionLog
 from unbroken.train.record.recorder import Recorder, StepTimer, under_train
 from unbroken.train.saving.patience import mark_of
-from unbroken.train.saving.saving import Saver
 from unbroken.train.source import Source
 from unbroken.train.state.built_parts import BuiltParts
 from unbroken.train.step import StepInProgress
@@ -183,7 +182,7 @@ class RunLifecycle(RunControl):
         recorder = Recorder(
             run, self.job, log, self._pace, log_every=options.log_every, after=self.progress, curves=self.curves
         )
-        saver = (Saver if self.world.leads else FollowingSaver)(
+        saver = saver_of(self.world, self._parts)(
             self.job,
             run,
             self._parts,

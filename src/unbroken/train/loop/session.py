@@ -116,7 +116,7 @@ class Session(Hold):
         clock, self.saver.insisting = self.run.files.clock, True
         give_up_s, wait_s = clock.monotonic_s() + LAST_TRIES_S, 1.0
         while not self._is_settled():
-            if clock.monotonic_s() + wait_s > give_up_s:
+            if self.saver.agreed(clock.monotonic_s() + wait_s > give_up_s):
                 self.saver.require_saved(self.progress.step)
                 raise self._records_lost()
             clock.pause_s(wait_s)
@@ -131,7 +131,7 @@ class Session(Hold):
         for lines in self.records:
             with suppress(Refused):
                 lines.require_written()
-        return self.is_saved(self.progress.step) and not any(lines.trouble for lines in self.records)
+        return self.saver.agreed(self.is_saved(self.progress.step) and not any(lines.trouble for lines in self.records))
 
     def _records_lost(self) -> SaveFailed:
         lines = next(lines for lines in self.records if lines.trouble)
@@ -178,8 +178,8 @@ class Session(Hold):
         """Write the step down that has ended, if that is not done yet."""
         if (ended := self.current.take_ended()) is not None:
             weights = self.current.probe.take()
-            step, said = self.progress.step, self.current.is_shared
-            ended = logged_together(self.world, ended, weights, step=step, said=said)
+            step, said, sharded = self.progress.step, self.current.is_shared, self.saver.sharded
+            ended, weights = logged_together(self.world, ended, weights, step=step, said=said, sharded=sharded)
             self.recorder.record(self.progress, ended, weights, total=self.length.steps)
             if self.evaluations:
                 self._write_evaluations()
@@ -327,7 +327,7 @@ class Session(Hold):
             )
         elif self.is_saved(self.progress.step):
             return
-        elif changed:
+        elif changed or self.saver.sharded:  # the others are in the middle of a step, or gone
             self.log.say(f"warning: {self._lost(changed)}")
         else:
             self.settle()

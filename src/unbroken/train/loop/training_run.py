@@ -47,6 +47,7 @@ class TrainingRun(RunLifecycle):
             counters = {"seen": 0}
             run.track(counters=counters, scheduler=torch.optim.lr_scheduler.StepLR(optimizer, 2))
         """
+        self.replicas.require_supported(tracked)
         parts.require_new(tracked, self._parts, began=self._session is not None)
         self._built |= built_with(tracked)
         self.current.attributes.follow(tracked)
@@ -61,7 +62,6 @@ class TrainingRun(RunLifecycle):
         self._parts |= tracked
         self._built_parts.follow(tracked)
         self.current.follow(tracked)
-        self.replicas.follow(tracked)
 
     def batches(
         self,

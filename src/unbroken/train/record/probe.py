@@ -14,12 +14,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from unbroken.train.state.placement import here, is_sharded
+
 ELEMENTS = 8  # of each tensor that is looked at
 
 
 class Probe:
     """The CRC-32 of some elements of the first and the last trained tensor of each tracked module.
 
+    Of one that is sharded these are elements of the part that lies here.
     A step whose gradient differs anywhere reaches the first tensor through the backward pass of all that follow it.
     """
 
@@ -48,7 +51,7 @@ class View:
     """Some elements of a parameter, where they lie; on the CPU by way of numpy, which takes a fifth of the time."""
 
     def __init__(self, parameter: nn.Parameter) -> None:
-        self._whole = whole = parameter.detach()
+        self._whole = whole = here(parameter).detach()
         self._at, self._elements = whole.data_ptr(), whole.numel()
         self._places = _places(self._elements, whole.device)
         self._in_order = whole.is_contiguous()
@@ -58,11 +61,12 @@ class View:
 
     def is_of(self, parameter: nn.Parameter) -> bool:
         """Whether the parameter still lies there as it did: `parameter.data` may be another tensor by now."""
+        now = here(parameter)
         return (
             self._numbers is not None
-            and parameter.data_ptr() == self._at
-            and parameter.numel() == self._elements
-            and parameter.is_contiguous()
+            and now.data_ptr() == self._at
+            and now.numel() == self._elements
+            and now.is_contiguous()
         )
 
     def some(self) -> bytes | torch.Tensor:
@@ -71,19 +75,20 @@ class View:
             some: bytes = self._numbers.take(self._numpy_places).tobytes()
             return some
         taken = torch.take(self._whole, self._places)
-        return _bytes_of(taken) if taken.is_cpu else taken
+        return bytes_of(taken) if taken.is_cpu else taken
 
 
 def crc32_of(taken: Sequence[bytes | torch.Tensor]) -> int | None:
     """The number that stands for weights of which this was taken; None where no module is tracked."""
     found = None
     for each in taken:
-        found = zlib.crc32(_bytes_of(each) if isinstance(each, torch.Tensor) else each, found or 0)
+        found = zlib.crc32(bytes_of(each) if isinstance(each, torch.Tensor) else each, found or 0)
     return found
 
 
 def _plain(module: nn.Module) -> list[nn.Parameter]:
-    return [each for each in module.parameters() if type(each) is nn.Parameter and each.numel()]  # no lazy ones
+    found = (each for each in module.parameters() if type(each) is nn.Parameter or is_sharded(each))  # no lazy ones
+    return [each for each in found if each.numel()]
 
 
 def _looked_at(weights: Sequence[nn.Parameter]) -> list[nn.Parameter]:
@@ -99,8 +104,9 @@ def _looked_at(weights: Sequence[nn.Parameter]) -> list[nn.Parameter]:
     return [first] if last is first else [first, last]
 
 
-def _bytes_of(taken: torch.Tensor) -> bytes:
-    return taken.view(torch.uint8).numpy().tobytes()
+def bytes_of(tensor: torch.Tensor) -> bytes:
+    """What a tensor holds, as bytes; of one on a device it is waited for."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 @cache

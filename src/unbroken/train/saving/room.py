@@ -29,6 +29,7 @@ from unbroken.launch.disk import (
 from unbroken.run import OpenRun, RunView
 from unbroken.train.shapes import Blueprint
 from unbroken.train.state import parts
+from unbroken.train.state.placement import here
 from unbroken.train.state.serialise import write_tree
 from unbroken.train.state.tree import map_leaves, to_plain
 
@@ -127,7 +128,7 @@ def _bytes_in_file(tree: Mapping[str, Any]) -> int:
 
     def count(tensor: torch.Tensor) -> torch.Tensor:
         size = tensor.numel() * tensor.element_size()
-        place = (tensor.data_ptr(), size)
+        place = (here(tensor).data_ptr(), size)
         if tensor.is_meta or place not in seen:
             counted.append(-(-size // ALIGNMENT) * ALIGNMENT)
         seen.add(place)

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from unbroken.checkpoint.manifest import SaveFacts
+from unbroken.checkpoint.sharded import ShardFile
 from unbroken.errors import Refused
 from unbroken.launch import Job
 from unbroken.launch.disk import policy
@@ -39,6 +41,7 @@ from unbroken.train.state.snapshot import NoRoom, Snapshot, Snapshots
 from unbroken.train.state.tree import leaves, map_leaves
 from unbroken.train.stop import Deadline
 
+Value = TypeVar("Value")
 Extra = Callable[[Progress], Mapping[str, Any]]
 Write = Callable[[], str]  # does the work, returns what to say about it
 
@@ -51,6 +54,8 @@ class Saver:
     `look` is called before the state is copied, and `before` ahead of each checkpoint: what that writes is on disk when
     the checkpoint is.
     """
+
+    sharded = False  # whether each process has a part of the state, so that none can save it alone
 
     def __init__(
         self,
@@ -79,6 +84,7 @@ class Saver:
         self._job, self._run, self._tracked, self._built = job, run, tracked, built
         self._every, self.interval, self._beside = every, interval, beside
         self._saved_at_s = run.files.clock.monotonic_s()
+        self._write_shards: Callable[[Path], Sequence[ShardFile]] | None = None  # where some of the state is sharded
         self.writer, self._snapshots = Writer(beside=beside), Snapshots()
         self._fences: list[RemovableHandle] = []  # before the steps of optimizers whose moments an accelerator copies
         self._waits, self._notes = False, list[str]()  # whether there was no room for a copy; what is still to be said
@@ -111,7 +117,7 @@ class Saver:
         began_s = self._run.files.clock.monotonic_s()
         self.writer.wait()  # before the copy, so that there is never a second one
         self._look()
-        last_try = self.patience.exhausted(progress, now_s=self._run.files.clock.monotonic_s())
+        last_try = self.agreed(self.patience.exhausted(progress, now_s=self._run.files.clock.monotonic_s()))
         attributes, learning = self._attributes.changed()
         live = {
             "states": {name: parts.state_of(part) for name, part in self._tracked.items()},
@@ -135,6 +141,7 @@ class Saver:
 
         def fill(file: WritableFile, facts: SaveFacts) -> None:
             stamped = stamp(self._job, self._run.record, facts, now, lr=lr, total=total)
+            stamped |= self._shards_said()
             states = kept["states"]
             tree = compose(self._job.layout, states, stamped, meta=meta, regroupings=regroupings, extra=beside_states)
             write_tree(file, tree, snapshot)
@@ -142,7 +149,10 @@ class Saver:
         def write() -> str:
             with self._deadline.timing("save"):
                 self._before()
-                manifest = self._run.save_checkpoint(now.step, now.epoch, fill, milestone=milestone)
+                shards = self._write_shards
+                manifest = self._run.save_checkpoint(
+                    now.step, now.epoch, fill, milestone=milestone, write_shards=shards
+                )
             then()
             if again:
                 return f"{manifest.file} now holds its evaluation"
@@ -289,6 +299,14 @@ class Saver:
             return same, Snapshot()
         self.writer.wait()
         return self._copied(live)
+
+    def agreed(self, value: Value) -> Value:
+        """What all processes that take part in the saves go by."""
+        return value
+
+    def _shards_said(self) -> Mapping[str, Any]:
+        """What a head says of its shards; nothing of a file."""
+        return {}
 
     def _of_optimizers(self, states: Mapping[str, Any]) -> Iterator[torch.Tensor]:
         """What nothing changes but a step of its optimizer: rates, which a schedule may change, are not among it."""

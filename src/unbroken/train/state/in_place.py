@@ -18,6 +18,7 @@ from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
 from unbroken.checkpoint.describe import summary
+from unbroken.train.state.placement import here, is_sharded, placed_like
 from unbroken.train.state.state_checks import Shaped
 from unbroken.train.state.tree import KEPT, WRAP
 
@@ -127,6 +128,8 @@ def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether two tensors have the same form and the same bits: a NaN is itself, and 0.0 is not -0.0."""
     if form(one) != form(other):
         return False
+    if is_sharded(one) or is_sharded(other):
+        one, other = here(placed_like(one, other)), here(other)
     ours, theirs = (tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8) for tensor in (one, other))
     whole = ours.numel() // WORD * WORD  # eight bytes at a time, ten times as fast as one after the other
     if ours.storage_offset() % WORD or theirs.storage_offset() % WORD:

@@ -19,6 +19,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from unbroken.train.state.placement import all_placed_like
 from unbroken.train.state.wrappers import plain_names
 
 Groups = Sequence[Sequence[str]]  # the names of the parameters of each group; "" for one without
@@ -129,14 +130,27 @@ def _named_in(part: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
 
 def load_exactly(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
     """Load a state, and give each moment the type that it was saved with: float32 beside weights in bfloat16."""
-    optimizer.load_state_dict(dict(state))
-    if state["state"]:  # it has stepped; torch's schedules, which ask that, would warn where an epoch's end comes first
-        optimizer._opt_called = True  # type: ignore[attr-defined]  # as torch sets it itself
     order = [number for group in state["param_groups"] for number in group["params"]]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    moments = dict(state["state"])
+    for number, parameter in zip(order, parameters):
+        if number in moments:
+            moments[number] = _placed_like(moments[number], parameter)
+    state = {**state, "state": moments}
+    optimizer.load_state_dict(state)
+    if state["state"]:  # it has stepped; torch's schedules, which ask that, would warn where an epoch's end comes first
+        optimizer._opt_called = True  # type: ignore[attr-defined]  # as torch sets it itself
     for number, parameter in zip(order, parameters):
         if number in state["state"] and parameter in optimizer.state:
             optimizer.state[parameter] = _as_saved(optimizer.state[parameter], state["state"][number])
+
+
+def _placed_like(moments: Any, parameter: torch.Tensor) -> Any:
+    """The moments of a parameter, those of its shape sharded as it is."""
+    if not isinstance(moments, Mapping):
+        return moments
+    alike = {key: parameter for key, each in moments.items() if getattr(each, "shape", None) == parameter.shape}
+    return all_placed_like(moments, alike)
 
 
 def _as_saved(loaded: Any, saved: Any) -> Any:

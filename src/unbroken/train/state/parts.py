@@ -35,6 +35,7 @@ from unbroken.train.state.in_place import (
 )
 from unbroken.train.state.modes import buffers_of, misplaced, put_buffers
 from unbroken.train.state.optimizer_state import Regrouping, load_exactly
+from unbroken.train.state.placement import all_placed_like
 from unbroken.train.state.state_checks import LIKE_PARAMETERS, REFUSALS, Shaped
 from unbroken.train.state.tree import from_plain, to_plain
 from unbroken.train.state.wrappers import load_plain, named_alike, plain_state
@@ -229,7 +230,7 @@ def _put_back(part: Any, plain: Any, buffers: Mapping[str, torch.Tensor], known:
     elif isinstance(part, Optimizer):
         load_exactly(part, state)
     elif isinstance(part, nn.Module):
-        load_plain(part, named_alike(state, part))
+        load_plain(part, all_placed_like(named_alike(state, part), plain_state(part)))
     elif hasattr(part, "load_state_dict"):
         part.load_state_dict(state)
     else:

@@ -18,7 +18,8 @@ from typing import IO, Any, NamedTuple
 import torch
 
 from unbroken.checkpoint.rebuild import STORAGE_DTYPES
-from unbroken.checkpoint.structure import StorageReader, Structure, read_structure
+from unbroken.checkpoint.sharded import ShardedRef
+from unbroken.checkpoint.structure import StorageReader, Structure, read_structure, tensors
 from unbroken.checkpoint.tree import TensorRef
 from unbroken.checkpoint.zip_layout import ALIGNMENT, BLOCK_BYTES, beginning_of, directory_of, header_of, sealed
 from unbroken.errors import DamagedFile
@@ -131,12 +132,22 @@ def read_tree(path: Path) -> Any:
     return load_tree(read_structure(path))
 
 
-def load_tree(structure: Structure) -> Any:
-    """Fill a structure's tensors from the file; tensors that share a storage there get copies of their own."""
+def load_tree(structure: Structure, mesh: Any = None) -> Any:
+    """Fill a structure's tensors from the file; tensors that share a storage there get copies of their own.
+
+    Those that lie in shards come as this process of a `mesh` has them, or whole where there is none.
+    """
+    sharded = {ref.name: ref for _, ref in tensors(structure) if isinstance(ref, ShardedRef)}
+    if sharded:
+        from unbroken.train.state.shards import read_shards  # half a second that whole files do not need
+
+        found = read_shards(structure, sharded.values(), mesh)
     with StorageReader(structure) as reader:
         blocks: dict[str, torch.Tensor] = {}
 
         def build(ref: TensorRef) -> torch.Tensor:
+            if isinstance(ref, ShardedRef):
+                return found[ref.name]
             dtype = getattr(torch, ref.dtype, None)
             if dtype is None or ref.dtype.startswith("q"):  # quantised numbers mean nothing without their scale
                 raise DamagedFile(structure.path, f"it has a tensor of {ref.dtype}, which cannot be loaded by itself")

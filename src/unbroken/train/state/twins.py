@@ -9,7 +9,7 @@ import torch
 from unbroken.train.state.in_place import same_bits
 
 # What may differ between twins: names made from chance and from the clock.
-MOMENTARY = frozenset({"save", "session", "processes", "time", "id"})
+MOMENTARY = frozenset({"save", "session", "processes", "time", "id", "shard_files"})  # files are called by their save
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:
