@@ -2,7 +2,7 @@
 
 Each task of the job is one process of the training, started by srun itself: so Slurm's warning before the limit reaches
 all of them (`--signal` with `B:` would reach the shell alone), and their exit code comes back. An agent between them,
-as torchrun is, would end with 1 after a stop, whatever they said. https://slurm.schedmd.com/sbatch.html
+as torchrun is, would end with 1 after a stop, whatever they ended with. https://slurm.schedmd.com/sbatch.html
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from unbroken.cli.args import CommandParser, whole
 from unbroken.errors import STOPPED, NotInstalled, Refused, UsageError
 from unbroken.launch.job import installed
+from unbroken.launch.rerun import LAUNCHER_MODULES
 from unbroken.quantities import asked, duration_s, duration_text
 from unbroken.text import shown
 
@@ -30,8 +31,8 @@ GPUS = re.compile(r"([\w.-]+:)*[1-9]\d{0,4}(,([\w.-]+:)+[1-9]\d{0,4})*", re.ASCI
 OPTION = re.compile(r"(?:#SBATCH\s+)?(--[a-z][a-z-]*|-[A-Za-z])(?:(?:=|\s+)(.+))?", re.DOTALL)
 PLAIN = re.compile(r"[\w@%+=:,./^~*\[\]-]+", re.ASCII)  # what Slurm takes without quotes
 NOT_ON_A_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-# Launchers whose exit code is 1 or 0, whatever the processes that they started ended with.
-HIDING = {"torchrun", "accelerate", "deepspeed", "colossalai", "torch.distributed.run", "torch.distributed.launch"}
+# Launchers that end with 1 once they, or one of the processes that they started, are stopped.
+HIDING = {"torchrun", "accelerate", "deepspeed", "colossalai", *LAUNCHER_MODULES}
 # What the script says itself, and the option of ours that says it ("": it cannot be otherwise).
 SAID = {
     **dict.fromkeys(("--time", "-t"), "--time"),
@@ -230,9 +231,11 @@ def _require_command(command: Sequence[str]) -> None:
     for word in command:
         _require_one_line("COMMAND", word)
     first = command[0]
-    if first in {*COMMANDS, *installed()} and shutil.which(first) is None:
-        meant = ["unbroken", *([] if first in COMMANDS else ["train"]), *command]
-        raise UsageError(WHERE, f"{shown(first)} is no program", do=f"Type behind the options: -- {shlex.join(meant)}")
+    before = ["unbroken"] if first in COMMANDS else ["unbroken", "train"] if first in installed() else []
+    before = ["python"] if first.endswith(".py") else before
+    if before and shutil.which(first) is None:
+        meant = shlex.join([*before, *command])
+        raise UsageError(WHERE, f"{shown(first)} is no program", do=f"Type behind the options: -- {meant}")
     if launcher := _launcher(command):
         raise UsageError(
             WHERE,
@@ -262,22 +265,19 @@ def _further(text: str) -> str:
             "--sbatch", "this is no option of sbatch", expected="--sbatch=--account=lab", found=repr(shown(text))
         )
     name, value = found.groups()
-    if name in SAID:
-        raise UsageError(
-            f"--sbatch={name}",
-            "the script says this already",
-            do=f"Use {WHERE} {SAID[name]}."
-            if SAID[name]
-            else "Leave it out: without what the script says, nothing goes on.",
-        )
+    # sbatch takes the beginning of a long option for it; this one is an option of its own.
+    same = [each for each in SAID if each == name or (each.startswith(name) and len(name) > 2 and name != "--gpus")]
+    if same:
+        use = f"Use {WHERE} {SAID[same[0]]}." if SAID[same[0]] else "Leave it out: else the training would not go on."
+        raise UsageError(f"--sbatch={name}", "the script says this already", do=use)
     if value is None:
         return name
-    if re.search(r"\s--[a-z]", value):
-        raise UsageError(
-            f"--sbatch={name}", "these are several options", do="Give each an --sbatch of its own.", found=shown(value)
-        )
-    if value[:1] in "\"'" and value[-1:] == value[:1] and len(value) > 1:  # quoted as for a line of a script
+    if value[0] in "\"'" and value[-1] == value[0] and len(value) > 1:  # quoted as for a line of a script
         value = value[1:-1]
+    elif re.search(r"\s--[a-z]", value):
+        raise UsageError(
+            f"--sbatch={name}", "these are several options", found=shown(value), do="Give each an --sbatch of its own."
+        )
     return f"{name}{'=' if name.startswith('--') else ' '}{quoted(value)}"
 
 

@@ -47,7 +47,14 @@ def test_a_limit_is_read_as_everywhere_and_written_as_slurm_reads_it(type_: Type
 
 def test_what_is_asked_of_slurm_stands_in_the_script(type_: Type) -> None:
     asked = ["--nodes", 2, "--processes", 4, "--gpus", "a100:4", "--partition", "long one", "--signal=5m"]
-    further = ["--sbatch=--account=lab", "--sbatch", "#SBATCH --mem 64G", "--sbatch=-J my run", "--sbatch=--exclusive"]
+    further = [
+        "--sbatch=--account=lab",
+        "--sbatch",
+        "#SBATCH --mem 64G",
+        "--sbatch=-J my run",
+        "--sbatch=--gpus=8",
+        "--sbatch=--comment='a --b'",
+    ]
     answer = type_("slurm", "--time=4h", *asked, *further, "--", "python", "train.py", "--nodes", 7)
     assert directives(answer.out) == [
         "--time=0-04:00:00",
@@ -61,6 +68,8 @@ def test_what_is_asked_of_slurm_stands_in_the_script(type_: Type) -> None:
         "--account=lab",
         "--mem=64G",
         '-J "my run"',
+        "--gpus=8",
+        '--comment="a --b"',
         "--exclusive",
     ]
     assert "python train.py --nodes 7" in answer.out
@@ -217,9 +226,13 @@ MISTAKES: list[tuple[Sequence[object], str]] = [
     ([*LIMIT, "--sbatch", "-N 2", "--", "true"], "Use unbroken slurm --nodes"),
     ([*LIMIT, "--sbatch", "--no-requeue", "--", "true"], "Leave it out"),
     ([*LIMIT, "--sbatch", "--open-mode=truncate", "--", "true"], "Leave it out"),
+    ([*LIMIT, "--sbatch", "--no-req", "--", "true"], "Leave it out"),
+    ([*LIMIT, "--sbatch", "--sig=KILL", "--", "true"], "Use unbroken slurm --signal"),
     ([*LIMIT, "--", "torchrun", "--nproc-per-node", "2", "train.py"], "torchrun ends with 1 after a stop"),
     ([*LIMIT, "--", "uv", "run", "/opt/bin/accelerate", "launch", "train.py"], "accelerate ends with 1 after a stop"),
     ([*LIMIT, "--", "python", "-m", "torch.distributed.run", "train.py"], "torch.distributed.run ends with 1"),
+    ([*LIMIT, "--", "python", "-m", "accelerate.commands.launch", "train.py"], "accelerate.commands.launch ends with"),
+    ([*LIMIT, "--", "train.py", "--lr", "1"], "Type behind the options: -- python train.py --lr 1"),
     ([*LIMIT, "--", "train", "mapsage", "c.py"], "Type behind the options: -- unbroken train mapsage c.py"),
     ([*LIMIT, "--", "mapsage", "c.py"], "Type behind the options: -- unbroken train mapsage c.py"),
     ([*LIMIT, "--node", "2", "--", "true"], "Did you mean --nodes?"),
