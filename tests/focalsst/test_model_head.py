@@ -16,7 +16,6 @@ from focalsst.model.center_head import (
     best_cells,
     decode,
     gaussian_radius,
-    head_losses,
     heatmap_loss,
     location_loss,
 )
@@ -183,7 +182,8 @@ def test_a_batch_without_boxes_has_an_empty_heatmap_and_a_finite_loss(boxes):
         heatmap_BKYX=torch.zeros(2, 2, *MAP, requires_grad=True),
         codes_B8YX=torch.zeros(2, 8, *MAP, requires_grad=True),
     )
-    heatmap, location = head_losses(maps, targets, HEAD.code_weights)
+    heatmap = heatmap_loss(maps.heatmap_BKYX, targets.heatmap_BKYX)
+    location = location_loss(maps.codes_B8YX, targets, HEAD.code_weights)
     assert heatmap.item() == pytest.approx(0.25 * math.log(2) * 2 * 2 * 40 * 64, rel=1e-4)
     assert location.item() == 0
     (heatmap + location).backward()

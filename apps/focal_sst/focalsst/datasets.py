@@ -8,7 +8,6 @@ each part.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -35,6 +34,7 @@ from focalsst.recipes import SonarOptions
 from unbroken import Job, is_ordinary
 from unbroken.errors import ConfigError, DamagedFile, UsageError
 
+Tried = tuple[Floats, Annotation]  # the points of a frame as they lie in its file, and what is known of it
 TURN: Final = 2 * np.pi
 MOST_TURNS: Final = 2  # of a heading that was added up over frames; degrees are far beyond
 RAW: Final = (1e5, 1e13)  # raw intensities of echoes: real ones lie between 2e8 and 2e11
@@ -130,34 +130,29 @@ def preflight(job: Job) -> list[str]:
     skip_bad = job.options.accidents.on_bad == "skip"
     training, validation = (build_dataset(config, root, training=part, skip_bad=skip_bad) for part in (True, False))
     warnings = [*_about_limit(config, training.extent)]
-    warnings += _about_leaks(training, validation)
+    if leaked := leaked_frames(training.names, validation.names):
+        warnings.append(
+            f"{len(leaked)} of {len(validation)} frames of {_part(validation)} are trained on too, as themselves or as "
+            f"a copy (first {leaked[0]}): the scores will be too good; divide by recordings"
+        )
     for data in (training, validation):
-        tried = _try_out(data, skip_bad=skip_bad)
-        warnings += [*_about_infos(data), *_about_boxes(data), *_about_points(data, tried)]
+        # The first and the last frame are loaded: data of another form ends the launch, not the night.
+        tried: list[Tried] = []
+        for index in range(0 if skip_bad else len(data)):
+            data.require_known_classes(index)
+        for index in sorted({0, len(data) - 1}):
+            try:
+                data.prepared(index, np.random.default_rng(0))
+                tried.append((read_points(data.path(index)), data.annotation(index)))
+            except DamagedFile:
+                if not skip_bad:
+                    raise
+        if data.unlisted:
+            more = f" and {len(data.unlisted) - 1} more" if len(data.unlisted) > 1 else ""
+            found = f"{data.infos_from} also knows {data.unlisted[0]}{more}"
+            warnings.append(f"{found}, which {_part(data)} does not list: not used")
+        warnings += [*_about_boxes(data), *_about_points(data, tried)]
     return warnings
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Tried:
-    """A frame that was read, as it lies in its file."""
-
-    raw: Floats
-    known: Annotation
-
-
-def _try_out(data: SonarFolder, *, skip_bad: bool) -> list[_Tried]:
-    """Load the first and the last frame: data of another form ends the launch, not the night."""
-    tried = []
-    for index in range(0 if skip_bad else len(data)):
-        data.require_known_classes(index)
-    for index in sorted({0, len(data) - 1}):
-        try:
-            data.prepared(index, np.random.default_rng(0))
-            tried.append(_Tried(raw=read_points(data.path(index)), known=data.annotation(index)))
-        except DamagedFile:
-            if not skip_bad:
-                raise
-    return tried
 
 
 def _about_limit(config: SonarConfig, extent: Extent) -> Iterator[str]:
@@ -176,21 +171,6 @@ def _about_limit(config: SonarConfig, extent: Extent) -> Iterator[str]:
             f"{LIMIT} {list(limit)} lies inside {RANGE} {[*extent.low, *extent.high]}: objects beyond it are trained "
             "on and can never be detected; set it to hold the whole range"
         )
-
-
-def _about_leaks(training: SonarFolder, validation: SonarFolder) -> Iterator[str]:
-    """Frames that are trained on and judged by, as themselves or as copies: the scores are then of what is known."""
-    if leaked := leaked_frames(training.names, validation.names):
-        yield (
-            f"{len(leaked)} of {len(validation)} frames of {_part(validation)} are trained on too, as themselves or as "
-            f"a copy (first {leaked[0]}): the scores will be too good; divide by recordings"
-        )
-
-
-def _about_infos(data: SonarFolder) -> Iterator[str]:
-    if data.unlisted:
-        more = f" and {len(data.unlisted) - 1} more" if len(data.unlisted) > 1 else ""
-        yield f"{data.infos_from} also knows {data.unlisted[0]}{more}, which {_part(data)} does not list: not used"
 
 
 def _about_boxes(data: SonarFolder) -> Iterator[str]:
@@ -244,14 +224,14 @@ def _about_headings(data: SonarFolder, known: Sequence[Annotation], boxes: Float
         yield f"{data.infos_from}: headings reach {turns.max() * TURN:.4g} rad, more than a turn: are they degrees?"
 
 
-def _about_points(data: SonarFolder, tried: Sequence[_Tried]) -> Iterator[str]:
+def _about_points(data: SonarFolder, tried: Sequence[Tried]) -> Iterator[str]:
     """What is odd about the frames that were read, each kind once: the others of a part are mostly like them."""
     for look in (_intensity, _fifth_column, _range):
-        said = [f"{data.path_of(frame.known.frame)}: {words}" for frame in tried if (words := look(frame.raw, data))]
+        said = [f"{data.path_of(known.frame)}: {words}" for raw, known in tried if (words := look(raw, data))]
         yield from said[:1]
-    boxes = [(frame.raw, box) for frame in tried for box in frame.known.boxes]
+    boxes = [(raw, box) for raw, known in tried for box in known.boxes]
     if boxes and not any(points_in_box(raw, box).any() for raw, box in boxes):
-        frames = ", ".join(frame.known.frame for frame in tried)
+        frames = ", ".join(known.frame for _, known in tried)
         yield (
             f"{data.infos_from}: not one box of the frames {frames} has a point in it: do points and boxes have the "
             f"same axes ({AXES}; heading in radians)?"

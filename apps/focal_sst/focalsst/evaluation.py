@@ -16,7 +16,6 @@ from focalsst.config import SonarConfig
 from focalsst.dataset.folder import Batch, SonarFolder, collate
 from focalsst.geometry import nms_bev
 from focalsst.metrics import Detections, Labels, Scores, class_rules, evaluate
-from focalsst.model.center_head import Detections as Found
 from focalsst.model.detector import Detector
 from focalsst.results import named, report, write_results
 from unbroken.errors import DamagedFile
@@ -55,16 +54,15 @@ def predict(model: Detector, batch: Batch, *, overlap: float) -> list[Detections
         prediction = model(batch.points, batch.owner, len(batch))
         found = model.detect(prediction, partial(suppress, overlap=overlap))
     names = model.settings.head.class_names
-    return [_named(frame, of_frame, names) for frame, of_frame in zip(batch.names, found, strict=True)]
-
-
-def _named(frame: str, found: Found, class_names: tuple[str, ...]) -> Detections:
-    return Detections(
-        frame_id=frame,
-        names=[class_names[label - 1] for label in found.labels_N.tolist()],
-        boxes_N7=found.boxes_N7.cpu().numpy(),
-        scores_N=found.scores_N.cpu().numpy(),
-    )
+    return [
+        Detections(
+            frame_id=frame,
+            names=[names[label - 1] for label in of_frame.labels_N.tolist()],
+            boxes_N7=of_frame.boxes_N7.cpu().numpy(),
+            scores_N=of_frame.scores_N.cpu().numpy(),
+        )
+        for frame, of_frame in zip(batch.names, found, strict=True)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

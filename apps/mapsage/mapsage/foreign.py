@@ -8,8 +8,7 @@ continued, so that labels that mean something else are refused and not trained o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import zip_longest
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,28 +30,23 @@ def written_under(meta: Mapping[str, Any], ours: MapSageConfig) -> WrittenUnder 
     if not isinstance(text, str) and not data:
         return None
     own = canonical(ours)
-    parts, remarks = _parts(text) if isinstance(text, str) else ({}, ())
+    parts, remarks = dict[str, Any](), tuple[str, ...]()
+    if isinstance(text, str):
+        try:
+            tree = read_python_text(text, INSIDE)
+            parts, others = readable_parts(MapSageConfig, with_original_defaults(tree))
+            remarks = tuple(f"its `{name}` holds what is not known here, and was not compared" for name in others)
+        except ConfigError as error:
+            remarks = (f"its config cannot be read, so its classes alone were compared ({error})",)
     config = {**own, **parts, **{key: own[key] for key in OURS}}
-    for dataset, counterpart in _pairs(config["train_dataloader"]["dataset"], ours.train_dataloader.datasets):
-        remarks += _spell_as(counterpart, dataset, data)
+    # Each of their datasets with ours in its place.
+    first, datasets = config["train_dataloader"]["dataset"], ours.train_dataloader.datasets
+    theirs = first["datasets"] if first["type"] == "ConcatDataset" else [first]
+    for place, dataset in enumerate(theirs):
+        remarks += _spell_as(datasets[place if place < len(datasets) else 0], dataset, data)
     if "model" not in parts and (names := _names(data)):
         config["model"]["decode_head"]["num_classes"] = len(names)
     return WrittenUnder(config={key: config[key] for key in own if key not in HOW_TO_START}, remarks=remarks)
-
-
-def _parts(text: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-    try:
-        tree = read_python_text(text, INSIDE)
-    except ConfigError as error:
-        return {}, (f"its config cannot be read, so its classes alone were compared ({error})",)
-    parts, others = readable_parts(MapSageConfig, with_original_defaults(tree))
-    return parts, tuple(f"its `{name}` holds what is not known here, and was not compared" for name in others)
-
-
-def _pairs(dataset: dict[str, Any], ours: Sequence[SegDataset]) -> Iterator[tuple[dict[str, Any], SegDataset]]:
-    """Each of their datasets with ours in its place."""
-    theirs = dataset["datasets"] if dataset["type"] == "ConcatDataset" else [dataset]
-    yield from zip_longest(theirs, ours[: len(theirs)], fillvalue=ours[0])
 
 
 def _spell_as(ours: SegDataset, theirs: dict[str, Any], data: Mapping[str, Any]) -> tuple[str, ...]:

@@ -135,15 +135,26 @@ def parser(program: str = PROGRAM) -> OptionParser:
 
 def read(arguments: Sequence[str], environment: Environment) -> Job:
     """Turn what was typed into a job."""
-    options = parser(environment.program or PROGRAM).parse_args(_resume_as_flag(arguments))
+    # `--resume CONFIG`, as MMSegmentation's users type it: only a checkpoint is a value of --resume.
+    words = [
+        "--resume=auto" if word == "--resume" and not following.endswith(".pth") else word
+        for word, following in zip(arguments, [*arguments[1:], ""])
+    ]
+    options = parser(environment.program or PROGRAM).parse_args(words)
     require_launcher(options.launcher)
-    file = read_config(options.config)
-    file = _with_options(file, options)
+    # Options are overrides of the config, so that the recorded config says what was really run.
+    file, changed = read_config(options.config), list(options.cfg_options)
+    changed += [f"randomness.seed={options.seed}"] if options.seed is not None else []
+    changed += ["randomness.deterministic=True"] if options.deterministic else []
+    changed += ["optim_wrapper.type='AmpOptimWrapper'"] if options.amp else []
+    file = file.with_tree(merge_options(file.tree, changed)) if changed else file
     checked, left_out = _validated(file, environment.cache)
     config = partial(value_at, checked.canonical)  # by key: making typed sections of it can wait
     directory = options.work_dir or (Path(config("work_dir")) if config("work_dir") else None)
     tag = options.tag or (directory.resolve().name if directory else options.config.stem)
     keep = config("default_hooks.checkpoint.max_keep_ckpts")
+    # The merged config in the language that it was written in.
+    lines = [f"{key} = {pprint.pformat(value, width=110)}\n" for key, value in checked.canonical.items()]
     return Job(
         recipe="mapsage",
         tag=tag,
@@ -182,7 +193,7 @@ def read(arguments: Sequence[str], environment: Environment) -> Job:
         override="--cfg-options {key}={value}",
         flags={"keep_last": "default_hooks.checkpoint.max_keep_ckpts", "directory": "work-dir"},
         short_names=SHORT_NAMES,
-        texts={"vis_data/config.py": _as_python(checked.canonical)},
+        texts={"vis_data/config.py": "".join(lines)},
         environment=environment,
     )
 
@@ -215,28 +226,10 @@ def demo(directory: Path, *, say: Callable[[str], None]) -> int:
     return tell(directory, say=say)
 
 
-def _resume_as_flag(arguments: Sequence[str]) -> list[str]:
-    """`--resume CONFIG`, as MMSegmentation's users type it: only a checkpoint is a value of --resume."""
-    following = [*arguments[1:], ""]
-    return [
-        "--resume=auto" if word == "--resume" and not after.endswith(".pth") else word
-        for word, after in zip(arguments, following)
-    ]
-
-
 def _count(text: str) -> int:
     if not text.isdecimal() or len(text) > 9:
         raise argparse.ArgumentTypeError(f"expected a whole number, 0 or more, found {text[:40]!r}")
     return int(text)
-
-
-def _with_options(file: ConfigFile, options: argparse.Namespace) -> ConfigFile:
-    """Options are overrides of the config, so that the recorded config says what was really run."""
-    changed = list(options.cfg_options)
-    changed += [f"randomness.seed={options.seed}"] if options.seed is not None else []
-    changed += ["randomness.deterministic=True"] if options.deterministic else []
-    changed += ["optim_wrapper.type='AmpOptimWrapper'"] if options.amp else []
-    return file.with_tree(merge_options(file.tree, changed)) if changed else file
 
 
 def _written_under(ours: Validated[MapSageConfig], meta: Mapping[str, Any]) -> WrittenUnder | None:
@@ -267,11 +260,6 @@ def _rate_at(config: Mapping[str, Any]) -> Callable[[int], float]:
         return chain[step + 1]
 
     return rate_at
-
-
-def _as_python(tree: Mapping[str, Any]) -> str:
-    """The merged config in the language it was written in."""
-    return "".join(f"{key} = {pprint.pformat(value, width=110)}\n" for key, value in tree.items())
 
 
 mapsage = Recipe(

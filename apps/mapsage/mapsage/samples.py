@@ -114,12 +114,11 @@ def _write_tiles(
             files[name] = write_whole(Disk(), directory / name, buffer.getvalue())
         if progress is not None:
             progress(done, len(tiles))
-    return {split: _tell_counts(pixels) for split, pixels in counts.items()}, files
-
-
-def _tell_counts(pixels: NDArray[np.int64]) -> dict[str, Any]:
-    shares = pixels / max(int(pixels.sum()), 1)
-    return {
-        "pixels": {name: int(count) for name, count in zip(VALUES, pixels, strict=True)},
-        "shares": {name: round(float(share), 4) for name, share in zip(VALUES, shares, strict=True)},
-    }
+    facts = {}
+    for split, by_value in counts.items():
+        shares = by_value / max(int(by_value.sum()), 1)
+        facts[split] = {
+            "pixels": {name: int(count) for name, count in zip(VALUES, by_value, strict=True)},
+            "shares": {name: round(float(share), 4) for name, share in zip(VALUES, shares, strict=True)},
+        }
+    return facts, files

@@ -187,14 +187,6 @@ def location_loss(codes_B8YX: Tensor, targets: CenterTargets, code_weights: tupl
     return (mean_8 * mean_8.new_tensor(code_weights)).sum()
 
 
-def head_losses(maps: HeadMaps, targets: CenterTargets, code_weights: tuple[float, ...]) -> tuple[Tensor, Tensor]:
-    """Heatmap loss and location loss, both before their weights."""
-    return (
-        heatmap_loss(maps.heatmap_BKYX, targets.heatmap_BKYX),
-        location_loss(maps.codes_B8YX, targets, code_weights),
-    )
-
-
 Suppress = Callable[[Tensor, Tensor], Tensor]
 """Boxes N7 and their scores N, best first, to the indices of those that stay, best first."""
 

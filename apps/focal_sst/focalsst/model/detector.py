@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from focalsst.model.bev import BaseBEVBackbone, BevMap, HeightAwareToBev, MaxToBev
-from focalsst.model.center_head import CenterHead, Detections, HeadMaps, Suppress, assign_targets, decode, head_losses
+from focalsst.model.center_head import (
+    CenterHead,
+    Detections,
+    HeadMaps,
+    Suppress,
+    assign_targets,
+    decode,
+    heatmap_loss,
+    location_loss,
+)
 from focalsst.model.dsvt import DSVT
 from focalsst.model.focal_encoder import FocalSparseEncoder, Importance, importance_loss
 from focalsst.model.settings import DetectorSettings, FocalSettings
@@ -109,7 +118,8 @@ class Detector(nn.Module):
             targets = assign_targets(
                 boxes_BM8, geometry=self.settings.geometry, stride=stride, map_YX=(height, width), settings=head
             )
-            heatmap, location = head_losses(prediction.maps, targets, head.code_weights)
+            heatmap = heatmap_loss(prediction.maps.heatmap_BKYX, targets.heatmap_BKYX)
+            location = location_loss(prediction.maps.codes_B8YX, targets, head.code_weights)
             importance = importance_loss(prediction.importance, boxes_BM8, self.settings.geometry, focal)
             columns = self._height_loss(prediction, boxes_BM8)
         heatmap, location = head.heatmap_weight * heatmap, head.location_weight * location

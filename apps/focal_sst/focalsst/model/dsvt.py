@@ -8,7 +8,7 @@ multiple of K some fill several slots in a row, of which all but the first are m
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import torch
@@ -225,7 +225,7 @@ class DSVT(nn.Module):
         for number, (block, norm) in enumerate(zip(self.stage_0, self.residual_norm_stage_0)):
             positions = tuple(self._embedded(windows, number, i) for i in range(2))
             x_VC = norm(block(x_VC, positions, sets[number % 2]) + x_VC)
-        return SparseVoxels(features_VC=x_VC, cells_V4=voxels.cells_V4, batch_size=voxels.batch_size)
+        return replace(voxels, features_VC=x_VC)
 
     def windows_of(self, cells_V4: Tensor) -> tuple[Windows, Windows]:
         """The windows of the even and of the odd blocks."""

@@ -6,7 +6,7 @@ of important voxels join the grid, with features of zero.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -174,19 +174,6 @@ class FocalSparseEncoder(nn.Module):
         neighbours = find_neighbours(voxels.cells_V4, self.grid_zyx)
         x_VC = self.conv_input(voxels.features_VC, neighbours)
         importance = Importance(logits_VK=self.conv_imp(x_VC, neighbours), cells_V4=voxels.cells_V4)
-        dilated = self._dilate(_with_features(voxels, self._let_gradient_through(x_VC, importance)), importance)
-        mixed_WC = self.conv_focal(dilated.features_VC, find_neighbours(dilated.cells_V4, self.grid_zyx))
-        return _with_features(dilated, mixed_WC), importance
-
-    def _let_gradient_through(self, x_VC: Tensor, importance: Importance) -> Tensor:
-        """Multiply important rows by 1 with the derivative of the sigmoid, so that the choice can be learned."""
-        if not self.settings.straight_through:
-            return x_VC
-        score_V1 = torch.sigmoid(importance.logits_VK[:, OWN:])
-        one_V1 = 1 + (score_V1 - score_V1.detach())
-        return x_VC * torch.where(score_V1 > self.settings.threshold, one_V1, 1.0)
-
-    def _dilate(self, voxels: SparseVoxels, importance: Importance) -> SparseVoxels:
         cells_N4 = proposed_cells(
             voxels,
             importance.logits_VK,
@@ -195,8 +182,15 @@ class FocalSparseEncoder(nn.Module):
             grid_zyx=self.grid_zyx,
             edge_cells=self.settings.edge_cells,
         )
-        return join(voxels, cells_N4, self.grid_zyx)
+        x_VC = self._let_gradient_through(x_VC, importance)
+        dilated = join(replace(voxels, features_VC=x_VC), cells_N4, self.grid_zyx)
+        mixed_WC = self.conv_focal(dilated.features_VC, find_neighbours(dilated.cells_V4, self.grid_zyx))
+        return replace(dilated, features_VC=mixed_WC), importance
 
-
-def _with_features(voxels: SparseVoxels, features_VC: Tensor) -> SparseVoxels:
-    return SparseVoxels(features_VC=features_VC, cells_V4=voxels.cells_V4, batch_size=voxels.batch_size)
+    def _let_gradient_through(self, x_VC: Tensor, importance: Importance) -> Tensor:
+        """Multiply important rows by 1 with the derivative of the sigmoid, so that the choice can be learned."""
+        if not self.settings.straight_through:
+            return x_VC
+        score_V1 = torch.sigmoid(importance.logits_VK[:, OWN:])
+        one_V1 = 1 + (score_V1 - score_V1.detach())
+        return x_VC * torch.where(score_V1 > self.settings.threshold, one_V1, 1.0)

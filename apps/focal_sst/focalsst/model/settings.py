@@ -195,17 +195,15 @@ class DetectorSettings:
     bn_momentum: float = 0.01  # 0.1 for runs of a few hundred steps, or evaluation lags behind
 
     def __post_init__(self) -> None:
-        _check_attention(self.dsvt)
+        dsvt = self.dsvt
+        if dsvt.d_model % dsvt.heads:
+            found = f"{dsvt.d_model} and {dsvt.heads}"
+            raise ConfigError("model.dsvt", "d_model is not divisible by heads", found=found)
+        if min(*dsvt.window, *dsvt.hybrid_factor, dsvt.set_size) < 1:
+            raise ConfigError("model.dsvt", "a window or a set is empty", expected="sizes of at least 1", found=dsvt)
         _check_bev(self.bev, self.geometry)
         if len(self.head.code_weights) != 8:
             raise ConfigError("model.head.code_weights", "a box has 8 codes", found=len(self.head.code_weights))
-
-
-def _check_attention(dsvt: DsvtSettings) -> None:
-    if dsvt.d_model % dsvt.heads:
-        raise ConfigError("model.dsvt", "d_model is not divisible by heads", found=f"{dsvt.d_model} and {dsvt.heads}")
-    if min(*dsvt.window, *dsvt.hybrid_factor, dsvt.set_size) < 1:
-        raise ConfigError("model.dsvt", "a window or a set is empty", expected="sizes of at least 1", found=dsvt)
 
 
 def _check_bev(bev: BevSettings, geometry: Geometry) -> None:

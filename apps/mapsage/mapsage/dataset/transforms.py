@@ -149,9 +149,13 @@ def photo_metric_distortion(
     if contrast_first:
         image = _change_contrast(image, rng, contrast_range)
     if _coin(rng):
-        image = _scale_saturation(image, _draw(rng, saturation_range))
+        factor, hsv = _draw(rng, saturation_range), _as_bytes(cv2.cvtColor(image, cv2.COLOR_BGR2HSV))
+        hsv[..., 1] = adjust(hsv[..., 1], factor=factor)
+        image = _as_bytes(cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR))
     if _coin(rng):
-        image = _shift_hue(image, int(rng.integers(-hue_delta, hue_delta)))
+        shift, hsv = int(rng.integers(-hue_delta, hue_delta)), _as_bytes(cv2.cvtColor(image, cv2.COLOR_BGR2HSV))
+        hsv[..., 0] = (hsv[..., 0].astype(np.int64) + shift) % HUES
+        image = _as_bytes(cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR))
     if not contrast_first:
         image = _change_contrast(image, rng, contrast_range)
     return replace(tile, image=image)
@@ -175,18 +179,6 @@ def _draw(rng: np.random.Generator, bounds: Sequence[float]) -> float:
 
 def _change_contrast(image: Pixels, rng: np.random.Generator, factors: Sequence[float]) -> Pixels:
     return adjust(image, factor=_draw(rng, factors)) if _coin(rng) else image
-
-
-def _scale_saturation(image: Pixels, factor: float) -> Pixels:
-    hsv = _as_bytes(cv2.cvtColor(image, cv2.COLOR_BGR2HSV))
-    hsv[..., 1] = adjust(hsv[..., 1], factor=factor)
-    return _as_bytes(cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR))
-
-
-def _shift_hue(image: Pixels, shift: int) -> Pixels:
-    hsv = _as_bytes(cv2.cvtColor(image, cv2.COLOR_BGR2HSV))
-    hsv[..., 0] = (hsv[..., 0].astype(np.int64) + shift) % HUES
-    return _as_bytes(cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR))
 
 
 def _as_bytes(pixels: object) -> Pixels:
