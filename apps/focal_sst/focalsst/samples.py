@@ -34,10 +34,6 @@ class Settings:
     frames_per_sequence: int
     seed: int
 
-    def world(self) -> World:
-        """Give what all frames share."""
-        return World(points=self.points, reach_m=self.reach_m, seed=self.seed)
-
     def frames(self, split: str) -> Iterator[tuple[int, int, str]]:
         """List (sequence, number in it, id) of every frame of a split; no sequence is in both splits."""
         for index in range(self.train if split == "train" else self.val):
@@ -95,7 +91,8 @@ def _require_sensible(settings: Settings) -> None:
 def _write_frames(
     directory: Path, settings: Settings, progress: Progress | None
 ) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
-    world, total, done = settings.world(), settings.train + settings.val, 0
+    world = World(points=settings.points, reach_m=settings.reach_m, seed=settings.seed)
+    total, done = settings.train + settings.val, 0
     files: dict[str, int] = {}
     splits: dict[str, dict[str, int]] = {}
     for split in SPLITS:

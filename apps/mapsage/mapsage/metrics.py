@@ -103,12 +103,12 @@ def table(result: Scores) -> str:
     rows = [(name, str(iou), str(acc)) for name, iou, acc in zip(result.class_names, result.IoU, result.Acc)]
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     rule = "+" + "+".join("-" * (width + 2) for width in widths) + "+"
-    lines = [_row(header, widths), rule, *(_row(row, widths) for row in rows)]
+    first, *others = (
+        "|" + "|".join(f" {_centred(cell, width)} " for cell, width in zip(row, widths)) + "|"
+        for row in (header, *rows)
+    )
+    lines = [first, rule, *others]
     return "\n".join(["per class results:", "", rule, *lines, rule])
-
-
-def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "|" + "|".join(f" {_centred(cell, width)} " for cell, width in zip(cells, widths)) + "|"
 
 
 def _centred(text: str, width: int) -> str:

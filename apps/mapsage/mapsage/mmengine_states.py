@@ -33,7 +33,9 @@ def spell_as_here(parts: Mapping[str, Any], where: str, *, amp: bool) -> Transla
     """
     spelled, remarks = dict(parts), list[str]()
     optimizer = parts.get("optimizer")
-    if isinstance(optimizer, Mapping) and (several := _several_optimizers(optimizer)):
+    inside = optimizer if isinstance(optimizer, Mapping) and "param_groups" not in optimizer else {}
+    several = [str(name) for name, inner in inside.items() if isinstance(inner, Mapping) and "param_groups" in inner]
+    if several:  # of MMEngine's OptimWrapperDict
         raise Incompatible(
             where,
             "it was trained by several optimizers, nothing was loaded",
@@ -49,9 +51,12 @@ def spell_as_here(parts: Mapping[str, Any], where: str, *, amp: bool) -> Transla
         del spelled["scheduler"]
         names = ", ".join(dict.fromkeys(unknown))
         remarks.append(f"its learning-rate schedule is not known here ({names}): the config's counts")
-    trained = _trained_weights(parts)
-    if trained is not None:
-        spelled["model"] = trained
+    averaged, weights = parts.get("ema"), parts.get("model")
+    if isinstance(averaged, Mapping) and isinstance(weights, Mapping):
+        # The file has the averaged weights where the trained ones are looked for.
+        named = {name: value for name, value in averaged.items() if isinstance(name, str)}
+        trained = {name.removeprefix(OF_A_MODULE): named[name] for name in named if name.startswith(OF_A_MODULE)}
+        spelled["model"] = {**weights, **trained}
         remarks.append("the trained weights are continued; the average of its EMA hook ends here")
     remarks += _counts_of_steps(parts)
     return Translated(parts=spelled, remarks=tuple(remarks))
@@ -65,26 +70,6 @@ def beside_optimizer(schedule: IterationSchedule, optimizer: Optimizer, scaler: 
     if scaler is not None and scaler.is_enabled():
         found["loss_scaler"] = scaler.state_dict()
     return found
-
-
-def _several_optimizers(state: Mapping[str, Any]) -> list[str]:
-    """The names of the optimizers that MMEngine's OptimWrapperDict holds; none for the state of one."""
-    if "param_groups" in state:
-        return []
-    return [str(name) for name, inner in state.items() if isinstance(inner, Mapping) and "param_groups" in inner]
-
-
-def _trained_weights(parts: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The weights that were trained, where the file has the averaged ones in their place."""
-    averaged, weights = parts.get("ema"), parts.get("model")
-    if not isinstance(averaged, Mapping) or not isinstance(weights, Mapping):
-        return None
-    trained = {
-        name.removeprefix(OF_A_MODULE): value
-        for name, value in averaged.items()
-        if isinstance(name, str) and name.startswith(OF_A_MODULE)
-    }
-    return {**weights, **trained}
 
 
 def _counts_of_steps(parts: Mapping[str, Any]) -> list[str]:

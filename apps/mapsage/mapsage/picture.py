@@ -88,8 +88,9 @@ def _legend(class_names: Sequence[str], palette: Sequence[Colour], *, width: int
     entries = [*zip(class_names, palette), ("no data", NO_DATA_COLOUR)]
     places: list[tuple[int, int]] = []
     x = y = 0
+    ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))  # widths in the font that PIL brings along
     for name, _ in entries:
-        entry_px = _SWATCH_PX + 4 + _text_width(name) + 2 * _GAP_PX
+        entry_px = _SWATCH_PX + 4 + int(ruler.textlength(name)) + 1 + 2 * _GAP_PX
         if x and x + entry_px > width - _GAP_PX:
             x, y = 0, y + _LEGEND_ROW_PX
         places.append((_GAP_PX + x, y))
@@ -101,11 +102,6 @@ def _legend(class_names: Sequence[str], palette: Sequence[Colour], *, width: int
         draw.rectangle(box, fill=colour, outline=_INK)
         draw.text((left + _SWATCH_PX + 4, top), name, fill=_INK)
     return legend
-
-
-def _text_width(text: str) -> int:
-    """Width in pixels in the font that PIL brings along."""
-    return int(ImageDraw.Draw(Image.new("RGB", (1, 1))).textlength(text)) + 1
 
 
 def draw_samples(
@@ -127,11 +123,16 @@ def draw_samples(
 def sheet(sample: Sample, prediction_HW: NDArray[np.integer], classes: Sequence[str]) -> bytes:
     """One tile at a size at which three stand side by side."""
     height, width = prediction_HW.shape
-    size = _panel(height, width)
+    longest = max(height, width)
+    if longest <= PANEL_PX:  # small tiles are enlarged by whole numbers, so that their pixels stay square
+        size = (width * (PANEL_PX // longest), height * (PANEL_PX // longest))
+    else:
+        size = (max(round(width * PANEL_PX / longest), 1), max(round(height * PANEL_PX / longest), 1))
+    smooth = Image.Resampling.NEAREST if size[0] >= width else Image.Resampling.BOX
     image_HW3 = sample.image.permute(1, 2, 0).numpy()[..., ::-1]
     truth_HW = sample.label.numpy() if sample.label is not None else np.full((height, width), IGNORED)
     drawn = side_by_side(
-        np.asarray(Image.fromarray(np.ascontiguousarray(image_HW3)).resize(size, _filter(size, width))),
+        np.asarray(Image.fromarray(np.ascontiguousarray(image_HW3)).resize(size, smooth)),
         _resized(truth_HW, size),
         _resized(prediction_HW, size),
         class_names=classes,
@@ -147,19 +148,6 @@ def palette(classes: int) -> tuple[Colour, ...]:
     hues = [int(255 * (0.13 + 0.618034 * number) % 255) for number in range(more)]
     pixels = (Image.new("HSV", (1, 1), (hue, 150, 200)).convert("RGB").tobytes() for hue in hues)
     return (*EARTHVQA_PALETTE, *((red, green, blue) for red, green, blue in pixels))
-
-
-def _panel(height: int, width: int) -> tuple[int, int]:
-    """Width and height of a panel: small tiles are enlarged by whole numbers, so that their pixels stay square."""
-    longest = max(height, width)
-    if longest <= PANEL_PX:
-        factor = PANEL_PX // longest
-        return width * factor, height * factor
-    return max(round(width * PANEL_PX / longest), 1), max(round(height * PANEL_PX / longest), 1)
-
-
-def _filter(size: tuple[int, int], width: int) -> Image.Resampling:
-    return Image.Resampling.NEAREST if size[0] >= width else Image.Resampling.BOX
 
 
 def _resized(labels_HW: NDArray[np.integer], size: tuple[int, int]) -> NDArray[np.integer]:

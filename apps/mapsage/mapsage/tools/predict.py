@@ -25,7 +25,7 @@ from mapsage.dataset.folders import unreadable
 from mapsage.dataset.pipeline import Pipeline
 from mapsage.dataset.reading import MOST_BYTES, read_image
 from mapsage.picture import overlay
-from mapsage.tools.trained import Say, Trained, add_options, console, load, note_in, write_picture
+from mapsage.tools.trained import Trained, add_options, console, load, note_in, write_picture
 from unbroken import Disk, OptionParser, durable_folder, is_ordinary, read_json, read_whole, require_local, write_json
 from unbroken.config import canonical
 from unbroken.errors import DamagedFile, Refused, UnbrokenError, UsageError
@@ -75,7 +75,11 @@ def main(arguments: Sequence[str]) -> int:
             what = f"left out: {error}"
         done[what.partition(":")[0]] += 1
         say(f"[{number}/{len(pictures)}] {picture.path}: {what}")
-    _say_sum(say, done, left, options.out)
+    before, missed = done["done before"], len(left)
+    words = [f"{done.total() - before - missed} predicted"]
+    words += [f"{before} done before and left as they are"] if before else []
+    words += [f"{missed} left out, named above"] if missed else []
+    say(f"{', '.join(words)}: {options.out / LABELS}, {options.out / OVERLAYS}, {options.out / RECORD}")
     return max((error.exit_code for error in left), default=0)
 
 
@@ -147,14 +151,10 @@ class _Writer:
     def begin(self) -> None:
         """Write the record, or see that what is there is of the same network and classes."""
         path = self._out / RECORD
-        record = {"format": FORMAT, "checkpoint": str(self._trained.file.path), **self._made_by}
-        if path.exists() and not self._overwrite:
-            self._require_same(path)
+        if self._overwrite or not path.exists():
+            durable_folder(Disk(), self._out)
+            write_json(Disk(), path, {"format": FORMAT, "checkpoint": str(self._trained.file.path), **self._made_by})
             return
-        durable_folder(Disk(), self._out)
-        write_json(Disk(), path, record)
-
-    def _require_same(self, path: Path) -> None:
         try:
             known = read_json(path)
         except (OSError, ValueError) as fault:
@@ -174,7 +174,11 @@ class _Writer:
     def predict(self, picture: Picture) -> str:
         """Write overlay and labels, the labels last; returns what was done, in a word or two."""
         labels, coloured = (self._out / folder / f"{picture.name}.png" for folder in (LABELS, OVERLAYS))
-        digest = self._digest_of(picture.path)
+        try:
+            content = read_whole(picture.path, most_bytes=MOST_BYTES)
+        except OSError as fault:
+            raise DamagedFile(picture.path, "the file cannot be read", found=fault.strerror or fault) from fault
+        digest = hashlib.sha256(self._digest.encode() + content).hexdigest()  # of it, and of what predicts it
         there = [note_in(path, NOTE) for path in (coloured, labels)]
         if there == [digest, digest]:
             return "done before"
@@ -190,14 +194,6 @@ class _Writer:
         write_picture(coloured, overlay(image_HW3, labels_HW, self._trained.palette), notes)
         write_picture(labels, Image.fromarray(labels_HW.astype(np.uint8)), notes)
         return f"{labels_HW.shape[1]}x{labels_HW.shape[0]} px"
-
-    def _digest_of(self, path: Path) -> str:
-        """Of the picture and of what predicts it."""
-        try:
-            content = read_whole(path, most_bytes=MOST_BYTES)
-        except OSError as fault:
-            raise DamagedFile(path, "the file cannot be read", found=fault.strerror or fault) from fault
-        return hashlib.sha256(self._digest.encode() + content).hexdigest()
 
 
 def _steps(config: MapSageConfig) -> list[dict[str, Any]]:
@@ -222,12 +218,3 @@ def _made_by(trained: Trained) -> dict[str, Any]:
         "pipeline": _steps(trained.config),
         "normalisation": canonical(trained.config.model.data_preprocessor),
     }
-
-
-def _say_sum(say: Say, done: Counter[str], left: Sequence[UnbrokenError], out: Path) -> None:
-    before, missed = done["done before"], len(left)
-    fresh = done.total() - before - missed
-    words = [f"{fresh} predicted"]
-    words += [f"{before} done before and left as they are"] if before else []
-    words += [f"{missed} left out, named above"] if missed else []
-    say(f"{', '.join(words)}: {out / LABELS}, {out / OVERLAYS}, {out / RECORD}")
