@@ -47,7 +47,7 @@ GROUPS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     ),
     "Data": (
         "Reading a data set outside the training.",
-        {"unbroken.train": "one_pass check_dataset Checked BadSample spread even_slices this_world World"},
+        {"unbroken.train": "one_pass shared_pass check_dataset Checked BadSample spread even_slices this_world World"},
     ),
     "Checkpoints and runs": (
         "Finding the weights of a run, taking them over, and looking at what was recorded.",

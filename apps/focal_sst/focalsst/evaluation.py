@@ -19,7 +19,7 @@ from focalsst.metrics import Detections, Labels, Scores, class_rules, evaluate
 from focalsst.model.detector import Detector
 from focalsst.results import named, report, write_results
 from unbroken.errors import DamagedFile
-from unbroken.train import BadSample, Progress, evaluating, one_pass, spread, this_world
+from unbroken.train import Progress, evaluating, shared_pass, spread
 
 Say = Callable[[str], None]
 LEAST_SCORE = 0.1  # of the boxes that are drawn
@@ -98,26 +98,18 @@ def evaluate_split(
     A frame that cannot be read ends it, or with `skip_bad` is left out and said. `poll` is called between batches.
     Several processes share the frames, and judge what all of them found.
     """
-    world, left_out = this_world(), list[str]()
-
-    def skipped(bad: BadSample) -> None:
-        left_out.append(f"skipped in evaluation: {bad.reason}")
-
-    found: list[Detections] = []
-    for batch in one_pass(
+    overlap = config.MODEL.DENSE_HEAD.POST_PROCESSING.NMS_CONFIG.NMS_THRESH
+    parts = shared_pass(
         dataset,
+        lambda batch: predict(model, batch.to(device), overlap=overlap),
         batch_size=config.OPTIMIZATION.BATCH_SIZE_PER_GPU,
         workers=workers,
         collate=collate,
-        skipped=skipped if skip_bad else None,
-        share=(world.rank, world.size),
-    ):
-        poll()
-        found += predict(model, batch.to(device), overlap=config.MODEL.DENSE_HEAD.POST_PROCESSING.NMS_CONFIG.NMS_THRESH)
-    told = world.gather_values((found, left_out))
-    found = [each for detections, _ in told for each in detections]
-    for line in (line for _, lines in told for line in lines):
-        say(line)
+        skip_bad=skip_bad,
+        poll=poll,
+        say=say,
+    )
+    found = [each for part in parts for each in part]
     seen = {each.frame_id for each in found}
     if not seen:
         what = f"not one of the {len(dataset)} frames to evaluate can be read"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from mapsage.metrics import PixelCounts, Scores, count_pixels, scores, table
 from mapsage.model import EncoderDecoder
 from mapsage.predict import predict_labels
 from unbroken.errors import DamagedFile
-from unbroken.train import BadSample, evaluating, one_pass, this_world
+from unbroken.train import evaluating, shared_pass
 
 Say = Callable[[str], None]
 
@@ -40,35 +41,21 @@ def evaluate(
     A tile that cannot be read ends it, or with `skip_bad` is left out and said. `part` is what MMEngine calls the loop,
     `poll` is called between tiles, and `take` is given each tile with its predicted labels.
     """
-
-    world, left_out = this_world(), list[str]()
-
-    def skipped(bad: BadSample) -> None:
-        left_out.append(f"skipped in evaluation: {bad.reason}")
-
     classes = config.model.decode_head.num_classes
-    counts = PixelCounts.none(classes)
-    seen = 0
+
+    def judge(batch: Any) -> PixelCounts:
+        (sample,) = batch
+        label_HW = None if sample.label is None else tuple(sample.label.shape)
+        require_comparable(sample.name, label_HW, file_HW=sample.ori_shape)
+        prediction = predict(config, model, preprocess, sample)
+        take(sample, prediction)
+        return count_pixels(prediction, sample.label, num_classes=classes)
+
     with evaluating(model), torch.inference_mode():
-        for (sample,) in one_pass(
-            dataset,
-            batch_size=1,
-            workers=workers,
-            collate=collate,
-            skipped=skipped if skip_bad else None,
-            share=(world.rank, world.size),
-        ):
-            poll()
-            seen += 1
-            label_HW = None if sample.label is None else tuple(sample.label.shape)
-            require_comparable(sample.name, label_HW, file_HW=sample.ori_shape)
-            prediction = predict(config, model, preprocess, sample)
-            counts += count_pixels(prediction, sample.label, num_classes=classes)
-            take(sample, prediction)
-    told = world.gather_values((counts, seen, left_out))
-    counts, seen = sum((each for each, _, _ in told), PixelCounts.none(classes)), sum(each for _, each, _ in told)
-    for line in (line for _, _, lines in told for line in lines):
-        say(line)
+        each = shared_pass(
+            dataset, judge, batch_size=1, workers=workers, collate=collate, skip_bad=skip_bad, poll=poll, say=say
+        )
+    counts, seen = sum(each, PixelCounts.none(classes)), len(each)
     if not seen:
         what = f"not one of its {len(dataset)} tiles can be read"
         raise DamagedFile(f"the {part} set", what, do="The log names each, and what is wrong with it.")

@@ -41,6 +41,7 @@ from unbroken.train.data.one_pass import one_pass
 from unbroken.train.data.rng import preserved
 from unbroken.train.data.takeover import Translated
 from unbroken.train.device import pick_device
+from unbroken.train.distributed.shared_pass import shared_pass
 from unbroken.train.distributed.world import World, this_world
 from unbroken.train.dividing import even_slices
 from unbroken.train.fit import fit
@@ -116,6 +117,7 @@ __all__ = [
     "read_checkpoint",
     "require_takeover",
     "run_job",
+    "shared_pass",
     "shown_time",
     "spread",
     "this_world",
