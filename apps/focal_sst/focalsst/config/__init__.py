@@ -1,9 +1,9 @@
 """The config room: what a config of the sonar detector may say, what it means, and what changing it does.
 
-schema          `SonarConfig`, the whole config, in the words of OpenPCDet's fork Focal-SST-Sonar
+schema          `SonarConfig`, the whole config, in the words of OpenPCDet's fork Focal-SST-Sonar; what must agree and
+                fit in it; `detector_settings`, from a config to what the detector is built from
 data            where the data lies, its classes of evaluation, its processing, its augmentation, and the one grid
 model           voxel features, focal encoder, DSVT, bird's-eye view, centre head, from maps to boxes
-network         `detector_settings`: from a config to what the detector is built from; what must agree and fit in it
 original        what AS_PUBLISHED stands for, the original's defaults, and which networks are not built here
 
 A *copy* is a value that the original's files repeat: voxel size and range in VFE and FOCAL_ENCODER, sparse_shape,
@@ -18,7 +18,6 @@ Touches nothing.
 
 from __future__ import annotations
 
-from focalsst.config.network import detector_settings
-from focalsst.config.schema import SonarConfig
+from focalsst.config.schema import SonarConfig, detector_settings
 
 __all__ = ["SonarConfig", "detector_settings"]

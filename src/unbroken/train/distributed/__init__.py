@@ -7,7 +7,8 @@ order.
 
 `world.py` is what they tell each other, `following.py` how the others take part in what rank 0 decided, `shards.py`
 how an application's step adds up, `replicas.py` what a loop with DistributedDataParallel is given and asked,
-`agreement.py` what all say of a step. `agent.py` starts them. Which samples are whose says `data/sharing.py`.
+`agreement.py` what all say of a step, `shared_pass.py` how they share an evaluation out. `agent.py` starts them. Which
+samples are whose says `data/sharing.py`.
 Where each process has a part of the weights (FSDP2), all save together (`sharded_saver.py`, `sharded_files.py`).
 
 Touches torch, files (of sharded checkpoints) and processes (those of the training, and their messages).
