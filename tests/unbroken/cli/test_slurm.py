@@ -54,6 +54,7 @@ def test_what_is_asked_of_slurm_stands_in_the_script(type_: Type) -> None:
         "--sbatch=-J my run",
         "--sbatch=--gpus=8",
         "--sbatch=--comment='a --b'",
+        "--sbatch=--exclusive",
     ]
     answer = type_("slurm", "--time=4h", *asked, *further, "--", "python", "train.py", "--nodes", 7)
     assert directives(answer.out) == [
