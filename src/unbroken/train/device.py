@@ -35,6 +35,7 @@ def pick_device(name: str, *, deterministic: bool) -> torch.device:
     said = processes_said()
     if device.type == "cuda" and name in ("auto", "cuda") and said.size > 1 and torch.cuda.is_available():
         device = torch.device("cuda", said.local_rank % torch.cuda.device_count())  # one for each of this machine
+        torch.cuda.set_device(device)  # what says "cuda" without a number means it too
     if device.type == "cuda" and deterministic:
         ask_cublas_for_determinism()
     if device.type == "cuda" and not torch.cuda.is_available():

@@ -167,7 +167,8 @@ class Replicas:
         """The gradients of a bucket over all samples of all processes."""
         summed = bucket.buffer().mul_(weight_of(self._current, self._world))
         summed.copy_(self._world.ordered_sum([summed]))
-        done: torch.futures.Future[Tensor] = torch.futures.Future()
+        devices = [summed.device] if summed.is_cuda else []  # one that is not named may not lie in the result
+        done: torch.futures.Future[Tensor] = torch.futures.Future(devices=devices)
         done.set_result(summed)
         return done
 

@@ -1,7 +1,8 @@
 """The processes of one training as one of them sees them: which it is, and what they tell each other.
 
 The messages go over a process group of their own (Gloo, on the CPU), beside whatever the training itself uses. It is
-made from what a launcher leaves in the environment, the same as `torch.distributed.init_process_group` reads.
+made from what a launcher leaves in the environment, the same as `torch.distributed.init_process_group` reads. Sums of
+what lies on GPUs go from one to the other (NCCL) where each process has its own.
 
 A ring reduction adds an element's terms in an order that hangs on where in a message it lies, and floating-point
 addition is not associative. `ordered_sum` gives each process one part of the elements from all shards; it adds them in
@@ -33,6 +34,7 @@ Value = TypeVar("Value")
 COUNTED, SHORT = 8, 504  # bytes of a length, and of what travels with it: most of what is said is not longer
 NAMED = 128  # bytes of a reason that travels with each agreement
 HEARD_WITHIN_S, LOOKS_EVERY_S = 2.0, 0.05
+UNASKED = object()
 _ABANDONED: list[Any] = []
 SIGNALS_HEARD_EVERY = timedelta(seconds=0.1)  # while a message is waited for: native code lets no handler run
 # Of what Gloo says: `Connection closed by peer [10.0.0.7]:2725`, `[10.0.0.7]:2725: Connection reset by peer`.
@@ -54,6 +56,7 @@ class World:
         self._group: Any = None
         self._place: Any = None  # where all of them have met, which stays
         self._store: Any = None  # there, what those of the present group leave a word in
+        self._gpus: Any = UNASKED  # the same between the GPUs of all; None: there is none
         self._met = 0  # how often: each run that a program opens has a group of its own
         self._under_way = False  # a message
         self.has_left = False  # this process, its loop, without the others
@@ -126,7 +129,7 @@ class World:
             return [row]
         row = row.contiguous()
         rows = [torch.empty_like(row) for _ in range(self.size)]
-        self._done(partial(self.group.allgather, [rows], [row]))
+        self._done(partial(self._carrier(row).allgather, [rows], [row]), on_gpu=row.is_cuda)
         return rows
 
     def gather_values(self, value: Value) -> list[Value]:
@@ -177,7 +180,7 @@ class World:
         pieces = pieces.contiguous()
         found = torch.empty_like(pieces)
         even: list[int] = []
-        self._done(partial(self.group.alltoall_base, found, pieces, even, even))
+        self._done(partial(self._carrier(pieces).alltoall_base, found, pieces, even, even), on_gpu=pieces.is_cuda)
         return found
 
     def ordered_sum(self, shards: Sequence[Tensor]) -> Tensor:
@@ -195,7 +198,8 @@ class World:
         length = len(shards[0])
         width = -(-length // self.size)
         # (shards here, ranks * width) -> (ranks, shards here, width): each process gets its part of every shard here.
-        padded = torch.zeros(len(shards), self.size * width, dtype=shards[0].dtype)
+        place = shards[0].device if self._connects(shards[0].device) else None  # None: by way of the CPU
+        padded = torch.zeros(len(shards), self.size * width, dtype=shards[0].dtype, device=place)
         for row, shard in zip(padded, shards):
             row[:length] = shard
         from_all = self.exchange(padded.view(len(shards), self.size, width).transpose(0, 1))
@@ -213,12 +217,35 @@ class World:
         """
         if self._under_way:
             _ABANDONED.append(self._group)
-        self._group, self._under_way = None, False
+        self._group, self._gpus, self._under_way = None, UNASKED, False
 
-    def _done(self, begin: Callable[[], Any]) -> None:
+    def _connects(self, device: torch.device) -> bool:
+        """Whether tensors travel from this device to those of the others: over NCCL, each process having its own GPU.
+
+        All ask at once. Two that share a GPU are refused by NCCL, and some builds of torch lack it: by the CPU then.
+        """
+        if device.type != "cuda" or not dist.is_nccl_available():
+            return False
+        if self._gpus is UNASKED:
+            gpus = self.gather_values(str(torch.cuda.get_device_properties(device).uuid))
+            self._gpus = None
+            if len(set(gpus)) == self.size:
+                options = dist.ProcessGroupNCCL.Options()
+                options._timeout = timedelta(seconds=collective_timeout_s())
+                self._gpus = dist.ProcessGroupNCCL(PrefixStore("gpus", self._store), self.rank, self.size, options)
+        return self._gpus is not None
+
+    def _carrier(self, tensor: Tensor) -> Any:
+        return self._gpus if tensor.is_cuda else self.group
+
+    def _done(self, begin: Callable[[], Any], *, on_gpu: bool = False) -> None:
+        """Return once a message is through; between GPUs once the present stream will wait for it.
+
+        There a wait that comes to its end would break the group off: it is not looked up from.
+        """
         try:
             work, self._under_way = begin(), True
-            while not work.is_completed():
+            while not on_gpu and not work.is_completed():
                 with suppress(RuntimeError):  # it has not come in this while; or what went wrong, which is said below
                     work.wait(SIGNALS_HEARD_EVERY)
             self._under_way = False
