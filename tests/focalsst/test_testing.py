@@ -14,6 +14,7 @@ from focalsst.results import read_results
 from focalsst.samples import write_sample_data
 from focalsst.testing import main
 from tests.twin.killing import python, run_to_end
+from tests.twin.together import run_together
 from unbroken.errors import DamagedFile, Incompatible, UsageError
 
 APP = Path(__file__).resolve().parents[2] / "apps/focal_sst"
@@ -70,6 +71,17 @@ def test_the_same_weights_give_the_same_scores_as_during_the_training(app: Path)
     assert (folder / "result.npz").read_bytes() == (RUN / "eval/eval_with_train/epoch_3/val/result.npz").read_bytes()
     assert len(list((folder / "final_result/data").glob("*.txt"))) == 4
     assert not (folder / "scenes.png").exists()
+
+
+def test_several_processes_share_the_frames_and_find_what_one_does(app: Path) -> None:
+    words = ("--cfg_file", NANO, "--extra_tag", "base", "--workers", 0, "--launcher", "pytorch", "--scenes", 0)
+    assert judge("--scenes", 0, "--eval_tag", "alone") == 0
+    sessions = run_together(python(APP / "test.py", *words), 3, cwd=app)
+    assert [each.returncode for each in sessions] == [0, 0, 0], sessions
+    assert "mAP" in sessions[0].output and [each.output for each in sessions[1:]] == ["", ""]
+    alone, shared = (RUN / "eval/epoch_3/val" / name for name in ("alone", "default"))
+    assert read_results(shared).scores == read_results(alone).scores
+    assert (shared / "result.npz").read_bytes() == (alone / "result.npz").read_bytes()
 
 
 def test_all_epochs_are_judged_once_and_a_training_begun_anew_is_judged_anew(

@@ -18,6 +18,7 @@ from nano_job import job, session, write_nano_job
 from PIL import Image
 from tests.processes import PIPE, STDOUT, Popen, environment, run_command
 from tests.twin.killing import python
+from tests.twin.together import run_together
 
 from mapsage.dataset.palette import EARTHVQA_CLASSES, EARTHVQA_PALETTE
 from mapsage.tools import predict, test
@@ -63,6 +64,19 @@ def judged(*words: object) -> dict[str, Any]:
 
 
 # -- test.py
+
+
+def test_several_processes_share_the_tiles_and_count_what_one_does(here: Path) -> None:
+    alone = judged("nano.py", "work_dirs/nano/iter_20.pth")
+    words = ("nano.py", "work_dirs/nano/iter_20.pth", "--work-dir", "judged", "--out", "masks", "--launcher", "pytorch")
+    sessions = run_together(python(SCRIPTS / "test.py", *words), 2, cwd=here)
+    assert [each.returncode for each in sessions] == [0, 0], sessions
+    assert "mIoU" in sessions[0].output and sessions[1].output == ""
+    (written,) = Path("judged").glob("*/*.json")
+    assert json.loads(written.read_text("utf-8")) == alone
+    assert test.main([*words[:2], "--out", "alone"]) == 0
+    masks = {path.name: path.read_bytes() for path in Path("alone").iterdir()}
+    assert masks == {path.name: path.read_bytes() for path in Path("masks").iterdir()} and masks
 
 
 @pytest.mark.parametrize("step", [10, 20])

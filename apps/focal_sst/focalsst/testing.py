@@ -29,7 +29,7 @@ from focalsst.original_states import present_name
 from focalsst.picture import FrameView, draw_scenes
 from focalsst.recipes import DEFAULT_CONFIG, Places, config_of, config_path, count, find_data, places_of, positive
 from focalsst.results import SCORES, read_scores
-from unbroken import EPOCHS, Disk, OptionParser, add_weights_key, write_whole
+from unbroken import EPOCHS, Disk, OptionParser, add_weights_key, require_launcher, write_whole
 from unbroken.errors import UsageError
 from unbroken.train import (
     FoundCheckpoint,
@@ -41,6 +41,7 @@ from unbroken.train import (
     one_pass,
     pick_device,
     shown_time,
+    this_world,
 )
 
 WAIT_S: Final = 10.0
@@ -78,7 +79,10 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--save_to_file", action="store_true", help="write the detections as text too")
     found.add_argument("--infer_time", action="store_true", help="measure the time of a frame")
     found.add_argument("--scenes", type=count, default=4, metavar="N", help=f"frames drawn in {SCENES}; 0: none")
-    found.add_argument("--launcher", choices=["none"], default="none", help="one process (for now)")
+    found.add_argument(
+        "--launcher", choices=["none", "pytorch", "slurm"], default="none",
+        help="what started this process, one of several that share the frames: it is found out anyway",
+    )  # fmt: skip
     for name in ("--tcp_port", "--local_rank"):
         found.add_argument(name, type=int, default=0, help=argparse.SUPPRESS)
     found.add_argument(
@@ -96,6 +100,7 @@ def usage() -> str:
 def main(arguments: Sequence[str]) -> int:
     """Run one command line; returns its exit code."""
     options = parser().parse_args(list(arguments))
+    require_launcher(options.launcher)
     asked = [name for name in ("ckpt", "pretrained_model", "eval_all") if getattr(options, name)]
     if len(asked) > 1:
         words = " and ".join(f"--{name}" for name in asked)
@@ -106,6 +111,8 @@ def main(arguments: Sequence[str]) -> int:
         bench.judge_all()
     else:
         bench.judge_one()
+    bench.world.wait_for_all()  # until all is written
+    bench.world.close()
     return 0
 
 
@@ -113,7 +120,7 @@ class _Bench:
     """Model and frames, built once, and where results go."""
 
     def __init__(self, options: argparse.Namespace, places: Places, config: SonarConfig) -> None:
-        self.options, self.places, self.config = options, places, config
+        self.options, self.places, self.config, self.world = options, places, config, this_world()
         self.device = pick_device(options.device, deterministic=False)
         self.model: Detector = build_detector(detector_settings(config)).to(self.device)
         self.dataset: SonarFolder = build_dataset(
@@ -128,15 +135,17 @@ class _Bench:
         return self.config.DATA_CONFIG.DATA_SPLIT.test
 
     def say(self, line: str) -> None:
-        """Show a line, and keep it for the log."""
-        self._console.print(line)
+        """Show a line, and keep it for the log; of several processes the first speaks."""
+        if self.world.leads:
+            self._console.print(line)
         self._log.append(f"{shown_time(datetime.now())}   INFO  {line}")
 
     def judge_one(self) -> None:
         """Judge the file that was named, or the run's furthest checkpoint."""
         named = self.options.ckpt or self.options.pretrained_model
         if named is None:
-            file = furthest_checkpoint(self.places.run, EPOCHS)
+            # A training that goes on may save meanwhile: all of several processes judge what the first has found.
+            file = find_checkpoint(self.world.tell(furthest_checkpoint(self.places.run, EPOCHS).path), EPOCHS)
             self.say(f"no --ckpt given: the run's furthest checkpoint is {file.path}")
         else:
             file = find_checkpoint(named, EPOCHS)
@@ -145,6 +154,9 @@ class _Bench:
 
     def judge_all(self) -> None:
         """Judge every checkpoint of an epoch, and while the training goes on, those to come."""
+        if self.world.size > 1:
+            do = "Start it as one process, or judge one file: --ckpt FILE."
+            raise UsageError("--eval_all", "it waits for files, and is not shared by several processes", do=do)
         folder = self.options.ckpt_dir or EPOCHS.checkpoints(self.places.run)
         rows: dict[int, Mapping[str, float]] = {}
         waited_s = 0.0
@@ -202,6 +214,8 @@ class _Bench:
             say=self.say,
             skip_bad=self.options.on_bad == "skip",
         )
+        if not self.world.leads:
+            return found
         if self.options.infer_time:
             self.say(_time_of_a_frame(self.model, self.dataset, self.config, self.device))
         settings = {"file": str(file.path), "save": file.save, "step": file.step, "split": self.split}

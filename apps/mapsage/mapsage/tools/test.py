@@ -20,9 +20,9 @@ from mapsage.evaluation import evaluate
 from mapsage.metrics import Scores
 from mapsage.picture import side_by_side
 from mapsage.tools.trained import Trained, add_options, console, load, require_empty, write_picture
-from unbroken import Disk, OptionParser, durable_folder, require_local, write_json
+from unbroken import Disk, OptionParser, durable_folder, require_launcher, require_local, write_json
 from unbroken.errors import ConfigError, Incompatible, UsageError
-from unbroken.train import dataset_meta
+from unbroken.train import dataset_meta, this_world
 
 Take = Callable[[Sample, Tensor], None]
 NOT_BUILT = {"tta": "test-time augmentation", "show": "showing pictures in a window (--show-dir writes them)"}
@@ -43,7 +43,12 @@ def parser() -> OptionParser:
     found.add_argument(
         "--on-bad-sample", dest="on_bad", choices=["stop", "skip"], default="stop", help="a tile that is unreadable"
     )
-    found.add_argument("--launcher", choices=["none"], default="none", help="one process (for now)")
+    found.add_argument(
+        "--launcher",
+        choices=["none", "pytorch", "slurm", "mpi"],
+        default="none",
+        help="what started this process, one of several that share the tiles: it is found out anyway",
+    )
     found.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
     found.add_argument("--tta", action="store_true", help="not built")
     found.add_argument("--show", action="store_true", help="not built: --show-dir writes the pictures")
@@ -59,6 +64,8 @@ def usage() -> str:
 def main(arguments: Sequence[str]) -> int:
     """Run one command line; returns its exit code."""
     options = parser().parse_args(list(arguments))
+    require_launcher(options.launcher)
+    world = this_world()
     for name, what in NOT_BUILT.items():
         if getattr(options, name):
             raise UsageError(f"--{name}", f"{what} is not built", do=f"Leave --{name} out.")
@@ -66,7 +73,8 @@ def main(arguments: Sequence[str]) -> int:
         if folder is not None:
             require_empty(folder, option)
     require_local(options.work_dir or "", is_folder=True)
-    say = console()
+    world.wait_for_all()  # before the first of several writes there
+    say = console() if world.leads else (lambda _line: None)
     trained = load(options, say)
     part, loader = _loader(trained.config, options.config)
     # Where the file learned from masks of which 0 meant something else, all labels would be off.
@@ -92,8 +100,10 @@ def main(arguments: Sequence[str]) -> int:
         take=_writers(options, trained, loader, dataset),
     )
     say(f"{len(dataset)} tiles of {part}")
-    if options.work_dir is not None:
+    if options.work_dir is not None and world.leads:
         say(f"metrics: {_write_metrics(options.work_dir, found, trained)}")
+    world.wait_for_all()
+    world.close()
     return 0
 
 
