@@ -18,6 +18,7 @@ END_OF_COUNTS = 1 << 63  # what a step, an epoch or a size in bytes never reache
 LONGEST_S = 1e10  # 300 years: no session and no save takes longer
 NOT_FINITE = ("nan", "inf", "-inf")  # JSON has no such numbers: they are written as text
 DIGEST = re.compile("[0-9a-f]{64}")
+FILE_DIGEST = re.compile("sha256:[0-9a-f]{64}|xxh3_128:[0-9a-f]{32}")
 LONGEST_SHOWN = 40
 MISSED = object()  # in place of a value that is not there
 
@@ -74,6 +75,13 @@ def digest(value: Any, field: str) -> str:
     if isinstance(value, str) and DIGEST.fullmatch(value):
         return value
     raise BadField(field, "64 hex digits", value)
+
+
+def file_digest(value: Any, field: str) -> str:
+    """The digest of a file, with its kind."""
+    if isinstance(value, str) and FILE_DIGEST.fullmatch(value):
+        return value
+    raise BadField(field, "sha256: or xxh3_128: and its hex digits", value)
 
 
 def flag(value: Any, field: str) -> bool:

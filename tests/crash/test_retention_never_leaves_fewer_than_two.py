@@ -157,8 +157,8 @@ class Store:
 
     def _is_sound(self, step: int) -> bool:
         manifest = read_manifest(self.manifests, f"iter_{step}.pth")
-        digest = manifest.sha256 if manifest else None
-        return verify_file(self.folder / f"iter_{step}.pth", expected_sha256=digest).state == "good"
+        digest = manifest.digest if manifest else None
+        return verify_file(self.folder / f"iter_{step}.pth", expected_digest=digest).state == "good"
 
     def _save(self, step: int) -> None:
         facts = SaveFacts(

@@ -113,7 +113,7 @@ def place(step: int) -> dict[str, Any]:
 
 def saved(step: int, state: str = "good", *, listed: bool = True, **facts: Any) -> Candidate:
     reasons = {
-        "good": "verified by whole-file sha256" if listed else "verified by zip CRC",
+        "good": "verified by whole-file digest" if listed else "verified by zip CRC",
         "damaged": CUT_OFF,
     }
     known: dict[str, Any] = {

@@ -164,7 +164,7 @@ def _write_candidate(item: Candidate, listed_in: Path) -> None:
     DISK.close(file)
     if item.listed:
         DISK.make_folder(listed_in)
-        manifest = Manifest(**asdict(facts), format=FORMAT, size_bytes=digest.size_bytes, sha256=digest.sha256)
+        manifest = Manifest(**asdict(facts), format=FORMAT, size_bytes=digest.size_bytes, digest=digest.digest)
         write_manifest(DISK, listed_in, manifest)
     if item.state == "damaged":
         damage = DAMAGE[item.reason]

@@ -76,7 +76,7 @@ def _list(file: File, run: Path, digest: DigestingFile) -> None:
     write_manifest(
         DISK,
         manifests(run),
-        Manifest(**asdict(facts), format=FORMAT, size_bytes=digest.size_bytes, sha256=digest.sha256),
+        Manifest(**asdict(facts), format=FORMAT, size_bytes=digest.size_bytes, digest=digest.digest),
     )
 
 

@@ -3,7 +3,7 @@
 A *checkpoint* is a file from which training continues exactly; a *weights file* (`best_*`) holds weights and facts
 about them only. The *structure* of a file is everything but the tensors' numbers, read without torch and without
 executing its pickle. A *manifest* is a small file beside the run's other records that says what was written: size,
-SHA-256, step and the *save id* that is also inside the file, so that a manifest is never taken for that of a later
+digest, step and the *save id* that is also inside the file, so that a manifest is never taken for that of a later
 file of the same name. *Verified* means: the bytes on disk are the bytes that were written.
 
 Read first: `structure.py` (what is in a file), `store.py` (the order in which a save is written), `retention.py` (pure:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 from unbroken.checkpoint.tree import ITEM_BYTES, PLAIN, TensorRef, is_shape
-from unbroken.fields import digest
+from unbroken.fields import FILE_DIGEST, file_digest
 from unbroken.ids import is_name
 from unbroken.storage import PARTIAL_SUFFIX
 
@@ -42,7 +42,7 @@ class ShardFile:
 
     name: str
     size_bytes: int
-    sha256: Annotated[str, digest]
+    digest: Annotated[str, file_digest]
 
 
 def is_sharded(path: Path) -> bool:
@@ -92,8 +92,8 @@ def shards_of_others(path: Path, names: Iterable[str]) -> list[Path]:
 
 def shards_in(stamp: Mapping[str, Any]) -> Iterator[ShardFile]:
     """The shards that a checked entry `unbroken` names."""
-    for name, (size_bytes, sha256) in stamp.get("shard_files", {}).items():
-        yield ShardFile(name=name, size_bytes=size_bytes, sha256=sha256)
+    for name, (size_bytes, digest) in stamp.get("shard_files", {}).items():
+        yield ShardFile(name=name, size_bytes=size_bytes, digest=digest)
 
 
 def are_shards(value: object) -> bool:
@@ -107,7 +107,7 @@ def are_shards(value: object) -> bool:
         and type(facts[0]) is int
         and facts[0] >= 0
         and isinstance(facts[1], str)
-        and len(facts[1]) == 64
+        and FILE_DIGEST.fullmatch(facts[1]) is not None
         for name, facts in value.items()
     )
 

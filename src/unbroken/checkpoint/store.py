@@ -85,7 +85,7 @@ class CheckpointStore:
             **asdict(facts),
             format=FORMAT,
             size_bytes=written.size_bytes + sum(shard.size_bytes for shard in shards),
-            sha256=written.sha256,
+            digest=written.digest,
             shard_files=tuple(shards),
         )
         with explained(self._disk, path, "the file was written, but not all of its records"):
@@ -93,7 +93,7 @@ class CheckpointStore:
             write_manifest(self._disk, self._manifests, manifest)
             # What was just written is known: it is read again only where it has changed since.
             self._sound[facts.file] = stamp
-            self._record("saved", file=facts.file, step=facts.step, kind=facts.kind, sha256=manifest.sha256)
+            self._record("saved", file=facts.file, step=facts.step, kind=facts.kind, digest=manifest.digest)
             # From here on it counts. The pointer serves other tools: no launch of ours follows it.
             if facts.kind == "checkpoint":
                 self._newest_bytes = manifest.size_bytes
@@ -209,7 +209,7 @@ class CheckpointStore:
         stamp = _stamp_of(path)
         if stamp is None or self._sound.get(manifest.file) == stamp:
             return stamp is not None
-        verdict = verify_file(path, expected_sha256=manifest.sha256, expected_bytes=manifest.size_bytes)
+        verdict = verify_file(path, expected_digest=manifest.digest, expected_bytes=manifest.size_bytes)
         if verdict.state == "good":
             self._sound[manifest.file] = stamp
         return verdict.state == "good"

@@ -7,7 +7,6 @@ lengths agree.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from io import BufferedReader
@@ -19,9 +18,9 @@ from unbroken.checkpoint.sharded import DIRECTORY, are_shards, is_sharded, shard
 from unbroken.checkpoint.structure import Structure, open_checkpoint, structure_in, tensors
 from unbroken.errors import DamagedFile, ForeignFile, UnbrokenError, UsageError
 from unbroken.ids import place
-from unbroken.storage.digest import sha256_of
+from unbroken.storage.digest import can_take, digest_of, is_of, kind_of
 
-WHOLE_FILE = "whole-file sha256"
+WHOLE_FILE = "whole-file digest"
 LENGTH = "length"
 STRUCTURE = "structure"
 ZIP_CRC = "zip CRC"
@@ -35,11 +34,11 @@ class Verification:
     state: Literal["good", "damaged", "missing", "foreign"]
     reason: str
     method: str
-    sha256: str | None = None
+    digest: str | None = None
 
 
 def verify_file(
-    path: str | os.PathLike[str], *, expected_sha256: str | None = None, expected_bytes: int | None = None
+    path: str | os.PathLike[str], *, expected_digest: str | None = None, expected_bytes: int | None = None
 ) -> Verification:
     """Judge one file: its length first, which is free, then every byte of it.
 
@@ -56,22 +55,23 @@ def verify_file(
         return _wrong_length(path, found_bytes, expected_bytes)
     try:
         with open_checkpoint(path) as file:
-            return verify_open(file, path, expected_sha256=expected_sha256, expected_bytes=expected_bytes)
+            return verify_open(file, path, expected_digest=expected_digest, expected_bytes=expected_bytes)
     except UsageError:
         return _missing(path)
     except DamagedFile as error:
-        method = STRUCTURE if expected_sha256 is None else WHOLE_FILE
+        method = STRUCTURE if expected_digest is None else WHOLE_FILE
         return Verification(path=path, state="damaged", reason=_sentence(error), method=method)
 
 
 def verify_open(
-    file: BufferedReader, path: Path, *, expected_sha256: str | None, expected_bytes: int | None
+    file: BufferedReader, path: Path, *, expected_digest: str | None, expected_bytes: int | None
 ) -> Verification:
     """The same of a file that is open already."""
     found_bytes = os.fstat(file.fileno()).st_size
     if expected_bytes is not None and not is_sharded(path) and found_bytes != expected_bytes:
         return _wrong_length(path, found_bytes, expected_bytes)
-    found = _by_content(file, path) if expected_sha256 is None else _by_digest(file, path, expected_sha256.lower())
+    known = expected_digest is not None and can_take(kind_of(expected_digest))  # else each entry has its checksum
+    found = _by_digest(file, path, expected_digest) if known and expected_digest else _by_content(file, path)
     return _with_shards(file, found) if found.state == "good" and is_sharded(path) else found
 
 
@@ -90,9 +90,8 @@ def _with_shards(file: BufferedReader, head: Verification) -> Verification:
             found_bytes = path.stat().st_size
             if found_bytes != shard.size_bytes:
                 return damaged(f"{shard.name}: {_wrong_length(path, found_bytes, shard.size_bytes).reason}")
-            if (found := sha256_of(path)) != shard.sha256:
-                digests = f"sha256 {found[:12]}, not {shard.sha256[:12]}"
-                return damaged(f"{shard.name} is not what this save wrote ({digests}): altered, or of another save")
+            if can_take(kind_of(shard.digest)) and not is_of(path, shard.digest):
+                return damaged(f"{shard.name} is not what this save wrote: altered, or of another save")
         except FileNotFoundError:
             if path.name != DIRECTORY:  # nothing is read of it, and notebook hosts drop what is hidden
                 return damaged(f"{shard.name} is missing")
@@ -120,17 +119,16 @@ def _wrong_length(path: Path, found: int, expected: int) -> Verification:
 
 def _by_digest(file: BufferedReader, path: Path, expected: str) -> Verification:
     try:
-        file.seek(0)
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = digest_of(file, kind_of(expected))
     except OSError as error:
         return _unreadable(path, error, WHOLE_FILE)
     if found == expected:
         reason = "every byte is as it was written"
-        return Verification(path=path, state="good", reason=reason, method=WHOLE_FILE, sha256=found)
+        return Verification(path=path, state="good", reason=reason, method=WHOLE_FILE, digest=found)
     inner = _by_content(file, path)
     where = inner.reason if inner.state == "damaged" else "no tensor is hit, or it was replaced as a whole"
-    reason = f"the file was altered since it was written (sha256 {found[:12]}, not {expected[:12]}): {where}"
-    return Verification(path=path, state="damaged", reason=reason, method=WHOLE_FILE, sha256=found)
+    reason = f"the file was altered since it was written ({found[:20]}, not {expected[:20]}): {where}"
+    return Verification(path=path, state="damaged", reason=reason, method=WHOLE_FILE, digest=found)
 
 
 def _by_content(file: BufferedReader, path: Path) -> Verification:

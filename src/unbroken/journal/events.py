@@ -144,7 +144,8 @@ class FileSaved(Event, name="saved"):
     file: Annotated[str, text]
     step: Count = None
     kind: Text = None
-    sha256: Text = None
+    digest: Text = None
+    sha256: Text = None  # its digest, before 0.2
 
 
 class SaveRefused(Event, name="save failed"):
@@ -345,6 +346,12 @@ class Failed(Event, name="failed"):
 
     step: Count = None
     error: Text = None
+
+
+def saved_digest(event: Mapping[str, Any]) -> str:
+    """The digest of the file that was saved, with its kind; "" where the event has none."""
+    sha256 = event.get("sha256")
+    return str(event.get("digest") or (f"sha256:{sha256}" if sha256 else ""))
 
 
 def as_event(record: Mapping[str, Any]) -> Event | None:

@@ -29,6 +29,7 @@ from unbroken.checkpoint.sharded import files_in, head_of
 from unbroken.clock import Clock
 from unbroken.errors import DamagedFile, Refused
 from unbroken.ids import free_name
+from unbroken.journal.events import saved_digest
 from unbroken.keep.destination import mirror_folder
 from unbroken.keep.inventory import (
     NOT_THE_RUNS,
@@ -56,6 +57,7 @@ from unbroken.run.layout import ARCHIVE_FOLDER, OWN_FOLDER, manifests, own
 from unbroken.run.record import read_record
 from unbroken.run.survey import require_reachable
 from unbroken.storage import PARTIAL_SUFFIX, Disk, durable_folder, is_ordinary
+from unbroken.storage.digest import Digests
 from unbroken.storage.lock import kept_out
 from unbroken.storage.moved import Moved
 
@@ -167,7 +169,7 @@ class Mirrored:
     kind: str
     step: int
     metric: str
-    sha256: str
+    digest: str
     verified: bool
 
 
@@ -179,7 +181,7 @@ def removed_saves(events: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         name = str(event.get("file"))
         match event.get("event"):
             case "saved":
-                saved[name] = str(event.get("sha256"))
+                saved[name] = saved_digest(event)
                 removed.pop(name, None)
             case "removed" if name in saved:
                 removed[name] = saved[name]
@@ -194,7 +196,7 @@ def leaving(
     Of weights, one newer verified file by their metric is enough, and two verified states. What is gone at the source
     without a word in its journal was removed by hand and stays.
     """
-    going = [item for item in mirrored if item.name not in at_source and removed.get(item.name) == item.sha256]
+    going = [item for item in mirrored if item.name not in at_source and removed.get(item.name) == item.digest]
     return tuple(item for item in sorted(going, key=lambda item: item.step) if _is_replaced(item, mirrored))
 
 
@@ -302,8 +304,8 @@ class _Mirroring:
     def _take_checkpoint(self, item: CheckpointFile) -> bool:
         """A checkpoint, if it is as its manifest says or sound by its content; what is large is noted at once."""
 
-        def why_unsound(digest: str) -> str:
-            is_listed = item.candidate.manifest is not None and item.candidate.manifest.sha256 == digest
+        def why_unsound(digests: Digests) -> str:
+            is_listed = item.candidate.manifest is not None and item.candidate.manifest.digest in digests.all
             if is_listed and not item.shards:
                 return ""
             try:
@@ -361,8 +363,8 @@ class _Mirroring:
                     kind=manifest.kind,
                     step=manifest.step,
                     metric=manifest.metric or "",
-                    sha256=held.sha256,
-                    verified=held.sha256 == manifest.sha256 and all(map(self._sync.is_as_it_came, files_in(path))),
+                    digest=manifest.digest if manifest.digest in held.digests else held.digests[0],
+                    verified=manifest.digest in held.digests and all(map(self._sync.is_as_it_came, files_in(path))),
                 )
 
     def _moves(self) -> list[tuple[str, str]]:

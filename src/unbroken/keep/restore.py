@@ -27,7 +27,7 @@ from unbroken.run.layout import ARCHIVE_FOLDER, BACKUP_LIST, OWN_FOLDER, manifes
 from unbroken.run.record import layout_of, read_record
 from unbroken.run.survey import Survey, require_reachable, survey
 from unbroken.storage import Disk, durable_folder, explained
-from unbroken.storage.digest import sha256_of
+from unbroken.storage.digest import is_of
 from unbroken.storage.lock import RunLock
 from unbroken.storage.moved import Moved, looked_again
 
@@ -205,7 +205,7 @@ class _Mending:
             if seen.state != "damaged" and not older:
                 if listed is None or manifest is None or (self._run / listed.name).exists():
                     return
-                if sha256_of(head_of(path)) == manifest.sha256:  # only the manifest is missing
+                if is_of(head_of(path), manifest.digest):  # only the manifest is missing
                     self.sync.take(listed, still=True)
                 return
         there = look_at(item.candidate.path, manifests(self._source))

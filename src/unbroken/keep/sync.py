@@ -36,7 +36,7 @@ from unbroken.storage import (
     read_whole,
     write_json,
 )
-from unbroken.storage.digest import sha256_of
+from unbroken.storage.digest import STRONG, Digests, sha256_of
 
 BLOCK_BYTES = 1 << 22
 EXTENDED_BYTES = 1 << 20  # from this size on, a file that has only grown is continued and not written anew
@@ -44,7 +44,7 @@ MOST_JOURNAL_BYTES = 1 << 30
 NAME_REFUSED = {errno.EINVAL, errno.ENAMETOOLONG, errno.EILSEQ}
 LIST_FORMAT = 1
 LIST_SCHEMA: Mapping[str, Kind] = {"format": count, "run": text, "source": text, "files": mapping_of(list_of(anything))}
-Judge = Callable[[str], str]  # of a digest: why a file with it is not sound, or ""
+Judge = Callable[[Digests], str]  # of digests: why a file with them is not sound, or ""
 
 
 class Unsound(NotTaken):
@@ -65,6 +65,12 @@ class TargetFile:
     sha256: str
     source: FileStat
     copy: FileStat
+    quick: str = ""  # its digest as manifests have it; not known of what earlier versions brought
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """All that is known."""
+        return (f"{STRONG}:{self.sha256}", *filter(None, [self.quick]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +105,10 @@ def write_list(disk: Disk, mirror: Path, listed: BackupList) -> None:
     write_json(disk, own(mirror) / BACKUP_LIST, data)
 
 
-def _held(sha256: Any, source: Any, copy: Any) -> TargetFile:
-    return TargetFile(sha256=text(sha256, "files"), source=_stamp(*source), copy=_stamp(*copy))
+def _held(sha256: Any, source: Any, copy: Any, quick: Any = "") -> TargetFile:
+    return TargetFile(
+        sha256=text(sha256, "files"), source=_stamp(*source), copy=_stamp(*copy), quick=text(quick, "files")
+    )
 
 
 def _stamp(size_bytes: Any, changed_ns: Any) -> FileStat:
@@ -162,7 +170,7 @@ def is_beginning(path: Path, of: Path) -> bool:
     try:
         with open_ordinary(path) as mine, open_ordinary(of) as other:
             size_bytes = os.fstat(mine.fileno()).st_size
-            return _digest_of(mine, size_bytes).digest() == _digest_of(other, size_bytes).digest()
+            return _digests_of(mine, size_bytes).all == _digests_of(other, size_bytes).all
     except (OSError, Moving, Unsound):
         return False
 
@@ -171,26 +179,26 @@ def is_beginning(path: Path, of: Path) -> bool:
 
 
 def write_verified(
-    disk: Disk, target: Path, blocks: Iterable[bytes], *, require: Callable[[str], None] = lambda _digest: None
-) -> str:
-    """Write a file that gets its name once it was read back, durably; its digest.
+    disk: Disk, target: Path, blocks: Iterable[bytes], *, require: Callable[[Digests], None] = lambda _digests: None
+) -> Digests:
+    """Write a file that gets its name once it was read back, durably; its digests.
 
-    `require` is given the digest before, and what it raises prevents that. DamagedFile if other bytes are read.
+    `require` is given them before, and what it raises prevents that. DamagedFile if other bytes are read.
     """
-    digest = hashlib.sha256()
+    digests = Digests()
 
     def fill(file: WritableFile) -> None:
         for block in blocks:
-            digest.update(block)
+            digests.update(block)
             file.write(block)
 
     def check(partial: Path) -> None:
-        require(digest.hexdigest())
-        if sha256_of(partial) != digest.hexdigest():
+        require(digests)
+        if sha256_of(partial) != digests.sha256:
             raise _not_as_written(target)
 
     durable_write(disk, target, fill, check=check)
-    return digest.hexdigest()
+    return digests
 
 
 def copy_checkpoint(disk: Disk, source: Path, target: Path) -> None:
@@ -321,17 +329,17 @@ class Sync:
             point_to(self._disk, pointer, name)
 
     def _bring(self, item: ListedFile, reader: BinaryIO, judge: Judge | None, *, once: bool) -> None:
-        def require(digest: str) -> None:
-            if judge is not None and (why := judge(digest)):
+        def require(digests: Digests) -> None:
+            if judge is not None and (why := judge(digests)):
                 raise Unsound(why)
 
         target = self._target / item.name
         here, held = stamp_of(target), self.files.get(item.name)
         if here is not None and here.size_bytes == item.size_bytes:
-            digest = _digest_of(reader, here.size_bytes).hexdigest()
-            if digest == sha256_of(target):
-                require(digest)
-                self._remember(item, digest)
+            digests = _digests_of(reader, here.size_bytes)
+            if digests.sha256 == sha256_of(target):
+                require(digests)
+                self._remember(item, digests)
                 self.kept.add(item.name)
                 return
         if here is not None and once and (held is None or sha256_of(target) == held.sha256):
@@ -340,26 +348,26 @@ class Sync:
             reader.seek(0)
             self._make_folder(target.parent)
             try:
-                digest = write_verified(self._disk, target, _blocks(reader, item.size_bytes), require=require)
+                digests = write_verified(self._disk, target, _blocks(reader, item.size_bytes), require=require)
             except OSError as error:
                 if error.errno not in NAME_REFUSED:
                     raise
                 raise Unsound("the file system there does not take this name") from error
-            self._remember(item, digest)
+            self._remember(item, digests)
             self.copied[item.name] = item.size_bytes
 
     def _extended(self, item: ListedFile, reader: BinaryIO, target: Path, here: FileStat) -> bool:
         """Continue a large file that has only grown; a kill leaves a shorter beginning of it."""
         if not EXTENDED_BYTES <= here.size_bytes < item.size_bytes or target.stat().st_nlink > 1:
             return False  # a copy made of hard links is the source itself
-        digest = _digest_of(reader, here.size_bytes)
-        if digest.hexdigest() != sha256_of(target):
+        digests = _digests_of(reader, here.size_bytes)
+        if digests.sha256 != sha256_of(target):
             return False
         added = hashlib.sha256()
         file = self._disk.open_append(target)
         try:
             for block in _blocks(reader, item.size_bytes - here.size_bytes):
-                digest.update(block)
+                digests.update(block)
                 added.update(block)
                 file.write(block)
             self._disk.sync(file)
@@ -369,14 +377,14 @@ class Sync:
             written.seek(here.size_bytes)
             if hashlib.file_digest(written, "sha256").digest() != added.digest():
                 raise _not_as_written(target)
-        self._remember(item, digest.hexdigest())
+        self._remember(item, digests)
         self.copied[item.name] = item.size_bytes - here.size_bytes
         return True
 
-    def _remember(self, item: ListedFile, digest: str) -> None:
+    def _remember(self, item: ListedFile, digests: Digests) -> None:
         now = stamp_of(self._target / item.name)
         if now is not None:
-            self.files[item.name] = TargetFile(sha256=digest, source=item.stamp, copy=now)
+            self.files[item.name] = TargetFile(sha256=digests.sha256, source=item.stamp, copy=now, quick=digests.quick)
 
     def _make_folder(self, folder: Path) -> None:
         if folder in self._folders:
@@ -404,13 +412,13 @@ class Sync:
             yield reader
 
 
-def _digest_of(reader: BinaryIO, size_bytes: int) -> hashlib._Hash:
-    """The digest of a file's first bytes."""
-    digest = hashlib.sha256()
+def _digests_of(reader: BinaryIO, size_bytes: int) -> Digests:
+    """The digests of a file's first bytes."""
+    digests = Digests()
     reader.seek(0)
     for block in _blocks(reader, size_bytes):
-        digest.update(block)
-    return digest
+        digests.update(block)
+    return digests
 
 
 def _blocks(reader: BinaryIO, size_bytes: int) -> Iterator[bytes]:

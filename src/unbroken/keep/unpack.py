@@ -18,7 +18,7 @@ from unbroken.keep.sync import require_room, write_verified
 from unbroken.run.record import layout_of
 from unbroken.run.survey import Survey, survey
 from unbroken.storage import Disk, durable_folder, explained, is_ordinary, open_ordinary
-from unbroken.storage.digest import sha256_of
+from unbroken.storage.digest import Digests, sha256_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +85,8 @@ def _fill(disk: Disk, path: Path, listed: PackingList, beside: Path) -> int:
                 continue
             durable_folder(disk, target.parent)
 
-            def require(digest: str, item: PackedFile = item) -> None:
-                if digest != item.sha256:
+            def require(digests: Digests, item: PackedFile = item) -> None:
+                if digests.sha256 != item.sha256:
                     raise DamagedFile(
                         path, f"{item.name} in it is not what was packed", do="Copy or download it again."
                     )

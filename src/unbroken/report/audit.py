@@ -15,7 +15,7 @@ from unbroken.checkpoint.verify import verify_open
 from unbroken.errors import UnbrokenError
 from unbroken.fields import count_of
 from unbroken.journal import Event
-from unbroken.journal.events import EpochCut, Evaluated, FileSaved, Skipped, TrainingFinished
+from unbroken.journal.events import EpochCut, Evaluated, FileSaved, Skipped, TrainingFinished, saved_digest
 from unbroken.quantities import counted
 from unbroken.report.epochs import Epoch, EpochFold
 from unbroken.report.findings import Finding, Findings, span
@@ -73,8 +73,8 @@ def _check(item: Candidate, event: Mapping[str, Any] | None, findings: Findings,
             else:
                 _with_manifest(path, inside, manifest, event, findings)
             if verify:
-                sha256, size_bytes = (manifest.sha256, manifest.size_bytes) if manifest is not None else (None, None)
-                verdict = verify_open(file, path, expected_sha256=sha256, expected_bytes=size_bytes)
+                digest, size_bytes = (manifest.digest, manifest.size_bytes) if manifest is not None else (None, None)
+                verdict = verify_open(file, path, expected_digest=digest, expected_bytes=size_bytes)
                 if verdict.state != "good":
                     findings.add(path.name, verdict.reason)
     except UnbrokenError as error:
@@ -114,7 +114,7 @@ def _with_manifest(
         findings.add(path.name, words, step=manifest.step)
     if event is None:
         findings.note(f"{path.name} is not in the journal: the session was killed before it could say so")
-    elif event.get("sha256") != manifest.sha256:
+    elif saved_digest(event) != manifest.digest:
         words = "is not the save that the journal knows: a session was killed before it could say so"
         findings.note(f"{path.name} {words}")
 

@@ -125,7 +125,7 @@ def _confirmed(candidate: Candidate, layout: Layout) -> Candidate:
             verdict = verify_open(
                 file,
                 candidate.path,
-                expected_sha256=manifest.sha256 if manifest else None,
+                expected_digest=manifest.digest if manifest else None,
                 expected_bytes=manifest.size_bytes if manifest else None,
             )
     except ForeignFile as error:

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from unbroken.checkpoint.manifest import Manifest
+from unbroken.checkpoint.manifest import Manifest, load_manifest
 from unbroken.checkpoint.sharded import SUFFIX, is_sharded
 from unbroken.fields import typed
 from unbroken.ids import is_name
@@ -222,7 +222,9 @@ class RunView:
 
     def manifest_reading(self, name: str) -> ReadResult[Manifest]:
         """What the manifest of a checkpoint holds, or why it cannot be used."""
-        return self.own_record(f"manifests/{name}.json", Manifest)
+        if (record := f"manifests/{name}.json") not in self._readings:
+            self._readings[record] = read_result(lambda: load_manifest(self.own / record))
+        return self._readings[record]
 
     @cached_property
     def _walked(self) -> tuple[int, dict[str, int]]:

@@ -36,7 +36,7 @@ def test_a_backup_is_a_run_like_any_other(type_: Type) -> None:
     assert type_("verify", DEST / "small").code == 0
     assert "small" in type_("ls", DEST).out
     why = type_("why", "mapsage", "small.py", "--work-dir", "elsewhere/small", "--tag", "small", "--search", DEST)
-    assert "backups/small holds this run at step 4, verified by whole-file sha256" in why.out
+    assert "backups/small holds this run at step 4, verified by whole-file digest" in why.out
     went_on = type_("train", "mapsage", "small.py", "--work-dir", DEST / "small", "--tag", "small")
     assert went_on.code == 0 and "RESUME - continue backups/small at step 5 of 8" in went_on.out
     refused = type_("backup", RUN, DEST)  # the mirror knows more now
@@ -78,7 +78,7 @@ def test_a_lost_run_comes_back_with_the_command_that_continues_it(type_: Type) -
     shutil.rmtree(RUN)
     answer = type_("restore", RUN, "--from", DEST)
     assert answer.code == 0, answer.err
-    assert "it goes on after step 4 (iter_4.pth, verified by whole-file sha256)" in answer.out
+    assert "it goes on after step 4 (iter_4.pth, verified by whole-file digest)" in answer.out
     assert "to continue: unbroken train mapsage" in answer.out
     assert files(RUN) == before
     again = type_("restore", RUN, "--from", DEST / "small", "--json").data

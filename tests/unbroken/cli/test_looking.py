@@ -88,7 +88,7 @@ def test_why_says_the_plan_and_what_comes_next(here: Path, type_: Type) -> None:
     first, second, *_ = answer.out.splitlines()
     assert first.startswith(f"plan: RESUME - continue {RUN} at step 5 of 8, learning rate ")
     assert second == (
-        "  because iter_4.pth has the furthest recorded step of this run (4), verified by whole-file sha256"
+        "  because iter_4.pth has the furthest recorded step of this run (4), verified by whole-file digest"
     )
     assert "  changed: train_cfg.max_iters: 4 -> 8 (schedule)" in answer.out
 
@@ -98,7 +98,7 @@ def test_why_as_data_has_the_facts(here: Path, type_: Type, words: list[str]) ->
     data = type_(*words).data
     assert (data["verdict"], data["step"], data["next_step"]) == ("Resume", 4, 5)
     assert Path(data["file"]) == RUN / "iter_4.pth"
-    assert data["check"] == "verified by whole-file sha256"
+    assert data["check"] == "verified by whole-file digest"
     assert [change["key"] for change in data["changes"]] == ["train_cfg.max_iters"]
     assert isinstance(data["lr_before"], float) and isinstance(data["lr_next"], float)
     assert data["run"] == str(RUN)

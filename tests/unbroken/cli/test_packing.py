@@ -102,7 +102,7 @@ def test_a_run_that_was_packed_and_unpacked_is_the_same_run_and_goes_on(type_: T
     assert contents(RUN) == before
     done = type_("unpack", "small.zip", "elsewhere/small")
     assert done.code == 0, done.err
-    assert "goes on after step 4 (iter_4.pth, verified by whole-file sha256)" in done.out
+    assert "goes on after step 4 (iter_4.pth, verified by whole-file digest)" in done.out
     assert without_list(files_of(Path("elsewhere/small"))) == files_of(RUN)
     went_on = type_("train", "mapsage", "small.py", "--work-dir", "elsewhere/small", "--tag", "small")
     assert went_on.code == 0, went_on.err
@@ -115,7 +115,7 @@ def test_what_any_zip_program_makes_of_the_file_is_found_by_searching(type_: Typ
         assert archive.testzip() is None
         archive.extractall("input/some-data-set")
     answer = type_("why", "mapsage", "small.py", "--work-dir", "new", "--tag", "small", "--search", "input")
-    assert "input/some-data-set/small holds this run at step 4, verified by whole-file sha256" in answer.out
+    assert "input/some-data-set/small holds this run at step 4, verified by whole-file digest" in answer.out
 
 
 @pytest.mark.usefixtures("here")

@@ -225,7 +225,7 @@ def test_a_read_only_copy_elsewhere_is_found_and_gone_on_with_here(
     answer = type_(*TRAIN, *(["--search", "input"] if way == "--search" else []))
 
     assert answer.code == 0, answer.err
-    assert "small holds this run at step 4, verified by whole-file sha256" in answer.out
+    assert "small holds this run at step 4, verified by whole-file digest" in answer.out
     assert steps_of(RUN) == list(range(1, 9))
     assert contents(here / "input") == before
     original, record = read_record(mounted), read_record(RUN)

@@ -51,7 +51,7 @@ def append(run: Path, *events: object) -> None:
 
 
 def item(name: str, step: int, kind: str = "checkpoint", *, verified: bool = True, metric: str = "") -> Mirrored:
-    return Mirrored(name=name, kind=kind, step=step, metric=metric, sha256=f"of {name}", verified=verified)
+    return Mirrored(name=name, kind=kind, step=step, metric=metric, digest=f"of {name}", verified=verified)
 
 
 def gone(*names: str) -> dict[str, str]:
@@ -98,7 +98,7 @@ def test_what_retention_removed_leaves_once_two_newer_verified_ones_are_here(
 
 def test_a_name_that_was_saved_again_after_its_removal_is_not_removed() -> None:
     saved, removed = {"event": "saved", "file": "x", "sha256": "1"}, {"event": "removed", "file": "x"}
-    assert removed_saves([saved, removed]) == {"x": "1"}
+    assert removed_saves([saved, removed]) == {"x": "sha256:1"}
     assert removed_saves([saved, removed, {**saved, "sha256": "2"}]) == {}
     assert removed_saves([removed, {"event": "removed", "file": ["odd"]}]) == {}
 

@@ -12,7 +12,7 @@ def test_a_run_that_its_loop_ended_is_over_though_more_steps_were_asked_for() ->
     plan = decide(job(), ENDED)
     assert isinstance(plan, Finished) and plan.early
     assert plan.reasons == (
-        "its loop ended the run at step 200 (no better for 5 evaluations); iter_200.pth, verified by whole-file sha256",
+        "its loop ended the run at step 200 (no better for 5 evaluations); iter_200.pth, verified by whole-file digest",
     )
 
 

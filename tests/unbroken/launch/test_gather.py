@@ -109,7 +109,7 @@ def test_latest_given_by_name_is_the_checkpoint_it_points_to(run: Path) -> None:
     made = plan(job(run, exact=run / "latest.pth"))
     assert isinstance(made, Resume)
     assert made.source.name == "iter_120.pth"
-    assert made.source.reason == "verified by whole-file sha256"
+    assert made.source.reason == "verified by whole-file digest"
 
 
 def test_an_exact_older_file_supersedes_the_later_ones_however_it_is_spelled(

@@ -123,10 +123,10 @@ def test_an_older_checkpoint_that_somebody_removed_is_listed_and_no_loss(capsys:
 def test_a_checkpoint_that_was_moved_to_another_disk_is_followed(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     NEWEST.symlink_to(LINKS[kind](moved()))
     found_here = plan()
-    assert (found_here.source.path, found_here.source.reason) == (NEWEST, "verified by whole-file sha256")
+    assert (found_here.source.path, found_here.source.reason) == (NEWEST, "verified by whole-file digest")
     assert (found_here.warnings, missing()) == ((), {})
     assert asked(capsys, "verify", str(FOLDER), str(NEWEST))[0] == 0
-    assert asked(capsys, "verify", str(NEWEST), "--json")[1].count("whole-file sha256") == 1
+    assert asked(capsys, "verify", str(NEWEST), "--json")[1].count("whole-file digest") == 1
     assert "missing" not in asked(capsys, "audit", str(FOLDER))[1].replace("metrics.jsonl: missing", "")
 
 

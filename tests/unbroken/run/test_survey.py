@@ -72,7 +72,7 @@ def test_a_sound_run_is_surveyed_as_what_it_is(run: Path) -> None:
     found = look(run)
     assert found.newest_good is not None
     assert (found.newest_good.name, found.newest_good.step) == ("iter_120.pth", 120)
-    assert found.newest_good.reason == "verified by whole-file sha256"
+    assert found.newest_good.reason == "verified by whole-file digest"
     assert (found.saves_ever, found.finished_at, found.held) == (12, 120, False)
     assert len(found.sessions) == 1
     assert [item.step for item in found.candidates] == list(range(120, 0, -10))
@@ -356,7 +356,7 @@ def test_an_unfinished_run_says_so(run: Path) -> None:
 def test_a_manifest_with_keys_of_the_future_is_still_read(run: Path) -> None:
     edit_json(manifest(run, "iter_120.pth"), compressed="zstd")
     found = look(run)
-    assert found.newest_good is not None and found.newest_good.reason == "verified by whole-file sha256"
+    assert found.newest_good is not None and found.newest_good.reason == "verified by whole-file digest"
 
 
 def test_a_folder_that_is_not_there_is_no_error(tmp_path: Path) -> None:

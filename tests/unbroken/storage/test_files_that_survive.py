@@ -15,7 +15,7 @@ from unbroken.clock import SystemClock
 from unbroken.errors import RunHeld
 from unbroken.jsonlines import json_line
 from unbroken.storage import PARTIAL_SUFFIX, Disk, WritableFile, durable_write, point_to, write_json
-from unbroken.storage.digest import DigestingFile
+from unbroken.storage.digest import DigestingFile, is_of
 from unbroken.storage.lock import RunLock, is_held, read_holder
 
 
@@ -100,8 +100,6 @@ def test_appended_lines_never_hold_a_newline_of_their_own(tmp_path: Path) -> Non
 
 
 def test_a_digest_taken_while_writing_is_that_of_the_file(tmp_path: Path) -> None:
-    import hashlib
-
     disk = Disk()
     inner = disk.create(tmp_path / "a")
     file = DigestingFile(inner)
@@ -109,7 +107,9 @@ def test_a_digest_taken_while_writing_is_that_of_the_file(tmp_path: Path) -> Non
         file.write(piece)  # type: ignore[arg-type]
     disk.close(inner)
     whole = (tmp_path / "a").read_bytes()
-    assert (file.sha256, file.size_bytes) == (hashlib.sha256(whole).hexdigest(), len(whole))
+    assert file.size_bytes == len(whole) and is_of(tmp_path / "a", file.digest)
+    (tmp_path / "a").write_bytes(whole[:-1] + b"x")
+    assert not is_of(tmp_path / "a", file.digest)
 
 
 def test_a_pointer_is_a_relative_link_that_survives_a_move(tmp_path: Path) -> None:

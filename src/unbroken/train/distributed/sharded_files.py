@@ -35,7 +35,7 @@ class WrittenShards:
     def entries(self) -> dict[str, Any]:
         """As they stand in the head."""
         return {
-            "shard_files": {each.name: [each.size_bytes, each.sha256] for each in self.files},
+            "shard_files": {each.name: [each.size_bytes, each.digest] for each in self.files},
             "chunks": self.chunks,
         }
 
@@ -126,7 +126,7 @@ class _DurableFiles(FileSystem):
             self._disk.close(file)
         name = target.name.removesuffix(".tmp")  # of the directory, which is renamed
         self.written.append(
-            ShardFile(name=f"{self._folder.name}/{name}", size_bytes=stream.tell(), sha256=stream.digest())
+            ShardFile(name=f"{self._folder.name}/{name}", size_bytes=stream.tell(), digest=stream.digest())
         )
 
     def mkdir(self, path: str | os.PathLike[str]) -> None:
@@ -166,4 +166,4 @@ class _ShardStream(io.RawIOBase):
 
     def digest(self) -> str:
         """Of everything that was written."""
-        return self._file.sha256
+        return self._file.digest
