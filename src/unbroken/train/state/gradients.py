@@ -1,7 +1,8 @@
 """Gradients that no step of their optimizer has used yet: those that are there at a boundary are part of the state.
 
 A loop that ends its steps by hand may leave the sum of several batches in them, and one that steps first and goes
-backward afterwards leaves them to the next step. Most loops leave none: nothing is kept of what a step has used.
+backward afterwards leaves them to the next step. Most loops leave none: nothing is kept of what a step has used. Where
+a loop does not set gradients to zero, so that each step adds to those of the one before, they are kept as well.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import torch
 from torch.optim import Optimizer
@@ -17,6 +19,7 @@ from unbroken.errors import Incompatible
 from unbroken.train.state.optimizer_state import tensors_by_name
 
 NONE: frozenset[str] = frozenset()
+WATCHED = 8  # steps of a session, in which a loop shows whether it adds to the gradients of the step before
 
 
 class GradientWatch:
@@ -27,18 +30,32 @@ class GradientWatch:
         self._arrived: dict[str, list[Any]] = {}  # of each optimizer: what got gradients that it has not used
         self._marked = NONE  # those that had such at the last boundary
         self._used = False  # whether one has stepped since then
+        self._first: dict[str, torch.Tensor] = {}  # of each optimizer, a parameter whose gradient is watched
+        self._left: dict[str, tuple[Any, int]] = {}  # its gradient at the last boundary, and the version of that
+        self._to_watch = WATCHED
+        self._adding: set[str] = set()  # the optimizers whose steps add to the gradients of the one before
 
     def follow(self, name: str, optimizer: Optimizer) -> None:
         """Hear of one more; of its parameters the first and the last, through which a backward pass comes and goes."""
         came = self._arrived[name] = list[Any]()
 
         def used(*_: object) -> None:
-            came.clear()
+            came[:] = [name] if name in self._adding else []
             self._used = True
+
+        def arrived(parameter: torch.Tensor) -> None:
+            gradient, version = self._left.pop(name, (None, 0))
+            # One that was set to zero in between has another version.
+            if gradient is not None and gradient() is (now := parameter.grad) and now._version == version + 1:
+                self._adding.add(name)
+            came.append(parameter)
 
         optimizer.register_step_post_hook(used)
         trained = [each for each in _parameters(optimizer) if each.requires_grad and each.is_leaf]
-        for each in {id(each): each for each in (*trained[:1], *trained[-1:])}.values():
+        for each in trained[:1]:
+            self._first[name] = each
+            each.register_post_accumulate_grad_hook(arrived)  # type: ignore[no-untyped-call]  # torch has no type
+        for each in trained[1:][-1:]:
             each.register_post_accumulate_grad_hook(came.append)  # type: ignore[no-untyped-call]  # torch has no type
 
     def mark(self) -> None:
@@ -49,6 +66,15 @@ class GradientWatch:
                 del came[1:]  # one tells as much
                 marked.append(name)
         self._marked = frozenset(marked) if marked else NONE
+        if self._to_watch:
+            self._to_watch -= 1
+            self._watch(but=self._marked)
+
+    def _watch(self, but: frozenset[str] = NONE) -> None:
+        """See whether the next backward pass adds to the gradients that are there."""
+        for name, parameter in self._first.items():
+            if name not in but and (gradient := parameter.grad) is not None:
+                self._left[name] = ref(gradient), gradient._version
 
     @property
     def changed(self) -> bool:
@@ -87,6 +113,7 @@ class GradientWatch:
         for name in optimizers:
             self._arrived[name].append(name)
         self.mark()
+        self._watch()
 
     def _named(self, optimizers: Any) -> Iterator[tuple[str, torch.Tensor]]:
         """The parameters of these optimizers, by their names in what is tracked, else by their place."""
