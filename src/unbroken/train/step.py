@@ -139,7 +139,8 @@ class StepInProgress:
         self.waits = False
         rng.seed_streams(self.number(step))
         if self.holders is not None:
-            self.holders.seed(self._seed, "step", step, self.sharing.number(self.turns))
+            turn = self.turns if self.sharing is WHOLE else self.sharing.number(self.turns)
+            self.holders.seed(self._seed, "step", step, turn)
         self.turns += 1
         self.weights.append(weight)
         self._before = len(self.samples)

@@ -269,7 +269,7 @@ class Feed:
             kept = drawn.kept(epoch) if isinstance(drawn, EpochIndices) else None
             self._noted = epoch, _described(self.order, epoch), kept
         _, progress.order, kept = self._noted
-        progress.drawn = kept if self.is_in_epoch else None
+        progress.drawn = kept if kept is not None and self.is_in_epoch else None
 
     def _hold(self, progress: Progress) -> tuple[Order, str | None]:
         """The order to go on with: an epoch that was begun in another one ends in that one, if it is known."""

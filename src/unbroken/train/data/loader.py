@@ -128,7 +128,8 @@ class Reading:
                 self.holders.note_drawn(drawn)
             return self._made(request, self._read_on_its_own)
         finally:
-            _put_back(threads)
+            if threads:
+                _put_back(threads)
 
     def _made(self, request: Request, read: Callable[[int, int, Any], Any] | None) -> LoadedBatch | UnbrokenError:
         """The micro-batch of items that `read` gives of an epoch, a name and an index; None: no stream is begun."""
@@ -288,7 +289,8 @@ def as_in_a_worker() -> Iterator[None]:
     try:
         yield
     finally:
-        _put_back(threads)
+        if threads:
+            _put_back(threads)
 
 
 def _one_thread() -> int:
@@ -302,7 +304,7 @@ def _one_thread() -> int:
 
 
 def _put_back(threads: int) -> None:
-    if threads and torch.get_num_threads() != threads:
+    if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
 
 
@@ -345,11 +347,12 @@ def load(
     )
     pins = pin_memory and torch.cuda.is_available()
     ahead = Workers(reading, requests, workers=workers, dataset=dataset, how=how) if workers else None
+    is_whole = sharing.is_whole
     try:
         for item in ahead if ahead is not None else _here(reading, requests, after):
             if isinstance(item, UnbrokenError):
                 raise item
-            if not sharing.is_whole:
+            if not is_whole:
                 keys, weight = wholes.popleft()
                 item = item._replace(keys=keys, weight=weight)
             yield item._replace(batch=pinned(item.batch)) if pins else item  # type: ignore[no-untyped-call]  # torch has no type for it

@@ -38,12 +38,10 @@ def logged_together(
 ) -> tuple[EndedStep, list[Any]]:
     """What was logged of a step, over all processes, and what was looked at of the weights.
 
-    It stands as it is where each has `said` the same, or there is but one. Of `sharded` weights each has another part.
+    It stands as it is where each has `said` the same. Of `sharded` weights each has another part.
     Raises UsageError where the weights after the step are not the same everywhere: of such a training one checkpoint
     cannot be the state. Weights on a device are not asked for, as that would wait for it.
     """
-    if world.size == 1:
-        return ended, weights
     on_device = any(isinstance(each, Tensor) for each in weights)
     values = {} if said else {name: [float(each) for each in some] for name, some in ended.logged.items()}
     rows = world.gather_values((tuple(ended.weights), values, None if on_device else crc32_of(weights)))

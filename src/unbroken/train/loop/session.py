@@ -178,8 +178,9 @@ class Session(Hold):
         """Write the step down that has ended, if that is not done yet."""
         if (ended := self.current.take_ended()) is not None:
             weights = self.current.probe.take()
-            step, said, sharded = self.progress.step, self.current.is_shared, self.saver.sharded
-            ended, weights = logged_together(self.world, ended, weights, step=step, said=said, sharded=sharded)
+            if self.world.size > 1:
+                step, said, sharded = self.progress.step, self.current.is_shared, self.saver.sharded
+                ended, weights = logged_together(self.world, ended, weights, step=step, said=said, sharded=sharded)
             self.recorder.record(self.progress, ended, weights, total=self.length.steps)
             if self.evaluations:
                 self._write_evaluations()
@@ -194,7 +195,7 @@ class Session(Hold):
             flag.reason = asked  # nothing is written where nothing is asked: a signal may come in between
         if self.world.size > 1 and self.current.turns:
             return  # in the middle of a step nobody asks the others
-        if (reason := self._agree()) is not None:
+        if (reason := self._agree() if self.world.size > 1 else flag.reason) is not None:
             self.stop(reason)
 
     def _agree(self, *, left: bool = False) -> str | None:

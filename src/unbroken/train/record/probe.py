@@ -61,7 +61,9 @@ class View:
 
     def is_of(self, parameter: nn.Parameter) -> bool:
         """Whether the parameter still lies there as it did: `parameter.data` may be another tensor by now."""
-        now = here(parameter)
+        now = (
+            parameter if type(parameter) is nn.Parameter else here(parameter)
+        )  # most are whole, and this is each step's
         return (
             self._numbers is not None
             and now.data_ptr() == self._at

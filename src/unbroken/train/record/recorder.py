@@ -88,7 +88,7 @@ class FinishedStep(NamedTuple):
     @property
     def is_on_device(self) -> bool:
         """Whether something does."""
-        for row in self.rows():
+        for row in (self.weights, *self.ended.logged.values()):
             for each in row:
                 if isinstance(each, Tensor):
                     return True

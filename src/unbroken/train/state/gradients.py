@@ -49,14 +49,18 @@ class GradientWatch:
             if gradient is not None and gradient() is (now := parameter.grad) and now._version == version + 1:
                 self._adding.add(name)
             came.append(parameter)
+            if not self._to_watch:
+                handle.remove()
+                hear(parameter, came.append)
 
         optimizer.register_step_post_hook(used)
         trained = [each for each in _parameters(optimizer) if each.requires_grad and each.is_leaf]
+        hear: Any = torch.Tensor.register_post_accumulate_grad_hook
         for each in trained[:1]:
             self._first[name] = each
-            each.register_post_accumulate_grad_hook(arrived)  # type: ignore[no-untyped-call]  # torch has no type
+            handle = hear(each, arrived)
         for each in trained[1:][-1:]:
-            each.register_post_accumulate_grad_hook(came.append)  # type: ignore[no-untyped-call]  # torch has no type
+            hear(each, came.append)
 
     def mark(self) -> None:
         """A boundary: what is unused now is part of the state."""
