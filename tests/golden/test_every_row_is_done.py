@@ -63,12 +63,6 @@ def test_no_row_is_left_out() -> None:
 # -- the facts -------------------------------------------------------------------------------------------------------
 
 
-def test_the_facts_of_a_row_are_found_on_a_real_disk(number: int) -> None:
-    row = ROWS[number]
-    found = gather(row.job)
-    assert known(found) == known(row.facts)
-
-
 def known(facts: Facts) -> dict[str, Any]:
     """What the decision can see, without the words for it, which the next test compares."""
     return {
@@ -99,17 +93,13 @@ def of_file(item: Candidate) -> dict[str, Any]:
 # -- the question ----------------------------------------------------------------------------------------------------
 
 
-def test_why_says_what_the_table_says_and_changes_nothing(
-    number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    row, before, names = ROWS[number], image_of(tmp_path), sorted(tmp_path.rglob("*"))
+def check_that_it_is_what_the_table_says(row: Row, code: int, said: Mapping[str, Any]) -> None:
     plan = decide(row.job, row.facts)
-    code, said = ask(number, capsys)
     assert code == exit_code(plan)
+    told = dict(said)
     if isinstance(plan, FineTune) and row.facts.fit is None:  # weights are always compared with the network
-        assert said.pop("fit")["complete"]
-    assert said == {**json.loads(json.dumps(explain(row.job, plan).data)), "run": str(FOLDER), "ignored": []}
-    assert (image_of(tmp_path), sorted(tmp_path.rglob("*"))) == (before, names)
+        assert told.pop("fit")["complete"]
+    assert told == {**json.loads(json.dumps(explain(row.job, plan).data)), "run": str(FOLDER), "ignored": []}
 
 
 def ask(number: int, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
@@ -188,11 +178,8 @@ class Done:
         return stays and file in self.moved and file in self.after
 
 
-@pytest.fixture
-def done(number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Done:
-    """A row of which `why` was asked, and which was then done."""
-    _, said = ask(number, capsys)
-    before = image_of(tmp_path)
+def do(number: int, folder: Path, said: Mapping[str, Any], before: Image) -> Done:
+    """The row, of which `why` was asked, is done."""
     tiny_training.weights_of_first_steps.clear()
     code = run_script(number) if ROWS[number].job.is_script else entry.main(["train", RECIPE, str(number)])
     return Done(
@@ -200,7 +187,7 @@ def done(number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Don
         said=said,
         code=code,
         before=before,
-        after=image_of(tmp_path),
+        after=image_of(folder),
         weights=[*tiny_training.weights_of_first_steps],
     )
 
@@ -218,7 +205,16 @@ def run_script(number: int) -> int:
     return 0
 
 
-def test_train_does_what_why_said(done: Done) -> None:
+def test_the_facts_are_found_why_says_what_the_table_says_and_train_does_it(
+    number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = ROWS[number]
+    before, names = image_of(tmp_path), sorted(tmp_path.rglob("*"))
+    assert known(gather(row.job)) == known(row.facts)
+    code, said = ask(number, capsys)
+    check_that_it_is_what_the_table_says(row, code, said)
+    assert (image_of(tmp_path), sorted(tmp_path.rglob("*"))) == (before, names), "looking has changed something"
+    done = do(number, tmp_path, said, before)
     assert done.code == done.said.get("exit_code", 0)
     check_nothing_is_lost(done)
     match done.said["verdict"]:
