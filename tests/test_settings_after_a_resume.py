@@ -109,7 +109,7 @@ AERIAL = Application(
             "default_hooks.checkpoint.by_epoch", "default_hooks.checkpoint.save_last", "default_hooks.logger.type",
             "log_processor.type", "optim_wrapper.optimizer.type", "param_scheduler.0.type", "param_scheduler.1.type",
             "param_scheduler.0.by_epoch", "param_scheduler.1.by_epoch",
-            # sections that are wholly there or not; the configs of `test_changed_settings.py` have them
+            # sections that are wholly there or not; the configs of `test_free_settings.py` have them
             "model.backbone.init_cfg", "val_dataloader.dataset.metainfo", "test_dataloader",
             "test_cfg", "test_evaluator",
         }
