@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import random
 import signal
+import sys
+import sysconfig
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from itertools import count
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -74,6 +78,59 @@ class ForItsLoader(Lines):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         raise AssertionError
+
+
+class BufferShuffledExamplesIterable:
+    """As that of Hugging Face: it notes how far it has read, and not what its buffer holds."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.generator = size, np.random.default_rng(5)
+        self._state_dict: dict[str, int] = {}
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        generator, held = deepcopy(self.generator), list[int]()
+        for number in range(SIZE):
+            self._state_dict["examples"] = number + 1
+            held.append(number)
+            if len(held) == self.size:
+                yield torch.tensor(float(held.pop(int(generator.integers(self.size)))))
+        yield from (torch.tensor(float(each)) for each in held)
+
+
+class Examples(IterableDataset[torch.Tensor]):
+    """As Hugging Face's `IterableDataset`: a chain of iterables, whose notes are its state."""
+
+    def __init__(self) -> None:
+        self._ex_iterable = BufferShuffledExamplesIterable(7)
+        self._state_dict: dict[str, Any] = {}
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        self._state_dict = {"examples_iterable": self._ex_iterable._state_dict, "epoch": 0}
+        yield from self._ex_iterable
+
+    def state_dict(self) -> dict[str, Any]:
+        return deepcopy(self._state_dict)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        raise AssertionError("what its buffer held is not in it")
+
+
+@pytest.mark.parametrize("in_a_loader", [False, True])
+def test_what_a_librarys_stream_notes_of_its_way_is_no_untracked_state_and_its_buffer_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_a_loader: bool
+) -> None:
+    library = ModuleType("datasets.iterable_dataset")
+    library.__file__ = f"{sysconfig.get_path('purelib')}/datasets/iterable_dataset.py"
+    monkeypatch.setitem(sys.modules, library.__name__, library)
+    for kind in (BufferShuffledExamplesIterable, Examples):
+        monkeypatch.setattr(kind, "__module__", library.__name__)
+    settings = {} if in_a_loader else {"batch_size": 4}
+    loop = over(lambda workers: DataLoader(Examples(), 4) if in_a_loader else Examples(), **settings)
+    assert train(tmp_path / "peace", loop, workers=0) == 0, said(tmp_path / "peace")
+    cut(tmp_path / "cut", loop)
+    assert not (found := difference(tmp_path / "peace", tmp_path / "cut")), (found, said(tmp_path / "cut"))
+    assert "not tracked" not in said(tmp_path / "peace") + said(tmp_path / "cut"), said(tmp_path / "peace")
+    assert "Examples has no state that leads on" in said(tmp_path / "cut")
 
 
 def endless() -> Iterator[torch.Tensor]:

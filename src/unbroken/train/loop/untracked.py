@@ -92,8 +92,9 @@ class Untracked:
         """Say what is not tracked, also of the data set; with `strict`, raise UsageError instead."""
         self._feed = feed
         self._copied = feed is not None and feed.batching.workers > 0
-        if isinstance(feed, StreamFeed) and feed.stateful is not None:
-            self._kept = (feed.stateful, feed.batches)
+        # What a library's stream notes of its way comes again where it is read again.
+        if isinstance(feed, StreamFeed) and (feed.stateful is not None or not is_users_class(type(feed.dataset))):
+            self._kept = (feed.stateful, feed.batches, feed.dataset)
         self._first = step if self._first is None else self._first
         if self._done or step <= self._first + (self._before is not None):
             return
@@ -236,8 +237,7 @@ class Untracked:
         return found
 
 
-def _of(seen: object) -> object:
-    """Of which dict or list something is an item."""
+def _of(seen: object) -> object:  # which dict or list it is an item of
     return seen[0] if isinstance(seen, tuple) else None
 
 
