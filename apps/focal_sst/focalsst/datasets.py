@@ -21,14 +21,7 @@ from focalsst.dataset.database import Database, paste_objects, read_database
 from focalsst.dataset.folder import SonarFolder
 from focalsst.dataset.infos import Annotation, read_infos, read_pickled_infos
 from focalsst.dataset.points import Floats, are_classes, read_points
-from focalsst.dataset.scene import (
-    Augmentation,
-    Extent,
-    points_in_box,
-    random_flip,
-    random_rotation,
-    random_scaling,
-)
+from focalsst.dataset.scene import Augmentation, Extent, points_in_box, random_flip, random_rotation, random_scaling
 from focalsst.dataset.splits import leaked_frames
 from focalsst.recipes import SonarOptions
 from unbroken import Job, is_ordinary

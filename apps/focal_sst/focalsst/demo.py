@@ -9,7 +9,7 @@ import os
 import shlex
 import sysconfig
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,41 +17,22 @@ from pathlib import Path
 import numpy as np
 
 from focalsst.config import SonarConfig
-from focalsst.dataset.folder import SonarFolder
 from focalsst.datasets import build_dataset
-from focalsst.metrics import Detections, Labels, class_rules, evaluate
+from focalsst.metrics import Labels, class_rules, evaluate
 from focalsst.picture import FrameView, draw_scenes
 from focalsst.recipes import steps_of
 from focalsst.results import read_results
 from focalsst.samples import write_sample_data
 from unbroken import Disk, durable_folder, open_ordinary, read_whole, write_whole
 from unbroken.config import read_config, validate
-from unbroken.demo import (
-    compare_runs,
-    draw_curves,
-    say_verdict,
-    sessions_of,
-    started,
-    steps_done,
-    train_until,
-    typed,
-)
+from unbroken.demo import compare_runs, draw_curves, say_verdict, sessions_of, started, steps_done, train_until, typed
 from unbroken.errors import UsageError
 
 Say = Callable[[str], None]
 IDLE_CORES_FOR_TWO = 2.8  # with fewer, two threads of a training wait for each other far longer than they work
 DATA = Path("data/sonar")  # where the configs look for it
-NOT_SHOWN = (
-    "  ignored",
-    "recall_",
-    "Average predicted",
-    "Car AP",
-    "Pedestrian AP",
-    "bbox AP",
-    "bev  AP",
-    "3d   AP",
-    "aos  AP",
-)
+SCORES = ("recall_", "Average predicted", "Car AP", "Pedestrian AP", "bbox AP", "bev  AP", "3d   AP", "aos  AP")
+NOT_SHOWN = ("  ignored", *SCORES)
 PROGRESS = "epoch: "
 OF_A_STEP = (PROGRESS, "acc_iter=", "loss=", "lr=")
 SCENES = 4
@@ -119,7 +100,10 @@ def tell(folder: Path, *, say: Say, size: Size = FULL) -> int:
     """Play the whole story below `folder`; returns 0 when the interrupted run is the twin of the other."""
     home = folder.absolute()
     place = home / datetime.now().astimezone().strftime("%Y%m%d_%H%M%S")
-    stage = Stage(home=home, place=place, size=size, say=say, began_s=time.monotonic(), threads=_threads())
+    # Two threads for each of the two trainings where four cores are idle now, else one.
+    idle = (os.cpu_count() or 1) - (os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0)
+    threads = 2 if idle >= IDLE_CORES_FOR_TWO else 1
+    stage = Stage(home=home, place=place, size=size, say=say, began_s=time.monotonic(), threads=threads)
     total = _prepare(stage)
     first, second = size.kills
     stage.headline(2, f"Two trainings of {total} steps side by side; this one, the twin, nobody will touch")
@@ -222,13 +206,6 @@ def _session(stage: Stage, *, kill_after: int) -> None:
         raise SystemExit(code)
 
 
-def _threads() -> int:
-    """Two for each of the two trainings where four cores are idle now, else one."""
-    cores = os.cpu_count() or 1
-    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return 2 if cores - busy >= IDLE_CORES_FOR_TWO else 1
-
-
 class _Lines:
     """The lines of a growing file that are for the reader, each of them once, from the byte `since` on."""
 
@@ -245,20 +222,15 @@ class _Lines:
         self._place += len(whole) + len(newline)
         for line in whole.decode("utf-8", errors="replace").splitlines():
             if line.strip() and not line.startswith(NOT_SHOWN):
-                yield _short(line)
+                words = line.split(", ") if line.startswith(PROGRESS) else [line]
+                told = [word for word in words if word.startswith(OF_A_STEP)]  # of a line of progress
+                yield ", ".join(told) or line
 
 
 def _show(lines: _Lines, say: Say, *, progress: bool = True) -> None:
     for line in lines.new():
         if progress or not line.startswith(PROGRESS):
             say(f"   | {line}")
-
-
-def _short(line: str) -> str:
-    """A line of progress with what tells the story; any other line as it is."""
-    if not line.startswith(PROGRESS):
-        return line
-    return ", ".join(word for word in line.split(", ") if word.startswith(OF_A_STEP))
 
 
 def _show_detections(stage: Stage, run: Path) -> None:
@@ -284,19 +256,13 @@ def _show_detections(stage: Stage, run: Path) -> None:
         )
         say(f"   {each.rule.name:<10}{each.objects:>7}{lenient}   {strict}")
     say(f"   mean, 3-D {scores.mAP_lenient:>28.1f}{scores.mAP:>24.1f}")
-    draw_scenes(_views(frames, labels, detections), stage.place / "scenes.png", least_score=LEAST_SCORE)
-
-
-def _views(frames: SonarFolder, labels: Sequence[Labels], detections: Sequence[Detections]) -> list[FrameView]:
-    """Frames of different sequences, those with the most objects first in each stretch of the validation part."""
-    found = {each.frame_id: each for each in detections}
-    views = []
+    # Frames of different sequences, those with the most objects first in each stretch of the validation part.
+    found, views = {each.frame_id: each for each in detections}, []
     for stretch in np.array_split(np.arange(len(frames)), min(SCENES, len(frames))):
         index = max(stretch.tolist(), key=lambda number: len(labels[number].names))
-        points = frames.sample(index, np.random.default_rng(0)).points.numpy()
-        truth = labels[index]
+        points, truth = frames.sample(index, np.random.default_rng(0)).points.numpy(), labels[index]
         views.append(FrameView(points=points, truth=truth, detections=found[truth.frame_id]))
-    return views
+    draw_scenes(views, stage.place / "scenes.png", least_score=LEAST_SCORE)
 
 
 def _last_checkpoint(run: Path) -> Path:

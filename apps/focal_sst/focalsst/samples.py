@@ -59,12 +59,7 @@ def write_sample_data(
     directory that holds anything else is refused (`UsageError`).
     """
     settings = Settings(
-        train=train,
-        val=val,
-        points=points,
-        reach_m=float(reach_m),
-        frames_per_sequence=frames_per_sequence,
-        seed=seed,
+        train=train, val=val, points=points, reach_m=float(reach_m), frames_per_sequence=frames_per_sequence, seed=seed
     )
     _require_sensible(settings)
     return write_samples(

@@ -17,16 +17,7 @@ from mapsage.config import MapSageConfig
 from mapsage.samples import write_sample_data
 from unbroken import Disk, durable_folder, open_ordinary, write_whole
 from unbroken.config import read_config, validate
-from unbroken.demo import (
-    compare_runs,
-    draw_curves,
-    say_verdict,
-    sessions_of,
-    started,
-    steps_done,
-    train_until,
-    typed,
-)
+from unbroken.demo import compare_runs, draw_curves, say_verdict, sessions_of, started, steps_done, train_until, typed
 
 Say = Callable[[str], None]
 POLL_S, OFTEN_S = 0.01, 0.0005  # a save lasts milliseconds

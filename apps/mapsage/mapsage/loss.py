@@ -113,12 +113,7 @@ def cross_entropy(
 
 
 def dice(
-    logits_NKHW: Tensor,
-    label_NHW: Tensor,
-    *,
-    use_sigmoid: bool = True,
-    naive: bool = False,
-    eps: float = 1e-3,
+    logits_NKHW: Tensor, label_NHW: Tensor, *, use_sigmoid: bool = True, naive: bool = False, eps: float = 1e-3
 ) -> Tensor:
     """Dice loss 1 - 2 sum(pt) / (sum(pp) + sum(tt)) per sample, over all classes and pixels; mean of samples.
 

@@ -49,11 +49,7 @@ def side_by_side(
     palette: Sequence[Colour] = EARTHVQA_PALETTE,
 ) -> Image.Image:
     """RGB image, truth and prediction in a row, each with a title, above a legend of the classes."""
-    panels = {
-        "image": image_HW3,
-        "truth": paint(truth_HW, palette),
-        "prediction": paint(prediction_HW, palette),
-    }
+    panels = {"image": image_HW3, "truth": paint(truth_HW, palette), "prediction": paint(prediction_HW, palette)}
     height, width = image_HW3.shape[:2]
     sheet_width = _GAP_PX + (width + _GAP_PX) * len(panels)
     legend = _legend(class_names, palette, width=sheet_width)

@@ -32,15 +32,7 @@ from unbroken import (
     session_limit,
     start_from,
 )
-from unbroken.config import (
-    ConfigError,
-    ConfigFile,
-    Validated,
-    merge_options,
-    read_config,
-    validate_cached,
-    value_at,
-)
+from unbroken.config import ConfigError, ConfigFile, Validated, merge_options, read_config, validate_cached, value_at
 from unbroken.storage import Cache
 
 if TYPE_CHECKING:

@@ -217,12 +217,7 @@ def _window(centre: float, reach: int, size_px: int) -> slice:
 
 
 def _rectangle(
-    rows: slice,
-    columns: slice,
-    centre: tuple[float, float],
-    heading: float,
-    half: tuple[float, float],
-    margin: float,
+    rows: slice, columns: slice, centre: tuple[float, float], heading: float, half: tuple[float, float], margin: float
 ) -> tuple[Mask, Field]:
     y, x = np.mgrid[rows, columns].astype(np.float32)
     x, y = x - np.float32(centre[0]), y - np.float32(centre[1])

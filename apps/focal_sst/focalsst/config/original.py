@@ -34,10 +34,7 @@ SWITCHES: Final[Mapping[str, Any]] = {
     "OPTIMIZATION.FREEZE_IN_PROJ": True,
 }
 # What the original takes where a file of its own leaves a key out, and a config here does not.
-DEFAULTS: Final[Mapping[str, Any]] = {
-    "DATA_CONFIG.USE_BINARY_FORMAT": False,
-    f"{HEAD}.USE_BIAS_BEFORE_NORM": False,
-}
+DEFAULTS: Final[Mapping[str, Any]] = {"DATA_CONFIG.USE_BINARY_FORMAT": False, f"{HEAD}.USE_BIAS_BEFORE_NORM": False}
 # The parts by which a network is another one, and what is built of each.
 BUILT = {
     "MODEL.NAME": ("CenterPoint",),

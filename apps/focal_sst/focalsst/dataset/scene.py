@@ -73,10 +73,7 @@ def _apart_along(own_A42: Floats, other_B42: Floats, heading_A: Floats) -> Mask:
     axes_A22 = _rotations(heading_A.astype(np.float64))
     own = np.einsum("aki,aij->ajk", own_A42, axes_A22)
     other = np.einsum("bki,aij->abjk", other_B42, axes_A22)
-    gap = np.maximum(
-        own.min(axis=2)[:, None] - other.max(axis=3),
-        other.min(axis=3) - own.max(axis=2)[:, None],
-    )
+    gap = np.maximum(own.min(axis=2)[:, None] - other.max(axis=3), other.min(axis=3) - own.max(axis=2)[:, None])
     apart: Mask = (gap >= -TOUCH_M).any(axis=2)
     return apart
 

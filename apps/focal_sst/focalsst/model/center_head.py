@@ -201,13 +201,7 @@ class Detections:
 
 
 def decode(
-    maps: HeadMaps,
-    *,
-    geometry: Geometry,
-    stride: int,
-    head: HeadSettings,
-    settings: DecodeSettings,
-    suppress: Suppress,
+    maps: HeadMaps, *, geometry: Geometry, stride: int, head: HeadSettings, settings: DecodeSettings, suppress: Suppress
 ) -> list[Detections]:
     """Maps to the detections of each sample; `suppress` is the non-maximum suppression, called per class or once."""
     scores_BN, labels_BN, cells_BN = best_cells(maps.heatmap_BKYX, settings)

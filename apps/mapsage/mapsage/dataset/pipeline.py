@@ -196,9 +196,5 @@ def _pack(tile: Tile, name: str) -> Sample:
     image_CHW = tile.image.transpose(2, 0, 1).copy()
     label = None if tile.mask is None else torch.from_numpy(tile.mask.astype(np.int64))
     return Sample(
-        image=torch.from_numpy(image_CHW),
-        label=label,
-        name=name,
-        ori_shape=tile.ori_shape,
-        flipped=tile.flipped,
+        image=torch.from_numpy(image_CHW), label=label, name=name, ori_shape=tile.ori_shape, flipped=tile.flipped
     )

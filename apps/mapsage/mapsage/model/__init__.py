@@ -12,9 +12,4 @@ Touches torch.
 from mapsage.model.mix_transformer import MixVisionTransformer
 from mapsage.model.segmentor import EncoderDecoder, SegformerHead, segmentor_name
 
-__all__ = [
-    "EncoderDecoder",
-    "MixVisionTransformer",
-    "SegformerHead",
-    "segmentor_name",
-]
+__all__ = ["EncoderDecoder", "MixVisionTransformer", "SegformerHead", "segmentor_name"]

@@ -80,10 +80,7 @@ class FusedAttention(nn.Module):
         key_value = F.linear(memory_BMC, self.in_proj_weight[width:], None if bias is None else bias[width:])
         key, value = key_value.chunk(2, dim=-1)
         mixed_BHND = F.scaled_dot_product_attention(
-            self._split(query),
-            self._split(key),
-            self._split(value),
-            dropout_p=self.dropout if self.training else 0.0,
+            self._split(query), self._split(key), self._split(value), dropout_p=self.dropout if self.training else 0.0
         )
         out_BNC: Tensor = self.out_proj(mixed_BHND.transpose(1, 2).flatten(2))
         return out_BNC
