@@ -19,7 +19,7 @@ import numpy as np
 
 from focalsst.dataset.arrays import arrays_by_frame, load_arrays, write_arrays
 from focalsst.dataset.splits import SAFE
-from focalsst.metrics import ClassScores, Detections, GroupScores, Precision, Scores, Thresholds
+from focalsst.metrics import Detections, Scores
 from unbroken import Disk, durable_folder, is_ordinary, read_json, write_whole
 from unbroken.errors import DamagedFile, NewerFormat, UsageError
 
@@ -33,23 +33,25 @@ EVALUATE_AGAIN: Final = "Evaluate the checkpoint again."
 
 
 def report(scores: Scores) -> str:
-    """The recalls, then a block of average precisions for each class."""
-    return "\n".join([recall_lines(scores), *(class_lines(of_class) for of_class in scores.classes)])
+    """The recalls and how many boxes a frame has, then blocks of average precisions for each class.
 
-
-def recall_lines(scores: Scores) -> str:
-    """Recall of regions (a one-stage detector proposes none) and of boxes, and how many boxes a frame has."""
+    Recalls are of regions, of which a one-stage detector proposes none, and of boxes. A class has R11 and R40 at the
+    strict thresholds, then at the lenient ones.
+    """
     lines: list[str] = []
     for overlap, recall in scores.recall.items():
         lines += [f"recall_roi_{overlap}: {0.0:.6f}", f"recall_rcnn_{overlap}: {recall:.6f}"]
     mean = scores.detections / max(scores.frames, 1)
-    return "\n".join([*lines, f"Average predicted number of objects({scores.frames} samples): {mean:.3f}"])
-
-
-def class_lines(scores: ClassScores) -> str:
-    """R11 and R40 of one class at the strict thresholds, then at the lenient ones."""
-    name = scores.rule.kitti_name
-    return "\n".join(_group_lines(name, group) for group in (scores.strict, scores.lenient))
+    lines.append(f"Average predicted number of objects({scores.frames} samples): {mean:.3f}")
+    for of_class in scores.classes:
+        for group in (of_class.strict, of_class.lenient):
+            at = f"{group.thresholds.image:.2f}, {group.thresholds.bev:.2f}, {group.thresholds.box:.2f}"
+            for name, found in (("AP", group.R11), ("AP_R40", group.R40)):
+                lines.append(f"{of_class.rule.kitti_name} {name}@{at}:")
+                rows = [("bbox AP", found.image, 4), ("bev  AP", found.bev, 4), ("3d   AP", found.box, 4)]
+                for label, value, digits in (*rows, ("aos  AP", found.aos, 2)):
+                    lines.append(f"{label}:{', '.join([f'{value:.{digits}f}'] * len(_DIFFICULTIES))}")
+    return "\n".join(lines)
 
 
 def named(scores: Scores) -> dict[str, float]:
@@ -65,34 +67,6 @@ def named(scores: Scores) -> dict[str, float]:
     for of_class in scores.classes:
         found |= {f"recall/{of_class.rule.name}_{overlap}": recall for overlap, recall in of_class.recall.items()}
     return found
-
-
-def _group_lines(name: str, group: GroupScores) -> str:
-    return "\n".join(
-        [
-            f"{name} AP@{_overlaps(group.thresholds)}:",
-            *_precision_lines(group.R11),
-            f"{name} AP_R40@{_overlaps(group.thresholds)}:",
-            *_precision_lines(group.R40),
-        ]
-    )
-
-
-def _precision_lines(found: Precision) -> list[str]:
-    return [
-        f"bbox AP:{_thrice(found.image, 4)}",
-        f"bev  AP:{_thrice(found.bev, 4)}",
-        f"3d   AP:{_thrice(found.box, 4)}",
-        f"aos  AP:{_thrice(found.aos, 2)}",
-    ]
-
-
-def _overlaps(thresholds: Thresholds) -> str:
-    return f"{thresholds.image:.2f}, {thresholds.bev:.2f}, {thresholds.box:.2f}"
-
-
-def _thrice(value: float, digits: int) -> str:
-    return ", ".join([f"{value:.{digits}f}"] * len(_DIFFICULTIES))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
