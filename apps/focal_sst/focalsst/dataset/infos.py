@@ -22,6 +22,7 @@ from unbroken.errors import DamagedFile, UsageError
 
 ARRAYS: Final = ("frame_id", "box_frame", "box_name", "box7")
 MOST_BYTES: Final = 256 << 20  # the infos of 5,000 frames have 2 MB
+Row = tuple[Any, Any, Any]  # frame, names, boxes: not yet checked
 PICKLES: Final = (".pkl", ".pickle")
 # What a pickle of plain values and numpy arrays mentions. Nothing of it is looked up or called.
 PLAIN: Final = frozenset(
@@ -121,27 +122,22 @@ def write_infos(path: Path, annotations: Sequence[Annotation]) -> int:
     """
     durable_folder(Disk(), path.parent)
     if path.suffix == ".npz":
-        boxes = [a.boxes.astype(np.float32) for a in annotations]
-        return write_arrays(
-            path, arrays_by_frame([a.frame for a in annotations], [a.names for a in annotations], boxes)
-        )
+        frames, names = [a.frame for a in annotations], [a.names for a in annotations]
+        return write_arrays(path, arrays_by_frame(frames, names, [a.boxes.astype(np.float32) for a in annotations]))
     if path.suffix == ".json":
         rows = [{"frame": a.frame, "names": a.names, "boxes": a.boxes.astype(np.float64).tolist()} for a in annotations]
         return write_whole(Disk(), path, json.dumps(rows, indent=1).encode())
     raise UsageError(path, "the infos have no such form", expected=".npz or .json", found=repr(path.suffix))
 
 
-Row = tuple[Any, Any, Any]  # frame, names, boxes: not yet checked
-
-
 def _annotations(path: Path, rows: Iterable[Row]) -> tuple[Annotation, ...]:
-    made = tuple(_annotation(path, row) for row in rows)
-    seen: set[str] = set()
-    for annotation in made:
-        if annotation.frame in seen:
+    made: dict[str, Annotation] = {}
+    for row in rows:
+        annotation = _annotation(path, row)
+        if annotation.frame in made:
             raise DamagedFile(path, f"frame {annotation.frame} is listed twice")
-        seen.add(annotation.frame)
-    return made
+        made[annotation.frame] = annotation
+    return tuple(made.values())
 
 
 def _annotation(path: Path, row: Row) -> Annotation:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from mapsage.dataset.palette import IGNORED
@@ -95,30 +94,23 @@ def read_label(path: Path, *, classes: Sequence[str], reduce_zero_label: bool) -
     counts = np.bincount(label.ravel(), minlength=256)
     counts[IGNORED] = 0
     if counts[len(classes) :].any():
-        raise _unknown_label(path, counts, len(classes), reduce_zero_label)
+        first = len(classes) + int(np.flatnonzero(counts[len(classes) :])[0])
+        was, advice = "", "Set reduce_zero_label = true if your masks are coded like that, or name every class."
+        if reduce_zero_label:
+            was, advice = f" (value {first + 1} in the file)", "Check `classes` against the coding of your masks."
+        raise UsageError(
+            path,
+            "the mask has a label that no class is named for",
+            expected=f"0..{len(classes) - 1} or {IGNORED} with {len(classes)} classes",
+            found=f"label {first}{was} on {counts[first]} pixels",
+            do=f"{CODING} {advice}",
+        )
     return label
 
 
 def reduce_zero(mask: Pixels) -> Pixels:
     """Turn masks whose 0 means no data into labels: 0 to 255, k to k - 1, 255 to 255."""
     return np.where(mask == IGNORED, mask, mask - np.uint8(1))  # uint8 wraps 0 to 255
-
-
-def _unknown_label(path: Path, counts: NDArray[np.int64], classes: int, reduced: bool) -> UsageError:
-    label = classes + int(np.flatnonzero(counts[classes:])[0])
-    was = f" (value {label + 1} in the file)" if reduced else ""
-    advice = (
-        "Check `classes` against the coding of your masks."
-        if reduced
-        else "Set reduce_zero_label = true if your masks are coded like that, or name every class."
-    )
-    return UsageError(
-        path,
-        "the mask has a label that no class is named for",
-        expected=f"0..{classes - 1} or {IGNORED} with {classes} classes",
-        found=f"label {label}{was} on {counts[label]} pixels",
-        do=f"{CODING} {advice}",
-    )
 
 
 def _require_few_pixels(path: Path, data: bytes) -> None:

@@ -191,17 +191,16 @@ class Stage(nn.ModuleList):
     def forward(self, image_NCHW: Tensor) -> Tensor:
         """NCHW to the next, smaller map NCHW."""
         tokens_BNC, size_HW = self[0](image_NCHW)
+        # Under `with_cp` a block's inner activations are not kept but redone in the backward pass. The random state is
+        # put back for the second time, so dropout and drop path fall the same way.
+        redone = self.with_cp and self.training and torch.is_grad_enabled()
         for block in cast(nn.ModuleList, self[1]):
-            tokens_BNC = self._through(block, tokens_BNC, size_HW)
+            if redone:
+                through = checkpoint(block, tokens_BNC, size_HW, use_reentrant=False, preserve_rng_state=True)
+            else:
+                through = block(tokens_BNC, size_HW)
+            tokens_BNC = cast(Tensor, through)
         return tokens_to_map(self[2](tokens_BNC), size_HW)
-
-    def _through(self, block: nn.Module, tokens_BNC: Tensor, size_HW: MapSize) -> Tensor:
-        """Under `with_cp` a block's inner activations are not kept but redone in the backward pass."""
-        if self.with_cp and self.training and torch.is_grad_enabled():
-            # The random state is put back for the second time, so dropout and drop path fall the same way.
-            again = checkpoint(block, tokens_BNC, size_HW, use_reentrant=False, preserve_rng_state=True)
-            return cast(Tensor, again)
-        return cast(Tensor, block(tokens_BNC, size_HW))
 
 
 class MixVisionTransformer(nn.Module):
