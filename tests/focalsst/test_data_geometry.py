@@ -8,7 +8,6 @@ import pytest
 from focalsst.dataset.scene import (
     Extent,
     Scene,
-    bev_corners,
     bev_overlap,
     flip,
     from_box_frame,
@@ -25,6 +24,7 @@ from focalsst.dataset.scene import (
     to_box_frame,
     wrap_heading,
 )
+from focalsst.geometry import corners_bev as bev_corners
 from unbroken.errors import ConfigError
 
 

@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from focalsst.dataset.points import Floats, Points
+from focalsst.geometry import corners_bev
 from unbroken.errors import ConfigError
 
 Mask = NDArray[np.bool_]
 
-# Signs of the four corners, counter-clockwise from the front left.
-SIGNS: Final = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]], np.float64)
 TOUCH_M: Final = 1e-6  # boxes that share no more than an edge do not overlap
 Triple = tuple[float, float, float]
 
@@ -50,19 +49,12 @@ def points_in_box(xyz_N3: Floats, box: Floats, *, margin_m: float = 0.0) -> Mask
     return np.asarray((np.abs(to_box_frame(xyz_N3, box)) <= half).all(axis=1))
 
 
-def bev_corners(boxes_M7: Floats) -> Floats:
-    """Give the four corners of each box from above, shape (M, 4, 2), counter-clockwise."""
-    boxes = boxes_M7.astype(np.float64)
-    local_M42 = SIGNS * boxes[:, None, 3:5] / 2
-    return np.asarray(np.einsum("mij,mkj->mki", _rotations(boxes[:, 6]), local_M42) + boxes[:, None, :2])
-
-
 def bev_overlap(first_A7: Floats, second_B7: Floats) -> Mask:
     """Tell which boxes of two lists share some area as seen from above, shape (A, B).
 
     Two convex shapes are apart exactly if they are so along the normal of one of their edges.
     """
-    first, second = bev_corners(first_A7), bev_corners(second_B7)
+    first, second = corners_bev(first_A7), corners_bev(second_B7)
     apart = _apart_along(first, second, first_A7[:, 6])
     apart |= _apart_along(second, first, second_B7[:, 6]).T
     return np.asarray(~apart)
