@@ -281,7 +281,7 @@ RULES: dict[str, Rule] = {
     "run": Rule("a mapping", lambda value: isinstance(value, dict), "always"),
     "run.id": Rule("the name of the run", _text, "always"),
     "run.seed": Rule("a whole number", _whole, "always"),
-    **dict(_every("text", "session time version fingerprint ended run.recipe run.tag", _text)),
+    **dict(_every("text", "session time version fingerprint part ended run.recipe run.tag", _text)),
     **dict(
         _every(
             "a whole number",

@@ -34,6 +34,7 @@ class Progress:
         drawn: What a sampler drew for the epoch in progress, as `EpochIndices.kept` gives it; None: nothing is kept.
         stream: The state of a stream, in plain values; None where it has none.
         fingerprint: What the data set says of its files, where it says something.
+        part: Which samples of its data a `Subset` takes, as a checksum; else empty.
         evaluated_step: Step whose weights were evaluated last.
         best: Best evaluation so far: its metric, value and step; None: there is none.
         metrics: What the last evaluation found, by name.
@@ -57,6 +58,7 @@ class Progress:
     drawn: Any = None
     stream: Any = None
     fingerprint: str = ""
+    part: str = ""
     evaluated_step: int = 0
     best: Best | None = None
     metrics: dict[str, float] = field(default_factory=dict)

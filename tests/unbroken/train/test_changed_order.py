@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, SubsetRandomSampler, WeightedRandomSampler
+from torch.utils.data import DataLoader, Subset, SubsetRandomSampler, WeightedRandomSampler, random_split
 
 from tests.unbroken.train.sessions_of_loops import Loop, Net, said, steps, train
 from unbroken.report.audit import audit
@@ -61,6 +61,37 @@ def test_an_order_that_changes_with_an_epoch_is_nothing_to_say(tmp_path: Path) -
     assert train(folder, over(shuffle=False), workers=0) == 0, said(folder)
     assert "order of the samples changed" not in said(folder)
     assert steps(folder)[7]["samples"] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+def test_another_part_of_the_data_is_said(tmp_path: Path, seed: int | None) -> None:
+    """A `random_split` that stands before `open_run` and has no seed: each session trains on what another held out."""
+
+    def loop(run: TrainingRun, workers: int) -> Iterator[None]:
+        net, chance = Net(run), torch.Generator()
+        chance.seed() if seed is None else chance.manual_seed(seed)
+        data, _ = random_split(torch.arange(SIZE), [16, 8], generator=chance)  # type: ignore[arg-type]  # as scripts do
+        for batch in run.batches(data, batch_size=BATCH, workers=workers, epochs=2):
+            yield net.step(batch)
+
+    assert train(tmp_path / "run", loop, workers=0, at=4, number=signal.SIGTERM) == 75
+    assert train(tmp_path / "run", loop, workers=2) == 0
+    words = "another part of the data than the run was trained on: exactness starts anew here"
+    assert (words in said(tmp_path / "run")) == (seed is None), said(tmp_path / "run")
+
+
+def test_each_epoch_may_have_another_part_of_the_data(tmp_path: Path) -> None:
+    def loop(run: TrainingRun, workers: int) -> Iterator[None]:
+        net = Net(run)
+        for epoch in run.epochs(3):
+            data = Subset(torch.arange(SIZE), range(4 * epoch, 4 * epoch + 8))  # type: ignore[arg-type]  # as scripts do
+            for batch in run.batches(data, batch_size=BATCH, workers=workers):
+                yield net.step(batch)
+
+    for at in (3, 2):  # in the middle of an epoch, then at the end of one
+        assert train(tmp_path / "run", loop, workers=0, at=at, number=signal.SIGTERM) == 75
+    assert train(tmp_path / "run", loop, workers=0) == 0, said(tmp_path / "run")
+    assert "another part" not in said(tmp_path / "run")
 
 
 def weights(of_last: float) -> list[float]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Literal
 
+from torch.utils.data import Subset
+
 from unbroken.errors import DamagedFile, UnbrokenError, UsageError
+from unbroken.journal import packed
 from unbroken.launch.options import require_enough
 from unbroken.train.data.batching import Batching, batching_of
 from unbroken.train.data.drawn import EpochIndices
@@ -233,6 +237,15 @@ class Feed:
             said = "the files of the data set are not those the run was trained on: exactness starts anew here"
         else:
             self.order, said = self._hold(progress)
+        # In a loop by epochs each may have another part of the data, from its beginning on.
+        is_same = not progress.begun_epochs or progress.position % size > 0
+        part = part_of(self.dataset)
+        if is_same and part and progress.part not in ("", part):
+            other = (
+                "it is another part of the data than the run was trained on: exactness starts anew here. Was it drawn "
+            )
+            said = f"{f'{said}; ' if said else ''}warning: {other}without a seed, before open_run(...)?"
+        progress.part = part
         progress.dataset_size, progress.fingerprint = size, fingerprint
         self.position = progress.position
         return said
@@ -252,7 +265,7 @@ class Feed:
                 what = f"epoch {epoch} has another {name} than the one before"
                 raise UsageError("run.batches", what, expected=str(expected), found=str(found), do=do)
         if self.dataset is not before.dataset:
-            progress.fingerprint = _fingerprint(self.dataset)
+            progress.fingerprint, progress.part = _fingerprint(self.dataset), part_of(self.dataset)
         self.position, self.excluded = before.position, before.excluded
         if before.order == self.order:
             self.order, self._permutations = before.order, before._permutations
@@ -303,6 +316,17 @@ class Feed:
 
 def _fingerprint(dataset: Any) -> str:
     return dataset.fingerprint() if hasattr(dataset, "fingerprint") else ""
+
+
+def part_of(dataset: Any) -> str:
+    """Which samples a `Subset` (of a `random_split`, say) takes, as a checksum; empty for what is none."""
+    if not isinstance(dataset, Subset):
+        return ""
+    try:
+        taken = packed(dataset.indices)
+    except TypeError:  # they are keys
+        taken = repr([*dataset.indices]).encode()
+    return f"{zlib.crc32(taken):08x}{part_of(dataset.dataset)}"
 
 
 def _described(order: Order, epoch: int) -> dict[str, Any]:
