@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import datetime
 import re
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,125 +14,21 @@ import pytest
 import torch
 from torch import nn
 
-from unbroken.errors import DamagedFile, Incompatible, UsageError
-from unbroken.train import PlainConsole, open_run
+from tests.unbroken.train.restored_trainings import (
+    CUT,
+    STEPS,
+    Bfloat,
+    Training,
+    Wide,
+    cut,
+    inputs,
+    refusal,
+    require_exact,
+    session,
+)
 from unbroken.train.state.modes import buffers_of
 from unbroken.train.state.optimizer_state import parameter_names
-from unbroken.train.state.parts import differences_of, require_part, state_of
-from unbroken.train.stop import Exit
-
-STEPS, CUT = 6, 3
-
-
-class Said(PlainConsole):
-    """What the sessions say."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines += text.splitlines()
-
-
-class Training:
-    """Something with parts and a step; `at_end` is what must be equal to the bit."""
-
-    def __init__(self) -> None:
-        torch.manual_seed(0)
-        self.model: nn.Module = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
-
-    def parts(self) -> dict[str, Any]:
-        return {"model": self.model}
-
-    def track(self, run: Any) -> None:
-        run.track(**self.parts())
-
-    def step(self, number: int) -> None:
-        raise NotImplementedError
-
-    def at_end(self) -> list[torch.Tensor]:
-        return [tensor.detach().clone() for tensor in (*self.model.parameters(), *self.model.buffers())]
-
-
-def inputs(number: int) -> torch.Tensor:
-    return torch.randn(8, 4, generator=torch.Generator().manual_seed(number))
-
-
-def session(folder: Path, training: Training, *, until: int = STEPS, console: Said | None = None) -> list[str]:
-    """A session that trains up to `until`, and what it said."""
-    console = console or Said()
-    with open_run(folder, tag="t", save_every_s=None, console=console) as run:
-        training.track(run)
-        for number in run.steps(STEPS):
-            training.step(number)
-            run.end_step()
-            if run.step == until and until < STEPS:
-                run.stop("the test")
-    return console.lines
-
-
-def cut(folder: Path, training: Training) -> None:
-    """A session that is stopped after some of the steps."""
-    with pytest.raises(Exit):
-        session(folder, training, until=CUT)
-
-
-def refusal(folder: Path, training: Training) -> str:
-    """What a session says that is refused before it trains."""
-    console = Said()
-    with pytest.raises(Exit) as refused:
-        session(folder, training, console=console)
-    assert refused.value.code in (UsageError.exit_code, DamagedFile.exit_code, Incompatible.exit_code)
-    assert not any(line.startswith("resume ") for line in console.lines)
-    return "\n".join(console.lines)
-
-
-def require_exact(folder: Path, make: Callable[[], Training]) -> list[str]:
-    """Raise unless a training that was cut ends as one in peace; what its second session said."""
-    peace, rest = make(), make()
-    session(folder / "peace", peace)
-    cut(folder / "cut", make())
-    said = session(folder / "cut", rest)
-    for one, other in zip(peace.at_end(), rest.at_end(), strict=True):
-        assert one.dtype == other.dtype and torch.equal(one, other)
-    return said
-
-
-class Wide(torch.optim.Optimizer):
-    """Momentum in float32, whatever the type of the weights; some of it in a list, as LBFGS has it."""
-
-    def __init__(self, params: Any) -> None:
-        super().__init__(params, {"lr": 0.01})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for each in group["params"]:
-                state = self.state[each]
-                if not state:
-                    state["m"], state["older"] = torch.zeros_like(each, dtype=torch.float32), []
-                state["m"].mul_(0.9).add_(each.grad.float())
-                state["older"] = [*state["older"][-2:], state["m"] / 3]
-                each.sub_((group["lr"] * (state["m"] + sum(state["older"]))).to(each.dtype))
-
-
-class Bfloat(Training):
-    def __init__(self) -> None:
-        super().__init__()
-        self.model = self.model.bfloat16()
-        self.optimizer = Wide(self.model.parameters())
-
-    def parts(self) -> dict[str, Any]:
-        return {"model": self.model, "optimizer": self.optimizer}
-
-    def step(self, number: int) -> None:
-        self.optimizer.zero_grad()
-        self.model(inputs(number).bfloat16()).float().square().mean().backward()
-        self.optimizer.step()
-
-    def at_end(self) -> list[torch.Tensor]:
-        states = self.optimizer.state.values()
-        return [*super().at_end(), *(state["m"] for state in states), *(each for s in states for each in s["older"])]
+from unbroken.train.state.parts import differences_of, state_of
 
 
 def test_moments_keep_the_type_they_were_saved_in_beside_weights_of_another(tmp_path: Path) -> None:
@@ -471,133 +366,3 @@ def test_a_schedule_that_is_made_and_tracked_after_its_optimizer_takes_no_step_a
 
     said = require_exact(tmp_path, Late)
     assert sum("restored again" in line for line in said) == 1
-
-
-VALUES = [
-    np.float32(0.1),
-    np.float64(0.1),
-    np.float16(-0.0),
-    np.int64(-3),
-    np.uint8(200),
-    np.bool_(True),
-    deque([1, np.float32(2.5), torch.ones(2)], maxlen=3),
-    deque([deque([1])]),
-    frozenset({1, ("a", 2.5)}),
-    {1, 2},
-    (np.float32(0.1), [np.int8(1)]),
-]
-
-
-@pytest.mark.parametrize("key", ["kept", "scheduler"])  # of ours, and of other tools
-def test_what_a_tracked_dict_holds_comes_back_as_the_type_it_was_to_the_bit(tmp_path: Path, key: str) -> None:
-    class Holding(Bfloat):
-        def __init__(self, values: Any) -> None:
-            super().__init__()
-            self.kept: dict[str, Any] = {"values": values}
-
-        def parts(self) -> dict[str, Any]:
-            return {key: self.kept, **super().parts()}
-
-    rest = Holding(None)
-    cut(tmp_path, Holding(VALUES))
-    session(tmp_path, rest)
-    back = rest.kept["values"]
-    assert repr(back) == repr(VALUES)
-    assert [*map(type, back)] == [*map(type, VALUES)]
-    assert [*map(type, (back[6][1], back[10][0], back[10][1][0]))] == [np.float32, np.float32, np.int8]
-    (file, *_) = (path for path in (tmp_path / "t").glob("iter_*.pth"))
-    torch.load(file, weights_only=True)  # safe to open for anyone
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        datetime.date(2026, 11, 30),
-        datetime.timedelta(1),
-        np.datetime64("2026-11-30"),
-        np.longdouble(1),
-        1j,
-        b"bytes",
-        {np.int64(1): 2},
-        {np.float32(0.1)},
-        np.arange(2, dtype=">i4"),
-        torch.eye(2).to_sparse(),
-        nn.Linear(1, 1),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_what_cannot_come_back_as_it_was_is_refused_by_its_place_when_it_is_tracked(value: Any) -> None:
-    with pytest.raises(UsageError, match=r"kept\.deep\.other(\[1\])?: "):
-        require_part("kept", {"deep": {"other": [0, value]}})
-
-
-class Twice(Bfloat):
-    def track(self, run: Any) -> None:
-        super().track(run)
-        run.track(model=nn.Linear(1, 1))
-
-
-class Late(Bfloat):
-    def track(self, run: Any) -> None:
-        super().track(run)
-        self.run = run
-
-    def step(self, number: int) -> None:
-        super().step(number)
-        if number == 1:
-            self.run.track(ema=torch.optim.swa_utils.AveragedModel(self.model))
-
-
-class Lazy(Bfloat):
-    def track(self, run: Any) -> None:
-        run.track(model=nn.Sequential(nn.LazyLinear(3)))
-
-
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (Twice, "run.track: `model` is tracked already, and would be lost"),
-        (Late, "run.track: `ema` is tracked after the loop began"),
-        (Lazy, "model: it has lazy layers, whose shapes are not known yet"),
-    ],
-)
-def test_what_no_later_session_could_restore_is_refused_at_once(
-    tmp_path: Path, make: Callable[[], Training], words: str
-) -> None:
-    assert words in refusal(tmp_path, make())
-
-
-class Remembering(Bfloat):
-    """What it saw is kept in a deque that is tracked as it is, as a replay memory is; one entry is trained."""
-
-    def __init__(self, capacity: int = 4) -> None:
-        super().__init__()
-        self.memory: deque[Any] = deque([torch.ones(4, requires_grad=True)], maxlen=capacity)
-        self.first = self.memory[0]
-
-    def parts(self) -> dict[str, Any]:
-        return {**super().parts(), "memory": self.memory}
-
-    def step(self, number: int) -> None:
-        super().step(number)
-        if number < CUT - 1:
-            self.memory.append((inputs(number).mean(), np.float32(number)))
-        with torch.no_grad():
-            self.first += self.memory[-1][0] * number
-
-    def at_end(self) -> list[torch.Tensor]:
-        return [*super().at_end(), self.first, *(each for each, _ in [*self.memory][1:])]
-
-
-def test_a_deque_is_tracked_as_it_is_and_filled_in_place(tmp_path: Path) -> None:
-    require_exact(tmp_path, Remembering)
-    cut(tmp_path / "other", Remembering())
-    said = refusal(tmp_path / "other", Remembering(capacity=5))
-    assert "memory: expected a deque of at most 5, found a deque of at most 4" in said
-
-
-def test_a_trained_tensor_in_a_deque_in_another_form_is_refused_by_its_place(tmp_path: Path) -> None:
-    cut(tmp_path, Remembering())
-    other = Remembering()
-    other.memory[0] = torch.ones(3, requires_grad=True)
-    assert "memory[0]: expected (3,) float32, found (4,) float32" in refusal(tmp_path, other)
