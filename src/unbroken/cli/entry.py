@@ -8,10 +8,9 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from typing import NoReturn
 
-from unbroken.cli.signals import ended_when_asked
 from unbroken.errors import INTERRUPTED_TWICE, DamagedFile, NotInstalled, SaveFailed, UnbrokenError, UsageError
 from unbroken.text import ESCAPED
 
@@ -83,8 +82,7 @@ def _guarded(command: Callable[[], int], *, as_json: bool, hint: str, is_trainin
                 stream.reconfigure(errors=ESCAPED)
     try:
         try:
-            with ended_when_asked() if is_training else nullcontext():
-                code = command()
+            code = _heard(command) if is_training else command()
         except SystemExit as ending:  # of a parser that has shown its help, or a stop while nothing is open
             code = int(ending.code) if isinstance(ending.code, int) else 1
         try:
@@ -114,6 +112,14 @@ def _guarded(command: Callable[[], int], *, as_json: bool, hint: str, is_trainin
         return _complain(UsageError(str(error)[len(CIRCLE) :].strip("' "), "links lead in a circle"), as_json=as_json)
     except Exception:  # noqa: BLE001 - the one place that may: everything else is a fault of ours
         return _fault()
+
+
+def _heard(command: Callable[[], int]) -> int:
+    """A training that is asked to stop before a session listens ends by that."""
+    from unbroken.cli.signals import ended_when_asked  # what only looks does without
+
+    with ended_when_asked():
+        return command()
 
 
 def _fault() -> int:

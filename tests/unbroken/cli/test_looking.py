@@ -82,6 +82,13 @@ code = main(["why", "own_recipe:recipe", {str(RUN)!r}]); print(code, *sorted(set
     assert done.stdout.startswith("plan: RESUME") and done.stdout.splitlines()[-1] == "0", done.stdout
 
 
+def test_the_command_line_itself_loads_next_to_nothing() -> None:
+    dear = {*DEAR, "dataclasses", "pathlib", "argparse", "inspect", "unbroken.storage", "unbroken.launch"}
+    program = f"import sys, unbroken.cli; print(*sorted({dear!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == ""
+
+
 def test_why_says_the_plan_and_what_comes_next(here: Path, type_: Type) -> None:
     answer = type_(*WHY)
     assert answer.code == 0
