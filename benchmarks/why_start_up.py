@@ -2,8 +2,8 @@
 
 Of a run with 200,000 recorded steps the last ten are trained; the records of those before are written by the same
 `StepLog`. The other run is a real one, of `aerial_tiny.py`. The best of several turns is shown, as time of the clock
-and of the processor, beside a bare `python -c pass` and the two libraries that reading a config needs, and as a multiple
-of these: much of what a short command takes is Python's own start.
+and of the processor, beside a bare `python -c pass` and the two libraries that reading a config needs, and as a
+multiple of these: much of what a short command takes is Python's own start.
 """
 
 from __future__ import annotations
