@@ -250,6 +250,13 @@ def test_a_run_of_folders_is_packed_backed_up_pruned_pinned_and_brought_back_lik
     assert "unbroken checkpoint" in text and "optimizer: 6 parameters with state" in text
 
 
+def test_a_process_whose_disk_refuses_its_part_is_named_and_all_go_on_to_the_next_save(tmp_path: Path) -> None:
+    sessions = run_together(loop(tmp_path), 2, KIND="one disk is full")
+    require_ended(sessions, 0)
+    assert "SAVE FAILED at step 4: File too large (process 1)" in sessions[0].output
+    assert {path.name for path in (tmp_path / "t").glob("*.dcp")} == {"iter_8.dcp", "iter_12.dcp", "iter_16.dcp", LAST}
+
+
 @pytest.mark.parametrize(
     ("kind", "said"),
     [("batch norm", "running statistics of its own"), ("partly", "adds up the gradients of the rest")],

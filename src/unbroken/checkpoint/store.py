@@ -76,7 +76,7 @@ class CheckpointStore:
         with explained(self._disk, path, f"the {facts.kind} of step {facts.step} could not be written"):
             # All shards are on the medium before the head that names them: without a head a folder is no checkpoint.
             if write_shards is not None:
-                shards += write_shards(path / facts.save)
+                shards += self._written(path / facts.save, write_shards)
             # Under a partial name, hashed on its way, flushed, then named: under its name a file is whole or absent.
             # Writing takes long, so the folder is looked at once more before the file takes its name.
             durable_write(self._disk, head_of(path), fill_and_hash, check=lambda _partial: self._require_held())
@@ -105,6 +105,16 @@ class CheckpointStore:
             if self._keep_last is not None:
                 self._retire(self._keep_last)
         return manifest
+
+    def _written(self, folder: Path, write_shards: Callable[[Path], Sequence[ShardFile]]) -> Sequence[ShardFile]:
+        """Let the shards of a save be written; where the disk refuses, and may be full, what is there of them goes."""
+        try:
+            return write_shards(folder)
+        except OSError:
+            with suppress(OSError):
+                remove_all(self._disk, folder)
+                self._disk.remove_folder(folder.parent)  # unless it holds another save
+            raise
 
     @property
     def newest_bytes(self) -> int:
