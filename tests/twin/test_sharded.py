@@ -242,12 +242,26 @@ def test_a_run_of_folders_is_packed_backed_up_pruned_pinned_and_brought_back_lik
     assert "step: 20 of 20" in unbroken("show", run)
     unbroken("restore", tmp_path / "again" / "t", "--from", where / "backup" / "t")
     assert "all 5 are whole" in unbroken("verify", tmp_path / "again" / "t")
-    told = {"UNBROKEN_SEARCH_PATH": str(where / "unpacked")}
-    ended = run_together(loop(tmp_path / "here"), 2, **told)
+    (where / "unpacked" / "t" / LAST / HEAD).unlink()
+    ended = run_together(loop(tmp_path / "here"), 2, UNBROKEN_SEARCH_PATH=str(where / "unpacked"))
     require_ended(ended, 0)
-    assert "at step 20" in ended[0].output or "finished" in ended[0].output
+    assert "holds this run at step 16" in ended[0].output and "it is copied here" in ended[0].output
     text = unbroken("inspect", run / LAST)
     assert "unbroken checkpoint" in text and "optimizer: 6 parameters with state" in text
+
+
+def test_a_folder_is_named_to_go_on_from_to_begin_with_and_is_backed_up_beside_the_training(
+    run: Path, tmp_path: Path
+) -> None:
+    exact = run_together(loop(run.parent, 10), 2, KIND="ckpt", FILE=str(run / "iter_8.dcp"))
+    require_ended(exact, STOPPED)
+    assert "at step 9" in exact[0].output and len([*run.glob("archive/*/iter_16.dcp")]) == 1
+    tuned = run_together(loop(tmp_path / "tuned", 1), 2, KIND="pretrained_model", FILE=str(run / "iter_8.dcp"))
+    require_ended(tuned, STOPPED)
+    assert "FINE-TUNE" in tuned[0].output and "6 of 6 tensors" in tuned[0].output, tuned[0].output
+    copied = run_together(loop(tmp_path / "source", 5), 3, KIND="backup", FILE=str(tmp_path / "mirror"))
+    require_ended(copied, STOPPED)
+    assert "all 2 are whole" in unbroken("verify", tmp_path / "mirror" / "t")
 
 
 def test_a_process_whose_disk_refuses_its_part_is_named_and_all_go_on_to_the_next_save(tmp_path: Path) -> None:

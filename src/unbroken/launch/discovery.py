@@ -328,4 +328,5 @@ def _checkpoints_below(folder: Path) -> Iterator[str]:
     for count, (place, folders, files) in enumerate(os.walk(folder)):
         here = Path(place).relative_to(folder)
         yield from (str(here / name) for name in sorted([*files, *folders]) if name.endswith(SUFFIXES))
-        folders[:] = sorted(folders) if len(here.parts) < NEAR_DEPTH and count < MOST_NEAR_FOLDERS else []
+        entered = sorted(name for name in folders if not name.endswith(SHARDED))
+        folders[:] = entered if len(here.parts) < NEAR_DEPTH and count < MOST_NEAR_FOLDERS else []

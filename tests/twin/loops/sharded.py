@@ -63,7 +63,9 @@ def main() -> None:
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, 5)
     stop_after = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     keep = int(os.environ.get("KEEP", "0")) or None
-    with open_run(sys.argv[1], tag="t", save_every=4, save_every_s=None, log_every=1, keep_last=keep) as run:
+    file = os.environ.get("FILE")
+    asked: dict[str, Any] = {KIND: file} if file else {}
+    with open_run(sys.argv[1], tag="t", save_every=4, save_every_s=None, log_every=1, keep_last=keep, **asked) as run:
         run.track(model=model, optimizer=optimizer, scheduler=schedule)
 
         def evaluate() -> dict[str, float]:

@@ -12,6 +12,7 @@ from unbroken.errors import DamagedFile, Incompatible, Refused
 from unbroken.quantities import counted
 from unbroken.train.pretrained.weights_file import ClassMatch, ClassRows, Names, match_classes, why_not_by_name
 from unbroken.train.pretrained.weights_report import Fate, Group, WeightsReport, as_lines
+from unbroken.train.state.placement import placed_like
 
 WRAPPERS = ("module.", "_orig_mod.")  # what data-parallel training and torch.compile put before every name
 
@@ -42,7 +43,7 @@ def fit_weights(
     ready = _converted(report, own, found)
     with torch.no_grad():
         for name, values in ready.items():
-            own[name].copy_(values)
+            own[name].copy_(placed_like(values, own[name]))
     return report
 
 

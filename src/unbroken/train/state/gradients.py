@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from unbroken.errors import Incompatible
 from unbroken.train.state.optimizer_state import tensors_by_name
+from unbroken.train.state.placement import placed_like
 
 NONE: frozenset[str] = frozenset()
 WATCHED = 8  # steps of a session, in which a loop shows whether it adds to the gradients of the step before
@@ -113,7 +114,7 @@ class GradientWatch:
                     do="Undo the change, or choose another tag.",
                 )
         for name, gradient in saved.items():
-            here[name].grad = gradient.to(here[name].device)
+            here[name].grad = placed_like(gradient, here[name]).to(here[name].device)
         for name in optimizers:
             self._arrived[name].append(name)
         self.mark()

@@ -82,7 +82,7 @@ def fill_tensor(own: torch.Tensor, state: torch.Tensor, held: Storages) -> torch
     if form(own) == form(state):
         if _has_memory(own) and (memory := _memory_of(own)) not in held:
             with torch.no_grad():
-                own.copy_(state)
+                own.copy_(placed_like(state, own))
             held.add(memory)
             return own
         if same_bits(own, state):

@@ -25,7 +25,7 @@ from torch.distributed.checkpoint.metadata import (
 from torch.distributed.tensor import Replicate, Shard, empty
 
 from unbroken.checkpoint.sharded import ShardedRef
-from unbroken.checkpoint.structure import Structure
+from unbroken.checkpoint.structure import Structure, read_structure
 from unbroken.errors import DamagedFile
 from unbroken.storage import open_ordinary
 
@@ -65,8 +65,9 @@ class _ShardReader(FileSystemReader):
     def __init__(self, structure: Structure) -> None:
         super().__init__(structure.path)
         self.fs = _OrdinaryFiles()
-        self._chunks: Mapping[str, Any] = structure.stamp.get("chunks", {})
-        known = structure.stamp.get("shard_files", {})
+        stamp = read_structure(structure.path).stamp  # where only a part of the tree is to be read, it is not in that
+        self._chunks: Mapping[str, Any] = stamp.get("chunks", {})
+        known = stamp.get("shard_files", {})
         folders = {name.rsplit("/", 1)[0] for name in known}
         self._folder = next(iter(folders), "")
         self._files = {name.rsplit("/", 1)[1] for name in known}
