@@ -11,6 +11,7 @@ the order of the shards and sends the sums to all: the traffic of a ring reducti
 
 from __future__ import annotations
 
+import ctypes
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -35,7 +36,6 @@ COUNTED, SHORT = 8, 504  # bytes of a length, and of what travels with it: most 
 NAMED = 128  # bytes of a reason that travels with each agreement
 HEARD_WITHIN_S, LOOKS_EVERY_S = 2.0, 0.05
 UNASKED = object()
-_ABANDONED: list[Any] = []
 SIGNALS_HEARD_EVERY = timedelta(seconds=0.1)  # while a message is waited for: native code lets no handler run
 # Of what Gloo says: `Connection closed by peer [10.0.0.7]:2725`, `[10.0.0.7]:2725: Connection reset by peer`.
 WHAT_HAPPENED = re.compile(r"Connection closed by peer \S+\d|\[[^\[\]]+\]:\d+: [\w ]+|Timed out[\w ]+")
@@ -213,10 +213,11 @@ class World:
     def close(self) -> None:
         """Let go of the group: the others hear of it, and its threads would abort the end of the process.
 
-        One that a message is under way in stays until the process ends, as letting go would wait for the message.
+        One that a message is under way in is kept for good, beyond the end of the interpreter: letting go would wait
+        for the message.
         """
         if self._under_way:
-            _ABANDONED.append(self._group)
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._group))
         self._group, self._gpus, self._under_way = None, UNASKED, False
 
     def _connects(self, device: torch.device) -> bool:
