@@ -28,7 +28,10 @@ def test_it_is_named_wherever_it_is_kept(tmp_path: Path, loop: Callable[[Trainin
     assert SAID[loop] in ended.stdout, ended.stdout
 
 
-@pytest.mark.parametrize("loop", [untracked_loops.in_a_function, untracked_loops.a_counter])
+@pytest.mark.parametrize(
+    "loop",
+    [untracked_loops.in_a_function, untracked_loops.a_counter, untracked_loops.an_average_that_begins_late],
+)
 def test_strict_refuses_it_and_keeps_what_was_trained(tmp_path: Path, loop: Callable[[TrainingRun], None]) -> None:
     ended = run_command(python(SCRIPT, loop.__name__, tmp_path, "strict"))
     assert ended.returncode == 2, ended.stdout + ended.stderr
