@@ -39,6 +39,15 @@ def read_spot(file: BinaryIO, spot: Spot, *, where: object) -> bytearray:
     return data
 
 
+def bytes_in(whole: memoryview, spot: Spot, *, where: object) -> memoryview:
+    """The bytes of `spot`, which are as they lie, out of all of the file, which was verified as a whole."""
+    start = spot.start
+    if spot.in_zip:
+        head = bytes(whole[start : start + LOCAL_HEADER.size])
+        start = _after_header(head, spot, where=where)
+    return whole[start : start + spot.size_bytes]
+
+
 def read_chunks(file: BinaryIO, spot: Spot, *, where: object) -> Iterator[bytes]:
     """Yield the bytes of `spot` piece by piece; raise DamagedFile at a short read or a wrong checksum."""
     file.seek(_first_byte(file, spot, where=where))
@@ -80,7 +89,10 @@ def _first_byte(file: BinaryIO, spot: Spot, *, where: object) -> int:
     if not spot.in_zip:
         return spot.start
     file.seek(spot.start)
-    header = file.read(LOCAL_HEADER.size)
+    return _after_header(file.read(LOCAL_HEADER.size), spot, where=where)
+
+
+def _after_header(header: bytes, spot: Spot, *, where: object) -> int:
     if len(header) < LOCAL_HEADER.size or not header.startswith(LOCAL_SIGNATURE):
         raise DamagedFile(where, f"entry {printable(spot.entry[:80])} has lost its header")
     name_bytes, extra_bytes = LOCAL_HEADER.unpack(header)[-2:]

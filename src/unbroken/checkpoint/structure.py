@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from unbroken.checkpoint.containers import (
     read_legacy,
     read_safetensors,
 )
-from unbroken.checkpoint.entries import in_native_order, read_spot
+from unbroken.checkpoint.entries import bytes_in, in_native_order, read_spot
 from unbroken.checkpoint.kinds import STAMP, Kind, has_optimizer, model_part, recognise
 from unbroken.checkpoint.sharded import head_of, is_cut_off, is_sharded, size_of, with_references
 from unbroken.checkpoint.tree import Endless, TensorRef, check_tree, walk
@@ -105,7 +106,7 @@ class Recent:
     def get(self, facts: os.stat_result) -> Structure | None:
         """What was found in a file that is as it was then."""
         with self._lock:
-            return self._found.get(_known_by(facts))
+            return self._found.get(known_by(facts))
 
     def keep(self, facts: os.stat_result, found: Structure, *, nodes: int) -> None:
         """Keep what was found, where it is not too much of it and a later change of the file would show."""
@@ -114,12 +115,13 @@ class Recent:
         if nodes > MOST_NODES or age_s < GRAIN_S or os.name == "nt":
             return
         with self._lock:
-            self._found[_known_by(facts)] = found
+            self._found[known_by(facts)] = found
             while len(self._found) > MOST_KEPT:
                 del self._found[next(iter(self._found))]
 
 
-def _known_by(facts: os.stat_result) -> tuple[int, ...]:
+def known_by(facts: os.stat_result) -> tuple[int, ...]:
+    """What tells a file, as it is, from every other one."""
     return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
 
 
@@ -186,10 +188,13 @@ def weights(structure: Structure) -> dict[str, TensorRef]:
 
 
 class StorageReader:
-    """A checkpoint held open, to read its storages one by one, each checked against its checksum."""
+    """A checkpoint held open, to read its storages one by one, each checked against its checksum.
 
-    def __init__(self, structure: Structure) -> None:
-        self._structure = structure
+    Where its bytes were `verified` they are taken from there.
+    """
+
+    def __init__(self, structure: Structure, verified: memoryview | None = None) -> None:
+        self._structure, self._verified = structure, verified
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> Self:
@@ -206,13 +211,17 @@ class StorageReader:
         if self._file is not None:
             self._file.close()
 
-    def storage(self, key: str) -> bytearray:
-        """Return all bytes of one storage, writable and the caller's own, in this machine's byte order."""
+    def storage(self, key: str) -> bytearray | memoryview:
+        """Return all bytes of one storage in this machine's byte order, writable; of a file that is not kept in memory
+        they are the caller's own.
+        """
         if self._file is None:
             raise ValueError("a StorageReader is used inside `with`")
-        ref = self._structure.storages[key]
+        ref, spot = self._structure.storages[key], self._structure.spots[key]
+        if self._verified is not None and spot.deflated_bytes is None and self._structure.byteorder == sys.byteorder:
+            return bytes_in(self._verified, spot, where=self._structure.path)
         try:
-            data = read_spot(self._file, self._structure.spots[key], where=self._structure.path)
+            data = read_spot(self._file, spot, where=self._structure.path)
         except OSError as error:
             raise _unreadable(self._structure.path, error) from error
         return in_native_order(data, byteorder=self._structure.byteorder, item_bytes=ref.number_bytes)

@@ -64,14 +64,19 @@ def verify_file(
 
 
 def verify_open(
-    file: BufferedReader, path: Path, *, expected_digest: str | None, expected_bytes: int | None
+    file: BufferedReader,
+    path: Path,
+    *,
+    expected_digest: str | None,
+    expected_bytes: int | None,
+    into: memoryview | None = None,
 ) -> Verification:
-    """The same of a file that is open already."""
+    """The same of a file that is open already; its bytes stand in `into` where they match the digest."""
     found_bytes = os.fstat(file.fileno()).st_size
     if expected_bytes is not None and not is_sharded(path) and found_bytes != expected_bytes:
         return _wrong_length(path, found_bytes, expected_bytes)
     known = expected_digest is not None and can_take(kind_of(expected_digest))  # else each entry has its checksum
-    found = _by_digest(file, path, expected_digest) if known and expected_digest else _by_content(file, path)
+    found = _by_digest(file, path, expected_digest, into) if known and expected_digest else _by_content(file, path)
     return _with_shards(file, found) if found.state == "good" and is_sharded(path) else found
 
 
@@ -117,9 +122,9 @@ def _wrong_length(path: Path, found: int, expected: int) -> Verification:
     return Verification(path=path, state="damaged", reason=reason, method=LENGTH)
 
 
-def _by_digest(file: BufferedReader, path: Path, expected: str) -> Verification:
+def _by_digest(file: BufferedReader, path: Path, expected: str, into: memoryview | None) -> Verification:
     try:
-        found = digest_of(file, kind_of(expected))
+        found = digest_of(file, kind_of(expected), into=into)
     except OSError as error:
         return _unreadable(path, error, WHOLE_FILE)
     if found == expected:

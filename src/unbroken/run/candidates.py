@@ -107,8 +107,9 @@ def confirm(candidate: Candidate, layout: Layout) -> Candidate:
 
 
 def _confirmed(candidate: Candidate, layout: Layout) -> Candidate:
+    from unbroken.checkpoint.kept import keep, room_for
     from unbroken.checkpoint.structure import open_checkpoint, structure_in
-    from unbroken.checkpoint.verify import verify_open
+    from unbroken.checkpoint.verify import WHOLE_FILE, verify_open
 
     manifest = candidate.manifest
     try:
@@ -127,7 +128,10 @@ def _confirmed(candidate: Candidate, layout: Layout) -> Candidate:
                 candidate.path,
                 expected_digest=manifest.digest if manifest else None,
                 expected_bytes=manifest.size_bytes if manifest else None,
+                into=(memory := room_for(file)),
             )
+            if memory is not None and verdict.state == "good" and verdict.method == WHOLE_FILE:
+                keep(file, structure, memory)  # for the launch that loads it, if one is asked
     except ForeignFile as error:
         return replace(candidate, state="damaged" if candidate.listed else "foreign", reason=_words(error))
     except UnbrokenError as error:

@@ -6,6 +6,7 @@ leaves this machine (backups, parcels): no one can make another file of the same
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from functools import cache
 from pathlib import Path
@@ -55,13 +56,21 @@ def kind_of(digest: str) -> str:
     return digest.partition(":")[0]
 
 
-def digest_of(file: BinaryIO, kind: str) -> str:
-    """The digest of an open file, from its beginning to its end; raises OSError when it cannot be read."""
+def digest_of(file: BinaryIO, kind: str, *, into: memoryview | None = None) -> str:
+    """The digest of an open file, from its beginning to its end; raises OSError when it cannot be read.
+
+    With `into`, memory as long as the file, its bytes stand there afterwards.
+    """
     file.seek(0)
-    found, block = hasher(kind), bytearray(BLOCK_BYTES)
-    view = memoryview(block)
+    found, done = hasher(kind), 0
+    block = memoryview(bytearray(BLOCK_BYTES)) if into is None else into[:BLOCK_BYTES]
     while size := file.readinto(block):  # type: ignore[attr-defined]  # which every binary file has
-        found.update(view[:size])
+        found.update(block[:size])
+        if into is not None:
+            done += size
+            block = into[done : done + BLOCK_BYTES]
+            if not block and file.read(1):
+                raise OSError(errno.EIO, "it has grown while it was read")
     return f"{kind}:{found.hexdigest()}"
 
 

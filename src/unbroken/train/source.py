@@ -11,6 +11,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from unbroken.checkpoint.kept import kept_of
 from unbroken.checkpoint.stamp import checked_stamp
 from unbroken.checkpoint.structure import read_structure
 from unbroken.run import Layout
@@ -43,7 +44,8 @@ class Source:
     def __init__(self, path: Path, layout: Layout) -> None:
         self.path = path
         self._layout = layout
-        self._structure = read_structure(path)
+        self._kept = kept_of(path)  # what the launch has verified is not read again
+        self._structure = replace(self._kept.structure, path=path) if self._kept else read_structure(path)
         checked_stamp(self._structure)
         self._looked_at = take_apart(layout, self._structure.tree, path)
         self._loaded: SavedState | None = None
@@ -99,7 +101,8 @@ class Source:
         loaded, first = self._loaded, self._loaded is None
         if loaded is None:
             mesh = mesh_of(tracked.values())
-            loaded = take_apart(self._layout, load_tree(self._structure, mesh), self.path)
+            loaded = take_apart(self._layout, load_tree(self._structure, mesh, verified=self._kept), self.path)
+            self._kept = None
             loaded = _renamed(loaded, rename)
         spelled = self._spelled(loaded, translate)
         everything, _, by_order = self._in_own_order(self._restored | tracked, spelled.parts)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from unbroken.checkpoint.kept import keeping_what_is_verified
 from unbroken.clock import START, Clock, SystemClock
 from unbroken.errors import ProcessLost, UnbrokenError
 from unbroken.journal import read_events
@@ -36,12 +37,14 @@ from unbroken.train.distributed.world import World, this_world
 from unbroken.train.finite import GoBack
 from unbroken.train.fit import fit
 from unbroken.train.loop.training_run import TrainingRun
+from unbroken.train.memory import free_bytes
 from unbroken.train.record.console import Console, PlainConsole, SessionLog, console_for
 from unbroken.train.shapes import decide_by_shapes
 from unbroken.train.stop import Exit, Interrupted, OnTrial, StopFlag
 from unbroken.train.task import Coming
 
 SAVE_EVERY_S = 300.0
+KEPT_SHARE = 3  # of the free memory, so much may hold a checkpoint until the model that takes it is built
 
 
 def open_run(
@@ -229,7 +232,9 @@ def launch(
     try:
         stop.install()  # before the others are waited for, which may take long
         if world.leads:
-            return _lead(job, log, clock, disk or Disk(), options, stop, world)
+            free = free_bytes()
+            with keeping_what_is_verified(None if free is None else free // KEPT_SHARE):  # and loaded from memory
+                return _lead(job, log, clock, disk or Disk(), options, stop, world)
         return _follow(job, log, clock, options, stop, world)
     except BaseException as error:
         if isinstance(error, Interrupted):

@@ -17,6 +17,7 @@ from typing import IO, Any, NamedTuple
 
 import torch
 
+from unbroken.checkpoint.kept import KeptFile
 from unbroken.checkpoint.rebuild import STORAGE_DTYPES
 from unbroken.checkpoint.sharded import ShardedRef
 from unbroken.checkpoint.structure import StorageReader, Structure, read_structure, tensors
@@ -132,8 +133,10 @@ def read_tree(path: Path) -> Any:
     return load_tree(read_structure(path))
 
 
-def load_tree(structure: Structure, mesh: Any = None) -> Any:
-    """Fill a structure's tensors from the file; tensors that share a storage there get copies of their own.
+def load_tree(structure: Structure, mesh: Any = None, *, verified: KeptFile | None = None) -> Any:
+    """Fill a structure's tensors from the file, or from what is kept of it since it was verified.
+
+    Tensors that share a storage there get copies of their own.
 
     Those that lie in shards come as this process of a `mesh` has them, or whole where there is none.
     """
@@ -142,7 +145,7 @@ def load_tree(structure: Structure, mesh: Any = None) -> Any:
         from unbroken.train.state.shards import read_shards  # half a second that whole files do not need
 
         found = read_shards(structure, sharded.values(), mesh)
-    with StorageReader(structure) as reader:
+    with StorageReader(structure, verified.memory if verified is not None else None) as reader:
         blocks: dict[str, torch.Tensor] = {}
 
         def build(ref: TensorRef) -> torch.Tensor:
@@ -158,7 +161,7 @@ def load_tree(structure: Structure, mesh: Any = None) -> Any:
         return map_leaves(structure.tree, TensorRef, build)
 
 
-def _bytes_tensor(raw: bytearray) -> torch.Tensor:
+def _bytes_tensor(raw: bytearray | memoryview) -> torch.Tensor:
     return torch.frombuffer(raw, dtype=torch.uint8) if raw else torch.empty(0, dtype=torch.uint8)
 
 
