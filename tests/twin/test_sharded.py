@@ -49,18 +49,24 @@ def run(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "t", symlinks=True))
 
 
-@pytest.mark.parametrize(("size", "batch", "kind"), [(2, "12", "evaluated"), (4, "13", "")])
+ALL = None  # are killed, all of them at once
+
+
+@pytest.mark.parametrize(
+    ("size", "batch", "kind", "strikes"),
+    [(2, "12", "evaluated", (signal.SIGKILL, signal.SIGTERM)), (4, "13", "", (signal.SIGKILL, ALL))],
+)
 def test_processes_with_a_part_of_the_state_each_end_as_if_none_had_been_killed_or_stopped(
-    tmp_path: Path, size: int, batch: str, kind: str
+    tmp_path: Path, size: int, batch: str, kind: str, strikes: tuple[int | None, ...]
 ) -> None:
     seed, told = 23, {"BATCH": batch, "KIND": kind}
     print("seed", seed)
     chance = random.Random(seed)
     require_ended(run_together(loop(tmp_path / "peace"), size, **told), 0)
     root, step = tmp_path / "killed", 0
-    for number in (signal.SIGKILL, signal.SIGTERM, None):
+    for number in strikes:
         step += chance.randint(3, 5)
-        if number is None:  # all of them at once
+        if number is ALL:
             session = start(loop(root), size, PACE="0.03", **told)
             session.wait_for_step(root / "t", step)
             for process in session.processes:

@@ -8,7 +8,7 @@ lengths agree.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -89,12 +89,14 @@ def _with_shards(file: BufferedReader, head: Verification) -> Verification:
     stamp = structure_in(file, head.path).stamp
     if not are_shards(stamp.get("shard_files")):
         return damaged("its head does not say which shards belong to it")
+    unread = 0  # whose digest cannot be taken here
     for shard in shards_in(stamp):
         path = place(head.path, shard.name)
         try:
             found_bytes = path.stat().st_size
             if found_bytes != shard.size_bytes:
                 return damaged(f"{shard.name}: {_wrong_length(path, found_bytes, shard.size_bytes).reason}")
+            unread += not can_take(kind_of(shard.digest))
             if can_take(kind_of(shard.digest)) and not is_of(path, shard.digest):
                 return damaged(f"{shard.name} is not what this save wrote: altered, or of another save")
         except FileNotFoundError:
@@ -102,7 +104,7 @@ def _with_shards(file: BufferedReader, head: Verification) -> Verification:
                 return damaged(f"{shard.name} is missing")
         except OSError as error:
             return damaged(f"{shard.name}: {_unreadable(path, error, WHOLE_FILE).reason}")
-    return head
+    return replace(head, method=f"{head.method}, {unread} shards by their length alone") if unread else head
 
 
 def _missing(path: Path) -> Verification:
