@@ -22,6 +22,9 @@ from tests.crash.faulty_disk import Crash, FaultyDisk, UnsyncedDisk
 from tests.crash.sessions import RUN, Noisy, job_in, start_session
 from tests.hidden import APPS, TESTS, hidden
 from unbroken.checkpoint.sharded import HEAD, is_sharded
+from unbroken.checkpoint.stamp import checked_stamp
+from unbroken.checkpoint.structure import read_structure
+from unbroken.errors import DamagedFile
 from unbroken.journal.events import FileSaved
 from unbroken.run.layout import ITERATIONS
 from unbroken.run.survey import survey
@@ -89,6 +92,32 @@ def test_a_kill_at_any_request_leaves_the_state_before_or_the_new_one_and_the_sa
             assert differences(read_checkpoint(root / LAST), read_checkpoint(peace / LAST)) == []
             assert all(is_sharded(path) and len([*path.iterdir()]) == 2 for path in (root / RUN).glob("*.dcp"))
         shutil.rmtree(root)
+
+
+@pytest.mark.parametrize("lie", ["size", "file", "place", "offsets", "nothing", "kind"])
+def test_a_head_that_lies_about_its_shards_is_damage_and_nothing_it_claims_is_made(tmp_path: Path, lie: str) -> None:
+    train(tmp_path, UnsyncedDisk(), day=1)
+    head = tmp_path / LAST / HEAD
+    tree = torch.load(head, weights_only=True)
+    said, name = tree["unbroken"], "states.model.0.weight"
+    match lie:
+        case "size":
+            tree["state_dict"]["0.weight"]["shape"] = [1 << 20, 1 << 20]
+        case "file":
+            said["chunks"][name][0][0] = "../../../etc/passwd"
+        case "place":
+            said["chunks"][name][0][1] = 1 << 40
+        case "offsets":
+            said["chunks"][name][0][3] = [100, 100]
+        case "nothing":
+            del said["chunks"][name]
+        case "kind":
+            said["shard_files"] = {"../other/__0_0.distcp": [1, "sha256:" + "0" * 64]}
+    torch.save(tree, head)
+    with pytest.raises(DamagedFile):
+        read_checkpoint(tmp_path / LAST)
+        if lie == "kind":  # what is read is what is named, all of it below the folder
+            checked_stamp(read_structure(tmp_path / LAST))
 
 
 def test_a_disk_that_refuses_a_shard_is_said_and_the_next_save_goes_on(tmp_path: Path) -> None:

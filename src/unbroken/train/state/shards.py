@@ -24,8 +24,9 @@ from torch.distributed.checkpoint.metadata import (
 )
 from torch.distributed.tensor import Replicate, Shard, empty
 
-from unbroken.checkpoint.sharded import ShardedRef
-from unbroken.checkpoint.structure import Structure, read_structure
+from unbroken.checkpoint.containers import SMALL_BYTES
+from unbroken.checkpoint.sharded import ShardedRef, size_of
+from unbroken.checkpoint.structure import MOST_UNFOLDED, Structure, read_structure
 from unbroken.errors import DamagedFile
 from unbroken.storage import open_ordinary
 
@@ -37,10 +38,16 @@ def read_shards(structure: Structure, references: Iterable[ShardedRef], mesh: An
 
     Raises DamagedFile where the shards do not hold what the head says.
     """
-    tensors = {each.name: _empty(each, mesh) for each in references}
+    references = [*references]
+    claimed, stored = sum(each.size_bytes for each in references), size_of(structure.path)
+    if claimed > max(MOST_UNFOLDED * stored, SMALL_BYTES):
+        raise DamagedFile(
+            structure.path, f"its tensors claim {claimed:,} bytes", expected=f"about the {stored:,} stored"
+        )
     try:
+        tensors = {each.name: _empty(each, mesh) for each in references}
         reader, planner = _ShardReader(structure), DefaultLoadPlanner()
-        metadata = reader.metadata(tensors)
+        metadata = reader.metadata(references)
         planner.set_up_planner(tensors, metadata, is_coordinator=True)
         reader.set_up_storage_reader(metadata, is_coordinator=True)
         plan = planner.finish_plan(reader.prepare_local_plan(planner.create_local_plan()))
@@ -49,6 +56,19 @@ def read_shards(structure: Structure, references: Iterable[ShardedRef], mesh: An
         what = "its shards do not hold the tensors that its head names"
         raise DamagedFile(structure.path, what, found=f"{type(error).__name__}: {error}"[:300]) from error
     return tensors
+
+
+def _is_covered(reference: ShardedRef, rows: Iterable[Any]) -> bool:
+    """Whether parts follow each other from a tensor's beginning to its end: else some of it would come from nowhere."""
+    dim, shape = max(reference.dim, 0), [*(reference.shape or (1,))]
+    at = 0
+    for *_, offsets, sizes in sorted(rows, key=lambda row: row[3]):
+        begins = [at if each == dim else 0 for each in range(len(shape))]
+        width = sizes[dim] if sizes else 1
+        if [*(offsets or (0,))] != begins or [*(sizes or (1,))] != [*shape[:dim], width, *shape[dim + 1 :]]:
+            return False
+        at += width
+    return at == shape[dim]
 
 
 def _empty(reference: ShardedRef, mesh: Any) -> torch.Tensor:
@@ -72,20 +92,23 @@ class _ShardReader(FileSystemReader):
         self._folder = next(iter(folders), "")
         self._files = {name.rsplit("/", 1)[1] for name in known}
 
-    def metadata(self, tensors: Mapping[str, torch.Tensor]) -> Metadata:
+    def metadata(self, references: Iterable[ShardedRef]) -> Metadata:
         """Of these tensors: their parts, and where each of them lies."""
         stored: dict[str, Any] = {}
         lies: dict[Any, Any] = {}
-        for name, tensor in tensors.items():
-            chunks = []
-            for number, (file, start, length, offsets, sizes) in enumerate(self._chunks[name]):
+        for reference in references:
+            name, chunks = reference.name, []
+            rows = self._chunks.get(name, [])
+            if not _is_covered(reference, rows):
+                raise ValueError(f"the parts of {name} do not make {list(reference.shape)}")
+            for number, (file, start, length, offsets, sizes) in enumerate(rows):
                 if file not in self._files:
                     raise KeyError(f"{file} is none of its shards")
                 chunks.append(ChunkStorageMetadata(offsets=torch.Size(offsets), sizes=torch.Size(sizes)))
                 index = MetadataIndex(fqn=name, offset=torch.Size(offsets), index=number)
                 lies[index] = _StorageInfo(f"{self._folder}/{file}", start, length)
-            properties = TensorProperties(dtype=tensor.dtype)
-            stored[name] = TensorStorageMetadata(properties=properties, size=tensor.size(), chunks=chunks)
+            properties = TensorProperties(dtype=getattr(torch, reference.dtype))
+            stored[name] = TensorStorageMetadata(properties=properties, size=torch.Size(reference.shape), chunks=chunks)
         return Metadata(state_dict_metadata=stored, storage_data=lies)
 
 
