@@ -52,4 +52,4 @@ def test_the_page_shows_the_application_as_it_is() -> None:
         text = (ROOT / "docs" / page).read_text("utf-8")
         blocks = re.findall(r"^```(?:python|text)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
         assert len(blocks) == 3 and all(block in code for block in blocks)
-    assert len(code.splitlines()) < 130
+    assert len(code.splitlines()) <= 130
