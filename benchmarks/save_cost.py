@@ -2,7 +2,8 @@
 
 Compared, taking turns, on the same state (a model and AdamW's moments): one memory copy, a plain write with fsync, the
 least that can be durable; `torch.save` with fsync and rename; and `run.save()`. *block* is what the training thread
-waits for, *durable* the time until nothing of it can be lost, *CPU* the processor time of the process until then.
+waits for, *busy* its own processor time of that, which others on the machine do not lengthen, *durable* the time until
+nothing can be lost any more, *CPU* the processor time of the process until then.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ ROUNDS = 7
 BLOCK = 8 << 20
 # Megabytes of state: layers and their width. The first two have 1352 tensors, as a detector has, the last one 588.
 STATES = {96: (169, 217), 328: (169, 402), 1205: (73, 1170)}
-Cost = tuple[float, float, float]  # block, durable, processor time: seconds
+Cost = tuple[float, float, float, float]  # block, of that at work, durable, processor time: seconds
 
 
 def cost_of(action: Callable[[], Any], wait: Callable[[], Any] = lambda: None) -> Cost:
-    begin, cpu = time.perf_counter(), time.process_time()
+    begin, cpu, busy = time.perf_counter(), time.process_time(), time.thread_time()
     action()
-    block = time.perf_counter() - begin
+    block, busy = time.perf_counter() - begin, time.thread_time() - busy
     wait()
-    return block, time.perf_counter() - begin, time.process_time() - cpu
+    return block, busy, time.perf_counter() - begin, time.process_time() - cpu
 
 
 def tensors_of(tree: Any) -> list[torch.Tensor]:
@@ -77,6 +78,7 @@ def measure(state_mb: int, keep_last: int | None, folder: Path) -> None:
         for batch in run.batches(Points(), batch_size=16, steps=ROUNDS + 2, between=at_a_boundary):
             model(batch).mean().backward()
             optimizer.step()
+            optimizer.zero_grad()  # else the gradients are state, too
             run.end_step()
     show(rounds, state_mb, keep_last)
 
@@ -102,21 +104,27 @@ def show(rounds: list[dict[str, Cost]], state_mb: int, keep_last: int | None) ->
     copied, written, saved = list(rounds[0])[:3]
     first, *rounds = rounds
     print(f"\n{state_mb} MB of state, keep_last={keep_last}, median of {len(rounds)} alternating rounds, milliseconds")
-    print(f"{'':<22}{'block':>8}{'copies':>8}{'durable':>9}{'of plain':>9}{'CPU':>7}{'of torch.save':>14}")
+    print(f"{'':<22}  block  copies  busy  copies  durable of plain   CPU of save")
     for name in rounds[0]:
-        block, durable, cpu = (1e3 * statistics.median(each[name][which] for each in rounds) for which in range(3))
-        in_copies = statistics.median(each[name][0] / each[copied][0] for each in rounds)
-        in_writes = statistics.median(each[name][1] / each[written][1] for each in rounds)
-        in_cpu = statistics.median(each[name][2] / each[saved][2] for each in rounds)
-        print(f"{name:<22}{block:8.0f}{in_copies:8.1f}{durable:9.0f}{in_writes:9.2f}{cpu:7.0f}{in_cpu:14.2f}")
-    copy_ms = statistics.median(each[copied][0] for each in rounds)
-    print(f"the first save blocks for {first['run.save()'][0] / copy_ms:.1f} copies")
+        block, busy, durable, cpu = (
+            1e3 * statistics.median(each[name][which] for each in rounds) for which in range(4)
+        )
+
+        def ratio(which: int, other: str, name: str = name) -> float:
+            return statistics.median(each[name][which] / each[other][which] for each in rounds)
+
+        print(
+            f"{name:<22}{block:7.0f}{ratio(0, copied):8.1f}{busy:6.0f}{ratio(1, copied):8.1f}"
+            f"{durable:9.0f}{ratio(2, written):9.2f}{cpu:6.0f}{ratio(3, saved):8.2f}"
+        )
+    busy_copy = statistics.median(each[copied][1] for each in rounds)
+    print(f"the first save keeps the training busy for {first['run.save()'][1] / busy_copy:.1f} copies")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--state", type=int, nargs="+", choices=list(STATES), default=list(STATES), help="megabytes")
-    parser.add_argument("--keep-last", type=int)
+    parser.add_argument("--keep-last", type=int, default=2, help="so that retention is measured too")
     parser.add_argument("--folder", type=Path, help="where to write (default: the system's temporary folder)")
     options = parser.parse_args()
     torch.set_num_threads(1)

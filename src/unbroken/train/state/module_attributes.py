@@ -186,8 +186,9 @@ def _attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
             continue
         torchs = type(each).__module__.startswith("torch.")
         for name, value in [*vars(each).items()]:
-            computed = any(f"{name}{end}" in each._parameters for end in COMPUTED_FROM)
-            if name in OF_ANY_MODULE or computed or (torchs and name.startswith("_")):
+            if name in OF_ANY_MODULE or (torchs and name.startswith("_")):
+                continue
+            if any(f"{name}{end}" in each._parameters for end in COMPUTED_FROM):
                 continue
             yield f"{above}.{name}".lstrip("."), value
 
