@@ -72,7 +72,7 @@ def test_it_has_one_version_its_licence_and_its_types(wheel: Path) -> None:
 def test_alone_it_needs_little_and_each_extra_names_the_rest() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     alone = {re.split("[>=]", need)[0] for need in project["dependencies"]}
-    assert alone == {"torch", "numpy", "pyyaml", "pydantic", "rich"}
+    assert alone == {"torch", "numpy", "pyyaml", "pydantic", "rich", "xxhash"}
     extras = project["optional-dependencies"]
     of_extras = {re.split("[>=]", need)[0] for extra in ("apps", "report") for need in extras[extra]}
     assert of_extras == {"opencv-python-headless", "pillow", "matplotlib", "tensorboard", "plotly"}
