@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unbroken.journal import as_event
 from unbroken.train.cadence import Every, due
 from unbroken.train.progress import Progress
-from unbroken.train.record.recorder import Replay, comparable_sessions
+from unbroken.train.record.recorder import Replay, comparable_sessions, with_other_processes
 
 
 def recorded(*steps: int) -> dict[int, dict]:
@@ -31,6 +32,17 @@ def test_one_bit_of_a_loss_is_a_difference_and_the_first_one_is_named() -> None:
     assert words is not None and words.startswith("step 11 differs from what the interrupted session recorded: loss ")
     assert replay.compare(12, {"samples": [0], "loss": 0.0}) is None, "only the first is news"
     assert replay.cut_short() is None
+
+
+def test_a_difference_that_another_number_of_processes_makes_is_said_to_be_one() -> None:
+    counts = {"a": 4, "b": 2, "c": 2}
+    begun = [{"event": "session", "session": name, "plan": {"processes": each}} for name, each in counts.items()]
+    others = with_other_processes([event for line in begun if (event := as_event(line)) is not None])
+    assert others == {"a": 4}
+    for session, said in (("a", " (as it may: 4 processes had done it, which add up in another order)"), ("b", "")):
+        replay = Replay({11: {"samples": [11], "loss": 0.25, "session": session}}, others=others)
+        words = "step 11 differs from what the interrupted session recorded: loss 0.5, recorded 0.25"
+        assert replay.compare(11, {"samples": [11], "loss": 0.5}) == words + said
 
 
 def test_other_samples_are_a_difference_even_with_the_same_loss() -> None:

@@ -205,7 +205,8 @@ class RunLifecycle(RunControl):
         if isinstance(self.plan, Resume) and self._source is not None and foreign is None:
             for line in opening.position_lines(self.progress, self.length):
                 log.say(line)
-            recorder.expect_again(self.step, same_streams=not self._source.had_streams)
+            exact = bool(self.progress.shards)
+            recorder.expect_again(self.step, same_streams=not self._source.had_streams, exact=exact)
         return Session(
             run=run,
             job=self.job,

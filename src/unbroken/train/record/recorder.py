@@ -19,7 +19,7 @@ from torch import Tensor
 from unbroken.clock import Clock
 from unbroken.config import Effect
 from unbroken.errors import Refused
-from unbroken.fields import numbers_of
+from unbroken.fields import count_of, numbers_of
 from unbroken.journal import (
     Event,
     Samples,
@@ -34,6 +34,7 @@ from unbroken.journal import (
 )
 from unbroken.jsonlines import parsed_line
 from unbroken.launch import Job
+from unbroken.quantities import counted
 from unbroken.run import OpenRun
 from unbroken.run.layout import own
 from unbroken.train import cadence
@@ -146,19 +147,20 @@ class Recorder:
             curves.add(after.step, self._shown(_values(again)), wall_time_s=self._now_s())
         return curves
 
-    def expect_again(self, step: int, *, same_streams: bool) -> None:
+    def expect_again(self, step: int, *, same_streams: bool, exact: bool) -> None:
         """Compare the steps after `step` that an interrupted session had already done, when they come again.
 
-        Not where they drew from other random streams.
+        Not where they drew from other random streams. With `exact` another number of processes makes no difference.
         """
         recorded = steps_after(self._path, step)
-        sessions = comparable_sessions(read_events(own(self._run.directory) / "journal.jsonl"))
+        events = read_events(own(self._run.directory) / "journal.jsonl")
+        sessions = comparable_sessions(events)
         same = {
             number: record
             for number, record in recorded.items()
             if same_streams and is_comparable(record) and record["session"] in sessions
         }
-        self._replay = Replay(same)
+        self._replay = Replay(same, others={} if exact else with_other_processes(events))
         if recorded:
             last = max(recorded)
             one = last == step + 1
@@ -292,6 +294,14 @@ def comparable_sessions(events: Sequence[Event]) -> set[str]:
     return found
 
 
+def with_other_processes(events: Sequence[Event]) -> dict[str, int]:
+    """The earlier sessions that trained on another number of processes than the last one, each with its number."""
+    begun = [(str(event.get("session")), event.get("plan", {})) for event in events if event.get("event") == "session"]
+    counts = {session: count_of(plan.get("processes")) or 1 for session, plan in begun}
+    now = counts[begun[-1][0]] if begun else 1
+    return {session: count for session, count in counts.items() if count != now}
+
+
 def under_train(values: Mapping[str, float]) -> Mapping[str, float]:
     """What TensorBoard shows of a step's values where nothing else is wanted: all of them, below `train/`."""
     return {_TRAIN[name]: value for name, value in values.items()}
@@ -333,8 +343,10 @@ def _settings(run: OpenRun, job: Job) -> RunSettings:
 class Replay:
     """Compares repeated steps with what was recorded of them; says what it found once they are all done."""
 
-    def __init__(self, recorded: Mapping[int, Mapping[str, Any]]) -> None:
+    def __init__(self, recorded: Mapping[int, Mapping[str, Any]], *, others: Mapping[str, int] | None = None) -> None:
+        """`others` are sessions of another number of processes than this one, and that number."""
         self.recorded = dict(recorded)  # what an interrupted session had done, and comes again
+        self._others = others or {}
         self._first = min(recorded, default=0)
         self._last = 0
         self._names: list[str] | None = None  # of what was compared in every step so far; None before the first
@@ -350,7 +362,10 @@ class Replay:
         self._last = step
         if found.difference:
             self._differs = True
-            return f"step {step} differs from what the interrupted session recorded: {found.difference}"
+            said = f"step {step} differs from what the interrupted session recorded: {found.difference}"
+            count = self._others.get(str(before.get("session")))
+            by = "" if count is None else counted(count, "process", "processes")
+            return f"{said} (as it may: {by} had done it, which add up in another order)" if by else said
         return None if self.recorded else self._verdict("replayed")
 
     def cut_short(self) -> str | None:
