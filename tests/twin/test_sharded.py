@@ -288,3 +288,14 @@ def test_what_cannot_be_sharded_exactly_is_refused_by_name_before_the_first_step
     require_ended(sessions, 2)
     assert said in sessions[0].output
     assert not (tmp_path / "t" / "unbroken" / "run.json").exists()
+
+
+@pytest.mark.parametrize(("kind", "part"), [("momentum of a part", "optimizer"), ("schedule of a loss", "scheduler")])
+def test_a_state_that_each_process_has_of_its_own_is_named_at_the_first_save(
+    tmp_path: Path, kind: str, part: str
+) -> None:
+    """A head holds what rank 0 has: the others would go on with that, and nobody would hear of it."""
+    sessions = run_together(loop(tmp_path), 2, KIND=kind)
+    require_ended(sessions, 2)
+    assert f"run.track({part}=...): what is not sharded of its state is other in process 1" in sessions[0].output
+    assert not [*(tmp_path / "t").glob("*.dcp")]

@@ -33,6 +33,21 @@ class Points(torch.utils.data.Dataset[Any]):
         return x, x.sum().reshape(1)
 
 
+class Momentum(torch.optim.Optimizer):
+    """Keeps of each weight what belongs to the part that lies here, as a tensor that does not say so."""
+
+    def __init__(self, weights: Any, lr: float) -> None:
+        super().__init__(weights, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Go one step."""
+        for weight in self.param_groups[0]["params"]:
+            here, kept = weight.to_local(), self.state[weight]
+            kept["mean"] = kept.get("mean", torch.zeros_like(here)) * 0.9 + weight.grad.to_local()
+            here -= 0.01 * kept["mean"]
+
+
 def build() -> nn.Module:
     """A network that is drawn as one process would draw it, then sharded, module by module."""
     torch.manual_seed(0)
@@ -59,8 +74,12 @@ def main() -> None:
     else:
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     model = build()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 5)
+    optimizer: torch.optim.Optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    if KIND == "momentum of a part":
+        optimizer = Momentum(model.parameters(), lr=0.01)
+    schedule: Any = torch.optim.lr_scheduler.StepLR(optimizer, 5)
+    if KIND == "schedule of a loss":
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
     stop_after = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     keep = int(os.environ.get("KEEP", "0")) or None
     file = os.environ.get("FILE")
@@ -81,7 +100,7 @@ def main() -> None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            schedule.step()
+            schedule.step(*([loss.item()] if KIND == "schedule of a loss" else []))
             run.log(loss=loss)
             if KIND == "one disk is full" and RANK == 1 and run.step in (2, 5):
                 most = 4096 if run.step == 2 else resource.RLIM_INFINITY

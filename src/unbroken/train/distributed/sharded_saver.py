@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from unbroken.checkpoint.sharded import ShardFile
 from unbroken.errors import Refused, UsageError
@@ -27,6 +30,8 @@ from unbroken.train.state import parts
 from unbroken.train.state.placement import whole
 from unbroken.train.state.tree import leaves
 
+ALIKE = (nn.Module, Optimizer, LRScheduler, GradScaler)  # whose state is that of all processes
+
 
 class ShardedSaver(Saver):
     """The save side of one process of a training whose state is sharded; every method is called by all of them."""
@@ -38,7 +43,7 @@ class ShardedSaver(Saver):
         self._world, self._shards, self._written = world, dict[str, DTensor](), WrittenShards(files=(), chunks={})
         self._write_shards = self._lead
         self._asked = False  # whether the others were told to write their parts
-        self._buffers: dict[str, int] = {}  # the CRC-32 of what each module has whole
+        self._held: dict[str, int] = {}  # the CRC-32 of what the head has of each part
 
     def agreed(self, value: Value) -> Value:
         """What rank 0 goes by."""
@@ -60,15 +65,18 @@ class ShardedSaver(Saver):
             self._copied_again(parts.state_of(model))
 
     def _require_same(self) -> None:
-        """Raise UsageError, in all processes, where what a module has whole is not the same: a head holds one of it."""
-        for rank, there in enumerate(rows := self._world.gather_values(self._buffers)):
+        """Raise UsageError, in all processes, where what a part has whole is not the same: a head holds one of it."""
+        for rank, there in enumerate(rows := self._world.gather_values(self._held)):
             if there != rows[0]:
                 name = next(name for name in there if there[name] != rows[0].get(name))
                 raise UsageError(
                     f"run.track({name}=...)",
-                    f"its buffers in process {rank} are not those of process 0, and a checkpoint holds one set",
+                    f"what is not sharded of its state is other in process {rank} than in process 0, and a checkpoint "
+                    "holds one of it",
                     expected="the same in all processes",
-                    do="Share them before the step ends (torch.distributed.all_reduce), or make them parameters.",
+                    do="Make what an optimizer keeps of a weight by torch.zeros_like(weight), not of its local part; "
+                    "give a schedule the mean over all processes (torch.distributed.all_reduce), and share buffers so "
+                    "before the step ends.",
                 )
 
     def _try(self, write: Write, progress: Progress) -> str:
@@ -111,9 +119,10 @@ class ShardedSaver(Saver):
         self._shards.clear()
         kept = without_shards(live, "", self._shards)
         for name, part in self._tracked.items():
-            if isinstance(part, nn.Module):
-                tensors = leaves((kept["states"][name], kept["buffers"].get(name, {})), Tensor)
-                self._buffers[name] = crc32_of([bytes_of(each) for each in tensors]) or 0
+            if isinstance(part, ALIKE):
+                state = kept["states"][name], kept["buffers"].get(name, {})
+                numbers = repr([*leaves(state, int), *leaves(state, float)]).encode()
+                self._held[name] = crc32_of([numbers, *map(bytes_of, leaves(state, Tensor))]) or 0
         return kept, None
 
     def _copied_again(self, live: Any) -> tuple[Any, None]:
