@@ -161,6 +161,14 @@ def test_processes_that_begin_with_other_weights_are_refused_before_the_first_st
     assert not (tmp_path / "t").exists()
 
 
+def test_parts_that_one_process_alone_tracks_are_named_before_the_first_step(tmp_path: Path) -> None:
+    sessions = run_together(loop(tmp_path), 2, KIND="one tracks", UNBROKEN_COLLECTIVE_TIMEOUT="10s")
+    require_ended(sessions, 2)
+    assert "tracks other parts than process 0" in sessions[0].output
+    assert "found model, optimizer in one of them alone" in sessions[0].output
+    assert not (tmp_path / "t").exists()
+
+
 def test_generators_that_begin_otherwise_in_each_process_are_refused_where_nothing_seeds_them(tmp_path: Path) -> None:
     sessions = run_together(loop(tmp_path), 2, KIND="own generators")
     require_ended(sessions, 2)

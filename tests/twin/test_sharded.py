@@ -207,6 +207,16 @@ def test_a_folder_becomes_one_file_that_torch_opens_and_one_process_goes_on_from
     assert "iter_16.pth has the furthest recorded step" in ended[0].output
 
 
+def test_of_a_damaged_run_the_file_is_of_the_furthest_whole_folder_and_the_others_are_named(
+    run: Path, tmp_path: Path
+) -> None:
+    shard = min((run / LAST).glob("*/*.distcp"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    said = unbroken("export", run, "--to", tmp_path / "exported.pth")
+    assert f"not used: {run / LAST}: {shard.parent.name}/{shard.name}: the file is cut off" in said
+    assert f"step 16 of {run / 'iter_16.dcp'}" in said
+
+
 def test_torchs_own_tools_read_the_shards(run: Path, tmp_path: Path) -> None:
     from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 

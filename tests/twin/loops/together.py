@@ -82,7 +82,8 @@ def main() -> None:
         dist.ProcessGroupGloo = Interrupting  # type: ignore[misc]
     stop_after = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     with open_run(sys.argv[1], tag="t", save_every=4, save_every_s=None, log_every=1, on_bad=ON_BAD) as run:
-        run.track(model=model if KIND == "inside" else net, optimizer=optimizer)
+        if KIND != "one tracks" or RANK == 0:
+            run.track(model=model if KIND == "inside" else net, optimizer=optimizer)
         if KIND == "own generators":
             run.track(generator=torch.Generator().manual_seed(RANK), of_numpy=np.random.default_rng(RANK))
             for _ in run.steps(4):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from itertools import takewhile
 from pathlib import Path
 
 from unbroken.checkpoint.sharded import SUFFIX, is_sharded
@@ -49,8 +50,11 @@ def export_command(options: argparse.Namespace) -> None:
 
 
 def _furthest(run: Path) -> Path:
-    """The furthest checkpoint of a run that is whole."""
+    """The furthest checkpoint of a run that is whole; those further that are not are named."""
     facts = survey(run_folder(run), layout_of(run))
+    for each in takewhile(lambda each: each is not facts.newest_good, facts.candidates):
+        if each.resumable and each.state == "damaged":
+            print(shown(f"not used: {each.path}: {each.reason}", 2000))
     if facts.newest_good is None:
         raise DamagedFile(run, "no checkpoint here is whole", do=f"See `unbroken verify {run}`.")
     return facts.newest_good.path

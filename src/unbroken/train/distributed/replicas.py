@@ -179,10 +179,17 @@ class Replicas:
         """
         if self._world.size == 1:
             return
-        here = torch.tensor([_crc32(part, generators=draws_itself) for part in tracked.values()], dtype=torch.int64)
-        for rank, there in enumerate(self._world.gather(here)):
-            names = [name for name, one, other in zip(tracked, here.tolist(), there.tolist()) if one != other]
-            if names:
+        here = {name: _crc32(part, generators=draws_itself) for name, part in tracked.items()}
+        for rank, there in enumerate(self._world.gather_values(here)):
+            if there.keys() != here.keys():
+                raise UsageError(
+                    "run.track",
+                    f"process {rank} tracks other parts than process {self._world.rank}",
+                    expected="the same in all",
+                    found=f"{', '.join(sorted(here.keys() ^ there.keys()))} in one of them alone",
+                    do="Call run.track(...) in every process, with the same names: rank 0 alone writes.",
+                )
+            if names := [name for name in here if here[name] != there[name]]:
                 raise UsageError(
                     "run.track",
                     f"process {rank} begins with other weights than process {self._world.rank}"

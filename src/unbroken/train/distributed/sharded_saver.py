@@ -68,7 +68,7 @@ class ShardedSaver(Saver):
         """Raise UsageError, in all processes, where what a part has whole is not the same: a head holds one of it."""
         for rank, there in enumerate(rows := self._world.gather_values(self._held)):
             if there != rows[0]:
-                name = next(name for name in there if there[name] != rows[0].get(name))
+                name = next(name for name in rows[0] | there if there.get(name) != rows[0].get(name))
                 raise UsageError(
                     f"run.track({name}=...)",
                     f"what is not sharded of its state is other in process {rank} than in process 0, and a checkpoint "
