@@ -169,6 +169,15 @@ def test_parts_that_one_process_alone_tracks_are_named_before_the_first_step(tmp
     assert not (tmp_path / "t").exists()
 
 
+def test_other_batches_in_one_process_are_refused_before_the_first_step(tmp_path: Path) -> None:
+    """Its part would be of other samples than those that rank 0 counts."""
+    sessions = run_together(loop(tmp_path), 2, KIND="other batches", UNBROKEN_COLLECTIVE_TIMEOUT="10s")
+    require_ended(sessions, 2)
+    assert "process 1 asks for other batches than process 0" in sessions[0].output
+    assert "found batch_size 10 and 12" in sessions[0].output
+    assert not (tmp_path / "t").exists()
+
+
 def test_generators_that_begin_otherwise_in_each_process_are_refused_where_nothing_seeds_them(tmp_path: Path) -> None:
     sessions = run_together(loop(tmp_path), 2, KIND="own generators")
     require_ended(sessions, 2)

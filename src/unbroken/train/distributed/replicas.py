@@ -202,6 +202,18 @@ class Replicas:
                     "draw what is of one process from the global streams, which are seeded for each step and process.",
                 )
 
+    def require_same_batches(self, said: Mapping[str, object]) -> None:
+        """Raise UsageError where a process asks for other batches: it would take other samples, or end earlier."""
+        for rank, there in enumerate(self._world.gather_values(dict(said))):
+            if names := [name for name in said if said[name] != there[name]]:
+                raise UsageError(
+                    "run.batches",
+                    f"process {rank} asks for other batches than process {self._world.rank}",
+                    expected="the same in all: each is given its part of every batch",
+                    found="; ".join(f"{name} {there[name]} and {said[name]}" for name in names),
+                    do="Give every process the whole data set and the same arguments.",
+                )
+
 
 class OrderedReduceScatter:
     """What FSDP2 reduces gradients with: weighed by samples, and added in the order of the ranks."""

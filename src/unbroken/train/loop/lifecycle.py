@@ -19,7 +19,7 @@ from unbroken.run.layout import own
 from unbroken.storage.stop_request import Requests
 from unbroken.train.arguments import SessionOptions
 from unbroken.train.cadence import Interval
-from unbroken.train.data.feed import AnyFeed
+from unbroken.train.data.feed import AnyFeed, Feed
 from unbroken.train.data.takeover import Translate, as_they_are
 from unbroken.train.data.workers import end_workers
 from unbroken.train.distributed.following import end_together, execute_together, saver_of
@@ -147,6 +147,15 @@ class RunLifecycle(RunControl):
         self.adopting.require_taken()
         self.replicas.take_part(self._parts)
         self.replicas.require_same(self._parts, draws_itself=feed is None)
+        if isinstance(feed, Feed):
+            self.replicas.require_same_batches(
+                {
+                    "samples": feed.order.size,
+                    "batch_size": feed.batching.batch_size,
+                    "epochs": self.length.epochs,
+                    "accumulate": accumulate,
+                }
+            )
         self.world.wait_for_all()  # all have read what they go on from
         self._stop.begin()
         run, self.plan = execute_together(self.world, self.job, self.plan, self._files)
