@@ -21,6 +21,7 @@ from unbroken.config.nearest import nearest
 from unbroken.errors import UsageError
 from unbroken.launch.extension import Policy
 from unbroken.run import ITERATIONS, Layout
+from unbroken.run.layout import own
 from unbroken.storage import Cache, read_whole
 
 SEARCH_PATH = "UNBROKEN_SEARCH_PATH"  # folders that may hold copies of runs, in the process's environment
@@ -389,11 +390,13 @@ def find_recipe(name: str) -> Recipe:
         installed = {point.name: point for point in entry_points(group=RECIPES)}
         if name not in installed:
             near = nearest(name, installed)
+            is_run = own(Path(name)).is_dir()
+            told = f"That is a run: `unbroken show {name}` tells of it. " if is_run else ""
             raise UsageError(
                 name,
                 "there is no such recipe",
                 expected=" or ".join([*sorted(installed), "package.module:attribute"]),
-                do=(f"Did you mean {near}? " if near else "") + "See `unbroken train --help`.",
+                do=told + (f"Did you mean {near}? " if near else "") + "See `unbroken train --help`.",
             )
         found = installed[name].load()
     if not isinstance(found, Recipe):

@@ -45,6 +45,7 @@ MISTAKES = [
     (["train"], ["what to train is missing", "mapsage", "package.module:name"]),
     (["train", "mapsage"], ["required: CONFIG", "See `unbroken train mapsage --help`"]),
     (["train", "nope", CONFIG], ["there is no such recipe", "Expected focalsst or mapsage"]),
+    (["why", "work_dirs/small"], ["no such recipe", "That is a run: `unbroken show work_dirs/small` tells of it"]),
     (["train", "a.b:c", CONFIG], ["the address cannot be loaded", "PYTHONPATH"]),
     (["train", "json:loads", CONFIG], ["this is not a recipe"]),
     (["train", "mapsage", CONFIG, "--seeed", "3"], ["--seeed", "Did you mean --seed?"]),

@@ -358,3 +358,18 @@ def test_a_write_that_fails_says_why_and_leaves_nothing_of_the_state_in_memory()
     kept = save()
     gc.collect()
     assert kept() is None
+
+
+class Reluctant:
+    """Tells its state to nobody, as an optimizer does whose state lies in several processes."""
+
+    def state_dict(self) -> dict[str, Any]:
+        raise RuntimeError("the state has not been consolidated on this rank")
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        raise AssertionError(state)
+
+
+def test_a_part_that_does_not_tell_its_state_is_refused_in_a_sentence() -> None:
+    with pytest.raises(UsageError, match=r"Reluctant does not tell its state: .*consolidated.*fully_shard"):
+        parts.require_part("optimizer", Reluctant())

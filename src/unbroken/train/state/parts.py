@@ -20,7 +20,7 @@ from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
-from unbroken.errors import DamagedFile, Incompatible, UsageError
+from unbroken.errors import DamagedFile, Incompatible, UnbrokenError, UsageError
 from unbroken.train.state.in_place import (
     CONTAINERS,
     Difference,
@@ -114,7 +114,17 @@ def require_part(name: str, part: Any) -> None:
             f"{type(part).__name__} stands before another optimizer and does not tell when that steps",
             do=f"Track the one that it holds: run.track({name}=....optimizer).",
         )
-    state_of(part, name)  # what cannot be saved is said now, and not at the first save
+    try:
+        state_of(part, name)  # what cannot be saved is said now, and not at the first save
+    except UnbrokenError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            name,
+            f"{type(part).__name__} does not tell its state: {type(error).__name__}: {error}"[:400],
+            do="Track what tells all of its state when it is asked (state_dict()). Optimizer state that is shared out "
+            "over processes is kept where weights are sharded by fully_shard (docs/many-processes.md).",
+        ) from error
 
 
 def check(
