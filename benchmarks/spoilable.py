@@ -29,7 +29,6 @@ from focalsst.dataset.infos import Annotation, read_infos, read_pickled_infos, w
 from unbroken.checkpoint.describe import describe
 from unbroken.checkpoint.manifest import read_manifest
 from unbroken.checkpoint.structure import read_structure
-from unbroken.checkpoint.unpickle import read_pickle
 from unbroken.checkpoint.verify import verify_file
 from unbroken.cli import main
 from unbroken.clock import SystemClock
@@ -335,9 +334,7 @@ def build(home: Path) -> dict[str, Kind]:
             (read_infos,),
         ),
         "infos-json": kind(weights / "infos.json", whole, (read_infos,)),
-        "infos-pickle": kind(
-            weights / "infos.pkl", (m.pickle_opcodes, *m.BYTES), (lambda path: read_pickled_infos(path, read_pickle),)
-        ),
+        "infos-pickle": kind(weights / "infos.pkl", (m.pickle_opcodes, *m.BYTES), (read_pickled_infos,)),
         "yaml": kind(
             home / "own.yaml",
             (m.text_with(m.YAML_WORDS),) * 4 + m.BYTES,

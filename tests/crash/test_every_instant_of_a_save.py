@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ KINDS = ("first", "resume", "fresh", "fresh twice", "set aside", "step back", "c
 SEED = 20250101
 CONTINUED_TO_THE_END = 12  # of each kind of session
 REALLY_KILLED = 9
+TOOK = re.compile(rb'started in [^\n]*|"start":\{[^}]*\}')  # in a log, and in a journal
 LAUNCHED = 60  # of each kind of session
 
 opened: list[str] = []
@@ -241,8 +243,8 @@ def sampled(states: Iterator[State], count: int) -> list[State]:
 
 
 def sizes(image: Image) -> dict[str, Any]:
-    """Names and lengths: what is in the files holds names made from chance."""
-    return {n: len(c) if isinstance(c, bytes) else c for n, c in without_lock(image).items()}
+    """Names and lengths: what is in the files holds names made from chance. How long a start took does not count."""
+    return {n: len(TOOK.sub(b"", c)) if isinstance(c, bytes) else c for n, c in without_lock(image).items()}
 
 
 def _image_of_checkpoints(root: Path) -> Image:

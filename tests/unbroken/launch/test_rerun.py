@@ -134,7 +134,6 @@ def test_a_launcher_says_which_process_of_how_many_this_is_or_what_it_leaves_out
         assert processes_said(said) == Processes()
     whole = {"WORLD_SIZE": "4", "RANK": "3", "MASTER_ADDR": "node1", "MASTER_PORT": "29500"}
     assert processes_said(whole) == Processes(rank=3, size=4)
-    assert processes_said({**whole, "TORCHELASTIC_RESTART_COUNT": "2"}).starts == "2"
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         with pytest.raises(UsageError, match=rf"WORLD_SIZE=4: .*no {name}.* torchrun --nproc-per-node 4"):
             processes_said({key: value for key, value in whole.items() if key != name})

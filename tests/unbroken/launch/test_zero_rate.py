@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from focalsst.schedule import OneCycle
-from mapsage.schedule import LinearLR, PolyLR, learning_rates
+from mapsage.schedule import LinearLR, PolyLR
 from tests.golden.launch_facts import NOTHING, WEIGHTS, found, inside, job, saved
+from tests.mapsage.schedules import learning_rates
 from unbroken.launch import Facts, FineTune, Fresh, Job, Plan, Refuse, Resume, decide
 from unbroken.launch.explain import explain
 from unbroken.launch.extension import POLICIES

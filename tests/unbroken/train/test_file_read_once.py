@@ -51,7 +51,8 @@ def test_from_opening_a_run_to_its_first_batch_the_checkpoint_is_read_once(tmp_p
         run.track(model=model, optimizer=moments)
         for step in run.steps(9):
             read = bytes_read() - began
-            assert step == 2 and size <= read <= 1.1 * size, f"{read:,} bytes read of a file of {size:,}"
+            # Once, and not twice: beside it the files of the program are read, of a large suite some MB.
+            assert step == 2 and size <= read <= 1.5 * size, f"{read:,} bytes read of a file of {size:,}"
             break
     assert all(torch.equal(one, other) for one, other in zip(model.parameters(), before.parameters()))
     states = zip(moments.state.values(), optimizer.state.values())
