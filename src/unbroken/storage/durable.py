@@ -16,6 +16,7 @@ from unbroken.text import as_bytes
 
 # end of the name of a durable write's temporary file; one that is found at a launch was cut off
 PARTIAL_SUFFIX = ".partial"
+ASKED_TO_END = (KeyboardInterrupt, SystemExit)  # raised by the handler of a signal, at any instant
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -54,7 +55,7 @@ def durable_write(
         if check is not None:
             check(partial)
         disk.rename(partial, path)
-    except (OSError, UnbrokenError, NotTaken):
+    except (OSError, UnbrokenError, NotTaken, *ASKED_TO_END):
         with suppress(OSError):
             disk.remove(partial)
         raise

@@ -56,6 +56,16 @@ def put(text: str):  # type: ignore[no-untyped-def]
     return lambda file: file.write(text.encode())
 
 
+class Interrupting(Disk):
+    """A disk in whose first flush of a file a signal is answered."""
+
+    def __init__(self, ending: type[BaseException]) -> None:
+        self.ending = ending
+
+    def sync(self, file: WritableFile) -> None:
+        raise self.ending
+
+
 def test_a_durable_write_syncs_before_it_renames_and_the_folder_after(tmp_path: Path) -> None:
     disk = RecordingDisk()
     durable_write(disk, tmp_path / "a", put("new"))
@@ -74,6 +84,17 @@ def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no space"):
         durable_write(Disk(), tmp_path / "a", fail)
     assert (tmp_path / "a").read_text() == "old"
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit])
+def test_a_write_in_which_a_signal_is_answered_leaves_nothing_behind(
+    tmp_path: Path, ending: type[BaseException]
+) -> None:
+    """A folder that was made for the lock alone goes again only while nothing is in it."""
+    lock = RunLock(Interrupting(ending), tmp_path / "run" / "unbroken", SystemClock())
+    with pytest.raises(ending):
+        lock.acquire("20250101_120000")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_an_earlier_kill_left_does_not_get_into_the_next_write(tmp_path: Path) -> None:
