@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from unbroken.train import read_checkpoint
 
 LOOP = Path(__file__).parent / "loops" / "together.py"
 LAST = "iter_20.pth"
+SESSION_S = 20.0  # long enough to begin in, and not for 20 steps of three seconds
 
 
 def loop(root: Path, *words: object) -> list[str]:
@@ -81,6 +83,17 @@ def test_other_numbers_of_processes_take_the_same_samples_and_end_as_the_same_nu
     assert_twins(tmp_path / "killed" / "t", tmp_path / "peace" / "t", LAST)
     audit = run_command(python("-m", "unbroken", "audit", tmp_path / "killed" / "t"))
     assert audit.returncode == 0, audit.stdout + audit.stderr
+
+
+def test_the_end_of_a_session_stops_all_processes_after_the_same_step_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    told = {"KIND": "batch norm", "BATCH": "12"}
+    require_ended(run_together(loop(tmp_path / "peace"), 2, **told), 0)
+    ends = str(time.time() + SESSION_S)
+    session = run_together(loop(tmp_path / "cut"), 2, UNBROKEN_SESSION_END=ends, PACE="3", **told)
+    require_ended(session, STOPPED)
+    assert "stopped by the end of the session after step " in session[0].output
+    require_ended(run_together(loop(tmp_path / "cut"), 2, **told), 0)
+    assert_twins(tmp_path / "cut" / "t", tmp_path / "peace" / "t", LAST)
 
 
 def test_a_process_that_hangs_is_named_once_the_others_have_waited_for_it_long_enough(tmp_path: Path) -> None:
