@@ -12,7 +12,7 @@ import torch
 
 from tests.processes import python, run_command
 from tests.twin.killing import assert_twins
-from tests.twin.together import kill_one, require_ended, run_together, start
+from tests.twin.together import kill_one, require_ended, run_by_other_numbers, run_together, start
 from unbroken.errors import STOPPED
 from unbroken.train import read_checkpoint
 
@@ -68,18 +68,7 @@ def test_parts_of_unequal_size_train_what_one_process_does_but_for_the_order_of_
 def test_other_numbers_of_processes_take_the_same_samples_and_end_as_the_same_numbers_that_were_not_killed(
     tmp_path: Path,
 ) -> None:
-    seed = 5
-    print("seed", seed)
-    chance = random.Random(seed)
-    sizes = {1: 4, 2: 8, 4: 12, 3: 16}  # processes -> the step after which these stop; then one goes on to the end
-    for name in ("peace", "killed"):
-        root = tmp_path / name
-        for number, (size, until) in enumerate(sizes.items()):
-            if name == "killed" and number:
-                after = until - chance.randint(1, 3)
-                kill_one(root / "t", loop(root, until), size, chance, after=after, number=signal.SIGKILL, PACE="0.03")
-            require_ended(run_together(loop(root, until), size), STOPPED)
-        require_ended(run_together(loop(root), 1), 0)
+    run_by_other_numbers(tmp_path, loop)
     assert_twins(tmp_path / "killed" / "t", tmp_path / "peace" / "t", LAST)
     audit = run_command(python("-m", "unbroken", "audit", tmp_path / "killed" / "t"))
     assert audit.returncode == 0, audit.stdout + audit.stderr

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
+import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.processes import PATIENCE_S, PIPE, STDOUT, Popen, environment
 from tests.twin.killing import Session
+from unbroken.errors import STOPPED
 from unbroken.journal import reached
 from unbroken.run.layout import own
 
@@ -73,6 +75,22 @@ def kill_one(
         time.sleep(chance.uniform(0, 0.02))
         session.processes[chance.randrange(size)].send_signal(number)
     return session.wait()
+
+
+def run_by_other_numbers(folder: Path, loop: Callable[..., list[str]]) -> None:
+    """Train to the end twice, on 1, 2, 4, 3 and 1 processes: in `peace`, and `killed` once before each stop."""
+    seed = 5
+    print("seed", seed)
+    chance = random.Random(seed)
+    sizes = {1: 4, 2: 8, 4: 12, 3: 16}  # processes -> the step after which these stop; then one goes on to the end
+    for name in ("peace", "killed"):
+        root = folder / name
+        for number, (size, until) in enumerate(sizes.items()):
+            if name == "killed" and number:
+                after = until - chance.randint(1, 3)
+                kill_one(root / "t", loop(root, until), size, chance, after=after, number=signal.SIGKILL, PACE="0.03")
+            require_ended(run_together(loop(root, until), size), STOPPED)
+        require_ended(run_together(loop(root), 1), 0)
 
 
 def _process(command: Sequence[str], cwd: Path | None, told: dict[str, str]) -> Popen:

@@ -90,9 +90,8 @@ def _below(root: Path, job: Job) -> Iterator[Survey]:
             is_run = bool(stamps) or (job.layout.checkpoint_folder or OWN_FOLDER) in names
             pruned = {OWN_FOLDER, *([ARCHIVE_FOLDER] if is_run else [])}
             deep = len(folder.relative_to(root).parts) >= SEARCH_DEPTH or count > MOST_FOLDERS
-            is_whole = [
-                name for name in names if not name.endswith((PARTIAL_SUFFIX, SHARDED))
-            ]  # `unpack` may be at work
+            # Below a partial name `unpack` may be at work; a folder of shards is one checkpoint, and not looked into.
+            is_whole = [name for name in names if not name.endswith((PARTIAL_SUFFIX, SHARDED))]
             names[:] = [] if deep else sorted(set(is_whole) - pruned)
 
 
